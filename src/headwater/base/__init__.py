@@ -1,0 +1,1 @@
+"""What every room may use: errors, the clock, identifiers, database engines. Imports nothing of ours."""
