@@ -1,0 +1,62 @@
+# Every command starts from a bare checkout: it makes .venv, installs what it needs once, and then only does its work.
+# Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench proto lint format lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+# Hash mode, so that what arrives from whatever mirror is what was tried here.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+run: $(RUN) ## Start the whole system in the foreground, on http://127.0.0.1:8080
+	@exec $(BIN)/headwater serve
+
+test: $(DEV) ## Run all tests, the real Envoy included, on free ports
+	@$(BIN)/python -m pytest
+
+bench: $(DEV) ## Run the benchmarks: ratios against floors of the same run
+	@$(BIN)/python -m bench
+
+proto: $(DEV) ## Generate gen/ and the descriptor set from protos/
+	@$(BIN)/python scripts/generate.py
+
+lint: $(DEV) ## Check style, types, the rooms' walls and the protos
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/generate.py --lint
+
+format: $(DEV) ## Put the code into shape
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
+	@$(PIP) uv
+	@$(COMPILE) requirements/run.in -o requirements/run.txt
+	@$(COMPILE) -c requirements/run.txt requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove the environment and caches; data/ stays
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+$(BIN)/python:
+	@sh requirements/make-venv.sh $(VENV)
+
+$(RUN): requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the server needs into $(VENV) (once, about a minute) ..."
+	@$(PIP) -r requirements/run.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUN) requirements/dev.txt
+	@echo "Installing what tests and checks need into $(VENV) (once, about a minute) ..."
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
