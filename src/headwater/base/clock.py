@@ -1,7 +1,19 @@
 """The one source of the present time, passed to whoever needs it so that tests can move it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """`moment` as whole microseconds since the epoch, exactly: how times are stored."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(stored: int) -> datetime:
+    """The moment that `microseconds` made `stored` of, in UTC."""
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 class Clock(Protocol):

@@ -4,20 +4,22 @@ SQLite runs in WAL mode with `synchronous=FULL`: a transaction that was committe
 other processes never wait for the writer.
 """
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a SQLite writer waits for another process's transaction before it gives up."""
+
+MIGRATION_TIMEOUT_MS = 60_000
+"""How long a start waits while another process brings the tables of the same SQLite file up to date."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -33,39 +35,67 @@ def open_engine(url: str, *, cache_mib: int = 16) -> AsyncEngine:
         @event.listens_for(engine.sync_engine, "connect")
         def _configure(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
+            # First, since switching a new file to WAL takes a lock that another process may hold just then.
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
             cursor.close()
 
     return engine
 
 
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for reading, on which every statement sees the same state of the database."""
+    async with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            # The driver opens a transaction for writes only: without this each SELECT would see a newer state.
+            await connection.exec_driver_sql("BEGIN")
+        else:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+        await connection.rollback()
+
+
 async def migrate(engine: AsyncEngine, migrations: str) -> None:
-    """Bring the tables up to `migrations.HEAD`, a package of Alembic revisions.
+    """Bring the tables up to `migrations.HEAD`, a package of Alembic revisions, in one transaction.
 
     Alembic is imported only when there is something to do: it costs a third of a second that a second start can save.
-    Several processes may call this at once; one of them does the work.
+    Several processes may call this at once: one of them does the work, and the others wait and find it done.
     """
     package = import_module(migrations)
     if await _revision(engine, package.VERSION_TABLE) == package.HEAD:
         return
     folder = Path(str(package.__file__)).parent
-    with _one_at_a_time(engine, package.VERSION_TABLE):
-        from alembic import command
-        from alembic.config import Config
+    from alembic import command
+    from alembic.config import Config
 
-        config = Config()
-        config.set_main_option("script_location", str(folder))
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
-        def upgrade(connection: Any) -> None:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    def upgrade(connection: Any) -> None:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
-        async with engine.begin() as connection:
-            await connection.run_sync(upgrade)
+    async with engine.connect() as connection, _alone(connection, package.VERSION_TABLE):
+        await connection.run_sync(upgrade)
+
+
+@asynccontextmanager
+async def _alone(connection: AsyncConnection, table: str) -> AsyncIterator[None]:
+    """One transaction for all revisions, that no other migration of the same tables runs beside."""
+    if connection.dialect.name == "sqlite":
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATION_TIMEOUT_MS}")
+        # The driver would let each CREATE TABLE commit by itself, and a crash would leave half of them behind.
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(table.encode())})
+    yield
+    await connection.commit()
+    if connection.dialect.name == "sqlite":
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 async def _revision(engine: AsyncEngine, table: str) -> str | None:
@@ -74,14 +104,3 @@ async def _revision(engine: AsyncEngine, table: str) -> str | None:
             return (await connection.execute(text(f"SELECT version_num FROM {table}"))).scalar_one_or_none()
     except DatabaseError:  # the table does not exist yet
         return None
-
-
-@contextmanager
-def _one_at_a_time(engine: AsyncEngine, table: str) -> Iterator[None]:
-    database = make_url(engine.url).database
-    if engine.dialect.name != "sqlite" or not database:
-        yield
-        return
-    with open(f"{database}.{table}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

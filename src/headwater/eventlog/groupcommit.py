@@ -1,0 +1,114 @@
+"""Group commit: many callers, one fsync.
+
+Writing a row to the disk costs the same as writing a hundred. So callers queue what they want written, one commit takes
+all that has gathered, and everyone who waited is told. Two ways of doing it, chosen by how long an fsync takes here:
+
+- *on the event loop*, a moment after the first caller: no thread switches, the quickest when fsync is quick;
+- *in a thread*: the next group gathers while this one is written, and the loop stays free: better when fsync is slow.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Generic, TypeVar
+
+from headwater.base.errors import TooManyRequests, Unavailable
+
+Item = TypeVar("Item")
+
+SLOW_FSYNC_SECONDS = 0.001
+"""Above this an fsync on the event loop costs more than a thread: see decision record 0004."""
+GATHER_SECONDS = 0.002
+"""How long a commit on the event loop waits for company."""
+
+
+def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
+    """The median seconds of appending a page to a file in `folder` and syncing it."""
+    path = folder / f".fsync-{os.getpid()}"
+    seconds = []
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(rounds):
+                file.write(bytes(4096))
+                start = time.perf_counter()
+                os.fsync(file.fileno())
+                seconds.append(time.perf_counter() - start)
+    finally:
+        path.unlink(missing_ok=True)
+    return median(seconds)
+
+
+class GroupCommit(Generic[Item]):
+    """Collects items and hands them to `write`, a blocking function that makes them all durable or raises.
+
+    `write` returns one position per item, in their order. `max_pending_bytes` bounds what may wait.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[list[Item]], list[int]],
+        *,
+        size: Callable[[Item], int],
+        in_thread: bool,
+        max_pending_bytes: int,
+    ) -> None:
+        self._write = write
+        self._size = size
+        self._max_pending_bytes = max_pending_bytes
+        self._pending: list[tuple[Item, asyncio.Future[int]]] = []
+        self._pending_bytes = 0
+        self._thread = ThreadPoolExecutor(1, "log-commit") if in_thread else None
+        self._commit: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, item: Item) -> int:
+        """Queue the item; return its position when it is durable."""
+        if self._closed:
+            raise Unavailable("the event log is closed")
+        if self._pending_bytes + self._size(item) > self._max_pending_bytes and self._pending:
+            raise TooManyRequests("too many events wait to be written")
+        durable = asyncio.get_running_loop().create_future()
+        self._pending.append((item, durable))
+        self._pending_bytes += self._size(item)
+        if self._commit is None:
+            self._commit = asyncio.create_task(self._commit_pending(), name="log-commit")
+        # A caller that goes away (a closed connection, a deadline) must not cancel the write of its group.
+        return await asyncio.shield(durable)
+
+    async def close(self) -> None:
+        """Refuse new items, and wait until the queued ones are durable."""
+        self._closed = True
+        if self._commit is not None:
+            await self._commit
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    async def _commit_pending(self) -> None:
+        """The owner of all queued items; lives while there are any."""
+        try:
+            while self._pending:
+                if self._thread is None:
+                    await asyncio.sleep(GATHER_SECONDS)
+                group, self._pending, self._pending_bytes = self._pending, [], 0
+                items = [item for item, _ in group]
+                try:
+                    if self._thread is None:
+                        positions = self._write(items)
+                    else:
+                        loop = asyncio.get_running_loop()
+                        positions = await loop.run_in_executor(self._thread, self._write, items)
+                except Exception as error:  # every caller of the group hears of it; the next group may fare better
+                    for _, durable in group:
+                        if not durable.done():
+                            durable.set_exception(error)
+                            durable.exception()  # mark as retrieved: its caller may be gone
+                else:
+                    for (_, durable), position in zip(group, positions, strict=True):
+                        if not durable.done():
+                            durable.set_result(position)
+        finally:
+            self._commit = None

@@ -1,0 +1,189 @@
+"""The log in one SQLite file.
+
+**On disk.** `log.db`, in WAL mode with `synchronous=FULL`:
+
+    frames(position INTEGER PRIMARY KEY,   the position of the frame's first event
+           events INTEGER,                 how many positions it occupies
+           appended_at INTEGER,            microseconds since the epoch, by this machine's clock
+           header BLOB, body BLOB)
+    cursors(consumer TEXT PRIMARY KEY, position INTEGER)
+
+A frame's position is the newest frame's position plus its events, read in the same write transaction; SQLite lets in one
+writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes. The
+newest frame is never removed, because the next position is counted from it.
+
+**Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record, fails
+SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A consumer's lease
+is a file lock, which the kernel drops with the process, so a restart never waits for a dead holder.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from headwater.base.database import BUSY_TIMEOUT_MS
+from headwater.base.errors import Unavailable
+from headwater.eventlog.contract import Frame, LeaseTaken, StoredFrame
+from headwater.eventlog.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
+
+Result = TypeVar("Result")
+
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""How much may wait to be written before callers are told to come back later."""
+POLL_SECONDS = 0.01
+"""How often a waiting reader looks for a new frame. One look costs some ten microseconds."""
+TRIM_FRAMES = 200
+"""How many frames are removed in one transaction: appending waits for it."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS frames (
+    position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL,
+    header BLOB NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_NEXT_POSITION = "SELECT position + events FROM frames ORDER BY position DESC LIMIT 1"
+
+
+class SqliteEventLog:
+    """An `EventLog` in the file `path`. Open it on a running event loop; close it when done."""
+
+    def __init__(self, path: Path, *, commit_in_thread: bool | None = None) -> None:
+        self._path = path
+        if commit_in_thread is None:
+            commit_in_thread = measure_fsync(path.parent) > SLOW_FSYNC_SECONDS
+        self._writer = _connect(path)
+        self._writer.executescript(_SCHEMA)
+        self._reader = _connect(path)
+        self._reading = ThreadPoolExecutor(1, "log-read")
+        self._group = GroupCommit[Frame](
+            self._append_group,
+            size=lambda frame: len(frame.header) + len(frame.body),
+            in_thread=commit_in_thread,
+            max_pending_bytes=MAX_PENDING_BYTES,
+        )
+
+    async def append(self, frame: Frame) -> int:
+        return await self._group.submit(frame)
+
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+        deadline = time.monotonic() + wait.total_seconds()
+        while not (frames := await self._off_loop(lambda: self._read(after, max_bytes))):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return []
+            await asyncio.sleep(min(POLL_SECONDS, remaining))
+        return frames
+
+    async def lease(self, consumer: str) -> "SqliteLease":
+        lock = os.open(self._path.with_suffix(f".{consumer}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise LeaseTaken(consumer) from None
+        await self._off_loop(lambda: self._reader.execute("INSERT OR IGNORE INTO cursors VALUES (?, 0)", (consumer,)))
+        return SqliteLease(self, consumer, lock)
+
+    async def cursors(self) -> dict[str, int]:
+        return dict(await self._off_loop(lambda: self._reader.execute("SELECT * FROM cursors").fetchall()))
+
+    async def last_position(self) -> int:
+        newest = await self._off_loop(lambda: self._reader.execute(_NEXT_POSITION).fetchone())
+        return newest[0] - 1 if newest else 0
+
+    async def trim(self, *, older_than: timedelta) -> int:
+        total = 0
+        while removed := await self._off_loop(lambda: self._trim(older_than)):
+            total += removed
+        return total
+
+    async def close(self) -> None:
+        await self._group.close()
+        await self._off_loop(self._reader.close)
+        self._reading.shutdown()
+        self._writer.close()
+
+    async def advance(self, consumer: str, position: int) -> None:
+        """Move a consumer's cursor forward; called by its lease."""
+        update = "UPDATE cursors SET position = max(position, ?) WHERE consumer = ?"
+        await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
+
+    def _append_group(self, group: list[Frame]) -> list[int]:
+        now = time.time_ns() // 1000
+        positions: list[int] = []
+        rows = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            newest = self._writer.execute(_NEXT_POSITION).fetchone()
+            position = newest[0] if newest else 1
+            for frame in group:
+                positions.append(position)
+                rows.append((position, frame.events, now, frame.header, frame.body))
+                position += frame.events
+            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", rows)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise Unavailable(f"the event log cannot be written: {error}") from error
+        return positions
+
+    def _read(self, after: int, max_bytes: int) -> list[StoredFrame]:
+        frames = []
+        rows = self._reader.execute(
+            "SELECT position, events, header, body FROM frames WHERE position > ? ORDER BY position", (after,)
+        )
+        for position, events, header, body in rows:
+            frames.append(StoredFrame(position, Frame(events, header, body)))
+            max_bytes -= len(body)
+            if max_bytes <= 0:
+                break
+        rows.close()
+        return frames
+
+    def _trim(self, older_than: timedelta) -> int:
+        """One statement: what is slowest and what is newest cannot change between looking and removing."""
+        horizon = time.time_ns() // 1000 - older_than // timedelta(microseconds=1)
+        removed = self._reader.execute(
+            """DELETE FROM frames WHERE position IN (SELECT position FROM frames ORDER BY position LIMIT ?)
+               AND appended_at < ?
+               AND position + events - 1 <= (SELECT min(position) FROM cursors)
+               AND position < (SELECT max(position) FROM frames)""",
+            (TRIM_FRAMES, horizon),
+        )
+        return removed.rowcount
+
+    async def _off_loop(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+
+
+class SqliteLease:
+    """A `Lease` that is an exclusive lock on a file beside the log."""
+
+    def __init__(self, log: SqliteEventLog, consumer: str, lock: int) -> None:
+        self.consumer = consumer
+        self._log = log
+        self._lock: int | None = lock
+
+    async def advance(self, position: int) -> None:
+        await self._log.advance(self.consumer, position)
+
+    async def release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # closing the file is what unlocks it
+            self._lock = None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection

@@ -1,0 +1,47 @@
+"""What is known of a call beside its body. Stored with the body in the log, as the header of its frame.
+
+The header is MessagePack, an array in the order of the fields below. Fields are only ever added at the end, with a
+default, so that a newer version reads the frames that an older one wrote.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from headwater.base.clock import from_microseconds
+from headwater.events.refusal import Refusal
+
+Dialect = Literal["track", "grpc"]
+"""Which rules the body follows: the track API of the Segment family, or the typed `EventService.SendEvents`."""
+
+
+class Envelope(Struct, frozen=True, array_like=True):
+    """The facts of one call."""
+
+    dialect: Dialect
+    call: str
+    """Which call of the dialect: an event type ("track"), or "batch"."""
+    workspace: int
+    """0 when the key is unknown."""
+    connection: int
+    """The source connection; 0 when the key is unknown."""
+    received: int
+    """Microseconds since 1970-01-01T00:00:00Z."""
+    nonce: bytes
+    """16 random bytes; the message ids of events that bring none are made from it."""
+    ip: str = ""
+    """The caller's address as the gateway saw it; empty when unknown."""
+    user_agent: str = ""
+    refusal: Refusal | None = None
+    """Set when the call was refused as a whole: then the body is kept (bounded), but never read as events."""
+
+    @property
+    def received_at(self) -> datetime:
+        """When the call arrived, in UTC."""
+        return from_microseconds(self.received)
+
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode

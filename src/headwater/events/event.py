@@ -1,0 +1,53 @@
+"""The canonical event: what every dialect is read into, what is stored, and what `GET /v1/events` shows.
+
+People's own JSON (`properties`, `traits`, `integrations`, members that we have no field for) stays the text that was
+sent: every digit of a number, the order of the members, the difference between `1` and `1.0`.
+"""
+
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+EventType = Literal["alias", "group", "identify", "page", "screen", "track"]
+EVENT_TYPES: Final = ("alias", "group", "identify", "page", "screen", "track")
+
+EMPTY_OBJECT: Final = Raw(b"{}")
+
+
+class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """One event. A field that is None was not sent, and its member is absent from the document."""
+
+    connection_id: int
+    message_id: str
+    type: EventType
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    previous_id: str | None = None
+    group_id: str | None = None
+    event: str | None = None
+    name: str | None = None
+    category: str | None = None
+    channel: str | None = None
+    context: Raw | None = None
+    properties: Raw | None = None
+    traits: Raw
+    integrations: Raw | None = None
+    timestamp: datetime
+    """When it happened, corrected for the client's clock. This is the one for analysis."""
+    original_timestamp: datetime
+    """When it happened by the client's own clock."""
+    sent_at: datetime
+    """When the client sent it, by the client's own clock."""
+    received_at: datetime
+    """When the server received it."""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def document(event: Event, extra: dict[str, Raw]) -> bytes:
+    """The event as JSON, followed by the members that the event has no field for."""
+    text = _encoder.encode(event)
+    return text[:-1] + b"," + _encoder.encode(extra)[1:] if extra else text

@@ -1,0 +1,50 @@
+"""What the worker hands to the warehouse, and what reading gives back."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True):
+    """A message to be claimed."""
+
+    position: int
+    workspace: int
+    connection: int
+    message_id: str
+
+
+class StoredEvent(Struct, frozen=True):
+    """An event of an Event pipeline."""
+
+    position: int
+    workspace: int
+    connection: int
+    pipeline: int
+    timestamp: datetime
+    received_at: datetime
+    document: bytes
+    """The event as JSON in UTF-8."""
+
+
+class RejectedEvent(Struct, frozen=True):
+    """An event, or a whole call, that was refused."""
+
+    position: int
+    workspace: int
+    """0 when the key was unknown."""
+    connection: int
+    """0 when the key was unknown."""
+    dialect: str
+    received_at: datetime
+    code: str
+    path: str
+    message: str
+    body: bytes
+    """The bytes that were sent, cut at `MAX_REJECTED_BYTES`."""
+
+
+MAX_REJECTED_BYTES = 64 * 1024
+"""How much of a refused call is kept."""
+MAX_UNKNOWN_REJECTED = 1_000
+"""How many refused calls with an unknown key are kept in an installation; the oldest go first."""

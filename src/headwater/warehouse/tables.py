@@ -1,0 +1,75 @@
+"""The tables of the warehouse. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import UniqueConstraint as Unique
+
+METADATA = MetaData()
+
+_Position = BigInteger().with_variant(Integer, "sqlite")
+"""A log position as primary key; in SQLite it is the row id, so rows are appended in the order of acceptance."""
+
+messages = Table(
+    "messages",
+    METADATA,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("message_id", String, nullable=False),
+    Unique("connection", "message_id", name="messages_key"),
+)
+"""The ledger: the first position of each message."""
+
+events = Table(
+    "events",
+    METADATA,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("pipeline", Integer, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    Index("events_by_time", "workspace", "timestamp"),
+)
+"""Events, as the JSON document that `GET /v1/events` shows. An index on random values is what slows a table down at
+millions of rows, so there is none here."""
+
+identities = Table(
+    "identities",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("identity_id", String, nullable=False),
+    Column("is_anonymous", Boolean, nullable=False),
+    Column("pipeline", Integer, nullable=False),
+    Column("anonymous_ids", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
+    Index("identities_by_time", "connection", "updated_at"),
+)
+"""One person as one pipeline sees them. `anonymous_ids` is a JSON array of strings, in the order of their arrival."""
+
+rejected_events = Table(
+    "rejected_events",
+    METADATA,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("dialect", String, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("code", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("message", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("rejected_events_by_workspace", "workspace", "position"),
+)
+"""Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
+
+progress = Table(
+    "progress",
+    METADATA,
+    Column("consumer", String, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""The position up to which the log is finished, written in the same transaction as what it led to."""

@@ -1,0 +1,255 @@
+"""The warehouse in a SQL database: one transaction per batch of the log, and the pages that people read."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from sqlalchemy import Table, delete, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from headwater.base.clock import from_microseconds, microseconds
+from headwater.base.database import migrate, open_engine
+from headwater.warehouse import tables
+from headwater.warehouse.identities import Identities, Identity, IdentityKey, IdentityState, Sighting, keys_of, merge
+from headwater.warehouse.rows import MAX_REJECTED_BYTES, MAX_UNKNOWN_REJECTED, Message, RejectedEvent, StoredEvent
+
+EventOrder = Literal["timestamp", "receivedAt"]
+"""What events can be listed by."""
+
+_ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
+_KEYS_PER_QUERY = 200
+
+Value = TypeVar("Value")
+
+
+class Warehouse:
+    """Reads the warehouse, and opens transactions for the one process that writes it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """What is done inside happens as a whole, or, after an exception or a crash, not at all."""
+        async with self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    async def finished(self, consumer: str) -> int:
+        """The position up to which `consumer` has finished the log; 0 at first."""
+        query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
+        async with self._engine.connect() as connection:
+            return (await connection.execute(query)).scalar_one_or_none() or 0
+
+    async def events(
+        self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
+    ) -> list[bytes]:
+        """The documents of a workspace's events; of equal ones the later accepted counts as the greater."""
+        keys = (_ORDER[order], tables.events.c.position)
+        query = (
+            select(tables.events.c.document)
+            .where(tables.events.c.workspace == workspace)
+            .order_by(*(key.asc() if ascending else key.desc() for key in keys))
+            .offset(first)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [document.encode() for document in await connection.scalars(query)]
+
+    async def identities(self, connection_id: int, *, first: int, limit: int) -> tuple[list[Identity], int]:
+        """The identities of a connection, the most recently updated first, and how many there are in all."""
+        table = tables.identities.c
+        query = (
+            select(tables.identities)
+            .where(table.connection == connection_id)
+            .order_by(table.updated_at.desc(), table.id.desc())
+            .offset(first)
+            .limit(limit)
+        )
+        count = select(func.count()).select_from(tables.identities).where(table.connection == connection_id)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+            total = (await connection.execute(count)).scalar_one()
+        return [
+            Identity(
+                user_id=None if row.is_anonymous else row.identity_id,
+                anonymous_ids=msgspec.json.decode(row.anonymous_ids, type=list[str]),
+                connection=row.connection,
+                pipeline=row.pipeline,
+                updated_at=from_microseconds(row.updated_at),
+            )
+            for row in rows
+        ], total
+
+    async def rejected(
+        self, workspace: int, *, connection_id: int | None, dialect: str | None, first: int, limit: int
+    ) -> tuple[list[RejectedEvent], int]:
+        """The refused events of a workspace, the newest first, and how many there are in all."""
+        table = tables.rejected_events.c
+        chosen = [table.workspace == workspace]
+        if connection_id is not None:
+            chosen.append(table.connection == connection_id)
+        if dialect is not None:
+            chosen.append(table.dialect == dialect)
+        query = (
+            select(tables.rejected_events)
+            .where(*chosen)
+            .order_by(table.position.desc())
+            .offset(first)
+            .limit(limit)
+        )
+        count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            total = (await connection.execute(count)).scalar_one()
+        return [RejectedEvent(**{**row, "received_at": from_microseconds(row["received_at"])}) for row in rows], total
+
+
+class Transaction:
+    """Everything that one batch of the log leads to."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def claim(self, messages: Sequence[Message]) -> set[int]:
+        """The positions, of those given, whose message was not there before. The others are duplicates.
+
+        `messages` are in the order of their positions, and after every position that was ever claimed.
+        """
+        if not messages:
+            return set()
+        await self._connection.execute(
+            self._insert(tables.messages).on_conflict_do_nothing(), [msgspec.structs.asdict(row) for row in messages]
+        )
+        new = select(tables.messages.c.position).where(
+            tables.messages.c.position.between(messages[0].position, messages[-1].position)
+        )
+        return set(await self._connection.scalars(new))
+
+    async def add_events(self, events: Sequence[StoredEvent]) -> None:
+        """Store events."""
+        if events:
+            await self._connection.execute(
+                self._insert(tables.events),
+                [
+                    {
+                        "position": event.position,
+                        "workspace": event.workspace,
+                        "connection": event.connection,
+                        "pipeline": event.pipeline,
+                        "timestamp": microseconds(event.timestamp),
+                        "received_at": microseconds(event.received_at),
+                        "document": event.document.decode(),
+                    }
+                    for event in events
+                ],
+            )
+
+    async def merge_identities(self, sightings: Sequence[Sighting]) -> None:
+        """Bring the identities up to date with what was seen, in its order."""
+        known = await self._identities(keys_of(sightings))
+        claimed = merge(sightings, known)
+        table = tables.identities.c
+        for some in _chunks(claimed, _KEYS_PER_QUERY):
+            await self._connection.execute(
+                delete(tables.identities).where(
+                    table.is_anonymous, tuple_(table.connection, table.identity_id).in_(some)
+                )
+            )
+        rows = [
+            {
+                "workspace": state.workspace,
+                **msgspec.structs.asdict(key),
+                "anonymous_ids": msgspec.json.encode(state.anonymous_ids).decode(),
+                "updated_at": state.updated_at,
+            }
+            for key, state in known.items()
+            if state is not None
+        ]
+        if rows:
+            new = self._insert(tables.identities)
+            upsert = new.on_conflict_do_update(
+                index_elements=["connection", "identity_id", "is_anonymous", "pipeline"],
+                set_={"anonymous_ids": new.excluded.anonymous_ids, "updated_at": new.excluded.updated_at},
+            )
+            await self._connection.execute(upsert, rows)
+
+    async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
+        """Keep refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
+        if not rejected:
+            return
+        await self._connection.execute(
+            self._insert(tables.rejected_events),
+            [
+                {
+                    **msgspec.structs.asdict(row),
+                    "received_at": microseconds(row.received_at),
+                    "body": row.body[:MAX_REJECTED_BYTES],
+                }
+                for row in rejected
+            ],
+        )
+        if any(row.workspace == 0 for row in rejected):
+            table = tables.rejected_events.c
+            kept = (
+                select(table.position)
+                .where(table.workspace == 0)
+                .order_by(table.position.desc())
+                .limit(MAX_UNKNOWN_REJECTED)
+            )
+            await self._connection.execute(
+                delete(tables.rejected_events).where(table.workspace == 0, table.position.not_in(kept))
+            )
+
+    async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
+        """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
+        table = tables.identities.c.pipeline
+        present = set(await self._connection.scalars(select(table).distinct()))
+        removed = 0
+        for some in _chunks(present - set(pipelines), _KEYS_PER_QUERY):
+            removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
+        return removed
+
+    async def finish(self, consumer: str, position: int) -> None:
+        """The log is finished up to `position`, as far as `consumer` is concerned."""
+        new = self._insert(tables.progress)
+        upsert = new.on_conflict_do_update(index_elements=["consumer"], set_={"position": new.excluded.position})
+        await self._connection.execute(upsert, {"consumer": consumer, "position": position})
+
+    async def _identities(self, keys: set[IdentityKey]) -> Identities:
+        known: Identities = dict.fromkeys(keys)
+        table = tables.identities.c
+        columns = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)
+        for some in _chunks(keys, _KEYS_PER_QUERY):
+            query = select(tables.identities).where(tuple_(*columns).in_([_values(key) for key in some]))
+            for row in await self._connection.execute(query):
+                key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
+                ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
+                known[key] = IdentityState(row.workspace, ids, row.updated_at)
+        return known
+
+    def _insert(self, table: Table) -> Any:
+        """An insert that understands ON CONFLICT, which SQLite and PostgreSQL spell the same and SQLAlchemy does not."""
+        return (sqlite if self._connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
+    return key.connection, key.identity_id, key.is_anonymous, key.pipeline
+
+
+def _chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+    everything = list(values)
+    for start in range(0, len(everything), size):
+        yield everything[start : start + size]
+
+
+@asynccontextmanager
+async def open_warehouse(url: str) -> AsyncIterator[Warehouse]:
+    """The warehouse at `url`, its tables up to date; closed at the end of the block."""
+    engine = open_engine(url, cache_mib=64)
+    try:
+        await migrate(engine, "headwater.warehouse.migrations")
+        yield Warehouse(engine)
+    finally:
+        await engine.dispose()
