@@ -1,0 +1,102 @@
+"""Makes everything that comes out of protos/: the Python code in gen/ and the descriptor set that Envoy transcodes by.
+
+    generate.py                  vendor, lint, breaking, generate
+    generate.py --lint           vendor, lint, breaking
+    generate.py --check          vendor, generate elsewhere, fail when the committed files differ
+    generate.py --move-baseline  accept the present protos as the ones that must not be broken
+
+It uses the tools of the environment whose Python runs it, and no network.
+"""
+
+import argparse
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from vendor_protos import vendor
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINE = Path("protos/baseline.binpb")
+CODE = Path("gen/headwater")
+PACKAGE = CODE / "v1"
+DESCRIPTORS = Path("envoy/descriptors.pb")
+
+PACKAGE_DOCSTRING = '"""Messages, clients and servicers of the Headwater API, generated from protos/headwater/v1."""\n'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    action = parser.add_mutually_exclusive_group()
+    for name in ("--lint", "--check", "--move-baseline"):
+        action.add_argument(name, action="store_true")
+    wanted = parser.parse_args()
+    try:
+        vendor(ROOT / ".protos-vendor")
+        if wanted.check:
+            return check()
+        if wanted.move_baseline:
+            buf("build", "protos", "--output", str(BASELINE), "--exclude-source-info")
+            return 0
+        lint()
+        if not wanted.lint:
+            shutil.rmtree(ROOT / CODE, ignore_errors=True)
+            generate(ROOT)
+    except subprocess.CalledProcessError as error:
+        return int(error.returncode)
+    return 0
+
+
+def lint() -> None:
+    """Style of the protos, and no change that breaks a client of the baseline, on the wire or in JSON."""
+    buf("format", "protos", "--diff", "--exit-code")
+    buf("lint")
+    buf("breaking", "protos", "--against", str(BASELINE))
+
+
+def generate(target: Path) -> None:
+    """Write the generated files below `target`."""
+    buf("generate", "--output", str(target))
+    # `headwater` is a namespace over src/ and gen/ and must stay without an __init__.py; `headwater.v1` is typed.
+    (target / PACKAGE / "__init__.py").write_text(PACKAGE_DOCSTRING)
+    (target / PACKAGE / "py.typed").touch()
+    (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
+    options = ("--as-file-descriptor-set", "--exclude-source-info", "--output", str(target / DESCRIPTORS))
+    buf("build", "protos", *options)
+
+
+def check() -> int:
+    """Compare the committed files with newly generated ones, without touching the former."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        generate(fresh)
+        names = files(fresh) | files(ROOT / CODE, ROOT) | {DESCRIPTORS}
+        drifted = [name for name in sorted(names) if not same(ROOT / name, fresh / name)]
+    for name in drifted:
+        print(f"{name} differs from protos/: run scripts/generate.py and commit the result", file=sys.stderr)
+    return 1 if drifted else 0
+
+
+def files(folder: Path, root: Path | None = None) -> set[Path]:
+    """The files below `folder` but compiled Python, relative to `root` (by default the folder itself)."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(root or folder) for path in found}
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether both exist and hold the same bytes."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+def buf(*arguments: str) -> None:
+    """Run buf with the environment's plugins first in PATH."""
+    tools = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"}
+    subprocess.run([tools / "buf", *arguments], cwd=ROOT, env=environment, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

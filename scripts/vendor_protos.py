@@ -1,0 +1,20 @@
+"""Copies the few google/api protos that ours import out of the installed googleapis-common-protos.
+
+They land in .protos-vendor, which is not in git: the package is their one source. buf then needs no network.
+"""
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+NEEDED = ("google/api/annotations.proto", "google/api/http.proto", "google/api/httpbody.proto")
+
+
+def vendor(target: Path) -> None:
+    """Make `target` hold exactly the needed files."""
+    package = importlib.metadata.distribution("googleapis-common-protos")
+    shutil.rmtree(target, ignore_errors=True)
+    for name in NEEDED:
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(package.locate_file(name)), copy)
