@@ -1,0 +1,1 @@
+"""Runs the system: settings, the command line, the supervisor with Envoy, and the wiring of backend and worker."""

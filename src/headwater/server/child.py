@@ -1,0 +1,43 @@
+"""How a child process of the supervisor begins and ends: settings, logs, signals, exit status."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from headwater.server.errors import StartupError
+from headwater.server.logging import configure, logger
+from headwater.server.settings import Settings, read
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+def run(
+    name: str,
+    main: Main,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run `main` until it returns; SIGTERM and SIGINT set its event, and it is to finish what it has begun.
+
+    A failure is logged, its text is the last line on standard error (the supervisor shows it), and the exit status is 1.
+    """
+    os.umask(0o077)
+    try:
+        settings = read(os.environ)
+        configure(name, settings.log_level, settings.log_format)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_until_signalled(main, settings))
+    except StartupError as error:
+        sys.exit(str(error))
+    except Exception as error:
+        logger().critical("the process failed", exc_info=True)
+        sys.exit(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+async def _until_signalled(main: Main, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await main(settings, stop)

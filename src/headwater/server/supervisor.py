@@ -1,0 +1,171 @@
+"""Starts Envoy, the backend and the worker, restarts what ends, and stops them in order.
+
+It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end a
+child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backend ends, then
+the worker. When the supervisor itself is killed the kernel ends the children, and the next start finds everything free.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+from headwater.server import banner, gateway, preflight
+from headwater.server.errors import StartupError
+from headwater.server.probe import request
+from headwater.server.processes import Child, Program, start
+from headwater.server.settings import Settings
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+FIRST_DELAY_S = 0.1
+LAST_DELAY_S = 5.0
+STEADY_S = 10.0
+"""A child that lived this long is restarted without the delay that earlier failures had built up."""
+
+READY_TIMEOUT_S = 60.0
+READY_POLL_S = 0.02
+GATEWAY_PATIENCE_S = 2.0
+PATIENCE_S = 15.0
+"""How long the backend and the worker may take to end: above the grace that they give to their own work."""
+
+
+def serve(settings: Settings) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError when it cannot start."""
+    os.umask(0o077)
+    lock = preflight.claim_data_dir(settings)
+    try:
+        settings = preflight.make_run_dir(settings)
+        asyncio.run(_Supervisor(settings).run())
+    finally:
+        if settings.run_dir.parent != settings.data_dir:
+            shutil.rmtree(settings.run_dir, ignore_errors=True)
+        os.close(lock)
+
+
+class _Service:
+    """A program that is kept running."""
+
+    def __init__(self, program: Program, settings: Settings, ready: asyncio.Event) -> None:
+        self._program = program
+        self._settings = settings
+        self._ready = ready
+        self._stopping = asyncio.Event()
+        self._child: Child | None = None
+
+    async def run(self) -> None:
+        """Run until `stop`. Raises StartupError when it ends before the system was ready for the first time."""
+        delay = FIRST_DELAY_S
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._stopping.is_set():
+                self._child = child = await start(self._program)
+                began = loop.time()
+                status = await child.wait()
+                if self._stopping.is_set():
+                    return
+                ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                if not self._ready.is_set():
+                    words = f": {child.last_line}" if child.last_line else ""
+                    raise StartupError(f"{self._program.name} {ending} before the system was ready{words}")
+                if loop.time() - began > STEADY_S:
+                    delay = FIRST_DELAY_S
+                _log(self._settings).error(
+                    "a process ended and is started again", child=self._program.name, ending=ending, delay_s=delay
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), delay)
+                delay = min(2 * delay, LAST_DELAY_S)
+        finally:
+            self.kill()
+
+    async def stop(self, patience_s: float) -> None:
+        self._stopping.set()
+        if self._child is not None:
+            await self._child.stop(patience_s)
+
+    def kill(self) -> None:
+        self._stopping.set()
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._first_start = not settings.api_key_path.exists()
+
+    async def run(self) -> None:
+        await preflight.check_port(self._settings)
+        # The backend takes longest to be ready, so it comes first.
+        self._backend = self._service(self._python("backend"))
+        self._gateway = self._service(gateway.program(self._settings))
+        self._worker = self._service(self._python("worker"))
+        services = (self._backend, self._gateway, self._worker)
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in services:
+                    group.create_task(service.run())
+                announcement = group.create_task(self._announce())
+                await self._stop.wait()
+                announcement.cancel()
+                await self._stop_in_order()
+        except* StartupError as failures:
+            raise failures.exceptions[0] from None
+
+    def _service(self, program: Program) -> _Service:
+        return _Service(program, self._settings, self._ready)
+
+    def _python(self, name: str) -> Program:
+        return Program(name, (sys.executable, "-m", f"headwater.server.{name}"), self._settings.environment())
+
+    def _on_signal(self) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+            return
+        for service in (self._gateway, self._backend, self._worker):
+            service.kill()
+
+    async def _announce(self) -> None:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while not await self._answers():
+                    await asyncio.sleep(READY_POLL_S)
+        except TimeoutError:
+            raise StartupError(f"the system was not ready within {READY_TIMEOUT_S:.0f} seconds") from None
+        self._ready.set()
+        sys.stdout.write(banner.text(self._settings, first_start=self._first_start))
+        sys.stdout.flush()
+
+    async def _answers(self) -> bool:
+        try:
+            status, _ = await request("GET", "/healthz", (self._settings.local_host, self._settings.port))
+        except OSError:
+            return False
+        return status == 200
+
+    async def _stop_in_order(self) -> None:
+        await gateway.drain(self._settings)
+        await self._gateway.stop(GATEWAY_PATIENCE_S)
+        await self._backend.stop(PATIENCE_S)
+        await self._worker.stop(PATIENCE_S)
+
+
+@cache
+def _log(settings: Settings) -> "FilteringBoundLogger":
+    """Set up at the first line: structlog is a third of the memory of this process, which seldom has anything to say."""
+    from headwater.server.logging import configure, logger
+
+    configure("supervisor", settings.log_level, settings.log_format)
+    return logger()
