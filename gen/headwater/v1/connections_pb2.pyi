@@ -50,12 +50,12 @@ class Connection(message.Message):
     role: builtins.str
     """role says which way data flows. Possible values: "Source" or "Destination"."""
     strategy: builtins.str
-    """strategy is what happens to an anonymous user who logs in or out. Absent unless the connection is a source SDK whose
-    connector supports strategies. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
+    """strategy is what happens to an anonymous user who logs in or out. Absent unless the connection is a source SDK
+    whose connector supports strategies. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
     """
     sending_mode: builtins.str
-    """sending_mode is from where events are sent. Absent unless the connection is a destination application that supports
-    sending modes. Possible values: "Client", "Server" or "ClientAndServer".
+    """sending_mode is from where events are sent. Absent unless the connection is a destination application that
+    supports sending modes. Possible values: "Client", "Server" or "ClientAndServer".
     """
     @builtins.property
     def linked_connections(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
@@ -69,8 +69,8 @@ class Connection(message.Message):
 
     @builtins.property
     def event_types(self) -> containers.RepeatedCompositeFieldContainer[EventType]:
-        """event_types are the event types that may be sent. Filled only by GetConnection, and only for a destination application
-        that supports events.
+        """event_types are the event types that may be sent. Filled only by GetConnection, and only for a destination
+        application that supports events.
         """
 
     def __init__(
@@ -151,20 +151,20 @@ class CreateConnectionRequest(message.Message):
     name: builtins.str
     """name is shown to people. Required, from 1 to 60 characters, without NUL."""
     role: builtins.str
-    """role says which way data flows. Required. Possible values: "Source" or "Destination". SDK and webhook connectors are
-    sources only.
+    """role says which way data flows. Required. Possible values: "Source" or "Destination". SDK and webhook connectors
+    are sources only.
     """
     connector: builtins.str
-    """connector is the code of an application, database, file storage, SDK or webhook connector. Required. File format and
-    message broker connectors have no connections.
+    """connector is the code of an application, database, file storage, SDK or webhook connector. Required. File format
+    and message broker connectors have no connections.
     """
     strategy: builtins.str
-    """strategy is what happens to an anonymous user who logs in or out. Required for source SDKs whose connector supports
-    strategies, forbidden otherwise. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
+    """strategy is what happens to an anonymous user who logs in or out. Required for source SDKs whose connector
+    supports strategies, forbidden otherwise. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
     """
     sending_mode: builtins.str
-    """sending_mode is from where events are sent. Required for destination applications that support sending modes, unless
-    they support exactly one; forbidden otherwise. Possible values: "Client", "Server" or "ClientAndServer".
+    """sending_mode is from where events are sent. Required for destination applications that support sending modes,
+    unless they support exactly one; forbidden otherwise. Possible values: "Client", "Server" or "ClientAndServer".
     """
     auth_token: builtins.str
     """auth_token is what GetAuthorizationToken answered. Required for connectors that require authorization, forbidden
@@ -172,14 +172,14 @@ class CreateConnectionRequest(message.Message):
     """
     @builtins.property
     def linked_connections(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """linked_connections are the ids of existing connections of the opposite role that support events, none twice. Allowed
-        only when the connection supports events itself; empty means none.
+        """linked_connections are the ids of existing connections of the opposite role that support events, none twice.
+        Allowed only when the connection supports events itself; empty means none.
         """
 
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
-        """settings are the settings of the connector for the role, as the connector documents them. Required when it has any,
-        forbidden otherwise. They are stored encrypted and never answered.
+        """settings are the settings of the connector for the role, as the connector documents them. Required when it has
+        any, forbidden otherwise. They are stored encrypted and never answered.
         """
 
     def __init__(
@@ -247,8 +247,8 @@ class GetAuthorizationUrlRequest(message.Message):
     Possible values: "Source" or "Destination".
     """
     redirect_uri: builtins.str
-    """redirect_uri is where the person is sent after granting access. Required. It must be on the installation's list of
-    allowed URIs when there is one.
+    """redirect_uri is where the person is sent after granting access. Required. It must be on the installation's list
+    of allowed URIs when there is one.
     """
     def __init__(
         self,
@@ -358,8 +358,8 @@ class UpdateConnectionRequest(message.Message):
     """sending_mode follows the rules of CreateConnectionRequest; absent means null, not unchanged."""
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
-        """settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read them
-        back.
+        """settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read
+        them back.
         """
 
     def __init__(
@@ -598,7 +598,9 @@ class ListEventWriteKeysResponse(message.Message):
     KEYS_FIELD_NUMBER: builtins.int
     @builtins.property
     def keys(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """keys are 1 to 20 event write keys, the oldest first. They are public by nature: they ship inside web pages and apps."""
+        """keys are 1 to 20 event write keys, the oldest first. They are public by nature: they ship inside web pages and
+        apps.
+        """
 
     def __init__(
         self,
@@ -722,8 +724,8 @@ class TestConnectionResponse(message.Message):
     received: builtins.bool
     """received says whether a call with one of the connection's present keys has ever arrived."""
     dialect: builtins.str
-    """dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native" (/v1/events)
-    or "grpc" (SendEvents). Absent when none has arrived.
+    """dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
+    (/v1/events) or "grpc" (SendEvents). Absent when none has arrived.
     """
     @builtins.property
     def last_received_at(self) -> timestamp_pb2.Timestamp:

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ConnectionServiceStub:
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     def __init__(self, channel):
@@ -104,23 +104,24 @@ class ConnectionServiceStub:
 
 
 class ConnectionServiceServicer:
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     def CreateConnection(self, request, context):
-        """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no pipeline
-        is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist, LinkedConnectionNotExist or
-        InvalidSettings.
+        """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
+        pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
+        LinkedConnectionNotExist or InvalidSettings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAuthorizationUrl(self, request, context):
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three steps
-        towards a connection of an application that requires authorization: send the person there, exchange the code that
-        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
+        steps towards a connection of an application that requires authorization: send the person there, exchange the
+        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
+        needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,8 +136,8 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConnection(self, request, context):
-        """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out becomes
-        null. Its settings are replaced only when they are given.
+        """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
+        becomes null. Its settings are replaced only when they are given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +153,7 @@ class ConnectionServiceServicer:
     def GetConnection(self, request, context):
         """GetConnection answers one connection.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,8 +168,8 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LinkConnections(self, request, context):
-        """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes nothing. It
-        fails with 400 when one of the two has the other role or does not support events.
+        """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
+        nothing. It fails with 400 when one of the two has the other role or does not support events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,32 +183,33 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEventWriteKeys(self, request, context):
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with 400
-        for other connections.
+        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        400 for other connections.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateEventWriteKey(self, request, context):
-        """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other connections,
-        and with 422 TooManyEventWriteKeys when there are 20 already.
+        """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other
+        connections, and with 422 TooManyEventWriteKeys when there are 20 already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEventWriteKey(self, request, context):
-        """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the connection
-        does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
+        """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the
+        connection does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TestConnection(self, request, context):
-        """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever sets up
-        a source sees that the key and the address are right. It fails with 400 for connections without such keys.
+        """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
+        sets up a source sees that the key and the address are right. It fails with 400 for connections without such
+        keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,8 +292,8 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConnectionService:
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConnectionServiceStub:
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     @typing.overload
@@ -36,119 +36,123 @@ class ConnectionServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ConnectionServiceAsyncStub: ...
     CreateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]
-    """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no pipeline
-    is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist, LinkedConnectionNotExist or
-    InvalidSettings.
+    """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
+    pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
+    LinkedConnectionNotExist or InvalidSettings.
     """
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three steps
-    towards a connection of an application that requires authorization: send the person there, exchange the code that
-    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
+    steps towards a connection of an application that requires authorization: send the person there, exchange the
+    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
+    needed.
     """
     GetAuthorizationToken: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
     ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
     """
     UpdateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]
-    """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out becomes
-    null. Its settings are replaced only when they are given.
+    """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
+    becomes null. Its settings are replaced only when they are given.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
     """ListConnections answers the connections of the workspace, sorted by name."""
     GetConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]
     """GetConnection answers one connection.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     DeleteConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported are removed afterwards; the events that it received stay.
     """
     LinkConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.LinkConnectionsRequest, connections_pb2.LinkConnectionsResponse]
-    """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes nothing. It
-    fails with 400 when one of the two has the other role or does not support events.
+    """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
+    nothing. It fails with 400 when one of the two has the other role or does not support events.
     """
     UnlinkConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: grpc.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with 400
-    for other connections.
+    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    400 for other connections.
     """
     CreateEventWriteKey: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]
-    """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other connections,
-    and with 422 TooManyEventWriteKeys when there are 20 already.
+    """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other
+    connections, and with 422 TooManyEventWriteKeys when there are 20 already.
     """
     DeleteEventWriteKey: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteEventWriteKeyRequest, connections_pb2.DeleteEventWriteKeyResponse]
-    """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the connection
-    does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
+    """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the
+    connection does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
     """
     TestConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.TestConnectionRequest, connections_pb2.TestConnectionResponse]
-    """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever sets up
-    a source sees that the key and the address are right. It fails with 400 for connections without such keys.
+    """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
+    sets up a source sees that the key and the address are right. It fails with 400 for connections without such
+    keys.
     """
 
 @typing.type_check_only
 class ConnectionServiceAsyncStub(ConnectionServiceStub):
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     CreateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]  # type: ignore[assignment]
-    """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no pipeline
-    is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist, LinkedConnectionNotExist or
-    InvalidSettings.
+    """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
+    pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
+    LinkedConnectionNotExist or InvalidSettings.
     """
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three steps
-    towards a connection of an application that requires authorization: send the person there, exchange the code that
-    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
+    steps towards a connection of an application that requires authorization: send the person there, exchange the
+    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
+    needed.
     """
     GetAuthorizationToken: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]  # type: ignore[assignment]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
     ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
     """
     UpdateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]  # type: ignore[assignment]
-    """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out becomes
-    null. Its settings are replaced only when they are given.
+    """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
+    becomes null. Its settings are replaced only when they are given.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
     """ListConnections answers the connections of the workspace, sorted by name."""
     GetConnection: aio.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]  # type: ignore[assignment]
     """GetConnection answers one connection.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     DeleteConnection: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]  # type: ignore[assignment]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported are removed afterwards; the events that it received stay.
     """
     LinkConnections: aio.UnaryUnaryMultiCallable[connections_pb2.LinkConnectionsRequest, connections_pb2.LinkConnectionsResponse]  # type: ignore[assignment]
-    """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes nothing. It
-    fails with 400 when one of the two has the other role or does not support events.
+    """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
+    nothing. It fails with 400 when one of the two has the other role or does not support events.
     """
     UnlinkConnections: aio.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]  # type: ignore[assignment]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: aio.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]  # type: ignore[assignment]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with 400
-    for other connections.
+    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    400 for other connections.
     """
     CreateEventWriteKey: aio.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]  # type: ignore[assignment]
-    """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other connections,
-    and with 422 TooManyEventWriteKeys when there are 20 already.
+    """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other
+    connections, and with 422 TooManyEventWriteKeys when there are 20 already.
     """
     DeleteEventWriteKey: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteEventWriteKeyRequest, connections_pb2.DeleteEventWriteKeyResponse]  # type: ignore[assignment]
-    """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the connection
-    does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
+    """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the
+    connection does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
     """
     TestConnection: aio.UnaryUnaryMultiCallable[connections_pb2.TestConnectionRequest, connections_pb2.TestConnectionResponse]  # type: ignore[assignment]
-    """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever sets up
-    a source sees that the key and the address are right. It fails with 400 for connections without such keys.
+    """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
+    sets up a source sees that the key and the address are right. It fails with 400 for connections without such
+    keys.
     """
 
 class ConnectionServiceServicer:
-    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All calls
-    need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
+    """ConnectionService manages connections: the sources that data comes from and the destinations that it goes to. All
+    calls need an API key and work on one workspace. A connection that does not exist in that workspace is 404.
     """
 
     def CreateConnection(
@@ -156,9 +160,9 @@ class ConnectionServiceServicer:
         request: connections_pb2.CreateConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.CreateConnectionResponse, abc.Awaitable[connections_pb2.CreateConnectionResponse]]:
-        """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no pipeline
-        is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist, LinkedConnectionNotExist or
-        InvalidSettings.
+        """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
+        pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
+        LinkedConnectionNotExist or InvalidSettings.
         """
 
     def GetAuthorizationUrl(
@@ -166,9 +170,10 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetAuthorizationUrlRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.GetAuthorizationUrlResponse, abc.Awaitable[connections_pb2.GetAuthorizationUrlResponse]]:
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three steps
-        towards a connection of an application that requires authorization: send the person there, exchange the code that
-        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
+        steps towards a connection of an application that requires authorization: send the person there, exchange the
+        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
+        needed.
         """
 
     def GetAuthorizationToken(
@@ -185,8 +190,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.UpdateConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.UpdateConnectionResponse, abc.Awaitable[connections_pb2.UpdateConnectionResponse]]:
-        """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out becomes
-        null. Its settings are replaced only when they are given.
+        """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
+        becomes null. Its settings are replaced only when they are given.
         """
 
     def ListConnections(
@@ -203,7 +208,7 @@ class ConnectionServiceServicer:
     ) -> typing.Union[connections_pb2.Connection, abc.Awaitable[connections_pb2.Connection]]:
         """GetConnection answers one connection.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
     def DeleteConnection(
@@ -220,8 +225,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.LinkConnectionsRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.LinkConnectionsResponse, abc.Awaitable[connections_pb2.LinkConnectionsResponse]]:
-        """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes nothing. It
-        fails with 400 when one of the two has the other role or does not support events.
+        """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
+        nothing. It fails with 400 when one of the two has the other role or does not support events.
         """
 
     def UnlinkConnections(
@@ -236,8 +241,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListEventWriteKeysRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListEventWriteKeysResponse, abc.Awaitable[connections_pb2.ListEventWriteKeysResponse]]:
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with 400
-        for other connections.
+        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        400 for other connections.
         """
 
     def CreateEventWriteKey(
@@ -245,8 +250,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.CreateEventWriteKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.CreateEventWriteKeyResponse, abc.Awaitable[connections_pb2.CreateEventWriteKeyResponse]]:
-        """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other connections,
-        and with 422 TooManyEventWriteKeys when there are 20 already.
+        """CreateEventWriteKey adds an event write key to an SDK or webhook connection. It fails with 404 for other
+        connections, and with 422 TooManyEventWriteKeys when there are 20 already.
         """
 
     def DeleteEventWriteKey(
@@ -254,8 +259,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.DeleteEventWriteKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.DeleteEventWriteKeyResponse, abc.Awaitable[connections_pb2.DeleteEventWriteKeyResponse]]:
-        """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the connection
-        does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
+        """DeleteEventWriteKey removes an event write key: events that carry it are no longer accepted. A key that the
+        connection does not have changes nothing. It fails with 422 SingleEventWriteKey for the last one.
         """
 
     def TestConnection(
@@ -263,8 +268,9 @@ class ConnectionServiceServicer:
         request: connections_pb2.TestConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.TestConnectionResponse, abc.Awaitable[connections_pb2.TestConnectionResponse]]:
-        """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever sets up
-        a source sees that the key and the address are right. It fails with 400 for connections without such keys.
+        """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
+        sets up a source sees that the key and the address are right. It fails with 400 for connections without such
+        keys.
         """
 
 def add_ConnectionServiceServicer_to_server(servicer: ConnectionServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -50,14 +50,14 @@ class Event(message.Message):
     SENT_AT_FIELD_NUMBER: builtins.int
     RECEIVED_AT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile that the event's user was resolved to, a UUID. Absent before identity resolution, and
-    ignored in SendEvents.
+    """kpid is the id of the profile that the event's user was resolved to, a UUID. Absent before identity resolution,
+    and ignored in SendEvents.
     """
     connection_id: builtins.int
     """connection_id is the id of the source connection that received the event."""
     anonymous_id: builtins.str
-    """anonymous_id identifies the user before authentication. In SendEvents user_id, anonymous_id or both are given; when it
-    is absent there it is absent in the stored event.
+    """anonymous_id identifies the user before authentication. In SendEvents user_id, anonymous_id or both are given;
+    when it is absent there it is absent in the stored event.
     """
     user_id: builtins.str
     """user_id identifies the user after authentication. Absent for anonymous users."""
@@ -66,8 +66,8 @@ class Event(message.Message):
     group_id: builtins.str
     """group_id is the id of the group. Required for group events, absent for others."""
     message_id: builtins.str
-    """message_id identifies the event within its source connection: a second event with the same one is a duplicate and is
-    not stored. When it is empty in SendEvents the server makes one up, and a repetition cannot be recognised.
+    """message_id identifies the event within its source connection: a second event with the same one is a duplicate and
+    is not stored. When it is empty in SendEvents the server makes one up, and a repetition cannot be recognised.
     """
     type: builtins.str
     """type is the kind of event. Possible values: "alias", "group", "identify", "page", "screen" or "track"."""
@@ -80,20 +80,20 @@ class Event(message.Message):
     channel: builtins.str
     """channel is where the event comes from, such as "browser", "mobile" or "server". Absent when the client gave none."""
     properties_json: builtins.str
-    """properties_json holds the properties of a page, screen or track event: a JSON object as text, exactly as received, so
-    that every digit of a number survives. Absent for other types; read "properties" in the REST API.
+    """properties_json holds the properties of a page, screen or track event: a JSON object as text, exactly as
+    received, so that every digit of a number survives. Absent for other types; read "properties" in the REST API.
     """
     traits_json: builtins.str
-    """traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing. Empty
-    in SendEvents means "{}"; read "traits" in the REST API.
+    """traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing.
+    Empty in SendEvents means "{}"; read "traits" in the REST API.
     """
     integrations_json: builtins.str
-    """integrations_json says which destinations are wanted: a JSON object as text, such as {"All": false, "Mixpanel": true}.
-    Absent when the client gave none; read "integrations" in the REST API.
+    """integrations_json says which destinations are wanted: a JSON object as text, such as {"All": false, "Mixpanel":
+    true}. Absent when the client gave none; read "integrations" in the REST API.
     """
     extra_json: builtins.str
-    """extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text. Absent
-    when there are none; in the REST API they stand beside the others.
+    """extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text.
+    Absent when there are none; in the REST API they stand beside the others.
     """
     @builtins.property
     def context(self) -> EventContext:
@@ -101,8 +101,8 @@ class Event(message.Message):
 
     @builtins.property
     def timestamp(self) -> timestamp_pb2.Timestamp:
-        """timestamp is when the event happened, corrected by the difference between the client's clock and ours. It is the one
-        for analysis. In SendEvents it is by the client's clock, and absent means now.
+        """timestamp is when the event happened, corrected by the difference between the client's clock and ours. It is the
+        one for analysis. In SendEvents it is by the client's clock, and absent means now.
         """
 
     @builtins.property
@@ -781,9 +781,9 @@ class EventContext(message.Message):
     user_agent: builtins.str
     """user_agent is the User-Agent of the browser or application."""
     extra_json: builtins.str
-    """extra_json holds the members of the context that have no field here, those of its sections under the section's name:
-    a JSON object as text, such as {"active": true, "page": {"keywords": ["shoes"]}}. Absent when there are none; in the
-    REST API they stand beside the others.
+    """extra_json holds the members of the context that have no field here, those of its sections under the section's
+    name: a JSON object as text, such as {"active": true, "page": {"keywords": ["shoes"]}}. Absent when there are
+    none; in the REST API they stand beside the others.
     """
     @builtins.property
     def app(self) -> EventContext.App:
@@ -893,8 +893,8 @@ class SendEventsRequest(message.Message):
 
     @builtins.property
     def sent_at(self) -> timestamp_pb2.Timestamp:
-        """sent_at is when the client sends this call, by its own clock. The difference to our clock corrects the timestamps of
-        events without a sent_at of their own. Absent means that the client's clock is right.
+        """sent_at is when the client sends this call, by its own clock. The difference to our clock corrects the timestamps
+        of events without a sent_at of their own. Absent means that the client's clock is right.
         """
 
     def __init__(
@@ -1068,8 +1068,8 @@ class ListEventsJsonRequest(message.Message):
     """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold several
-        names separated by commas. Empty means all.
+        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+        several names separated by commas. Empty means all.
         """
 
     def __init__(
@@ -1174,7 +1174,9 @@ class ListRejectedEventsResponse(message.Message):
 
 @typing.final
 class RejectedEvent(message.Message):
-    """RejectedEvent is an event, or a whole call, that was received and refused. It is kept until a person has looked at it."""
+    """RejectedEvent is an event, or a whole call, that was received and refused. It is kept until a person has looked at
+    it.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1253,8 +1255,8 @@ class TraceEventResponse(message.Message):
     TRACES_FIELD_NUMBER: builtins.int
     @builtins.property
     def traces(self) -> containers.RepeatedCompositeFieldContainer[EventTrace]:
-        """traces are the arrivals of events with that message id in this workspace, the earliest first. Empty when none is known,
-        which includes events that were forgotten because they are too old.
+        """traces are the arrivals of events with that message id in this workspace, the earliest first. Empty when none is
+        known, which includes events that were forgotten because they are too old.
         """
 
     def __init__(
@@ -1285,8 +1287,8 @@ class EventTrace(message.Message):
     position: builtins.int
     """position is where it stands in the event log. In JSON it is a string."""
     outcome: builtins.str
-    """outcome is what became of it. Possible values: "Pending" (durable, not yet worked on), "Processed" (every pipeline
-    that takes it has had it), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    """outcome is what became of it. Possible values: "Pending" (durable, not yet worked on), "Processed" (every
+    pipeline that takes it has had it), "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
     message: builtins.str
     """message says why, for people. Empty unless outcome is "Rejected"."""

@@ -68,12 +68,12 @@ class EventServiceServicer:
     """
 
     def SendEvents(self, request, context):
-        """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService and
-        NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
-        "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is durable;
-        an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is safe as long
-        as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an unknown key, and
-        with RESOURCE_EXHAUSTED when the server cannot keep up.
+        """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
+        and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
+        as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+        durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
+        safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
+        unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,10 +87,11 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEventsJson(self, request, context):
-        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was received.
+        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
+        received.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,8 +105,8 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TraceEvent(self, request, context):
-        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection only, and
-        every arrival counts, so the answer is a list.
+        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
+        only, and every arrival counts, so the answer is a list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

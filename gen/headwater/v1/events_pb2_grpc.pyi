@@ -35,26 +35,27 @@ class EventServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> EventServiceAsyncStub: ...
     SendEvents: grpc.UnaryUnaryMultiCallable[events_pb2.SendEventsRequest, events_pb2.SendEventsResponse]
-    """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService and
-    NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
-    "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is durable;
-    an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is safe as long
-    as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an unknown key, and
-    with RESOURCE_EXHAUSTED when the server cannot keep up.
+    """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
+    and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
+    as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+    durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
+    safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
+    unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
     """
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]
     """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
     ListEventsJson: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsJsonRequest, httpbody_pb2.HttpBody]
-    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was received.
+    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
+    received.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
     """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
     TraceEvent: grpc.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]
-    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection only, and
-    every arrival counts, so the answer is a list.
+    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
+    only, and every arrival counts, so the answer is a list.
     """
 
 @typing.type_check_only
@@ -63,26 +64,27 @@ class EventServiceAsyncStub(EventServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     SendEvents: aio.UnaryUnaryMultiCallable[events_pb2.SendEventsRequest, events_pb2.SendEventsResponse]  # type: ignore[assignment]
-    """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService and
-    NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
-    "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is durable;
-    an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is safe as long
-    as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an unknown key, and
-    with RESOURCE_EXHAUSTED when the server cannot keep up.
+    """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
+    and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
+    as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+    durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
+    safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
+    unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
     """
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
     ListEventsJson: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was received.
+    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
+    received.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
-    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection only, and
-    every arrival counts, so the answer is a list.
+    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
+    only, and every arrival counts, so the answer is a list.
     """
 
 class EventServiceServicer:
@@ -93,12 +95,12 @@ class EventServiceServicer:
         request: events_pb2.SendEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.SendEventsResponse, abc.Awaitable[events_pb2.SendEventsResponse]]:
-        """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService and
-        NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
-        "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is durable;
-        an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is safe as long
-        as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an unknown key, and
-        with RESOURCE_EXHAUSTED when the server cannot keep up.
+        """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
+        and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
+        as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+        durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
+        safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
+        unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
         """
 
     def ListEvents(
@@ -113,10 +115,11 @@ class EventServiceServicer:
         request: events_pb2.ListEventsJsonRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was received.
+        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
+        received.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def ListRejectedEvents(
@@ -131,8 +134,8 @@ class EventServiceServicer:
         request: events_pb2.TraceEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.TraceEventResponse, abc.Awaitable[events_pb2.TraceEventResponse]]:
-        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection only, and
-        every arrival counts, so the answer is a list.
+        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
+        only, and every arrival counts, so the answer is a list.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

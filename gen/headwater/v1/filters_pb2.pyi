@@ -20,8 +20,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class Filter(message.Message):
-    """Filter decides which users, profiles or events a pipeline takes. It is one flat list of conditions under one logical
-    operator: there is no nesting and no negation of a whole condition. An absent filter takes everything.
+    """Filter decides which users, profiles or events a pipeline takes. It is one flat list of conditions under one
+    logical operator: there is no nesting and no negation of a whole condition. An absent filter takes everything.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -29,8 +29,8 @@ class Filter(message.Message):
     LOGICAL_FIELD_NUMBER: builtins.int
     CONDITIONS_FIELD_NUMBER: builtins.int
     logical: builtins.str
-    """logical joins the conditions: "and" (all must hold) or "or" (one is enough). Evaluation stops at the first condition
-    that decides the result.
+    """logical joins the conditions: "and" (all must hold) or "or" (one is enough). Evaluation stops at the first
+    condition that decides the result.
     """
     @builtins.property
     def conditions(self) -> containers.RepeatedCompositeFieldContainer[FilterCondition]:
@@ -59,19 +59,20 @@ class FilterCondition(message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     property: builtins.str
     """property is the name or the dotted path of a property of the schema that the filter is written for, such as
-    "context.page.url". Below a property of kind json the path continues inside the JSON value ("properties.cart.total").
+    "context.page.url". Below a property of kind json the path continues inside the JSON value
+    ("properties.cart.total").
     """
     operator: builtins.str
     """operator is the comparison. Which ones are allowed depends on the property's kind.
-    Possible values: "is", "is not", "is less than", "is less than or equal to", "is greater than",
-    "is greater than or equal to", "is between", "is not between", "contains", "does not contain", "is one of",
-    "is not one of", "starts with", "ends with", "is before", "is on or before", "is after", "is on or after", "is true",
-    "is false", "is empty", "is not empty", "is null", "is not null", "exists" or "does not exist".
+    Possible values: "is", "is not", "is less than", "is less than or equal to", "is greater than", "is greater than
+    or equal to", "is between", "is not between", "contains", "does not contain", "is one of", "is not one of",
+    "starts with", "ends with", "is before", "is on or before", "is after", "is on or after", "is true", "is false",
+    "is empty", "is not empty", "is null", "is not null", "exists" or "does not exist".
     """
     @builtins.property
     def values(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """values are what the property is compared with, always written as text: "42", "2025-10-20", "10.0.0.1". Their number
-        follows from the operator: none for the last eight operators of the list above, two for "is between" and
+        """values are what the property is compared with, always written as text: "42", "2025-10-20", "10.0.0.1". Their
+        number follows from the operator: none for the last eight operators of the list above, two for "is between" and
         "is not between", one or more for "is one of" and "is not one of", and one for every other. Each has 1 to 60
         characters, except that a string property with an enumeration accepts exactly its own values.
         """
@@ -88,3 +89,142 @@ class FilterCondition(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["operator", b"operator", "property", b"property", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ParseFilterRequest(message.Message):
+    """ParseFilterRequest holds a filter as text."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """text is one condition, or several joined by "and" or by "or", never by both: a path, an operator in words, and
+    values in quotes separated by commas. Required.
+    """
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ParseFilterResponse(message.Message):
+    """ParseFilterResponse holds the filter that the text means."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def filter(self) -> Filter:
+        """filter is the filter."""
+
+    def __init__(
+        self,
+        *,
+        filter: Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ExplainFilterRequest(message.Message):
+    """ExplainFilterRequest holds a filter and what to try it on."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    EVENT_JSON_FIELD_NUMBER: builtins.int
+    event_json: builtins.str
+    """event_json is an event as the REST API writes it: a JSON object as text. Members may be missing. Required."""
+    @builtins.property
+    def filter(self) -> Filter:
+        """filter is the filter to try. Required."""
+
+    def __init__(
+        self,
+        *,
+        filter: Filter | None = ...,
+        event_json: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["event_json", b"event_json", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ExplainFilterResponse(message.Message):
+    """ExplainFilterResponse tells what came of it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: builtins.int
+    CONDITIONS_FIELD_NUMBER: builtins.int
+    matched: builtins.bool
+    """matched says whether the filter takes the event."""
+    @builtins.property
+    def conditions(self) -> containers.RepeatedCompositeFieldContainer[FilterConditionExplanation]:
+        """conditions tell about the conditions of the filter, in their order."""
+
+    def __init__(
+        self,
+        *,
+        matched: builtins.bool = ...,
+        conditions: abc.Iterable[FilterConditionExplanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["conditions", b"conditions", "matched", b"matched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FilterConditionExplanation(message.Message):
+    """FilterConditionExplanation tells what one condition came to."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    DECIDED_FIELD_NUMBER: builtins.int
+    VALUE_JSON_FIELD_NUMBER: builtins.int
+    result: builtins.bool
+    """result says whether the condition holds. Absent when a condition before it had decided already."""
+    decided: builtins.bool
+    """decided says that this condition decided the filter: the first that fails under "and", the first that holds under
+    "or". When there is none, the last condition decided.
+    """
+    value_json: builtins.str
+    """value_json is what the property was in the event, as JSON text. Absent when the event has no such property."""
+    @builtins.property
+    def condition(self) -> FilterCondition:
+        """condition is the condition as it was understood, its values in their normal form."""
+
+    def __init__(
+        self,
+        *,
+        condition: FilterCondition | None = ...,
+        result: builtins.bool | None = ...,
+        decided: builtins.bool = ...,
+        value_json: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_result", b"_result", "_value_json", b"_value_json", "condition", b"condition", "result", b"result", "value_json", b"value_json"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_result", b"_result", "_value_json", b"_value_json", "condition", b"condition", "decided", b"decided", "result", b"result", "value_json", b"value_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__result: _TypeAlias = typing.Literal["result"]  # noqa: Y015
+    _WhichOneofArgType__result: _TypeAlias = typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__value_json: _TypeAlias = typing.Literal["value_json"]  # noqa: Y015
+    _WhichOneofArgType__value_json: _TypeAlias = typing.Literal["_value_json", b"_value_json"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_json) -> _WhichOneofReturnType__value_json | None: ...

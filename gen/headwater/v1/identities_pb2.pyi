@@ -31,8 +31,8 @@ class Identity(message.Message):
     PIPELINE_FIELD_NUMBER: builtins.int
     UPDATED_AT_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """user_id identifies the user in the source: the userId of its events, the id of the user in an application, or the value
-    of the identifying column of a database or file. Absent for anonymous identities.
+    """user_id identifies the user in the source: the userId of its events, the id of the user in an application, or the
+    value of the identifying column of a database or file. Absent for anonymous identities.
     """
     connection: builtins.int
     """connection is the id of the source connection."""

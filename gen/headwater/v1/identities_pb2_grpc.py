@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class IdentityServiceStub:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles.
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class IdentityServiceStub:
 
 
 class IdentityServiceServicer:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles.
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
     """
 
     def ListConnectionIdentities(self, request, context):
@@ -71,7 +73,8 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdentityService:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles.
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IdentityServiceStub:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles."""
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
+    """
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
@@ -40,7 +42,9 @@ class IdentityServiceStub:
 
 @typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles."""
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
+    """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListConnectionIdentities: aio.UnaryUnaryMultiCallable[identities_pb2.ListConnectionIdentitiesRequest, identities_pb2.ListConnectionIdentitiesResponse]  # type: ignore[assignment]
@@ -49,7 +53,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """
 
 class IdentityServiceServicer:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into profiles."""
+    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
+    profiles.
+    """
 
     def ListConnectionIdentities(
         self,

@@ -26,7 +26,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 @typing.final
 class Pipeline(message.Message):
     """Pipeline reads users or events at one end of a connection and writes them at the other. The first eight fields are
-    always present; of the others, those are present that apply to the role and type of the connection and to the target.
+    always present; of the others, those are present that apply to the role and type of the connection and to the
+    target.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -85,16 +86,17 @@ class Pipeline(message.Message):
     imported from a database.
     """
     user_id_column: builtins.str
-    """user_id_column is the column that identifies each user in the database or file. Present only when users are imported
-    from one.
+    """user_id_column is the column that identifies each user in the database or file. Present only when users are
+    imported from one.
     """
     updated_at_column: builtins.str
-    """updated_at_column is the column with the time of each user's last change. Present only when users are imported from a
-    database or file that has such a column.
+    """updated_at_column is the column with the time of each user's last change. Present only when users are imported
+    from a database or file that has such a column.
     """
     updated_at_format: builtins.str
-    """updated_at_format is how the values of updated_at_column are written: "ISO8601", "Excel" (files only), or a pattern of
-    strftime, at most 64 characters. Absent when there is no such column or when its kind is datetime or date.
+    """updated_at_format is how the values of updated_at_column are written: "ISO8601", "Excel" (files only), or a
+    pattern of strftime, at most 64 characters. Absent when there is no such column or when its kind is datetime or
+    date.
     """
     format: builtins.str
     """format is the code of the file connector that reads or writes the file. Present only for files.
@@ -109,49 +111,50 @@ class Pipeline(message.Message):
     Possible values: "" (not compressed), "Zip", "Gzip" or "Snappy".
     """
     order_by: builtins.str
-    """order_by is the path of the property by which profiles are ordered in the file, at most 1024 characters. Present only
-    when profiles are exported to a file.
+    """order_by is the path of the property by which profiles are ordered in the file, at most 1024 characters. Present
+    only when profiles are exported to a file.
     """
     event_type: builtins.str
-    """event_type is the id of the event type that is sent, at most 100 characters. Present only when events are sent to an
-    application.
+    """event_type is the id of the event type that is sent, at most 100 characters. Present only when events are sent to
+    an application.
     """
     incremental: builtins.bool
-    """incremental says whether a run reads only the users that were created or changed since the last one. Present only when
-    users are imported from an application, database or file.
+    """incremental says whether a run reads only the users that were created or changed since the last one. Present only
+    when users are imported from an application, database or file.
     """
     export_mode: builtins.str
     """export_mode says which users of the application are written. Present only when profiles are exported to an
     application. Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
     """
     update_on_duplicates: builtins.bool
-    """update_on_duplicates says whether, when several users of the application match one profile, all of them are updated;
-    otherwise none is and an error is logged. Creation is not affected. Present only when profiles are exported to an
-    application.
+    """update_on_duplicates says whether, when several users of the application match one profile, all of them are
+    updated; otherwise none is and an error is logged. Creation is not affected. Present only when profiles are
+    exported to an application.
     """
     table_name: builtins.str
-    """table_name is the table that profiles are written to, at most 1024 characters. Present only when profiles are exported
-    to a database.
+    """table_name is the table that profiles are written to, at most 1024 characters. Present only when profiles are
+    exported to a database.
     """
     table_key: builtins.str
-    """table_key is the column of the table whose value is unique to each user, of kind string, int or uuid: a row with the
-    same value is updated, else one is inserted. Present only when profiles are exported to a database.
+    """table_key is the column of the table whose value is unique to each user, of kind string, int or uuid: a row with
+    the same value is updated, else one is inserted. Present only when profiles are exported to a database.
     """
     running: builtins.bool
     """running says whether a run is going on. Present only for pipelines that run in batch."""
     schedule_start: builtins.int
-    """schedule_start is the minute of the day, from 0 to 1439, at which the first run of the day starts; the others follow
-    at multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in batch.
+    """schedule_start is the minute of the day, from 0 to 1439, at which the first run of the day starts; the others
+    follow at multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in
+    batch.
     """
     schedule_period: builtins.str
-    """schedule_period is how often the pipeline runs by itself. Absent when there is no schedule, and for pipelines that do
-    not run in batch.
+    """schedule_period is how often the pipeline runs by itself. Absent when there is no schedule, and for pipelines
+    that do not run in batch.
     Possible values: "5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h" or "24h".
     """
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which users, profiles or events the pipeline takes. Absent means all of them; it is always absent when
-        users are imported from a database, where the query decides.
+        """filter decides which users, profiles or events the pipeline takes. Absent means all of them; it is always absent
+        when users are imported from a database, where the query decides.
         """
 
     @builtins.property
@@ -168,14 +171,14 @@ class Pipeline(message.Message):
 
     @builtins.property
     def in_schema(self) -> schemas_pb2.Type:
-        """in_schema is the schema of what the pipeline reads, restricted to the properties that it uses. For pipelines that read
-        events it is the event schema.
+        """in_schema is the schema of what the pipeline reads, restricted to the properties that it uses. For pipelines that
+        read events it is the event schema.
         """
 
     @builtins.property
     def out_schema(self) -> schemas_pb2.Type:
-        """out_schema is the schema of what the pipeline writes. Absent when events are collected and when profiles are exported
-        to a file.
+        """out_schema is the schema of what the pipeline writes. Absent when events are collected and when profiles are
+        exported to a file.
         """
 
     def __init__(
@@ -292,7 +295,9 @@ class Pipeline(message.Message):
 
 @typing.final
 class Matching(message.Message):
-    """Matching pairs a property of the profiles with one of the application's users. Both are of kind string, int or uuid."""
+    """Matching pairs a property of the profiles with one of the application's users. Both are of kind string, int or
+    uuid.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -372,8 +377,8 @@ class PipelineRun(message.Message):
 
 @typing.final
 class CreatePipelineRequest(message.Message):
-    """CreatePipelineRequest describes the new pipeline. A field that does not apply to the connection and the target must be
-    absent, null, empty or false.
+    """CreatePipelineRequest describes the new pipeline. A field that does not apply to the connection and the target must
+    be absent, null, empty or false.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -422,51 +427,56 @@ class CreatePipelineRequest(message.Message):
     format: builtins.str
     """format is the code of the file connector. Required for file storages, forbidden otherwise."""
     path: builtins.str
-    """path is the path of the file below the root of the storage, from 1 to 1024 characters. In the path of an exported file
-    "${today}", "${now}" and "${unix}" are replaced, in UTC. Required for file storages, forbidden otherwise.
+    """path is the path of the file below the root of the storage, from 1 to 1024 characters. In the path of an exported
+    file "${today}", "${now}" and "${unix}" are replaced, in UTC. Required for file storages, forbidden otherwise.
     """
     sheet: builtins.str
     """sheet is the name of the sheet, from 1 to 31 characters. Required when format has sheets, forbidden otherwise."""
     compression: builtins.str
-    """compression is how the file is compressed. Absent means not at all. Forbidden unless the connection is a file storage.
+    """compression is how the file is compressed. Absent means not at all. Forbidden unless the connection is a file
+    storage.
     Possible values: "", "Zip", "Gzip" or "Snappy".
     """
     order_by: builtins.str
-    """order_by is the path of the property by which exported profiles are ordered, at most 1024 characters. Required when
-    profiles are exported to a file, forbidden otherwise.
+    """order_by is the path of the property by which exported profiles are ordered, at most 1024 characters. Required
+    when profiles are exported to a file, forbidden otherwise.
     """
     user_id_column: builtins.str
-    """user_id_column is the column that identifies each user. Required for source databases and files, forbidden otherwise."""
+    """user_id_column is the column that identifies each user. Required for source databases and files, forbidden
+    otherwise.
+    """
     updated_at_column: builtins.str
-    """updated_at_column is the column with the time of each user's last change. Optional for source databases and files,
-    forbidden otherwise.
+    """updated_at_column is the column with the time of each user's last change. Optional for source databases and
+    files, forbidden otherwise.
     """
     updated_at_format: builtins.str
-    """updated_at_format is how that time is written: "ISO8601", "Excel" (files only), or a pattern of strftime, at most 64
-    characters. Required when the column's kind is string or json, forbidden otherwise.
+    """updated_at_format is how that time is written: "ISO8601", "Excel" (files only), or a pattern of strftime, at most
+    64 characters. Required when the column's kind is string or json, forbidden otherwise.
     """
     incremental: builtins.bool
     """incremental says whether a run reads only what changed since the last one. For databases and files it needs
     updated_at_column. Absent means false.
     """
     export_mode: builtins.str
-    """export_mode says which users of the application are written. Required when profiles are exported to an application,
-    forbidden otherwise. Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
+    """export_mode says which users of the application are written. Required when profiles are exported to an
+    application, forbidden otherwise. Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
     """
     update_on_duplicates: builtins.bool
-    """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means false."""
+    """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means
+    false.
+    """
     table_name: builtins.str
-    """table_name is the table that profiles are written to, from 1 to 1024 characters. Required for destination databases,
-    forbidden otherwise.
+    """table_name is the table that profiles are written to, from 1 to 1024 characters. Required for destination
+    databases, forbidden otherwise.
     """
     table_key: builtins.str
-    """table_key is the column of the table whose value is unique to each user. Required for destination databases, forbidden
-    otherwise.
+    """table_key is the column of the table whose value is unique to each user. Required for destination databases,
+    forbidden otherwise.
     """
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which users, profiles or events are taken. Absent means all. Forbidden when users are imported from a
-        database.
+        """filter decides which users, profiles or events are taken. Absent means all. Forbidden when users are imported
+        from a database.
         """
 
     @builtins.property
@@ -488,8 +498,8 @@ class CreatePipelineRequest(message.Message):
 
     @builtins.property
     def format_settings(self) -> struct_pb2.Struct:
-        """format_settings are the settings of the file format, as its connector documents them. Required when the format has
-        settings for the role, forbidden otherwise. They are never answered.
+        """format_settings are the settings of the file format, as its connector documents them. Required when the format
+        has settings for the role, forbidden otherwise. They are never answered.
         """
 
     @builtins.property
@@ -692,7 +702,9 @@ class UpdatePipelineRequest(message.Message):
     Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
     """
     update_on_duplicates: builtins.bool
-    """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means false."""
+    """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means
+    false.
+    """
     table_name: builtins.str
     """table_name is the table that profiles are written to."""
     table_key: builtins.str

@@ -89,10 +89,11 @@ class PipelineServiceServicer:
     """
 
     def CreatePipeline(self, request, context):
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the role
-        and the type of the connection and from the target. It fails with 404 when the connection does not exist, with 400
-        when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-        UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with target "Event").
+        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
+        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
+        target "Event").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,15 +102,15 @@ class PipelineServiceServicer:
     def GetPipeline(self, request, context):
         """GetPipeline answers one pipeline.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePipeline(self, request, context):
-        """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its default,
-        enabled included. The connection, the target, the event type and the schedule stay as they are.
+        """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
+        default, enabled included. The connection, the target, the event type and the schedule stay as they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,16 +139,17 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails with 400
-        when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally.
+        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+        with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
+        CannotRunIncrementally.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelineRuns(self, request, context):
-        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is not
-        the order of time.
+        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+        not the order of time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +158,7 @@ class PipelineServiceServicer:
     def GetPipelineRun(self, request, context):
         """GetPipelineRun answers one run.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

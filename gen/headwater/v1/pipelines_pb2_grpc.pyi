@@ -36,19 +36,20 @@ class PipelineServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> PipelineServiceAsyncStub: ...
     CreatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the role
-    and the type of the connection and from the target. It fails with 404 when the connection does not exist, with 400
-    when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-    UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with target "Event").
+    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
+    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
+    target "Event").
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
     """GetPipeline answers one pipeline.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     UpdatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]
-    """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its default,
-    enabled included. The connection, the target, the event type and the schedule stay as they are.
+    """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
+    default, enabled included. The connection, the target, the event type and the schedule stay as they are.
     """
     DeletePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
@@ -59,17 +60,18 @@ class PipelineServiceStub:
     "Event", which run all the time.
     """
     RunPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]
-    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails with 400
-    when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally.
+    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+    with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
+    CannotRunIncrementally.
     """
     ListPipelineRuns: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]
-    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is not
-    the order of time.
+    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+    not the order of time.
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
     """GetPipelineRun answers one run.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
 
 @typing.type_check_only
@@ -80,19 +82,20 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     CreatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]  # type: ignore[assignment]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the role
-    and the type of the connection and from the target. It fails with 404 when the connection does not exist, with 400
-    when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-    UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with target "Event").
+    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
+    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
+    target "Event").
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """GetPipeline answers one pipeline.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     UpdatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]  # type: ignore[assignment]
-    """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its default,
-    enabled included. The connection, the target, the event type and the schedule stay as they are.
+    """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
+    default, enabled included. The connection, the target, the event type and the schedule stay as they are.
     """
     DeletePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
@@ -103,17 +106,18 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     "Event", which run all the time.
     """
     RunPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]  # type: ignore[assignment]
-    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails with 400
-    when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally.
+    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+    with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
+    CannotRunIncrementally.
     """
     ListPipelineRuns: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]  # type: ignore[assignment]
-    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is not
-    the order of time.
+    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+    not the order of time.
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
     """GetPipelineRun answers one run.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
 
 class PipelineServiceServicer:
@@ -126,10 +130,11 @@ class PipelineServiceServicer:
         request: pipelines_pb2.CreatePipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.CreatePipelineResponse, abc.Awaitable[pipelines_pb2.CreatePipelineResponse]]:
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the role
-        and the type of the connection and from the target. It fails with 404 when the connection does not exist, with 400
-        when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-        UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with target "Event").
+        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
+        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
+        target "Event").
         """
 
     def GetPipeline(
@@ -139,7 +144,7 @@ class PipelineServiceServicer:
     ) -> typing.Union[pipelines_pb2.Pipeline, abc.Awaitable[pipelines_pb2.Pipeline]]:
         """GetPipeline answers one pipeline.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
     def UpdatePipeline(
@@ -147,8 +152,8 @@ class PipelineServiceServicer:
         request: pipelines_pb2.UpdatePipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.UpdatePipelineResponse, abc.Awaitable[pipelines_pb2.UpdatePipelineResponse]]:
-        """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its default,
-        enabled included. The connection, the target, the event type and the schedule stay as they are.
+        """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
+        default, enabled included. The connection, the target, the event type and the schedule stay as they are.
         """
 
     def DeletePipeline(
@@ -179,8 +184,9 @@ class PipelineServiceServicer:
         request: pipelines_pb2.RunPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.RunPipelineResponse, abc.Awaitable[pipelines_pb2.RunPipelineResponse]]:
-        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails with 400
-        when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally.
+        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+        with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
+        CannotRunIncrementally.
         """
 
     def ListPipelineRuns(
@@ -188,8 +194,8 @@ class PipelineServiceServicer:
         request: pipelines_pb2.ListPipelineRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.ListPipelineRunsResponse, abc.Awaitable[pipelines_pb2.ListPipelineRunsResponse]]:
-        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is not
-        the order of time.
+        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+        not the order of time.
         """
 
     def GetPipelineRun(
@@ -199,7 +205,7 @@ class PipelineServiceServicer:
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
         """GetPipelineRun answers one run.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -36,8 +36,8 @@ class GetEventSchemaRequest(message.Message):
 
 @typing.final
 class Type(message.Message):
-    """Type is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the kind
-    may be set; lists that do not belong to it are printed as [] and read as absent.
+    """Type is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the
+    kind may be set; lists that do not belong to it are printed as [] and read as absent.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -62,11 +62,13 @@ class Type(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """kind selects the type and with it the members that apply.
-    Possible values: "string", "boolean", "int", "float", "decimal", "datetime", "date", "time", "year", "uuid", "json",
-    "ip", "array", "object" or "map".
+    Possible values: "string", "boolean", "int", "float", "decimal", "datetime", "date", "time", "year", "uuid",
+    "json", "ip", "array", "object" or "map".
     """
     max_length: builtins.int
-    """max_length is the greatest length of a string in Unicode code points, from 1 to 4294967295. Absent means no limit."""
+    """max_length is the greatest length of a string in Unicode code points, from 1 to 4294967295. Absent means no
+    limit.
+    """
     char_len: builtins.int
     """char_len is the former name of max_length. It is read when max_length is absent, and never written."""
     max_bytes: builtins.int
@@ -82,7 +84,9 @@ class Type(message.Message):
     precision: builtins.int
     """precision is the number of decimal digits of a decimal, from 1 to 76. The kind requires it."""
     scale: builtins.int
-    """scale is how many of a decimal's digits stand after the point, from 0 to 37 and at most precision. Absent means 0."""
+    """scale is how many of a decimal's digits stand after the point, from 0 to 37 and at most precision. Absent means
+    0.
+    """
     min_elements: builtins.int
     """min_elements is the least number of elements of an array, from 0 to 2147483647. Absent means 0."""
     max_elements: builtins.int
@@ -95,15 +99,15 @@ class Type(message.Message):
 
     @builtins.property
     def minimum(self) -> struct_pb2.Value:
-        """minimum is the least value of an int, float or decimal, itself allowed. It is a JSON number, or a JSON string with the
-        number as text: bounds of 64-bit integers and of long decimals have digits that a JSON number loses on its way
-        through a double, which is also why the field is not a number. Absent means the least value of the kind.
+        """minimum is the least value of an int, float or decimal, itself allowed. It is a JSON number, or a JSON string
+        with the number as text: bounds of 64-bit integers and of long decimals have digits that a JSON number loses on
+        its way through a double, which is also why the field is not a number. Absent means the least value of the kind.
         """
 
     @builtins.property
     def maximum(self) -> struct_pb2.Value:
-        """maximum is the greatest value of an int, float or decimal, itself allowed. It is written like minimum. Absent means
-        the greatest value of the kind.
+        """maximum is the greatest value of an int, float or decimal, itself allowed. It is written like minimum. Absent
+        means the greatest value of the kind.
         """
 
     @builtins.property
@@ -112,7 +116,9 @@ class Type(message.Message):
 
     @builtins.property
     def properties(self) -> containers.RepeatedCompositeFieldContainer[Property]:
-        """properties are the properties of an object, at least one, with distinct names, in the order in which they are shown."""
+        """properties are the properties of an object, at least one, with distinct names, in the order in which they are
+        shown.
+        """
 
     def __init__(
         self,

@@ -37,8 +37,8 @@ class SchemaServiceStub:
     """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 @typing.type_check_only
@@ -50,8 +50,8 @@ class SchemaServiceAsyncStub(SchemaServiceStub):
     """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 class SchemaServiceServicer:
@@ -65,8 +65,8 @@ class SchemaServiceServicer:
         """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
         """
 
 def add_SchemaServiceServicer_to_server(servicer: SchemaServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

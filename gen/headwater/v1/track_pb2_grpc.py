@@ -27,12 +27,12 @@ if _version_not_supported:
 
 
 class TrackServiceStub:
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -84,21 +84,21 @@ class TrackServiceStub:
 
 
 class TrackServiceServicer:
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(self, request, context):
-        """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email in
-        traits.
+        """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email
+        in traits.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,9 +107,9 @@ class TrackServiceServicer:
     def Track(self, request, context):
         """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,9 +118,9 @@ class TrackServiceServicer:
     def Page(self, request, context):
         """Page records that the user viewed a page. It needs userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,9 +129,9 @@ class TrackServiceServicer:
     def Screen(self, request, context):
         """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,9 +140,9 @@ class TrackServiceServicer:
     def Group(self, request, context):
         """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,9 +151,9 @@ class TrackServiceServicer:
     def Alias(self, request, context):
         """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,20 +164,21 @@ class TrackServiceServicer:
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
         the others.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectSettings(self, request, context):
-        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all calls
-        go to this server, and no other integration. It needs no authentication but a known key, else it fails with 404.
+        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+        calls go to this server, and no other integration. It needs no authentication but a known key, else it fails with
+        404.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,12 +236,12 @@ def add_TrackServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrackService:
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     @staticmethod

@@ -28,12 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrackServiceStub:
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -41,143 +41,145 @@ class TrackServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> TrackServiceAsyncStub: ...
     Identify: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email in
-    traits.
+    """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email
+    in traits.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Page: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Page records that the user viewed a page. It needs userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Screen: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Group: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Alias: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Batch: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
     the others.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetProjectSettings: grpc.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]
-    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all calls
-    go to this server, and no other integration. It needs no authentication but a known key, else it fails with 404.
+    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+    calls go to this server, and no other integration. It needs no authentication but a known key, else it fails with
+    404.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
 
 @typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Identify: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email in
-    traits.
+    """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email
+    in traits.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Page: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Page records that the user viewed a page. It needs userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Screen: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Group: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Alias: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Batch: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
     the others.
 
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetProjectSettings: aio.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all calls
-    go to this server, and no other integration. It needs no authentication but a known key, else it fails with 404.
+    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+    calls go to this server, and no other integration. It needs no authentication but a known key, else it fails with
+    404.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
 
 class TrackServiceServicer:
-    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its content
-    type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an event write key
-    of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member "writeKey" of the
-    body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call that breaks a rule is kept
-    with its reason and still answered 200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is
-    answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
+    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(
@@ -185,12 +187,12 @@ class TrackServiceServicer:
         request: httpbody_pb2.HttpBody,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email in
-        traits.
+        """Identify says who the user is and what is known about them, in traits. It needs userId, anonymousId, or an email
+        in traits.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Track(
@@ -200,9 +202,9 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Page(
@@ -212,9 +214,9 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Page records that the user viewed a page. It needs userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Screen(
@@ -224,9 +226,9 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Group(
@@ -236,9 +238,9 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Alias(
@@ -248,9 +250,9 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def Batch(
@@ -262,9 +264,9 @@ class TrackServiceServicer:
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
         the others.
 
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def GetProjectSettings(
@@ -272,11 +274,12 @@ class TrackServiceServicer:
         request: track_pb2.GetProjectSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all calls
-        go to this server, and no other integration. It needs no authentication but a known key, else it fails with 404.
+        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+        calls go to this server, and no other integration. It needs no authentication but a known key, else it fails with
+        404.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
 def add_TrackServiceServicer_to_server(servicer: TrackServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

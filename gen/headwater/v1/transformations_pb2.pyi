@@ -8,6 +8,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf.internal import containers as containers
+from headwater.v1 import schemas_pb2 as schemas_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -21,8 +22,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class Transformation(message.Message):
-    """Transformation turns what a pipeline reads into what it writes, either by a mapping or by a function. Exactly one of the
-    two is present.
+    """Transformation turns what a pipeline reads into what it writes, either by a mapping or by a function. Exactly one
+    of the two is present.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -32,9 +33,9 @@ class Transformation(message.Message):
     @builtins.property
     def mapping(self) -> struct_pb2.Struct:
         """mapping holds, for each property path of the output schema, the expression that gives its value, such as
-        {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not empty,
-        and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be null: a
-        transformation by a function would print an empty mapping beside it. Absent when function is present.
+        {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not
+        empty, and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be
+        null: a transformation by a function would print an empty mapping beside it. Absent when function is present.
         """
 
     @builtins.property
@@ -55,8 +56,8 @@ class Transformation(message.Message):
 
 @typing.final
 class TransformationFunction(message.Message):
-    """TransformationFunction is a function in JavaScript or Python that gets one user, profile or event and answers what the
-    pipeline writes for it. It runs in a sandbox, without network and files.
+    """TransformationFunction is a function in JavaScript or Python that gets one user, profile or event and answers what
+    the pipeline writes for it. It runs in a sandbox, without network and files.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -71,8 +72,8 @@ class TransformationFunction(message.Message):
     language: builtins.str
     """language is the language of source. Possible values: "JavaScript" or "Python"."""
     preserve_json: builtins.bool
-    """preserve_json says that values of kind json reach the function, and leave it, as JSON text, every digit kept, instead
-    of as decoded values.
+    """preserve_json says that values of kind json reach the function, and leave it, as JSON text, every digit kept,
+    instead of as decoded values.
     """
     @builtins.property
     def in_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -82,8 +83,8 @@ class TransformationFunction(message.Message):
 
     @builtins.property
     def out_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """out_paths are the paths of the properties of the output schema that the function may answer. At least one, distinct,
-        and none inside another.
+        """out_paths are the paths of the properties of the output schema that the function may answer. At least one,
+        distinct, and none inside another.
         """
 
     def __init__(
@@ -98,5 +99,234 @@ class TransformationFunction(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["in_paths", b"in_paths", "language", b"language", "out_paths", b"out_paths", "preserve_json", b"preserve_json", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListTransformationLanguagesRequest(message.Message):
+    """ListTransformationLanguagesRequest has no parameters."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListTransformationLanguagesResponse(message.Message):
+    """ListTransformationLanguagesResponse holds the languages."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LANGUAGES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def languages(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """languages are the languages of functions. Possible values: "JavaScript" and "Python". Empty when none can be run."""
+
+    def __init__(
+        self,
+        *,
+        languages: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["languages", b"languages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ValidateExpressionRequest(message.Message):
+    """ValidateExpressionRequest holds an expression and where it stands."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    PROPERTIES_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    expression: builtins.str
+    """expression is the mapping expression. Required."""
+    @builtins.property
+    def properties(self) -> containers.RepeatedCompositeFieldContainer[schemas_pb2.Property]:
+        """properties are the properties that the expression may read."""
+
+    @builtins.property
+    def type(self) -> schemas_pb2.Type:
+        """type is the type of the property that the expression gives the value of. Required."""
+
+    def __init__(
+        self,
+        *,
+        expression: builtins.str = ...,
+        properties: abc.Iterable[schemas_pb2.Property] | None = ...,
+        type: schemas_pb2.Type | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["expression", b"expression", "properties", b"properties", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ValidateExpressionResponse(message.Message):
+    """ValidateExpressionResponse tells whether the expression is valid."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROBLEM_FIELD_NUMBER: builtins.int
+    problem: builtins.str
+    """problem says why the expression is not valid, for people. Empty when it is valid."""
+    def __init__(
+        self,
+        *,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListExpressionPropertiesRequest(message.Message):
+    """ListExpressionPropertiesRequest holds expressions."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    @typing.final
+    class Expression(message.Message):
+        """Expression is a mapping expression with the type of its result."""
+
+        DESCRIPTOR: descriptor.Descriptor
+
+        VALUE_FIELD_NUMBER: builtins.int
+        TYPE_FIELD_NUMBER: builtins.int
+        value: builtins.str
+        """value is the text of the expression."""
+        @builtins.property
+        def type(self) -> schemas_pb2.Type:
+            """type is the type of the property that the expression gives the value of."""
+
+        def __init__(
+            self,
+            *,
+            value: builtins.str = ...,
+            type: schemas_pb2.Type | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = typing.Literal["type", b"type"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["type", b"type", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXPRESSIONS_FIELD_NUMBER: builtins.int
+    SCHEMA_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def expressions(self) -> containers.RepeatedCompositeFieldContainer[ListExpressionPropertiesRequest.Expression]:
+        """expressions are the expressions to look at. At least one."""
+
+    @builtins.property
+    def schema(self) -> schemas_pb2.Type:
+        """schema is the object type whose properties the expressions read. Required."""
+
+    def __init__(
+        self,
+        *,
+        expressions: abc.Iterable[ListExpressionPropertiesRequest.Expression] | None = ...,
+        schema: schemas_pb2.Type | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["expressions", b"expressions", "schema", b"schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListExpressionPropertiesResponse(message.Message):
+    """ListExpressionPropertiesResponse holds the paths."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROPERTIES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """properties are the distinct paths of the properties that the expressions read."""
+
+    def __init__(
+        self,
+        *,
+        properties: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["properties", b"properties"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TransformDataRequest(message.Message):
+    """TransformDataRequest holds data and how to transform it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DATA_JSON_FIELD_NUMBER: builtins.int
+    IN_SCHEMA_FIELD_NUMBER: builtins.int
+    OUT_SCHEMA_FIELD_NUMBER: builtins.int
+    TRANSFORMATION_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    data_json: builtins.str
+    """data_json is the user, profile or event: a JSON object as text that fits in_schema. Required."""
+    purpose: builtins.str
+    """purpose says which properties of out_schema must come out: for "Create" those with create_required, for "Update"
+    those with update_required, for "Import" none. Required. Possible values: "Import", "Create" or "Update".
+    """
+    @builtins.property
+    def in_schema(self) -> schemas_pb2.Type:
+        """in_schema is the schema of the data. Required."""
+
+    @builtins.property
+    def out_schema(self) -> schemas_pb2.Type:
+        """out_schema is the schema of the result. Required."""
+
+    @builtins.property
+    def transformation(self) -> Transformation:
+        """transformation is what to apply. Required."""
+
+    def __init__(
+        self,
+        *,
+        data_json: builtins.str = ...,
+        in_schema: schemas_pb2.Type | None = ...,
+        out_schema: schemas_pb2.Type | None = ...,
+        transformation: Transformation | None = ...,
+        purpose: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["in_schema", b"in_schema", "out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["data_json", b"data_json", "in_schema", b"in_schema", "out_schema", b"out_schema", "purpose", b"purpose", "transformation", b"transformation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TransformDataResponse(message.Message):
+    """TransformDataResponse holds the result."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DATA_JSON_FIELD_NUMBER: builtins.int
+    data_json: builtins.str
+    """data_json is the transformed data: a JSON object as text that fits out_schema."""
+    def __init__(
+        self,
+        *,
+        data_json: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["data_json", b"data_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -23,11 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aheadwater/v1/schemas.proto\"\xdc\x03\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12%\n\x0ewarehouse_mode\x18\x07 \x01(\tR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"\x17\n\x15ListWorkspacesRequest\"Q\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\"\xab\x01\n\x16\x43reateWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"w\n\x1dUpdateCurrentWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse\"\xc2\x01\n\x06\x41piKey\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n\x05token\x18\x05 \x01(\tR\x05token\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAtB\x0c\n\n_workspace\"\x14\n\x12ListApiKeysRequest\"?\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x14.headwater.v1.ApiKeyR\x04keys\"|\n\x13\x43reateApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x17\n\x04type\x18\x03 \x01(\tH\x01R\x04type\x88\x01\x01\x42\x0c\n\n_workspaceB\x07\n\x05_type\"<\n\x14\x43reateApiKeyResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\"%\n\x13\x44\x65leteApiKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n\x14\x44\x65leteApiKeyResponse2\xab\x05\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/current2\xcf\x02\n\rApiKeyService\x12\x64\n\x0bListApiKeys\x12 .headwater.v1.ListApiKeysRequest\x1a!.headwater.v1.ListApiKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12j\n\x0c\x43reateApiKey\x12!.headwater.v1.CreateApiKeyRequest\x1a\".headwater.v1.CreateApiKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12l\n\x0c\x44\x65leteApiKey\x12!.headwater.v1.DeleteApiKeyRequest\x1a\".headwater.v1.DeleteApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f*\r/v1/keys/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1aheadwater/v1/schemas.proto\"\xdc\x03\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12%\n\x0ewarehouse_mode\x18\x07 \x01(\tR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"\x17\n\x15ListWorkspacesRequest\"Q\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\"\xab\x01\n\x16\x43reateWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"w\n\x1dUpdateCurrentWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse2\xab\x05\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/currentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,54 +45,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['UpdateCurrentWorkspace']._serialized_options = b'\202\323\344\223\002\033\032\026/v1/workspaces/current:\001*'
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._serialized_options = b'\202\323\344\223\002\030*\026/v1/workspaces/current'
-  _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/keys'
-  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\202\323\344\223\002\r\"\010/v1/keys:\001*'
-  _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\323\344\223\002\017*\r/v1/keys/{id}'
-  _globals['_WORKSPACE']._serialized_start=139
-  _globals['_WORKSPACE']._serialized_end=615
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=550
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=615
-  _globals['_UIPREFERENCES']._serialized_start=618
-  _globals['_UIPREFERENCES']._serialized_end=811
-  _globals['_UIPREFERENCES_PROFILE']._serialized_start=698
-  _globals['_UIPREFERENCES_PROFILE']._serialized_end=811
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=813
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=836
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=838
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=919
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=922
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1093
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1095
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1136
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1138
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1166
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1168
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1287
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1289
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1321
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1323
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1354
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1356
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1388
-  _globals['_APIKEY']._serialized_start=1391
-  _globals['_APIKEY']._serialized_end=1585
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1587
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1607
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1609
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1672
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1674
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1798
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1800
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1860
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=1862
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=1899
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=1901
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=1923
-  _globals['_WORKSPACESERVICE']._serialized_start=1926
-  _globals['_WORKSPACESERVICE']._serialized_end=2609
-  _globals['_APIKEYSERVICE']._serialized_start=2612
-  _globals['_APIKEYSERVICE']._serialized_end=2947
+  _globals['_WORKSPACE']._serialized_start=106
+  _globals['_WORKSPACE']._serialized_end=582
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=517
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=582
+  _globals['_UIPREFERENCES']._serialized_start=585
+  _globals['_UIPREFERENCES']._serialized_end=778
+  _globals['_UIPREFERENCES_PROFILE']._serialized_start=665
+  _globals['_UIPREFERENCES_PROFILE']._serialized_end=778
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=780
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=803
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=805
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=886
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=889
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1060
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1062
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1103
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1105
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1133
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1135
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1254
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1256
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1288
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1290
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1321
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1323
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1355
+  _globals['_WORKSPACESERVICE']._serialized_start=1358
+  _globals['_WORKSPACESERVICE']._serialized_end=2041
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
-from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from headwater.v1 import schemas_pb2 as schemas_pb2
 import builtins as builtins
@@ -61,8 +60,8 @@ class Workspace(message.Message):
     resolve_identities_on_batch_import: builtins.bool
     """resolve_identities_on_batch_import says whether identities are resolved after each batch import."""
     warehouse_mode: builtins.str
-    """warehouse_mode says what may be done with the warehouse. Possible values: "Normal" (everything), "Inspection" (reading
-    only) or "Maintenance" (nothing).
+    """warehouse_mode says what may be done with the warehouse. Possible values: "Normal" (everything), "Inspection"
+    (reading only) or "Maintenance" (nothing).
     """
     @builtins.property
     def profile_schema(self) -> schemas_pb2.Type:
@@ -70,14 +69,14 @@ class Workspace(message.Message):
 
     @builtins.property
     def primary_sources(self) -> containers.ScalarMap[builtins.str, builtins.int]:
-        """primary_sources holds, for property paths of the profile schema, the id of the source connection whose value wins when
-        identities disagree. Empty when there is none.
+        """primary_sources holds, for property paths of the profile schema, the id of the source connection whose value wins
+        when identities disagree. Empty when there is none.
         """
 
     @builtins.property
     def identifiers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """identifiers are the paths of the profile properties by which identities are recognised as one person, the strongest
-        first. Empty when there are none.
+        """identifiers are the paths of the profile properties by which identities are recognised as one person, the
+        strongest first. Empty when there are none.
         """
 
     @builtins.property
@@ -319,181 +318,6 @@ class DeleteCurrentWorkspaceRequest(message.Message):
 @typing.final
 class DeleteCurrentWorkspaceResponse(message.Message):
     """DeleteCurrentWorkspaceResponse is empty."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class ApiKey(message.Message):
-    """ApiKey is a secret of a person or program, without the secret."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    TOKEN_FIELD_NUMBER: builtins.int
-    CREATED_AT_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is a random positive integer, unique in the installation."""
-    workspace: builtins.int
-    """workspace is the id of the workspace that the key is restricted to. Absent when it may use all of them."""
-    name: builtins.str
-    """name is shown to people. It has 1 to 100 characters."""
-    type: builtins.str
-    """type is what the key is good for. Possible values: "API" (this API)."""
-    token: builtins.str
-    """token is the beginning and the end of the secret, enough to recognise it."""
-    @builtins.property
-    def created_at(self) -> timestamp_pb2.Timestamp:
-        """created_at is when the key was made."""
-
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        workspace: builtins.int | None = ...,
-        name: builtins.str = ...,
-        type: builtins.str = ...,
-        token: builtins.str = ...,
-        created_at: timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_workspace", b"_workspace", "created_at", b"created_at", "workspace", b"workspace"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_workspace", b"_workspace", "created_at", b"created_at", "id", b"id", "name", b"name", "token", b"token", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__workspace: _TypeAlias = typing.Literal["workspace"]  # noqa: Y015
-    _WhichOneofArgType__workspace: _TypeAlias = typing.Literal["_workspace", b"_workspace"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace) -> _WhichOneofReturnType__workspace | None: ...
-
-@typing.final
-class ListApiKeysRequest(message.Message):
-    """ListApiKeysRequest has no parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class ListApiKeysResponse(message.Message):
-    """ListApiKeysResponse holds the keys."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    KEYS_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def keys(self) -> containers.RepeatedCompositeFieldContainer[ApiKey]:
-        """keys are the keys, the oldest first."""
-
-    def __init__(
-        self,
-        *,
-        keys: abc.Iterable[ApiKey] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["keys", b"keys"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class CreateApiKeyRequest(message.Message):
-    """CreateApiKeyRequest describes the new key."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
-    workspace: builtins.int
-    """workspace is the id of the workspace that the key is restricted to. Absent means all of them."""
-    type: builtins.str
-    """type is what the key is good for. Absent means "API". Possible values: "API"."""
-    def __init__(
-        self,
-        *,
-        name: builtins.str = ...,
-        workspace: builtins.int | None = ...,
-        type: builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_type", b"_type", "_workspace", b"_workspace", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_type", b"_type", "_workspace", b"_workspace", "name", b"name", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
-    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
-    _WhichOneofReturnType__workspace: _TypeAlias = typing.Literal["workspace"]  # noqa: Y015
-    _WhichOneofArgType__workspace: _TypeAlias = typing.Literal["_workspace", b"_workspace"]  # noqa: Y015
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace) -> _WhichOneofReturnType__workspace | None: ...
-
-@typing.final
-class CreateApiKeyResponse(message.Message):
-    """CreateApiKeyResponse holds the new key."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    TOKEN_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of the key."""
-    token: builtins.str
-    """token is the secret: "api_" and 43 base-62 characters. Only its hash is stored, so nothing can show it again."""
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        token: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id", "token", b"token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class DeleteApiKeyRequest(message.Message):
-    """DeleteApiKeyRequest names the key to remove."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of the key. Required."""
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class DeleteApiKeyResponse(message.Message):
-    """DeleteApiKeyResponse is empty."""
 
     DESCRIPTOR: descriptor.Descriptor
 

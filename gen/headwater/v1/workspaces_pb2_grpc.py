@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class WorkspaceServiceStub:
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     def __init__(self, channel):
@@ -65,14 +65,14 @@ class WorkspaceServiceStub:
 
 
 class WorkspaceServiceServicer:
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     def ListWorkspaces(self, request, context):
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key is
-        restricted to.
+        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        is restricted to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class WorkspaceServiceServicer:
     def GetCurrentWorkspace(self, request, context):
         """GetCurrentWorkspace answers the workspace that the call works on.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,8 +102,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCurrentWorkspace(self, request, context):
-        """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys. What is
-        stored in the warehouse stays there.
+        """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
+        What is stored in the warehouse stays there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,9 +146,9 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkspaceService:
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     @staticmethod
@@ -276,172 +276,6 @@ class WorkspaceService:
             '/headwater.v1.WorkspaceService/DeleteCurrentWorkspace',
             headwater_dot_v1_dot_workspaces__pb2.DeleteCurrentWorkspaceRequest.SerializeToString,
             headwater_dot_v1_dot_workspaces__pb2.DeleteCurrentWorkspaceResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-
-class ApiKeyServiceStub:
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API.
-    """
-
-    def __init__(self, channel):
-        """Constructor.
-
-        Args:
-            channel: A grpc.Channel.
-        """
-        self.ListApiKeys = channel.unary_unary(
-                '/headwater.v1.ApiKeyService/ListApiKeys',
-                request_serializer=headwater_dot_v1_dot_workspaces__pb2.ListApiKeysRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_workspaces__pb2.ListApiKeysResponse.FromString,
-                _registered_method=True)
-        self.CreateApiKey = channel.unary_unary(
-                '/headwater.v1.ApiKeyService/CreateApiKey',
-                request_serializer=headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyResponse.FromString,
-                _registered_method=True)
-        self.DeleteApiKey = channel.unary_unary(
-                '/headwater.v1.ApiKeyService/DeleteApiKey',
-                request_serializer=headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyResponse.FromString,
-                _registered_method=True)
-
-
-class ApiKeyServiceServicer:
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API.
-    """
-
-    def ListApiKeys(self, request, context):
-        """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a key that
-        is not restricted to one.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def DeleteApiKey(self, request, context):
-        """DeleteApiKey removes a key. Calls with it fail with 401 from then on.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-
-def add_ApiKeyServiceServicer_to_server(servicer, server):
-    rpc_method_handlers = {
-            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListApiKeys,
-                    request_deserializer=headwater_dot_v1_dot_workspaces__pb2.ListApiKeysRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_workspaces__pb2.ListApiKeysResponse.SerializeToString,
-            ),
-            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
-                    servicer.CreateApiKey,
-                    request_deserializer=headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyResponse.SerializeToString,
-            ),
-            'DeleteApiKey': grpc.unary_unary_rpc_method_handler(
-                    servicer.DeleteApiKey,
-                    request_deserializer=headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyResponse.SerializeToString,
-            ),
-    }
-    generic_handler = grpc.method_handlers_generic_handler(
-            'headwater.v1.ApiKeyService', rpc_method_handlers)
-    server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('headwater.v1.ApiKeyService', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class ApiKeyService:
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API.
-    """
-
-    @staticmethod
-    def ListApiKeys(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ApiKeyService/ListApiKeys',
-            headwater_dot_v1_dot_workspaces__pb2.ListApiKeysRequest.SerializeToString,
-            headwater_dot_v1_dot_workspaces__pb2.ListApiKeysResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CreateApiKey(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ApiKeyService/CreateApiKey',
-            headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyRequest.SerializeToString,
-            headwater_dot_v1_dot_workspaces__pb2.CreateApiKeyResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def DeleteApiKey(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ApiKeyService/DeleteApiKey',
-            headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyRequest.SerializeToString,
-            headwater_dot_v1_dot_workspaces__pb2.DeleteApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkspaceServiceStub:
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     @typing.overload
@@ -37,53 +37,53 @@ class WorkspaceServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> WorkspaceServiceAsyncStub: ...
     ListWorkspaces: grpc.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key is
-    restricted to.
+    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    is restricted to.
     """
     CreateWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]
     """GetCurrentWorkspace answers the workspace that the call works on.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     UpdateCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]
-    """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys. What is
-    stored in the warehouse stays there.
+    """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
+    What is stored in the warehouse stays there.
     """
 
 @typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListWorkspaces: aio.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key is
-    restricted to.
+    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    is restricted to.
     """
     CreateWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]  # type: ignore[assignment]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]  # type: ignore[assignment]
     """GetCurrentWorkspace answers the workspace that the call works on.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     UpdateCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]  # type: ignore[assignment]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]  # type: ignore[assignment]
-    """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys. What is
-    stored in the warehouse stays there.
+    """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
+    What is stored in the warehouse stays there.
     """
 
 class WorkspaceServiceServicer:
-    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities and
-    profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key that is
-    restricted to one workspace makes unnecessary.
+    """WorkspaceService manages workspaces. A workspace is the scope of everything else: connections, events, identities
+    and profiles of one never meet those of another. Calls name theirs in the header "Headwater-Workspace", which a key
+    that is restricted to one workspace makes unnecessary.
     """
 
     def ListWorkspaces(
@@ -91,8 +91,8 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.ListWorkspacesRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.ListWorkspacesResponse, abc.Awaitable[workspaces_pb2.ListWorkspacesResponse]]:
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key is
-        restricted to.
+        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        is restricted to.
         """
 
     def CreateWorkspace(
@@ -109,7 +109,7 @@ class WorkspaceServiceServicer:
     ) -> typing.Union[workspaces_pb2.Workspace, abc.Awaitable[workspaces_pb2.Workspace]]:
         """GetCurrentWorkspace answers the workspace that the call works on.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
     def UpdateCurrentWorkspace(
@@ -124,72 +124,8 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.DeleteCurrentWorkspaceRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.DeleteCurrentWorkspaceResponse, abc.Awaitable[workspaces_pb2.DeleteCurrentWorkspaceResponse]]:
-        """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys. What is
-        stored in the warehouse stays there.
+        """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
+        What is stored in the warehouse stays there.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...
-
-class ApiKeyServiceStub:
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API."""
-
-    @typing.overload
-    def __new__(cls, channel: grpc.Channel) -> _Self: ...
-    @typing.overload
-    def __new__(cls, channel: aio.Channel) -> ApiKeyServiceAsyncStub: ...
-    ListApiKeys: grpc.UnaryUnaryMultiCallable[workspaces_pb2.ListApiKeysRequest, workspaces_pb2.ListApiKeysResponse]
-    """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a key that
-    is not restricted to one.
-    """
-    CreateApiKey: grpc.UnaryUnaryMultiCallable[workspaces_pb2.CreateApiKeyRequest, workspaces_pb2.CreateApiKeyResponse]
-    """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
-    """
-    DeleteApiKey: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteApiKeyRequest, workspaces_pb2.DeleteApiKeyResponse]
-    """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
-
-@typing.type_check_only
-class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API."""
-
-    def __init__(self, channel: aio.Channel) -> None: ...
-    ListApiKeys: aio.UnaryUnaryMultiCallable[workspaces_pb2.ListApiKeysRequest, workspaces_pb2.ListApiKeysResponse]  # type: ignore[assignment]
-    """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a key that
-    is not restricted to one.
-    """
-    CreateApiKey: aio.UnaryUnaryMultiCallable[workspaces_pb2.CreateApiKeyRequest, workspaces_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
-    """
-    DeleteApiKey: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteApiKeyRequest, workspaces_pb2.DeleteApiKeyResponse]  # type: ignore[assignment]
-    """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
-
-class ApiKeyServiceServicer:
-    """ApiKeyService manages API keys: the secrets with which people and programs use the management API."""
-
-    def ListApiKeys(
-        self,
-        request: workspaces_pb2.ListApiKeysRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[workspaces_pb2.ListApiKeysResponse, abc.Awaitable[workspaces_pb2.ListApiKeysResponse]]:
-        """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a key that
-        is not restricted to one.
-        """
-
-    def CreateApiKey(
-        self,
-        request: workspaces_pb2.CreateApiKeyRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[workspaces_pb2.CreateApiKeyResponse, abc.Awaitable[workspaces_pb2.CreateApiKeyResponse]]:
-        """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
-        """
-
-    def DeleteApiKey(
-        self,
-        request: workspaces_pb2.DeleteApiKeyRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[workspaces_pb2.DeleteApiKeyResponse, abc.Awaitable[workspaces_pb2.DeleteApiKeyResponse]]:
-        """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
-
-def add_ApiKeyServiceServicer_to_server(servicer: ApiKeyServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...
