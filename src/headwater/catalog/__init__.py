@@ -1,0 +1,11 @@
+"""The configuration: workspaces, API keys, connections, their event write keys and links, pipelines.
+
+It lives in one database that all processes share; each process answers lookups from its own view in memory. The
+catalog keeps what it is given and serialises writers; what may be written is decided in `headwater.management`.
+"""
+
+from headwater.catalog.catalog import Catalog, open_catalog
+from headwater.catalog.change import Change
+from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
+
+__all__ = ["ApiKey", "Catalog", "Change", "Connection", "Pipeline", "Workspace", "digest_of", "open_catalog"]

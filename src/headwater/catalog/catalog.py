@@ -1,0 +1,162 @@
+"""The catalog as one process holds it: lookups in memory, refreshes from the database, and changes to it.
+
+Every change takes the next version first, which is one row that all writers of all processes must lock: they run one
+after another, on SQLite and PostgreSQL alike, and what a writer has looked up stays true until it commits. The version
+also tells a process cheaply whether its view is old, and `catalog_changes` which objects it must read again.
+
+The catalog does not refresh itself: whoever needs the newest state calls `refresh`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from headwater.base.clock import Clock
+from headwater.base.database import migrate, open_engine, snapshot
+from headwater.base.errors import Unavailable
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import tables
+from headwater.catalog.change import Change
+from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
+from headwater.catalog.view import Delta, View
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.connector import Connector
+
+TURN_TIMEOUT_S: Final = 10.0
+"""How long a change waits for the other changes of this process, and a refresh for another refresh."""
+
+_NEXT_VERSION = (
+    update(tables.catalog_version)
+    .values(version=tables.catalog_version.c.version + 1)
+    .returning(tables.catalog_version.c.version)
+)
+_PRUNE_EVERY = 100
+
+
+class Catalog:
+    """Lookups are synchronous and answer from the view; made by `open_catalog`.
+
+    `connectors` are those that connections can be made with here, by code.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers, connectors: Mapping[str, Connector]
+    ) -> None:
+        self.connectors = connectors
+        self._engine = engine
+        self._clock = clock
+        self._identifiers = identifiers
+        self._view = View()
+        self._changing = asyncio.Lock()
+        self._refreshing = asyncio.Lock()
+
+    def workspaces(self) -> list[Workspace]:
+        """All workspaces, oldest first."""
+        return sorted(self._view.workspaces.values(), key=lambda workspace: (workspace.created_at, workspace.id))
+
+    def workspace(self, id_: int) -> Workspace | None:
+        return self._view.workspaces.get(id_)
+
+    def api_key(self, token: str) -> ApiKey | None:
+        """The API key that `token` is. The lookup is by digest, so its time tells nothing about other keys."""
+        return self._view.api_key_by_digest.get(digest_of(token))
+
+    def source_of(self, write_key: str) -> Connection | None:
+        """The connection that an event write key belongs to."""
+        return self._view.source_by_write_key.get(write_key)
+
+    def connections(self, workspace: int) -> list[Connection]:
+        """The workspace's connections by the bytes of their names, then by id."""
+        return list(self._view.connections_of(workspace))
+
+    def connection(self, workspace: int, id_: int) -> Connection | None:
+        found = self._view.connections.get(id_)
+        return found if found is not None and found.workspace == workspace else None
+
+    def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
+        found = self._view.pipelines.get(id_)
+        return found if found is not None and found.workspace == workspace else None
+
+    async def refresh(self) -> None:
+        """Bring the view up to everything that was committed before this call, by whichever process.
+
+        One small query when nothing is new; otherwise what changed is read, and nothing else. Raises Unavailable.
+        """
+        async with _answering_unavailable():
+            async with self._engine.connect() as connection:
+                if await read_version(connection) <= self._view.version:
+                    return
+            async with _turn(self._refreshing), snapshot(self._engine) as connection:
+                await self._catch_up(connection, await read_version(connection))
+
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[Change]:
+        """Open a change: one transaction, which no other change anywhere overlaps.
+
+        At its begin the view is brought up to date, so that rules checked inside the block by lookups hold when it
+        commits. The view has the change when the block ends without an exception; with one, nothing was changed.
+        A block that changes nothing makes no new version. Raises Unavailable.
+        """
+        async with _answering_unavailable(), _turn(self._changing), self._engine.connect() as connection:
+            version = int((await connection.execute(_NEXT_VERSION)).scalar_one())
+            await self._catch_up(connection, version - 1)
+            change = Change(connection, self._view, version, self._identifiers, self._clock.now())
+            yield change
+            if change.delta.changed():
+                await _record(connection, change.delta)
+                await connection.commit()
+                self._view = self._view.advanced(change.delta)
+
+    async def _catch_up(self, connection: AsyncConnection, version: int) -> None:
+        if version > self._view.version:
+            self._view = self._view.advanced(await read_since(connection, self._view.version, version))
+
+
+async def _record(connection: AsyncConnection, delta: Delta) -> None:
+    """Tell the other processes what to read again."""
+    changes = tables.catalog_changes
+    rows = [{"version": delta.version, "kind": kind, "id": id_} for kind, id_ in delta.changed()]
+    await connection.execute(insert(changes), rows)
+    if delta.version % _PRUNE_EVERY == 0:
+        await connection.execute(delete(changes).where(changes.c.version <= delta.version - KEPT_CHANGES))
+
+
+@asynccontextmanager
+async def open_catalog(
+    url: str, *, clock: Clock, identifiers: Identifiers, connectors: Mapping[str, Connector] = CONNECTORS
+) -> AsyncIterator[Catalog]:
+    """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
+    engine = open_engine(url)
+    try:
+        await migrate(engine, "headwater.catalog.migrations")
+        catalog = Catalog(engine, clock, identifiers, connectors)
+        await catalog.refresh()
+        yield catalog
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    async with asyncio.timeout(TURN_TIMEOUT_S):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@asynccontextmanager
+async def _answering_unavailable() -> AsyncIterator[None]:
+    """A database that is busy for too long, or away, is not a defect of ours."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, TimeoutError) as error:
+        raise Unavailable("the catalog's database does not answer") from error

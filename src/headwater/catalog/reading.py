@@ -1,0 +1,99 @@
+"""Reads objects of the catalog from its tables: some, or all.
+
+Each function is called inside one transaction that sees one state of the database. What changed is read object by
+object, so that following the changes of others costs what they changed, not what there is.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Column, Row, Select, Table, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from headwater.catalog import tables
+from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
+from headwater.catalog.view import Delta, Kind
+
+KEPT_CHANGES: Final = 1000
+"""The versions whose changes are kept; a view that is further behind is loaded anew."""
+
+_VERSION = select(tables.catalog_version.c.version)
+_CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
+
+
+async def read_version(connection: AsyncConnection) -> int:
+    """The version of the state that this transaction sees. It grows with every change."""
+    return int((await connection.execute(_VERSION)).scalar_one())
+
+
+async def read_since(connection: AsyncConnection, since: int, version: int) -> Delta:
+    """What changed after the version `since`, as this transaction sees it; `version` is the newest it sees."""
+    if since < 0 or version - since > KEPT_CHANGES:
+        return await _read(connection, version, None)
+    ids: defaultdict[Kind, set[int]] = defaultdict(set)
+    for row in await connection.execute(_CHANGES.where(tables.catalog_changes.c.version > since)):
+        ids[row.kind].add(row.id)
+    return await _read(connection, version, ids)
+
+
+async def _read(connection: AsyncConnection, version: int, ids: Mapping[Kind, set[int]] | None) -> Delta:
+    """The objects with these ids, those that are gone as None; all objects when `ids` is None."""
+
+    def wanted(kind: Kind) -> set[int] | None:
+        return None if ids is None else ids.get(kind, set())
+
+    return Delta(
+        version=version,
+        complete=ids is None,
+        workspaces=await _plain(connection, tables.workspaces, Workspace, wanted("workspace")),
+        api_keys=await _plain(connection, tables.api_keys, ApiKey, wanted("api_key")),
+        connections=await _connections(connection, wanted("connection")),
+    )
+
+
+async def _plain(connection: AsyncConnection, table: Table, type_: type[Any], ids: set[int] | None) -> dict[int, Any]:
+    """Objects whose fields are the columns of one table."""
+    found: dict[int, Any] = dict.fromkeys(ids or ())
+    for row in await _rows(connection, select(table), [table.c.id], ids):
+        found[row.id] = type_(**row._mapping)
+    return found
+
+
+async def _connections(connection: AsyncConnection, ids: set[int] | None) -> dict[int, Connection | None]:
+    found = await _plain(connection, tables.connections, Connection, ids)
+    links, keys, pipelines = tables.connection_links, tables.event_write_keys, tables.pipelines
+
+    linked: defaultdict[int, list[int]] = defaultdict(list)
+    for row in await _rows(connection, select(links), [links.c.source, links.c.destination], ids):
+        linked[row.source].append(row.destination)
+        linked[row.destination].append(row.source)
+    write_keys: defaultdict[int, list[str]] = defaultdict(list)
+    for row in await _rows(connection, select(keys).order_by(keys.c.sequence), [keys.c.connection], ids):
+        write_keys[row.connection].append(row.key)
+    owned: defaultdict[int, list[Pipeline]] = defaultdict(list)
+    for row in await _rows(connection, select(pipelines).order_by(pipelines.c.id), [pipelines.c.connection], ids):
+        owned[row.connection].append(Pipeline(**row._mapping))
+
+    for id_, value in found.items():
+        if value is not None:
+            found[id_] = msgspec.structs.replace(
+                value,
+                linked_connections=tuple(sorted(linked[id_])),
+                pipelines=tuple(owned[id_]),
+                event_write_keys=tuple(write_keys[id_]),
+            )
+    return found
+
+
+async def _rows(
+    connection: AsyncConnection, query: Select[Any], columns: list[Column[Any]], ids: set[int] | None
+) -> Iterable[Row[Any]]:
+    """The rows that have one of `ids` in one of `columns`; all rows when `ids` is None."""
+    if ids is not None:
+        if not ids:
+            return ()
+        query = query.where(or_(*(column.in_(ids) for column in columns)))
+    rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+    return rows

@@ -1,0 +1,142 @@
+"""The tables of the catalog, for SQLite and PostgreSQL alike.
+
+Every row of a workspace carries its workspace, and foreign keys include it: no row can belong to one workspace and
+refer to another. `catalog_version` and `catalog_changes` tell the views of all processes what to read again.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite forgets the time zone, so it is put back here."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Constraints are named by rule, so that a later revision can drop one on both databases.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(60), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=True),
+    Column("name", String(60), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("hint", String(20), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("connector", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("strategy", String(16), nullable=True),
+    Column("sending_mode", String(16), nullable=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("workspace", "id"),  # what the foreign keys below refer to
+)
+
+
+def _of_connection(column: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["workspace", column], ["connections.workspace", "connections.id"], ondelete="CASCADE")
+
+
+connection_links = Table(
+    "connection_links",
+    metadata,
+    Column("workspace", Integer, nullable=False),
+    Column("source", Integer, primary_key=True, autoincrement=False),
+    Column("destination", Integer, primary_key=True, autoincrement=False),
+    _of_connection("source"),
+    _of_connection("destination"),
+    Index(None, "destination"),
+)
+
+event_write_keys = Table(
+    "event_write_keys",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),  # the order of creation
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_connection("connection"),
+    Index(None, "connection"),
+)
+
+pipelines = Table(
+    "pipelines",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("target", String(16), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_connection("connection"),
+    Index(None, "connection"),
+)
+
+catalog_version = Table(
+    "catalog_version",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="single"), primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+catalog_changes = Table(
+    "catalog_changes",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+)

@@ -1,0 +1,62 @@
+"""What the rules must know about a connector: its type, the roles it can play, what each role can do.
+
+A connector is a kind of thing that data comes from or goes to ("javascript", "http"); a connection is one of them set
+up in a workspace. Here are descriptions only: the code that talks to the outside world is not part of them.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+ConnectorType = Literal["Application", "Database", "FileStorage", "SDK", "Webhook"]
+Role = Literal["Source", "Destination"]
+Target = Literal["User", "Event"]
+Strategy = Literal["Conversion", "Fusion", "Isolation", "Preservation"]
+SendingMode = Literal["Client", "Server", "ClientAndServer"]
+
+EVENT_SOURCE_TYPES: Final[frozenset[ConnectorType]] = frozenset({"SDK", "Webhook"})
+"""The types that events are received from. They are sources only, and their connections have event write keys."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connector can do in one role.
+
+    `targets` are the entities that its pipelines can operate on. `sending_modes` are the ways it can send events: one
+    of them must be chosen when there are any.
+    """
+
+    targets: tuple[Target, ...]
+    sending_modes: tuple[SendingMode, ...] = ()
+
+
+class Connector(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the catalogue.
+
+    `code` names it in requests and never changes; `label` is for people. A role that is None cannot be played.
+    `strategies` says that its source connections must choose a strategy for anonymous users.
+    `falls_back_to_request_ip` says that an event without an IP address gets that of the request, which is right where
+    the SDK runs on the user's own device and wrong where it runs on a server. `public_key` says that its event write
+    keys have the form `pk_` and a UUID.
+    """
+
+    code: str
+    label: str
+    type: ConnectorType
+    source: Capabilities | None = None
+    destination: Capabilities | None = None
+    strategies: bool = False
+    falls_back_to_request_ip: bool = False
+    public_key: bool = False
+
+    def capabilities(self, role: Role) -> Capabilities | None:
+        """What it can do in `role`, or None when it cannot play it."""
+        return self.source if role == "Source" else self.destination
+
+    def supports_events(self, role: Role) -> bool:
+        """Whether events come from it, or can be sent to it, in this role."""
+        capabilities = self.capabilities(role)
+        return capabilities is not None and "Event" in capabilities.targets
+
+    def receives_events(self, role: Role) -> bool:
+        """Whether its connections in this role are called with an event write key."""
+        return role == "Source" and self.type in EVENT_SOURCE_TYPES

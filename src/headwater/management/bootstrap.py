@@ -1,0 +1,72 @@
+"""What an installation starts with: one workspace, and an API key that opens it.
+
+Every start may call it, several at once: what is there already is left alone. A key that is made here is returned and
+known to nobody else; a caller that must not lose it writes it down before, and passes it in.
+"""
+
+from typing import Final
+
+import msgspec
+
+from headwater.base.errors import BadRequest
+from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
+
+FIRST_WORKSPACE: Final = "Default"
+SHORTEST_API_KEY: Final = 20
+
+
+class Bootstrapped(msgspec.Struct, frozen=True, kw_only=True):
+    """`workspace` is the oldest one. `created` says that it is new. `api_key` is the key in clear when one was
+    registered now, and None otherwise."""
+
+    workspace: Workspace
+    created: bool
+    api_key: str | None
+
+
+async def bootstrap(catalog: Catalog, *, api_key: str | None = None) -> Bootstrapped:
+    """Make the first workspace if there is none, and register a key that is restricted to the oldest workspace.
+
+    At the first start the key is the given one or a new one; later, the given one if it is unknown. Raises BadRequest
+    when the given key cannot be one.
+    """
+    if api_key is not None:
+        _check_api_key(api_key)
+    async with catalog.change() as change:
+        existing = catalog.workspaces()
+        if existing:
+            workspace = existing[0]
+        else:
+            workspace = Workspace(id=change.new_id(), name=FIRST_WORKSPACE, created_at=change.now)
+            await change.add_workspace(workspace)
+            api_key = api_key or change.identifiers.api_key()
+        new_key = None if api_key is None or catalog.api_key(api_key) else api_key
+        if new_key is not None:
+            await _register(change, workspace, new_key)
+    return Bootstrapped(workspace=workspace, created=not existing, api_key=new_key)
+
+
+async def _register(change: Change, workspace: Workspace, key: str) -> None:
+    await change.add_api_key(
+        ApiKey(
+            id=change.new_id(),
+            workspace=workspace.id,
+            name=FIRST_WORKSPACE,
+            digest=digest_of(key),
+            hint=f"{key[:4]}...{key[-4:]}",
+            created_at=change.now,
+        )
+    )
+
+
+def _check_api_key(key: str) -> None:
+    # It travels in a header: no spaces, no control characters, nothing beyond ASCII.
+    if (
+        not key.startswith("api_")
+        or len(key) < SHORTEST_API_KEY
+        or not all("!" <= character <= "~" for character in key)
+    ):
+        raise BadRequest(
+            f'the API key must start with "api_" and have {SHORTEST_API_KEY} or more visible ASCII characters',
+            field="apiKey",
+        )

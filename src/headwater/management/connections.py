@@ -1,0 +1,136 @@
+"""Connections: create, read, replace, delete. Checks run in the documented order, and the first that fails answers.
+
+Reading answers from the catalog's view as it stands; whoever serves a call refreshes it first.
+"""
+
+from typing import Any
+
+import msgspec
+
+from headwater.base.errors import BadRequest
+from headwater.catalog import Catalog, Connection
+from headwater.connectors.connector import Connector, Role, SendingMode
+from headwater.management.connection_rules import (
+    check_linked_connections,
+    check_role,
+    check_sending_mode,
+    check_strategy,
+    find_connector,
+    parse_role,
+    parse_sending_mode,
+    parse_strategy,
+)
+from headwater.management.event_write_keys import new_event_write_key
+from headwater.management.lookup import find_connection
+from headwater.management.names import check_name
+
+
+class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a create request; an absent member is "", None or empty."""
+
+    name: str
+    role: str
+    connector: str
+    strategy: str | None = None
+    sending_mode: str | None = None
+    linked_connections: tuple[int, ...] = ()
+    settings: dict[str, Any] | None = None
+    auth_token: str = ""
+
+
+class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an update request. It replaces: what is left out becomes None."""
+
+    name: str
+    strategy: str | None = None
+    sending_mode: str | None = None
+
+
+async def create_connection(catalog: Catalog, workspace: int, request: CreateConnection) -> Connection:
+    """Create a connection, with its first event write key when it receives events, and links in both directions.
+
+    Raises BadRequest; Unprocessable with ConnectorNotExist or LinkedConnectionNotExist.
+    """
+    role = parse_role(request.role)
+    if not request.connector:
+        raise BadRequest("connector is required", field="connector")
+    check_name(request.name)
+    strategy = parse_strategy(request.strategy)
+    if role == "Destination" and strategy is not None:
+        raise BadRequest("destination connections cannot have a strategy", field="strategy")
+    sending_mode = parse_sending_mode(request.sending_mode)
+    connector = find_connector(catalog, request.connector)
+    check_role(connector, role)
+    sending_mode = sending_mode or _only_sending_mode(connector, role)
+
+    async with catalog.change() as change:
+        check_linked_connections(catalog, workspace, connector, role, request.linked_connections)
+        check_strategy(connector, role, strategy)
+        check_sending_mode(connector, role, sending_mode)
+        _check_nothing_private(connector, role, request)
+        connection = Connection(
+            id=change.new_id(),
+            workspace=workspace,
+            name=request.name,
+            connector=connector.code,
+            role=role,
+            strategy=strategy,
+            sending_mode=sending_mode,
+            created_at=change.now,
+            linked_connections=tuple(sorted(request.linked_connections)),
+            event_write_keys=(
+                (new_event_write_key(connector, change.identifiers),) if connector.receives_events(role) else ()
+            ),
+        )
+        await change.add_connection(connection)
+    return connection
+
+
+async def update_connection(catalog: Catalog, workspace: int, id_: int, request: UpdateConnection) -> Connection:
+    """Replace the name, the strategy and the sending mode. Raises NotFound, BadRequest."""
+    async with catalog.change() as change:
+        old = find_connection(catalog, workspace, id_)
+        check_name(request.name)
+        strategy = parse_strategy(request.strategy)
+        sending_mode = parse_sending_mode(request.sending_mode)
+        connector = find_connector(catalog, old.connector)
+        check_strategy(connector, old.role, strategy)
+        check_sending_mode(connector, old.role, sending_mode)
+        new = msgspec.structs.replace(old, name=request.name, strategy=strategy, sending_mode=sending_mode)
+        if new != old:
+            await change.update_connection(new)
+    return new
+
+
+async def get_connection(catalog: Catalog, workspace: int, id_: int) -> Connection:
+    """Raises BadRequest, NotFound."""
+    return find_connection(catalog, workspace, id_)
+
+
+async def list_connections(catalog: Catalog, workspace: int) -> list[Connection]:
+    """All connections of the workspace by the bytes of their names, then by id."""
+    return catalog.connections(workspace)
+
+
+async def delete_connection(catalog: Catalog, workspace: int, id_: int) -> None:
+    """Delete a connection with its pipelines, event write keys and links. Raises BadRequest, NotFound."""
+    async with catalog.change() as change:
+        await change.remove_connection(find_connection(catalog, workspace, id_))
+
+
+def _only_sending_mode(connector: Connector, role: Role) -> SendingMode | None:
+    """The mode that may be left out on create, because there is no other."""
+    capabilities = connector.capabilities(role)
+    modes = () if capabilities is None else capabilities.sending_modes
+    return modes[0] if len(modes) == 1 else None
+
+
+def _check_nothing_private(connector: Connector, role: Role, request: CreateConnection) -> None:
+    """No connector has authorization or settings yet."""
+    if request.auth_token:
+        raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
+    if request.settings is not None:
+        raise BadRequest(
+            f"settings cannot be provided because connector {connector.code} has no {role.lower()} settings",
+            field="settings",
+        )
