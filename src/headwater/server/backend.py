@@ -72,7 +72,7 @@ async def register(server: grpc.aio.Server, parts: None) -> None:
         import_module(module.name)
 
     class SystemService(system_pb2_grpc.SystemServiceServicer):
-        async def GetHealth(self, request, context):  # noqa: N802
+        async def GetHealth(self, request: object, context: object) -> system_pb2.GetHealthResponse:
             return system_pb2.GetHealthResponse(status="ok")
 
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemService(), server)

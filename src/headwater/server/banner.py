@@ -11,7 +11,7 @@ _COMMANDS = """\
   WRITE_KEY=$(post "/v1/connections/$ID/event-write-keys" '' | cut -d '"' -f 4)
   post /v1/pipelines '{{"connection":'"$ID"',"target":"Event","name":"Events","enabled":true}}'
   post /v1/pipelines '{{"connection":'"$ID"',"target":"User","name":"People","enabled":true}}'
-  curl -sS "$URL/v1/track" -u "$WRITE_KEY:" -d '{{"userId":"ada","event":"Order Completed","properties":{{"total":9.5}}}}'
+  curl -sS "$URL/v1/track" -u "$WRITE_KEY:" -d '{{"userId":"ada","event":"Order Completed"}}'
   sleep 1; curl -sS "$URL/v1/events" -H "Authorization: Bearer $KEY"
 """
 
@@ -28,5 +28,6 @@ def text(settings: Settings, *, first_start: bool) -> str:
     return (
         f"\nHeadwater is ready on {settings.base_url} (Ctrl-C stops it)\n"
         f"API key: {about_key}\n\n"
-        f"Send a first event and read it back, in another terminal:\n\n{_COMMANDS.format(url=settings.base_url, key=key)}"
+        f"Send a first event and read it back, in another terminal:\n\n"
+        f"{_COMMANDS.format(url=settings.base_url, key=key)}"
     )

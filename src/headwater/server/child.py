@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Run `main` until it returns; SIGTERM and SIGINT set its event, and it is to finish what it has begun.
 
-    A failure is logged, its text is the last line on standard error (the supervisor shows it), and the exit status is 1.
+    A failure is logged, its text is the last line on standard error (the supervisor shows it), and the status is 1.
     """
     os.umask(0o077)
     try:

@@ -33,14 +33,18 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the whole system in the foreground",
         description="Run the whole system in the foreground until Ctrl-C or SIGTERM.",
-        epilog="Secrets are taken from the environment alone, as other users can read a command line: HEADWATER_API_KEY "
+        epilog="Secrets come from the environment alone, as other users can read a command line: HEADWATER_API_KEY "
         "(registered at the first start; without it one is made) and HEADWATER_SECRET_KEY.",
     )
     for flag, metavar, text in (
         ("--host", "ADDRESS", "IP address to listen on [HEADWATER_HOST, 127.0.0.1]"),
         ("--port", "PORT", "the one public port [HEADWATER_PORT, 8080]"),
         ("--data-dir", "FOLDER", "where everything is kept [HEADWATER_DATA_DIR, ./data]"),
-        ("--database-url", "URL", "catalog and warehouse; only SQLite in the data directory yet [HEADWATER_DATABASE_URL]"),
+        (
+            "--database-url",
+            "URL",
+            "only SQLite files in the data directory yet [HEADWATER_DATABASE_URL]",
+        ),
         ("--workers", "NUMBER", "backend processes; only 1 yet [HEADWATER_WORKERS]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),

@@ -6,8 +6,9 @@ and .service = 6, ServiceDescriptorProto.name = 1.
 
 from collections.abc import Iterator
 
+
 def service_names(descriptor_set: bytes) -> list[str]:
-    """The full names of all services, in the order of the set. Raises ValueError for bytes that are no descriptor set."""
+    """The full names of all services, in the order of the set. Raises ValueError when it is no descriptor set."""
     names = []
     try:
         for file in _messages(descriptor_set, 1):

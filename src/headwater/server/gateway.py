@@ -40,6 +40,7 @@ def program(settings: Settings) -> Program:
         *("--concurrency", str(settings.workers)),
         *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
         *("--log-format", log_format),
+        *("--component-log-level", "main:error"),  # or it would warn of every SIGTERM
         "--disable-hot-restart",  # it shares memory by number, and two systems on one machine would clash
     ]
     return Program("envoy", command)
@@ -66,7 +67,7 @@ def render(settings: Settings) -> str:
 
 
 def configuration_dir() -> Path:
-    """The folder of the template, errors.lua and descriptors.pb: in the installed package, or beside src/ in a checkout."""
+    """The folder of envoy.yaml.tmpl, errors.lua and descriptors.pb: in the package, or beside src/ in a checkout."""
     installed = Path(str(files("headwater.server") / "envoy"))
     return installed if installed.is_dir() else Path(__file__).parents[3] / "envoy"
 
@@ -81,7 +82,7 @@ def binary() -> Path:
 
 
 async def drain(settings: Settings) -> None:
-    """Take no more connections, and wait until the requests that have arrived are answered, or DRAIN_TIMEOUT_S passes."""
+    """Take no more connections and wait for the requests that have arrived, at most DRAIN_TIMEOUT_S."""
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             await request("POST", "/drain_listeners", settings.admin_socket)

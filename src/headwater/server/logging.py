@@ -11,7 +11,9 @@ from typing import Any
 
 import structlog
 
-SECRET_NAMES = frozenset({"api_key", "authorization", "password", "secret", "secret_key", "settings", "token", "write_key"})
+SECRET_NAMES = frozenset(
+    {"api_key", "authorization", "password", "secret", "secret_key", "settings", "token", "write_key"}
+)
 
 
 def configure(process: str, level: str, log_format: str) -> None:

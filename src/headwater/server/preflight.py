@@ -26,10 +26,10 @@ def claim_data_dir(settings: Settings) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(settings.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (FileExistsError, NotADirectoryError):
-        raise StartupError(f"the data directory {folder} is not a directory; choose another: HEADWATER_DATA_DIR") from None
+        raise StartupError(f"the data directory {folder} is not a directory; change HEADWATER_DATA_DIR") from None
     except OSError as error:
         raise StartupError(
-            f"the data directory {folder} cannot be used ({error.strerror}); choose another: HEADWATER_DATA_DIR"
+            f"the data directory {folder} cannot be used ({error.strerror}); change HEADWATER_DATA_DIR"
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +38,7 @@ def claim_data_dir(settings: Settings) -> int:
         os.close(descriptor)
         raise StartupError(
             f"the data directory {folder} is in use by another running server (process {owner}); "
-            "stop it or choose another: HEADWATER_DATA_DIR"
+            "stop that one or change HEADWATER_DATA_DIR"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -46,7 +46,7 @@ def claim_data_dir(settings: Settings) -> int:
 
 
 def make_run_dir(settings: Settings) -> Settings:
-    """Make the folder for sockets, private to this user; in the system's temporary folder where paths would be too long."""
+    """Make the folder for sockets, private to this user; a temporary one where paths would be too long."""
     longest = max(len(os.fsencode(path)) for path in (settings.backend_socket, settings.admin_socket))
     if longest > SOCKET_PATH_LIMIT:
         return dataclasses.replace(settings, run_dir=Path(tempfile.mkdtemp(prefix="headwater-")))

@@ -1,8 +1,8 @@
 """Child processes that cannot outlive their parent.
 
-A child gets SIGKILL from the kernel when the parent is gone, however it went; it has a process group of its own, so that
-Ctrl-C in a terminal reaches only the parent, which then stops its children in order. What a child writes goes to the
-parent's standard error line by line; its last line is kept to explain why it ended.
+A child gets SIGKILL from the kernel when the parent is gone, however it went; it has a process group of its own, so
+that Ctrl-C in a terminal reaches only the parent, which then stops its children in order. What a child writes goes to
+the parent's standard error line by line; its last line is kept to explain why it ended.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Starts Envoy, the backend and the worker, restarts what ends, and stops them in order.
 
-It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end a
-child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backend ends, then
-the worker. When the supervisor itself is killed the kernel ends the children, and the next start finds everything free.
+It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end
+a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backend ends,
+then the worker. When the supervisor itself is killed the kernel ends the children, and the next start finds everything
+free.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ class _Service:
                 status = await child.wait()
                 if self._stopping.is_set():
                     return
-                ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                ending = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
                 if not self._ready.is_set():
                     words = f": {child.last_line}" if child.last_line else ""
                     raise StartupError(f"{self._program.name} {ending} before the system was ready{words}")
@@ -164,7 +165,7 @@ class _Supervisor:
 
 @cache
 def _log(settings: Settings) -> "FilteringBoundLogger":
-    """Set up at the first line: structlog is a third of the memory of this process, which seldom has anything to say."""
+    """Set up at the first line: structlog would be a third of this process's memory, and there is seldom a line."""
     from headwater.server.logging import configure, logger
 
     configure("supervisor", settings.log_level, settings.log_format)
