@@ -32,5 +32,9 @@ class Identifiers:
         """`api_` and 43 base-62 characters, over 256 bits. A secret."""
         return f"api_{self._base62(43)}"
 
+    def nonce(self) -> bytes:
+        """16 random bytes."""
+        return self._source.randbytes(16)
+
     def _base62(self, length: int) -> str:
         return "".join(self._source.choice(_BASE62) for _ in range(length))

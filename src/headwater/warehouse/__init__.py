@@ -11,9 +11,10 @@ done with them.
 
 from headwater.warehouse.identities import Identity, Sighting
 from headwater.warehouse.rows import Message, RejectedEvent, StoredEvent
-from headwater.warehouse.warehouse import Transaction, Warehouse, open_warehouse
+from headwater.warehouse.warehouse import EventOrder, Transaction, Warehouse, open_warehouse
 
 __all__ = [
+    "EventOrder",
     "Identity",
     "Message",
     "RejectedEvent",

@@ -1,0 +1,57 @@
+"""Who calls, and which workspace they may work in."""
+
+import re
+from typing import Final
+
+from headwater.api.call import Context, metadata_of
+from headwater.base.errors import BadRequest, Forbidden, NotFound, Unauthorized
+from headwater.base.identifiers import LARGEST_ID
+from headwater.catalog import ApiKey, Catalog
+
+WORKSPACE_HEADER: Final = "headwater-workspace"
+
+_IDENTIFIER = re.compile(r"[1-9][0-9]{0,9}")
+
+
+async def authenticate(catalog: Catalog, metadata: dict[str, str]) -> ApiKey:
+    """The API key of `Authorization: Bearer api_…`.
+
+    Raises Unauthorized when it is absent or unknown, BadRequest when it is not of that form.
+    """
+    authorization = metadata.get("authorization", "")
+    if not authorization:
+        raise Unauthorized("the Authorization header with the API key is missing")
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise BadRequest("the Authorization header must be 'Bearer' and an API key", field="authorization")
+    if not token.startswith("api_"):
+        raise BadRequest("an API key starts with api_", field="authorization")
+    key = catalog.api_key(token)
+    if key is None:
+        await catalog.refresh()  # another process may have registered it a moment ago
+        key = catalog.api_key(token)
+    if key is None:
+        raise Unauthorized("the API key is not known")
+    return key
+
+
+async def workspace_of(catalog: Catalog, context: Context) -> int:
+    """The workspace that the call is for: the one that its key is restricted to, or the one that its header names.
+
+    Raises what `authenticate` raises; BadRequest for a header of the wrong form, NotFound for a workspace that the key
+    does not open or that does not exist, and Forbidden when an unrestricted key comes without the header.
+    """
+    metadata = metadata_of(context)
+    key = await authenticate(catalog, metadata)
+    named = metadata.get(WORKSPACE_HEADER)
+    if named is None:
+        if key.workspace is None:
+            raise Forbidden("this API key opens several workspaces: name one in the Headwater-Workspace header")
+        return key.workspace
+    if not _IDENTIFIER.fullmatch(named) or int(named) > LARGEST_ID:
+        raise BadRequest("the Headwater-Workspace header must be the identifier of a workspace", field=WORKSPACE_HEADER)
+    workspace = int(named)
+    if key.workspace not in (None, workspace) or catalog.workspace(workspace) is None:
+        raise NotFound(f"workspace {workspace} does not exist")
+    return workspace

@@ -1,0 +1,61 @@
+"""How an error looks to its caller: a gRPC status with ErrorInfo, or an HTTP status with the body of its dialect."""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from headwater.base.errors import HeadwaterError
+
+DOMAIN: Final = "headwater"
+"""The `domain` of our `google.rpc.ErrorInfo`; its `reason` is the error's code."""
+MAX_MESSAGE: Final = 1_000
+"""In characters. Messages travel in headers: the gateway answers 502 above 60 KB, and some gRPC clients refuse 8 KB."""
+
+_STATUS: Final = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.FAILED_PRECONDITION,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+
+ErrorBody = Callable[[HeadwaterError], dict[str, object]]
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+def envelope(error: HeadwaterError) -> dict[str, object]:
+    """The error body of every route that has no dialect of its own."""
+    return {"error": {"code": error.code, "message": error.message[:MAX_MESSAGE]}}
+
+
+def status_of(error: HeadwaterError) -> grpc.StatusCode:
+    """The gRPC status that stands for the error's HTTP status."""
+    return _STATUS.get(error.status, grpc.StatusCode.INTERNAL)
+
+
+def http_trailers(error: HeadwaterError, body_of: ErrorBody) -> Trailers:
+    """What makes the gateway answer with this error."""
+    trailers: Trailers = (("x-http-code", str(error.status)), ("x-http-body", json.dumps(body_of(error))))
+    return (*trailers, *_retry_after(error))
+
+
+def grpc_trailers(error: HeadwaterError) -> Trailers:
+    """What tells a native gRPC caller more than the status does."""
+    info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.details)
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(code=status_of(error).value[0], message=error.message[:MAX_MESSAGE], details=[detail])
+    return (("grpc-status-details-bin", status.SerializeToString()), *_retry_after(error))
+
+
+def _retry_after(error: HeadwaterError) -> Trailers:
+    seconds = error.details.get("retryAfter")
+    return () if seconds is None else (("retry-after", seconds),)

@@ -1,0 +1,22 @@
+"""What a call says about itself beside its message: its metadata, which for REST calls are the HTTP headers."""
+
+from typing import Any
+
+from grpc import aio
+
+Context = aio.ServicerContext
+
+
+def metadata_of(context: Context) -> dict[str, str]:
+    """The call's metadata in text, names in lower case; of repeated names the last. Binary metadata is left out."""
+    return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def is_transcoded(metadata: dict[str, str]) -> bool:
+    """Whether the caller speaks JSON over HTTP. The gateway sets this header, and removes one that a client sends."""
+    return "x-envoy-original-path" in metadata
+
+
+def caller_address(metadata: dict[str, str]) -> str:
+    """The IP address that the call came from, as the gateway saw it; empty when it did not come through a gateway."""
+    return metadata.get("x-envoy-external-address", "")

@@ -1,0 +1,105 @@
+"""ConnectionService: connections and their event write keys."""
+
+from google.protobuf import json_format
+
+from headwater.api.access import workspace_of
+from headwater.api.call import Context
+from headwater.api.pipelines import pipeline_message
+from headwater.catalog import Catalog, Connection
+from headwater.management import connections, event_write_keys
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1 import connections_pb2_grpc
+
+
+class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
+    """Create, read, replace and delete connections; list, make and delete their event write keys."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def CreateConnection(
+        self, request: pb.CreateConnectionRequest, context: Context
+    ) -> pb.CreateConnectionResponse:
+        workspace = await workspace_of(self._catalog, context)
+        created = await connections.create_connection(
+            self._catalog,
+            workspace,
+            connections.CreateConnection(
+                name=request.name,
+                role=request.role,
+                connector=request.connector,
+                strategy=request.strategy if request.HasField("strategy") else None,
+                sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
+                linked_connections=tuple(request.linked_connections),
+                settings=json_format.MessageToDict(request.settings) if request.HasField("settings") else None,
+                auth_token=request.auth_token,
+            ),
+        )
+        return pb.CreateConnectionResponse(id=created.id)
+
+    async def UpdateConnection(
+        self, request: pb.UpdateConnectionRequest, context: Context
+    ) -> pb.UpdateConnectionResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await connections.update_connection(
+            self._catalog,
+            workspace,
+            request.id,
+            connections.UpdateConnection(
+                name=request.name,
+                strategy=request.strategy if request.HasField("strategy") else None,
+                sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
+            ),
+        )
+        return pb.UpdateConnectionResponse()
+
+    async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
+        workspace = await workspace_of(self._catalog, context)
+        found = await connections.list_connections(self._catalog, workspace)
+        return pb.ListConnectionsResponse(connections=[self._message(connection) for connection in found])
+
+    async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
+        workspace = await workspace_of(self._catalog, context)
+        return self._message(await connections.get_connection(self._catalog, workspace, request.id))
+
+    async def DeleteConnection(
+        self, request: pb.DeleteConnectionRequest, context: Context
+    ) -> pb.DeleteConnectionResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await connections.delete_connection(self._catalog, workspace, request.id)
+        return pb.DeleteConnectionResponse()
+
+    async def ListEventWriteKeys(
+        self, request: pb.ListEventWriteKeysRequest, context: Context
+    ) -> pb.ListEventWriteKeysResponse:
+        workspace = await workspace_of(self._catalog, context)
+        keys = await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)
+        return pb.ListEventWriteKeysResponse(keys=keys)
+
+    async def CreateEventWriteKey(
+        self, request: pb.CreateEventWriteKeyRequest, context: Context
+    ) -> pb.CreateEventWriteKeyResponse:
+        workspace = await workspace_of(self._catalog, context)
+        key = await event_write_keys.create_event_write_key(self._catalog, workspace, request.id)
+        return pb.CreateEventWriteKeyResponse(key=key)
+
+    async def DeleteEventWriteKey(
+        self, request: pb.DeleteEventWriteKeyRequest, context: Context
+    ) -> pb.DeleteEventWriteKeyResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await event_write_keys.delete_event_write_key(self._catalog, workspace, request.id, request.key)
+        return pb.DeleteEventWriteKeyResponse()
+
+    def _message(self, connection: Connection) -> pb.Connection:
+        connector_type = self._catalog.connectors[connection.connector].type
+        return pb.Connection(
+            id=connection.id,
+            name=connection.name,
+            connector=connection.connector,
+            connector_type=connector_type,
+            role=connection.role,
+            strategy=connection.strategy,
+            sending_mode=connection.sending_mode,
+            linked_connections=connection.linked_connections,
+            pipelines=[pipeline_message(pipeline, connection, connector_type) for pipeline in connection.pipelines],
+        )

@@ -1,0 +1,135 @@
+"""Typed events ⇄ the JSON that events are sent and stored as.
+
+The typed message has a field for every documented member. What it has none for, or what does not fit its field, travels
+as JSON text in an `extra_json` field, in both directions: nothing is lost by choosing the typed face.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import Raw
+
+from headwater.events.raw import is_object, join, members
+from headwater.v1 import events_pb2 as pb
+
+_TIMES: Final = ("timestamp", "original_timestamp", "sent_at", "received_at")
+_JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", "integrations_json": "integrations"}
+_SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
+"""What a client cannot say of an event."""
+
+_INTEGERS: Final = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
+_decode = msgspec.json.Decoder().decode
+
+
+def wire_event(event: pb.Event) -> Raw:
+    """The event as a client of the track API would send it.
+
+    A JSON text that is no JSON becomes a string, which the dialect refuses with the member's name.
+    """
+    wire: dict[str, Raw] = members(_json_text(event.extra_json)) if _is_object_text(event.extra_json) else {}
+    for field, value in event.ListFields():
+        if field.name in _SERVER_SIDE or field.name == "extra_json":
+            continue
+        if field.name in _JSON_TEXTS:
+            wire[_JSON_TEXTS[field.name]] = _json_text(value)
+        elif field.name in _TIMES:
+            wire[field.json_name] = _raw(value.ToJsonString())
+        elif field.name == "context":
+            wire["context"] = _object(value)
+        else:
+            wire[field.json_name] = _raw(value)
+    return join(wire)
+
+
+def event_message(document: dict[str, Raw]) -> pb.Event:
+    """The stored event as a message."""
+    event = pb.Event()
+    rest = dict(document)
+    for field in pb.Event.DESCRIPTOR.fields:
+        member = _JSON_TEXTS.get(field.name, field.json_name)
+        text = rest.pop(member, None)
+        if text is None:
+            continue
+        if field.name in _JSON_TEXTS:
+            setattr(event, field.name, bytes(text).decode())
+        elif field.name in _TIMES:
+            moment: Timestamp = getattr(event, field.name)
+            moment.FromJsonString(_decode(text))
+        elif field.name == "context":
+            _fill(event.context, text)
+        else:
+            setattr(event, field.name, _decode(text))
+    if rest:
+        event.extra_json = _text(rest)
+    return event
+
+
+def _object(message: Message) -> Raw:
+    """A part of the context as JSON; whole numbers stay numbers, which protobuf's own JSON would write as text."""
+    extra = getattr(message, "extra_json", "")
+    parts = members(_json_text(extra)) if _is_object_text(extra) else {}
+    for field, value in message.ListFields():
+        if field.name != "extra_json":
+            parts[field.json_name] = _object(value) if isinstance(value, Message) else _raw(value)
+    return join(parts)
+
+
+def _fill(message: Message, text: Raw) -> None:
+    """Fill the message with the members that fit its fields; the others go to its `extra_json`, where it has one."""
+    rest = dict(members(text))
+    for field in message.DESCRIPTOR.fields:
+        value = rest.get(field.json_name)
+        if value is None or field.name == "extra_json":
+            continue
+        if field.message_type is not None:
+            if is_object(value) and set(members(value)) <= {part.json_name for part in field.message_type.fields}:
+                part = getattr(message, field.name)
+                part.SetInParent()
+                _fill(part, value)
+                if len(part.ListFields()) == len(members(value)):
+                    del rest[field.json_name]
+                else:
+                    message.ClearField(field.name)
+        elif _fits(field, scalar := _decode(value)):
+            setattr(message, field.name, scalar)
+            del rest[field.json_name]
+    if rest and "extra_json" in message.DESCRIPTOR.fields_by_name:
+        message.extra_json = _text(rest)  # type: ignore[attr-defined]  # the context has it, its parts have not
+
+
+def _fits(field: FieldDescriptor, value: Any) -> bool:
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return isinstance(value, str)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if field.type in _INTEGERS:
+        bits = 31 if field.type == FieldDescriptor.TYPE_INT32 else 63
+        return isinstance(value, int) and -(2**bits) <= value < 2**bits
+    return isinstance(value, int | float)
+
+
+def _json_text(text: str) -> Raw:
+    """JSON given as text; text that is no JSON becomes a JSON string."""
+    encoded = text.encode()
+    try:
+        _decode(encoded)
+    except (msgspec.DecodeError, RecursionError):
+        return _raw(text)
+    return Raw(encoded)
+
+
+def _is_object_text(text: str) -> bool:
+    return bool(text) and is_object(_json_text(text.strip()))
+
+
+def _raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))
+
+
+def _text(parts: dict[str, Raw]) -> str:
+    return bytes(join(parts)).decode()

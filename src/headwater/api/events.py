@@ -1,0 +1,127 @@
+"""EventService: typed events in, and events out, typed or as the JSON documents that they are stored as."""
+
+from typing import Any, Final, cast
+
+import msgspec
+from google.api.httpbody_pb2 import HttpBody
+from msgspec import Raw
+
+from headwater.api.access import workspace_of
+from headwater.api.call import Context, caller_address, metadata_of
+from headwater.api.eventmessage import event_message, wire_event
+from headwater.api.paging import page_of
+from headwater.base.errors import BadRequest, Unimplemented
+from headwater.catalog import Catalog
+from headwater.events import Refusal
+from headwater.intake import Intake, TrackCall
+from headwater.v1 import events_pb2 as pb
+from headwater.v1 import events_pb2_grpc
+from headwater.warehouse import EventOrder, RejectedEvent, Warehouse
+
+_ORDERS: Final = ("timestamp", "receivedAt")
+_PROPERTIES: Final = frozenset(field.json_name for field in pb.Event.DESCRIPTOR.fields) - {"extraJson"} | {
+    "properties",
+    "traits",
+    "integrations",
+}
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+Listing = pb.ListEventsRequest | pb.ListEventsJsonRequest
+
+
+class EventServicer(events_pb2_grpc.EventServiceServicer):
+    """Sends and lists events."""
+
+    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse) -> None:
+        self._catalog = catalog
+        self._intake = intake
+        self._warehouse = warehouse
+
+    async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
+        metadata = metadata_of(context)
+        batch: dict[str, Any] = {"batch": [wire_event(event) for event in request.events]}
+        if request.HasField("sent_at"):
+            batch["sentAt"] = request.sent_at.ToJsonString()
+        receipt = await self._intake.accept(
+            TrackCall(
+                dialect="grpc",
+                call="batch",
+                body=_encode(batch),
+                authorization=metadata.get("authorization"),
+                ip=caller_address(metadata),
+                user_agent=metadata.get("user-agent", ""),
+            )
+        )
+        return pb.SendEventsResponse(
+            accepted=receipt.accepted,
+            rejected=[
+                _rejection(index, refusal) for index, refusal in enumerate(receipt.refusals) if refusal is not None
+            ],
+        )
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        documents = await self._list(request, context)
+        return pb.ListEventsResponse(events=[event_message(_decode_members(document)) for document in documents])
+
+    async def ListEventsJson(self, request: pb.ListEventsJsonRequest, context: Context) -> HttpBody:
+        documents = await self._list(request, context)
+        return HttpBody(content_type="application/json", data=b'{"events":[' + b",".join(documents) + b"]}")
+
+    async def ListRejectedEvents(
+        self, request: pb.ListRejectedEventsRequest, context: Context
+    ) -> pb.ListRejectedEventsResponse:
+        workspace = await workspace_of(self._catalog, context)
+        first, limit = page_of(
+            request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
+        )
+        events, _ = await self._warehouse.rejected(
+            workspace,
+            connection_id=request.connection if request.HasField("connection") else None,
+            dialect=request.dialect if request.HasField("dialect") else None,
+            first=first,
+            limit=limit,
+        )
+        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in events])
+
+    async def _list(self, request: Listing, context: Context) -> list[bytes]:
+        workspace = await workspace_of(self._catalog, context)
+        if request.HasField("filter"):
+            raise Unimplemented("filters are not built yet", field="filter")
+        order = request.order if request.HasField("order") else "timestamp"
+        if order not in _ORDERS:
+            raise BadRequest(f"events can be ordered by {' or '.join(_ORDERS)} only", field="order")
+        names = [name for text in request.properties for name in text.split(",") if name]
+        for name in names:
+            if name not in _PROPERTIES:
+                raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
+        first, limit = page_of(
+            request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
+        )
+        documents = await self._warehouse.events(
+            workspace, order=cast(EventOrder, order), ascending=request.ascending, first=first, limit=limit
+        )
+        return [_only(document, names) for document in documents] if names else documents
+
+
+def _only(document: bytes, names: list[str]) -> bytes:
+    members = _decode_members(document)
+    return _encode({name: value for name, value in members.items() if name in names})
+
+
+def _rejection(index: int, refusal: Refusal) -> pb.EventRejection:
+    return pb.EventRejection(index=index, code=refusal.code, path=refusal.path, message=refusal.message)
+
+
+def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
+    message = pb.RejectedEvent(
+        position=event.position,
+        connection=event.connection,
+        dialect=event.dialect,
+        code=event.code,
+        path=event.path,
+        message=event.message,
+        body=event.body,
+    )
+    message.received_at.FromDatetime(event.received_at)
+    return message

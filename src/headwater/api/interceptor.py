@@ -1,0 +1,79 @@
+"""The one place where errors become answers, and where a call gets its request id in the logs.
+
+What escapes a handler and is not ours is a defect: it is logged with its traceback, and the caller learns nothing but
+the request id to ask about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import structlog
+from grpc import aio
+
+from headwater.api.answers import MAX_MESSAGE, ErrorBody, envelope, grpc_trailers, http_trailers, status_of
+from headwater.api.call import Context, is_transcoded, metadata_of
+from headwater.base.errors import HeadwaterError, Unimplemented
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs only
+    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+_log = structlog.get_logger(__name__)
+
+
+class AnswerInterceptor(aio.ServerInterceptor):
+    """Turns exceptions into answers, for every RPC."""
+
+    def __init__(self, bodies: Mapping[str, ErrorBody] | None = None) -> None:
+        """`bodies` are the error bodies of the services that have a dialect of their own, by the service's full name."""
+        self._bodies = dict(bodies or {})
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        method = handler_call_details.method
+        wrapped = self._handlers.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.unary_unary is None:
+                return handler  # unknown methods, and the streams of health and reflection
+            wrapped = self._handlers[method] = self._wrap(handler, self._body_of(method))
+        return wrapped
+
+    def _body_of(self, method: str) -> ErrorBody:
+        return self._bodies.get(method.strip("/").partition("/")[0], envelope)
+
+    def _wrap(self, handler: Handler, body_of: ErrorBody) -> Handler:
+        behavior = handler.unary_unary
+
+        async def answer(request: Any, context: Context) -> Any:
+            metadata = metadata_of(context)
+            structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
+            try:
+                reply = behavior(request, context)
+                return await reply if asyncio.iscoroutine(reply) else reply
+            except HeadwaterError as error:
+                await _abort(context, metadata, error, body_of)
+            except NotImplementedError:  # what a generated servicer's method raises until ours takes its place
+                await _abort(context, metadata, Unimplemented("this call is not built yet"), body_of)
+            except (asyncio.CancelledError, aio.AbortError):
+                raise
+            except Exception:
+                _log.exception("a call failed")
+                await _abort(context, metadata, HeadwaterError("the server failed to handle the call"), body_of)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,  # type: ignore[arg-type]  # the stubs know only blocking behaviours; aio takes both
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:
+    trailers = http_trailers(error, body_of) if is_transcoded(metadata) else grpc_trailers(error)
+    await context.abort(status_of(error), error.message[:MAX_MESSAGE], trailers)

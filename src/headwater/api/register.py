@@ -1,0 +1,86 @@
+"""Puts every service of the protos on the server: those that are built, and the rest, whose calls answer 501."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from grpc import aio
+
+from headwater.api import track
+from headwater.api.answers import ErrorBody
+from headwater.api.connections import ConnectionServicer
+from headwater.api.events import EventServicer
+from headwater.api.identities import IdentityServicer
+from headwater.api.pipelines import PipelineServicer
+from headwater.api.system import SystemServicer
+from headwater.catalog import Catalog
+from headwater.intake import Intake
+from headwater.v1 import (
+    api_keys_pb2_grpc,
+    applications_pb2_grpc,
+    client_pb2_grpc,
+    connections_pb2_grpc,
+    connectors_pb2_grpc,
+    devices_pb2_grpc,
+    events_pb2_grpc,
+    filters_pb2_grpc,
+    identities_pb2_grpc,
+    identity_resolution_pb2_grpc,
+    native_events_pb2_grpc,
+    pipelines_pb2_grpc,
+    profiles_pb2_grpc,
+    schemas_pb2_grpc,
+    system_pb2_grpc,
+    track_pb2_grpc,
+    transformations_pb2_grpc,
+    workspaces_pb2_grpc,
+)
+from headwater.warehouse import Warehouse
+
+ERROR_BODIES: Final[dict[str, ErrorBody]] = {"headwater.v1.TrackService": track.error_body}
+"""The services whose errors have a shape of their own."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the servicers work with."""
+
+    catalog: Catalog
+    intake: Intake
+    warehouse: Warehouse
+
+
+def register(server: aio.Server, parts: Parts) -> None:
+    """Add all services to `server`, before it starts."""
+    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(ConnectionServicer(parts.catalog), server)
+    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog), server)
+    identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
+    events_pb2_grpc.add_EventServiceServicer_to_server(
+        EventServicer(parts.catalog, parts.intake, parts.warehouse), server
+    )
+    track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
+    system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(), server)
+    _register_unbuilt(server)
+
+
+def _register_unbuilt(server: aio.Server) -> None:
+    """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
+    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(api_keys_pb2_grpc.ApiKeyServiceServicer(), server)
+    applications_pb2_grpc.add_ApplicationServiceServicer_to_server(
+        applications_pb2_grpc.ApplicationServiceServicer(), server
+    )
+    client_pb2_grpc.add_ClientServiceServicer_to_server(client_pb2_grpc.ClientServiceServicer(), server)
+    connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(connectors_pb2_grpc.ConnectorServiceServicer(), server)
+    devices_pb2_grpc.add_DeviceServiceServicer_to_server(devices_pb2_grpc.DeviceServiceServicer(), server)
+    filters_pb2_grpc.add_FilterServiceServicer_to_server(filters_pb2_grpc.FilterServiceServicer(), server)
+    identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
+        identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server
+    )
+    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
+        native_events_pb2_grpc.NativeEventServiceServicer(), server
+    )
+    profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles_pb2_grpc.ProfileServiceServicer(), server)
+    schemas_pb2_grpc.add_SchemaServiceServicer_to_server(schemas_pb2_grpc.SchemaServiceServicer(), server)
+    transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
+        transformations_pb2_grpc.TransformationServiceServicer(), server
+    )
+    workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(workspaces_pb2_grpc.WorkspaceServiceServicer(), server)

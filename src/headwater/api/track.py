@@ -1,0 +1,91 @@
+"""TrackService: the HTTP calls of the Segment family, raw JSON in, their own answers out.
+
+Like the documented API this is permissive: a call that is refused is answered 200 all the same, because most SDKs
+would send it again and again; `X-Strict-Mode: 1` asks for the truth. Refused or not, nothing vanishes.
+"""
+
+from google.api.httpbody_pb2 import HttpBody
+
+from headwater.api.call import Context, caller_address, metadata_of
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
+from headwater.events import Refusal
+from headwater.intake import Intake, TrackCall
+from headwater.v1 import track_pb2_grpc
+
+_ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
+
+
+class RefusedEvents(BadRequest):
+    """Some events of a strict call were refused; the others are stored."""
+
+    def __init__(self, refusals: list[Refusal | None]) -> None:
+        found = [(index, refusal) for index, refusal in enumerate(refusals) if refusal is not None]
+        super().__init__(found[0][1].message, field=found[0][1].path or None)
+        self.messages = [
+            refusal.message if len(refusals) == 1 else f"batch[{index}]: {refusal.message}" for index, refusal in found
+        ]
+
+
+MAX_LISTED = 20
+"""How many refusals an error body lists."""
+
+
+def error_body(error: HeadwaterError) -> dict[str, object]:
+    """The dialect's error body. SDKs need `code` and `message` at its top: without them some repeat a 400 for ever."""
+    messages = error.messages if isinstance(error, RefusedEvents) else [error.message]
+    return {
+        "success": False,
+        "code": error.code,
+        "message": error.message,
+        "meta": {"errors": [message[:200] for message in messages[:MAX_LISTED]]},
+    }
+
+
+class TrackServicer(track_pb2_grpc.TrackServiceServicer):
+    """identify, track, page, screen, group, alias, and batches of them."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def Identify(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("identify", request, context)
+
+    async def Track(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("track", request, context)
+
+    async def Page(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("page", request, context)
+
+    async def Screen(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("screen", request, context)
+
+    async def Group(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("group", request, context)
+
+    async def Alias(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("alias", request, context)
+
+    async def Batch(self, request: HttpBody, context: Context) -> HttpBody:
+        return await self._accept("batch", request, context)
+
+    async def _accept(self, call: str, request: HttpBody, context: Context) -> HttpBody:
+        metadata = metadata_of(context)
+        strict = metadata.get("x-strict-mode") == "1"
+        try:
+            receipt = await self._intake.accept(
+                TrackCall(
+                    call=call,
+                    body=request.data,
+                    authorization=metadata.get("authorization"),
+                    content_encoding=metadata.get("content-encoding"),
+                    ip=caller_address(metadata),
+                    user_agent=metadata.get("user-agent", ""),
+                )
+            )
+        except (BadRequest, Unauthorized, PayloadTooLarge):
+            if strict:
+                raise
+            return _ACCEPTED
+        if strict and receipt.accepted < len(receipt.refusals):
+            raise RefusedEvents(receipt.refusals)
+        return _ACCEPTED

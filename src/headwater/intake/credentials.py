@@ -1,0 +1,34 @@
+"""Finds the write key in an `Authorization` header, in every form in which SDKs put it there."""
+
+import base64
+import binascii
+
+from headwater.base.errors import Unauthorized
+
+
+def write_key_of(authorization: str | None) -> str | None:
+    """The write key; None when there is no header, so that the body may bring it.
+
+    Basic carries it as the user with an empty password; where the documentation's example was followed to the letter,
+    it stands there without base64. Raises Unauthorized for another scheme, or none.
+    """
+    if not authorization or not authorization.strip():
+        return None
+    scheme, _, value = authorization.strip().partition(" ")
+    value = value.strip()
+    match scheme.lower():
+        case "bearer":
+            return value
+        case "basic":
+            return _user(value)
+        case _:
+            raise Unauthorized("the Authorization header must be 'Basic' with the write key as user, or 'Bearer'")
+
+
+def _user(value: str) -> str:
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return value.removesuffix(":")
+    user, colon, _ = decoded.partition(":")
+    return user.strip() if colon else value

@@ -1,0 +1,93 @@
+"""Reads a batch of frames into what is to be done with it. Pure: the same frames give the same result at every reading."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import structlog
+from msgspec import Raw, Struct
+
+from headwater.events import Envelope, Event, Refusal, track
+from headwater.events.envelope import decode_envelope
+from headwater.eventlog import StoredFrame
+from headwater.warehouse import Message, RejectedEvent
+
+_log = structlog.get_logger(__name__)
+_UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
+
+
+class Arrival(Struct, frozen=True):
+    """An accepted event, at its position."""
+
+    position: int
+    workspace: int
+    event: Event
+    document: bytes
+
+    @property
+    def message(self) -> Message:
+        """What the ledger knows it by."""
+        return Message(self.position, self.workspace, self.event.connection_id, self.event.message_id)
+
+
+class Batch(Struct, frozen=True):
+    """What a number of frames hold, in the order of the log."""
+
+    arrivals: list[Arrival]
+    rejected: list[RejectedEvent]
+    last: int
+    """The position of the last event."""
+
+
+def read_batch(frames: Iterable[StoredFrame]) -> Batch:
+    """Take the frames apart into accepted and refused events.
+
+    A frame that cannot be read, which a defect of ours would be, is kept among the refused ones: it may not hold up
+    all that comes after it.
+    """
+    arrivals: list[Arrival] = []
+    rejected: list[RejectedEvent] = []
+    last = 0
+    for stored in frames:
+        last = stored.last
+        envelope = decode_envelope(stored.frame.header)
+        if envelope.refusal is not None:
+            rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
+            continue
+        try:
+            for position, outcome, source in _read_frame(stored, envelope):
+                if isinstance(outcome, Refusal):
+                    rejected.append(_rejected(position, envelope, outcome, bytes(source)))
+                else:
+                    arrivals.append(outcome)
+        except Exception:
+            _log.exception("frame cannot be read", position=stored.position)
+            arrivals = [arrival for arrival in arrivals if arrival.position < stored.position]
+            rejected = [row for row in rejected if row.position < stored.position]
+            rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
+    return Batch(arrivals, rejected, last)
+
+
+def _read_frame(stored: StoredFrame, envelope: Envelope) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
+    call = track.read_call(envelope.call, stored.frame.body)
+    for index, source in enumerate(call.events):
+        position = stored.position + index
+        checked = track.check(source, call.type)
+        if isinstance(checked, Refusal):
+            yield position, checked, source
+        else:
+            event, document = track.canonical(checked, source, call, envelope, index)
+            yield position, Arrival(position, envelope.workspace, event, document), source
+
+
+def _rejected(position: int, envelope: Envelope, refusal: Refusal, body: bytes) -> RejectedEvent:
+    return RejectedEvent(
+        position=position,
+        workspace=envelope.workspace,
+        connection=envelope.connection,
+        dialect=envelope.dialect,
+        received_at=envelope.received_at,
+        code=refusal.code,
+        path=refusal.path,
+        message=refusal.message,
+        body=body,
+    )
