@@ -1,10 +1,13 @@
 """What a call says about itself beside its message: its metadata, which for REST calls are the HTTP headers."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpc import aio
 
-Context = aio.ServicerContext
+if TYPE_CHECKING:
+    Context = aio.ServicerContext[Any, Any]
+else:
+    Context = aio.ServicerContext  # generic in the stubs only
 
 
 def metadata_of(context: Context) -> dict[str, str]:

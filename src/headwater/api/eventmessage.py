@@ -93,22 +93,22 @@ def _fill(message: Message, text: Raw) -> None:
                     del rest[field.json_name]
                 else:
                     message.ClearField(field.name)
-        elif _fits(field, scalar := _decode(value)):
+        elif _fits(field.type, scalar := _decode(value)):
             setattr(message, field.name, scalar)
             del rest[field.json_name]
     if rest and "extra_json" in message.DESCRIPTOR.fields_by_name:
         message.extra_json = _text(rest)  # type: ignore[attr-defined]  # the context has it, its parts have not
 
 
-def _fits(field: FieldDescriptor, value: Any) -> bool:
-    if field.type == FieldDescriptor.TYPE_STRING:
+def _fits(field_type: int, value: Any) -> bool:
+    if field_type == FieldDescriptor.TYPE_STRING:
         return isinstance(value, str)
-    if field.type == FieldDescriptor.TYPE_BOOL:
+    if field_type == FieldDescriptor.TYPE_BOOL:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    if field.type in _INTEGERS:
-        bits = 31 if field.type == FieldDescriptor.TYPE_INT32 else 63
+    if field_type in _INTEGERS:
+        bits = 31 if field_type == FieldDescriptor.TYPE_INT32 else 63
         return isinstance(value, int) and -(2**bits) <= value < 2**bits
     return isinstance(value, int | float)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 import structlog
@@ -20,7 +20,7 @@ from headwater.base.errors import HeadwaterError, Unimplemented
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs only
-    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,43 +35,44 @@ class AnswerInterceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler:
+    ) -> Handler | None:
         method = handler_call_details.method
         wrapped = self._handlers.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
             if handler is None or handler.unary_unary is None:
                 return handler  # unknown methods, and the streams of health and reflection
-            wrapped = self._handlers[method] = self._wrap(handler, self._body_of(method))
+            wrapped = self._handlers[method] = _wrapped(handler, self._body_of(method))
         return wrapped
 
     def _body_of(self, method: str) -> ErrorBody:
         return self._bodies.get(method.strip("/").partition("/")[0], envelope)
 
-    def _wrap(self, handler: Handler, body_of: ErrorBody) -> Handler:
-        behavior = handler.unary_unary
 
-        async def answer(request: Any, context: Context) -> Any:
-            metadata = metadata_of(context)
-            structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
-            try:
-                reply = behavior(request, context)
-                return await reply if asyncio.iscoroutine(reply) else reply
-            except HeadwaterError as error:
-                await _abort(context, metadata, error, body_of)
-            except NotImplementedError:  # what a generated servicer's method raises until ours takes its place
-                await _abort(context, metadata, Unimplemented("this call is not built yet"), body_of)
-            except (asyncio.CancelledError, aio.AbortError):
-                raise
-            except Exception:
-                _log.exception("a call failed")
-                await _abort(context, metadata, HeadwaterError("the server failed to handle the call"), body_of)
+def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
+    behavior = cast(Callable[[Any, Context], Any], handler.unary_unary)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer,  # type: ignore[arg-type]  # the stubs know only blocking behaviours; aio takes both
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+    async def answer(request: Any, context: Context) -> Any:
+        metadata = metadata_of(context)
+        structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
+        try:
+            reply = behavior(request, context)
+            return await reply if asyncio.iscoroutine(reply) else reply
+        except HeadwaterError as error:
+            await _abort(context, metadata, error, body_of)
+        except NotImplementedError:  # what a generated servicer's method raises until ours takes its place
+            await _abort(context, metadata, Unimplemented("this call is not built yet"), body_of)
+        except (asyncio.CancelledError, aio.AbortError):
+            raise
+        except Exception:
+            _log.exception("a call failed")
+            await _abort(context, metadata, HeadwaterError("the server failed to handle the call"), body_of)
+
+    return grpc.unary_unary_rpc_method_handler(
+        cast(Any, answer),  # the stubs know blocking behaviours only; aio takes both
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
 
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:
