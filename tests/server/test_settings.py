@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+from headwater.server.errors import StartupError
+from headwater.server.settings import Settings, read
+
+KEY = "api_0123456789abcdef"
+SECRET = "s" * 32
+
+
+def test_defaults() -> None:
+    settings = read({})
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
+    assert settings.data_dir == Path.cwd() / "data"
+    assert settings.api_key is None
+    assert settings.database_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("HOST", "::1", "host", "::1"),
+        ("HOST", "localhost", "host", "127.0.0.1"),
+        ("PORT", "1", "port", 1),
+        ("PORT", "65535", "port", 65535),
+        ("DATA_DIR", "/srv/headwater", "data_dir", Path("/srv/headwater")),
+        ("WORKERS", "1", "workers", 1),
+        ("API_KEY", KEY, "api_key", KEY),
+        ("SECRET_KEY", SECRET, "secret_key", SECRET),
+        ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
+        ("LOG_FORMAT", "text", "log_format", "text"),
+        ("PORT", "", "port", 8080),
+        ("API_KEY", "", "api_key", None),
+        ("DATABASE_URL", "", "database_url", None),
+    ],
+)
+def test_accepted(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(read({f"HEADWATER_{name}": text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("HOST", "example.com", "must be an IP address"),
+        ("PORT", "0", "from 1 to 65535"),
+        ("PORT", "65536", "from 1 to 65535"),
+        ("PORT", "eighty", "from 1 to 65535"),
+        ("PORT", "-1", "from 1 to 65535"),
+        ("PORT", "٨٠", "from 1 to 65535"),
+        ("DATA_DIR", "a\0b", "must be the path of a folder"),
+        ("DATABASE_URL", "postgresql://db/x", "not supported yet"),
+        ("WORKERS", "2", "not supported yet"),
+        ("WORKERS", "two", "must be 1"),
+        ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
+        ("API_KEY", "api_short", "at least 20 characters"),
+        ("API_KEY", "api_with a space in the middle", "visible ASCII"),
+        ("SECRET_KEY", "short", "at least 32 characters"),
+        ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
+        ("LOG_FORMAT", "xml", "must be one of json, text"),
+    ],
+)
+def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        read({f"HEADWATER_{name}": text})
+    message = str(caught.value)
+    assert message.startswith(f"HEADWATER_{name} ")
+    assert rule in message
+    assert "\n" not in message
+    if name in ("API_KEY", "SECRET_KEY"):
+        assert text not in message
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    settings = read({"HEADWATER_PORT": "1000", "HEADWATER_HOST": "127.0.0.2"}, {"port": "2000", "host": None})
+    assert (settings.port, settings.host) == (2000, "127.0.0.2")
+
+
+def test_children_read_the_same_settings() -> None:
+    settings = read({"HEADWATER_DATA_DIR": "/srv/x", "HEADWATER_API_KEY": KEY, "HEADWATER_LOG_LEVEL": "error"})
+    assert read(settings.environment()) == settings
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr(read({"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET}))
+    assert KEY not in shown
+    assert SECRET not in shown
+
+
+def test_everything_is_kept_below_the_data_directory() -> None:
+    settings = read({"HEADWATER_DATA_DIR": "/srv/x"})
+    paths = (
+        settings.catalog_path,
+        settings.log_path,
+        settings.warehouse_path,
+        settings.api_key_path,
+        settings.lock_path,
+        settings.backend_socket,
+        settings.admin_socket,
+    )
+    assert len(set(paths)) == len(paths)
+    assert all(path.is_relative_to("/srv/x") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("192.0.2.7", "http://192.0.2.7:8080"),
+    ],
+)
+def test_the_address_to_type(host: str, url: str) -> None:
+    assert Settings(host=host).base_url == url

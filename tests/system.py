@@ -1,0 +1,105 @@
+"""The whole system, started as a person starts it: `headwater serve`, real Envoy, real processes, a port of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+READY_TIMEOUT_S = 30.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class RunningSystem:
+    """A server that takes traffic."""
+
+    base_url: str
+    port: int
+    api_key: str
+    data_dir: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header of management calls."""
+        return {"authorization": f"Bearer {self.api_key}"}
+
+    @property
+    def output(self) -> str:
+        """What it printed for people since the data directory is in use."""
+        return (self.data_dir / "stdout.txt").read_text()
+
+    @property
+    def errors(self) -> str:
+        """What it and its children wrote to standard error."""
+        return (self.data_dir / "stderr.txt").read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it, and give its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
+    """Start `headwater serve` and do not wait. Its output goes to files in the data directory, made when missing."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    own = {"HEADWATER_DATA_DIR": str(data_dir), "HEADWATER_PORT": str(port), **variables}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    with (data_dir / "stdout.txt").open("ab") as output, (data_dir / "stderr.txt").open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "headwater.server.cli", "serve"],
+            env={**inherited, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+
+
+def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningSystem:
+    """Start `headwater serve` and wait until it takes traffic."""
+    port = port or free_port()
+    process = serve(data_dir, port, **variables)
+    base_url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        assert process.poll() is None, f"the server ended: {(data_dir / 'stderr.txt').read_text()}"
+        return is_healthy(base_url)
+
+    try:
+        wait_until(ready, READY_TIMEOUT_S)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    api_key = variables.get("HEADWATER_API_KEY") or (data_dir / "api-key").read_text().strip()
+    return RunningSystem(base_url, port, api_key, data_dir, process)
+
+
+def is_healthy(base_url: str) -> bool:
+    """Whether the system says that it takes traffic."""
+    try:
+        return httpx.get(f"{base_url}/healthz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
+    """Poll until the condition holds; how many seconds it took. Fails when it takes longer than `timeout_s`."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
