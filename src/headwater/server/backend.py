@@ -5,19 +5,31 @@ Here are the parts put together and the server's limits; what the RPCs do is in 
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.base.clock import SystemClock
+from headwater.base.database import sqlite_url
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Catalog, open_catalog
+from headwater.eventlog import SqliteEventLog
+from headwater.intake import Intake
+from headwater.management.bootstrap import bootstrap
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.settings import Settings
+from headwater.warehouse import open_warehouse
 
 GRACE_S = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
+
+REFRESH_S = 1.0
+"""How often a backend looks for changes that other processes made to the catalog."""
 
 MESSAGE_LIMIT = 8 << 20
 """Bytes in the largest message, either way: twice the largest body of the gateway."""
@@ -34,15 +46,16 @@ OPTIONS = (
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then answer the calls that have begun."""
-    async with open_backend(settings) as parts:
-        server = grpc.aio.server(options=OPTIONS)
-        await register(server, parts)
+    async with open_backend(settings) as parts, asyncio.TaskGroup() as tasks:
+        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)], options=OPTIONS)
+        register(server, parts)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_insecure_port(f"unix:{settings.backend_socket}")
         await server.start()
+        tasks.create_task(_keep_fresh(parts.catalog, stop))
         for name in ("", *services):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
@@ -51,31 +64,41 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[None]:
+async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
     """What the servicers need, opened; closed again when the server has stopped."""
-    if settings.api_key is None and not settings.api_key_path.exists():  # stands in for the catalog
-        from headwater.base.identifiers import Identifiers
+    clock, identifiers = SystemClock(), Identifiers()
+    async with (
+        open_catalog(sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers) as catalog,
+        open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
+    ):
+        await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
+        log = SqliteEventLog(settings.log_path)
+        try:
+            yield Parts(catalog, Intake(catalog, log, clock, identifiers), warehouse)
+        finally:
+            await log.close()
 
-        settings.api_key_path.write_text(Identifiers().api_key())
-    yield
+
+def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:
+    """The key to register, if any: the configured one, or at the first start one that is written down before.
+
+    A start that died between writing and registering finds its key in the file.
+    """
+    if settings.api_key is not None or catalog.workspaces():
+        return settings.api_key
+    if not settings.api_key_path.exists():
+        unfinished = settings.api_key_path.with_suffix(".new")
+        unfinished.write_text(identifiers.api_key())  # mode 0600, by the process's umask
+        unfinished.rename(settings.api_key_path)
+    return settings.api_key_path.read_text().strip()
 
 
-async def register(server: grpc.aio.Server, parts: None) -> None:
-    """Stands in for headwater.api.register."""
-    import pkgutil
-    from importlib import import_module
-
-    import headwater.v1
-    from headwater.v1 import system_pb2, system_pb2_grpc
-
-    for module in pkgutil.iter_modules(headwater.v1.__path__, "headwater.v1."):
-        import_module(module.name)
-
-    class SystemService(system_pb2_grpc.SystemServiceServicer):
-        async def GetHealth(self, request: object, context: object) -> system_pb2.GetHealthResponse:
-            return system_pb2.GetHealthResponse(status="ok")
-
-    system_pb2_grpc.add_SystemServiceServicer_to_server(SystemService(), server)
+async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
+    """Learn what other processes changed, until `stop` is set."""
+    while not stop.is_set():
+        await catalog.refresh()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), REFRESH_S)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,38 @@ It may die at any moment: what it has stored and how far it has read are committ
 """
 
 import asyncio
+from datetime import timedelta
 
+import uvloop
+
+from headwater.base.clock import SystemClock
+from headwater.base.database import sqlite_url
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+from headwater.eventlog import SqliteEventLog
+from headwater.pipelines import StreamConsumer
 from headwater.server import child
 from headwater.server.settings import Settings
+from headwater.warehouse import open_warehouse
+
+KEEP = timedelta(hours=24)
+"""How long the log keeps what everyone has finished."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then finish the group of events that was begun."""
-    await stop.wait()
+    async with (
+        open_catalog(
+            sqlite_url(settings.catalog_path), clock=SystemClock(), identifiers=Identifiers()
+        ) as catalog,
+        open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
+    ):
+        log = SqliteEventLog(settings.log_path)
+        try:
+            await StreamConsumer(log, catalog, warehouse, keep=KEEP).run(stop)
+        finally:
+            await log.close()
 
 
 if __name__ == "__main__":
-    child.run("worker", run)
+    child.run("worker", run, loop_factory=uvloop.new_event_loop)
