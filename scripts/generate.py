@@ -43,8 +43,7 @@ def main() -> int:
             return 0
         lint()
         if not wanted.lint:
-            shutil.rmtree(ROOT / CODE, ignore_errors=True)
-            generate(ROOT)
+            replace()
     except subprocess.CalledProcessError as error:
         return int(error.returncode)
     return 0
@@ -66,6 +65,16 @@ def generate(target: Path) -> None:
     (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
     options = ("--as-file-descriptor-set", "--exclude-source-info", "--output", str(target / DESCRIPTORS))
     buf("build", "protos", *options)
+
+
+def replace() -> None:
+    """Put newly generated files in the place of the committed ones, once all of them are there."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        generate(fresh)
+        shutil.rmtree(ROOT / CODE, ignore_errors=True)
+        shutil.copytree(fresh / CODE, ROOT / CODE)
+        shutil.copyfile(fresh / DESCRIPTORS, ROOT / DESCRIPTORS)
 
 
 def check() -> int:

@@ -781,9 +781,9 @@ class EventContext(message.Message):
     user_agent: builtins.str
     """user_agent is the User-Agent of the browser or application."""
     extra_json: builtins.str
-    """extra_json holds the members of the context that have no field here, those of its sections under the section's
-    name: a JSON object as text, such as {"active": true, "page": {"keywords": ["shoes"]}}. Absent when there are
-    none; in the REST API they stand beside the others.
+    """extra_json holds the members of the context that have no field here, or whose value does not fit their field: a
+    JSON object as text, such as {"active": true}. A section with such a member, as a page with keywords, stands here
+    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand beside the others.
     """
     @builtins.property
     def app(self) -> EventContext.App:
@@ -889,7 +889,9 @@ class SendEventsRequest(message.Message):
     SENT_AT_FIELD_NUMBER: builtins.int
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
-        """events are stored in their order. From 1 to 20000, each at most 32 KB, and 500 KB together."""
+        """events are stored in their order. Each is at most 32 KiB and all together are at most 500 KiB, counted as the JSON
+        that TrackService would take.
+        """
 
     @builtins.property
     def sent_at(self) -> timestamp_pb2.Timestamp:
@@ -1201,7 +1203,7 @@ class RejectedEvent(message.Message):
     message: builtins.str
     """message is for people: it names the field and the rule."""
     body: builtins.bytes
-    """body is what was sent, cut off where it was too large to keep. In JSON it is base64."""
+    """body is what was sent, at most its first 64 KiB. In JSON it is base64."""
     @builtins.property
     def received_at(self) -> timestamp_pb2.Timestamp:
         """received_at is when it arrived."""

@@ -1,0 +1,140 @@
+"""The protos as a whole: what is generated from them is importable and complete, and they keep the house's rules.
+
+buf checks their style and their compatibility; scripts/generate.py --check, that the generated files are current.
+"""
+
+import importlib
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pb2, json_format
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from headwater.v1 import connections_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = sorted((ROOT / "protos/headwater/v1").glob("*.proto"))
+
+RAW = "google.api.HttpBody"
+WITHOUT_JSON_TWIN = {"SendEvents"}
+"""Typed calls without a REST route whose raw counterparts are whole services: the dialects."""
+
+
+def services_of(path: Path) -> list[ServiceDescriptor]:
+    return list(importlib.import_module(f"headwater.v1.{path.stem}_pb2").DESCRIPTOR.services_by_name.values())
+
+
+SERVICES = [service for path in PROTOS for service in services_of(path)]
+METHODS = [method for service in SERVICES for method in service.methods]
+
+
+def rules(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
+    """The REST routes of a call; none for a call that only gRPC clients have."""
+    options = method.GetOptions()
+    if not options.HasExtension(annotations_pb2.http):
+        return []
+    rule = options.Extensions[annotations_pb2.http]
+    return [rule, *rule.additional_bindings]
+
+
+def route(rule: http_pb2.HttpRule) -> tuple[str, str]:
+    verb = rule.WhichOneof("pattern")
+    assert verb is not None
+    return verb.upper(), getattr(rule, verb)
+
+
+def test_headwater_is_a_namespace_over_src_and_gen() -> None:
+    assert not [path for folder in ("src", "gen") for path in (ROOT / folder).glob("headwater/__init__.py")]
+    assert {Path(folder).parent.name for folder in importlib.import_module("headwater").__path__} >= {"src", "gen"}
+    assert (ROOT / "gen/headwater/v1/py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.stem)
+def test_a_file_has_one_service_at_most(path: Path) -> None:
+    assert len(services_of(path)) <= 1
+
+
+@pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.stem)
+def test_comments_begin_with_the_name_they_explain(path: Path) -> None:
+    explained = re.compile(
+        r"^ *// (?P<first>\S+).*\n(?: *//.*\n)* *"
+        r"(?:(?:service|message|rpc) (?P<thing>\w+)|[^\n=/]*?(?P<field>\w+) = \d+(?: \[[^]]*\])?;)",
+        re.MULTILINE,
+    )
+    wrong = [
+        match["thing"] or match["field"]
+        for match in explained.finditer(path.read_text())
+        if match["first"] != (match["thing"] or match["field"])
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_a_call_has_a_rest_route_or_is_the_typed_twin_of_one_that_has(method: MethodDescriptor) -> None:
+    if rules(method) or method.name in WITHOUT_JSON_TWIN:
+        return
+    twin = method.containing_service.methods_by_name[f"{method.name}Json"]
+    assert rules(twin)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_raw_json_answers_have_a_typed_twin_unless_a_dialect_fixes_them(method: MethodDescriptor) -> None:
+    fixed = {"TrackService", "ClientService", "NativeEventService"}
+    if method.output_type.full_name == RAW and method.containing_service.name not in fixed:
+        assert method.name.endswith("Json")
+        assert method.name.removesuffix("Json") in method.containing_service.methods_by_name
+
+
+def test_no_two_calls_share_a_route() -> None:
+    shapes = Counter(
+        (verb, re.sub(r"\{\w+\}", "{}", path)) for method in METHODS for verb, path in map(route, rules(method))
+    )
+    assert [shape for shape, count in shapes.items() if count > 1] == []
+
+
+def test_the_gateway_knows_every_service_and_what_it_needs() -> None:
+    described = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "envoy/descriptors.pb").read_bytes())
+    names = {f"{file.package}.{service.name}" for file in described.file for service in file.service}
+    assert {service.full_name for service in SERVICES} <= names
+    files = {file.name for file in described.file}
+    assert {needed for file in described.file for needed in file.dependency} <= files
+
+
+@pytest.mark.parametrize(
+    ("message", "member"),
+    [
+        (pipelines_pb2.Pipeline(user_id_column="id"), "userIDColumn"),
+        (pipelines_pb2.Pipeline(updated_at_column="changed"), "updatedAtColumn"),
+        (pipelines_pb2.Matching(input="email"), "in"),
+        (pipelines_pb2.Matching(output="email"), "out"),
+        (transformations_pb2.TransformationFunction(preserve_json=True), "preserveJSON"),
+        (connections_pb2.GetAuthorizationUrlRequest(redirect_uri="https://example.com"), "redirectURI"),
+        (connections_pb2.GetAuthorizationUrlResponse(auth_url="https://example.com"), "authUrl"),
+        (schemas_pb2.Type(max_length=60), "maxLength"),
+        (schemas_pb2.Type(char_len=60), "charLen"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_json_names_are_the_documented_ones(message: Message, member: str) -> None:
+    assert list(json_format.MessageToDict(message)) == [member]
+
+
+def test_a_transformation_prints_only_the_one_of_its_two_forms_that_is_there() -> None:
+    mapping = transformations_pb2.Transformation()
+    mapping.mapping.update({"email": "traits.email"})
+    function = json_format.ParseDict(
+        {"mapping": None, "function": {"source": "def transform(user): ...", "language": "Python"}},
+        transformations_pb2.Transformation(),
+    )
+    assert json_format.MessageToDict(mapping) == {"mapping": {"email": "traits.email"}}
+    assert list(json_format.MessageToDict(function, always_print_fields_with_no_presence=True)) == ["function"]
+
+
+def test_bounds_of_a_type_may_be_text_so_that_every_digit_survives() -> None:
+    text = '{"kind": "int", "bitSize": 64, "minimum": "-9223372036854775808", "maximum": 100}'
+    read = json_format.Parse(text, schemas_pb2.Type())
+    assert (read.minimum.string_value, read.maximum.number_value) == ("-9223372036854775808", 100)
