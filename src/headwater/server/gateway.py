@@ -86,13 +86,14 @@ async def drain(settings: Settings) -> None:
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             await request("POST", "/drain_listeners", settings.admin_socket)
-            while await _active_requests(settings):
+            while await active_requests(settings):
                 await asyncio.sleep(DRAIN_POLL_S)
     except OSError:  # a timeout, or Envoy is gone: there is nothing left to wait for
         return
 
 
-async def _active_requests(settings: Settings) -> int:
+async def active_requests(settings: Settings) -> int:
+    """How many requests of the public port are not answered yet."""
     _, statistics = await request("GET", "/stats?filter=^http.public.downstream_rq_active$", settings.admin_socket)
     found = re.search(r"downstream_rq_active: (\d+)", statistics)
     return int(found[1]) if found else 0
