@@ -129,8 +129,9 @@ pipelines = Table(
 catalog_version = Table(
     "catalog_version",
     metadata,
-    Column("id", Integer, CheckConstraint("id = 1", name="single"), primary_key=True, autoincrement=False),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="single"),
 )
 
 catalog_changes = Table(

@@ -1,0 +1,36 @@
+"""A catalog in a real SQLite file, and a second one on the same file as another process would open it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headwater.base.clock import SystemClock
+from headwater.base.database import sqlite_url
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Catalog, Workspace, open_catalog
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return sqlite_url(tmp_path / "catalog.db")
+
+
+@pytest.fixture
+async def catalog(url: str) -> AsyncIterator[Catalog]:
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+async def other(catalog: Catalog, url: str) -> AsyncIterator[Catalog]:
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as other:
+        yield other
+
+
+@pytest.fixture
+async def workspace(catalog: Catalog) -> Workspace:
+    async with catalog.change() as change:
+        workspace = Workspace(id=change.new_id(), name="Shop", created_at=change.now)
+        await change.add_workspace(workspace)
+    return workspace

@@ -1,0 +1,175 @@
+"""Several processes on one catalog: each sees what the others changed, and reads no more than that."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+
+from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Catalog, Workspace, open_catalog, reading
+from tests.catalog import make
+
+
+def _statements(catalog: Catalog) -> list[str]:
+    """The statements that a catalog executes from now on."""
+    found: list[str] = []
+
+    @event.listens_for(catalog._engine.sync_engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    return found
+
+
+async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    made = await make.added(catalog, workspace)
+    assert other.source_of(made.event_write_keys[0]) is None
+    await other.refresh()
+    assert make.everything(other) == make.everything(catalog)
+    async with other.change() as change:
+        await change.remove_connection(made)
+    await catalog.refresh()
+    assert catalog.connections(workspace.id) == []
+    assert catalog.source_of(made.event_write_keys[0]) is None
+
+
+async def test_a_refresh_without_news_is_one_query(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    await other.refresh()
+    statements = _statements(other)
+    await other.refresh()
+    assert len(statements) == 1
+    assert "catalog_version" in statements[0]
+
+
+async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:
+    made = await make.added(catalog, workspace)
+    statements = _statements(catalog)
+    make.everything(catalog)
+    catalog.api_key("api_x")
+    catalog.source_of(made.event_write_keys[0])
+    assert statements == []
+
+
+async def test_a_refresh_reads_only_what_changed(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    kept = await make.added(catalog, workspace, "kept")
+    await other.refresh()
+    same = other.connection(workspace.id, kept.id)
+    await make.added(catalog, workspace, "new")
+    await other.refresh()
+    assert other.connection(workspace.id, kept.id) is same
+    assert make.everything(other) == make.everything(catalog)
+
+
+async def test_a_change_begins_with_what_others_have_changed(
+    catalog: Catalog, other: Catalog, workspace: Workspace
+) -> None:
+    made = await make.added(catalog, workspace)
+    async with other.change():
+        assert other.connection(workspace.id, made.id) == made
+
+
+async def test_a_view_that_is_far_behind_is_loaded_anew(
+    catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "KEPT_CHANGES", 3)
+    monkeypatch.setattr("headwater.catalog.catalog.KEPT_CHANGES", 3)
+    monkeypatch.setattr("headwater.catalog.catalog._PRUNE_EVERY", 1)
+    gone = await make.added(catalog, workspace, "gone")
+    await other.refresh()
+    async with catalog.change() as change:
+        await change.remove_connection(gone)
+    for index in range(5):
+        await make.added(catalog, workspace, str(index))
+    async with catalog._engine.connect() as connection:
+        versions = (await connection.execute(text("SELECT version FROM catalog_changes"))).scalars().all()
+    assert len(versions) == 3
+    await other.refresh()
+    assert make.everything(other) == make.everything(catalog)
+
+
+@pytest.mark.parametrize("behind", [2, 3, 4, 5])
+async def test_nothing_is_missed_at_the_edge_of_what_is_kept(
+    catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    monkeypatch.setattr(reading, "KEPT_CHANGES", 3)
+    monkeypatch.setattr("headwater.catalog.catalog.KEPT_CHANGES", 3)
+    monkeypatch.setattr("headwater.catalog.catalog._PRUNE_EVERY", 1)
+    await other.refresh()
+    for index in range(behind):
+        await make.added(catalog, workspace, str(index))
+    await other.refresh()
+    assert make.everything(other) == make.everything(catalog)
+
+
+async def test_refreshes_at_once_agree(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    async def write(index: int) -> None:
+        await make.added(catalog, workspace, f"{index:03}")
+
+    async def read() -> None:
+        await other.refresh()
+
+    await asyncio.gather(*(call for index in range(20) for call in (write(index), read(), read())))
+    await other.refresh()
+    assert make.everything(other) == make.everything(catalog)
+    assert len(other.connections(workspace.id)) == 20
+
+
+async def test_changes_from_two_catalogs_never_overlap(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    """A rule that is checked by a lookup inside the block holds, whoever else writes."""
+
+    async def add_if_fewer_than_five(which: Catalog) -> None:
+        async with which.change() as change:
+            if len(which.connections(workspace.id)) < 5:
+                await asyncio.sleep(0)
+                await change.add_connection(make.connection(change, workspace))
+
+    await asyncio.gather(*(add_if_fewer_than_five(which) for _ in range(10) for which in (catalog, other)))
+    await catalog.refresh()
+    assert len(catalog.connections(workspace.id)) == 5
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from("cdkKpPul"), st.integers(0, 100), st.booleans(), st.booleans()), max_size=12
+    )
+)
+async def test_whatever_is_changed_every_view_equals_a_fresh_one(
+    catalog: Catalog, other: Catalog, workspace: Workspace, url: str, steps: list[tuple[str, int, bool, bool]]
+) -> None:
+    """The objects that a change makes in memory are those that its rows say."""
+    for kind, pick, second, look in steps:
+        which = other if second else catalog
+        async with which.change() as change:
+            present = which.connections(workspace.id)
+            sources = [each for each in present if each.role == "Source"]
+            if kind == "c" or not sources:
+                await change.add_connection(make.connection(change, workspace, str(pick)))
+            elif kind == "d":
+                await change.remove_connection(present[pick % len(present)])
+            else:
+                source = sources[pick % len(sources)]
+                pipelines, keys = source.pipelines, source.event_write_keys
+                if kind == "l":
+                    linked = tuple(sorted(each.id for each in sources[: 1 + pick % 2]))
+                    await change.add_connection(make.destination(change, workspace, linked_connections=linked))
+                elif kind == "k":
+                    await change.add_event_write_key(source, change.identifiers.event_write_key())
+                elif kind == "K" and keys:
+                    await change.remove_event_write_key(source, keys[pick % len(keys)])
+                elif kind == "p":
+                    await change.add_pipeline(make.pipeline(change, source))
+                elif kind == "P" and pipelines:
+                    await change.remove_pipeline(pipelines[pick % len(pipelines)])
+                elif kind == "u":
+                    await change.update_connection(make.connection(change, workspace, "new", id=source.id))
+        if look:
+            await catalog.refresh()
+    await catalog.refresh()
+    await other.refresh()
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as fresh:
+        assert make.everything(catalog) == make.everything(other) == make.everything(fresh)

@@ -1,0 +1,119 @@
+"""The revisions make the tables that the code expects, once, however many processes start together."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, text
+
+from headwater.base.database import migrate, open_engine
+from headwater.catalog import migrations, tables
+from headwater.catalog.migrations import HEAD, VERSION_TABLE
+
+PACKAGE = "headwater.catalog.migrations"
+
+
+def test_head_is_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def _names(metadata: MetaData) -> set[str]:
+    """Of all constraints and indexes: a later revision drops them by name."""
+    made = metadata.tables.values()
+    constraints = {str(constraint.name) for table in made for constraint in table.constraints}
+    return constraints | {str(index.name) for table in made for index in table.indexes}
+
+
+async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
+    def differences(connection: Any) -> list[Any]:
+        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
+        return found
+
+    def reflected(connection: Any) -> MetaData:
+        made = MetaData()
+        made.reflect(connection)
+        made.remove(made.tables[VERSION_TABLE])
+        return made
+
+    engine = open_engine(url)
+    try:
+        await migrate(engine, PACKAGE)
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+            assert _names(await connection.run_sync(reflected)) == _names(tables.metadata)
+    finally:
+        await engine.dispose()
+
+
+async def test_migrating_again_changes_nothing(url: str) -> None:
+    engine = open_engine(url)
+    try:
+        await migrate(engine, PACKAGE)
+        await migrate(engine, PACKAGE)
+        async with engine.connect() as connection:
+            versions = (await connection.execute(text("SELECT version FROM catalog_version"))).scalars().all()
+        assert versions == [0]
+    finally:
+        await engine.dispose()
+
+
+async def test_tasks_of_one_process_may_migrate_together(url: str) -> None:
+    engines = [open_engine(url) for _ in range(4)]
+    try:
+        await asyncio.wait_for(asyncio.gather(*(migrate(engine, PACKAGE) for engine in engines)), timeout=20)
+    finally:
+        for engine in engines:
+            await engine.dispose()
+
+
+OPEN = """
+import asyncio, sys
+from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+
+async def main():
+    async with open_catalog(sys.argv[1], clock=SystemClock(), identifiers=Identifiers()) as catalog:
+        assert catalog.workspaces() == []
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_may_start_together(url: str) -> None:
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", OPEN, url, env={"PYTHONPATH": ":".join(sys.path)}, stderr=asyncio.subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        _, errors = await asyncio.wait_for(process.communicate(), timeout=30)
+        assert process.returncode == 0, errors.decode()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the disk is full")
+
+    engine = open_engine(url)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(op, "bulk_insert", broken)
+            with pytest.raises(RuntimeError):
+                await migrate(engine, PACKAGE)
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("SELECT name FROM sqlite_master"))).scalars().all() == []
+        await migrate(engine, PACKAGE)
+    finally:
+        await engine.dispose()
