@@ -31,16 +31,13 @@ class RunningSystem:
     api_key: str
     data_dir: Path
     process: subprocess.Popen[bytes]
+    output: str
+    """What it printed for people when it was ready."""
 
     @property
     def authorization(self) -> dict[str, str]:
         """The header of management calls."""
         return {"authorization": f"Bearer {self.api_key}"}
-
-    @property
-    def output(self) -> str:
-        """What it printed for people since the data directory is in use."""
-        return (self.data_dir / "stdout.txt").read_text()
 
     @property
     def errors(self) -> str:
@@ -69,14 +66,16 @@ def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes
 
 
 def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningSystem:
-    """Start `headwater serve` and wait until it takes traffic."""
+    """Start `headwater serve` and wait until it says that it takes traffic."""
     port = port or free_port()
+    printed = data_dir / "stdout.txt"
+    before = len(printed.read_text()) if printed.exists() else 0
     process = serve(data_dir, port, **variables)
     base_url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:
         assert process.poll() is None, f"the server ended: {(data_dir / 'stderr.txt').read_text()}"
-        return is_healthy(base_url)
+        return "Headwater is ready" in printed.read_text()[before:]
 
     try:
         wait_until(ready, READY_TIMEOUT_S)
@@ -85,7 +84,7 @@ def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningS
         process.wait()
         raise
     api_key = variables.get("HEADWATER_API_KEY") or (data_dir / "api-key").read_text().strip()
-    return RunningSystem(base_url, port, api_key, data_dir, process)
+    return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:])
 
 
 def is_healthy(base_url: str) -> bool:

@@ -141,9 +141,7 @@ async def test_rest_is_transcoded(running: Gateway) -> None:
         (503, grpc.StatusCode.UNAVAILABLE),
     ],
 )
-async def test_the_backend_chooses_status_and_body(
-    running: Gateway, status: int, grpc_status: grpc.StatusCode
-) -> None:
+async def test_the_backend_chooses_status_and_body(running: Gateway, status: int, grpc_status: grpc.StatusCode) -> None:
     body = {"error": {"code": "SomeCode", "message": "naïve “text” %41 with spaces"}}
     trailing = (*_asked_for(status, body), ("retry-after", "7"))
     response = await _get(running, Script(status=grpc_status, trailing=trailing))

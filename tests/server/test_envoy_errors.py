@@ -1,0 +1,181 @@
+"""The one public port of the whole system: what Envoy answers by itself, who may call it, and in which protocols."""
+
+import struct
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from headwater.v1 import system_pb2, system_pb2_grpc
+from tests.system import RunningSystem
+
+INTAKE = [
+    *(f"/v1/{call}" for call in ("identify", "track", "page", "screen", "group", "alias", "batch")),
+    *(f"/v1/{letter}" for letter in "itpsgab"),
+    "/v1/events",
+    "/api/client/events",
+]
+MANAGEMENT = ["/v1/connections", "/v1/pipelines", "/healthz", "/v1/events/rejected", "/v1/tracks"]
+
+
+def _error(response: httpx.Response) -> str:
+    """The error's code, once the envelope is as documented."""
+    assert response.headers["content-type"] == "application/json"
+    assert "x-request-id" in response.headers or response.status_code == 431  # its headers were not read
+    body = response.json()
+    assert list(body) == ["error"]
+    assert sorted(body["error"]) == ["code", "message"]
+    assert body["error"]["message"]
+    return str(body["error"]["code"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1/nothing-here"),
+        ("POST", "/v2/track"),
+        ("PATCH", "/v1/connections"),
+        ("POST", "/healthz"),
+        ("HEAD", "/healthz"),
+        ("GET", "/v1/track"),
+        ("DELETE", "/v1/batch"),
+        ("OPTIONS", "/v1/connections"),
+        ("TRACE", "/v1/connections"),
+    ],
+)
+def test_an_unknown_path_or_method_is_404(system: RunningSystem, method: str, path: str) -> None:
+    response = httpx.request(method, system.base_url + path)
+    assert response.status_code == 404
+    if method != "HEAD":
+        assert _error(response) == "NotFound"
+        assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("body", ["{", "nonsense", '{"name": }', '{"name": 5}', "[]", '"text"'])
+def test_malformed_json_for_a_typed_call_is_400(system: RunningSystem, body: str) -> None:
+    response = httpx.post(f"{system.base_url}/v1/connections", content=body, headers=system.authorization)
+    assert response.status_code == 400
+    assert _error(response) == "BadRequest"
+
+
+def test_a_management_body_may_have_1_mib(system: RunningSystem) -> None:
+    response = httpx.post(f"{system.base_url}/v1/connections", content=b" " * (1 << 20) + b"{}")
+    assert response.status_code == 413
+    assert _error(response) == "PayloadTooLarge"
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/t", "/v1/track?x=1"])
+def test_an_intake_body_may_have_4_mib_and_beyond_sdks_get_their_own_shape(system: RunningSystem, path: str) -> None:
+    url = system.base_url + path
+    assert httpx.post(url, content=b" " * (4 << 20)).status_code != 413
+    response = httpx.post(url, content=b" " * (4 << 20) + b"{}")
+    assert response.status_code == 413
+    body = response.json()
+    assert body["code"] == "PayloadTooLarge"
+    assert body["meta"]["errors"] == [body["message"]]
+    assert body["success"] is False
+
+
+def test_too_many_headers_are_431(system: RunningSystem) -> None:
+    response = httpx.get(f"{system.base_url}/healthz", headers={"x-large": "x" * 40_000})
+    assert response.status_code == 431
+    assert _error(response) == "HeadersTooLarge"
+
+
+def test_two_lengths_in_one_request_are_refused(system: RunningSystem) -> None:
+    response = httpx.post(
+        f"{system.base_url}/v1/track",
+        content=iter([b"{}"]),
+        headers={"content-length": "2", "transfer-encoding": "chunked"},
+    )
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("path", INTAKE)
+def test_any_origin_may_call_intake_without_credentials(system: RunningSystem, path: str) -> None:
+    preflight = httpx.options(
+        system.base_url + path,
+        headers={
+            "origin": "https://shop.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] in ("*", "https://shop.example")
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    allowed = preflight.headers["access-control-allow-headers"].replace(" ", "").split(",")
+    assert set(allowed) == {"authorization", "content-type", "content-encoding", "x-strict-mode", "x-retry-count"}
+    assert "access-control-allow-credentials" not in preflight.headers
+
+    call = httpx.post(system.base_url + path, content=b"{}", headers={"origin": "https://shop.example"})
+    assert "access-control-allow-origin" in call.headers
+    assert "access-control-allow-credentials" not in call.headers
+
+
+@pytest.mark.parametrize("path", MANAGEMENT)
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
+def test_no_origin_is_allowed_anywhere_else(system: RunningSystem, path: str, method: str) -> None:
+    headers = {"origin": "https://shop.example", "access-control-request-method": method}
+    response = httpx.request(method, system.base_url + path, headers=headers)
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+
+
+def test_reading_events_is_management_although_it_shares_a_path_with_intake(system: RunningSystem) -> None:
+    response = httpx.get(f"{system.base_url}/v1/events", headers={"origin": "https://shop.example"})
+    assert "access-control-allow-origin" not in response.headers
+    assert response.headers["cache-control"] == "no-store"
+
+
+def test_native_grpc(system: RunningSystem) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+        answer = system_pb2_grpc.SystemServiceStub(channel).GetHealth(system_pb2.GetHealthRequest(), timeout=5)
+    assert answer.status == "ok"
+
+
+def test_an_unknown_native_call_is_unimplemented(system: RunningSystem) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+        call = channel.unary_unary(
+            "/headwater.v1.NoService/NoCall", request_serializer=bytes, response_deserializer=bytes
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("content_type", ["application/grpc-web+proto", "application/grpc-web"])
+def test_grpc_web(system: RunningSystem, content_type: str) -> None:
+    response = httpx.post(
+        f"{system.base_url}/headwater.v1.SystemService/GetHealth",
+        content=struct.pack(">BI", 0, 0),
+        headers={"content-type": content_type, "x-grpc-web": "1"},
+    )
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("application/grpc-web")
+    flags, length = struct.unpack(">BI", response.content[:5])
+    assert flags == 0
+    assert system_pb2.GetHealthResponse.FromString(response.content[5 : 5 + length]).status == "ok"
+    assert b"grpc-status:0" in response.content[5 + length :]
+
+
+@pytest.mark.parametrize("service", ["", "headwater.v1.SystemService"])
+def test_the_standard_health_service(system: RunningSystem, service: str) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_and_describes_our_services(system: RunningSystem) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+        ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        questions = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="headwater.v1.SystemService"),
+        ]
+        listing, file = list(ask(iter(questions), timeout=5))
+    names = {service.name for service in listing.list_services_response.service}
+    assert {"headwater.v1.SystemService", "headwater.v1.ConnectionService", "grpc.health.v1.Health"} <= names
+    assert file.file_descriptor_response.file_descriptor_proto

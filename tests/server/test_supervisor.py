@@ -1,0 +1,218 @@
+"""`headwater serve` as processes: starting, stopping, dying."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headwater.server.preflight import make_run_dir
+from headwater.server.settings import SOCKET_PATH_LIMIT, read
+from tests.system import RunningSystem, free_port, is_healthy, serve, start, wait_until
+
+Start = Callable[..., RunningSystem]
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[Start]:
+    """Starts systems over one data directory, and ends those that a test has left running."""
+    started: list[RunningSystem] = []
+
+    def start_one(port: int | None = None, **variables: str) -> RunningSystem:
+        started.append(start(tmp_path / "data", port, **variables))
+        return started[-1]
+
+    yield start_one
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+
+
+def _children(pid: int) -> dict[str, int]:
+    """The living children of a process: what they are, and their process ids."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid and command:
+            module = command.rstrip("\0").rpartition("\0headwater.server.")[2]
+            found[module if module in ("backend", "worker") else "envoy"] = int(entry.name)
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def _failure(data_dir: Path, port: int, **variables: str) -> str:
+    """The one line with which a start fails."""
+    folder = data_dir if data_dir.is_dir() else data_dir.with_name("output")
+    process = serve(folder, port, **{"HEADWATER_DATA_DIR": str(data_dir), **variables})
+    (folder / "stderr.txt").read_text()
+    assert process.wait(30) == 1
+    lines = (folder / "stderr.txt").read_text().splitlines()
+    return lines[-1]
+
+
+def test_the_first_start_shows_the_key_and_later_starts_only_its_place(starting: Start) -> None:
+    first = starting()
+    assert f"Headwater is ready on {first.base_url}" in first.output
+    assert first.api_key in first.output
+    key_path = first.data_dir / "api-key"
+    assert stat.S_IMODE(key_path.stat().st_mode) == 0o600
+    assert first.stop() == 0
+
+    second = starting()
+    assert first.api_key not in second.output
+    assert str(key_path) in second.output
+    assert second.api_key == first.api_key
+    assert second.stop() == 0
+
+
+def test_a_key_that_the_operator_chose_is_not_shown(starting: Start) -> None:
+    key = "api_chosen-by-the-operator"
+    running = starting(HEADWATER_API_KEY=key)
+    assert key not in running.output + running.errors
+    assert running.stop() == 0
+
+
+def test_a_second_start_is_soon_ready(starting: Start) -> None:
+    assert starting().stop() == 0
+    began = time.monotonic()
+    second = starting()
+    assert time.monotonic() - began < 5  # the goal is 2 s, on a machine that does nothing else
+    assert second.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) -> None:
+    running = starting()
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
+        assert is_healthy(running.base_url)  # so Envoy has taken the other connection as well
+        running.process.send_signal(number)
+        wait_until(lambda: not is_healthy(running.base_url), 5)
+        assert running.process.poll() is None, "it waits for the request that has begun"
+        client.sendall(b"}")
+        client.settimeout(10)
+        assert client.recv(4096).startswith(b"HTTP/1.1 ")
+    assert running.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
+    running = starting()
+    children = _children(running.process.pid)
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
+        assert is_healthy(running.base_url)
+        running.process.send_signal(signal.SIGINT)
+        wait_until(lambda: not is_healthy(running.base_url), 5)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        running.process.wait(5)
+    assert time.monotonic() - began < 3
+    assert not any(map(_is_alive, children.values()))
+
+
+def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
+    first = starting()
+    children = _children(first.process.pid)
+    assert set(children) == {"backend", "worker", "envoy"}
+    first.process.kill()
+    first.process.wait()
+    wait_until(lambda: not any(map(_is_alive, children.values())), 2)
+    second = starting(first.port)
+    assert second.api_key == first.api_key
+    assert second.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["backend", "worker", "envoy"])
+def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
+    running = starting()
+    before = _children(running.process.pid)
+    os.kill(before[name], signal.SIGKILL)
+    wait_until(lambda: _children(running.process.pid).get(name) not in (None, before[name]), 10)
+    wait_until(lambda: is_healthy(running.base_url), 10)
+    assert "a process ended and is started again" in running.errors
+    after = _children(running.process.pid)
+    assert {other: pid for other, pid in after.items() if other != name} == {
+        other: pid for other, pid in before.items() if other != name
+    }
+    assert running.stop() == 0
+
+
+def test_without_its_backend_it_answers_503_with_the_seconds_to_wait(starting: Start) -> None:
+    running = starting()
+    os.kill(_children(running.process.pid)["backend"], signal.SIGKILL)
+    response = httpx.get(f"{running.base_url}/v1/connections", headers=running.authorization)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["error"]["code"] == "ServiceUnavailable"
+    assert running.stop() == 0
+
+
+def test_no_other_user_can_read_what_is_kept(starting: Start) -> None:
+    running = starting()
+    for path in running.data_dir.rglob("*"):
+        if path.name not in ("stdout.txt", "stderr.txt"):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert running.stop() == 0
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = _failure(tmp_path / "data", port)
+    assert line.startswith(f"headwater: port {port} on 127.0.0.1 is taken by another program")
+    assert "HEADWATER_PORT" in line
+
+
+def test_a_data_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    line = _failure(path, free_port())
+    assert line == f"headwater: the data directory {path} is not a directory; change HEADWATER_DATA_DIR"
+
+
+def test_a_data_directory_in_use_is_one_line_that_names_the_process(starting: Start) -> None:
+    running = starting()
+    line = _failure(running.data_dir, free_port())
+    assert f"in use by another running server (process {running.process.pid})" in line
+    assert is_healthy(running.base_url)
+    assert running.stop() == 0
+
+
+def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
+    assert _failure(tmp_path / "data", 1, HEADWATER_PORT="x").startswith("headwater: HEADWATER_PORT must be a number")
+
+
+def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    (data_dir / "run" / "backend.sock").mkdir(parents=True)  # nobody can listen there
+    line = _failure(data_dir, free_port())
+    assert line.startswith("headwater: backend ended with status 1 before the system was ready: ")
+
+
+def test_sockets_move_when_the_data_directory_has_a_long_path(tmp_path: Path) -> None:
+    data_dir = tmp_path / ("d" * SOCKET_PATH_LIMIT)
+    settings = make_run_dir(read({"HEADWATER_DATA_DIR": str(data_dir)}))
+    try:
+        assert len(os.fsencode(settings.backend_socket)) <= SOCKET_PATH_LIMIT
+        assert stat.S_IMODE(settings.run_dir.stat().st_mode) == 0o700
+        assert settings.data_dir == data_dir
+    finally:
+        settings.run_dir.rmdir()
