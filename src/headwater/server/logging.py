@@ -24,8 +24,14 @@ def configure(process: str, level: str, log_format: str) -> None:
         renderer = structlog.processors.JSONRenderer()
     else:
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+    def add_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
     structlog.configure(
         processors=[
+            add_process,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -37,7 +43,6 @@ def configure(process: str, level: str, log_format: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=max(threshold, logging.WARNING), format="%(message)s", handlers=[_Relay()], force=True)
 
 
@@ -57,5 +62,4 @@ class _Relay(logging.Handler):
     """Passes what libraries write with the standard `logging` on to structlog, from warnings upwards."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = structlog.get_logger(logger=record.name)
-        log.log(record.levelno, record.getMessage(), exc_info=record.exc_info or None)
+        logger().log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info or None)
