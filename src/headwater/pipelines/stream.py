@@ -11,6 +11,7 @@ goes through none.
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -28,6 +29,8 @@ MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """How much of the log one transaction carries: enough to be quick, little enough to be seen soon."""
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""
+GATHER_SECONDS: Final = 0.05
+"""How long frames gather after a batch that took all there was: a transaction costs milliseconds, however few they are."""
 LEASE_SECONDS: Final = 0.2
 """How often a taken lease is asked for again."""
 HOUSEKEEPING_SECONDS: Final = 5.0
@@ -61,6 +64,9 @@ class StreamConsumer:
                 if time.monotonic() >= next_housekeeping:
                     await self._housekeeping(lease, position)
                     next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+                if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), GATHER_SECONDS)
             await lease.advance(position)
         finally:
             await lease.release()

@@ -1,0 +1,60 @@
+"""The floor of a unary call: a bare gRPC server behind the same Envoy, `python -m bench.echo SOCKET`.
+
+It answers GetConnection with one fixed message, without an interceptor, a key or a lookup.
+"""
+
+import asyncio
+import sys
+
+import grpc
+import uvloop
+
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1 import connections_pb2_grpc, pipelines_pb2, system_pb2, system_pb2_grpc
+
+
+def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
+    return pipelines_pb2.Pipeline(
+        id=number,
+        name=target,
+        connector="http",
+        connector_type="SDK",
+        connection=1371036433,
+        connection_role="Source",
+        target=target,
+        enabled=True,
+    )
+
+
+ANSWER = pb.Connection(
+    id=1371036433,
+    name="Bench",
+    connector="http",
+    connector_type="SDK",
+    role="Source",
+    pipelines=[_pipeline(1371036434, "Event"), _pipeline(1371036435, "User")],
+)
+
+
+class _Echo(connections_pb2_grpc.ConnectionServiceServicer):
+    async def GetConnection(self, request: pb.GetConnectionRequest, context: object) -> pb.Connection:
+        return ANSWER
+
+
+class _Health(system_pb2_grpc.SystemServiceServicer):
+    async def GetHealth(self, request: system_pb2.GetHealthRequest, context: object) -> system_pb2.GetHealthResponse:
+        return system_pb2.GetHealthResponse(status="ok")
+
+
+async def serve(socket: str) -> None:
+    """Serve until killed."""
+    server = grpc.aio.server()
+    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(_Echo(), server)
+    system_pb2_grpc.add_SystemServiceServicer_to_server(_Health(), server)
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1]))

@@ -1,0 +1,128 @@
+"""The load generator, a process of its own: `python -m bench.load '{"port": …}'` prints its counts as JSON.
+
+It speaks HTTP/1.1 on kept-alive connections, one request at a time on each, and does as little as it can: it shares the
+machine with what it measures.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import uvloop
+
+from bench.payload import Batch, single
+
+
+@dataclass
+class Plan:
+    """What to send."""
+
+    port: int
+    kind: str
+    """"batch", "single" or "get"."""
+    seconds: float
+    connections: int
+    authorization: str
+    path: str
+
+
+@dataclass
+class Result:
+    """What came of it. Latencies are in seconds, of the answered requests."""
+
+    seconds: float = 0.0
+    requests: int = 0
+    failures: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(
+        self,
+        next_request: Callable[[], bytes | None],
+        result: Result,
+        latencies: list[float],
+        done: asyncio.Future[None],
+    ) -> None:
+        self._next_request = next_request
+        self._result = result
+        self._done = done
+        self._latencies = latencies
+        self._received = b""
+        self._sent_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._send()
+
+    def _send(self) -> None:
+        request = self._next_request()
+        if request is None:
+            self._transport.close()
+            return
+        self._sent_at = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        if len(body) < length:
+            return
+        self._received = b""
+        self._result.requests += 1
+        self._latencies.append(time.perf_counter() - self._sent_at)
+        if not head.startswith(b"HTTP/1.1 200"):
+            self._result.failures += 1
+        self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._result.failures += 1
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+async def run(plan: Plan) -> Result:
+    """Send for `plan.seconds`, and wait for the answers that are still out."""
+    result = Result()
+    latencies: list[float] = []
+    loop = asyncio.get_running_loop()
+    start = time.perf_counter()
+    deadline = start + plan.seconds
+    method = b"GET" if plan.kind == "get" else b"POST"
+    head = method + f" {plan.path} HTTP/1.1\r\nhost: bench\r\nauthorization: {plan.authorization}\r\n".encode()
+    batch = Batch()
+
+    def next_request() -> bytes | None:
+        if time.perf_counter() >= deadline:
+            return None
+        if plan.kind == "get":
+            return head + b"\r\n"
+        body = batch.refresh() if plan.kind == "batch" else single(result.requests)
+        return head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    finished = []
+    for _ in range(plan.connections):
+        done = loop.create_future()
+        finished.append(done)
+        await loop.create_connection(
+            lambda done=done: _Connection(next_request, result, latencies, done), "127.0.0.1", plan.port
+        )
+    await asyncio.wait_for(asyncio.gather(*finished), plan.seconds + 60)
+    result.seconds = time.perf_counter() - start
+    latencies.sort()
+    result.p50, result.p99 = latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
+    return result
+
+
+if __name__ == "__main__":
+    outcome = uvloop.run(run(Plan(**json.loads(sys.argv[1]))))
+    print(json.dumps(asdict(outcome)))
