@@ -50,12 +50,12 @@ async def test_a_key_that_is_given_later_is_registered_for_the_oldest_workspace(
 
 
 @pytest.mark.parametrize(
-    "key", ["", "api_", "api_short", "key_0123456789abcdefg", "api_0123456789 bcdefg", "api_é" * 9]
+    "key", ["", "api_", "api_0123456789abcde", "key_0123456789abcdef", "api_0123456789 bcdef", "api_0123456789abcdé"]
 )
 async def test_a_key_that_cannot_be_one(catalog: Catalog, key: str) -> None:
     with pytest.raises(BadRequest) as caught:
         await bootstrap(catalog, api_key=key)
-    assert key == "" or key not in caught.value.message or len(key) < 5
+    assert caught.value.field == "apiKey"
     assert catalog.workspaces() == []
 
 

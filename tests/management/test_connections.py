@@ -1,6 +1,7 @@
 """Connections: each rule of the documented sequence, in its order, and what creating, replacing and deleting does."""
 
 import asyncio
+from itertools import product
 from typing import Any, get_args
 
 import msgspec
@@ -54,25 +55,22 @@ async def test_the_documented_example(catalog: Catalog, workspace: int) -> None:
 
 
 @pytest.mark.parametrize("connector", [*ON_A_DEVICE, *ON_A_SERVER, "webhook"])
-@pytest.mark.parametrize("role", [*get_args(Role)])
-@pytest.mark.parametrize("strategy", [None, *get_args(Strategy), "fusion", ""])
-async def test_connector_by_role_by_strategy(
-    catalog: Catalog, workspace: int, connector: str, role: str, strategy: str | None
-) -> None:
-    request = CreateConnection(name="x", role=role, connector=connector, strategy=strategy)
-    known = strategy is None or strategy in get_args(Strategy)
-    if not known or (role == "Destination" and strategy is not None):
-        async with refused(catalog, 400, "BadRequest", "strategy"):
-            await create_connection(catalog, workspace, request)
-    elif role == "Destination":
-        async with refused(catalog, 400, "BadRequest", "role"):
-            await create_connection(catalog, workspace, request)
-    elif (connector in ON_A_DEVICE) is (strategy is None):
-        async with refused(catalog, 400, "BadRequest", "strategy"):
-            await create_connection(catalog, workspace, request)
-    else:
-        made = await create_connection(catalog, workspace, request)
-        assert (made.connector, made.strategy, len(made.event_write_keys)) == (connector, strategy, 1)
+async def test_connector_by_role_by_strategy(catalog: Catalog, workspace: int, connector: str) -> None:
+    for role, strategy in product(get_args(Role), (None, *get_args(Strategy), "fusion", "")):
+        request = CreateConnection(name="x", role=role, connector=connector, strategy=strategy)
+        known = strategy is None or strategy in get_args(Strategy)
+        if not known or (role == "Destination" and strategy is not None):
+            async with refused(catalog, 400, "BadRequest", "strategy"):
+                await create_connection(catalog, workspace, request)
+        elif role == "Destination":
+            async with refused(catalog, 400, "BadRequest", "role"):
+                await create_connection(catalog, workspace, request)
+        elif (connector in ON_A_DEVICE) is (strategy is None):
+            async with refused(catalog, 400, "BadRequest", "strategy"):
+                await create_connection(catalog, workspace, request)
+        else:
+            made = await create_connection(catalog, workspace, request)
+            assert (made.connector, made.strategy, len(made.event_write_keys)) == (connector, strategy, 1)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +110,6 @@ async def test_refused(
 
 async def test_the_first_rule_that_fails_answers(catalog: Catalog, workspace: int) -> None:
     """Everything is wrong at first; what is named is put right, one after the other."""
-    right: dict[str, tuple[str, Any]] = {
-        "role": ("role", "Destination"),
-        "connector": ("connector", "fax"),
-        "name": ("name", "x"),
-    }
     request = CreateConnection(
         name="",
         role="",
@@ -143,7 +136,6 @@ async def test_the_first_rule_that_fails_answers(catalog: Catalog, workspace: in
         {"auth_token": ""},
         {"settings": None},
     ]
-    assert right.keys() <= set().union(*steps)
     for step in steps:
         with pytest.raises(HeadwaterError) as caught:
             await create_connection(catalog, workspace, request)
