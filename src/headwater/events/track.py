@@ -12,10 +12,10 @@ from typing import Final, cast
 import msgspec
 from msgspec import Raw, Struct
 
-from headwater.base.errors import BadRequest
+from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, EVENT_TYPES, Event, EventType, document
-from headwater.events.raw import ABSENT, is_absent, is_object, members, merge
+from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, is_string, members, merge
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import correct, parse_timestamp
 
@@ -25,6 +25,14 @@ MAX_BATCH_BYTES: Final = 500 * 1024
 """The largest batch, in bytes of JSON, after inflation."""
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
+
+MAX_BATCH_EVENTS: Final = 20_000
+"""The most events in a batch. So many that are valid do not fit into `MAX_BATCH_BYTES`: this bounds the others."""
+MAX_DEFAULTS_BYTES: Final = 4 * 1024 * 1024
+"""How much the `context` and `integrations` of a batch may become, since each of its events is stored with them."""
+MAX_DEPTH: Final = 100
+"""How deep an event may be nested. The decoder's own limit depends on how deep the stack is where it is called, and the
+worker, and whoever reads the event, must be able to decode what the intake accepted."""
 
 _Id = str | int | float | None
 
@@ -80,9 +88,12 @@ _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 _MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode_fields__, strict=True))
-_KNOWN: Final = frozenset(_MEMBERS.values())
+_SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
+"""What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
+_KNOWN: Final = frozenset(_MEMBERS.values()) | _SERVER_SET
 _IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id")
 _TEXTS: Final = ("event", "name", "category", "channel")
 _TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
@@ -96,7 +107,8 @@ _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 def read_call(call: str, body: bytes) -> Call:
     """The call that `body` holds; `call` is "batch", or the event type that the route names.
 
-    Raises BadRequest when the body is not UTF-8, not JSON, or not of the shape that the call wants.
+    Raises BadRequest when the body is not UTF-8, not JSON, or not of the shape that the call wants, and PayloadTooLarge
+    for a batch of more events than it may have, or of more than its defaults may become.
     """
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
@@ -108,10 +120,17 @@ def read_call(call: str, body: bytes) -> Call:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+    if len(batch.batch) > MAX_BATCH_EVENTS:
+        raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
     for name in ("context", "integrations"):
-        if not is_absent(getattr(batch, name)) and not is_object(getattr(batch, name)):
+        default = getattr(batch, name)
+        if not is_absent(default) and not is_object(default):
             raise BadRequest(f"{name} must be an object or null", field=name)
-    if batch.sent_at is not None:
+        if len(default) * len(batch.batch) > MAX_DEFAULTS_BYTES:
+            raise PayloadTooLarge(f"{name} is too large to be repeated in every event of the batch", field=name)
+        if is_deeper(default, MAX_DEPTH):
+            raise BadRequest(f"{name} is nested deeper than {MAX_DEPTH} levels", field=name)
+    if batch.sent_at:
         try:
             parse_timestamp(batch.sent_at)
         except ValueError as error:
@@ -135,7 +154,7 @@ def _write_key_of_first(events: list[Raw]) -> str | None:
 
 def _bad_request(error: msgspec.ValidationError) -> BadRequest:
     refusal = _explain(error)
-    return BadRequest(f"{refusal.path or 'the body'} {refusal.message}".strip(), field=refusal.path or None)
+    return BadRequest(refusal.message if refusal.path else f"the body {refusal.message}", field=refusal.path or None)
 
 
 # --- Checking an event --------------------------------------------------------------------------------------------
@@ -145,6 +164,8 @@ def check(event: Raw, type_of_call: str | None) -> WireEvent | Refusal:
     """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
     if memoryview(event).nbytes > MAX_EVENT_BYTES:
         return Refusal("PayloadTooLarge", "", f"the event is larger than {MAX_EVENT_BYTES} bytes")
+    if is_deeper(event, MAX_DEPTH):
+        return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
         wire = _decode_event(event)
     except msgspec.ValidationError as error:
@@ -180,7 +201,7 @@ def _check_values(wire: WireEvent) -> None:
             _check_text(field, value)
     for field in _TIMES:
         value = getattr(wire, field)
-        if value is not None:
+        if value:
             try:
                 parse_timestamp(value)
             except ValueError as error:
@@ -249,7 +270,7 @@ def canonical(wire: WireEvent, source: Raw, call: Call, envelope: Envelope, inde
     """
     received = envelope.received_at
     sent_text = wire.sent_at or call.sent_at
-    sent = received if sent_text is None else parse_timestamp(sent_text)
+    sent = parse_timestamp(sent_text) if sent_text else received
     timestamp, original = _times(wire, sent, received)
     context = merge(call.context, wire.context)
     event = Event(
@@ -284,9 +305,11 @@ def generated_message_id(nonce: bytes, index: int) -> str:
 
 def email_of(traits: Raw) -> str | None:
     """`traits.email`, which identifies a person in an identify event without ids; None when it is not a text."""
-    email = members(traits).get("email")
-    value = None if email is None else msgspec.json.decode(email)
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT_LENGTH else None
+    email = members(traits).get("email", ABSENT)
+    if not is_string(email):
+        return None
+    value = _decode_text(email)
+    return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
 
 
 def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetime, datetime]:
@@ -295,10 +318,10 @@ def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetim
     A client that sends both has corrected its clock itself. One that sends either (RudderStack's Node SDK sends only
     `originalTimestamp`) has given the time of its own clock.
     """
-    if wire.timestamp is not None and wire.original_timestamp is not None:
+    if wire.timestamp and wire.original_timestamp:
         return parse_timestamp(wire.timestamp), parse_timestamp(wire.original_timestamp)
     given = wire.timestamp or wire.original_timestamp
-    if given is None:
+    if not given:
         return received, received
     original = parse_timestamp(given)
     return correct(original, sent=sent, received=received), original
