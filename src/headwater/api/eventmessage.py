@@ -22,21 +22,23 @@ _SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
 
 _INTEGERS: Final = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
 _decode = msgspec.json.Decoder().decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 def wire_event(event: pb.Event) -> Raw:
     """The event as a client of the track API would send it.
 
-    A JSON text that is no JSON becomes a string, which the dialect refuses with the member's name.
+    A JSON text that is no JSON becomes a string, which the dialect refuses with the member's name; extra members that
+    are no JSON object are kept as one member, `extraJson`.
     """
-    wire: dict[str, Raw] = members(_json_text(event.extra_json)) if _is_object_text(event.extra_json) else {}
+    wire = _extra_members(event)
     for field, value in event.ListFields():
         if field.name in _SERVER_SIDE or field.name == "extra_json":
             continue
         if field.name in _JSON_TEXTS:
             wire[_JSON_TEXTS[field.name]] = _json_text(value)
         elif field.name in _TIMES:
-            wire[field.json_name] = _raw(value.ToJsonString())
+            wire[field.json_name] = _raw(wire_time(value))
         elif field.name == "context":
             wire["context"] = _object(value)
         else:
@@ -44,13 +46,22 @@ def wire_event(event: pb.Event) -> Raw:
     return join(wire)
 
 
+def wire_time(moment: Timestamp) -> str:
+    """The moment in RFC 3339; one that no calendar has becomes a text that the dialect refuses."""
+    try:
+        return moment.ToJsonString()
+    except ValueError:
+        return f"{moment.seconds} s and {moment.nanos} ns"
+
+
 def event_message(document: dict[str, Raw]) -> pb.Event:
     """The stored event as a message."""
     event = pb.Event()
     rest = dict(document)
     for field in pb.Event.DESCRIPTOR.fields:
-        member = _JSON_TEXTS.get(field.name, field.json_name)
-        text = rest.pop(member, None)
+        if field.name == "extra_json":
+            continue
+        text = rest.pop(_JSON_TEXTS.get(field.name, field.json_name), None)
         if text is None:
             continue
         if field.name in _JSON_TEXTS:
@@ -69,8 +80,7 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
 
 def _object(message: Message) -> Raw:
     """A part of the context as JSON; whole numbers stay numbers, which protobuf's own JSON would write as text."""
-    extra = getattr(message, "extra_json", "")
-    parts = members(_json_text(extra)) if _is_object_text(extra) else {}
+    parts = _extra_members(message)
     for field, value in message.ListFields():
         if field.name != "extra_json":
             parts[field.json_name] = _object(value) if isinstance(value, Message) else _raw(value)
@@ -93,7 +103,7 @@ def _fill(message: Message, text: Raw) -> None:
                     del rest[field.json_name]
                 else:
                     message.ClearField(field.name)
-        elif _fits(field.type, scalar := _decode(value)):
+        elif _fits(field.type, scalar := _scalar(value)):
             setattr(message, field.name, scalar)
             del rest[field.json_name]
     if rest and "extra_json" in message.DESCRIPTOR.fields_by_name:
@@ -110,21 +120,41 @@ def _fits(field_type: int, value: Any) -> bool:
     if field_type in _INTEGERS:
         bits = 31 if field_type == FieldDescriptor.TYPE_INT32 else 63
         return isinstance(value, int) and -(2**bits) <= value < 2**bits
-    return isinstance(value, int | float)
+    return isinstance(value, float) or (isinstance(value, int) and _is_double(value))
+
+
+def _is_double(value: int) -> bool:
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
+
+
+def _scalar(text: Raw) -> Any:
+    """The value of a text, number, true or false; None for everything else, and for numbers that Python cannot hold."""
+    if bytes(memoryview(text)[:1]) in b"{[":
+        return None
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def _extra_members(message: Message) -> dict[str, Raw]:
+    """What the `extra_json` of a message that has one holds."""
+    extra: str = getattr(message, "extra_json", "")
+    text = _json_text(extra)
+    if is_object(text):
+        return members(text)
+    return {"extraJson": text} if extra else {}
 
 
 def _json_text(text: str) -> Raw:
     """JSON given as text; text that is no JSON becomes a JSON string."""
-    encoded = text.encode()
     try:
-        _decode(encoded)
+        return _decode_raw(text.encode())
     except (msgspec.DecodeError, RecursionError):
         return _raw(text)
-    return Raw(encoded)
-
-
-def _is_object_text(text: str) -> bool:
-    return bool(text) and is_object(_json_text(text.strip()))
 
 
 def _raw(value: object) -> Raw:

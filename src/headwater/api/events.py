@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from headwater.api.access import workspace_of
 from headwater.api.call import Context, caller_address, metadata_of
-from headwater.api.eventmessage import event_message, wire_event
+from headwater.api.eventmessage import event_message, wire_event, wire_time
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
@@ -19,11 +19,7 @@ from headwater.v1 import events_pb2_grpc
 from headwater.warehouse import EventOrder, RejectedEvent, Warehouse
 
 _ORDERS: Final = ("timestamp", "receivedAt")
-_PROPERTIES: Final = frozenset(field.json_name for field in pb.Event.DESCRIPTOR.fields) - {"extraJson"} | {
-    "properties",
-    "traits",
-    "integrations",
-}
+_PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -42,7 +38,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         metadata = metadata_of(context)
         batch: dict[str, Any] = {"batch": [wire_event(event) for event in request.events]}
         if request.HasField("sent_at"):
-            batch["sentAt"] = request.sent_at.ToJsonString()
+            batch["sentAt"] = wire_time(request.sent_at)
         receipt = await self._intake.accept(
             TrackCall(
                 dialect="grpc",
