@@ -12,8 +12,9 @@ from headwater.base.errors import HeadwaterError
 
 DOMAIN: Final = "headwater"
 """The `domain` of our `google.rpc.ErrorInfo`; its `reason` is the error's code."""
-MAX_MESSAGE: Final = 1_000
-"""In characters. Messages travel in headers: the gateway answers 502 above 60 KB, and some gRPC clients refuse 8 KB."""
+MAX_MESSAGE_BYTES: Final = 1_500
+"""In UTF-8. Messages travel in headers, where a byte may take three: the gateway answers 502 above 60 KB, and gRPC
+clients refuse 8 KB, or report a failure of their own instead of ours."""
 
 _STATUS: Final = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,9 +32,14 @@ ErrorBody = Callable[[HeadwaterError], dict[str, object]]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
+def message_of(error: HeadwaterError) -> str:
+    """The error's message, cut to what a header may hold: it may repeat what the caller sent."""
+    return error.message.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+
+
 def envelope(error: HeadwaterError) -> dict[str, object]:
     """The error body of every route that has no dialect of its own."""
-    return {"error": {"code": error.code, "message": error.message[:MAX_MESSAGE]}}
+    return {"error": {"code": error.code, "message": message_of(error)}}
 
 
 def status_of(error: HeadwaterError) -> grpc.StatusCode:
@@ -52,7 +58,7 @@ def grpc_trailers(error: HeadwaterError) -> Trailers:
     info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.details)
     detail = any_pb2.Any()
     detail.Pack(info)
-    status = status_pb2.Status(code=status_of(error).value[0], message=error.message[:MAX_MESSAGE], details=[detail])
+    status = status_pb2.Status(code=status_of(error).value[0], message=message_of(error), details=[detail])
     return (("grpc-status-details-bin", status.SerializeToString()), *_retry_after(error))
 
 

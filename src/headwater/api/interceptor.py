@@ -14,7 +14,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from headwater.api.answers import MAX_MESSAGE, ErrorBody, envelope, grpc_trailers, http_trailers, status_of
+from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
 from headwater.api.call import Context, is_transcoded, metadata_of
 from headwater.base.errors import HeadwaterError, Unimplemented
 
@@ -77,4 +77,4 @@ def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:
     trailers = http_trailers(error, body_of) if is_transcoded(metadata) else grpc_trailers(error)
-    await context.abort(status_of(error), error.message[:MAX_MESSAGE], trailers)
+    await context.abort(status_of(error), message_of(error), trailers)
