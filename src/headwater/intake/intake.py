@@ -5,12 +5,12 @@ from typing import Final
 from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
-from headwater.base.errors import HeadwaterError, Unauthorized
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection
+from headwater.eventlog import EventLog, Frame
 from headwater.events import Dialect, Envelope, Refusal, track
 from headwater.events.envelope import encode_envelope
-from headwater.eventlog import EventLog, Frame
 from headwater.intake.credentials import write_key_of
 from headwater.intake.inflate import inflate
 
@@ -70,7 +70,7 @@ class Intake:
             call = track.read_call(request.call, body)
             if source is None:
                 source = await self._source_of(call.write_key)
-        except HeadwaterError as error:
+        except (BadRequest, Unauthorized, PayloadTooLarge) as error:
             await self._keep(request, source, error)
             raise
         refusals = [_refusal(track.check(event, call.type)) for event in call.events]
