@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
 import structlog
 from msgspec import Raw, Struct
 
+from headwater.eventlog import StoredFrame
 from headwater.events import Envelope, Event, Refusal, track
 from headwater.events.envelope import decode_envelope
-from headwater.eventlog import StoredFrame
 from headwater.warehouse import Message, RejectedEvent
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ def read_batch(frames: Iterable[StoredFrame]) -> Batch:
     last = 0
     for stored in frames:
         last = stored.last
-        envelope = decode_envelope(stored.frame.header)
+        envelope = _envelope(stored)
         if envelope.refusal is not None:
             rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
             continue
@@ -65,6 +66,14 @@ def read_batch(frames: Iterable[StoredFrame]) -> Batch:
             rejected = [row for row in rejected if row.position < stored.position]
             rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
     return Batch(arrivals, rejected, last)
+
+
+def _envelope(stored: StoredFrame) -> Envelope:
+    try:
+        return decode_envelope(stored.frame.header)
+    except msgspec.DecodeError:
+        _log.exception("header of a frame cannot be read", position=stored.position)
+        return Envelope("track", "", 0, 0, 0, b"", refusal=_UNREADABLE)
 
 
 def _read_frame(stored: StoredFrame, envelope: Envelope) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
