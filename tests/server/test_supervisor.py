@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headwater.server.preflight import make_run_dir
+from headwater.server.preflight import run_dir
 from headwater.server.settings import SOCKET_PATH_LIMIT, read
 from tests.system import RunningSystem, free_port, is_healthy, serve, start, wait_until
 
@@ -58,14 +60,13 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def _failure(data_dir: Path, port: int, **variables: str) -> str:
-    """The one line with which a start fails."""
-    folder = data_dir if data_dir.is_dir() else data_dir.with_name("output")
-    process = serve(folder, port, **{"HEADWATER_DATA_DIR": str(data_dir), **variables})
-    (folder / "stderr.txt").read_text()
+def _failure(output: Path, data_dir: Path, port: int, **variables: str) -> str:
+    """The last line of a start that fails; what it writes is kept in the folder `output`."""
+    process = serve(output, port, **{"HEADWATER_DATA_DIR": str(data_dir), **variables})
     assert process.wait(30) == 1
-    lines = (folder / "stderr.txt").read_text().splitlines()
-    return lines[-1]
+    written = (output / "stderr.txt").read_text()
+    assert "Traceback" not in written
+    return written.splitlines()[-1]
 
 
 def test_the_first_start_shows_the_key_and_later_starts_only_its_place(starting: Start) -> None:
@@ -176,7 +177,7 @@ def test_no_other_user_can_read_what_is_kept(starting: Start) -> None:
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = _failure(tmp_path / "data", port)
+        line = _failure(tmp_path, tmp_path / "data", port)
     assert line.startswith(f"headwater: port {port} on 127.0.0.1 is taken by another program")
     assert "HEADWATER_PORT" in line
 
@@ -184,35 +185,69 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
 def test_a_data_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    line = _failure(path, free_port())
+    line = _failure(tmp_path, path, free_port())
     assert line == f"headwater: the data directory {path} is not a directory; change HEADWATER_DATA_DIR"
 
 
-def test_a_data_directory_in_use_is_one_line_that_names_the_process(starting: Start) -> None:
+def test_a_data_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    line = _failure(tmp_path, Path("/proc/headwater"), free_port())
+    assert line.startswith("headwater: the data directory /proc/headwater cannot be used (")
+
+
+def test_a_run_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    line = _failure(tmp_path, tmp_path, free_port())
+    assert line == f"headwater: the directory {tmp_path / 'run'} cannot be used (File exists)"
+
+
+def test_a_data_directory_in_use_is_one_line_that_names_the_process(starting: Start, tmp_path: Path) -> None:
     running = starting()
-    line = _failure(running.data_dir, free_port())
+    line = _failure(tmp_path, running.data_dir, free_port())
     assert f"in use by another running server (process {running.process.pid})" in line
     assert is_healthy(running.base_url)
     assert running.stop() == 0
 
 
 def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
-    assert _failure(tmp_path / "data", 1, HEADWATER_PORT="x").startswith("headwater: HEADWATER_PORT must be a number")
+    assert _failure(tmp_path, tmp_path / "data", 1, HEADWATER_PORT="x").startswith(
+        "headwater: HEADWATER_PORT must be a number"
+    )
 
 
 def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     (data_dir / "run" / "backend.sock").mkdir(parents=True)  # nobody can listen there
-    line = _failure(data_dir, free_port())
+    line = _failure(tmp_path, data_dir, free_port())
     assert line.startswith("headwater: backend ended with status 1 before the system was ready: ")
 
 
+def test_it_stops_while_it_is_still_starting(tmp_path: Path) -> None:
+    process = serve(tmp_path / "data", free_port())
+    wait_until(lambda: bool(_children(process.pid)), 10)
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
+    port = free_port()
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "HEADWATER_DATA_DIR": str(tmp_path / "data"), "HEADWATER_PORT": str(port)}
+    command = [sys.executable, "-m", "headwater.server.cli", "serve", "--log-level", "debug"]
+    process = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
+    os.close(writer)
+    wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), 20)
+    for _ in range(400):  # access logs, more than a pipe holds
+        httpx.get(f"http://127.0.0.1:{port}/healthz")
+    assert process.poll() is None
+    process.terminate()
+    process.wait(30)
+
+
 def test_sockets_move_when_the_data_directory_has_a_long_path(tmp_path: Path) -> None:
-    data_dir = tmp_path / ("d" * SOCKET_PATH_LIMIT)
-    settings = make_run_dir(read({"HEADWATER_DATA_DIR": str(data_dir)}))
-    try:
-        assert len(os.fsencode(settings.backend_socket)) <= SOCKET_PATH_LIMIT
-        assert stat.S_IMODE(settings.run_dir.stat().st_mode) == 0o700
-        assert settings.data_dir == data_dir
-    finally:
-        settings.run_dir.rmdir()
+    settings = read({"HEADWATER_DATA_DIR": str(tmp_path / ("d" * SOCKET_PATH_LIMIT))})
+    with run_dir(settings) as moved:
+        assert len(os.fsencode(moved.backend_socket)) <= SOCKET_PATH_LIMIT
+        assert stat.S_IMODE(moved.run_dir.stat().st_mode) == 0o700
+        assert moved.data_dir == settings.data_dir
+    assert not moved.run_dir.exists()

@@ -21,10 +21,12 @@ def text(settings: Settings, *, first_start: bool) -> str:
     path = settings.api_key_path
     if settings.api_key is not None:
         about_key, key = f"the one in {variable('api_key')}", f'"${variable("api_key")}"'
-    else:
+    elif path.is_file():
         about_key, key = f"in {path}", f"$(cat {shlex.quote(str(path))})"
-        if first_start and path.is_file():
+        if first_start:
             about_key = f"{path.read_text().strip()} (kept {about_key})"
+    else:
+        about_key, key = "the one that was given at the first start", "..."
     return (
         f"\nHeadwater is ready on {settings.base_url} (Ctrl-C stops it)\n"
         f"API key: {about_key}\n\n"

@@ -8,12 +8,18 @@ import dataclasses
 import errno
 import fcntl
 import os
+import resource
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headwater.server.errors import StartupError
 from headwater.server.settings import SOCKET_PATH_LIMIT, Settings
+
+FILE_LIMIT = 65_536
+"""Open files, where the system allows as many; above it nothing is gained."""
 
 PORT_GRACE_S = 1.0
 """How long a port may stay taken by an Envoy that is still dying after its supervisor was killed."""
@@ -45,14 +51,27 @@ def claim_data_dir(settings: Settings) -> int:
     return descriptor
 
 
-def make_run_dir(settings: Settings) -> Settings:
-    """Make the folder for sockets, private to this user; a temporary one where paths would be too long."""
+@contextmanager
+def run_dir(settings: Settings) -> Iterator[Settings]:
+    """Make the folder for sockets, private to this user; a temporary one where the paths would be too long."""
     longest = max(len(os.fsencode(path)) for path in (settings.backend_socket, settings.admin_socket))
     if longest > SOCKET_PATH_LIMIT:
-        return dataclasses.replace(settings, run_dir=Path(tempfile.mkdtemp(prefix="headwater-")))
-    settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-    settings.run_dir.chmod(0o700)
-    return settings
+        with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
+            yield dataclasses.replace(settings, run_dir=Path(folder))
+        return
+    try:
+        settings.run_dir.mkdir(mode=0o700, exist_ok=True)
+        settings.run_dir.chmod(0o700)
+    except OSError as error:
+        raise StartupError(f"the directory {settings.run_dir} cannot be used ({error.strerror})") from None
+    yield settings
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children open as many files as they may: a socket is one, and the usual 1024 are few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 async def check_port(settings: Settings) -> None:

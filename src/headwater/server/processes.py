@@ -74,8 +74,9 @@ class Child:
                 line = b"(a line that was too long)\n"
             if not line:
                 return
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
+            with contextlib.suppress(OSError):  # nobody reads: the child must not wait for it
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
             self.last_line = line.decode(errors="replace").strip() or self.last_line
 
 

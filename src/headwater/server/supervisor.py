@@ -9,7 +9,6 @@ free.
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from functools import cache
@@ -39,13 +38,12 @@ PATIENCE_S = 15.0
 def serve(settings: Settings) -> None:
     """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError when it cannot start."""
     os.umask(0o077)
+    preflight.raise_file_limit()
     lock = preflight.claim_data_dir(settings)
     try:
-        settings = preflight.make_run_dir(settings)
-        asyncio.run(_Supervisor(settings).run())
+        with preflight.run_dir(settings) as settings:
+            asyncio.run(_Supervisor(settings).run())
     finally:
-        if settings.run_dir.parent != settings.data_dir:
-            shutil.rmtree(settings.run_dir, ignore_errors=True)
         os.close(lock)
 
 
@@ -66,6 +64,8 @@ class _Service:
         try:
             while not self._stopping.is_set():
                 self._child = child = await start(self._program)
+                if self._stopping.is_set():  # `stop` came while it was being started, and did not see it
+                    self.kill()
                 began = loop.time()
                 status = await child.wait()
                 if self._stopping.is_set():
@@ -146,8 +146,9 @@ class _Supervisor:
         except TimeoutError:
             raise StartupError(f"the system was not ready within {READY_TIMEOUT_S:.0f} seconds") from None
         self._ready.set()
-        sys.stdout.write(banner.text(self._settings, first_start=self._first_start))
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads
+            sys.stdout.write(banner.text(self._settings, first_start=self._first_start))
+            sys.stdout.flush()
 
     async def _answers(self) -> bool:
         try:
