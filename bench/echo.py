@@ -3,7 +3,6 @@
 It answers GetConnection with one fixed message, without an interceptor, a key or a lookup.
 """
 
-import asyncio
 import sys
 
 import grpc

@@ -23,7 +23,7 @@ def _event(number: int, message_id: str) -> dict[str, object]:
         "context": {
             "library": {"name": "bench", "version": "1.0.0"},
             "locale": "en-US",
-            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126 Safari/537.36",
+            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0",
             "page": {"path": "/checkout", "title": "Checkout", "url": "https://shop.example/checkout?step=3"},
         },
         "integrations": {},

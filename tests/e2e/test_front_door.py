@@ -100,7 +100,7 @@ def test_each_call_stores_its_event(source: Source, call: str, body: dict[str, o
 
 def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(system: RunningSystem, source: Source) -> None:
     key, url = source.write_key, f"{system.base_url}/v1"
-    track = {"userId": "u1", "event": "E"}
+    track: dict[str, object] = {"userId": "u1", "event": "E"}
     calls: list[tuple[str, dict[str, str], dict[str, object]]] = [
         ("track", {"authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}"}, track),
         ("track", {"authorization": f"Basic {key}"}, track),
@@ -120,7 +120,7 @@ def test_a_message_is_stored_once_whoever_repeats_it(source: Source, channel: gr
     source.send("track", track)
     EventServiceStub(channel).SendEvents(
         events.SendEventsRequest(events=[events.Event(type="track", message_id="m1", user_id="u1", event="E")]),
-        metadata=[("authorization", f"Bearer {source.write_key}")],
+        metadata=(("authorization", f"Bearer {source.write_key}"),),
     )
     source.send("track", {**track, "messageId": "m2"})
     assert [event["messageId"] for event in source.wait_for(2)] == ["m1", "m2"]
@@ -178,7 +178,7 @@ def test_typed_clients_see_the_same_on_the_same_port(
     system: RunningSystem, source: Source, channel: grpc.Channel
 ) -> None:
     message_id = str(uuid.uuid4())
-    metadata = [("authorization", f"Bearer {system.api_key}")]
+    metadata = (("authorization", f"Bearer {system.api_key}"),)
     answer = EventServiceStub(channel).SendEvents(
         events.SendEventsRequest(
             events=[
@@ -194,7 +194,7 @@ def test_typed_clients_see_the_same_on_the_same_port(
                 events.Event(type="track", user_id="u1"),
             ]
         ),
-        metadata=[("authorization", f"Bearer {source.write_key}")],
+        metadata=(("authorization", f"Bearer {source.write_key}"),),
     )
     assert answer.accepted == 1
     assert [(item.index, item.code, item.path) for item in answer.rejected] == [(1, "BadRequest", "event")]

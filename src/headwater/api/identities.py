@@ -26,7 +26,9 @@ class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
             request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
         )
         identities, total = await self._warehouse.identities(connection.id, first=first, limit=limit)
-        return pb.ListConnectionIdentitiesResponse(identities=[_message(identity) for identity in identities], total=total)
+        return pb.ListConnectionIdentitiesResponse(
+            identities=[_message(identity) for identity in identities], total=total
+        )
 
 
 def _message(identity: Identity) -> pb.Identity:

@@ -29,7 +29,7 @@ class AnswerInterceptor(aio.ServerInterceptor):
     """Turns exceptions into answers, for every RPC."""
 
     def __init__(self, bodies: Mapping[str, ErrorBody] | None = None) -> None:
-        """`bodies` are the error bodies of the services that have a dialect of their own, by the service's full name."""
+        """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name."""
         self._bodies = dict(bodies or {})
         self._handlers: dict[str, Handler] = {}
 

@@ -33,7 +33,7 @@ class LeaseTaken(Exception):
 
 
 class Lease(Protocol):
-    """The right to consume under one name. At most one process holds it, and it ends at the latest with that process."""
+    """The right to consume under one name. One process at most holds it; it ends at the latest with that process."""
 
     consumer: str
 

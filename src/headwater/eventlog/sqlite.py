@@ -8,13 +8,13 @@
            header BLOB, body BLOB)
     cursors(consumer TEXT PRIMARY KEY, position INTEGER)
 
-A frame's position is the newest frame's position plus its events, read in the same write transaction; SQLite lets in one
-writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes. The
-newest frame is never removed, because the next position is counted from it.
+A frame's position is the newest frame's position plus its events, read in the same write transaction; SQLite lets in
+one writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes.
+The newest frame is never removed, because the next position is counted from it.
 
-**Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record, fails
-SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A consumer's lease
-is a file lock, which the kernel drops with the process, so a restart never waits for a dead holder.
+**Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record,
+fails SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A
+consumer's lease is a file lock, which the kernel drops with the process, so a restart never waits for a dead holder.
 """
 
 import asyncio

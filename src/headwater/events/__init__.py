@@ -1,9 +1,8 @@
 """The canonical event, and the wire dialects that are read into it.
 
 Pure: bytes in, events or refusals out, the same for the same bytes. The intake reads a call to learn what to answer;
-the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must agree,
-so nothing here looks at a clock, a random source, or a database.
-"""
+the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must
+agree, so nothing here looks at a clock, a random source, or a database."""
 
 from headwater.events.envelope import Dialect, Envelope
 from headwater.events.event import EVENT_TYPES, Event

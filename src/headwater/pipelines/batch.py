@@ -1,4 +1,4 @@
-"""Reads a batch of frames into what is to be done with it. Pure: the same frames give the same result at every reading."""
+"""Reads a batch of frames into what is to be done with it. Pure: the same frames always give the same result."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final

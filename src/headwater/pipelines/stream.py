@@ -30,7 +30,7 @@ MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""
 GATHER_SECONDS: Final = 0.05
-"""How long frames gather after a batch that took all there was: a transaction costs milliseconds, however few they are."""
+"""How long frames gather after a batch that took all there was: even a small transaction costs milliseconds."""
 LEASE_SECONDS: Final = 0.2
 """How often a taken lease is asked for again."""
 HOUSEKEEPING_SECONDS: Final = 5.0

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
 from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
+from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import SqliteEventLog
@@ -22,6 +23,7 @@ from headwater.intake import Intake
 from headwater.management.bootstrap import bootstrap
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
+from headwater.server.logging import logger
 from headwater.server.settings import Settings
 from headwater.warehouse import open_warehouse
 
@@ -96,7 +98,10 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
     """Learn what other processes changed, until `stop` is set."""
     while not stop.is_set():
-        await catalog.refresh()
+        try:
+            await catalog.refresh()
+        except Unavailable as error:  # what is known goes on being served; the next look may succeed
+            logger().warning("the catalog cannot be refreshed", reason=error.message)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), REFRESH_S)
 

@@ -1,9 +1,8 @@
 """How events become identities: an identity is one person as one pipeline sees them.
 
 The rules: an event with a user id is a sighting of that user, who then also owns the event's anonymous id, and the
-anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a sighting
-of an anonymous identity. A sighting moves `updated_at` forward, never back.
-"""
+anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a
+sighting of an anonymous identity. A sighting moves `updated_at` forward, never back."""
 
 from collections.abc import Iterable
 from datetime import datetime

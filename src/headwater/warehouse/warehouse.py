@@ -92,13 +92,7 @@ class Warehouse:
             chosen.append(table.connection == connection_id)
         if dialect is not None:
             chosen.append(table.dialect == dialect)
-        query = (
-            select(tables.rejected_events)
-            .where(*chosen)
-            .order_by(table.position.desc())
-            .offset(first)
-            .limit(limit)
-        )
+        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
@@ -230,7 +224,8 @@ class Transaction:
         return known
 
     def _insert(self, table: Table) -> Any:
-        """An insert that understands ON CONFLICT, which SQLite and PostgreSQL spell the same and SQLAlchemy does not."""
+        """An insert that understands ON CONFLICT, which SQLite and PostgreSQL spell the same and SQLAlchemy does
+        not."""
         return (sqlite if self._connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
