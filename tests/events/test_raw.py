@@ -1,0 +1,73 @@
+"""Work on JSON text that changes no value."""
+
+import json
+
+import pytest
+from hypothesis import given
+from msgspec import Raw
+
+from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, is_string, join, members, merge
+from tests.jsontexts import json_values
+
+
+@pytest.mark.parametrize(
+    ("text", "absent", "object_", "string"),
+    [
+        (b"", True, False, False),
+        (b"null", True, False, False),
+        (b'"null"', False, False, True),
+        (b"{}", False, True, False),
+        (b"[]", False, False, False),
+        (b"0", False, False, False),
+        (b"false", False, False, False),
+        (b'""', False, False, True),
+    ],
+)
+def test_looks_at_a_text(text: bytes, absent: bool, object_: bool, string: bool) -> None:
+    assert (is_absent(Raw(text)), is_object(Raw(text)), is_string(Raw(text))) == (absent, object_, string)
+
+
+def test_members_are_texts_as_they_were_sent() -> None:
+    assert members(Raw(b'{ "a" : 1.0 , "b":[ 1], "a":2e0 }')) == {"a": Raw(b"2e0"), "b": Raw(b"[ 1]")}
+    assert members(ABSENT) == members(Raw(b"null")) == {}
+
+
+def test_join_puts_members_together() -> None:
+    assert bytes(join({"a": Raw(b"1.0"), 'ü"': Raw(b"[ ]")})) == '{"a":1.0,"ü\\"":[ ]}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "merged"),
+    [
+        (b"", b"", b""),
+        (b"null", b"", b""),
+        (b"", b"null", b"null"),
+        (b"", b'{ "a": 1 }', b'{ "a": 1 }'),
+        (b'{"a":1}', b"", b'{"a":1}'),
+        (b'{"a":1}', b"null", b'{"a":1}'),
+        (b'{"a":1.0,"b":2}', b'{"b":3,"c":4}', b'{"a":1.0,"b":3,"c":4}'),
+        (b'{"os":{"name":"x","version":"1"}}', b'{"os":{"version":"2"}}', b'{"os":{"name":"x","version":"2"}}'),
+        (b'{"os":{"name":"x"}}', b'{"os":null}', b'{"os":null}'),
+        (b'{"os":"x"}', b'{"os":{"name":"y"}}', b'{"os":{"name":"y"}}'),
+    ],
+)
+def test_merge_keeps_what_is_own(defaults: bytes, own: bytes, merged: bytes) -> None:
+    assert bytes(merge(Raw(defaults), Raw(own))) == merged
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+@given(json_values)
+def test_depth_is_what_a_parser_finds(value: object) -> None:
+    text = Raw(json.dumps(value).encode())
+    for levels in range(8):
+        assert is_deeper(text, levels) == (_depth(value) > levels)
+
+
+def test_brackets_and_quotes_in_strings_do_not_count() -> None:
+    assert not is_deeper(Raw(rb'["[[[\"[[[\\", {"[[[":"\"{{{"}]'), 2)
+    assert is_deeper(Raw(rb'["\\", [[]]]'), 2)

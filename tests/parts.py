@@ -1,0 +1,113 @@
+"""The parts below the servicers, put together in one process on real files, for the tests of several rooms."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from headwater.base.database import sqlite_url
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Catalog, Connection, Workspace, open_catalog
+from headwater.eventlog import SqliteEventLog, StoredFrame
+from headwater.intake import Intake, Receipt, TrackCall
+from headwater.management.connections import CreateConnection, create_connection
+from headwater.management.pipelines import CreatePipeline, create_pipeline
+from headwater.pipelines import StreamConsumer
+from headwater.pipelines.batch import read_batch
+from headwater.warehouse import Warehouse, open_warehouse
+
+NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
+"""What a `MovableClock` shows first."""
+
+
+class MovableClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class OpenParts:
+    """Catalog, log and warehouse of one installation, and what works on them."""
+
+    folder: Path
+    clock: MovableClock
+    catalog: Catalog
+    log: SqliteEventLog
+    warehouse: Warehouse
+    intake: Intake
+    workspace: int
+
+    @property
+    def consumer(self) -> StreamConsumer:
+        return StreamConsumer(self.log, self.catalog, self.warehouse, keep=timedelta(hours=1))
+
+    async def frames(self, after: int = 0) -> list[StoredFrame]:
+        """Everything in the log after a position."""
+        return await self.log.read(after, max_bytes=1 << 30, wait=timedelta(0))
+
+    async def send(self, source: Connection, body: bytes, call: str = "batch") -> Receipt:
+        """A call with the first key of the source."""
+        key = source.event_write_keys[0]
+        return await self.intake.accept(TrackCall(call=call, body=body, authorization=f"Bearer {key}"))
+
+    async def carry(self) -> None:
+        """Carry all that is in the log and not yet in the warehouse, as the worker does."""
+        if frames := await self.frames(await self.warehouse.finished("warehouse")):
+            await self.consumer.carry(read_batch(frames))
+
+    async def documents(self) -> list[bytes]:
+        """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
+        return await self.warehouse.events(self.workspace, order="receivedAt", ascending=True, first=0, limit=1000)
+
+
+@asynccontextmanager
+async def open_parts(folder: Path, clock: MovableClock | None = None) -> AsyncIterator[OpenParts]:
+    """The parts in `folder`; opening it again is a restart."""
+    clock, identifiers = clock or MovableClock(), Identifiers()
+    async with (
+        open_catalog(sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers) as catalog,
+        open_warehouse(sqlite_url(folder / "warehouse.db")) as warehouse,
+    ):
+        workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
+        log = SqliteEventLog(folder / "log.db", commit_in_thread=False)
+        try:
+            intake = Intake(catalog, log, clock, identifiers)
+            yield OpenParts(folder, clock, catalog, log, warehouse, intake, workspace.id)
+        finally:
+            await log.close()
+
+
+async def add_workspace(catalog: Catalog, name: str = "Shop") -> Workspace:
+    """A new workspace."""
+    async with catalog.change() as change:
+        workspace = Workspace(id=change.new_id(), name=name, created_at=change.now)
+        await change.add_workspace(workspace)
+    return workspace
+
+
+async def add_source(
+    catalog: Catalog,
+    workspace: int,
+    *,
+    events: bool | None = True,
+    users: tuple[bool, ...] = (True,),
+) -> Connection:
+    """A source with an Event pipeline (None: without one) and User pipelines; each is enabled or not, as given."""
+    request = CreateConnection(name="Website", role="Source", connector="http")
+    source = await create_connection(catalog, workspace, request)
+    targets = ([] if events is None else [("Event", events)]) + [("User", enabled) for enabled in users]
+    for target, enabled in targets:
+        pipeline = CreatePipeline(connection=source.id, target=target, name=target, enabled=enabled)
+        await create_pipeline(catalog, workspace, pipeline)
+    found = catalog.connection(workspace, source.id)
+    assert found is not None
+    return found
