@@ -12,6 +12,9 @@ _encode = msgspec.json.Encoder().encode
 _NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
 """Strings as a whole, since brackets in them do not count, and what opens and closes arrays and objects."""
 
+_BRACE: Final = ord("{")
+_QUOTE: Final = ord('"')
+
 ABSENT = Raw()
 """The text of a member that was not sent."""
 
@@ -23,12 +26,12 @@ def is_absent(text: Raw) -> bool:
 
 def is_object(text: Raw) -> bool:
     """Whether the text, which is valid JSON, is an object."""
-    return bytes(memoryview(text)[:1]) == b"{"
+    return memoryview(text)[0] == _BRACE if text else False
 
 
 def is_string(text: Raw) -> bool:
     """Whether the text, which is valid JSON, is a string."""
-    return bytes(memoryview(text)[:1]) == b'"'
+    return memoryview(text)[0] == _QUOTE if text else False
 
 
 def is_deeper(text: Raw, levels: int) -> bool:

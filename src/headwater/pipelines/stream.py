@@ -10,7 +10,6 @@ goes through none.
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 import structlog
 
 from headwater.base.clock import microseconds
-from headwater.catalog import Catalog, Connection
+from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
 from headwater.events.track import email_of
 from headwater.pipelines.batch import Arrival, Batch, read_batch
@@ -76,15 +75,17 @@ class StreamConsumer:
         await self._catalog.refresh()
         async with self._warehouse.transaction() as transaction:
             fresh = await transaction.claim([arrival.message for arrival in batch.arrivals])
+            routes = _Routes(self._catalog)
             events: list[StoredEvent] = []
             sightings: list[Sighting] = []
             for arrival in batch.arrivals:
                 if arrival.position not in fresh:
                     continue
-                source = self._catalog.connection(arrival.workspace, arrival.event.connection_id)
-                if source is not None:
-                    events.extend(_stored(arrival, source))
-                    sightings.extend(_sighted(arrival, source))
+                storing, seeing = routes.of(arrival)
+                if storing is not None:
+                    events.append(_stored(arrival, storing))
+                if seeing and (sighting := _sighting(arrival, seeing)) is not None:
+                    sightings.append(sighting)
             await transaction.add_events(events)
             await transaction.merge_identities(sightings)
             await transaction.add_rejected(batch.rejected)
@@ -117,33 +118,53 @@ class StreamConsumer:
             await transaction.remove_identities_except(present)
 
 
-def _stored(arrival: Arrival, source: Connection) -> Iterator[StoredEvent]:
-    for pipeline in source.pipelines:
-        if pipeline.enabled and pipeline.target == "Event":
-            yield StoredEvent(
-                position=arrival.position,
-                workspace=arrival.workspace,
-                connection=source.id,
-                pipeline=pipeline.id,
-                timestamp=arrival.event.timestamp,
-                received_at=arrival.event.received_at,
-                document=arrival.document,
-            )
-            return  # a source has at most one Event pipeline, and an event is stored once
+class _Routes:
+    """Which pipelines the events of each source go through, as the catalog has it at the beginning of a batch."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._routes: dict[tuple[int, int], tuple[int | None, tuple[int, ...]]] = {}
+
+    def of(self, arrival: Arrival) -> tuple[int | None, tuple[int, ...]]:
+        """The pipeline that stores the event, if any, and those that see its person; none once the source is gone."""
+        source = arrival.workspace, arrival.event.connection_id
+        routes = self._routes.get(source)
+        if routes is None:
+            connection = self._catalog.connection(*source)
+            enabled = [pipeline for pipeline in connection.pipelines if pipeline.enabled] if connection else []
+            storing = [pipeline.id for pipeline in enabled if pipeline.target == "Event"]
+            seeing = tuple(pipeline.id for pipeline in enabled if pipeline.target == "User")
+            # A source has at most one Event pipeline, and an event is stored once.
+            routes = self._routes[source] = (storing[0] if storing else None, seeing)
+        return routes
 
 
-def _sighted(arrival: Arrival, source: Connection) -> Iterator[Sighting]:
-    pipelines = tuple(pipeline.id for pipeline in source.pipelines if pipeline.enabled and pipeline.target == "User")
+def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
+    event = arrival.event
+    return StoredEvent(
+        position=arrival.position,
+        workspace=arrival.workspace,
+        connection=event.connection_id,
+        pipeline=pipeline,
+        timestamp=event.timestamp,
+        received_at=event.received_at,
+        document=arrival.document,
+    )
+
+
+def _sighting(arrival: Arrival, pipelines: tuple[int, ...]) -> Sighting | None:
+    """Who was seen; None for an event about nobody in particular, such as that of a group."""
     event = arrival.event
     user_id = event.user_id
     if user_id is None and event.anonymous_id is None and event.type == "identify":
         user_id = email_of(event.traits)
-    if pipelines and (user_id is not None or event.anonymous_id is not None):
-        yield Sighting(
-            workspace=arrival.workspace,
-            connection=source.id,
-            pipelines=pipelines,
-            user_id=user_id,
-            anonymous_id=event.anonymous_id,
-            at=microseconds(event.timestamp),
-        )
+    if user_id is None and event.anonymous_id is None:
+        return None
+    return Sighting(
+        workspace=arrival.workspace,
+        connection=event.connection_id,
+        pipelines=pipelines,
+        user_id=user_id,
+        anonymous_id=event.anonymous_id,
+        at=microseconds(event.timestamp),
+    )
