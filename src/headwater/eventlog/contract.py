@@ -91,5 +91,5 @@ class EventLog(Protocol):
         ...
 
     async def close(self) -> None:
-        """Write what still waits, then let go. Appending afterwards raises Unavailable."""
+        """Write what still waits, then let go. Appending afterwards raises Unavailable; closing twice is harmless."""
         ...

@@ -61,6 +61,7 @@ class SqliteEventLog:
 
     def __init__(self, path: Path, *, commit_in_thread: bool | None = None) -> None:
         self._path = path
+        self._closed = False
         if commit_in_thread is None:
             commit_in_thread = measure_fsync(path.parent) > SLOW_FSYNC_SECONDS
         self._writer = _connect(path)
@@ -93,7 +94,13 @@ class SqliteEventLog:
         except BlockingIOError:
             os.close(lock)
             raise LeaseTaken(consumer) from None
-        await self._off_loop(lambda: self._reader.execute("INSERT OR IGNORE INTO cursors VALUES (?, 0)", (consumer,)))
+        try:
+            await self._off_loop(
+                lambda: self._reader.execute("INSERT OR IGNORE INTO cursors VALUES (?, 0)", (consumer,))
+            )
+        except BaseException:
+            os.close(lock)  # or this process could never ask again
+            raise
         return SqliteLease(self, consumer, lock)
 
     async def cursors(self) -> dict[str, int]:
@@ -110,6 +117,9 @@ class SqliteEventLog:
         return total
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         await self._group.close()
         await self._off_loop(self._reader.close)
         self._reading.shutdown()
