@@ -1,0 +1,227 @@
+"""The log in SQLite: what must hold when processes are killed, share the file, or meet a full disk."""
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from headwater.base.errors import TooManyRequests, Unavailable
+from headwater.eventlog import Frame, LeaseTaken, SqliteEventLog, StoredFrame, sqlite
+
+CRASH_ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
+
+
+async def stored(log: SqliteEventLog) -> list[StoredFrame]:
+    return await log.read(0, max_bytes=1 << 30, wait=timedelta(0))
+
+
+def run(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process of its own, which speaks to the test over its standard output."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": ":".join(sys.path)},
+        text=True,
+    )
+
+
+APPEND = """
+import asyncio, sys
+from pathlib import Path
+from headwater.eventlog import Frame, SqliteEventLog
+
+async def main(path, name, callers, count):
+    log = SqliteEventLog(Path(path))
+
+    async def call(caller):
+        for number in range(count):
+            body = f"{name} {caller} {number}"
+            position = await log.append(Frame(1 + number % 3, b"", body.encode()))
+            sys.stdout.write(f"{position} {body}\\n")
+            sys.stdout.flush()
+
+    print("ready", flush=True)
+    await asyncio.gather(*map(call, range(callers)))
+    await log.close()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+"""
+
+
+async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_path: Path) -> None:
+    """HEADWATER_CRASH_ROUNDS sets how many kills."""
+    acknowledged: dict[int, str] = {}
+    for number in range(CRASH_ROUNDS):
+        process = run(APPEND, tmp_path / "log.db", f"round{number}", 8, 1_000_000)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        await asyncio.sleep(random.uniform(0.05, 0.4))
+        process.send_signal(signal.SIGKILL)
+        for line in process.communicate(timeout=20)[0].splitlines(keepends=True):
+            if line.endswith("\n"):  # the last may be cut short
+                position, _, body = line.strip().partition(" ")
+                assert int(position) not in acknowledged
+                acknowledged[int(position)] = body
+    log = SqliteEventLog(tmp_path / "log.db")
+    try:
+        frames = await stored(log)
+    finally:
+        await log.close()
+    found = {frame.position: frame.frame.body.decode() for frame in frames}
+    assert len(acknowledged) > 0
+    assert acknowledged.items() <= found.items()
+    assert len(set(found.values())) == len(found), "a frame is there twice"
+    assert [frame.position for frame in frames[1:]] == [frame.last + 1 for frame in frames[:-1]]
+
+
+async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
+    processes = [run(APPEND, tmp_path / "log.db", name, 4, 100) for name in ("a", "b", "c")]
+    lines = []
+    for process in processes:
+        lines += process.communicate(timeout=40)[0].splitlines()
+        assert process.returncode == 0
+    acknowledged = dict(line.split(" ", 1) for line in lines if line != "ready")
+    assert len(acknowledged) == 1200
+    log = SqliteEventLog(tmp_path / "log.db")
+    try:
+        frames = await stored(log)
+    finally:
+        await log.close()
+    assert {str(frame.position): frame.frame.body.decode() for frame in frames} == acknowledged
+    assert [frame.position for frame in frames[1:]] == [frame.last + 1 for frame in frames[:-1]]
+
+
+LEASE = """
+import asyncio, sys, time
+from pathlib import Path
+from headwater.eventlog import SqliteEventLog
+
+async def main(path):
+    lease = await SqliteEventLog(Path(path)).lease("warehouse")
+    print("held", flush=True)
+    time.sleep(60)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
+    process = run(LEASE, tmp_path / "log.db")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    log = SqliteEventLog(tmp_path / "log.db")
+    try:
+        with pytest.raises(LeaseTaken):
+            await log.lease("warehouse")
+        process.kill()
+        process.wait(10)
+        await (await log.lease("warehouse")).release()
+    finally:
+        process.stdout.close()
+        await log.close()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """A disk without room: the kernel refuses to write beyond `size` in any file (Python ignores SIGXFSZ)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_path: Path, in_thread: bool) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=in_thread)
+    acknowledged: list[tuple[int, Frame]] = []
+    with no_file_larger_than(1 << 20), pytest.raises(Unavailable, match="the event log cannot be written"):
+        for number in range(100):
+            frame = Frame(1, b"", b"%d " % number * 10_000)
+            acknowledged.append((await log.append(frame), frame))
+    assert acknowledged
+    after = Frame(1, b"", b"there is room again")
+    acknowledged.append((await log.append(after), after))
+    await log.close()
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=in_thread)
+    try:
+        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+    finally:
+        await log.close()
+
+
+async def test_a_log_that_is_locked_for_too_long_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=True)
+    stranger = sqlite._connect(tmp_path / "log.db")
+    stranger.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(Unavailable):
+            await log.append(Frame(1, b"", b"x"))
+        stranger.execute("ROLLBACK")
+        assert await log.append(Frame(1, b"", b"y")) == 1
+    finally:
+        stranger.close()
+        await log.close()
+
+
+async def test_too_much_that_waits_is_too_many_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "MAX_PENDING_BYTES", 10_000)
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    try:
+        appends = [log.append(Frame(1, b"", bytes(1000))) for _ in range(100)]
+        outcomes = await asyncio.gather(*appends, return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
+        assert len(refused) == 90
+        assert refused[0].retry_after >= 1
+        assert len(await stored(log)) == 10, "what was refused is not there"
+        assert await log.append(Frame(1, b"", bytes(20_000))) == 11, "one frame is always taken"
+    finally:
+        await log.close()
+
+
+async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db")
+    try:
+        with no_file_larger_than(0), pytest.raises(Exception, match="disk"):
+            await log.lease("warehouse")
+        await (await log.lease("warehouse")).release()
+    finally:
+        await log.close()
+
+
+async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
+    """A hundred callers cost a few fsyncs, not a hundred: the group commit is what makes the log quick."""
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    try:
+        await asyncio.gather(*(log.append(Frame(1, b"", b"x")) for _ in range(100)))
+        moments = {row[0] for row in log._reader.execute("SELECT appended_at FROM frames")}
+        assert len(moments) == 1
+    finally:
+        await log.close()
+
+
+async def test_a_clock_that_was_set_back_does_not_reorder_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    try:
+        assert await log.append(Frame(1, b"", b"a")) == 1
+        monkeypatch.setattr(time, "time_ns", lambda: 0)
+        assert await log.append(Frame(1, b"", b"b")) == 2
+        assert [frame.frame.body for frame in await stored(log)] == [b"a", b"b"]
+    finally:
+        await log.close()
