@@ -7,6 +7,7 @@ the request id to ask about.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -51,16 +52,17 @@ class AnswerInterceptor(aio.ServerInterceptor):
 
 def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
     behavior = cast(Callable[[Any, Context], Any], handler.unary_unary)
+    is_built = inspect.iscoroutinefunction(behavior)
 
     async def answer(request: Any, context: Context) -> Any:
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
-            reply = behavior(request, context)
-            return await reply if asyncio.iscoroutine(reply) else reply
+            # The methods of the generated servicers, for calls that are not built, are plain functions that raise.
+            return await behavior(request, context) if is_built else behavior(request, context)
         except HeadwaterError as error:
             await _abort(context, metadata, error, body_of)
-        except NotImplementedError:  # what a generated servicer's method raises until ours takes its place
+        except NotImplementedError:
             await _abort(context, metadata, Unimplemented("this call is not built yet"), body_of)
         except (asyncio.CancelledError, aio.AbortError):
             raise
