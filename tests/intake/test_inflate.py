@@ -1,0 +1,76 @@
+"""Compressed bodies: exact, or refused, and never larger than the limit."""
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
+from headwater.intake.inflate import inflate
+
+BODY = b'{"batch":[]}' * 50
+
+
+@pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])
+def test_a_body_without_encoding_is_itself(encoding: str | None) -> None:
+    assert inflate(BODY, encoding, limit=len(BODY)) == BODY
+    with pytest.raises(PayloadTooLarge, match=f"the body is larger than {len(BODY) - 1} bytes"):
+        inflate(BODY, encoding, limit=len(BODY) - 1)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", " GZIP "])
+def test_gzip_is_undone(encoding: str) -> None:
+    assert inflate(gzip.compress(BODY), encoding, limit=len(BODY)) == BODY
+    assert inflate(gzip.compress(b""), encoding, limit=0) == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the gzip body ends too early"),
+        (BODY, "the body is not valid gzip"),
+        (zlib.compress(BODY), "the body is not valid gzip"),
+        (gzip.compress(BODY)[:-1], "the gzip body ends too early"),
+        (gzip.compress(BODY)[:20], "the gzip body ends too early"),
+        (gzip.compress(BODY)[:3], "the gzip body ends too early"),
+        (gzip.compress(BODY)[:-8] + bytes(8), "the body is not valid gzip"),
+        (gzip.compress(BODY) + b"x", "the gzip body has bytes after its end"),
+        (gzip.compress(BODY) * 2, "the gzip body has bytes after its end"),
+    ],
+)
+def test_corrupt_gzip_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        inflate(body, "gzip", limit=10_000)
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "x" * 1000])
+def test_another_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(BadRequest, match="is not supported: send gzip, or none") as raised:
+        inflate(BODY, encoding, limit=10_000)
+    assert len(raised.value.message) < 120
+
+
+def test_a_bomb_is_refused_before_it_goes_off() -> None:
+    bomb = gzip.compress(bytes(200_000_000), compresslevel=1)
+    with pytest.raises(PayloadTooLarge):
+        inflate(bomb, "gzip", limit=500 * 1024)
+
+
+@given(st.binary(max_size=200), st.integers(0, 220))
+def test_gives_the_body_or_refuses_it(body: bytes, limit: int) -> None:
+    compressed = gzip.compress(body)
+    if len(body) <= limit:
+        assert inflate(compressed, "gzip", limit=limit) == body
+    else:
+        with pytest.raises(PayloadTooLarge):
+            inflate(compressed, "gzip", limit=limit)
+
+
+@given(st.binary(max_size=60), st.booleans())
+def test_raises_nothing_but_refusals(junk: bytes, with_magic: bool) -> None:
+    try:
+        inflate(gzip.compress(b"")[:10] + junk if with_magic else junk, "gzip", limit=100)
+    except HeadwaterError as error:
+        assert error.status in (400, 413)

@@ -1,0 +1,275 @@
+"""From the bytes of a call to the log: what is appended, what is kept as refused, what the caller learns."""
+
+import asyncio
+import base64
+import gzip
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headwater.base.clock import microseconds
+from headwater.base.errors import (
+    BadRequest,
+    HeadwaterError,
+    PayloadTooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Connection
+from headwater.eventlog import Frame, SqliteEventLog
+from headwater.events import Envelope, Refusal
+from headwater.events.envelope import decode_envelope
+from headwater.intake import Intake, TrackCall
+from headwater.management.event_write_keys import create_event_write_key
+from tests.jsontexts import json_values
+from tests.parts import NOW, OpenParts, open_parts
+
+GOOD = b'{"type":"track","event":"e","userId":"u"}'
+BAD = b'{"type":"track","userId":"u"}'
+
+
+def batch(*events: bytes) -> bytes:
+    return b'{"batch":[' + b",".join(events) + b"]}"
+
+
+async def envelopes(parts: OpenParts) -> list[Envelope]:
+    return [decode_envelope(stored.frame.header) for stored in await parts.frames()]
+
+
+# --- Accepting ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Connection) -> None:
+    body = b' {"batch": [' + GOOD + b" ," + BAD + b'], "sentAt":"2026-01-01"} '
+    key = base64.b64encode(f"{source.event_write_keys[0]}:".encode()).decode()
+    receipt = await parts.intake.accept(
+        TrackCall(
+            call="batch", body=body, authorization=f"Basic {key}", ip="203.0.113.9", user_agent="analytics-python/2.4.0"
+        )
+    )
+    assert receipt.refusals == [None, Refusal("BadRequest", "event", "event is required in a track event")]
+    assert receipt.accepted == 1
+    (stored,) = await parts.frames()
+    assert (stored.frame.events, stored.frame.body) == (2, body)
+    envelope = decode_envelope(stored.frame.header)
+    assert len(envelope.nonce) == 16
+    assert envelope == Envelope(
+        "track",
+        "batch",
+        parts.workspace,
+        source.id,
+        microseconds(NOW),
+        envelope.nonce,
+        "203.0.113.9",
+        "analytics-python/2.4.0",
+    )
+
+
+async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> None:
+    key = source.event_write_keys[0]
+    call = TrackCall(
+        call="page", body=gzip.compress(b'{"userId":"u"}'), authorization=f"Bearer {key}", content_encoding="gzip"
+    )
+    assert (await parts.intake.accept(call)).accepted == 1
+    (stored,) = await parts.frames()
+    assert stored.frame.body == b'{"userId":"u"}'
+
+
+async def test_what_was_answered_is_on_the_disk(parts: OpenParts, source: Connection) -> None:
+    await parts.send(source, batch(GOOD))
+    reader = SqliteEventLog(parts.folder / "log.db")
+    try:
+        assert len(await reader.read(0, max_bytes=1, wait=timedelta(0))) == 1
+    finally:
+        await reader.close()
+
+
+async def test_an_empty_batch_is_accepted_and_leaves_nothing(parts: OpenParts, source: Connection) -> None:
+    assert (await parts.send(source, batch())).refusals == []
+    assert await parts.frames() == []
+
+
+async def test_every_call_has_a_nonce_of_its_own(parts: OpenParts, source: Connection) -> None:
+    await asyncio.gather(*(parts.send(source, batch(GOOD)) for _ in range(20)))
+    assert len({envelope.nonce for envelope in await envelopes(parts)}) == 20
+
+
+# --- Keys ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("page", b'{"userId":"u","writeKey":"KEY"}'),
+        ("batch", b'{"batch":[],"writeKey":"KEY"}'),
+        ("batch", b'{"batch":[{"type":"page","userId":"u","writeKey":"KEY"}]}'),
+    ],
+)
+async def test_the_body_may_bring_the_key(parts: OpenParts, source: Connection, call: str, body: bytes) -> None:
+    body = body.replace(b"KEY", source.event_write_keys[0].encode())
+    receipt = await parts.intake.accept(TrackCall(call=call, body=body))
+    assert set(receipt.refusals) <= {None}
+
+
+async def test_the_header_comes_before_the_body(parts: OpenParts, source: Connection) -> None:
+    body = b'{"userId":"u","writeKey":"%s"}' % source.event_write_keys[0].encode()
+    with pytest.raises(Unauthorized, match="the write key is not known"):
+        await parts.intake.accept(TrackCall(call="page", body=body, authorization="Bearer unknown"))
+
+
+@pytest.mark.parametrize(
+    ("authorization", "message"),
+    [
+        (None, "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"),
+        ("Bearer ", "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"),
+        ("Bearer unknown", "the write key is not known"),
+        ("Basic unknown", "the write key is not known"),
+        ("Digest x", "the Authorization header must be 'Basic' with the write key as user, or 'Bearer'"),
+    ],
+)
+async def test_a_call_without_a_known_key_is_unauthorized_and_kept(
+    parts: OpenParts, authorization: str | None, message: str
+) -> None:
+    with pytest.raises(Unauthorized) as raised:
+        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD, GOOD), authorization=authorization))
+    assert raised.value.message == message
+    (envelope,) = await envelopes(parts)
+    assert (envelope.workspace, envelope.connection) == (0, 0)
+    assert envelope.refusal == Refusal("Unauthorized", "", message)
+
+
+async def test_a_key_that_another_process_made_is_known_at_once(parts: OpenParts, source: Connection) -> None:
+    async with open_parts(parts.folder, parts.clock) as other:
+        key = await create_event_write_key(other.catalog, parts.workspace, source.id)
+    assert (
+        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization=f"Bearer {key}"))
+    ).accepted == 1
+
+
+# --- Refusing a whole call ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "encoding", "code", "path"),
+    [
+        ("batch", b"{", None, "BadRequest", ""),
+        ("batch", b"{}", None, "BadRequest", "batch"),
+        ("page", b"[]", None, "BadRequest", ""),
+        ("page", b"\xff", None, "BadRequest", ""),
+        ("page", b"{}", "br", "BadRequest", "body"),
+        ("page", b"{}", "gzip", "BadRequest", "body"),
+        ("page", b'{"userId":"%s"}' % (b"x" * 32 * 1024), None, "PayloadTooLarge", ""),
+        ("batch", b'{"batch":["%s"]}' % (b"x" * 500 * 1024), None, "PayloadTooLarge", ""),
+        ("page", gzip.compress(bytes(40_000)), "gzip", "PayloadTooLarge", ""),
+        ("batch", b'{"batch":[' + b"0," * 20_000 + b"0]}", None, "PayloadTooLarge", "batch"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_refused_call_is_kept_with_its_reason(
+    parts: OpenParts, source: Connection, call: str, body: bytes, encoding: str | None, code: str, path: str
+) -> None:
+    key = source.event_write_keys[0]
+    with pytest.raises((BadRequest, PayloadTooLarge)) as raised:
+        await parts.intake.accept(
+            TrackCall(call=call, body=body, authorization=f"Bearer {key}", content_encoding=encoding)
+        )
+    (stored,) = await parts.frames()
+    envelope = decode_envelope(stored.frame.header)
+    assert (stored.frame.events, stored.frame.body) == (1, body[: 64 * 1024])
+    assert (envelope.call, envelope.workspace, envelope.connection) == (call, parts.workspace, source.id)
+    assert envelope.refusal == Refusal(code, path, raised.value.message)
+
+
+async def test_calls_with_unknown_keys_cannot_fill_the_disk(parts: OpenParts) -> None:
+    async def knock(count: int) -> None:
+        for _ in range(count):
+            with pytest.raises(Unauthorized):
+                await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization="Bearer unknown"))
+
+    await knock(25)
+    assert len(await parts.frames()) == 10
+    parts.clock.advance(1)
+    await knock(3)
+    assert len(await parts.frames()) == 13
+    parts.clock.advance(-5)
+    await knock(1)
+    assert len(await parts.frames()) == 14, "a clock that is set back does not stop it"
+
+
+async def test_refused_calls_with_a_known_key_are_all_kept(parts: OpenParts, source: Connection) -> None:
+    for _ in range(25):
+        with pytest.raises(BadRequest):
+            await parts.send(source, b"{")
+    assert len(await parts.frames()) == 25
+
+
+# --- When it cannot be stored -------------------------------------------------------------------------------------
+
+
+class FullLog(SqliteEventLog):
+    """A log that has no room."""
+
+    error: HeadwaterError = Unavailable("the event log cannot be written")
+
+    async def append(self, frame: Frame) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Unavailable("no room"), TooManyRequests("too much waits")])
+@pytest.mark.parametrize("body", [batch(GOOD), b"{"])
+async def test_a_caller_learns_that_nothing_was_stored(
+    parts: OpenParts, source: Connection, error: HeadwaterError, body: bytes
+) -> None:
+    """Even of a call that would be refused: its refusal could not be kept."""
+    log = FullLog(parts.folder / "full.db")
+    log.error = error
+    intake = Intake(parts.catalog, log, parts.clock, Identifiers())
+    try:
+        with pytest.raises(type(error)):
+            await intake.accept(
+                TrackCall(call="batch", body=body, authorization=f"Bearer {source.event_write_keys[0]}")
+            )
+    finally:
+        await log.close()
+
+
+async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise Unavailable("the catalog's database does not answer")
+
+    monkeypatch.setattr(parts.catalog, "refresh", away)
+    with pytest.raises(Unavailable):
+        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization="Bearer perhaps-new"))
+    assert await parts.frames() == []
+
+
+# --- For every body -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.one_of(
+        st.binary(max_size=40),
+        json_values.map(json.dumps).map(str.encode),
+        st.lists(json_values, max_size=4).map(lambda events: json.dumps({"batch": events}).encode()),
+    ),
+    encoding=st.sampled_from([None, "gzip", "br"]),
+    authorization=st.one_of(st.none(), st.sampled_from(["Bearer k", "Basic Og==", "Basic", "x"]), st.text(max_size=20)),
+)
+async def test_every_call_is_accepted_or_refused(
+    parts: OpenParts, body: bytes, encoding: str | None, authorization: str | None
+) -> None:
+    for call in ("batch", "track"):
+        try:
+            await parts.intake.accept(
+                TrackCall(call=call, body=body, authorization=authorization, content_encoding=encoding)
+            )
+        except HeadwaterError as error:
+            assert error.status in (400, 401, 413)

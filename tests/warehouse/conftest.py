@@ -1,0 +1,20 @@
+"""A warehouse in a real SQLite file."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headwater.base.database import sqlite_url
+from headwater.warehouse import Warehouse, open_warehouse
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return sqlite_url(tmp_path / "warehouse.db")
+
+
+@pytest.fixture
+async def warehouse(url: str) -> AsyncIterator[Warehouse]:
+    async with open_warehouse(url) as warehouse:
+        yield warehouse
