@@ -1,0 +1,120 @@
+"""Frames taken apart: accepted events, refused ones, and what nobody can read."""
+
+import pytest
+from msgspec import msgpack
+from structlog.testing import capture_logs
+
+from headwater.base.clock import from_microseconds
+from headwater.eventlog import Frame, StoredFrame
+from headwater.events import Envelope, Refusal, track
+from headwater.events.envelope import encode_envelope
+from headwater.pipelines.batch import read_batch
+from headwater.warehouse import Message, RejectedEvent
+
+GOOD = b'{"type":"track","event":"e","userId":"u","messageId":"m"}'
+BAD = b'{"type":"track","userId":"u"}'
+
+
+def stored(
+    position: int, body: bytes, *, events: int = 1, call: str = "batch", refusal: Refusal | None = None
+) -> StoredFrame:
+    envelope = Envelope("track", call, 7, 42, 1_000_000, bytes(16), refusal=refusal)
+    return StoredFrame(position, Frame(events, encode_envelope(envelope), body))
+
+
+def rejected(
+    position: int, refusal: Refusal, body: bytes, workspace: int = 7, connection: int = 42, received: int = 1_000_000
+) -> RejectedEvent:
+    return RejectedEvent(
+        position,
+        workspace,
+        connection,
+        "track",
+        from_microseconds(received),
+        refusal.code,
+        refusal.path,
+        refusal.message,
+        body,
+    )
+
+
+def test_nothing_is_nothing() -> None:
+    assert (read_batch([]).arrivals, read_batch([]).rejected, read_batch([]).last) == ([], [], 0)
+
+
+def test_every_event_has_its_position_and_its_outcome() -> None:
+    frames = [
+        stored(5, b'{"batch":[' + GOOD + b"," + BAD + b"," + GOOD + b"]}", events=3),
+        stored(8, b'{"userId":"u"}', call="page"),
+    ]
+    batch = read_batch(frames)
+    assert batch.last == 8
+    assert [
+        (arrival.position, arrival.workspace, arrival.event.connection_id, arrival.event.type)
+        for arrival in batch.arrivals
+    ] == [
+        (5, 7, 42, "track"),
+        (7, 7, 42, "track"),
+        (8, 7, 42, "page"),
+    ]
+    assert batch.arrivals[0].message == Message(5, 7, 42, "m")
+    assert batch.rejected == [rejected(6, Refusal("BadRequest", "event", "event is required in a track event"), BAD)]
+
+
+def test_the_same_frames_give_the_same_batch() -> None:
+    frames = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
+    first, second = read_batch(frames), read_batch(frames)
+    assert [arrival.document for arrival in first.arrivals] == [arrival.document for arrival in second.arrivals]
+    assert first.rejected == second.rejected
+
+
+def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
+    refusal = Refusal("Unauthorized", "", "the write key is not known")
+    batch = read_batch([stored(3, b"any bytes \xff", refusal=refusal)])
+    assert (batch.arrivals, batch.rejected, batch.last) == ([], [rejected(3, refusal, b"any bytes \xff")], 3)
+
+
+UNREADABLE = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"batch":5}', b"[]"])
+def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: bytes) -> None:
+    frames = [
+        stored(1, b'{"batch":[' + BAD + b"]}"),
+        stored(2, body, events=3),
+        stored(5, b'{"batch":[' + GOOD + b"]}"),
+    ]
+    with capture_logs() as logs:
+        batch = read_batch(frames)
+    assert [row.position for row in batch.rejected] == [1, 2]
+    assert batch.rejected[1] == rejected(2, UNREADABLE, body)
+    assert [arrival.position for arrival in batch.arrivals] == [5]
+    assert batch.last == 5
+    assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 2)]
+
+
+def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def canonical(*arguments: object) -> object:
+        if arguments[-1] == 2:
+            raise ValueError("a defect")
+        return real(*arguments)
+
+    real = track.canonical
+    monkeypatch.setattr(track, "canonical", canonical)
+    frames = [
+        stored(1, b'{"batch":[' + GOOD + b"]}"),
+        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD]) + b"]}", events=3),
+    ]
+    with capture_logs():
+        batch = read_batch(frames)
+    assert [arrival.position for arrival in batch.arrivals] == [1]
+    assert [(row.position, row.code) for row in batch.rejected] == [(2, "InternalServerError")]
+
+
+@pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])
+def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> None:
+    with capture_logs() as logs:
+        batch = read_batch([StoredFrame(1, Frame(2, header, b"body")), stored(3, b'{"batch":[' + GOOD + b"]}")])
+    assert batch.rejected == [rejected(1, UNREADABLE, b"body", workspace=0, connection=0, received=0)]
+    assert [arrival.position for arrival in batch.arrivals] == [3]
+    assert logs[0]["log_level"] == "error"

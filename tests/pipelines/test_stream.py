@@ -1,0 +1,385 @@
+"""From the log to the warehouse: each message once, through the pipelines of its source, whatever fails on the way."""
+
+import asyncio
+import json
+import os
+import random
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from headwater.catalog import Connection
+from headwater.eventlog import Frame
+from headwater.events import Envelope, Refusal
+from headwater.events.envelope import encode_envelope
+from headwater.management.connections import delete_connection
+from headwater.management.pipelines import delete_pipeline, set_pipeline_status
+from headwater.pipelines import StreamConsumer, stream
+from tests.parts import OpenParts, add_source, add_workspace, open_parts
+
+
+def event(message: str | None = None, type_: str = "track", **members: Any) -> dict[str, Any]:
+    return {"type": type_, "event": "e", "userId": "u", **({"messageId": message} if message else {}), **members}
+
+
+async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
+    await parts.send(source, json.dumps({"batch": events}).encode())
+
+
+async def message_ids(parts: OpenParts) -> list[str]:
+    return [json.loads(document)["messageId"] for document in await parts.documents()]
+
+
+async def identities(parts: OpenParts, source: Connection) -> set[tuple[str | None, tuple[str, ...], int]]:
+    found, total = await parts.warehouse.identities(source.id, first=0, limit=1000)
+    assert total == len(found)
+    return {(each.user_id, tuple(each.anonymous_ids), each.pipeline) for each in found}
+
+
+async def rejected(parts: OpenParts, workspace: int | None = None) -> list[tuple[int, str]]:
+    chosen = parts.workspace if workspace is None else workspace
+    rows, _ = await parts.warehouse.rejected(chosen, connection_id=None, dialect=None, first=0, limit=1000)
+    return [(row.position, row.code) for row in rows]
+
+
+def user_pipelines(source: Connection) -> list[int]:
+    return [pipeline.id for pipeline in source.pipelines if pipeline.target == "User"]
+
+
+# --- Once ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_stored_and_its_user_known(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("m1", anonymousId="a"))
+    await parts.carry()
+    (document,) = map(json.loads, await parts.documents())
+    assert (document["messageId"], document["connectionId"], document["userId"]) == ("m1", source.id, "u")
+    assert await identities(parts, source) == {("u", ("a",), user_pipelines(source)[0])}
+    assert await parts.warehouse.finished("warehouse") == 1
+
+
+async def test_duplicates_within_a_call_and_across_calls_are_stored_once(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a", n=1), event("b", n=1), event("a", n=2))
+    await send(parts, source, event("b", n=3), event("c", n=3))
+    await parts.carry()
+    await send(parts, source, event("a", n=4), event("d", n=4))
+    await parts.carry()
+    stored = {document["messageId"]: document["n"] for document in map(json.loads, await parts.documents())}
+    assert stored == {"a": 1, "b": 1, "c": 3, "d": 4}
+
+
+async def test_duplicates_across_a_restart_are_stored_once(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as parts:
+        source = await add_source(parts.catalog, parts.workspace)
+        await send(parts, source, event("a"))
+        await parts.carry()
+    async with open_parts(tmp_path) as parts:
+        await send(parts, source, event("a"), event("b"))
+        await parts.carry()
+        assert await message_ids(parts) == ["a", "b"]
+
+
+async def test_a_duplicate_leads_to_nothing_at_all(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a", userId="u"))
+    await send(parts, source, event("a", userId="v", anonymousId="x"))
+    await parts.carry()
+    assert {user for user, _, _ in await identities(parts, source)} == {"u"}
+
+
+async def test_one_message_id_in_two_connections_is_two_events(parts: OpenParts, source: Connection) -> None:
+    other = await add_source(parts.catalog, parts.workspace)
+    await send(parts, source, event("a"))
+    await send(parts, other, event("a"))
+    await parts.carry()
+    assert {json.loads(document)["connectionId"] for document in await parts.documents()} == {source.id, other.id}
+
+
+async def test_events_without_a_message_id_are_all_stored(parts: OpenParts, source: Connection) -> None:
+    for _ in range(3):
+        await send(parts, source, event(), event())
+    await parts.carry()
+    assert len(set(await message_ids(parts))) == 6
+
+
+# --- Pipelines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "users", "stored", "known"),
+    [
+        (True, (True,), 1, 1),
+        (False, (True,), 0, 1),
+        (True, (False,), 1, 0),
+        (True, (), 1, 0),
+        (None, (True, True), 0, 2),
+        (None, (True, False), 0, 1),
+        (None, (), 0, 0),
+        (False, (False,), 0, 0),
+    ],
+)
+async def test_enabled_pipelines_do_their_part(
+    parts: OpenParts, events: bool | None, users: tuple[bool, ...], stored: int, known: int
+) -> None:
+    source = await add_source(parts.catalog, parts.workspace, events=events, users=users)
+    await send(parts, source, event("a"))
+    await parts.carry()
+    assert len(await parts.documents()) == stored
+    assert len(await identities(parts, source)) == known
+    assert await parts.warehouse.finished("warehouse") == 1
+
+
+async def test_a_pipeline_that_another_process_disabled_does_nothing(parts: OpenParts, source: Connection) -> None:
+    async with open_parts(parts.folder) as other:
+        for pipeline in source.pipelines:
+            await set_pipeline_status(other.catalog, parts.workspace, pipeline.id, enabled=False)
+    await send(parts, source, event("a"))
+    await parts.carry()
+    assert (await parts.documents(), await identities(parts, source)) == ([], set())
+
+
+async def test_events_of_a_deleted_connection_are_passed_over(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a"), {"type": "track"})
+    await delete_connection(parts.catalog, parts.workspace, source.id)
+    await parts.carry()
+    assert (await parts.documents(), await identities(parts, source)) == ([], set())
+    assert await rejected(parts) == [(2, "BadRequest")]
+    assert await parts.warehouse.finished("warehouse") == 2
+
+
+async def test_an_event_belongs_to_the_workspace_of_its_source(parts: OpenParts, source: Connection) -> None:
+    workspace = await add_workspace(parts.catalog, "Other")
+    other = await add_source(parts.catalog, workspace.id)
+    await send(parts, other, event("a"))
+    await parts.carry()
+    assert await parts.documents() == []
+    assert len(await parts.warehouse.events(workspace.id, order="timestamp", ascending=True, first=0, limit=10)) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "identity"),
+    [
+        (event(anonymousId="a"), ("u", ("a",))),
+        (event(userId=None, anonymousId="a"), (None, ("a",))),
+        (event(type_="identify", userId=None, traits={"email": "a@b.c"}), ("a@b.c", ())),
+        (event(type_="identify", userId=None, anonymousId="a", traits={"email": "a@b.c"}), (None, ("a",))),
+        (event(type_="identify", traits={"email": "a@b.c"}), ("u", ())),
+        (event(type_="group", userId=None, groupId="g"), None),
+        (event(userId=None, groupId="g"), None),
+        (event(type_="alias", previousId="p"), ("u", ())),
+    ],
+    ids=str,
+)
+async def test_who_is_seen_in_an_event(
+    parts: OpenParts, source: Connection, sent: dict[str, Any], identity: tuple[str | None, tuple[str, ...]] | None
+) -> None:
+    await send(parts, source, sent)
+    await parts.carry()
+    assert [found[:2] for found in await identities(parts, source)] == ([] if identity is None else [identity])
+    assert len(await parts.documents()) == 1
+
+
+async def test_refused_events_are_kept_and_their_neighbours_stored(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a"), {"type": "track"}, event("b"))
+    refusal = Refusal("Unauthorized", "", "the write key is not known")
+    await parts.log.append(Frame(1, encode_envelope(Envelope("track", "batch", 0, 0, 0, b"", refusal=refusal)), b"{"))
+    await parts.carry()
+    assert await message_ids(parts) == ["a", "b"]
+    assert await rejected(parts) == [(2, "BadRequest")]
+    assert await rejected(parts, 0) == [(4, "Unauthorized")]
+
+
+# --- Crashes ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def failing(warehouse: Path, table: str, what: str) -> Iterator[None]:
+    """The database itself refuses to write to a table, as it does when the disk is full."""
+    with sqlite3.connect(warehouse) as connection:
+        for verb in ("INSERT", "UPDATE"):
+            connection.execute(
+                f"CREATE TRIGGER refuse_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE({what}, 'refused'); END"
+            )
+    try:
+        yield
+    finally:
+        with sqlite3.connect(warehouse) as connection:
+            connection.execute("DROP TRIGGER refuse_INSERT")
+            connection.execute("DROP TRIGGER refuse_UPDATE")
+        connection.close()
+
+
+async def everything(parts: OpenParts, source: Connection) -> tuple[object, ...]:
+    return (
+        await parts.documents(),
+        await identities(parts, source),
+        await rejected(parts),
+        await parts.warehouse.finished("warehouse"),
+    )
+
+
+@pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
+@pytest.mark.parametrize("table", ["messages", "events", "identities", "rejected_events", "progress"])
+async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
+    parts: OpenParts, source: Connection, table: str, what: str
+) -> None:
+    await send(
+        parts,
+        source,
+        event("a", anonymousId="x"),
+        event("b", userId=None, anonymousId="x"),
+        event("a"),
+        {"type": "track"},
+    )
+    before = await everything(parts, source)
+    with failing(parts.folder / "warehouse.db", table, what), pytest.raises(SQLAlchemyError):
+        await parts.carry()
+    assert await everything(parts, source) == before
+    await parts.carry()
+    documents, known, refused, finished = await everything(parts, source)
+    assert [json.loads(document)["messageId"] for document in documents] == ["a", "b"]  # type: ignore[attr-defined]  # a list
+    assert {each[:2] for each in known} == {("u", ("x",)), (None, ("x",))}  # type: ignore[attr-defined]  # a set
+    assert (refused, finished) == ([(4, "BadRequest")], 4)
+
+
+async def test_a_crash_before_the_cursor_moves_repeats_nothing(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a"), event("b"))
+    await parts.carry()
+    assert (await parts.log.cursors()).get("warehouse", 0) == 0
+    await run(parts.consumer, parts)
+    assert await message_ids(parts) == ["a", "b"]
+    assert (await parts.log.cursors())["warehouse"] == 2
+
+
+CONSUME = """
+import asyncio, sys
+from pathlib import Path
+from tests.parts import open_parts
+
+async def main(folder):
+    async with open_parts(Path(folder)) as parts:
+        print("ready", flush=True)
+        await parts.consumer.run(asyncio.Event())
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_killed_again_and_again_it_stores_everything_once(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEADWATER_CRASH_ROUNDS sets how many kills."""
+    sent = []
+    for number in range(300):
+        ids = [f"m{number}-{each}" for each in range(20)] + ["repeated"]
+        await send(parts, source, *map(event, ids))
+        sent += ids
+    for _ in range(int(os.environ.get("HEADWATER_CRASH_ROUNDS", "2"))):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            CONSUME,
+            str(parts.folder),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        await asyncio.sleep(random.uniform(0, 0.2))
+        process.kill()
+        await asyncio.wait_for(process.communicate(), 10)
+    monkeypatch.setattr(stream, "MAX_BATCH_BYTES", 50_000)
+    await run(parts.consumer, parts)
+    stored = [
+        json.loads(document)["messageId"]
+        for first in range(0, 7000, 1000)
+        for document in await parts.warehouse.events(
+            parts.workspace, order="receivedAt", ascending=True, first=first, limit=1000
+        )
+    ]
+    assert stored == list(dict.fromkeys(sent))
+
+
+# --- The loop -----------------------------------------------------------------------------------------------------
+
+
+async def run(consumer: StreamConsumer, parts: OpenParts) -> None:
+    """Run the consumer until it has finished all that is in the log."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(consumer.run(stop))
+    last = await parts.log.last_position()
+    async with asyncio.timeout(20):
+        while await parts.warehouse.finished("warehouse") < last and not running.done():
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+
+
+async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Connection) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(parts.consumer.run(stop))
+    async with asyncio.timeout(20):
+        for number in range(5):
+            await send(parts, source, event(f"m{number}"))
+            while len(await parts.documents()) <= number:
+                await asyncio.sleep(0.005)
+        stop.set()
+        await running
+    assert await parts.log.cursors() == {"warehouse": 5}
+
+
+async def test_a_second_consumer_waits_for_the_first(parts: OpenParts, source: Connection) -> None:
+    lease = await parts.log.lease("warehouse")
+    stop = asyncio.Event()
+    running = asyncio.create_task(parts.consumer.run(stop))
+    await send(parts, source, event("a"))
+    await asyncio.sleep(0.1)
+    assert await parts.documents() == []
+    await lease.release()
+    async with asyncio.timeout(20):
+        while not await parts.documents():
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+
+
+async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
+    lease = await parts.log.lease("warehouse")
+    stop = asyncio.Event()
+    running = asyncio.create_task(parts.consumer.run(stop))
+    await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    await lease.release()
+
+
+async def test_after_a_failure_its_name_is_free(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a"))
+    with failing(parts.folder / "warehouse.db", "events", "ABORT"), pytest.raises(SQLAlchemyError):
+        await parts.consumer.run(asyncio.Event())
+    await (await parts.log.lease("warehouse")).release()
+
+
+async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipelines(
+    parts: OpenParts, source: Connection
+) -> None:
+    for number in range(3):
+        await send(parts, source, event(f"m{number}"))
+    await run(parts.consumer, parts)
+    assert len(await identities(parts, source)) == 1
+    await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
+    stop = asyncio.Event()
+    consumer = StreamConsumer(parts.log, parts.catalog, parts.warehouse, keep=timedelta(0))
+    running = asyncio.create_task(consumer.run(stop))
+    async with asyncio.timeout(20):
+        while await identities(parts, source):
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+    assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"
