@@ -1,5 +1,7 @@
 """Frames taken apart: accepted events, refused ones, and what nobody can read."""
 
+from typing import Any
+
 import pytest
 from msgspec import msgpack
 from structlog.testing import capture_logs
@@ -94,7 +96,7 @@ def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: by
 
 
 def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def canonical(*arguments: object) -> object:
+    def canonical(*arguments: Any) -> object:
         if arguments[-1] == 2:
             raise ValueError("a defect")
         return real(*arguments)
