@@ -18,11 +18,11 @@ async def authenticate(catalog: Catalog, metadata: dict[str, str]) -> ApiKey:
 
     Raises Unauthorized when it is absent or unknown, BadRequest when it is not of that form.
     """
-    authorization = metadata.get("authorization", "")
+    authorization = metadata.get("authorization", "").strip()
     if not authorization:
         raise Unauthorized("the Authorization header with the API key is missing")
-    scheme, _, token = authorization.partition(" ")
-    token = token.strip()
+    scheme, *rest = authorization.split(maxsplit=1)
+    token = rest[0].strip() if rest else ""
     if scheme.lower() != "bearer" or not token:
         raise BadRequest("the Authorization header must be 'Bearer' and an API key", field="authorization")
     if not token.startswith("api_"):
@@ -39,9 +39,13 @@ async def authenticate(catalog: Catalog, metadata: dict[str, str]) -> ApiKey:
 async def workspace_of(catalog: Catalog, context: Context) -> int:
     """The workspace that the call is for: the one that its key is restricted to, or the one that its header names.
 
-    Raises what `authenticate` raises; BadRequest for a header of the wrong form, NotFound for a workspace that the key
-    does not open or that does not exist, and Forbidden when an unrestricted key comes without the header.
+    Raises what `authenticate` raises; BadRequest for a header that is repeated or of the wrong form, NotFound for a
+    workspace that the key does not open or that does not exist, and Forbidden when an unrestricted key comes without
+    the header.
     """
+    for header in ("authorization", WORKSPACE_HEADER):
+        if sum(name == header for name, _ in context.invocation_metadata() or ()) > 1:
+            raise BadRequest(f"the {header} header is repeated", field=header)
     metadata = metadata_of(context)
     key = await authenticate(catalog, metadata)
     named = metadata.get(WORKSPACE_HEADER)
