@@ -84,6 +84,8 @@ class _Service:
                 delay = min(2 * delay, LAST_DELAY_S)
         finally:
             self.kill()
+            if self._child is not None:
+                await self._child.wait()
 
     async def stop(self, patience_s: float) -> None:
         self._stopping.set()
