@@ -70,6 +70,7 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
             moment: Timestamp = getattr(event, field.name)
             moment.FromJsonString(_decode(text))
         elif field.name == "context":
+            event.context.SetInParent()  # an empty context is there too
             _fill(event.context, text)
         else:
             setattr(event, field.name, _decode(text))
