@@ -1,0 +1,134 @@
+"""A real grpc.aio server with all parts on a unix socket, and typed clients of it."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+import headwater.v1
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.catalog import ApiKey, Connection, digest_of
+from tests.parts import OpenParts, add_source, open_parts
+
+for _module in iter_modules(headwater.v1.__path__, "headwater.v1."):
+    import_module(_module.name)  # so that every message and service is known
+
+RESTRICTED = "api_restricted-to-one-workspace"
+UNRESTRICTED = "api_opens-every-workspace"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What a caller learns of an error."""
+
+    status: str
+    message: str
+    reason: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+    http: tuple[int, Any] | None = None
+    """Status and body for REST callers."""
+    trailers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Api:
+    """A server, and the one connection to it."""
+
+    parts: OpenParts
+    channel: aio.Channel
+
+    async def call(self, method: str, request: Any, *metadata: tuple[str, str], key: str | None = RESTRICTED) -> Any:
+        """The answer of "Service/Method" to the request: its message, or how it was refused."""
+        service = headwater_service(method)
+        callable_: Any = self.channel.unary_unary(
+            f"/{service.containing_service.full_name}/{service.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_class(service.output_type).FromString,
+        )
+        authorization = () if key is None else (("authorization", f"Bearer {key}"),)
+        try:
+            return await callable_(request, metadata=(*authorization, *metadata), timeout=20)
+        except aio.AioRpcError as error:
+            return _refused(error)
+
+
+def headwater_service(method: str) -> Any:
+    """The descriptor of "Service/Method"."""
+    from google.protobuf import descriptor_pool
+
+    service, _, name = method.partition("/")
+    return descriptor_pool.Default().FindServiceByName(f"headwater.v1.{service}").methods_by_name[name]
+
+
+def message_class(descriptor: Any) -> Any:
+    from google.protobuf import message_factory
+
+    return message_factory.GetMessageClass(descriptor)
+
+
+def _refused(error: aio.AioRpcError) -> Refused:
+    trailers = dict(error.trailing_metadata() or ())
+    http = None
+    if "x-http-code" in trailers:
+        http = (int(str(trailers["x-http-code"])), json.loads(trailers["x-http-body"]))
+    info = error_details_pb2.ErrorInfo()
+    if "grpc-status-details-bin" in trailers:
+        status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+        assert status.code == error.code().value[0]
+        (detail,) = status.details
+        detail.Unpack(info)
+        assert info.domain == "headwater"
+    return Refused(
+        error.code().name,
+        error.details() or "",
+        info.reason,
+        tuple(sorted(info.metadata.items())),
+        http,
+        tuple(sorted(trailers)),
+    )
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[OpenParts]:
+    async with open_parts(tmp_path) as parts:
+        async with parts.catalog.change() as change:
+            for token, workspace in ((RESTRICTED, parts.workspace), (UNRESTRICTED, None)):
+                await change.add_api_key(
+                    ApiKey(
+                        id=change.new_id(),
+                        workspace=workspace,
+                        name="CI",
+                        digest=digest_of(token),
+                        hint="",
+                        created_at=change.now,
+                    )
+                )
+        yield parts
+
+
+@pytest.fixture
+async def api(parts: OpenParts) -> AsyncIterator[Api]:
+    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)])
+    register(server, Parts(parts.catalog, parts.intake, parts.warehouse))
+    address = f"unix:{parts.folder}/api.sock"
+    server.add_insecure_port(address)
+    await server.start()
+    async with aio.insecure_channel(address) as channel:
+        yield Api(parts, channel)
+    await server.stop(None)
+
+
+@pytest.fixture
+async def source(parts: OpenParts) -> Connection:
+    return await add_source(parts.catalog, parts.workspace)
+
+
+REST = ("x-envoy-original-path", "/v1/anything")
+"""What the gateway adds to calls that came as JSON over HTTP."""

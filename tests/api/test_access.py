@@ -1,0 +1,125 @@
+"""Who may call, and for which workspace."""
+
+from typing import Any
+
+import pytest
+
+from headwater.catalog import ApiKey, digest_of
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1 import system_pb2
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.parts import add_source, add_workspace, open_parts
+
+LIST = "ConnectionService/ListConnections"
+
+
+def workspace(id_: object) -> tuple[str, str]:
+    return ("headwater-workspace", str(id_))
+
+
+async def names(api: Api, *metadata: tuple[str, str], key: str | None = None) -> Any:
+    """How many connections are listed, or how the call is refused."""
+    answer = await api.call(LIST, pb.ListConnectionsRequest(), *metadata, key=key)
+    return answer if isinstance(answer, Refused) else len(answer.connections)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "reason", "message"),
+    [
+        ([], "UNAUTHENTICATED", "Unauthorized", "the Authorization header with the API key is missing"),
+        ([""], "UNAUTHENTICATED", "Unauthorized", "the Authorization header with the API key is missing"),
+        (["Bearer api_unknown-unknown-unknown"], "UNAUTHENTICATED", "Unauthorized", "the API key is not known"),
+        (["Bearer api_"], "UNAUTHENTICATED", "Unauthorized", "the API key is not known"),
+        (["Bearer"], "INVALID_ARGUMENT", "BadRequest", "the Authorization header must be 'Bearer' and an API key"),
+        (
+            ["Basic YXBpXzo="],
+            "INVALID_ARGUMENT",
+            "BadRequest",
+            "the Authorization header must be 'Bearer' and an API key",
+        ),
+        ([RESTRICTED], "INVALID_ARGUMENT", "BadRequest", "the Authorization header must be 'Bearer' and an API key"),
+        (["Bearer mcp_something"], "INVALID_ARGUMENT", "BadRequest", "an API key starts with api_"),
+        (["Bearer " + RESTRICTED.upper()], "INVALID_ARGUMENT", "BadRequest", "an API key starts with api_"),
+        (["Bearer a", "Bearer b"], "INVALID_ARGUMENT", "BadRequest", "the authorization header is repeated"),
+    ],
+    ids=str,
+)
+async def test_a_call_needs_an_api_key(api: Api, headers: list[str], status: str, reason: str, message: str) -> None:
+    refused = await names(api, *(("authorization", header) for header in headers))
+    assert (refused.status, refused.reason, refused.message) == (status, reason, message)
+    assert refused.metadata == (() if status == "UNAUTHENTICATED" else (("field", "authorization"),))
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
+async def test_the_scheme_may_be_written_in_any_case(api: Api, scheme: str) -> None:
+    assert await names(api, ("authorization", scheme + RESTRICTED)) == 0
+
+
+async def test_a_write_key_is_no_api_key(api: Api) -> None:
+    source = await add_source(api.parts.catalog, api.parts.workspace)
+    assert (await names(api, key=source.event_write_keys[0])).reason == "BadRequest"
+
+
+async def test_a_key_opens_its_workspace(api: Api) -> None:
+    other = await add_workspace(api.parts.catalog)
+    await add_source(api.parts.catalog, other.id)
+    own = api.parts.workspace
+    missing = Refused(
+        "PERMISSION_DENIED",
+        "this API key opens several workspaces: name one in the Headwater-Workspace header",
+        "Forbidden",
+    )
+    for key, id_, expected in (
+        (RESTRICTED, None, 0),
+        (RESTRICTED, own, 0),
+        (RESTRICTED, other.id, _unknown(other.id)),
+        (RESTRICTED, 1, _unknown(1)),
+        (UNRESTRICTED, None, missing),
+        (UNRESTRICTED, own, 0),
+        (UNRESTRICTED, other.id, 1),
+        (UNRESTRICTED, 1, _unknown(1)),
+    ):
+        answer = await names(api, *([] if id_ is None else [workspace(id_)]), key=key)
+        if isinstance(answer, Refused) and isinstance(expected, Refused):
+            assert (answer.status, answer.message, answer.reason) == (
+                expected.status,
+                expected.message,
+                expected.reason,
+            )
+        else:
+            assert answer == expected
+
+
+def _unknown(id_: int) -> Refused:
+    return Refused("NOT_FOUND", f"workspace {id_} does not exist", "NotFound")
+
+
+@pytest.mark.parametrize("header", ["", "0", "-1", "+1", "01", "1.0", "x", "2147483648", "99999999999999999999"])
+@pytest.mark.parametrize("key", [RESTRICTED, UNRESTRICTED])
+async def test_the_header_names_a_workspace_by_its_identifier(api: Api, key: str, header: str) -> None:
+    refused = await names(api, workspace(header), key=key)
+    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "headwater-workspace"),))
+
+
+async def test_the_workspace_is_named_once(api: Api) -> None:
+    refused = await names(api, workspace(api.parts.workspace), workspace(api.parts.workspace), key=UNRESTRICTED)
+    assert (refused.reason, refused.message) == ("BadRequest", "the headwater-workspace header is repeated")
+
+
+async def test_a_key_that_another_process_registered_is_known_at_once(api: Api) -> None:
+    async with open_parts(api.parts.folder) as other, other.catalog.change() as change:
+        await change.add_api_key(
+            ApiKey(
+                id=change.new_id(),
+                workspace=api.parts.workspace,
+                name="CI",
+                digest=digest_of("api_new"),
+                hint="",
+                created_at=change.now,
+            )
+        )
+    assert await names(api, key="api_new") == 0
+
+
+async def test_health_needs_no_key(api: Api) -> None:
+    assert (await api.call("SystemService/GetHealth", system_pb2.GetHealthRequest(), key=None)).status == "ok"

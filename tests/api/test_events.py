@@ -1,0 +1,288 @@
+"""Events in and out over the typed face, and its equality with the JSON face."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headwater.api.eventmessage import event_message
+from headwater.catalog import Connection
+from headwater.v1 import events_pb2 as pb
+from headwater.v1 import filters_pb2
+from tests.api.conftest import Api, Refused
+from tests.jsontexts import json_values
+from tests.parts import add_source, add_workspace
+
+SEND = "EventService/SendEvents"
+LIST = "EventService/ListEvents"
+LIST_JSON = "EventService/ListEventsJson"
+REJECTED = "EventService/ListRejectedEvents"
+
+
+async def send(api: Api, source: Connection, *events: pb.Event, **request: Any) -> Any:
+    return await api.call(SEND, pb.SendEventsRequest(events=events, **request), key=source.event_write_keys[0])
+
+
+async def listed(api: Api, **request: Any) -> list[dict[str, Any]]:
+    answer = await api.call(LIST_JSON, pb.ListEventsJsonRequest(**request))
+    assert not isinstance(answer, Refused), answer
+    assert answer.content_type == "application/json"
+    events: list[dict[str, Any]] = json.loads(answer.data)["events"]
+    return events
+
+
+# --- SendEvents ---------------------------------------------------------------------------------------------------
+
+
+async def test_typed_events_are_stored_and_come_back_typed(api: Api, source: Connection) -> None:
+    event = pb.Event(
+        type="track",
+        event="Order Completed",
+        user_id="u",
+        message_id="m",
+        properties_json='{"total":9007199254740993}',
+        context=pb.EventContext(ip="203.0.113.9", screen=pb.EventContext.Screen(width=320)),
+        extra_json='{"_metadata":{"a":1}}',
+        timestamp=Timestamp(seconds=1_700_000_000, nanos=123_456_000),
+    )
+    assert await send(api, source, event) == pb.SendEventsResponse(accepted=1)
+    await api.parts.carry()
+    (stored,) = (await api.call(LIST, pb.ListEventsRequest())).events
+    event.traits_json = "{}"
+    event.connection_id = source.id
+    for name in ("original_timestamp", "sent_at", "received_at"):
+        assert stored.HasField(name)
+    stored.ClearField("sent_at")
+    stored.ClearField("received_at")
+    event.original_timestamp.CopyFrom(event.timestamp)
+    assert stored == event
+
+
+async def test_the_call_says_when_it_was_sent(api: Api, source: Connection) -> None:
+    now = int(api.parts.clock.now().timestamp())
+    event = pb.Event(type="page", user_id="u", timestamp=Timestamp(seconds=now - 10))
+    await send(api, source, event, sent_at=Timestamp(seconds=now - 5, nanos=500_000_000))
+    await api.parts.carry()
+    (stored,) = await listed(api)
+    assert stored["timestamp"] == "2026-11-22T12:00:05Z"
+    assert stored["originalTimestamp"] == "2026-11-22T12:00:00Z"
+
+
+async def test_refused_events_are_answered_and_do_not_hold_up_the_others(api: Api, source: Connection) -> None:
+    good = pb.Event(type="page", user_id="u")
+    answer = await send(
+        api,
+        source,
+        pb.Event(type="track", user_id="u"),
+        good,
+        pb.Event(),
+        pb.Event(type="page", user_id="u", traits_json="[]"),
+    )
+    assert answer.accepted == 1
+    assert [(each.index, each.code, each.path, each.message) for each in answer.rejected] == [
+        (0, "BadRequest", "event", "event is required in a track event"),
+        (2, "BadRequest", "type", "type must be one of alias, group, identify, page, screen, track"),
+        (3, "BadRequest", "traits", "traits must be an object or null"),
+    ]
+    await api.parts.carry()
+    assert len(await listed(api)) == 1
+    kept = (await api.call(REJECTED, pb.ListRejectedEventsRequest(dialect="grpc"))).events
+    assert [event.position for event in kept] == [4, 3, 1]
+
+
+async def test_no_events_are_no_error(api: Api, source: Connection) -> None:
+    assert await send(api, source) == pb.SendEventsResponse()
+
+
+async def test_sending_again_stores_nothing_twice(api: Api, source: Connection) -> None:
+    for _ in range(3):
+        assert (await send(api, source, pb.Event(type="page", user_id="u", message_id="m"))).accepted == 1
+    await api.parts.carry()
+    assert len(await listed(api)) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "request_", "status", "reason"),
+    [
+        (None, pb.SendEventsRequest(), "UNAUTHENTICATED", "Unauthorized"),
+        ("unknown", pb.SendEventsRequest(), "UNAUTHENTICATED", "Unauthorized"),
+        ("KEY", pb.SendEventsRequest(sent_at=Timestamp(seconds=10**15)), "INVALID_ARGUMENT", "BadRequest"),
+        ("KEY", pb.SendEventsRequest(events=[pb.Event()] * 20_001), "INVALID_ARGUMENT", "PayloadTooLarge"),
+        (
+            "KEY",
+            pb.SendEventsRequest(events=[pb.Event(traits_json='{"a":"%s"}' % ("x" * 30_000))] * 20),
+            "INVALID_ARGUMENT",
+            "PayloadTooLarge",
+        ),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_call_that_is_refused_as_a_whole(
+    api: Api, source: Connection, key: str | None, request_: pb.SendEventsRequest, status: str, reason: str
+) -> None:
+    refused = await api.call(SEND, request_, key=source.event_write_keys[0] if key == "KEY" else key)
+    assert (refused.status, refused.reason) == (status, reason)
+
+
+# --- ListEvents and ListEventsJson --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def ten(api: Api, source: Connection) -> list[str]:
+    """Ten events, one second apart; their message ids, the oldest first."""
+    times = [Timestamp(seconds=1_700_000_000 + number) for number in range(10)]
+    await send(
+        api,
+        source,
+        *(pb.Event(type="page", user_id="u", message_id=f"m{number}", timestamp=at) for number, at in enumerate(times)),
+    )
+    await api.parts.carry()
+    return [f"m{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "numbers"),
+    [
+        ({}, range(9, -1, -1)),
+        ({"ascending": True}, range(10)),
+        ({"order": "timestamp", "ascending": True}, range(10)),
+        ({"order": "receivedAt"}, range(9, -1, -1)),
+        ({"limit": 3}, (9, 8, 7)),
+        ({"first": 8}, (1, 0)),
+        ({"first": 2, "limit": 2, "ascending": True}, (2, 3)),
+        ({"first": 10}, ()),
+        ({"first": 2**31 - 1, "limit": 1000}, ()),
+    ],
+    ids=str,
+)
+async def test_pages(api: Api, ten: list[str], request_: dict[str, Any], numbers: Any) -> None:
+    expected = [ten[number] for number in numbers]
+    assert [event["messageId"] for event in await listed(api, **request_)] == expected
+    typed = await api.call(LIST, pb.ListEventsRequest(**request_))
+    assert [event.message_id for event in typed.events] == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "message"),
+    [
+        ({"first": -1}, "first", "first must be 0 or greater"),
+        ({"limit": 0}, "limit", "limit must be in the range from 1 to 1000"),
+        ({"limit": 1001}, "limit", "limit must be in the range from 1 to 1000"),
+        ({"order": "userId"}, "order", "events can be ordered by timestamp or receivedAt only"),
+        ({"properties": ["nonsense"]}, "properties", "events have no property 'nonsense'"),
+        ({"properties": ["extraJson"]}, "properties", "events have no property 'extraJson'"),
+        ({"properties": ["propertiesJson"]}, "properties", "events have no property 'propertiesJson'"),
+    ],
+    ids=str,
+)
+async def test_requests_that_are_never_valid(api: Api, request_: dict[str, Any], field: str, message: str) -> None:
+    for method, request in (
+        (LIST, pb.ListEventsRequest(**request_)),
+        (LIST_JSON, pb.ListEventsJsonRequest(**request_)),
+    ):
+        refused = await api.call(method, request)
+        assert (refused.status, refused.message, refused.metadata) == ("INVALID_ARGUMENT", message, (("field", field),))
+
+
+async def test_filters_are_not_built(api: Api) -> None:
+    typed = await api.call(LIST, pb.ListEventsRequest(filter=filters_pb2.Filter()))
+    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest(filter="{}"))
+    assert (typed.reason, raw.reason) == ("NotImplemented", "NotImplemented")
+
+
+async def test_only_some_properties(api: Api, ten: list[str]) -> None:
+    assert await listed(api, properties=["messageId,type"], limit=1) == [{"messageId": ten[9], "type": "page"}]
+    assert await listed(api, properties=["messageId", "integrations", "properties"], limit=1) == [
+        {"messageId": ten[9], "properties": {}}
+    ]
+    typed = (await api.call(LIST, pb.ListEventsRequest(properties=["properties", "type"], limit=1))).events
+    assert list(typed) == [pb.Event(type="page", properties_json="{}")]
+
+
+async def test_events_of_another_workspace_are_not_listed(api: Api) -> None:
+    other = await add_workspace(api.parts.catalog)
+    await send(api, await add_source(api.parts.catalog, other.id), pb.Event(type="page", user_id="u"))
+    await api.parts.carry()
+    assert await listed(api) == []
+
+
+async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection) -> None:
+    own = b'{"b":9007199254740993,"a":1.0,"n":1E400,"u":"\\u00e9"}'
+    await api.parts.send(
+        source, b'{"type":"track","event":"e","userId":"u","properties":%s,"mine":%s}' % (own, own), "track"
+    )
+    await api.parts.carry()
+    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest())
+    assert raw.data.count(own) == 2
+    (typed,) = (await api.call(LIST, pb.ListEventsRequest())).events
+    assert (typed.properties_json, typed.extra_json) == (own.decode(), f'{{"mine":{own.decode()}}}')
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "name",
+                "context",
+                "traits",
+                "properties",
+                "integrations",
+                "kpid",
+                "extraJson",
+                "connectionId",
+                "receivedAt",
+                "x",
+            ]
+        ),
+        st.one_of(
+            json_values, st.dictionaries(st.sampled_from(["ip", "os", "page", "extraJson"]), json_values, max_size=2)
+        ),
+        max_size=5,
+    )
+)
+async def test_both_faces_list_the_same_events(api: Api, source: Connection, members: dict[str, Any]) -> None:
+    await api.parts.send(source, json.dumps({"userId": "u", **members}).encode(), "page")
+    await api.parts.carry()
+    typed = await api.call(LIST, pb.ListEventsRequest(limit=1, order="receivedAt"))
+    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest(limit=1, order="receivedAt"))
+    documents = msgspec.json.decode(raw.data, type=dict[str, list[dict[str, msgspec.Raw]]])["events"]
+    assert list(typed.events) == [event_message(document) for document in documents]
+
+
+# --- ListRejectedEvents -------------------------------------------------------------------------------------------
+
+
+async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, source: Connection) -> None:
+    other = await add_source(api.parts.catalog, api.parts.workspace)
+    await api.parts.send(source, b'{"batch":[{"type":"page"},{"type":"page","userId":"u"}]}')
+    await api.parts.send(other, b'{"batch":[7]}')
+    await api.parts.carry()
+    second, first = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
+    assert first == pb.RejectedEvent(
+        position=1,
+        connection=source.id,
+        dialect="track",
+        code="BadRequest",
+        path="userId",
+        message="userId or anonymousId is required in a page event",
+        body=b'{"type":"page"}',
+        received_at=first.received_at,
+    )
+    assert first.received_at.ToJsonString() == "2026-11-22T12:00:10.500Z"
+    assert (second.position, second.body) == (3, b"7")
+
+    async def positions(**request: Any) -> list[int]:
+        return [event.position for event in (await api.call(REJECTED, pb.ListRejectedEventsRequest(**request))).events]
+
+    assert await positions(connection=source.id) == [1]
+    assert await positions(connection=other.id) == [3]
+    assert await positions(connection=5) == []
+    assert await positions(dialect="grpc") == []
+    assert await positions(first=1) == [1]
+    assert await positions(limit=1) == [3]
+    assert (await api.call(REJECTED, pb.ListRejectedEventsRequest(limit=0))).reason == "BadRequest"

@@ -1,0 +1,105 @@
+"""Every exception becomes an answer, and no defect shows its text."""
+
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from grpc import aio
+from structlog.testing import capture_logs
+
+from headwater.api import AnswerInterceptor
+from headwater.base import errors
+from headwater.v1 import connections_pb2, system_pb2, system_pb2_grpc
+from tests.api.conftest import REST, Api, Refused
+from tests.parts import OpenParts
+
+SECRET = "password=hunter2"
+
+RAISED: list[tuple[Exception, str, int, str, dict[str, str]]] = [
+    (errors.BadRequest("name is empty", field="name"), "INVALID_ARGUMENT", 400, "BadRequest", {"field": "name"}),
+    (errors.BadRequest("no"), "INVALID_ARGUMENT", 400, "BadRequest", {}),
+    (errors.Unauthorized("no"), "UNAUTHENTICATED", 401, "Unauthorized", {}),
+    (errors.Forbidden("no"), "PERMISSION_DENIED", 403, "Forbidden", {}),
+    (errors.NotFound("connection 5 does not exist"), "NOT_FOUND", 404, "NotFound", {}),
+    (errors.PayloadTooLarge("no"), "INVALID_ARGUMENT", 413, "PayloadTooLarge", {}),
+    (
+        errors.Unprocessable("TargetExist", "ü", field="target"),
+        "FAILED_PRECONDITION",
+        422,
+        "TargetExist",
+        {"field": "target"},
+    ),
+    (errors.TooManyRequests("no", retry_after=7), "RESOURCE_EXHAUSTED", 429, "TooManyRequests", {"retryAfter": "7"}),
+    (errors.Unimplemented("no"), "UNIMPLEMENTED", 501, "NotImplemented", {}),
+    (errors.Unavailable("no"), "UNAVAILABLE", 503, "ServiceUnavailable", {"retryAfter": "1"}),
+    (NotImplementedError("Method not implemented!"), "UNIMPLEMENTED", 501, "NotImplemented", {}),
+    (RuntimeError(SECRET), "INTERNAL", 500, "InternalServerError", {}),
+    (ExceptionGroup(SECRET, [ValueError(SECRET)]), "INTERNAL", 500, "InternalServerError", {}),
+    (UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET), "INTERNAL", 500, "InternalServerError", {}),
+]
+
+
+class Raising(system_pb2_grpc.SystemServiceServicer):
+    error: Exception = RuntimeError()
+
+    async def GetHealth(self, request: system_pb2.GetHealthRequest, context: object) -> system_pb2.GetHealthResponse:
+        raise self.error
+
+
+async def answers(parts: OpenParts, error: Exception) -> tuple[Refused, Refused]:
+    """What a native caller and a REST caller are answered."""
+    servicer = Raising()
+    servicer.error = error
+    server = aio.server(interceptors=[AnswerInterceptor()])
+    system_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(f"unix:{parts.folder}/raising.sock")
+    await server.start()
+    async with aio.insecure_channel(f"unix:{parts.folder}/raising.sock") as channel:
+        api = Api(parts, channel)
+        request = system_pb2.GetHealthRequest()
+        native = await api.call("SystemService/GetHealth", request)
+        rest = await api.call("SystemService/GetHealth", request, REST)
+    await server.stop(None)
+    return native, rest
+
+
+@pytest.mark.parametrize(("error", "status", "code", "reason", "metadata"), RAISED, ids=lambda value: repr(value)[:40])
+async def test_the_answer_to_each_error(
+    parts: OpenParts, error: Exception, status: str, code: int, reason: str, metadata: dict[str, str]
+) -> None:
+    with capture_logs() as logs:
+        native, rest = await answers(parts, error)
+    retry = ("retry-after",) if "retryAfter" in metadata else ()
+    assert (native.status, native.reason, dict(native.metadata)) == (status, reason, metadata)
+    assert (native.http, native.trailers) == (None, ("grpc-status-details-bin", *retry)), (
+        "native callers see nothing of HTTP"
+    )
+    message = native.message
+    assert rest.http == (code, {"error": {"code": reason, "message": message}})
+    assert rest.trailers == (*retry, "x-http-body", "x-http-code")
+    if isinstance(error, errors.HeadwaterError):
+        assert message == error.message
+        assert logs == []
+    elif code == 500:
+        assert message == "the server failed to handle the call"
+        assert SECRET not in repr((native, rest))
+        assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")] * 2
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\n"])
+async def test_a_long_message_is_cut_before_its_header_is_too_large(parts: OpenParts, letter: str) -> None:
+    """gRPC clients refuse large headers, and then report a failure of their own."""
+    native, rest = await answers(parts, errors.BadRequest(letter * 100_000))
+    assert (native.status, native.reason) == ("INVALID_ARGUMENT", "BadRequest")
+    assert set(native.message) == {letter}
+    assert 1000 < len(native.message.encode()) <= 1500
+    assert rest.http == (400, {"error": {"code": "BadRequest", "message": native.message}})
+
+
+async def test_a_clients_own_text_in_a_message_does_no_harm(api: Api) -> None:
+    request = connections_pb2.CreateConnectionRequest(name="x", role="Source", connector="😀" * 50_000)
+    assert (await api.call("ConnectionService/CreateConnection", request)).reason == "ConnectorNotExist"
+
+
+async def test_a_service_may_have_an_error_body_of_its_own(api: Api) -> None:
+    refused = await api.call("TrackService/Page", HttpBody(data=b"{"), REST, ("x-strict-mode", "1"), key=None)
+    assert refused.http is not None
+    assert set(refused.http[1]) == {"success", "code", "message", "meta"}

@@ -1,0 +1,175 @@
+"""The track API's answers: 200 and {} for everything, unless the caller asks for the truth."""
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+
+from headwater.base.errors import TooManyRequests, Unavailable
+from headwater.catalog import Connection
+from headwater.events.envelope import decode_envelope
+from tests.api.conftest import REST, Api, Refused
+from tests.parts import OpenParts
+
+STRICT = ("x-strict-mode", "1")
+ROUTES = ["Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"]
+GOOD: dict[str, Any] = {"userId": "u", "event": "e", "groupId": "g", "previousId": "p"}
+
+
+async def post(api: Api, route: str, body: object, source: Connection | None, *metadata: tuple[str, str]) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    key = (
+        ()
+        if source is None
+        else (("authorization", "Basic " + base64.b64encode(f"{source.event_write_keys[0]}:".encode()).decode()),)
+    )
+    return await api.call(f"TrackService/{route}", HttpBody(data=data), REST, *key, *metadata, key=None)
+
+
+def accepted(answer: Any) -> bool:
+    return bool(answer == HttpBody(content_type="application/json", data=b"{}"))
+
+
+@pytest.mark.parametrize("route", ROUTES[:-1])
+async def test_each_route_takes_its_event(api: Api, source: Connection, route: str) -> None:
+    assert accepted(await post(api, route, GOOD, source, STRICT))
+    await api.parts.carry()
+    (document,) = map(json.loads, await api.parts.documents())
+    assert (document["type"], document["userId"]) == (route.lower(), "u")
+
+
+async def test_a_batch_takes_them_all(api: Api, source: Connection) -> None:
+    batch = [{**GOOD, "type": route.lower()} for route in ROUTES[:-1]]
+    assert accepted(await post(api, "Batch", {"batch": batch}, source, STRICT))
+    await api.parts.carry()
+    assert [json.loads(document)["type"] for document in await api.parts.documents()] == [
+        event["type"] for event in batch
+    ]
+
+
+async def test_gzip_whatever_the_content_type(api: Api, source: Connection) -> None:
+    body = gzip.compress(json.dumps({"batch": [{**GOOD, "type": "page"}]}).encode())
+    assert accepted(await post(api, "Batch", body, source, STRICT, ("content-encoding", "gzip")))
+    assert len(await api.parts.frames()) == 1
+
+
+async def test_who_called_is_kept_with_the_call(api: Api, source: Connection) -> None:
+    await post(api, "Page", GOOD, source, ("x-envoy-external-address", "203.0.113.9"))
+    (stored,) = await api.parts.frames()
+    assert decode_envelope(stored.frame.header).ip == "203.0.113.9"
+
+
+REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] = [
+    ("Page", b"{", True, None, 400, "BadRequest", "the body is not JSON in UTF-8, or is nested too deeply"),
+    ("Page", b"", True, None, 400, "BadRequest", "the body is not JSON in UTF-8, or is nested too deeply"),
+    ("Page", [], True, None, 400, "BadRequest", "the body must be a JSON object"),
+    ("Page", {}, True, None, 400, "BadRequest", "userId or anonymousId is required in a page event"),
+    ("Batch", {}, True, None, 400, "BadRequest", "batch is required and must be an array of events"),
+    ("Page", {"userId": "u" * 40_000}, True, None, 413, "PayloadTooLarge", "the body is larger than 32768 bytes"),
+    ("Batch", {"batch": ["x" * 600_000]}, True, None, 413, "PayloadTooLarge", "the body is larger than 512000 bytes"),
+    ("Page", b"junk", True, ("content-encoding", "gzip"), 400, "BadRequest", "the body is not valid gzip"),
+    (
+        "Page",
+        GOOD,
+        True,
+        ("content-encoding", "br"),
+        400,
+        "BadRequest",
+        "Content-Encoding 'br' is not supported: send gzip, or none",
+    ),
+    (
+        "Page",
+        GOOD,
+        False,
+        None,
+        401,
+        "Unauthorized",
+        "a write key is required: as Basic user, as Bearer token, or as writeKey in the body",
+    ),
+    ("Page", GOOD, False, ("authorization", "Bearer x"), 401, "Unauthorized", "the write key is not known"),
+]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "with_key", "header", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
+)
+async def test_a_refused_call_is_accepted_unless_it_is_strict(
+    api: Api,
+    source: Connection,
+    route: str,
+    body: object,
+    with_key: bool,
+    header: tuple[str, str] | None,
+    status: int,
+    code: str,
+    message: str,
+) -> None:
+    """SDKs would send it again and again. Either way it is kept, with its reason."""
+    caller = source if with_key else None
+    headers = [header] if header else []
+    for permissive in ([], [("x-strict-mode", "0")], [("x-strict-mode", "true")]):
+        assert accepted(await post(api, route, body, caller, *headers, *permissive))
+    refused = await post(api, route, body, caller, *headers, STRICT)
+    assert refused.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
+    await api.parts.carry()
+    workspace = api.parts.workspace if with_key else 0
+    kept, total = await api.parts.warehouse.rejected(workspace, connection_id=None, dialect="track", first=0, limit=10)
+    assert (total, {row.message for row in kept}) == (4, {message})
+    assert await api.parts.documents() == []
+
+
+async def test_a_strict_batch_says_which_events_were_refused_and_stores_the_others(
+    api: Api, source: Connection
+) -> None:
+    batch = {"batch": [{"type": "page"}, {**GOOD, "type": "page"}, 7]}
+    refused = await post(api, "Batch", batch, source, STRICT)
+    first = "userId or anonymousId is required in a page event"
+    errors = [f"batch[0]: {first}", "batch[2]: must be a JSON object"]
+    assert refused.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
+    await api.parts.carry()
+    assert len(await api.parts.documents()) == 1
+
+
+async def test_an_error_body_lists_no_more_than_20(api: Api, source: Connection) -> None:
+    refused = await post(api, "Batch", {"batch": [{}] * 5000}, source, STRICT)
+    assert refused.http is not None
+    assert len(refused.http[1]["meta"]["errors"]) == 20
+
+
+async def test_an_empty_batch_is_accepted(api: Api, source: Connection) -> None:
+    assert accepted(await post(api, "Batch", {"batch": []}, source, STRICT))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Unavailable("no room"), 503, "ServiceUnavailable"),
+        (TooManyRequests("later", retry_after=2), 429, "TooManyRequests"),
+    ],
+)
+@pytest.mark.parametrize("body", [GOOD, {}, b"{"], ids=str)
+async def test_what_could_not_be_stored_is_never_answered_200(
+    api: Api,
+    source: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    code: str,
+    body: object,
+) -> None:
+    async def append(_frame: object) -> int:
+        raise error
+
+    monkeypatch.setattr(api.parts.log, "append", append)
+    refused = await post(api, "Page", body, source)
+    assert isinstance(refused, Refused)
+    assert refused.http is not None
+    assert (refused.http[0], refused.http[1]["code"], "retry-after" in refused.trailers) == (status, code, True)
+
+
+async def test_native_callers_get_a_status(api: Api, parts: OpenParts) -> None:
+    refused = await api.call("TrackService/Page", HttpBody(data=b"{"), STRICT, key=None)
+    assert (refused.status, refused.reason, refused.http) == ("INVALID_ARGUMENT", "BadRequest", None)
