@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import event, text
 from sqlalchemy.exc import DatabaseError
@@ -23,8 +24,8 @@ MIGRATION_TIMEOUT_MS = 60_000
 
 
 def sqlite_url(path: Path) -> str:
-    """The SQLAlchemy URL of a SQLite file."""
-    return f"sqlite+aiosqlite:///{path}"
+    """The SQLAlchemy URL of a SQLite file. Quoted: two files below a folder with a question mark would be one."""
+    return f"sqlite+aiosqlite:///{quote(str(path))}"
 
 
 def open_engine(url: str, *, cache_mib: int = 16) -> AsyncEngine:
