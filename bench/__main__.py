@@ -158,12 +158,13 @@ def _load(plan: Plan) -> Result:
 
 def _catch_up(system: RunningSystem) -> float:
     """Seconds until the worker has carried all that was accepted."""
+    from headwater.base.clock import SystemClock
     from headwater.base.database import sqlite_url
     from headwater.eventlog import SqliteEventLog
     from headwater.warehouse import open_warehouse
 
     async def wait() -> None:
-        log = SqliteEventLog(system.data_dir / "log.db")
+        log = SqliteEventLog(system.data_dir / "log.db", SystemClock())
         try:
             async with open_warehouse(sqlite_url(system.data_dir / "warehouse.db")) as warehouse:
                 last = await log.last_position()

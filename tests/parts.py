@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
@@ -78,7 +79,7 @@ async def open_parts(folder: Path, clock: MovableClock | None = None) -> AsyncIt
         open_warehouse(sqlite_url(folder / "warehouse.db")) as warehouse,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
-        log = SqliteEventLog(folder / "log.db", commit_in_thread=False)
+        log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
             yield OpenParts(folder, clock, catalog, log, warehouse, intake, workspace.id)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater.base.clock import SystemClock
 from headwater.eventlog import EventLog, SqliteEventLog
 
 Open = Callable[[], EventLog]
@@ -13,7 +14,7 @@ Open = Callable[[], EventLog]
 
 @pytest.fixture(params=["sqlite, commit on the loop", "sqlite, commit in a thread"])
 def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    return lambda: SqliteEventLog(tmp_path / "log.db", commit_in_thread="thread" in request.param)
+    return lambda: SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread="thread" in request.param)
 
 
 @pytest.fixture

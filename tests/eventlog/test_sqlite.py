@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater.base.clock import SystemClock
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.eventlog import Frame, LeaseTaken, SqliteEventLog, StoredFrame, sqlite
 
@@ -38,10 +39,11 @@ def run(script: str, *arguments: object) -> subprocess.Popen[str]:
 APPEND = """
 import asyncio, sys
 from pathlib import Path
+from headwater.base.clock import SystemClock
 from headwater.eventlog import Frame, SqliteEventLog
 
 async def main(path, name, callers, count):
-    log = SqliteEventLog(Path(path))
+    log = SqliteEventLog(Path(path), SystemClock())
 
     async def call(caller):
         for number in range(count):
@@ -72,7 +74,7 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_pa
                 position, _, body = line.strip().partition(" ")
                 assert int(position) not in acknowledged
                 acknowledged[int(position)] = body
-    log = SqliteEventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
         frames = await stored(log)
     finally:
@@ -92,7 +94,7 @@ async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> N
         assert process.returncode == 0
     acknowledged = dict(line.split(" ", 1) for line in lines if line != "ready")
     assert len(acknowledged) == 1200
-    log = SqliteEventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
         frames = await stored(log)
     finally:
@@ -104,10 +106,11 @@ async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> N
 LEASE = """
 import asyncio, sys, time
 from pathlib import Path
+from headwater.base.clock import SystemClock
 from headwater.eventlog import SqliteEventLog
 
 async def main(path):
-    lease = await SqliteEventLog(Path(path)).lease("warehouse")
+    lease = await SqliteEventLog(Path(path), SystemClock()).lease("warehouse")
     print("held", flush=True)
     time.sleep(60)
 
@@ -119,7 +122,7 @@ async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     process = run(LEASE, tmp_path / "log.db")
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    log = SqliteEventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
         with pytest.raises(LeaseTaken):
             await log.lease("warehouse")
@@ -144,7 +147,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_path: Path, in_thread: bool) -> None:
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=in_thread)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=in_thread)
     acknowledged: list[tuple[int, Frame]] = []
     with no_file_larger_than(1 << 20), pytest.raises(Unavailable, match="the event log cannot be written"):
         for number in range(100):
@@ -154,7 +157,7 @@ async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_pa
     after = Frame(1, b"", b"there is room again")
     acknowledged.append((await log.append(after), after))
     await log.close()
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=in_thread)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=in_thread)
     try:
         assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
     finally:
@@ -165,7 +168,7 @@ async def test_a_log_that_is_locked_for_too_long_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=True)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=True)
     stranger = sqlite._connect(tmp_path / "log.db")
     stranger.execute("BEGIN IMMEDIATE")
     try:
@@ -180,7 +183,7 @@ async def test_a_log_that_is_locked_for_too_long_is_unavailable(
 
 async def test_too_much_that_waits_is_too_many_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "MAX_PENDING_BYTES", 10_000)
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
         appends = [log.append(Frame(1, b"", bytes(1000))) for _ in range(100)]
         outcomes = await asyncio.gather(*appends, return_exceptions=True)
@@ -194,7 +197,7 @@ async def test_too_much_that_waits_is_too_many_requests(tmp_path: Path, monkeypa
 
 
 async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -> None:
-    log = SqliteEventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
         with no_file_larger_than(0), pytest.raises(Exception, match="disk"):
             await log.lease("warehouse")
@@ -205,7 +208,7 @@ async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -
 
 async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
     """A hundred callers cost a few fsyncs, not a hundred: the group commit is what makes the log quick."""
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
         await asyncio.gather(*(log.append(Frame(1, b"", b"x")) for _ in range(100)))
         moments = {row[0] for row in log._reader.execute("SELECT appended_at FROM frames")}
@@ -217,7 +220,7 @@ async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
 async def test_a_clock_that_was_set_back_does_not_reorder_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = SqliteEventLog(tmp_path / "log.db", commit_in_thread=False)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
         assert await log.append(Frame(1, b"", b"a")) == 1
         monkeypatch.setattr(time, "time_ns", lambda: 0)

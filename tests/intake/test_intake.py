@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.base.clock import microseconds
+from headwater.base.clock import SystemClock, microseconds
 from headwater.base.errors import (
     BadRequest,
     HeadwaterError,
@@ -82,7 +82,7 @@ async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> 
 
 async def test_what_was_answered_is_on_the_disk(parts: OpenParts, source: Connection) -> None:
     await parts.send(source, batch(GOOD))
-    reader = SqliteEventLog(parts.folder / "log.db")
+    reader = SqliteEventLog(parts.folder / "log.db", SystemClock())
     try:
         assert len(await reader.read(0, max_bytes=1, wait=timedelta(0))) == 1
     finally:
@@ -226,7 +226,7 @@ async def test_a_caller_learns_that_nothing_was_stored(
     parts: OpenParts, source: Connection, error: HeadwaterError, body: bytes
 ) -> None:
     """Even of a call that would be refused: its refusal could not be kept."""
-    log = FullLog(parts.folder / "full.db")
+    log = FullLog(parts.folder / "full.db", parts.clock)
     log.error = error
     intake = Intake(parts.catalog, log, parts.clock, Identifiers())
     try:

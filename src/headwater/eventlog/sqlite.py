@@ -28,6 +28,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from headwater.base.clock import Clock, microseconds
 from headwater.base.database import BUSY_TIMEOUT_MS
 from headwater.base.errors import Unavailable
 from headwater.eventlog.contract import Frame, LeaseTaken, StoredFrame
@@ -59,8 +60,9 @@ _NEXT_POSITION = "SELECT position + events FROM frames ORDER BY position DESC LI
 class SqliteEventLog:
     """An `EventLog` in the file `path`. Open it on a running event loop; close it when done."""
 
-    def __init__(self, path: Path, *, commit_in_thread: bool | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock, *, commit_in_thread: bool | None = None) -> None:
         self._path = path
+        self._clock = clock
         self._closed = False
         if commit_in_thread is None:
             commit_in_thread = measure_fsync(path.parent) > SLOW_FSYNC_SECONDS
@@ -131,7 +133,7 @@ class SqliteEventLog:
         await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
 
     def _append_group(self, group: list[Frame]) -> list[int]:
-        now = time.time_ns() // 1000
+        now = microseconds(self._clock.now())
         positions: list[int] = []
         rows = []
         try:
@@ -165,7 +167,7 @@ class SqliteEventLog:
 
     def _trim(self, older_than: timedelta) -> int:
         """One statement: what is slowest and what is newest cannot change between looking and removing."""
-        horizon = time.time_ns() // 1000 - older_than // timedelta(microseconds=1)
+        horizon = microseconds(self._clock.now() - older_than)
         removed = self._reader.execute(
             """DELETE FROM frames WHERE position IN (SELECT position FROM frames ORDER BY position LIMIT ?)
                AND appended_at < ?

@@ -74,7 +74,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
         open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
-        log = SqliteEventLog(settings.log_path)
+        log = SqliteEventLog(settings.log_path, clock)
         try:
             yield Parts(catalog, Intake(catalog, log, clock, identifiers), warehouse)
         finally:

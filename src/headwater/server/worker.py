@@ -30,11 +30,12 @@ in the log is safe, a call that waits is not."""
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then finish the group of events that was begun."""
+    clock = SystemClock()
     async with (
-        open_catalog(sqlite_url(settings.catalog_path), clock=SystemClock(), identifiers=Identifiers()) as catalog,
+        open_catalog(sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()) as catalog,
         open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
     ):
-        log = SqliteEventLog(settings.log_path)
+        log = SqliteEventLog(settings.log_path, clock)
         try:
             await StreamConsumer(log, catalog, warehouse, keep=KEEP).run(stop)
         finally:
