@@ -1,0 +1,87 @@
+"""Connections and their keys over the typed face: what goes in comes out. The rules are tested in tests/management."""
+
+from typing import Any
+
+from google.protobuf import struct_pb2
+
+from headwater.v1 import connections_pb2 as pb
+from tests.api.conftest import REST, Api, Refused
+
+
+async def create(api: Api, **values: Any) -> int:
+    website = {"name": "Website", "role": "Source", "connector": "javascript", "strategy": "Fusion"}
+    request = pb.CreateConnectionRequest(**{**website, **values})
+    answer = await api.call("ConnectionService/CreateConnection", request)
+    assert not isinstance(answer, Refused), answer
+    return int(answer.id)
+
+
+async def get(api: Api, id_: int) -> pb.Connection | Refused:
+    answer: pb.Connection | Refused = await api.call("ConnectionService/GetConnection", pb.GetConnectionRequest(id=id_))
+    return answer
+
+
+async def test_what_was_created_can_be_read(api: Api) -> None:
+    id_ = await create(api)
+    connection = await get(api, id_)
+    assert connection == pb.Connection(
+        id=id_, name="Website", connector="javascript", connector_type="SDK", role="Source", strategy="Fusion"
+    )
+    assert isinstance(connection, pb.Connection)
+    assert (connection.HasField("strategy"), connection.HasField("sending_mode")) == (True, False)
+
+
+async def test_a_list_holds_every_connection_by_name(api: Api) -> None:
+    for name in ("b", "a", "c"):
+        await create(api, name=name, connector="http", strategy=None)
+    answer = await api.call("ConnectionService/ListConnections", pb.ListConnectionsRequest())
+    assert [connection.name for connection in answer.connections] == ["a", "b", "c"]
+
+
+async def test_an_update_replaces(api: Api) -> None:
+    id_ = await create(api)
+    update = pb.UpdateConnectionRequest(id=id_, name="Shop", strategy="Isolation")
+    assert await api.call("ConnectionService/UpdateConnection", update) == pb.UpdateConnectionResponse()
+    connection = await get(api, id_)
+    assert isinstance(connection, pb.Connection)
+    assert (connection.name, connection.strategy) == ("Shop", "Isolation")
+    refused = await api.call("ConnectionService/UpdateConnection", pb.UpdateConnectionRequest(id=id_, name="Shop"))
+    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "strategy"),)), "left out is not kept"
+
+
+async def test_a_deleted_connection_is_gone(api: Api) -> None:
+    id_ = await create(api)
+    delete = pb.DeleteConnectionRequest(id=id_)
+    assert await api.call("ConnectionService/DeleteConnection", delete) == pb.DeleteConnectionResponse()
+    for refused in (await get(api, id_), await api.call("ConnectionService/DeleteConnection", delete)):
+        assert isinstance(refused, Refused)
+        assert (refused.status, refused.reason, refused.message) == (
+            "NOT_FOUND",
+            "NotFound",
+            f"connection {id_} does not exist",
+        )
+
+
+async def test_keys_are_made_listed_and_deleted(api: Api) -> None:
+    id_ = await create(api)
+    (first,) = (await api.call("ConnectionService/ListEventWriteKeys", pb.ListEventWriteKeysRequest(id=id_))).keys
+    second = (await api.call("ConnectionService/CreateEventWriteKey", pb.CreateEventWriteKeyRequest(id=id_))).key
+    keys = await api.call("ConnectionService/ListEventWriteKeys", pb.ListEventWriteKeysRequest(id=id_))
+    assert list(keys.keys) == [first, second]
+    delete = pb.DeleteEventWriteKeyRequest(id=id_, key=first)
+    assert await api.call("ConnectionService/DeleteEventWriteKey", delete) == pb.DeleteEventWriteKeyResponse()
+    delete.key = second
+    assert (await api.call("ConnectionService/DeleteEventWriteKey", delete)).reason == "SingleEventWriteKey"
+
+
+async def test_refusals_reach_rest_callers_as_the_envelope(api: Api) -> None:
+    request = pb.CreateConnectionRequest(name="x", role="Source", connector="nonsense")
+    refused = await api.call("ConnectionService/CreateConnection", request, REST)
+    assert refused.http == (
+        422,
+        {"error": {"code": "ConnectorNotExist", "message": 'connector "nonsense" does not exist'}},
+    )
+    request.connector = "http"
+    request.settings.CopyFrom(struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=1)}))
+    refused = await api.call("ConnectionService/CreateConnection", request)
+    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "settings"),))
