@@ -1,0 +1,73 @@
+"""Exact decimal numbers: what fits a precision and scale, and how it is written.
+
+Nothing here rounds, except `from_float`. The numbers of this house have at most 76 digits.
+"""
+
+import re
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from typing import Final
+
+_CONTEXT: Final = Context(prec=200, Emax=999_999, Emin=-999_999)
+_WIDE: Final = Context(prec=1200, Emax=999_999, Emin=-999_999)
+"""Holds every float exactly: the smallest has 1074 digits behind the point."""
+_SYNTAX: Final = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_MAX_TEXT: Final = 1_000
+"""The longest text, in characters, that is worth looking at: far more than any number that could fit."""
+
+
+def parse_decimal(text: str, precision: int = 76, scale: int = 37) -> Decimal:
+    """The number that the text says: sign, digits without leading zeros, point, exponent.
+
+    Raises ValueError, with the broken rule as its message, when it is something else or does not fit exactly.
+    """
+    if len(text) > _MAX_TEXT or not _SYNTAX.fullmatch(text):
+        raise ValueError("must be a decimal number")
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:  # an exponent beyond any bound
+        raise ValueError(_range_rule(precision, scale)) from error
+    if not fits(number, precision, scale):
+        raise ValueError(_range_rule(precision, scale))
+    return plain(number)
+
+
+def from_float(value: float, precision: int, scale: int) -> Decimal:
+    """The number rounded half away from zero to `scale` digits. Raises ValueError when it is then too large, or not
+    finite."""
+    exact = Decimal(value)
+    if not exact.is_finite():
+        raise ValueError(_range_rule(precision, scale))
+    number = exact.quantize(Decimal(1).scaleb(-scale, _CONTEXT), ROUND_HALF_UP, _WIDE)
+    if not fits(number, precision, scale):
+        raise ValueError(_range_rule(precision, scale))
+    return plain(number)
+
+
+def fits(number: Decimal, precision: int, scale: int) -> bool:
+    """Whether the number has at most `scale` digits behind the point and `precision - scale` before it."""
+    if not number.is_finite():
+        return False
+    if not number:
+        return True
+    return number.adjusted() < precision - scale and has_scale(number, scale)
+
+
+def has_scale(number: Decimal, scale: int) -> bool:
+    """Whether the finite number has at most `scale` digits behind the point, zeros at its end aside."""
+    _, digits, exponent = number.as_tuple()
+    excess = -scale - int(exponent)
+    return excess <= 0 or not any(digits[-excess:])
+
+
+def plain(number: Decimal) -> Decimal:
+    """The same number without zeros at its end and without a negative zero, so that equal numbers print equally."""
+    return number.normalize(_CONTEXT) if number else Decimal(0)
+
+
+def decimal_text(number: Decimal) -> str:
+    """The number without an exponent, and without zeros behind the point that say nothing."""
+    return format(plain(number), "f")
+
+
+def _range_rule(precision: int, scale: int) -> str:
+    return f"must be a decimal number of at most {precision - scale} digits before the point and {scale} behind it"

@@ -1,0 +1,52 @@
+"""What goes wrong with schemas, paths and values: always a path and the rule that is broken there.
+
+The path is the one that a reader can follow: inside the document of a type (`properties[2].type.bitSize`), or inside
+a value (`address.zip`, `tags[3]`, `prefs["k"]`). It is found while the error travels outwards: every level that it
+passes adds its own component with `under`.
+"""
+
+from typing import Self
+
+from headwater.base.errors import BadRequest
+
+
+class SchemaError(BadRequest):
+    """The base of what this room raises. `field` is the path as well, or None when the whole is to blame."""
+
+    subject = "the schema"
+
+    def __init__(self, rule: str, path: str = "") -> None:
+        super().__init__(f"{path or self.subject} {rule}", field=path or None)
+        self.rule = rule
+        """The broken rule, as the predicate of a sentence: "must be at most 12"."""
+        self.path = path
+        """Where it is broken; empty when it is the whole type or value."""
+
+    def under(self, component: str) -> Self:
+        """The same error, seen from one level further out."""
+        separator = "." if self.path and not self.path.startswith("[") else ""
+        return type(self)(self.rule, f"{component}{separator}{self.path}")
+
+
+class InvalidType(SchemaError):
+    """A type, or its JSON form, breaks a rule of its kind."""
+
+    subject = "the type"
+
+
+class InvalidValue(SchemaError):
+    """A value does not conform to its schema."""
+
+    subject = "the value"
+
+
+class InvalidPath(SchemaError):
+    """A text is not a property path."""
+
+    subject = "the path"
+
+
+class PropertyNotFound(SchemaError):
+    """A schema has no property at a path. `path` ends with the first component that is missing."""
+
+    subject = "the property"

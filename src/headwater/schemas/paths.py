@@ -1,0 +1,99 @@
+"""Property paths, and what a schema has at them.
+
+A path is property names joined with points, `address.geo.lat`. Lookups follow objects only; `contains_path` and `walk`
+also see through arrays and maps, to what their elements have.
+"""
+
+from collections.abc import Iterator
+
+from headwater.schemas.errors import InvalidPath, PropertyNotFound
+from headwater.schemas.names import is_property_name
+from headwater.schemas.types import ArrayType, MapType, ObjectType, Property, Schema, Type
+
+Path = tuple[str, ...]
+"""The components of a path: at least one."""
+
+
+def parse_path(text: str) -> Path:
+    """The components of the path. Raises InvalidPath when one of them is not a property name."""
+    components = tuple(text.split("."))
+    for component in components:
+        if not is_property_name(component):
+            raise InvalidPath(
+                "must be property names joined with points, each a letter or underscore followed by letters, digits "
+                "and underscores"
+            )
+    return components
+
+
+def is_path(text: str) -> bool:
+    """Whether the text is a property path."""
+    return all(map(is_property_name, text.split(".")))
+
+
+def property_at(schema: Schema, path: Path | str) -> Property:
+    """The property at the path, through objects only.
+
+    Raises PropertyNotFound, with the path as far as the first component that is missing.
+    """
+    found, missing = resolve(schema, path)
+    if missing is None and found is not None:
+        return found
+    if found is not None and not isinstance(found.type, ObjectType):
+        raise PropertyNotFound(f"does not exist: its parent is of kind {found.type.kind}, not object", missing or "")
+    raise PropertyNotFound("does not exist", missing or "")
+
+
+def resolve(schema: Schema, path: Path | str) -> tuple[Property | None, str | None]:
+    """The last property that exists on the way down the path, and the path as far as the first component that does not.
+
+    The former is None when not even the first component exists, the latter when all do.
+    """
+    components = parse_path(path) if isinstance(path, str) else path
+    here: Type = schema
+    found: Property | None = None
+    for index, component in enumerate(components):
+        below = here.get(component) if isinstance(here, ObjectType) else None
+        if below is None:
+            return found, ".".join(components[: index + 1])
+        found, here = below, below.type
+    return found, None
+
+
+def contains_path(schema: Schema, path: Path | str) -> bool:
+    """Whether the schema has a property at the path, seeing through arrays and maps."""
+    components = parse_path(path) if isinstance(path, str) else path
+    here: Type = schema
+    for component in components:
+        inside = elements_of(here)
+        below = inside.get(component) if isinstance(inside, ObjectType) else None
+        if below is None:
+            return False
+        here = below.type
+    return True
+
+
+def walk(schema: Schema) -> Iterator[tuple[str, Property]]:
+    """Every property with its path, parents before their children, seeing through arrays and maps."""
+    return _walk(schema, "", through_elements=True)
+
+
+def walk_objects(schema: Schema) -> Iterator[tuple[str, Property]]:
+    """Every property with its path, parents before their children, through objects only."""
+    return _walk(schema, "", through_elements=False)
+
+
+def elements_of(type: Type) -> Type:
+    """What stands inside arrays and maps, however deep; any other type is itself."""
+    while isinstance(type, ArrayType | MapType):
+        type = type.element_type
+    return type
+
+
+def _walk(type: ObjectType, prefix: str, *, through_elements: bool) -> Iterator[tuple[str, Property]]:
+    for property in type.properties:
+        path = prefix + property.name
+        yield path, property
+        inside = elements_of(property.type) if through_elements else property.type
+        if isinstance(inside, ObjectType):
+            yield from _walk(inside, f"{path}.", through_elements=through_elements)

@@ -1,0 +1,421 @@
+"""The 15 kinds of types, as immutable values that are valid from their construction on.
+
+A type knows its constraints and checks them against each other; it neither reads JSON (`parsing`) nor converts values
+(`codec`). Constraints that say nothing new, such as a minimum that is the natural one, become None, so that two types
+are equal exactly when they accept the same values in the same way, `description` and the like aside.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import ClassVar, Final, Literal, get_args
+
+from headwater.schemas.decimals import fits, plain
+from headwater.schemas.errors import InvalidType
+from headwater.schemas.floats import to_float32
+from headwater.schemas.names import is_property_name
+from headwater.schemas.patterns import compile_pattern
+
+Kind = Literal[
+    "string", "boolean", "int", "float", "decimal", "datetime", "date", "time",
+    "year", "uuid", "json", "ip", "array", "object", "map",
+]  # fmt: skip
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""In the order of the documentation's tables."""
+
+MAX_DEPTH: Final = 64
+"""How deep types may stand in each other. Everything that walks a type recurses, and this keeps it from running out of
+stack."""
+MAX_TEXT_SIZE: Final = 2**32 - 1
+"""The largest `max_length` and `max_bytes`."""
+MAX_ELEMENTS: Final = 2**31 - 1
+"""The most elements that any array may have."""
+MAX_PRECISION: Final = 76
+MAX_SCALE: Final = 37
+MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127
+MIN_YEAR: Final = 1
+MAX_YEAR: Final = 9999
+
+_INT_SIZES: Final = (8, 16, 24, 32, 64)
+_FLOAT_SIZES: Final = (32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class StringType:
+    """Text: any Unicode but lone surrogates. With `values`, only these (an enumeration)."""
+
+    kind: ClassVar[Kind] = "string"
+    depth: ClassVar[int] = 1
+    max_length: int | None = None
+    """In code points."""
+    max_bytes: int | None = None
+    """In bytes of UTF-8."""
+    pattern: str | None = None
+    """A regular expression of RE2 that is found somewhere in the text."""
+    values: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for key, size in (("maxLength", self.max_length), ("maxBytes", self.max_bytes)):
+            if size is not None and not 1 <= size <= MAX_TEXT_SIZE:
+                raise InvalidType(f"must be in the range 1 to {MAX_TEXT_SIZE}", key)
+        if self.pattern is not None:
+            _check_text("pattern", self.pattern)
+            compile_pattern(self.pattern)
+        if self.values is not None:
+            if self.pattern is not None or self.max_length is not None or self.max_bytes is not None:
+                raise InvalidType("cannot be combined with pattern, maxLength or maxBytes", "values")
+            if not self.values:
+                raise InvalidType("must have at least one element", "values")
+            for index, value in enumerate(self.values):
+                _check_text(f"values[{index}]", value)
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class BooleanType:
+    """True or false."""
+
+    kind: ClassVar[Kind] = "boolean"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class IntType:
+    """A whole number of `bit_size` bits."""
+
+    kind: ClassVar[Kind] = "int"
+    depth: ClassVar[int] = 1
+    bit_size: int
+    """8, 16, 24, 32 or 64."""
+    unsigned: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.bit_size not in _INT_SIZES:
+            raise InvalidType("must be 8, 16, 24, 32 or 64", "bitSize")
+        low, high = self._natural
+        for key, bound in (("minimum", self.minimum), ("maximum", self.maximum)):
+            if bound is not None and not low <= bound <= high:
+                raise InvalidType(f"must be in the range {low} to {high}", key)
+        _check_order(*self.range)
+        if self.minimum == low:
+            object.__setattr__(self, "minimum", None)
+        if self.maximum == high:
+            object.__setattr__(self, "maximum", None)
+
+    @property
+    def _natural(self) -> tuple[int, int]:
+        if self.unsigned:
+            return 0, 2**self.bit_size - 1
+        return -(2 ** (self.bit_size - 1)), 2 ** (self.bit_size - 1) - 1
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value."""
+        low, high = self._natural
+        return low if self.minimum is None else self.minimum, high if self.maximum is None else self.maximum
+
+    def __str__(self) -> str:
+        return f"int({self.bit_size})"
+
+
+@dataclass(frozen=True, slots=True)
+class FloatType:
+    """A binary floating point number (IEEE 754), NaN and the infinities included unless it is `real`.
+
+    A bound is a comparison that must hold, so NaN is below none and passes none.
+    """
+
+    kind: ClassVar[Kind] = "float"
+    depth: ClassVar[int] = 1
+    bit_size: int
+    """32 or 64."""
+    real: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.bit_size not in _FLOAT_SIZES:
+            raise InvalidType("must be 32 or 64", "bitSize")
+        highest = self.largest
+        for key, bound in (("minimum", self.minimum), ("maximum", self.maximum)):
+            if bound is not None and not -highest <= bound <= highest:
+                raise InvalidType(f"must be a finite number of {self.bit_size} bits", key)
+        if self.minimum is not None and self.maximum is not None:
+            _check_order(self.minimum, self.maximum)
+        object.__setattr__(self, "minimum", None if self.minimum in (None, -highest) else self._own(self.minimum))
+        object.__setattr__(self, "maximum", None if self.maximum in (None, highest) else self._own(self.maximum))
+
+    def _own(self, bound: float) -> float:
+        """The bound as a value of this type, or a value that is written like it would miss it; never a negative zero,
+        which compares equal to zero and is written otherwise."""
+        return (to_float32(bound) if self.bit_size == 32 else float(bound)) + 0.0
+
+    @property
+    def largest(self) -> float:
+        """The largest finite number of this size."""
+        return MAX_FLOAT32 if self.bit_size == 32 else _MAX_FLOAT64
+
+    def __str__(self) -> str:
+        return f"float({self.bit_size})"
+
+
+@dataclass(frozen=True, slots=True)
+class DecimalType:
+    """An exact number of at most `precision` decimal digits, `scale` of them behind the point."""
+
+    kind: ClassVar[Kind] = "decimal"
+    depth: ClassVar[int] = 1
+    precision: int
+    """1 to 76."""
+    scale: int = 0
+    """0 to 37, and not above the precision."""
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.precision <= MAX_PRECISION:
+            raise InvalidType(f"must be in the range 1 to {MAX_PRECISION}", "precision")
+        if not 0 <= self.scale <= min(MAX_SCALE, self.precision):
+            raise InvalidType(f"must be in the range 0 to {MAX_SCALE} and not above the precision", "scale")
+        low, high = self._natural
+        for key, bound in (("minimum", self.minimum), ("maximum", self.maximum)):
+            if bound is not None and not fits(bound, self.precision, self.scale):
+                raise InvalidType(f"must be a {self}", key)
+        _check_order(*self.range)
+        object.__setattr__(self, "minimum", None if self.minimum in (None, low) else plain(self.minimum))
+        object.__setattr__(self, "maximum", None if self.maximum in (None, high) else plain(self.maximum))
+
+    @property
+    def _natural(self) -> tuple[Decimal, Decimal]:
+        digits = (9,) * self.precision
+        return Decimal((1, digits, -self.scale)), Decimal((0, digits, -self.scale))
+
+    @property
+    def range(self) -> tuple[Decimal, Decimal]:
+        """The least and the greatest value."""
+        low, high = self._natural
+        return low if self.minimum is None else self.minimum, high if self.maximum is None else self.maximum
+
+    def __str__(self) -> str:
+        return f"decimal({self.precision},{self.scale})"
+
+
+@dataclass(frozen=True, slots=True)
+class DateTimeType:
+    """A moment in UTC, to the nanosecond, in the years 1 to 9999."""
+
+    kind: ClassVar[Kind] = "datetime"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class DateType:
+    """A day of the years 1 to 9999."""
+
+    kind: ClassVar[Kind] = "date"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class TimeType:
+    """A time of day, to the nanosecond, without a zone."""
+
+    kind: ClassVar[Kind] = "time"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class YearType:
+    """A year, 1 to 9999."""
+
+    kind: ClassVar[Kind] = "year"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class UuidType:
+    """A UUID."""
+
+    kind: ClassVar[Kind] = "uuid"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class JsonType:
+    """Any JSON value, `null` included, kept to the digit."""
+
+    kind: ClassVar[Kind] = "json"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class IpType:
+    """An address of IPv4 or IPv6."""
+
+    kind: ClassVar[Kind] = "ip"
+    depth: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """A list of elements of one type."""
+
+    kind: ClassVar[Kind] = "array"
+    element_type: "Type"
+    min_elements: int = 0
+    max_elements: int = MAX_ELEMENTS
+    unique_elements: bool = False
+    """Whether no two elements may be equal; not for elements of kind json, array, object or map."""
+    depth: int = field(init=False, repr=False, compare=False)
+    """How many types stand in each other, this one included."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_elements <= MAX_ELEMENTS:
+            raise InvalidType(f"must be in the range 0 to {MAX_ELEMENTS}", "maxElements")
+        if not 0 <= self.min_elements <= self.max_elements:
+            raise InvalidType("must be 0 or more, and not above maxElements", "minElements")
+        if self.unique_elements and self.element_type.kind in ("json", "array", "object", "map"):
+            raise InvalidType(f"cannot be set when the elements are of kind {self.element_type.kind}", "uniqueElements")
+        object.__setattr__(self, "depth", _depth_above(self.element_type.depth))
+
+    def __str__(self) -> str:
+        return f"array({self.element_type})"
+
+
+@dataclass(frozen=True, slots=True)
+class MapType:
+    """Values of one type under keys that are any text."""
+
+    kind: ClassVar[Kind] = "map"
+    element_type: "Type"
+    depth: int = field(init=False, repr=False, compare=False)
+    """How many types stand in each other, this one included."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", _depth_above(self.element_type.depth))
+
+    def __str__(self) -> str:
+        return f"map({self.element_type})"
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One property of an object."""
+
+    name: str
+    """An ASCII identifier."""
+    type: "Type"
+    prefilled: str = ""
+    """A suggested mapping expression; empty when there is none."""
+    create_required: bool = False
+    """Must be present when a record is created in a destination."""
+    update_required: bool = False
+    """Must be present when a record is updated in a destination."""
+    read_optional: bool = False
+    """May be absent when a record is read."""
+    nullable: bool = False
+    """May be null."""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not is_property_name(self.name):
+            raise InvalidType("must be a letter or underscore followed by letters, digits and underscores", "name")
+        _check_text("prefilled", self.prefilled)
+        _check_text("description", self.description)
+
+
+@dataclass(frozen=True)
+class ObjectType:
+    """Named properties, at least one, in an order that is kept. A schema is an object type."""
+
+    kind: ClassVar[Kind] = "object"
+    properties: tuple[Property, ...]
+    depth: int = field(init=False, repr=False, compare=False)
+    """How many types stand in each other, this one included."""
+
+    def __post_init__(self) -> None:
+        if not self.properties:
+            raise InvalidType("must have at least one element", "properties")
+        names: set[str] = set()
+        for index, property in enumerate(self.properties):
+            if property.name in names:
+                raise InvalidType("is the name of an earlier property", f"properties[{index}].name")
+            names.add(property.name)
+        object.__setattr__(self, "depth", _depth_above(max(property.type.depth for property in self.properties)))
+
+    @cached_property
+    def by_name(self) -> dict[str, Property]:
+        """The properties by their names, in their order. Not to be changed."""
+        return {property.name: property for property in self.properties}
+
+    def get(self, name: str) -> Property | None:
+        """The property with this name, if there is one."""
+        return self.by_name.get(name)
+
+    def __iter__(self) -> Iterator[Property]:
+        return iter(self.properties)
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+Type = (
+    StringType | BooleanType | IntType | FloatType | DecimalType | DateTimeType | DateType | TimeType
+    | YearType | UuidType | JsonType | IpType | ArrayType | ObjectType | MapType
+)  # fmt: skip
+
+Schema = ObjectType
+"""What records conform to. Where there may be none, the documentation's invalid type, it is `Schema | None`."""
+
+_MAX_FLOAT64: Final = (2 - 2**-52) * 2.0**1023
+
+
+def _check_text(key: str, text: str) -> None:
+    if "\0" in text:
+        raise InvalidType("must not contain NUL", key)
+    if not text.isascii():
+        if not unicodedata.is_normalized("NFC", text):
+            raise InvalidType("must be in Unicode's normalization form C", key)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidType("must not contain lone surrogates", key)
+
+
+def _check_order(low: int | float | Decimal, high: int | float | Decimal) -> None:
+    if low > high:
+        raise InvalidType("must not be above the maximum", "minimum")
+
+
+def _depth_above(depth: int) -> int:
+    if depth >= MAX_DEPTH:
+        raise InvalidType(f"is nested deeper than {MAX_DEPTH} levels")
+    return depth + 1
