@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final, Protocol
 
-import re2  # type: ignore[import-not-found]  # carries no types
+import re2  # type: ignore[import-untyped]  # carries no types
 
 from headwater.schemas.errors import InvalidType
 
