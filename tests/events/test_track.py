@@ -14,6 +14,8 @@ from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.events import Envelope, Refusal, track
 from headwater.events.track import WireEvent, canonical, check, email_of, generated_message_id, read_call
+from headwater.events.track.canonical import _KNOWN
+from headwater.events.track.wire import MEMBERS
 from tests.jsontexts import json_text, json_values
 
 RECEIVED = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
@@ -184,7 +186,7 @@ def test_ids_are_text_numbers_or_absent(member: str, sent: str, taken: str | Non
         assert isinstance(wire, Refusal)
     else:
         assert isinstance(wire, WireEvent)
-        field = next(field for field, name in track._MEMBERS.items() if name == member)
+        field = next(field for field, name in MEMBERS.items() if name == member)
         assert getattr(wire, field) == taken
 
 
@@ -602,7 +604,7 @@ def test_the_email_of_traits() -> None:
 
 # --- for every event ----------------------------------------------------------------------------------------------
 
-_NAMES = [*track._MEMBERS.values(), "_metadata", "connectionId", "receivedAt", "kpid", "extraJson"]
+_NAMES = [*MEMBERS.values(), "_metadata", "connectionId", "receivedAt", "kpid", "extraJson"]
 _PLAUSIBLE = st.one_of(
     st.sampled_from(
         [
@@ -654,7 +656,7 @@ def test_every_object_is_an_event_or_a_refusal_and_nothing_of_it_is_lost(
     json.loads(first)
     members = msgspec.json.decode(first, type=dict[str, Raw])
     for name, text in texts.items():
-        if name not in track._KNOWN or (
+        if name not in _KNOWN or (
             name in ("properties", "traits", "integrations", "context") and event[name] is not None
         ):
             assert bytes(members[name]) == text.encode()

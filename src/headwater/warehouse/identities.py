@@ -56,16 +56,16 @@ Identities = dict[IdentityKey, IdentityState | None]
 """Identities by their key; None for one that is not, or no longer, there."""
 
 
-def keys_of(sightings: Iterable[Sighting]) -> set[IdentityKey]:
-    """Every identity that these sightings can change."""
-    keys = set()
+def keys_of(sightings: Iterable[Sighting]) -> list[IdentityKey]:
+    """Every identity that these sightings can change, in the order of first sight: so new rows are made in it too."""
+    keys: dict[IdentityKey, None] = {}
     for seen in sightings:
         for pipeline in seen.pipelines:
             if seen.user_id is not None:
-                keys.add(IdentityKey(seen.connection, seen.user_id, False, pipeline))
+                keys[IdentityKey(seen.connection, seen.user_id, False, pipeline)] = None
             else:
-                keys.add(IdentityKey(seen.connection, _only_id(seen), True, pipeline))
-    return keys
+                keys[IdentityKey(seen.connection, _only_id(seen), True, pipeline)] = None
+    return list(keys)
 
 
 def merge(sightings: Iterable[Sighting], known: Identities) -> set[tuple[int, str]]:

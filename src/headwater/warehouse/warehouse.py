@@ -211,7 +211,7 @@ class Transaction:
         upsert = new.on_conflict_do_update(index_elements=["consumer"], set_={"position": new.excluded.position})
         await self._connection.execute(upsert, {"consumer": consumer, "position": position})
 
-    async def _identities(self, keys: set[IdentityKey]) -> Identities:
+    async def _identities(self, keys: list[IdentityKey]) -> Identities:
         known: Identities = dict.fromkeys(keys)
         table = tables.identities.c
         columns = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)

@@ -1,0 +1,92 @@
+"""Takes the body of a call apart into events, which stay text, and what holds for all of them."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object
+from headwater.events.timestamps import parse_timestamp
+from headwater.events.track.explain import explain
+from headwater.events.track.wire import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
+
+
+class Call(Struct, frozen=True):
+    """A decoded call: its events still text, and what holds for all of them."""
+
+    type: str | None
+    """The event type that the route names; None in a batch, where each event says its own."""
+    events: list[Raw]
+    write_key: str | None
+    sent_at: str | None = None
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+
+
+class _Batch(Struct, rename="camel"):
+    batch: list[Raw]
+    write_key: str | None = None
+    sent_at: str | None = None
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+
+
+class _Key(Struct, rename="camel"):
+    write_key: str | None = None
+
+
+_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+def read_call(call: str, body: bytes) -> Call:
+    """The call that `body` holds; `call` is "batch", or the event type that the route names.
+
+    Raises BadRequest when the body is not UTF-8, not JSON, or not of the shape that the call wants, and PayloadTooLarge
+    for a batch of more events than it may have, or of more than its defaults may become.
+    """
+    try:
+        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        if call != "batch":
+            event = _decode_raw(body)
+            return Call(type=call, events=[event], write_key=_decode_key(event).write_key)
+        batch = _decode_batch(body)
+    except msgspec.ValidationError as error:
+        raise _bad_request(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+    if len(batch.batch) > MAX_BATCH_EVENTS:
+        raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
+    for name in ("context", "integrations"):
+        default = getattr(batch, name)
+        if not is_absent(default) and not is_object(default):
+            raise BadRequest(f"{name} must be an object or null", field=name)
+        if len(default) * len(batch.batch) > MAX_DEFAULTS_BYTES:
+            raise PayloadTooLarge(f"{name} is too large to be repeated in every event of the batch", field=name)
+        if is_deeper(default, MAX_DEPTH):
+            raise BadRequest(f"{name} is nested deeper than {MAX_DEPTH} levels", field=name)
+    if batch.sent_at:
+        try:
+            parse_timestamp(batch.sent_at)
+        except ValueError as error:
+            raise BadRequest(f"sentAt {error}", field="sentAt") from error
+    return Call(
+        type=None,
+        events=batch.batch,
+        write_key=batch.write_key or _write_key_of_first(batch.batch),
+        sent_at=batch.sent_at,
+        context=batch.context,
+        integrations=batch.integrations,
+    )
+
+
+def _write_key_of_first(events: list[Raw]) -> str | None:
+    try:
+        return _decode_key(events[0]).write_key if events else None
+    except msgspec.ValidationError:  # the event itself will be refused for it, and the batch for having no key
+        return None
+
+
+def _bad_request(error: msgspec.ValidationError) -> BadRequest:
+    refusal = explain(error)
+    return BadRequest(refusal.message if refusal.path else f"the body {refusal.message}", field=refusal.path or None)

@@ -1,0 +1,88 @@
+"""From an event on the wire to the canonical event."""
+
+import uuid
+from datetime import datetime
+from typing import Final, cast
+
+from msgspec import Raw
+
+from headwater.events.envelope import Envelope
+from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
+from headwater.events.raw import is_absent, members, merge
+from headwater.events.timestamps import correct, parse_timestamp
+from headwater.events.track.call import Call
+from headwater.events.track.wire import MEMBERS, WireEvent, traits_of
+
+_SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
+"""What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
+_KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
+_WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
+
+
+def canonical(wire: WireEvent, source: Raw, call: Call, envelope: Envelope, index: int) -> tuple[Event, bytes]:
+    """The checked event number `index` of the call, and its document.
+
+    Depends on its arguments only, so that a second reading after a crash makes the same event.
+    """
+    received = envelope.received_at
+    sent_text = wire.sent_at or call.sent_at
+    sent = parse_timestamp(sent_text) if sent_text else received
+    timestamp, original = _times(wire, sent, received)
+    context = merge(call.context, wire.context)
+    event = Event(
+        connection_id=envelope.connection,
+        message_id=cast(str | None, wire.message_id) or generated_message_id(envelope.nonce, index),
+        type=cast(EventType, wire.type),
+        user_id=cast(str | None, wire.user_id),
+        anonymous_id=cast(str | None, wire.anonymous_id),
+        previous_id=cast(str | None, wire.previous_id),
+        group_id=cast(str | None, wire.group_id),
+        event=wire.event,
+        name=wire.name,
+        category=wire.category,
+        channel=wire.channel,
+        context=None if is_absent(context) else context,
+        properties=_properties(wire),
+        traits=traits_of(wire),
+        integrations=_or_none(merge(call.integrations, wire.integrations)),
+        timestamp=timestamp,
+        original_timestamp=original,
+        sent_at=sent,
+        received_at=received,
+    )
+    return event, document(event, _unknown_members(source))
+
+
+def generated_message_id(nonce: bytes, index: int) -> str:
+    """The id of event number `index` of a call, for an event that brought none; the same at every reading."""
+    number = (int.from_bytes(nonce) + index) % 2**128
+    return f"headwater-{uuid.UUID(int=number)}"
+
+
+def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetime, datetime]:
+    """`timestamp` and `originalTimestamp`.
+
+    A client that sends both has corrected its clock itself. One that sends either (RudderStack's Node SDK sends only
+    `originalTimestamp`) has given the time of its own clock.
+    """
+    if wire.timestamp and wire.original_timestamp:
+        return parse_timestamp(wire.timestamp), parse_timestamp(wire.original_timestamp)
+    given = wire.timestamp or wire.original_timestamp
+    if not given:
+        return received, received
+    original = parse_timestamp(given)
+    return correct(original, sent=sent, received=received), original
+
+
+def _properties(wire: WireEvent) -> Raw | None:
+    if is_absent(wire.properties):
+        return EMPTY_OBJECT if wire.type in _WITH_PROPERTIES else None
+    return wire.properties
+
+
+def _or_none(text: Raw) -> Raw | None:
+    return None if is_absent(text) else text
+
+
+def _unknown_members(source: Raw) -> dict[str, Raw]:
+    return {name: value for name, value in members(source).items() if name not in _KNOWN}

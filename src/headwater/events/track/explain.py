@@ -1,0 +1,29 @@
+"""The decoder's complaints in the words of JSON: it speaks of Python's types."""
+
+from typing import Final
+
+import msgspec
+
+from headwater.events.refusal import Refusal
+from headwater.events.track.wire import MEMBERS
+
+IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id")
+"""The fields that may be numbers on the wire."""
+
+
+def explain(error: msgspec.ValidationError) -> Refusal:
+    """What is wrong with an event or a batch that could not be decoded."""
+    _, _, path = str(error).partition(" - at `$.")
+    path = path.rstrip("`")
+    field = next((field for field, member in MEMBERS.items() if member == path), "")
+    if field in IDS:
+        rule = "must be a string, a number or null"
+    elif path == "batch":
+        rule = "must be an array of events"
+    elif path:
+        rule = "must be a string or null"
+    elif "`batch`" in str(error):
+        path, rule = "batch", "is required and must be an array of events"
+    else:
+        return Refusal("BadRequest", "", "must be a JSON object")
+    return Refusal("BadRequest", path, f"{path} {rule}")

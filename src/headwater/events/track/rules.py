@@ -1,0 +1,109 @@
+"""Holds an event to the rules of its type."""
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.events.event import EVENT_TYPES
+from headwater.events.raw import is_absent, is_deeper, is_object
+from headwater.events.refusal import Refusal
+from headwater.events.timestamps import parse_timestamp
+from headwater.events.track.explain import IDS, explain
+from headwater.events.track.wire import (
+    MAX_DEPTH,
+    MAX_EVENT_BYTES,
+    MAX_TEXT_LENGTH,
+    MEMBERS,
+    WireEvent,
+    email_of,
+    traits_of,
+)
+
+_TEXTS: Final = ("event", "name", "category", "channel")
+_TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
+_OBJECTS: Final = ("context", "properties", "traits", "integrations")
+
+_decode_event = msgspec.json.Decoder(WireEvent).decode
+
+
+def check(event: Raw, type_of_call: str | None) -> WireEvent | Refusal:
+    """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+    if memoryview(event).nbytes > MAX_EVENT_BYTES:
+        return Refusal("PayloadTooLarge", "", f"the event is larger than {MAX_EVENT_BYTES} bytes")
+    if is_deeper(event, MAX_DEPTH):
+        return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
+    try:
+        wire = _decode_event(event)
+    except msgspec.ValidationError as error:
+        return explain(error)
+    if type_of_call is not None:
+        wire.type = type_of_call
+    try:
+        _check_values(wire)
+        _check_presence(wire)
+    except _Broken as broken:
+        return Refusal("BadRequest", broken.path, broken.message)
+    return wire
+
+
+class _Broken(Exception):
+    def __init__(self, path: str, rule: str) -> None:
+        self.path = path
+        self.message = f"{path} {rule}"
+
+
+def _check_values(wire: WireEvent) -> None:
+    if wire.type not in EVENT_TYPES:
+        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
+    for field in IDS:
+        value = getattr(wire, field)
+        if value is not None:
+            text = value if isinstance(value, str) else str(value)
+            _check_text(field, text)
+            setattr(wire, field, text or None)
+    for field in _TEXTS:
+        value = getattr(wire, field)
+        if value is not None:
+            _check_text(field, value)
+    for field in _TIMES:
+        value = getattr(wire, field)
+        if value:
+            try:
+                parse_timestamp(value)
+            except ValueError as error:
+                raise _Broken(MEMBERS[field], str(error)) from error
+    for field in _OBJECTS:
+        value = getattr(wire, field)
+        if value and not is_object(value) and not is_absent(value):
+            raise _Broken(MEMBERS[field], "must be an object or null")
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > MAX_TEXT_LENGTH:
+        raise _Broken(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
+    if "\0" in text:
+        raise _Broken(MEMBERS[field], "contains the NUL character")
+
+
+def _check_presence(wire: WireEvent) -> None:
+    match wire.type:
+        case "track":
+            if not wire.event:
+                raise _Broken("event", "is required in a track event")
+            if not (wire.user_id or wire.anonymous_id or wire.group_id):
+                raise _Broken("userId", "or anonymousId or groupId is required in a track event")
+        case "group":
+            if not wire.group_id:
+                raise _Broken("groupId", "is required in a group event")
+        case "alias":
+            if not wire.previous_id:
+                raise _Broken("previousId", "is required in an alias event")
+            if not wire.user_id:
+                raise _Broken("userId", "is required in an alias event")
+        case "identify":
+            if not (wire.user_id or wire.anonymous_id or email_of(traits_of(wire))):
+                raise _Broken("userId", "or anonymousId or traits.email is required in an identify event")
+        case _:
+            if not (wire.user_id or wire.anonymous_id):
+                raise _Broken("userId", f"or anonymousId is required in a {wire.type} event")
