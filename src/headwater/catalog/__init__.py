@@ -6,6 +6,16 @@ catalog keeps what it is given and serialises writers; what may be written is de
 
 from headwater.catalog.catalog import Catalog, open_catalog
 from headwater.catalog.change import Change
-from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
 
-__all__ = ["ApiKey", "Catalog", "Change", "Connection", "Pipeline", "Workspace", "digest_of", "open_catalog"]
+__all__ = [
+    "ApiKey",
+    "Catalog",
+    "Change",
+    "Connection",
+    "Pipeline",
+    "UiPreferences",
+    "Workspace",
+    "digest_of",
+    "open_catalog",
+]

@@ -48,9 +48,32 @@ class Change:
         await self._connection.execute(insert(tables.workspaces), msgspec.structs.asdict(workspace))
         self.delta.workspaces[workspace.id] = workspace
 
+    async def update_workspace(self, workspace: Workspace) -> None:
+        """Write its name and its preferences."""
+        rows = tables.workspaces
+        values = {"name": workspace.name, "ui_preferences": workspace.ui_preferences}
+        await self._connection.execute(update(rows).where(rows.c.id == workspace.id).values(values))
+        self.delta.workspaces[workspace.id] = workspace
+
+    async def remove_workspace(self, workspace: Workspace) -> None:
+        """Remove it with its connections, all that is theirs, and the API keys that open nothing else."""
+        rows = tables.workspaces
+        await self._connection.execute(delete(rows).where(rows.c.id == workspace.id))
+        self.delta.workspaces[workspace.id] = None
+        view = self._view
+        keys = (key.id for key in view.api_keys.values() if key.workspace == workspace.id)
+        self.delta.api_keys.update(dict.fromkeys(keys))
+        connections = (connection.id for connection in view.connections_of(workspace.id))
+        self.delta.connections.update(dict.fromkeys(connections))
+
     async def add_api_key(self, api_key: ApiKey) -> None:
         await self._connection.execute(insert(tables.api_keys), msgspec.structs.asdict(api_key))
         self.delta.api_keys[api_key.id] = api_key
+
+    async def remove_api_key(self, api_key: ApiKey) -> None:
+        rows = tables.api_keys
+        await self._connection.execute(delete(rows).where(rows.c.id == api_key.id))
+        self.delta.api_keys[api_key.id] = None
 
     async def add_connection(self, connection: Connection) -> None:
         """Add it with its links and event write keys; the connections at the other end of the links change too."""
@@ -67,11 +90,12 @@ class Change:
             self._stage(other, linked_connections=tuple(sorted((*other.linked_connections, connection.id))))
 
     async def update_connection(self, connection: Connection) -> None:
-        """Write its name, strategy and sending mode."""
+        """Write its name, strategy, sending mode and settings."""
         values = {
             "name": connection.name,
             "strategy": connection.strategy,
             "sending_mode": connection.sending_mode,
+            "sealed_settings": connection.sealed_settings,
         }
         rows = tables.connections
         await self._connection.execute(update(rows).where(rows.c.id == connection.id).values(values))
@@ -84,6 +108,21 @@ class Change:
         for other in map(self._current, self._current(connection.id).linked_connections):
             self._stage(other, linked_connections=_without(other.linked_connections, connection.id))
         self.delta.connections[connection.id] = None
+
+    async def add_link(self, source: Connection, destination: Connection) -> None:
+        """Link two connections that are not linked yet."""
+        await self._connection.execute(insert(tables.connection_links), self._link(source, destination.id))
+        for one, other in ((source, destination), (destination, source)):
+            linked = self._current(one.id).linked_connections
+            self._stage(self._current(one.id), linked_connections=tuple(sorted((*linked, other.id))))
+
+    async def remove_link(self, source: Connection, destination: Connection) -> None:
+        rows = tables.connection_links
+        link = and_(rows.c.source == source.id, rows.c.destination == destination.id)
+        await self._connection.execute(delete(rows).where(link))
+        for one, other in ((source, destination), (destination, source)):
+            current = self._current(one.id)
+            self._stage(current, linked_connections=_without(current.linked_connections, other.id))
 
     async def add_event_write_key(self, connection: Connection, key: str) -> None:
         await self._connection.execute(insert(tables.event_write_keys), self._key(connection, key))

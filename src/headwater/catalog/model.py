@@ -8,12 +8,22 @@ import msgspec
 from headwater.connectors.connector import Role, SendingMode, Strategy, Target
 
 
+class UiPreferences(msgspec.Struct, frozen=True, kw_only=True):
+    """The paths of the profile properties that user interfaces show a person by; empty where there is none."""
+
+    image: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    extra: str = ""
+
+
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     """The scope of everything else: no object of one workspace is visible in another."""
 
     id: int
     name: str
     created_at: datetime
+    ui_preferences: UiPreferences = UiPreferences()
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +58,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     `linked_connections` are ids, ascending: the destinations that a source's events are forwarded to, or the sources
     that a destination's events come from. `pipelines` are ascending by id. `event_write_keys` are in the order of their
-    creation, and empty for a connection that receives no events.
+    creation, and empty for a connection that receives no events. `sealed_settings` are its settings, encrypted: the
+    catalog opens them with `settings_of`; None when it has none.
     """
 
     id: int
@@ -59,6 +70,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy | None
     sending_mode: SendingMode | None
     created_at: datetime
+    sealed_settings: bytes | None = None
     linked_connections: tuple[int, ...] = ()
     pipelines: tuple[Pipeline, ...] = ()
     event_write_keys: tuple[str, ...] = ()

@@ -5,7 +5,9 @@ refer to another. `catalog_version` and `catalog_changes` tell the views of all 
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,12 +19,16 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
 )
+
+from headwater.catalog.model import UiPreferences
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -40,6 +46,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class AsJson(TypeDecorator[Any]):
+    """A value object in a column of its own, where nothing is ever looked up by what is inside it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, type_: type[msgspec.Struct]) -> None:
+        super().__init__()
+        self.type_ = type_
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return self.type_() if value is None else msgspec.json.decode(value, type=self.type_)
+
+
 # Constraints are named by rule, so that a later revision can drop one on both databases.
 metadata = MetaData(
     naming_convention={
@@ -55,8 +78,9 @@ workspaces = Table(
     "workspaces",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("name", String(60), nullable=False),
+    Column("name", String(100), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("ui_preferences", AsJson(UiPreferences), nullable=True),
 )
 
 api_keys = Table(
@@ -64,7 +88,7 @@ api_keys = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("workspace", Integer, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=True),
-    Column("name", String(60), nullable=False),
+    Column("name", String(100), nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
     Column("hint", String(20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -81,6 +105,7 @@ connections = Table(
     Column("strategy", String(16), nullable=True),
     Column("sending_mode", String(16), nullable=True),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("sealed_settings", LargeBinary, nullable=True),
     UniqueConstraint("workspace", "id"),  # what the foreign keys below refer to
 )
 

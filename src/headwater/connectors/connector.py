@@ -1,14 +1,19 @@
 """What the rules must know about a connector: its type, the roles it can play, what each role can do.
 
 A connector is a kind of thing that data comes from or goes to ("javascript", "http"); a connection is one of them set
-up in a workspace. Here are descriptions only: the code that talks to the outside world is not part of them.
+up in a workspace. Here are descriptions only: the code that talks to the outside world is not part of them, but for
+the way to reach it (`Connector.application`).
 """
 
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import msgspec
 
-ConnectorType = Literal["Application", "Database", "FileStorage", "SDK", "Webhook"]
+from headwater.connectors.application import Application
+from headwater.connectors.settings import SettingsRules
+
+ConnectorType = Literal["Application", "Database", "File", "FileStorage", "MessageBroker", "SDK", "Webhook"]
 Role = Literal["Source", "Destination"]
 Target = Literal["User", "Event"]
 Strategy = Literal["Conversion", "Fusion", "Isolation", "Preservation"]
@@ -22,31 +27,51 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a connector can do in one role.
 
     `targets` are the entities that its pipelines can operate on. `sending_modes` are the ways it can send events: one
-    of them must be chosen when there are any.
+    of them must be chosen when there are any. `settings` are None when it has none in this role. `summary` is a
+    sentence for people; `sample_query` is a query to start from, for databases.
     """
 
     targets: tuple[Target, ...]
     sending_modes: tuple[SendingMode, ...] = ()
+    settings: SettingsRules | None = None
+    summary: str = ""
+    sample_query: str = ""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """An application's own words for one user, several users, and what identifies a user; empty where it has none."""
+
+    user: str = ""
+    users: str = ""
+    user_id: str = ""
 
 
 class Connector(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalogue.
 
-    `code` names it in requests and never changes; `label` is for people. A role that is None cannot be played.
-    `strategies` says that its source connections must choose a strategy for anonymous users.
+    `code` names it in requests and never changes; `label` is for people, and `categories` are where a catalogue shows
+    it. A role that is None cannot be played. `available` says that there is an engine for it, so that connections can
+    be made. `strategies` says that its source connections must choose a strategy for anonymous users.
     `falls_back_to_request_ip` says that an event without an IP address gets that of the request, which is right where
     the SDK runs on the user's own device and wrong where it runs on a server. `public_key` says that its event write
-    keys have the form `pk_` and a UUID.
+    keys have the form `pk_` and a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file
+    formats. `application` makes the application behind a connection from the connection's settings.
     """
 
     code: str
     label: str
     type: ConnectorType
+    categories: tuple[str, ...] = ()
     source: Capabilities | None = None
     destination: Capabilities | None = None
+    available: bool = False
     strategies: bool = False
     falls_back_to_request_ip: bool = False
     public_key: bool = False
+    terms: Terms | None = None
+    has_sheets: bool = False
+    file_extension: str = ""
+    application: Callable[[Mapping[str, object]], Application] | None = None
 
     def capabilities(self, role: Role) -> Capabilities | None:
         """What it can do in `role`, or None when it cannot play it."""

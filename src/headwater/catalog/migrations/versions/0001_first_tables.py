@@ -11,7 +11,7 @@ def upgrade() -> None:
     op.create_table(
         "workspaces",
         sa.Column("id", sa.Integer, autoincrement=False),
-        sa.Column("name", sa.String(60), nullable=False),
+        sa.Column("name", sa.String(100), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workspaces"),
     )
@@ -19,7 +19,7 @@ def upgrade() -> None:
         "api_keys",
         sa.Column("id", sa.Integer, autoincrement=False),
         sa.Column("workspace", sa.Integer),
-        sa.Column("name", sa.String(60), nullable=False),
+        sa.Column("name", sa.String(100), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("hint", sa.String(20), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -1,0 +1,10 @@
+"""Message brokers: announced, so that they are listed, but no connection to one can be made in either role."""
+
+from typing import Final
+
+from headwater.connectors.connector import Connector
+
+CONNECTORS: Final = tuple(
+    Connector(code=code, label=label, type="MessageBroker", categories=("Message broker",))
+    for code, label in (("kafka", "Kafka"), ("rabbitmq", "RabbitMQ"))
+)
