@@ -34,6 +34,11 @@ def test_defaults() -> None:
         ("PORT", "", "port", 8080),
         ("API_KEY", "", "api_key", None),
         ("DATABASE_URL", "", "database_url", None),
+        ("DATABASE_URL", "sqlite", "database_url", None),
+        ("DATABASE_URL", "postgresql+asyncpg://u:p@db/x", "database_url", "postgresql+asyncpg://u:p@db/x"),
+        ("DATABASE_URL", "postgresql://u:p%40@db:5433/x", "database_url", "postgresql+asyncpg://u:p%40@db:5433/x"),
+        ("DATABASE_URL", "postgres://u@[::1]/x?a=b", "database_url", "postgresql+asyncpg://u@[::1]/x?a=b"),
+        ("DATABASE_URL", "postgresql:///x?host=/run", "database_url", "postgresql+asyncpg:///x?host=/run"),
     ],
 )
 def test_accepted(name: str, text: str, field: str, value: object) -> None:
@@ -50,7 +55,17 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("PORT", "-1", "from 1 to 65535"),
         ("PORT", "٨٠", "from 1 to 65535"),
         ("DATA_DIR", "a\0b", "must be the path of a folder"),
-        ("DATABASE_URL", "postgresql://db/x", "not supported yet"),
+        ("DATABASE_URL", "mysql://u:hidden@db/x", "must start with postgresql://"),
+        ("DATABASE_URL", "postgresql:/u:hidden@db/x", "must start with postgresql://"),
+        ("DATABASE_URL", "postgresql://u:hidden@db", "must name a database"),
+        ("DATABASE_URL", "postgresql://u:hidden@db/", "must name a database"),
+        ("DATABASE_URL", "postgresql:///x", "must name a host"),
+        ("DATABASE_URL", "postgresql://u:hidden@:5432/x", "must name a host"),
+        ("DATABASE_URL", "postgresql://u:hid/den@db/x", "is not a valid URL"),
+        ("DATABASE_URL", "postgresql://u:hidden@db:port/x", "is not a valid URL"),
+        ("DATABASE_URL", "postgresql://u:hidden@[::1/x", "is not a valid URL"),
+        ("DATABASE_URL", "postgresql://u:hid den@db/x", "must not contain spaces"),
+        ("DATABASE_URL", "postgresql://u:hidden@db/x\0", "must not contain spaces or control characters"),
         ("WORKERS", "2", "not supported yet"),
         ("WORKERS", "two", "must be 1"),
         ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
@@ -70,11 +85,29 @@ def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule:
     assert "\n" not in message
     if name in ("API_KEY", "SECRET_KEY"):
         assert text not in message
+    assert "hid" not in message
 
 
 def test_a_flag_wins_over_the_environment() -> None:
     settings = read({"HEADWATER_PORT": "1000", "HEADWATER_HOST": "127.0.0.2"}, {"port": "2000", "host": None})
     assert (settings.port, settings.host) == (2000, "127.0.0.2")
+
+
+def test_the_variable_of_platforms_counts_where_ours_is_unset() -> None:
+    shared = {"DATABASE_URL": "postgres://u:p@db/x"}
+    assert read(shared).database_url == "postgresql+asyncpg://u:p@db/x"
+    assert read({**shared, "HEADWATER_DATABASE_URL": ""}).database_url == "postgresql+asyncpg://u:p@db/x"
+    assert read({**shared, "HEADWATER_DATABASE_URL": "postgres://db/y"}).database_url == "postgresql+asyncpg://db/y"
+    assert read(shared, {"database_url": "postgres://db/z"}).database_url == "postgresql+asyncpg://db/z"
+    with pytest.raises(StartupError, match=r"^DATABASE_URL must start with"):
+        read({"DATABASE_URL": "mysql://db/x"})
+
+
+def test_sqlite_may_be_asked_for_whatever_the_platform_says() -> None:
+    shared = {"DATABASE_URL": "postgres://u:p@db/x"}
+    settings = read({**shared, "HEADWATER_DATABASE_URL": "sqlite"})
+    assert settings.database_url is None
+    assert read({**shared, **settings.environment()}) == settings
 
 
 def test_children_read_the_same_settings() -> None:
@@ -83,7 +116,9 @@ def test_children_read_the_same_settings() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = repr(read({"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET}))
+    database = "postgres://u:hidden@db/x"
+    shown = repr(read({"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET, "HEADWATER_DATABASE_URL": database}))
+    assert "hidden" not in shown
     assert KEY not in shown
     assert SECRET not in shown
 

@@ -1,7 +1,7 @@
 """Opens the databases of the catalog and the warehouse, and brings their tables up to date.
 
 SQLite runs in WAL mode with `synchronous=FULL`: a transaction that was committed survives a power cut, and readers in
-other processes never wait for the writer.
+other processes never wait for the writer. What is particular to PostgreSQL is in `headwater.base.postgresql`.
 """
 
 import zlib
@@ -13,8 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import event, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from headwater.base import postgresql
+from headwater.base.errors import Unavailable
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a SQLite writer waits for another process's transaction before it gives up."""
@@ -28,23 +32,65 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{quote(str(path))}"
 
 
-def open_engine(url: str, *, cache_mib: int = 16) -> AsyncEngine:
-    """An engine for `url`. The caller disposes of it."""
-    engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
+class UnusableDatabase(Exception):
+    """No work can begin with this database. The message is one line for whoever starts the system."""
 
-        @event.listens_for(engine.sync_engine, "connect")
-        def _configure(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            # First, since switching a new file to WAL takes a lock that another process may hold just then.
-            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
-            cursor.close()
+
+def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> AsyncEngine:
+    """An engine for `url`; on PostgreSQL for the tables in `schema`, which SQLite has a file for. The caller disposes
+    of it."""
+    if url.startswith("postgresql"):
+        return postgresql.open_postgresql(url, schema)
+    engine = create_async_engine(url)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        # First, since switching a new file to WAL takes a lock that another process may hold just then.
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
+        cursor.close()
 
     return engine
+
+
+@asynccontextmanager
+async def opened(url: str, *, schema: str, migrations: str, cache_mib: int = 16) -> AsyncIterator[AsyncEngine]:
+    """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
+
+    Raises UnusableDatabase when a PostgreSQL database is out of reach, too old, or not ours to write.
+    """
+    engine = open_engine(url, schema=schema, cache_mib=cache_mib)
+    try:
+        try:
+            if engine.dialect.name == "postgresql":
+                async with engine.connect() as connection:
+                    if reason := await postgresql.check_usable(connection, schema):
+                        raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}")
+            await migrate(engine, migrations)
+        except (DBAPIError, OSError, ValueError) as error:
+            if engine.dialect.name != "postgresql" or (reason := postgresql.explain(error, url)) is None:
+                raise
+            raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}") from error
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def answering_unavailable(what: str) -> AsyncIterator[None]:
+    """A database that is busy for too long, or away, is not a defect of ours: raises Unavailable, naming `what`."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise Unavailable(f"{what} does not answer") from error
+    except DBAPIError as error:
+        if not postgresql.is_outage(error):
+            raise
+        raise Unavailable(f"{what} does not answer") from error
 
 
 @asynccontextmanager
@@ -92,6 +138,8 @@ async def _alone(connection: AsyncConnection, table: str) -> AsyncIterator[None]
         # The driver would let each CREATE TABLE commit by itself, and a crash would leave half of them behind.
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
+        for setting in ("statement_timeout", "lock_timeout"):
+            await connection.execute(text(f"SET LOCAL {setting} = {MIGRATION_TIMEOUT_MS}"))
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(table.encode())})
     yield
     await connection.commit()

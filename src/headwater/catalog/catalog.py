@@ -9,22 +9,21 @@ The catalog does not refresh itself: whoever needs the newest state calls `refre
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from sqlalchemy import delete, insert, update
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock
-from headwater.base.database import migrate, open_engine, snapshot
-from headwater.base.errors import Unavailable
+from headwater.base.database import answering_unavailable, opened, snapshot
+from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import tables
 from headwater.catalog.change import Change
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
+from headwater.catalog.sealing import open_settings, seal_settings
 from headwater.catalog.view import Delta, View
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Connector
@@ -43,13 +42,20 @@ _PRUNE_EVERY = 100
 class Catalog:
     """Lookups are synchronous and answer from the view; made by `open_catalog`.
 
-    `connectors` are those that connections can be made with here, by code.
+    `connectors` are those that are known here, by code. `keyring` opens the settings of connections; a process that
+    has none can do everything else.
     """
 
     def __init__(
-        self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers, connectors: Mapping[str, Connector]
+        self,
+        engine: AsyncEngine,
+        clock: Clock,
+        identifiers: Identifiers,
+        connectors: Mapping[str, Connector],
+        keyring: Keyring | None = None,
     ) -> None:
         self.connectors = connectors
+        self.keyring = keyring
         self._engine = engine
         self._clock = clock
         self._identifiers = identifiers
@@ -68,6 +74,10 @@ class Catalog:
         """The API key that `token` is. The lookup is by digest, so its time tells nothing about other keys."""
         return self._view.api_key_by_digest.get(digest_of(token))
 
+    def api_keys(self) -> list[ApiKey]:
+        """All API keys, oldest first."""
+        return sorted(self._view.api_keys.values(), key=lambda key: (key.created_at, key.id))
+
     def source_of(self, write_key: str) -> Connection | None:
         """The connection that an event write key belongs to."""
         return self._view.source_by_write_key.get(write_key)
@@ -79,6 +89,14 @@ class Catalog:
     def connection(self, workspace: int, id_: int) -> Connection | None:
         found = self._view.connections.get(id_)
         return found if found is not None and found.workspace == workspace else None
+
+    def sealed(self, connection: Connection, settings: Mapping[str, object]) -> Connection:
+        """The connection with these settings, encrypted so that they can be opened for it alone."""
+        return seal_settings(self.keyring, connection, settings)
+
+    def settings_of(self, connection: Connection) -> dict[str, object]:
+        """The settings of a connection in clear; empty when it has none. Raises Unavailable when no key opens them."""
+        return open_settings(self.keyring, connection)
 
     def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
         found = self._view.pipelines.get(id_)
@@ -130,17 +148,18 @@ async def _record(connection: AsyncConnection, delta: Delta) -> None:
 
 @asynccontextmanager
 async def open_catalog(
-    url: str, *, clock: Clock, identifiers: Identifiers, connectors: Mapping[str, Connector] = CONNECTORS
+    url: str,
+    *,
+    clock: Clock,
+    identifiers: Identifiers,
+    connectors: Mapping[str, Connector] = CONNECTORS,
+    keyring: Keyring | None = None,
 ) -> AsyncIterator[Catalog]:
     """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
-    engine = open_engine(url)
-    try:
-        await migrate(engine, "headwater.catalog.migrations")
-        catalog = Catalog(engine, clock, identifiers, connectors)
+    async with opened(url, schema="catalog", migrations="headwater.catalog.migrations") as engine:
+        catalog = Catalog(engine, clock, identifiers, connectors, keyring)
         await catalog.refresh()
         yield catalog
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager
@@ -153,10 +172,5 @@ async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
         lock.release()
 
 
-@asynccontextmanager
-async def _answering_unavailable() -> AsyncIterator[None]:
-    """A database that is busy for too long, or away, is not a defect of ours."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeout, TimeoutError) as error:
-        raise Unavailable("the catalog's database does not answer") from error
+def _answering_unavailable() -> AbstractAsyncContextManager[None]:
+    return answering_unavailable("the catalog's database")

@@ -70,8 +70,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
     """What the servicers need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
-        open_catalog(sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers) as catalog,
-        open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
+        open_catalog(
+            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
+        ) as catalog,
+        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         log = SqliteEventLog(settings.log_path, clock)

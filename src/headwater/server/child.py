@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+from headwater.base.database import UnusableDatabase
 from headwater.server.errors import StartupError
 from headwater.server.logging import configure, logger
 from headwater.server.settings import Settings, read
@@ -28,7 +29,7 @@ def run(
         configure(name, settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_until_signalled(main, settings))
-    except StartupError as error:
+    except (StartupError, UnusableDatabase) as error:
         sys.exit(str(error))
     except Exception as error:
         logger().critical("the process failed", exc_info=True)

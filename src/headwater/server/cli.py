@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         (
             "--database-url",
             "URL",
-            "only SQLite files in the data directory yet [HEADWATER_DATABASE_URL]",
+            "postgresql://user@host/database; with a password better in [HEADWATER_DATABASE_URL, DATABASE_URL]; "
+            "without it SQLite files in the data directory",
         ),
         ("--workers", "NUMBER", "backend processes; only 1 yet [HEADWATER_WORKERS]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),

@@ -7,10 +7,15 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from headwater.server.errors import StartupError
 
 PREFIX = "HEADWATER_"
+SHARED_DATABASE_VARIABLE = "DATABASE_URL"
+"""Counts where HEADWATER_DATABASE_URL is unset: platforms that lend a database set it."""
+SQLITE = "sqlite"
+"""The database URL that stands for files in the data directory, whatever DATABASE_URL says."""
 SOCKET_PATH_LIMIT = 107
 """Bytes in the longest path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
 
@@ -31,8 +36,8 @@ class Settings:
     data_dir: Path = field(default_factory=lambda: Path("data").absolute())
     """The folder of everything that is kept; absolute."""
 
-    database_url: str | None = None
-    """Where catalog and warehouse live; None: SQLite files in `data_dir`, the only choice so far."""
+    database_url: str | None = field(default=None, repr=False)
+    """Where catalog and warehouse live, `postgresql+asyncpg://…`; None: SQLite files in `data_dir`."""
 
     workers: int = 1
     """Backend processes; 1 is the only choice so far."""
@@ -94,6 +99,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The variables from which `read` gives these settings again: how they reach child processes."""
         values = {name: getattr(self, name) for name in _READERS}
+        values["database_url"] = self.database_url or SQLITE  # or DATABASE_URL would be taken for it
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -110,12 +116,15 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     values: dict[str, object] = {}
     for name, reader in _READERS.items():
         flag = (flags or {}).get(name)
-        text = environ.get(variable(name), "") if flag is None else flag
+        source = variable(name)
+        if name == "database_url" and flag is None and not environ.get(source):
+            source = SHARED_DATABASE_VARIABLE
+        text = environ.get(source, "") if flag is None else flag
         if text != "":
             try:
                 values[name] = reader(text)
             except ValueError as rule:
-                raise StartupError(f"{variable(name)} {rule}") from None
+                raise StartupError(f"{source} {rule}") from None
     data_dir = values.setdefault("data_dir", Path("data").absolute())
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
@@ -141,8 +150,28 @@ def _folder(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _database(text: str) -> str:
-    raise ValueError("is not supported yet: leave it unset to use SQLite files in the data directory")
+def _database(text: str) -> str | None:
+    if text == SQLITE:
+        return None
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("postgresql+asyncpg", "postgresql", "postgres"):
+        raise ValueError(
+            "must start with postgresql:// (or postgresql+asyncpg://, postgres://), or be sqlite for files in the data "
+            "directory"
+        )
+    url = f"postgresql+asyncpg://{rest}"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its own words would repeat a part of the URL
+        raise ValueError("is not a valid URL: percent-encode what is special in user and password") from None
+    if not url.isprintable() or " " in url:
+        raise ValueError("must not contain spaces or control characters: percent-encode them")
+    if not parts.path.strip("/"):
+        raise ValueError("must name a database: postgresql://user:password@host/database")
+    if not parts.hostname and not parse_qs(parts.query).get("host"):
+        raise ValueError("must name a host: postgresql://user:password@host/database")
+    return url
 
 
 def _workers(text: str) -> int:

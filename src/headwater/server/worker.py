@@ -32,8 +32,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then finish the group of events that was begun."""
     clock = SystemClock()
     async with (
-        open_catalog(sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()) as catalog,
-        open_warehouse(sqlite_url(settings.warehouse_path)) as warehouse,
+        open_catalog(
+            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()
+        ) as catalog,
+        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
     ):
         log = SqliteEventLog(settings.log_path, clock)
         try:

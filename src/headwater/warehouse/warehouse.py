@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import from_microseconds, microseconds
-from headwater.base.database import migrate, open_engine
+from headwater.base.database import answering_unavailable, opened
 from headwater.warehouse import tables
 from headwater.warehouse.identities import Identities, Identity, IdentityKey, IdentityState, Sighting, keys_of, merge
 from headwater.warehouse.rows import MAX_REJECTED_BYTES, MAX_UNKNOWN_REJECTED, Message, RejectedEvent, StoredEvent
@@ -20,26 +20,39 @@ EventOrder = Literal["timestamp", "receivedAt"]
 
 _ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
 _KEYS_PER_QUERY = 200
+_WHAT: Final = "the warehouse's database"
 
 Value = TypeVar("Value")
 
 
 class Warehouse:
-    """Reads the warehouse, and opens transactions for the one process that writes it."""
+    """Reads the warehouse, and opens transactions for the one process that writes it.
+
+    All of it raises Unavailable while the database is away.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
-        """What is done inside happens as a whole, or, after an exception or a crash, not at all."""
-        async with self._engine.begin() as connection:
+        """What is done inside happens as a whole, or, after an exception or a crash, not at all.
+
+        Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
+        went away during the commit: `finished` tells.
+        """
+        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection)
 
     async def finished(self, consumer: str) -> int:
         """The position up to which `consumer` has finished the log; 0 at first."""
         query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
-        async with self._engine.connect() as connection:
+        async with self._connect() as connection:
             return (await connection.execute(query)).scalar_one_or_none() or 0
 
     async def events(
@@ -54,7 +67,7 @@ class Warehouse:
             .offset(first)
             .limit(limit)
         )
-        async with self._engine.connect() as connection:
+        async with self._connect() as connection:
             return [document.encode() for document in await connection.scalars(query)]
 
     async def identities(self, connection_id: int, *, first: int, limit: int) -> tuple[list[Identity], int]:
@@ -68,7 +81,7 @@ class Warehouse:
             .limit(limit)
         )
         count = select(func.count()).select_from(tables.identities).where(table.connection == connection_id)
-        async with self._engine.connect() as connection:
+        async with self._connect() as connection:
             rows = (await connection.execute(query)).all()
             total = (await connection.execute(count)).scalar_one()
         return [
@@ -94,7 +107,7 @@ class Warehouse:
             chosen.append(table.dialect == dialect)
         query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
-        async with self._engine.connect() as connection:
+        async with self._connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
             total = (await connection.execute(count)).scalar_one()
         return [RejectedEvent(**{**row, "received_at": from_microseconds(row["received_at"])}) for row in rows], total
@@ -242,9 +255,5 @@ def _chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 @asynccontextmanager
 async def open_warehouse(url: str) -> AsyncIterator[Warehouse]:
     """The warehouse at `url`, its tables up to date; closed at the end of the block."""
-    engine = open_engine(url, cache_mib=64)
-    try:
-        await migrate(engine, "headwater.warehouse.migrations")
+    async with opened(url, schema="warehouse", migrations="headwater.warehouse.migrations", cache_mib=64) as engine:
         yield Warehouse(engine)
-    finally:
-        await engine.dispose()
