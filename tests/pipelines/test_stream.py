@@ -6,8 +6,8 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -201,18 +201,16 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(parts: OpenPa
 @contextmanager
 def failing(warehouse: Path, table: str, what: str) -> Iterator[None]:
     """The database itself refuses to write to a table, as it does when the disk is full."""
-    with sqlite3.connect(warehouse) as connection:
-        for verb in ("INSERT", "UPDATE"):
-            connection.execute(
-                f"CREATE TRIGGER refuse_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE({what}, 'refused'); END"
-            )
-    try:
+    verbs = ("INSERT", "UPDATE")
+    with closing(sqlite3.connect(warehouse)) as connection:
+        for verb in verbs:
+            refuse = f"BEGIN SELECT RAISE({what}, 'refused'); END"
+            connection.execute(f"CREATE TRIGGER refuse_{verb} BEFORE {verb} ON {table} {refuse}")
+        connection.commit()
         yield
-    finally:
-        with sqlite3.connect(warehouse) as connection:
-            connection.execute("DROP TRIGGER refuse_INSERT")
-            connection.execute("DROP TRIGGER refuse_UPDATE")
-        connection.close()
+        for verb in verbs:
+            connection.execute(f"DROP TRIGGER refuse_{verb}")
+        connection.commit()
 
 
 async def everything(parts: OpenParts, source: Connection) -> tuple[object, ...]:
@@ -309,44 +307,45 @@ async def test_killed_again_and_again_it_stores_everything_once(
 # --- The loop -----------------------------------------------------------------------------------------------------
 
 
+@asynccontextmanager
+async def running(consumer: StreamConsumer) -> AsyncIterator[None]:
+    """The consumer runs during the block, and has stopped after it, whatever happens there."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(consumer.run(stop))
+    try:
+        async with asyncio.timeout(20):
+            yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
 async def run(consumer: StreamConsumer, parts: OpenParts) -> None:
     """Run the consumer until it has finished all that is in the log."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
     last = await parts.log.last_position()
-    async with asyncio.timeout(20):
-        while await parts.warehouse.finished("warehouse") < last and not running.done():
+    async with running(consumer):
+        while await parts.warehouse.finished("warehouse") < last:
             await asyncio.sleep(0.01)
-        stop.set()
-        await running
 
 
 async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Connection) -> None:
-    stop = asyncio.Event()
-    running = asyncio.create_task(parts.consumer.run(stop))
-    async with asyncio.timeout(20):
+    async with running(parts.consumer):
         for number in range(5):
             await send(parts, source, event(f"m{number}"))
             while len(await parts.documents()) <= number:
                 await asyncio.sleep(0.005)
-        stop.set()
-        await running
     assert await parts.log.cursors() == {"warehouse": 5}
 
 
 async def test_a_second_consumer_waits_for_the_first(parts: OpenParts, source: Connection) -> None:
     lease = await parts.log.lease("warehouse")
-    stop = asyncio.Event()
-    running = asyncio.create_task(parts.consumer.run(stop))
-    await send(parts, source, event("a"))
-    await asyncio.sleep(0.1)
-    assert await parts.documents() == []
-    await lease.release()
-    async with asyncio.timeout(20):
+    async with running(parts.consumer):
+        await send(parts, source, event("a"))
+        await asyncio.sleep(0.1)
+        assert await parts.documents() == []
+        await lease.release()
         while not await parts.documents():
             await asyncio.sleep(0.01)
-        stop.set()
-        await running
 
 
 async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
@@ -374,12 +373,7 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     await run(parts.consumer, parts)
     assert len(await identities(parts, source)) == 1
     await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
-    stop = asyncio.Event()
-    consumer = StreamConsumer(parts.log, parts.catalog, parts.warehouse, keep=timedelta(0))
-    running = asyncio.create_task(consumer.run(stop))
-    async with asyncio.timeout(20):
+    async with running(StreamConsumer(parts.log, parts.catalog, parts.warehouse, keep=timedelta(0))):
         while await identities(parts, source):
             await asyncio.sleep(0.01)
-        stop.set()
-        await running
     assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"
