@@ -1,4 +1,4 @@
-"""Makes everything that comes out of protos/: the Python code in gen/ and the descriptor set that Envoy transcodes by.
+"""Makes everything that comes out of protos/: Python code and the OpenAPI document in gen/, and Envoy's descriptor set.
 
     generate.py                  vendor, lint, breaking, generate
     generate.py --lint           vendor, lint, breaking
@@ -21,8 +21,8 @@ from vendor_protos import vendor
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = Path("protos/baseline.binpb")
-CODE = Path("gen/headwater")
-PACKAGE = CODE / "v1"
+GENERATED = Path("gen")
+PACKAGE = GENERATED / "headwater/v1"
 DESCRIPTORS = Path("envoy/descriptors.pb")
 
 PACKAGE_DOCSTRING = '"""Messages, clients and servicers of the Headwater API, generated from protos/headwater/v1."""\n'
@@ -72,9 +72,12 @@ def replace() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
-        shutil.rmtree(ROOT / CODE, ignore_errors=True)
-        shutil.copytree(fresh / CODE, ROOT / CODE)
-        shutil.copyfile(fresh / DESCRIPTORS, ROOT / DESCRIPTORS)
+        for name in drifted(fresh):
+            if (fresh / name).is_file():
+                (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fresh / name, ROOT / name)
+            else:
+                (ROOT / name).unlink()
 
 
 def check() -> int:
@@ -82,11 +85,16 @@ def check() -> int:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
-        names = files(fresh) | files(ROOT / CODE, ROOT) | {DESCRIPTORS}
-        drifted = [name for name in sorted(names) if not same(ROOT / name, fresh / name)]
-    for name in drifted:
+        names = drifted(fresh)
+    for name in names:
         print(f"{name} differs from protos/: run scripts/generate.py and commit the result", file=sys.stderr)
-    return 1 if drifted else 0
+    return 1 if names else 0
+
+
+def drifted(fresh: Path) -> list[Path]:
+    """The files that are not the same in the checkout and below `fresh`, or are in one of them only."""
+    names = files(fresh) | files(ROOT / GENERATED, ROOT) | {DESCRIPTORS}
+    return [name for name in sorted(names) if not same(ROOT / name, fresh / name)]
 
 
 def files(folder: Path, root: Path | None = None) -> set[Path]:

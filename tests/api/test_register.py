@@ -22,7 +22,7 @@ BUILT = {
     "EventService": {"SendEvents", "ListEvents", "ListEventsJson", "ListRejectedEvents"},
     "IdentityService": {"ListConnectionIdentities"},
     "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
-    "SystemService": {"GetHealth"},
+    "SystemService": {"GetHealth", "GetOpenApi"},
 }
 
 

@@ -1,5 +1,6 @@
 """What a call says about itself beside its message: its metadata, which for REST calls are the HTTP headers."""
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from grpc import aio
@@ -23,3 +24,8 @@ def is_transcoded(metadata: dict[str, str]) -> bool:
 def caller_address(metadata: dict[str, str]) -> str:
     """The IP address that the call came from, as the gateway saw it; empty when it did not come through a gateway."""
     return metadata.get("x-envoy-external-address", "")
+
+
+def is_built(behavior: object) -> bool:
+    """Whether a handler's method is ours: those of the generated servicers are plain functions that raise."""
+    return inspect.iscoroutinefunction(behavior)

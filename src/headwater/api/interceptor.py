@@ -7,7 +7,6 @@ the request id to ask about.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -16,7 +15,7 @@ import structlog
 from grpc import aio
 
 from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
-from headwater.api.call import Context, is_transcoded, metadata_of
+from headwater.api.call import Context, is_built, is_transcoded, metadata_of
 from headwater.base.errors import HeadwaterError, Unimplemented
 
 if TYPE_CHECKING:
@@ -52,14 +51,13 @@ class AnswerInterceptor(aio.ServerInterceptor):
 
 def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
     behavior = cast(Callable[[Any, Context], Any], handler.unary_unary)
-    is_built = inspect.iscoroutinefunction(behavior)
+    built = is_built(behavior)
 
     async def answer(request: Any, context: Context) -> Any:
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
-            # The methods of the generated servicers, for calls that are not built, are plain functions that raise.
-            return await behavior(request, context) if is_built else behavior(request, context)
+            return await behavior(request, context) if built else behavior(request, context)
         except HeadwaterError as error:
             await _abort(context, metadata, error, body_of)
         except NotImplementedError:

@@ -1,7 +1,7 @@
 """Puts every service of the protos on the server: those that are built, and the rest, whose calls answer 501."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from grpc import aio
 
@@ -10,6 +10,7 @@ from headwater.api.answers import ErrorBody
 from headwater.api.connections import ConnectionServicer
 from headwater.api.events import EventServicer
 from headwater.api.identities import IdentityServicer
+from headwater.api.openapi import BuiltCalls, served_document
 from headwater.api.pipelines import PipelineServicer
 from headwater.api.system import SystemServicer
 from headwater.catalog import Catalog
@@ -51,6 +52,8 @@ class Parts:
 
 def register(server: aio.Server, parts: Parts) -> None:
     """Add all services to `server`, before it starts."""
+    calls = BuiltCalls(server)
+    server = cast(aio.Server, calls)
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(ConnectionServicer(parts.catalog), server)
     pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog), server)
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
@@ -58,8 +61,9 @@ def register(server: aio.Server, parts: Parts) -> None:
         EventServicer(parts.catalog, parts.intake, parts.warehouse), server
     )
     track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
-    system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(), server)
     _register_unbuilt(server)
+    openapi = served_document(calls.unbuilt)
+    system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
 
 
 def _register_unbuilt(server: aio.Server) -> None:

@@ -1,0 +1,207 @@
+"""Who may make a call, and every status other than success that it can have.
+
+The protos say in words which services need which credentials; here the same is said for programs, once a service. A
+new service must be added to `ACCESS`, or generating fails.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Access = Literal["management", "track", "client", "native", "public"]
+
+ACCESS: dict[str, Access] = {
+    "ApiKeyService": "management",
+    "ApplicationService": "management",
+    "ClientService": "client",
+    "ConnectionService": "management",
+    "ConnectorService": "management",
+    "DeviceService": "management",
+    "EventService": "management",
+    "FilterService": "management",
+    "IdentityResolutionService": "management",
+    "IdentityService": "management",
+    "NativeEventService": "native",
+    "PipelineService": "management",
+    "ProfileService": "management",
+    "SchemaService": "management",
+    "SystemService": "public",
+    "TrackService": "track",
+    "TransformationService": "management",
+    "WorkspaceService": "management",
+}
+WITHOUT_CREDENTIALS = {"TrackService.GetProjectSettings", "NativeEventService.GetEventSettings"}
+
+SECURITY: dict[Access, list[dict[str, list[str]]]] = {
+    "management": [{"apiKey": []}],
+    "track": [{"writeKeyAsUser": []}, {"writeKey": []}, {}],
+    "client": [{"writeKey": []}],
+    "native": [{"writeKey": []}, {"apiKey": []}, {}],
+    "public": [],
+}
+
+SECURITY_SCHEMES: dict[str, Any] = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, which starts with `api_`. A key that is not restricted to one workspace also "
+        "needs the header `Headwater-Workspace`.",
+    },
+    "writeKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An event write key of a source connection. It can send events and do nothing else.",
+    },
+    "writeKeyAsUser": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An event write key as the user name, with an empty password. It may also stand in the body, "
+        "as the member `writeKey`, for callers that cannot set headers.",
+    },
+}
+
+WORKSPACE = {
+    "name": "Headwater-Workspace",
+    "in": "header",
+    "description": "The id of the workspace to work in. Required with an API key that is not restricted to one.",
+    "schema": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 2**31 - 1},
+}
+STRICT_MODE = {
+    "name": "X-Strict-Mode",
+    "in": "header",
+    "description": "`1` asks for the true status. Without it a call that is refused is kept with its reason and still "
+    "answered 200, because most SDKs send a refused call again.",
+    "schema": {"type": "string", "enum": ["0", "1"]},
+}
+CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "`gzip` when the body is compressed.",
+    "schema": {"type": "string", "enum": ["gzip", "identity"]},
+}
+HEADERS: dict[Access, list[dict[str, Any]]] = {"management": [WORKSPACE], "track": [STRICT_MODE]}
+
+_STATUSES = {
+    400: ("BadRequest", "The request cannot be read, or holds a value that is never valid: `BadRequest`."),
+    401: ("Unauthorized", "The credentials are absent or not known: `Unauthorized`."),
+    403: ("Forbidden", "The credentials are known but do not allow this: `Forbidden`."),
+    404: ("NotFound", "Something that the path or a header names does not exist: `NotFound`."),
+    413: ("PayloadTooLarge", "The body, or one item in it, is over its limit: `PayloadTooLarge`."),
+    422: ("Unprocessable", "In conflict with the present state."),
+    429: ("TooManyRequests", "Nothing was done; to be repeated after `Retry-After` seconds: `TooManyRequests`."),
+    501: ("NotImplemented", "Documented, but not built yet: the call, or what it asks for: `NotImplemented`."),
+    503: ("ServiceUnavailable", "Nothing was done; to be repeated after `Retry-After` seconds: `ServiceUnavailable`."),
+    504: ("Timeout", "The server did not answer in time: `Timeout`."),
+}
+_RETRIED = (429, 503)
+
+ERROR_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "description": "Every error that is not of the track API, whoever refused: the server, or the gateway.",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "string", "description": "For programs; it does not change."},
+                    "message": {"type": "string", "description": "For people: it names the field and the rule."},
+                },
+            }
+        },
+    },
+    "TrackError": {
+        "type": "object",
+        "description": "An error of the track API, in the shape that its SDKs need.",
+        "required": ["success", "code", "message", "meta"],
+        "properties": {
+            "success": {"const": False},
+            "code": {"type": "string", "description": "For programs; it does not change."},
+            "message": {"type": "string", "description": "For people: it names the field and the rule."},
+            "meta": {
+                "type": "object",
+                "required": ["errors"],
+                "properties": {
+                    "errors": {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": "What is wrong, at most the first 20 items.",
+                    }
+                },
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What decides which statuses a call can have."""
+
+    name: str
+    """Service and method, with a dot."""
+    access: Access
+    comment: str
+    has_body: bool
+    has_path_parameters: bool
+
+
+def access_of(service: str, method: str) -> Access:
+    """Who may make this call."""
+    return "public" if f"{service}.{method}" in WITHOUT_CREDENTIALS else ACCESS[service]
+
+
+def responses(call: Call) -> dict[str, Any]:
+    """The answers other than success, as references; 422 with the codes that the call's comment lists."""
+    family = "Track" if call.name.startswith("TrackService.") else ""
+    made: dict[str, Any] = {
+        str(status): {"$ref": f"#/components/responses/{family}{_STATUSES[status][0]}"} for status in _statuses(call)
+    }
+    if "422" in made and (codes := _codes(call.comment)):
+        made["422"] = _response(f"In conflict with the present state: {', '.join(f'`{c}`' for c in codes)}.", "Error")
+    return made
+
+
+def components() -> dict[str, Any]:
+    """The responses that `responses` refers to."""
+    return {
+        f"{family}{name}": _response(text, f"{family}Error", retried=status in _RETRIED)
+        for family in ("", "Track")
+        for status, (name, text) in sorted(_STATUSES.items())
+    }
+
+
+def _statuses(call: Call) -> list[int]:
+    statuses = {503, 504}
+    if call.access == "management":
+        statuses |= {400, 401, 403, 404, 501}
+        statuses |= {413} if call.has_body else set()
+    elif call.access != "public":
+        statuses |= {400, 401, 413, 429}
+    if call.access in ("client", "native"):
+        statuses |= {404, 501}
+    if call.has_path_parameters:
+        statuses |= {400, 404}
+    if call.name in WITHOUT_CREDENTIALS:
+        statuses |= {401, 501}
+    if re.search(r"\b422\b", call.comment) or call.access == "client":
+        statuses.add(422)
+    return sorted(statuses)
+
+
+def _codes(comment: str) -> list[str]:
+    """The names in capitals that follow "422" up to the end of its clause."""
+    found = re.search(r"\b422 ((?:[A-Z]\w+(?:, | or | and )?(?:with 422 )?)+)", comment)
+    return re.findall(r"\b[A-Z]\w+", found[1]) if found else []
+
+
+def _response(text: str, schema: str, *, retried: bool = False) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
+    if retried:
+        wait = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+        response["headers"] = {"Retry-After": wait}
+    return response

@@ -1,0 +1,156 @@
+"""Calls as OpenAPI operations: one for each http rule, additional bindings included."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
+
+from openapi import answers, rawbodies
+from openapi.comments import Comments, is_required
+from openapi.schemas import RAW, Message, Schemas
+
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True)
+class Route:
+    """One http rule of a call."""
+
+    service: str
+    method: MethodDescriptorProto
+    comment: str
+    verb: str
+    path: str
+    body: str
+    """"*", the name of a field, or empty."""
+    binding: int
+    """0 for the rule itself, then its additional bindings."""
+
+    @property
+    def call(self) -> str:
+        return f"{self.service}.{self.method.name}"
+
+    @property
+    def path_fields(self) -> list[str]:
+        """The fields that stand in the path."""
+        return re.findall(r"\{(\w+)\}", self.path)
+
+
+def routes(file: FileDescriptorProto, comments: Comments) -> Iterator[Route]:
+    """All routes of a file's services, in the order of the file."""
+    for index, service in enumerate(file.service):
+        for number, method in enumerate(service.method):
+            comment = comments.of(file.name, (6, index, 2, number))
+            for binding, rule in enumerate(_rules(method)):
+                verb = rule.WhichOneof("pattern")
+                assert verb in ("get", "post", "put", "patch", "delete"), f"{method.name}: {verb}"
+                yield Route(service.name, method, comment, verb, getattr(rule, verb), rule.body, binding)
+
+
+def _rules(method: MethodDescriptorProto) -> list[http_pb2.HttpRule]:
+    if not method.options.HasExtension(annotations_pb2.http):
+        return []
+    rule = method.options.Extensions[annotations_pb2.http]
+    return [rule, *rule.additional_bindings]
+
+
+def path_of(route: Route, schemas: Schemas) -> str:
+    """The path with the JSON names of its parameters."""
+    path = route.path
+    for name in route.path_fields:
+        json_name, _, _ = schemas.parameter(schemas.message(route.method.input_type), name)
+        path = path.replace(f"{{{name}}}", f"{{{json_name}}}")
+    return path
+
+
+def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody]) -> dict[str, Any]:
+    """The operation of one route."""
+    access = answers.access_of(route.service, route.method.name)
+    body = raw.get(route.call, rawbodies.RawBody())
+    made: dict[str, Any] = {
+        "operationId": f"{route.service}_{route.method.name}" + (str(route.binding + 1) if route.binding else ""),
+        "tags": [route.service],
+        "summary": _summary(route.method.name),
+        "description": route.comment,
+        "security": answers.SECURITY[access],
+        "x-grpc-method": f"headwater.v1.{route.service}/{route.method.name}",
+    }
+    parameters = [*_parameters(route, schemas), *answers.HEADERS.get(access, [])]
+    request = _request(route, schemas, body)
+    if request and access in ("track", "client", "native"):
+        parameters.append(answers.CONTENT_ENCODING)
+    if parameters:
+        made["parameters"] = parameters
+    if request:
+        made["requestBody"] = request
+    call = answers.Call(route.call, access, route.comment, bool(request), bool(route.path_fields))
+    made["responses"] = {**_success(route, schemas, body), **answers.responses(call)}
+    return made
+
+
+def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
+    """What groups the operations of a service."""
+    return {"name": service.name, "description": comment}
+
+
+def _summary(method: str) -> str:
+    words = _WORDS.sub(" ", method.removesuffix("Json")).split()
+    return " ".join([words[0], *(word if word.isupper() else word.lower() for word in words[1:])])
+
+
+def _parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
+    if route.method.input_type == RAW:
+        return []
+    message = schemas.message(route.method.input_type)
+    made = []
+    for field in message.descriptor.field:
+        in_path = field.name in route.path_fields
+        if not in_path and route.body in ("*", field.name):
+            continue
+        name, required, schema = schemas.parameter(message, field.name)
+        made.append(
+            {
+                "name": name,
+                "in": "path" if in_path else "query",
+                "description": schema.pop("description"),
+                "required": in_path or required,
+                "schema": {**schema, "minLength": 1} if in_path and schema["type"] == "string" else schema,
+            }
+        )
+    return made
+
+
+def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str, Any] | None:
+    if not route.body:
+        return None
+    if raw.request is not None:
+        content: dict[str, Any] = {"schema": raw.request}
+        if raw.examples:
+            content["examples"] = {name: {"value": example} for name, example in raw.examples.items()}
+        return {"required": True, "content": {"application/json": content}}
+    assert route.body == "*", f"{route.call}: the body {route.body!r} is not described in rawbodies"
+    message = schemas.message(route.method.input_type)
+    reference = schemas.reference(route.method.input_type, "sent", frozenset(route.path_fields))
+    return {"required": _is_needed(message, route, schemas), "content": {"application/json": {"schema": reference}}}
+
+
+def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:
+    """Whether any member must be given: an empty body is read as an empty object."""
+    return any(
+        is_required(schemas.comment(message, index))
+        for index, field in enumerate(message.descriptor.field)
+        if field.name not in route.path_fields
+    )
+
+
+def _success(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str, Any]:
+    if route.method.output_type != RAW:
+        schema = schemas.reference(route.method.output_type, "answered")
+    elif raw.response is not None:
+        schema = raw.response
+    else:
+        return {str(raw.status): {"description": raw.answer}}
+    return {str(raw.status): {"description": raw.answer, "content": {"application/json": {"schema": schema}}}}

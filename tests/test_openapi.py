@@ -1,0 +1,140 @@
+"""The generated OpenAPI document: valid, complete, and true to the JSON that proto3 and our decisions prescribe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.test_protos import METHODS, route, rules
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "gen/headwater/v1/openapi.json").read_text())
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS: dict[str, Any] = {
+    f"{verb.upper()} {path}": operation for path, item in DOCUMENT["paths"].items() for verb, operation in item.items()
+}
+
+
+def test_it_is_valid_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+
+
+def test_every_route_of_the_protos_is_an_operation_and_there_are_no_others() -> None:
+    documented = {(operation["x-grpc-method"], name.partition(" ")[0]) for name, operation in OPERATIONS.items()}
+    in_protos = {
+        (f"{method.containing_service.full_name}/{method.name}", verb)
+        for method in METHODS
+        for verb, _ in map(route, rules(method))
+    }
+    assert documented == in_protos
+    assert len(OPERATIONS) == sum(len(rules(method)) for method in METHODS)
+
+
+def test_operation_ids_are_distinct() -> None:
+    ids = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_explained_and_says_how_it_can_fail(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["description"]
+    assert operation["summary"]
+    assert "503" in operation["responses"]
+    assert [status for status in operation["responses"] if status.startswith("2")]
+    for parameter in operation.get("parameters", ()):
+        assert parameter["description"], parameter["name"]
+    if "apiKey" in {scheme for security in operation["security"] for scheme in security}:
+        assert {"400", "401"} <= operation["responses"].keys()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_members_are_explained_under_their_json_names(name: str) -> None:
+    for member, schema in SCHEMAS[name].get("properties", {}).items():
+        if name.startswith(("Client", "Error", "TrackError")):  # the client API's members are in snake case
+            continue
+        assert "_" not in member or member == "disallow127_0_0_1", member
+        assert schema.get("description"), member
+
+
+@pytest.mark.parametrize(
+    ("component", "member", "expected"),
+    [
+        # Sent by a client: null and absent are the same, unless the member is required.
+        ("CreateConnectionRequest", "name", {"type": "string", "minLength": 1, "maxLength": 60}),
+        ("CreateConnectionRequest", "role", {"type": "string", "enum": ["Source", "Destination"]}),
+        ("CreateConnectionRequest", "sendingMode", {"type": ["string", "null"]}),
+        ("CreateConnectionRequest", "linkedConnections", {"type": ["array", "null"]}),
+        ("CreateConnectionRequest", "settings", {"type": ["object", "null"], "additionalProperties": True}),
+        ("SetPipelineStatusRequest", "enabled", {"type": ["boolean", "null"]}),
+        ("CreatePipelineRequest", "userIDColumn", {"type": ["string", "null"]}),
+        (
+            "CreatePipelineRequest",
+            "filter",
+            {"anyOf": [{"$ref": "#/components/schemas/FilterInput"}, {"type": "null"}]},
+        ),
+        ("TypeInput", "maxLength", {"type": ["integer", "null"], "format": "uint32", "minimum": 1}),
+        # Answered: never null.
+        ("Connection", "id", {"type": "integer", "format": "int32"}),
+        ("Connection", "strategy", {"type": "string"}),
+        ("Connection", "linkedConnections", {"type": "array"}),
+        ("Pipeline", "filter", {"$ref": "#/components/schemas/Filter"}),
+        ("Pipeline", "scheduleStart", {"type": "integer", "minimum": 0, "maximum": 1439}),
+        ("TestConnectionResponse", "lastReceivedAt", {"type": "string", "format": "date-time"}),
+        ("RejectedEvent", "position", {"type": "string", "format": "int64"}),
+        ("RejectedEvent", "body", {"type": "string", "contentEncoding": "base64"}),
+        ("Matching", "in", {"type": "string"}),
+        ("Workspace", "primarySources", {"type": "object"}),
+    ],
+)
+def test_a_member_is_what_proto3_json_makes_of_it(component: str, member: str, expected: dict[str, Any]) -> None:
+    schema = SCHEMAS[component]["properties"][member]
+    assert schema.items() >= expected.items(), schema
+
+
+def test_the_bounds_of_a_type_are_any_json() -> None:
+    assert SCHEMAS["Type"]["properties"]["minimum"].keys() == {"description"}
+
+
+def test_what_has_no_presence_is_always_answered() -> None:
+    assert set(SCHEMAS["Connection"]["required"]) == {
+        "id", "name", "connector", "connectorType", "role", "linkedConnections", "pipelines", "eventTypes",
+    }  # fmt: skip
+
+
+def test_required_members_of_requests_are_those_whose_comment_says_so() -> None:
+    assert SCHEMAS["CreateConnectionRequest"]["required"] == ["name", "role", "connector"]
+    assert SCHEMAS["UpdateConnectionRequest"]["required"] == ["name"]
+
+
+def test_what_stands_in_the_path_is_not_in_the_body() -> None:
+    assert "id" not in SCHEMAS["UpdateConnectionRequest"]["properties"]
+    parameters = {p["name"]: p["in"] for p in OPERATIONS["PUT /v1/connections/{id}"]["parameters"]}
+    assert parameters == {"id": "path", "Headwater-Workspace": "header"}
+
+
+def test_422_lists_its_codes() -> None:
+    text = OPERATIONS["POST /v1/connections"]["responses"]["422"]["description"]
+    assert all(code in text for code in ("ConnectorNotExist", "LinkedConnectionNotExist", "InvalidSettings"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "schemes"),
+    [
+        ("POST /v1/connections", ["apiKey"]),
+        ("POST /v1/t", ["writeKeyAsUser", "writeKey"]),
+        ("POST /api/client/events", ["writeKey"]),
+        ("GET /healthz", []),
+        ("GET /v1/openapi.json", []),
+    ],
+)
+def test_credentials(operation: str, schemes: list[str]) -> None:
+    assert [name for security in OPERATIONS[operation]["security"] for name in security] == schemes
+
+
+def test_bodies_of_the_track_api_have_examples() -> None:
+    for call in ("identify", "track", "page", "screen", "group", "alias", "batch"):
+        assert OPERATIONS[f"POST /v1/{call}"]["requestBody"]["content"]["application/json"]["examples"]
