@@ -1,13 +1,31 @@
 """Types, schemas, and the values that conform to them. Pure, and below every room but `base`.
 
-schema = parse_schema(text)                     JSON text -> ObjectType, or InvalidType with path and rule
-serialise(schema)                               canonical JSON text; parse_schema gives an equal schema back
-property_at(schema, "address.zip").type         a property, or PropertyNotFound with the path that is missing
-for path, property in walk(schema): ...         everything, through arrays and maps too
-prune, without, select, as_source, as_destination    schemas made of schemas
+    schema = parse_schema(text)                          JSON text -> ObjectType, or InvalidType with path and rule
+    serialise(schema)                                    canonical JSON text; parse_schema gives an equal schema back
+    property_at(schema, "address.zip").type              a property, or PropertyNotFound with the path that is missing
+    for path, property in walk(schema): ...              everything, through arrays and maps too
+    prune, without, select, as_source, as_destination    schemas made of schemas
+    codec = Codec(schema)                                compiled once, kept
+    record = codec.decode(text)                          JSON text -> dict, or InvalidValue with path and rule
+    codec.encode(record)                                 canonical JSON text; decode gives an equal record back
+    misalignment(stored, offered, mode)                  the first difference between two schemas
+    EVENT_SCHEMA                                         what events look like to filters and mappings
+
+Values are plain Python (`values` has the table), with three classes of our own: `DateTime` and `Time`, which know
+nanoseconds, and `Json`, which is text. A missing property has no key, null is None, and JSON's null is `JSON_NULL`;
+`value_at` gives MISSING where there is nothing. Where there may be no schema, the documentation's invalid type, it is
+`Schema | None`. Every error is a BadRequest that knows `path` and `rule`.
 """
 
+from headwater.schemas.alignment import ExportMode, Misalignment, misalignment
+from headwater.schemas.codec import Codec
+from headwater.schemas.constraints import Check, check_of
+from headwater.schemas.decimals import decimal_text, parse_decimal
 from headwater.schemas.errors import InvalidPath, InvalidType, InvalidValue, PropertyNotFound, SchemaError
+from headwater.schemas.eventschema import EVENT_SCHEMA
+from headwater.schemas.floats import TEXT_EXPONENT, float_text, to_float32
+from headwater.schemas.jsontext import JSON_NULL, MAX_JSON_DEPTH, Json
+from headwater.schemas.moments import DateTime, Time
 from headwater.schemas.names import is_property_name, property_name_of
 from headwater.schemas.parsing import parse_schema, parse_type, read_schema, read_type
 from headwater.schemas.paths import (
@@ -22,6 +40,7 @@ from headwater.schemas.paths import (
     walk_objects,
 )
 from headwater.schemas.patterns import compile_pattern
+from headwater.schemas.profile import check_profile_schema, column_of
 from headwater.schemas.projections import as_destination, as_source, prune, select, without
 from headwater.schemas.serialisation import property_document, serialise, type_document
 from headwater.schemas.types import (
@@ -47,13 +66,17 @@ from headwater.schemas.types import (
     UuidType,
     YearType,
 )
+from headwater.schemas.values import MISSING, Missing, Record, Value, canonical_ip, canonical_uuid, value_at
 
 __all__ = [
-    "KINDS", "MAX_DEPTH",
-    "ArrayType", "BooleanType", "DateTimeType", "DateType", "DecimalType", "FloatType", "IntType", "InvalidPath",
-    "InvalidType", "InvalidValue", "IpType", "JsonType", "Kind", "MapType", "ObjectType", "Path", "Property",
-    "PropertyNotFound", "Schema", "SchemaError", "StringType", "TimeType", "Type", "UuidType", "YearType",
-    "as_destination", "as_source", "compile_pattern", "contains_path", "elements_of", "is_path", "is_property_name",
-    "parse_path", "parse_schema", "parse_type", "property_at", "property_document", "property_name_of", "prune",
-    "read_schema", "read_type", "resolve", "select", "serialise", "type_document", "walk", "walk_objects", "without",
+    "EVENT_SCHEMA", "JSON_NULL", "KINDS", "MAX_DEPTH", "MAX_JSON_DEPTH", "MISSING", "TEXT_EXPONENT",
+    "ArrayType", "BooleanType", "Check", "Codec", "DateTime", "DateTimeType", "DateType", "DecimalType", "ExportMode",
+    "FloatType", "IntType", "InvalidPath", "InvalidType", "InvalidValue", "IpType", "Json", "JsonType", "Kind",
+    "MapType", "Misalignment", "Missing", "ObjectType", "Path", "Property", "PropertyNotFound", "Record", "Schema",
+    "SchemaError", "StringType", "Time", "TimeType", "Type", "UuidType", "Value", "YearType",
+    "as_destination", "as_source", "canonical_ip", "canonical_uuid", "check_of", "check_profile_schema", "column_of",
+    "compile_pattern", "contains_path", "decimal_text", "elements_of", "float_text", "is_path", "is_property_name",
+    "misalignment", "parse_decimal", "parse_path", "parse_schema", "parse_type", "property_at", "property_document",
+    "property_name_of", "prune", "read_schema", "read_type", "resolve", "select", "serialise", "to_float32",
+    "type_document", "value_at", "walk", "walk_objects", "without",
 ]  # fmt: skip

@@ -1,0 +1,247 @@
+"""Compiles a schema into the function that reads its values from JSON.
+
+Strict: nothing is converted that is not written as documented, nothing unknown is skipped. Each level takes its members
+as text and hands them on, so a number keeps its digits, and an error knows the path and the text of what is wrong.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.schemas.constraints import Check, check_of
+from headwater.schemas.decimals import parse_decimal
+from headwater.schemas.errors import InvalidValue
+from headwater.schemas.floats import to_float32
+from headwater.schemas.jsontext import Json, excerpt
+from headwater.schemas.moments import DateTime, Time
+from headwater.schemas.types import (
+    ArrayType,
+    BooleanType,
+    DateTimeType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntType,
+    IpType,
+    JsonType,
+    MapType,
+    ObjectType,
+    StringType,
+    TimeType,
+    Type,
+    UuidType,
+    YearType,
+)
+from headwater.schemas.values import canonical_ip, canonical_uuid
+
+Reader = Callable[[Raw], Any]
+"""Reads one value from its JSON text. Raises InvalidValue."""
+
+_bool = msgspec.json.Decoder(bool).decode
+_int = msgspec.json.Decoder(int).decode
+_float = msgspec.json.Decoder(float).decode
+_str = msgspec.json.Decoder(str).decode
+_list = msgspec.json.Decoder(list[Raw]).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+_INT64: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NOT_REAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_QUOTE: Final = ord('"')
+
+
+def reader_of(type: Type) -> Reader:
+    """The reader of the type's values, which are never null: that is for the property to allow."""
+    match type:
+        case ObjectType():
+            return _object_reader(type)
+        case ArrayType():
+            return _array_reader(type)
+        case MapType():
+            return _map_reader(type)
+        case JsonType():
+            return _read_json
+        case _:
+            convert, expected = _conversion(type)
+            return _scalar_reader(convert, expected, check_of(type))
+
+
+# --- Objects, maps, arrays ----------------------------------------------------------------------------------------
+
+
+def _object_reader(type: ObjectType) -> Reader:
+    known = type.by_name
+    fields = [(property.name, _property_reader(property.type, property.nullable), property.read_optional)
+              for property in type.properties]  # fmt: skip
+
+    def read(raw: Raw) -> dict[str, Any]:
+        try:
+            members = _members(raw)
+        except msgspec.DecodeError:
+            raise _unexpected("must be an object", raw) from None
+        record: dict[str, Any] = {}
+        text_of = members.get
+        for name, read_value, optional in fields:
+            text = text_of(name)
+            if text is None:
+                if not optional:
+                    raise InvalidValue("is missing", name)
+                continue
+            try:
+                record[name] = read_value(text)
+            except InvalidValue as error:
+                raise error.under(name) from None
+        if len(record) != len(members):
+            unknown = next(name for name in members if name not in known)
+            raise InvalidValue("does not exist in the schema", excerpt(unknown))
+        return record
+
+    return read
+
+
+def _property_reader(type: Type, nullable: bool) -> Reader:
+    read_value = reader_of(type)
+    if not nullable or isinstance(type, JsonType):  # of which null is a value
+        return read_value
+
+    def read(raw: Raw) -> Any:
+        return None if len(raw) == 4 and bytes(raw) == b"null" else read_value(raw)
+
+    return read
+
+
+def _array_reader(type: ArrayType) -> Reader:
+    read_element = reader_of(type.element_type)
+    check = check_of(type)
+
+    def read(raw: Raw) -> list[Any]:
+        try:
+            texts = _list(raw)
+        except msgspec.DecodeError:
+            raise _unexpected("must be an array", raw) from None
+        elements: list[Any] = []
+        try:
+            for text in texts:
+                elements.append(read_element(text))
+        except InvalidValue as error:
+            raise error.under(f"[{len(elements)}]") from None
+        check(elements)
+        return elements
+
+    return read
+
+
+def _map_reader(type: MapType) -> Reader:
+    read_element = reader_of(type.element_type)
+
+    def read(raw: Raw) -> dict[str, Any]:
+        try:
+            members = _members(raw)
+        except msgspec.DecodeError:
+            raise _unexpected("must be an object", raw) from None
+        elements: dict[str, Any] = {}
+        for key, text in members.items():
+            try:
+                elements[key] = read_element(text)
+            except InvalidValue as error:
+                raise error.under(key_component(key)) from None
+        return elements
+
+    return read
+
+
+def key_component(key: str) -> str:
+    """A key of a map as a component of a path."""
+    return f"[{msgspec.json.encode(excerpt(key).encode(errors='replace').decode()).decode()}]"
+
+
+# --- Scalars ------------------------------------------------------------------------------------------------------
+
+
+def _scalar_reader(convert: Reader, expected: str, check: Check) -> Reader:
+    def read(raw: Raw) -> Any:
+        try:
+            value = convert(raw)
+        except (msgspec.DecodeError, ValueError):
+            raise _unexpected(expected, raw) from None
+        try:
+            check(value)
+        except InvalidValue as error:
+            raise _unexpected(error.rule, raw) from None
+        return value
+
+    return read
+
+
+def _unexpected(rule: str, raw: Raw) -> InvalidValue:
+    return InvalidValue(f"{rule}, not {excerpt(raw)}")
+
+
+def _read_json(raw: Raw) -> Json:
+    return Json.parse(bytes(raw))
+
+
+def _conversion(type: Type) -> tuple[Reader, str]:
+    """How the text becomes a value, raising ValueError or DecodeError, and the rule that is broken then."""
+    match type:
+        case StringType():
+            return _str, "must be a string"
+        case BooleanType():
+            return _bool, "must be a boolean"
+        case IntType(bit_size=64):
+            return _read_int64, "must be a string of the digits of an integer"
+        case IntType() | YearType():
+            return _int, "must be an integer"
+        case FloatType():
+            return (_read_float32 if type.bit_size == 32 else _read_float), f"must be a {type}"
+        case DecimalType():
+            precision, scale = type.precision, type.scale
+            return lambda raw: parse_decimal(bytes(raw).decode(), precision, scale), f"must be a {type}"
+        case DateTimeType():
+            return lambda raw: DateTime.parse(_str(raw)), "must be a date and time of RFC 3339, in the years 1 to 9999"
+        case DateType():
+            return _read_date, "must be a date as YYYY-MM-DD"
+        case TimeType():
+            return lambda raw: Time.parse(_str(raw)), "must be a time of day as hh:mm:ss[.fraction]"
+        case UuidType():
+            return lambda raw: canonical_uuid(_str(raw)), "must be a UUID"
+        case IpType():
+            return lambda raw: canonical_ip(_str(raw)), "must be an IP address"
+        case _:
+            raise AssertionError(type)
+
+
+def _read_int64(raw: Raw) -> int:
+    text = _str(raw)
+    if not _INT64.fullmatch(text):
+        raise ValueError
+    return int(text)
+
+
+def _read_float(raw: Raw) -> float:
+    if memoryview(raw)[0] != _QUOTE:
+        return _float(raw)
+    value = _NOT_REAL.get(_str(raw))
+    if value is None:
+        raise ValueError
+    return value
+
+
+def _read_float32(raw: Raw) -> float:
+    value = _read_float(raw)
+    rounded = to_float32(value)
+    if math.isinf(rounded) and not math.isinf(value):
+        raise ValueError
+    return rounded
+
+
+def _read_date(raw: Raw) -> date:
+    text = _str(raw)
+    if not _DATE.fullmatch(text):
+        raise ValueError
+    return date.fromisoformat(text)

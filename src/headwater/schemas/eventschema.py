@@ -1,0 +1,140 @@
+"""The schema of an event, as people filter and map it.
+
+A property that may be missing is written with a question mark below; `kpid`, which only stored events have, is there
+as well, since it may be missing.
+"""
+
+from typing import Final
+
+from headwater.schemas.types import (
+    BooleanType,
+    DateTimeType,
+    DecimalType,
+    FloatType,
+    IntType,
+    IpType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    Schema,
+    StringType,
+    Type,
+    UuidType,
+)
+
+_TEXT: Final = StringType()
+_FLAG: Final = BooleanType()
+_MOMENT: Final = DateTimeType()
+_JSON: Final = JsonType()
+_NUMBER: Final = FloatType(64)
+
+
+def _one_of(*values: str) -> StringType:
+    return StringType(values=values)
+
+
+def _object(**properties: tuple[str, Type]) -> ObjectType:
+    """Properties that may all be missing, each with its description."""
+    return ObjectType(tuple(_optional(name, type, about) for name, (about, type) in properties.items()))
+
+
+def _optional(name: str, type: Type, about: str) -> Property:
+    return Property(name, type, read_optional=True, description=about)
+
+
+def _always(name: str, type: Type, about: str) -> Property:
+    return Property(name, type, description=about)
+
+
+_CONTEXT: Final = _object(
+    app=("App", _object(
+        name=("App name", _TEXT),
+        version=("App version", _TEXT),
+        build=("App build", _TEXT),
+        namespace=("App namespace", _TEXT),
+    )),
+    browser=("Browser", _object(
+        name=("Browser name", _one_of("Chrome", "Safari", "Edge", "Firefox", "Samsung Internet", "Opera", "Other")),
+        other=("Name of another browser", _TEXT),
+        version=("Browser version", _TEXT),
+    )),
+    campaign=("Campaign", _object(
+        name=("Campaign name", _TEXT),
+        source=("Campaign source", _TEXT),
+        medium=("Campaign medium", _TEXT),
+        term=("Campaign term", _TEXT),
+        content=("Campaign content", _TEXT),
+    )),
+    consents=("Consents by purpose", MapType(_FLAG)),
+    device=("Device", _object(
+        id=("Device ID", _TEXT),
+        advertisingId=("Advertising ID", _TEXT),
+        adTrackingEnabled=("Ad tracking enabled", _FLAG),
+        manufacturer=("Device manufacturer", _TEXT),
+        model=("Device model", _TEXT),
+        name=("Device name", _TEXT),
+        type=("Device type", _TEXT),
+        token=("Device token", _TEXT),
+    )),
+    ip=("IP address", IpType()),
+    library=("Library", _object(name=("Library name", _TEXT), version=("Library version", _TEXT))),
+    locale=("Locale", _TEXT),
+    location=("Location", _object(
+        city=("City", _TEXT),
+        country=("Country", _TEXT),
+        latitude=("Latitude", _NUMBER),
+        longitude=("Longitude", _NUMBER),
+        speed=("Speed", _NUMBER),
+    )),
+    network=("Network", _object(
+        bluetooth=("Bluetooth", _FLAG),
+        carrier=("Carrier", _TEXT),
+        cellular=("Cellular", _FLAG),
+        wifi=("Wi-Fi", _FLAG),
+    )),
+    os=("Operating system", _object(
+        name=("Operating system name", _one_of("Android", "Windows", "iOS", "macOS", "Linux", "Chrome OS", "Other")),
+        other=("Name of another operating system", _TEXT),
+        version=("Operating system version", _TEXT),
+    )),
+    page=("Page", _object(
+        path=("Page path", _TEXT),
+        referrer=("Page referrer", _TEXT),
+        search=("Page search", _TEXT),
+        title=("Page title", _TEXT),
+        url=("Page URL", _TEXT),
+    )),
+    referrer=("Referrer", _object(id=("Referrer ID", _TEXT), type=("Referrer type", _TEXT))),
+    screen=("Screen", _object(
+        width=("Screen width", IntType(16)),
+        height=("Screen height", IntType(16)),
+        density=("Screen density", DecimalType(3, 2)),
+    )),
+    session=("Session", _object(id=("Session ID", IntType(64)), start=("Session start", _FLAG))),
+    timezone=("Time zone", _TEXT),
+    userAgent=("User agent", _TEXT),
+)  # fmt: skip
+
+EVENT_SCHEMA: Final[Schema] = ObjectType((
+    _optional("kpid", UuidType(), "Profile ID"),
+    _always("connectionId", IntType(32), "Connection ID"),
+    _always("anonymousId", _TEXT, "Anonymous ID"),
+    _optional("channel", _TEXT, "Channel"),
+    _optional("category", _TEXT, "Category"),
+    _optional("context", _CONTEXT, "Context"),
+    _optional("event", _TEXT, "Event name"),
+    _optional("groupId", _TEXT, "Group ID"),
+    _always("messageId", _TEXT, "Message ID"),
+    _optional("name", _TEXT, "Page or screen name"),
+    _optional("properties", _JSON, "Properties"),
+    _always("receivedAt", _MOMENT, "Received at"),
+    _always("sentAt", _MOMENT, "Sent at"),
+    _always("originalTimestamp", _MOMENT, "Original timestamp"),
+    _always("timestamp", _MOMENT, "Timestamp"),
+    _always("traits", _JSON, "Traits"),
+    _always("type", _one_of("alias", "identify", "group", "page", "screen", "track"), "Type"),
+    _optional("previousId", _TEXT, "Previous ID"),
+    _optional("userId", _TEXT, "User ID"),
+))  # fmt: skip
+"""What `GET /v1/events/schema` shows, and what events are filtered and mapped by."""

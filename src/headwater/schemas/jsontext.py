@@ -1,0 +1,93 @@
+"""Values of kind json: JSON that stays text, so that every digit of a number and every repeated member survives."""
+
+import json
+import re
+from typing import Final, Self
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headwater.schemas.errors import InvalidValue
+
+MAX_JSON_DEPTH: Final = 100
+"""How deep arrays and objects of a value may stand in each other. The decoder's own limit depends on how deep the stack
+is where it is called."""
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
+"""Strings as a whole, since brackets in them do not count, and what opens and closes arrays and objects."""
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Json(Struct, frozen=True):
+    """A JSON value. Two are equal when their texts are."""
+
+    text: str
+    """Valid JSON without spaces between its tokens. Use `parse` for a text that may be something else."""
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """The value that the text says, digit by digit. Raises InvalidValue when it is not JSON, or nested too deep."""
+        try:
+            decoded = text.decode() if isinstance(text, bytes) else text
+            if is_deeper(decoded, MAX_JSON_DEPTH):
+                raise InvalidValue(f"is nested deeper than {MAX_JSON_DEPTH} levels")
+            return cls(msgspec.json.format(decoded, indent=-1))
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise InvalidValue("must be JSON in UTF-8") from error
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """The JSON of dicts, lists, texts, numbers, Decimals, booleans and None."""
+        return cls(_encode(value).decode())
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is JSON's null, which is a value, unlike a property that is null."""
+        return self.text == "null"
+
+
+JSON_NULL: Final = Json("null")
+
+
+def is_deeper(text: str, levels: int) -> bool:
+    """Whether arrays and objects stand in each other more than `levels` deep, in a text that is JSON or is refused."""
+    if text.count("{") + text.count("[") <= levels:  # true of nearly every value, and quick to see
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "{[":
+            depth += 1
+            if depth > levels:
+                return True
+        elif token[0] in "}]":
+            depth -= 1
+    return False
+
+
+def refuse_repeats(text: str) -> None:
+    """Raises InvalidValue when an object anywhere in the JSON text has a member twice, or the text is not JSON."""
+    try:
+        _repeats.decode(text)
+    except RecursionError as error:
+        raise InvalidValue("is nested too deeply") from error
+    except InvalidValue:
+        raise
+    except ValueError as error:
+        raise InvalidValue("must be JSON in UTF-8") from error
+
+
+def excerpt(text: Raw | str) -> str:
+    """The beginning of a JSON text, for messages."""
+    shown = bytes(text).decode(errors="replace") if isinstance(text, Raw) else text
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+
+def _refuse_repeat(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        repeated = next(name for index, name in enumerate(names) if name in names[:index])
+        raise InvalidValue(f"has the member {json.dumps(repeated[:60])} twice")
+
+
+_repeats: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeat, parse_float=str, parse_int=str)

@@ -1,0 +1,138 @@
+"""Moments and times of day, to the nanosecond: what values of kind datetime and time are.
+
+Python's own types end at the microsecond. Both types here are a whole number, so they compare, sort and hash as one.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Self
+
+from msgspec import Struct
+
+_SECOND: Final = 1_000_000_000
+_DAY: Final = 86_400 * _SECOND
+_EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH_DAY: Final = _EPOCH.toordinal()
+_FIRST: Final = (1 - _EPOCH_DAY) * _DAY
+_END: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
+_CLOCK: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_RFC_3339: Final = re.compile(
+    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_CLOCK})(?:\.([0-9]{{1,9}}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+_TIME: Final = re.compile(rf"({_CLOCK})(?:\.([0-9]{{1,9}}))?")
+
+
+class DateTime(Struct, frozen=True, order=True):
+    """A moment in the years 1 to 9999, in UTC."""
+
+    nanoseconds: int
+    """Since 1970-01-01T00:00:00Z, leap seconds not counted."""
+
+    def __post_init__(self) -> None:
+        if not _FIRST <= self.nanoseconds < _END:
+            raise ValueError("must be in the years 1 to 9999")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads RFC 3339, with any offset. Raises ValueError, with the rule as its message, for anything else."""
+        match = _RFC_3339.fullmatch(text)
+        if match is None:
+            raise ValueError("must be a date and time of RFC 3339")
+        moment, fraction, sign, hours, minutes = match.groups()
+        try:
+            since = datetime.fromisoformat(moment) - _EPOCH
+        except ValueError as error:
+            raise ValueError("must be a date and time that exists, in the years 1 to 9999") from error
+        seconds = since.days * 86_400 + since.seconds
+        if sign is not None:
+            offset = int(hours) * 3600 + int(minutes) * 60
+            seconds += offset if sign == "-" else -offset
+        return cls(seconds * _SECOND + _nanoseconds(fraction))
+
+    @classmethod
+    def of(cls, moment: datetime) -> Self:
+        """The same moment, in UTC if it names no zone. Raises ValueError when it is outside the years."""
+        if moment.tzinfo is not None:
+            try:
+                moment = moment.astimezone(UTC).replace(tzinfo=None)
+            except OverflowError as error:
+                raise ValueError("must be in the years 1 to 9999") from error
+        since = moment - _EPOCH
+        return cls((since.days * 86_400 + since.seconds) * _SECOND + since.microseconds * 1000)
+
+    @classmethod
+    def at(cls, day: date, time: "Time | None" = None) -> Self:
+        """That time of the day, midnight when none is given."""
+        return cls((day.toordinal() - _EPOCH_DAY) * _DAY + (time.nanoseconds if time is not None else 0))
+
+    def to_datetime(self) -> datetime:
+        """The moment without what is below a microsecond, in UTC."""
+        return (_EPOCH + timedelta(microseconds=self.nanoseconds // 1000)).replace(tzinfo=UTC)
+
+    @property
+    def date(self) -> date:
+        """The day, in UTC."""
+        return date.fromordinal(self.nanoseconds // _DAY + _EPOCH_DAY)
+
+    @property
+    def time(self) -> "Time":
+        """The time of day, in UTC."""
+        return Time(self.nanoseconds % _DAY)
+
+    def __str__(self) -> str:
+        """RFC 3339 with as many digits as it takes: `2024-03-05T10:00:00.5Z`."""
+        return f"{self.date.isoformat()}T{self.time}Z"
+
+    @property
+    def json_text(self) -> str:
+        """RFC 3339 with a fraction of 0, 3, 6 or 9 digits: `2024-03-05T10:00:00.500Z`."""
+        return f"{self.date.isoformat()}T{self.time.json_text}Z"
+
+
+class Time(Struct, frozen=True, order=True):
+    """A time of day."""
+
+    nanoseconds: int
+    """Since midnight."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.nanoseconds < _DAY:
+            raise ValueError("must be in the range 00:00:00 to 23:59:59.999999999")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `hh:mm:ss`, with 1 to 9 digits of a fraction or none. Raises ValueError, with the rule as its message,
+        for anything else."""
+        match = _TIME.fullmatch(text)
+        if match is None:
+            raise ValueError("must be a time of day as hh:mm:ss, with a fraction of at most 9 digits")
+        clock, fraction = match.groups()
+        seconds = int(clock[0:2]) * 3600 + int(clock[3:5]) * 60 + int(clock[6:8])
+        return cls(seconds * _SECOND + _nanoseconds(fraction))
+
+    def __str__(self) -> str:
+        """With as many digits as it takes: `10:00:00.5`."""
+        fraction = self.nanoseconds % _SECOND
+        return f"{self._clock}.{fraction:09d}".rstrip("0") if fraction else self._clock
+
+    @property
+    def json_text(self) -> str:
+        """With a fraction of 0, 3, 6 or 9 digits: `10:00:00.500`."""
+        fraction = self.nanoseconds % _SECOND
+        if not fraction:
+            return self._clock
+        if not fraction % 1_000_000:
+            return f"{self._clock}.{fraction // 1_000_000:03d}"
+        if not fraction % 1_000:
+            return f"{self._clock}.{fraction // 1_000:06d}"
+        return f"{self._clock}.{fraction:09d}"
+
+    @property
+    def _clock(self) -> str:
+        minutes, seconds = divmod(self.nanoseconds // _SECOND, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def _nanoseconds(fraction: str | None) -> int:
+    return int(fraction.ljust(9, "0")) if fraction else 0
