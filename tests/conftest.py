@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import postgresql
+from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 
 
@@ -13,3 +15,40 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     running = start(tmp_path_factory.mktemp("system") / "data")
     yield running
     assert running.stop() == 0, running.errors
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """One PostgreSQL for all tests. Those that stop it start it again."""
+    if reason := postgresql.missing():
+        pytest.skip(reason)
+    server = PostgresqlServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """What HEADWATER_DATABASE_URL may be: None for SQLite files in a folder, or a PostgreSQL database of this test's own.
+
+    `-k sqlite` and `-k postgresql` select.
+    """
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """As `database_url`, with no table made yet."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    url = server.create(empty=True)
+    yield url
+    server.drop(url)

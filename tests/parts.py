@@ -40,6 +40,7 @@ class OpenParts:
     """Catalog, log and warehouse of one installation, and what works on them."""
 
     folder: Path
+    database_url: str | None
     clock: MovableClock
     catalog: Catalog
     log: SqliteEventLog
@@ -71,18 +72,22 @@ class OpenParts:
 
 
 @asynccontextmanager
-async def open_parts(folder: Path, clock: MovableClock | None = None) -> AsyncIterator[OpenParts]:
-    """The parts in `folder`; opening it again is a restart."""
+async def open_parts(
+    folder: Path, clock: MovableClock | None = None, database_url: str | None = None
+) -> AsyncIterator[OpenParts]:
+    """The parts in `folder`, and in the database at `database_url` if there is one; opening them again is a restart."""
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
-        open_catalog(sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers) as catalog,
-        open_warehouse(sqlite_url(folder / "warehouse.db")) as warehouse,
+        open_catalog(
+            database_url or sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers
+        ) as catalog,
+        open_warehouse(database_url or sqlite_url(folder / "warehouse.db")) as warehouse,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
         log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
-            yield OpenParts(folder, clock, catalog, log, warehouse, intake, workspace.id)
+            yield OpenParts(folder, database_url, clock, catalog, log, warehouse, intake, workspace.id)
         finally:
             await log.close()
 

@@ -96,8 +96,8 @@ def _refused(error: aio.AioRpcError) -> Refused:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[OpenParts]:
-    async with open_parts(tmp_path) as parts:
+async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
+    async with open_parts(tmp_path, database_url=database_url) as parts:
         async with parts.catalog.change() as change:
             for token, workspace in ((RESTRICTED, parts.workspace), (UNRESTRICTED, None)):
                 await change.add_api_key(

@@ -107,7 +107,10 @@ async def test_the_workspace_is_named_once(api: Api) -> None:
 
 
 async def test_a_key_that_another_process_registered_is_known_at_once(api: Api) -> None:
-    async with open_parts(api.parts.folder) as other, other.catalog.change() as change:
+    async with (
+        open_parts(api.parts.folder, database_url=api.parts.database_url) as other,
+        other.catalog.change() as change,
+    ):
         await change.add_api_key(
             ApiKey(
                 id=change.new_id(),

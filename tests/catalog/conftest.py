@@ -12,8 +12,14 @@ from headwater.catalog import Catalog, Workspace, open_catalog
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "catalog.db")
+def url(database_url: str | None, tmp_path: Path) -> str:
+    return database_url or sqlite_url(tmp_path / "catalog.db")
+
+
+@pytest.fixture
+def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
+    """Where no table is yet."""
+    return empty_database_url or sqlite_url(tmp_path / "catalog.db")
 
 
 @pytest.fixture

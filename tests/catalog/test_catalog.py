@@ -82,7 +82,7 @@ async def test_api_keys_are_found_by_the_whole_key_and_not_kept_in_clear(
     found = catalog.api_key(token)
     assert found is not None and found.workspace is None
     assert catalog.api_key(token[:-1]) is None
-    engine = open_engine(url)
+    engine = open_engine(url, schema="catalog")
     async with engine.connect() as connection:
         rows = (await connection.execute(text("SELECT * FROM api_keys"))).all()
     await engine.dispose()
@@ -152,11 +152,13 @@ async def test_a_change_that_waits_too_long_is_unavailable(
 
 
 async def test_a_database_that_is_locked_is_unavailable(catalog: Catalog, workspace: Workspace, url: str) -> None:
+    is_sqlite = url.startswith("sqlite")
     async with catalog._engine.connect() as connection:  # so that the wait is short
-        await connection.exec_driver_sql("PRAGMA busy_timeout=10")
-    engine = open_engine(url)
+        await connection.exec_driver_sql("PRAGMA busy_timeout=10" if is_sqlite else "SET lock_timeout = 10")
+        await connection.commit()
+    engine = open_engine(url, schema="catalog")
     async with engine.connect() as connection:
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        await connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "SELECT * FROM catalog_version FOR UPDATE")
         with pytest.raises(Unavailable) as caught:
             await make.added(catalog, workspace)
         assert caught.value.status == 503
@@ -182,7 +184,7 @@ async def test_the_parts_of_a_connection_go_with_it(catalog: Catalog, workspace:
     assert catalog.source_of(source.event_write_keys[0]) is None
     left = catalog.connection(workspace.id, destination.id)
     assert left is not None and left.linked_connections == ()
-    engine = open_engine(url)
+    engine = open_engine(url, schema="catalog")
     async with engine.connect() as connection:
         for table in ("connection_links", "event_write_keys", "pipelines"):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0

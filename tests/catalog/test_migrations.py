@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, inspect, text
 
 from headwater.base.database import migrate, open_engine
 from headwater.catalog import migrations, tables
@@ -33,7 +33,7 @@ def _names(metadata: MetaData) -> set[str]:
     return constraints | {str(index.name) for table in made for index in table.indexes}
 
 
-async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
+async def test_the_revisions_make_the_tables_of_the_code(empty_url: str) -> None:
     def differences(connection: Any) -> list[Any]:
         options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
         found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
@@ -45,7 +45,7 @@ async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
         made.remove(made.tables[VERSION_TABLE])
         return made
 
-    engine = open_engine(url)
+    engine = open_engine(empty_url, schema="catalog")
     try:
         await migrate(engine, PACKAGE)
         async with engine.connect() as connection:
@@ -55,8 +55,8 @@ async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
         await engine.dispose()
 
 
-async def test_migrating_again_changes_nothing(url: str) -> None:
-    engine = open_engine(url)
+async def test_migrating_again_changes_nothing(empty_url: str) -> None:
+    engine = open_engine(empty_url, schema="catalog")
     try:
         await migrate(engine, PACKAGE)
         await migrate(engine, PACKAGE)
@@ -67,8 +67,8 @@ async def test_migrating_again_changes_nothing(url: str) -> None:
         await engine.dispose()
 
 
-async def test_tasks_of_one_process_may_migrate_together(url: str) -> None:
-    engines = [open_engine(url) for _ in range(4)]
+async def test_tasks_of_one_process_may_migrate_together(empty_url: str) -> None:
+    engines = [open_engine(empty_url, schema="catalog") for _ in range(4)]
     try:
         await asyncio.wait_for(asyncio.gather(*(migrate(engine, PACKAGE) for engine in engines)), timeout=20)
     finally:
@@ -90,10 +90,15 @@ asyncio.run(main())
 """
 
 
-async def test_processes_may_start_together(url: str) -> None:
+async def test_processes_may_start_together(empty_url: str) -> None:
     started = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-c", OPEN, url, env={"PYTHONPATH": ":".join(sys.path)}, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            "-c",
+            OPEN,
+            empty_url,
+            env={"PYTHONPATH": ":".join(sys.path)},
+            stderr=asyncio.subprocess.PIPE,
         )
         for _ in range(3)
     ]
@@ -102,18 +107,18 @@ async def test_processes_may_start_together(url: str) -> None:
         assert process.returncode == 0, errors.decode()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is full")
 
-    engine = open_engine(url)
+    engine = open_engine(empty_url, schema="catalog")
     try:
         with monkeypatch.context() as patched:
             patched.setattr(op, "bulk_insert", broken)
             with pytest.raises(RuntimeError):
                 await migrate(engine, PACKAGE)
         async with engine.connect() as connection:
-            assert (await connection.execute(text("SELECT name FROM sqlite_master"))).scalars().all() == []
+            assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == []
         await migrate(engine, PACKAGE)
     finally:
         await engine.dispose()

@@ -37,8 +37,8 @@ PLANNED = (
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "catalog.db")
+def url(database_url: str | None, tmp_path: Path) -> str:
+    return database_url or sqlite_url(tmp_path / "catalog.db")
 
 
 def opened(url: str) -> Any:

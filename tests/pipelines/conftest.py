@@ -10,8 +10,8 @@ from tests.parts import OpenParts, add_source, open_parts
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[OpenParts]:
-    async with open_parts(tmp_path) as parts:
+async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
+    async with open_parts(tmp_path, database_url=database_url) as parts:
         yield parts
 
 

@@ -75,12 +75,12 @@ async def test_duplicates_within_a_call_and_across_calls_are_stored_once(parts: 
     assert stored == {"a": 1, "b": 1, "c": 3, "d": 4}
 
 
-async def test_duplicates_across_a_restart_are_stored_once(tmp_path: Path) -> None:
-    async with open_parts(tmp_path) as parts:
+async def test_duplicates_across_a_restart_are_stored_once(tmp_path: Path, database_url: str | None) -> None:
+    async with open_parts(tmp_path, database_url=database_url) as parts:
         source = await add_source(parts.catalog, parts.workspace)
         await send(parts, source, event("a"))
         await parts.carry()
-    async with open_parts(tmp_path) as parts:
+    async with open_parts(tmp_path, database_url=database_url) as parts:
         await send(parts, source, event("a"), event("b"))
         await parts.carry()
         assert await message_ids(parts) == ["a", "b"]
@@ -136,7 +136,7 @@ async def test_enabled_pipelines_do_their_part(
 
 
 async def test_a_pipeline_that_another_process_disabled_does_nothing(parts: OpenParts, source: Connection) -> None:
-    async with open_parts(parts.folder) as other:
+    async with open_parts(parts.folder, database_url=parts.database_url) as other:
         for pipeline in source.pipelines:
             await set_pipeline_status(other.catalog, parts.workspace, pipeline.id, enabled=False)
     await send(parts, source, event("a"))
@@ -260,12 +260,12 @@ import asyncio, sys
 from pathlib import Path
 from tests.parts import open_parts
 
-async def main(folder):
-    async with open_parts(Path(folder)) as parts:
+async def main(folder, database_url=None):
+    async with open_parts(Path(folder), database_url=database_url) as parts:
         print("ready", flush=True)
         await parts.consumer.run(asyncio.Event())
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -284,6 +284,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
             "-c",
             CONSUME,
             str(parts.folder),
+            *([] if parts.database_url is None else [parts.database_url]),
             stdout=asyncio.subprocess.PIPE,
             env={"PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
         )

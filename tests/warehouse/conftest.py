@@ -10,8 +10,14 @@ from headwater.warehouse import Warehouse, open_warehouse
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "warehouse.db")
+def url(database_url: str | None, tmp_path: Path) -> str:
+    return database_url or sqlite_url(tmp_path / "warehouse.db")
+
+
+@pytest.fixture
+def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
+    """Where no table is yet."""
+    return empty_database_url or sqlite_url(tmp_path / "warehouse.db")
 
 
 @pytest.fixture

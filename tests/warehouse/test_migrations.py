@@ -38,7 +38,7 @@ def _shape(metadata: MetaData) -> dict[str, Any]:
     }
 
 
-async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
+async def test_the_revisions_make_the_tables_of_the_code(empty_url: str) -> None:
     def differences(connection: Any) -> list[Any]:
         options = {"version_table": migrations.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
         found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), tables.METADATA)
@@ -50,7 +50,7 @@ async def test_the_revisions_make_the_tables_of_the_code(url: str) -> None:
         made.remove(made.tables[migrations.VERSION_TABLE])
         return made
 
-    engine = open_engine(url)
+    engine = open_engine(empty_url, schema="warehouse")
     try:
         await migrate(engine, PACKAGE)
         async with engine.connect() as connection:

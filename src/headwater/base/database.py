@@ -4,7 +4,6 @@ SQLite runs in WAL mode with `synchronous=FULL`: a transaction that was committe
 other processes never wait for the writer. What is particular to PostgreSQL is in `headwater.base.postgresql`.
 """
 
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -58,17 +57,17 @@ def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> Asy
 
 
 @asynccontextmanager
-async def opened(url: str, *, schema: str, migrations: str, cache_mib: int = 16) -> AsyncIterator[AsyncEngine]:
+async def opened(url: str, migrations: str, *, cache_mib: int = 16) -> AsyncIterator[AsyncEngine]:
     """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
 
     Raises UnusableDatabase when a PostgreSQL database is out of reach, too old, or not ours to write.
     """
-    engine = open_engine(url, schema=schema, cache_mib=cache_mib)
+    engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib)
     try:
         try:
             if engine.dialect.name == "postgresql":
                 async with engine.connect() as connection:
-                    if reason := await postgresql.check_usable(connection, schema):
+                    if reason := await postgresql.check_usable(connection):
                         raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}")
             await migrate(engine, migrations)
         except (DBAPIError, OSError, ValueError) as error:
@@ -109,6 +108,8 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def migrate(engine: AsyncEngine, migrations: str) -> None:
     """Bring the tables up to `migrations.HEAD`, a package of Alembic revisions, in one transaction.
 
+    On PostgreSQL the engine's `schema` is the package's.
+
     Alembic is imported only when there is something to do: it costs a third of a second that a second start can save.
     Several processes may call this at once: one of them does the work, and the others wait and find it done.
     """
@@ -126,21 +127,19 @@ async def migrate(engine: AsyncEngine, migrations: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async with engine.connect() as connection, _alone(connection, package.VERSION_TABLE):
+    async with engine.connect() as connection, _alone(connection, package.SCHEMA):
         await connection.run_sync(upgrade)
 
 
 @asynccontextmanager
-async def _alone(connection: AsyncConnection, table: str) -> AsyncIterator[None]:
+async def _alone(connection: AsyncConnection, schema: str) -> AsyncIterator[None]:
     """One transaction for all revisions, that no other migration of the same tables runs beside."""
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATION_TIMEOUT_MS}")
         # The driver would let each CREATE TABLE commit by itself, and a crash would leave half of them behind.
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
-        for setting in ("statement_timeout", "lock_timeout"):
-            await connection.execute(text(f"SET LOCAL {setting} = {MIGRATION_TIMEOUT_MS}"))
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(table.encode())})
+        await postgresql.begin_migration(connection, schema, MIGRATION_TIMEOUT_MS)
     yield
     await connection.commit()
     if connection.dialect.name == "sqlite":

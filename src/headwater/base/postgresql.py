@@ -6,10 +6,11 @@ as every other program of PostgreSQL takes them. A password never appears in a m
 
 import socket
 import ssl
+import zlib
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from sqlalchemy import event, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -70,25 +71,29 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
     return engine
 
 
-async def check_usable(connection: AsyncConnection, schema: str) -> str | None:
-    """Why this database cannot be used, or None. Makes the schema where it is missing."""
-    query = text(
-        """SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
-                  current_setting('transaction_read_only'), to_regnamespace(:schema) IS NULL"""
-    )
-    version, encoding, read_only, is_missing = (await connection.execute(query, {"schema": schema})).one()
+async def check_usable(connection: AsyncConnection) -> str | None:
+    """Why this database cannot be used, or None."""
+    settings = ("server_version_num", "server_encoding", "transaction_read_only")
+    query = select(*(func.current_setting(name) for name in settings))
+    number, encoding, read_only = (await connection.execute(query)).one()
+    version = int(number) // 10_000
     if version < MINIMUM_VERSION:
         return f"it is PostgreSQL {version}, and {MINIMUM_VERSION} or newer is needed"
     if encoding != "UTF8":
         return f"its encoding is {encoding}, and UTF8 is needed"
     if read_only == "on":
         return "it takes no writes: a standby, or read-only by its settings"
-    if is_missing:
-        # Two processes may start together, and IF NOT EXISTS alone does not keep them apart.
-        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('headwater schemas'))"))
-        await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
-        await connection.commit()
     return None
+
+
+async def begin_migration(connection: AsyncConnection, schema: str, timeout_ms: int) -> None:
+    """Begin a transaction that no other migration of `schema` runs beside. The schema is there afterwards."""
+    for setting in ("statement_timeout", "lock_timeout"):
+        await connection.execute(text(f"SET LOCAL {setting} = {timeout_ms}"))
+    await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(schema.encode()))))
+    # Asked first, since making one needs a right that not everybody has whose schemas were made by somebody else.
+    if (await connection.execute(select(func.to_regnamespace(schema)))).scalar_one() is None:
+        await connection.execute(text(f"CREATE SCHEMA {schema}"))
 
 
 def sqlstate_of(error: BaseException) -> str | None:

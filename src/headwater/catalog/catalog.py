@@ -156,7 +156,7 @@ async def open_catalog(
     keyring: Keyring | None = None,
 ) -> AsyncIterator[Catalog]:
     """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
-    async with opened(url, schema="catalog", migrations="headwater.catalog.migrations") as engine:
+    async with opened(url, "headwater.catalog.migrations") as engine:
         catalog = Catalog(engine, clock, identifiers, connectors, keyring)
         await catalog.refresh()
         yield catalog

@@ -255,5 +255,5 @@ def _chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 @asynccontextmanager
 async def open_warehouse(url: str) -> AsyncIterator[Warehouse]:
     """The warehouse at `url`, its tables up to date; closed at the end of the block."""
-    async with opened(url, schema="warehouse", migrations="headwater.warehouse.migrations", cache_mib=64) as engine:
+    async with opened(url, "headwater.warehouse.migrations", cache_mib=64) as engine:
         yield Warehouse(engine)

