@@ -1,18 +1,20 @@
 """ConnectionService: connections and their event write keys."""
 
-from google.protobuf import json_format
+from collections.abc import Sequence
 
-from headwater.api.access import workspace_of
+from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context
 from headwater.api.pipelines import pipeline_message
+from headwater.api.structs import object_of
 from headwater.catalog import Catalog, Connection
-from headwater.management import connections, event_write_keys
+from headwater.connectors.application import EventType
+from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
-    """Create, read, replace and delete connections; list, make and delete their event write keys."""
+    """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -31,7 +33,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 strategy=request.strategy if request.HasField("strategy") else None,
                 sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
                 linked_connections=tuple(request.linked_connections),
-                settings=json_format.MessageToDict(request.settings) if request.HasField("settings") else None,
+                settings=object_of(request.settings) if request.HasField("settings") else None,
                 auth_token=request.auth_token,
             ),
         )
@@ -49,9 +51,24 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 name=request.name,
                 strategy=request.strategy if request.HasField("strategy") else None,
                 sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
+                settings=object_of(request.settings) if request.HasField("settings") else None,
             ),
         )
         return pb.UpdateConnectionResponse()
+
+    async def GetAuthorizationUrl(
+        self, request: pb.GetAuthorizationUrlRequest, context: Context
+    ) -> pb.GetAuthorizationUrlResponse:
+        await caller_of(self._catalog, context)
+        url = await authorization.authorization_url(self._catalog, request.connector, request.role)
+        return pb.GetAuthorizationUrlResponse(auth_url=url)
+
+    async def GetAuthorizationToken(
+        self, request: pb.GetAuthorizationTokenRequest, context: Context
+    ) -> pb.GetAuthorizationTokenResponse:
+        await workspace_of(self._catalog, context)
+        token = await authorization.authorization_token(self._catalog, request.connector, request.auth_code)
+        return pb.GetAuthorizationTokenResponse(auth_token=token)
 
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
         workspace = await workspace_of(self._catalog, context)
@@ -60,7 +77,8 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
 
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
         workspace = await workspace_of(self._catalog, context)
-        return self._message(await connections.get_connection(self._catalog, workspace, request.id))
+        connection = await connections.get_connection(self._catalog, workspace, request.id)
+        return self._message(connection, await applications.event_types_of(self._catalog, connection))
 
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: Context
@@ -68,6 +86,18 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         workspace = await workspace_of(self._catalog, context)
         await connections.delete_connection(self._catalog, workspace, request.id)
         return pb.DeleteConnectionResponse()
+
+    async def LinkConnections(self, request: pb.LinkConnectionsRequest, context: Context) -> pb.LinkConnectionsResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await links.link_connections(self._catalog, workspace, request.source, request.destination)
+        return pb.LinkConnectionsResponse()
+
+    async def UnlinkConnections(
+        self, request: pb.UnlinkConnectionsRequest, context: Context
+    ) -> pb.UnlinkConnectionsResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await links.unlink_connections(self._catalog, workspace, request.source, request.destination)
+        return pb.UnlinkConnectionsResponse()
 
     async def ListEventWriteKeys(
         self, request: pb.ListEventWriteKeysRequest, context: Context
@@ -90,7 +120,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         await event_write_keys.delete_event_write_key(self._catalog, workspace, request.id, request.key)
         return pb.DeleteEventWriteKeyResponse()
 
-    def _message(self, connection: Connection) -> pb.Connection:
+    def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:
         connector_type = self._catalog.connectors[connection.connector].type
         return pb.Connection(
             id=connection.id,
@@ -102,4 +132,13 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
             sending_mode=connection.sending_mode,
             linked_connections=connection.linked_connections,
             pipelines=[pipeline_message(pipeline, connection, connector_type) for pipeline in connection.pipelines],
+            event_types=[
+                pb.EventType(
+                    id=event_type.id,
+                    name=event_type.name,
+                    description=event_type.description,
+                    filter=event_type.filter,
+                )
+                for event_type in event_types
+            ],
         )

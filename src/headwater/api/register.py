@@ -7,12 +7,16 @@ from grpc import aio
 
 from headwater.api import track
 from headwater.api.answers import ErrorBody
+from headwater.api.applications import ApplicationServicer
 from headwater.api.connections import ConnectionServicer
+from headwater.api.connectors import ConnectorServicer
 from headwater.api.events import EventServicer
 from headwater.api.identities import IdentityServicer
+from headwater.api.keys import ApiKeyServicer
 from headwater.api.openapi import BuiltCalls, served_document
 from headwater.api.pipelines import PipelineServicer
 from headwater.api.system import SystemServicer
+from headwater.api.workspaces import WorkspaceServicer
 from headwater.catalog import Catalog
 from headwater.intake import Intake
 from headwater.v1 import (
@@ -55,6 +59,10 @@ def register(server: aio.Server, parts: Parts) -> None:
     calls = BuiltCalls(server)
     server = cast(aio.Server, calls)
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(ConnectionServicer(parts.catalog), server)
+    connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorServicer(parts.catalog), server)
+    applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
+    workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
+    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog), server)
     pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog), server)
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(
@@ -68,12 +76,7 @@ def register(server: aio.Server, parts: Parts) -> None:
 
 def _register_unbuilt(server: aio.Server) -> None:
     """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
-    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(api_keys_pb2_grpc.ApiKeyServiceServicer(), server)
-    applications_pb2_grpc.add_ApplicationServiceServicer_to_server(
-        applications_pb2_grpc.ApplicationServiceServicer(), server
-    )
     client_pb2_grpc.add_ClientServiceServicer_to_server(client_pb2_grpc.ClientServiceServicer(), server)
-    connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(connectors_pb2_grpc.ConnectorServiceServicer(), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(devices_pb2_grpc.DeviceServiceServicer(), server)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(filters_pb2_grpc.FilterServiceServicer(), server)
     identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
@@ -87,4 +90,3 @@ def _register_unbuilt(server: aio.Server) -> None:
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
         transformations_pb2_grpc.TransformationServiceServicer(), server
     )
-    workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(workspaces_pb2_grpc.WorkspaceServiceServicer(), server)

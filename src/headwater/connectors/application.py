@@ -5,12 +5,12 @@ Unavailable when the outside system does not answer or refuses, and BadRequest f
 Pipelines that write users and events to applications will widen the contract when they are built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
 
-from headwater.schemas import Schema
+from headwater.schemas import Record, Schema
 
 MOST_USERS: Final = 100
 """On one page."""
@@ -24,12 +24,12 @@ class UserSchemas(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsersPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some users, each with the properties of the source schema as JSON values, and where to go on.
+    """Some users, each a record of the source schema, and where to go on.
 
     `cursor` is opaque, and empty when there are no more users. Going on with it never repeats a user.
     """
 
-    users: tuple[Mapping[str, object], ...]
+    users: tuple[Record, ...]
     cursor: str
 
 

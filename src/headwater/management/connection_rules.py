@@ -1,5 +1,5 @@
 """What a connection may be: the single rules, which `connections` calls in the documented order. All raise BadRequest,
-but a connector or a linked connection that does not exist is Unprocessable."""
+but what exists in the body only, or has no engine yet, is Unprocessable."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, get_args
@@ -7,6 +7,7 @@ from typing import Final, TypeVar, get_args
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import Catalog
 from headwater.connectors.connector import EVENT_SOURCE_TYPES, Connector, Role, SendingMode, Strategy
+from headwater.connectors.settings import SettingsRules
 from headwater.management.names import check_identifier
 
 _Value = TypeVar("_Value")
@@ -42,6 +43,14 @@ def find_connector(catalog: Catalog, code: str) -> Connector:
     if connector is None:
         raise Unprocessable("ConnectorNotExist", f'connector "{code}" does not exist', field="connector")
     return connector
+
+
+def check_type(connector: Connector) -> None:
+    """Some connectors are documented, but have no connections."""
+    if connector.type == "File":
+        raise BadRequest("file formats have no connections: pipelines of file storages name them", field="connector")
+    if connector.type == "MessageBroker":
+        raise BadRequest("message brokers are not supported yet", field="connector")
 
 
 def check_role(connector: Connector, role: Role) -> None:
@@ -101,4 +110,49 @@ def check_sending_mode(connector: Connector, role: Role, sending_mode: SendingMo
     elif sending_mode not in supported:
         raise BadRequest(
             f"connector {connector.code} does not support sending mode {sending_mode}", field="sendingMode"
+        )
+
+
+def check_auth_token(connector: Connector, auth_token: str) -> None:
+    """No connector has authorization yet."""
+    if auth_token:
+        raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
+
+
+def read_settings(connector: Connector, role: Role, given: Mapping[str, object] | None) -> dict[str, object] | None:
+    """The settings of a new connection, read by the connector's rules; None when it has none."""
+    if given is not None:
+        return replace_settings(connector, role, given)
+    rules = _settings_rules(connector, role)
+    if rules is not None and rules.required:
+        raise BadRequest(
+            f"settings must be provided because connector {connector.code} has {role.lower()} settings",
+            field="settings",
+        )
+    return None
+
+
+def replace_settings(connector: Connector, role: Role, given: Mapping[str, object]) -> dict[str, object]:
+    """New settings of a connection, read by the connector's rules. Raises Unprocessable with InvalidSettings too."""
+    rules = _settings_rules(connector, role)
+    if rules is None:
+        raise BadRequest(
+            f"settings cannot be provided because connector {connector.code} has no {role.lower()} settings",
+            field="settings",
+        )
+    return rules.read(given)
+
+
+def _settings_rules(connector: Connector, role: Role) -> SettingsRules | None:
+    capabilities = connector.capabilities(role)
+    return None if capabilities is None else capabilities.settings
+
+
+def check_available(connector: Connector) -> None:
+    """What is right in every other way, but has no engine yet."""
+    if not connector.available:
+        raise Unprocessable(
+            "ConnectorNotAvailable",
+            f'connections of connector "{connector.code}" cannot be made yet: this version has no engine for them',
+            field="connector",
         )

@@ -3,7 +3,7 @@
 Reading answers from the catalog's view as it stands; whoever serves a call refreshes it first.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,14 +11,19 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.connector import Connector, Role, SendingMode
 from headwater.management.connection_rules import (
+    check_auth_token,
+    check_available,
     check_linked_connections,
     check_role,
     check_sending_mode,
     check_strategy,
+    check_type,
     find_connector,
     parse_role,
     parse_sending_mode,
     parse_strategy,
+    read_settings,
+    replace_settings,
 )
 from headwater.management.event_write_keys import new_event_write_key
 from headwater.management.lookup import find_connection
@@ -34,22 +39,27 @@ class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str | None = None
     sending_mode: str | None = None
     linked_connections: tuple[int, ...] = ()
-    settings: dict[str, Any] | None = None
+    settings: Mapping[str, object] | None = None
     auth_token: str = ""
 
 
 class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of an update request. It replaces: what is left out becomes None."""
+    """The body of an update request. It replaces: what is left out becomes None.
+
+    Only `settings` stay as they are when they are left out, since nobody can read them to send them back.
+    """
 
     name: str
     strategy: str | None = None
     sending_mode: str | None = None
+    settings: Mapping[str, object] | None = None
 
 
 async def create_connection(catalog: Catalog, workspace: int, request: CreateConnection) -> Connection:
     """Create a connection, with its first event write key when it receives events, and links in both directions.
 
-    Raises BadRequest; Unprocessable with ConnectorNotExist or LinkedConnectionNotExist.
+    Raises BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings or
+    ConnectorNotAvailable.
     """
     role = parse_role(request.role)
     if not request.connector:
@@ -60,6 +70,7 @@ async def create_connection(catalog: Catalog, workspace: int, request: CreateCon
         raise BadRequest("destination connections cannot have a strategy", field="strategy")
     sending_mode = parse_sending_mode(request.sending_mode)
     connector = find_connector(catalog, request.connector)
+    check_type(connector)
     check_role(connector, role)
     sending_mode = sending_mode or _only_sending_mode(connector, role)
 
@@ -67,7 +78,9 @@ async def create_connection(catalog: Catalog, workspace: int, request: CreateCon
         check_linked_connections(catalog, workspace, connector, role, request.linked_connections)
         check_strategy(connector, role, strategy)
         check_sending_mode(connector, role, sending_mode)
-        _check_nothing_private(connector, role, request)
+        check_auth_token(connector, request.auth_token)
+        settings = read_settings(connector, role, request.settings)
+        check_available(connector)
         connection = Connection(
             id=change.new_id(),
             workspace=workspace,
@@ -82,12 +95,17 @@ async def create_connection(catalog: Catalog, workspace: int, request: CreateCon
                 (new_event_write_key(connector, change.identifiers),) if connector.receives_events(role) else ()
             ),
         )
+        if settings is not None:
+            connection = catalog.sealed(connection, settings)
         await change.add_connection(connection)
     return connection
 
 
 async def update_connection(catalog: Catalog, workspace: int, id_: int, request: UpdateConnection) -> Connection:
-    """Replace the name, the strategy and the sending mode. Raises NotFound, BadRequest."""
+    """Replace the name, the strategy and the sending mode, and the settings when they are given.
+
+    Raises NotFound, BadRequest; Unprocessable with InvalidSettings.
+    """
     async with catalog.change() as change:
         old = find_connection(catalog, workspace, id_)
         check_name(request.name)
@@ -97,6 +115,8 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
         check_strategy(connector, old.role, strategy)
         check_sending_mode(connector, old.role, sending_mode)
         new = msgspec.structs.replace(old, name=request.name, strategy=strategy, sending_mode=sending_mode)
+        if request.settings is not None:
+            new = catalog.sealed(new, replace_settings(connector, old.role, request.settings))
         if new != old:
             await change.update_connection(new)
     return new
@@ -123,14 +143,3 @@ def _only_sending_mode(connector: Connector, role: Role) -> SendingMode | None:
     capabilities = connector.capabilities(role)
     modes = () if capabilities is None else capabilities.sending_modes
     return modes[0] if len(modes) == 1 else None
-
-
-def _check_nothing_private(connector: Connector, role: Role, request: CreateConnection) -> None:
-    """No connector has authorization or settings yet."""
-    if request.auth_token:
-        raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
-    if request.settings is not None:
-        raise BadRequest(
-            f"settings cannot be provided because connector {connector.code} has no {role.lower()} settings",
-            field="settings",
-        )

@@ -6,15 +6,17 @@ from headwater.base.errors import BadRequest
 from headwater.base.identifiers import LARGEST_ID
 
 LONGEST_NAME: Final = 60
-"""In code points."""
+"""Of a connection or a pipeline, in code points."""
+LONGEST_TITLE: Final = 100
+"""Of a workspace or an API key, in code points."""
 
 
-def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a connection or a pipeline. It need not be unique."""
+def check_name(name: str, *, longest: int = LONGEST_NAME) -> None:
+    """Refuse what cannot be the name of something. It need not be unique."""
     if not name:
         raise BadRequest("name is empty", field="name")
-    if len(name) > LONGEST_NAME:
-        raise BadRequest(f"name is longer than {LONGEST_NAME} characters", field="name")
+    if len(name) > longest:
+        raise BadRequest(f"name is longer than {longest} characters", field="name")
     if "\0" in name:
         raise BadRequest("name contains the NUL character", field="name")
     try:

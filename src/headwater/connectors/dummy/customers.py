@@ -1,7 +1,8 @@
 """The dummy's customers: ten of them, in memory, gone with the process."""
 
-from collections.abc import Mapping
 from typing import Final
+
+from headwater.schemas import Record
 
 _PEOPLE: Final = (
     ("Ada", "Lovelace", "tea", "Metropolis", ("12 St James's Square", "SW1Y 4JH", "London")),
@@ -23,7 +24,7 @@ class Customers:
     def __init__(self) -> None:
         self._records = [_record(number, *person) for number, person in enumerate(_PEOPLE, start=1)]
 
-    def after(self, position: int, most: int) -> tuple[list[Mapping[str, object]], int]:
+    def after(self, position: int, most: int) -> tuple[list[Record], int]:
         """At most `most` customers from the one at `position`, and how many come after these."""
         page = self._records[position : position + most]
         return list(page), max(0, len(self._records) - position - len(page))
@@ -36,8 +37,8 @@ def _record(
     drink: str | None,
     movie: str | None,
     address: tuple[str, str, str | None] | None,
-) -> dict[str, object]:
-    record: dict[str, object] = {
+) -> Record:
+    record: Record = {
         "dummyId": f"dummy{number}",
         "email": f"{first_name.lower()}@example.com",
         "firstName": first_name,

@@ -1,0 +1,155 @@
+"""What is asked of the application behind a connection: its users, its schemas, its event types.
+
+An application that does not answer in time is Unavailable; it never holds up a call for longer than that.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from headwater.base.errors import BadRequest, NotFound, Unavailable, Unprocessable
+from headwater.catalog import Catalog, Connection
+from headwater.connectors.application import Application, EventType
+from headwater.connectors.connector import Connector
+from headwater.management.lookup import find_connection
+from headwater.schemas import (
+    ArrayType,
+    Codec,
+    InvalidValue,
+    MapType,
+    ObjectType,
+    Record,
+    Schema,
+    Type,
+    Value,
+    misalignment,
+)
+
+PATIENCE_S: Final = 10.0
+"""How long an application may take to answer."""
+
+_log = structlog.get_logger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+class ConnectionSchemas(msgspec.Struct, frozen=True, kw_only=True):
+    """The schemas of an application's users. `destination` is None for a source connection."""
+
+    source: Schema
+    destination: Schema | None
+
+
+async def event_types_of(catalog: Catalog, connection: Connection) -> Sequence[EventType]:
+    """The event types that the connection can be sent.
+
+    Empty when it takes no events, and when its application does not answer: a connection can be read even then.
+    """
+    connector = catalog.connectors.get(connection.connector)
+    if connection.role != "Destination" or connector is None or not connector.supports_events("Destination"):
+        return ()
+    try:
+        return await _asked(_application(catalog, connection, connector).event_types())
+    except Unavailable as error:
+        _log.warning("an application did not tell its event types", connection=connection.id, reason=error.message)
+        return ()
+
+
+async def user_schemas(catalog: Catalog, workspace: int, id_: int) -> ConnectionSchemas:
+    """The schemas of the users of a connection. Raises BadRequest, NotFound, Unavailable."""
+    connection, connector = _find(catalog, workspace, id_)
+    if connector.destination is None or "User" not in connector.destination.targets:
+        raise BadRequest(f"connection {id_} does not support users", field="id")
+    schemas = await _asked(_application(catalog, connection, connector).user_schemas())
+    destination = schemas.destination if connection.role == "Destination" else None
+    return ConnectionSchemas(source=schemas.source, destination=destination)
+
+
+async def event_type_schema(catalog: Catalog, workspace: int, id_: int, type_: str) -> Schema | None:
+    """The schema of an event type; None when it has none. Raises BadRequest, NotFound, Unavailable."""
+    find_connection(catalog, workspace, id_)
+    if not type_:
+        raise BadRequest("type is required", field="type")
+    connection, connector = _find(catalog, workspace, id_)
+    if connection.role != "Destination":
+        raise BadRequest(f"connection {id_} is not a destination", field="id")
+    if not connector.supports_events("Destination"):
+        raise BadRequest(f"connection {id_} does not support events", field="id")
+    for event_type in await _asked(_application(catalog, connection, connector).event_types()):
+        if event_type.id == type_:
+            return event_type.schema
+    raise NotFound(f'event type "{type_}" does not exist', field="type")
+
+
+async def users(
+    catalog: Catalog, workspace: int, id_: int, schema: Schema | None, cursor: str
+) -> tuple[list[bytes], str]:
+    """One page of the application's users as JSON, with the properties of `schema`, and the cursor of the next page.
+
+    The cursor is empty when there are no more. Raises BadRequest; NotFound; Unprocessable with SchemaNotAligned;
+    Unavailable.
+    """
+    connection, connector = _find(catalog, workspace, id_)
+    if connector.source is None or "User" not in connector.source.targets:
+        raise BadRequest(f"connection {id_} does not support reading of users", field="id")
+    if schema is None:
+        raise BadRequest("schema is required", field="schema")
+    application = _application(catalog, connection, connector)
+    _check_aligned(schema, (await _asked(application.user_schemas())).source)
+    page = await _asked(application.users(cursor))
+    codec = Codec(schema)
+    try:
+        return [codec.encode(_selected(user, schema)) for user in page.users], page.cursor
+    except InvalidValue as error:
+        raise Unavailable(f"the application gave a user that its schema does not allow: {error.message}") from error
+
+
+def _find(catalog: Catalog, workspace: int, id_: int) -> tuple[Connection, Connector]:
+    connection = find_connection(catalog, workspace, id_)
+    connector = catalog.connectors.get(connection.connector)
+    if connector is None or connector.type != "Application":
+        raise BadRequest(f"connection {id_} is not an application", field="id")
+    return connection, connector
+
+
+def _application(catalog: Catalog, connection: Connection, connector: Connector) -> Application:
+    if connector.application is None:
+        raise Unavailable(f"connector {connector.code} cannot be reached by this version")
+    return connector.application(catalog.settings_of(connection))
+
+
+async def _asked(answer: Awaitable[_Answer]) -> _Answer:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await answer
+    except TimeoutError:
+        raise Unavailable(f"the application did not answer within {PATIENCE_S:g} seconds") from None
+
+
+def _check_aligned(used: Schema, current: Schema) -> None:
+    difference = misalignment(used, current)
+    if difference is not None:
+        raise Unprocessable(
+            "SchemaNotAligned", f"the schema does not fit the application's users: {difference.cause}", field="schema"
+        )
+
+
+def _selected(user: Record, schema: Schema) -> Record:
+    """The user with the properties of the schema alone."""
+    return {
+        property.name: _selected_value(user[property.name], property.type)
+        for property in schema
+        if property.name in user
+    }
+
+
+def _selected_value(value: Value, type_: Type) -> Value:
+    if isinstance(type_, ObjectType) and isinstance(value, dict):
+        return _selected(value, type_)
+    if isinstance(type_, ArrayType) and isinstance(value, list):
+        return [_selected_value(element, type_.element_type) for element in value]
+    if isinstance(type_, MapType) and isinstance(value, dict):
+        return {key: _selected_value(element, type_.element_type) for key, element in value.items()}
+    return value

@@ -1,0 +1,77 @@
+"""Workspaces: create, read, rename, delete.
+
+`caller` is the API key that asks; None stands for the operator at the command line, who may do everything.
+"""
+
+from headwater.base.errors import BadRequest, Forbidden, NotFound
+from headwater.catalog import ApiKey, Catalog, UiPreferences, Workspace
+from headwater.management.names import LONGEST_TITLE, check_identifier, check_name
+from headwater.schemas import is_path
+
+
+def list_workspaces(catalog: Catalog, caller: ApiKey | None) -> list[Workspace]:
+    """The workspaces that the caller may work in, by ascending id."""
+    found = [each for each in catalog.workspaces() if caller is None or caller.workspace in (None, each.id)]
+    return sorted(found, key=lambda workspace: workspace.id)
+
+
+def find_workspace(catalog: Catalog, id_: int) -> Workspace:
+    """Raises BadRequest, NotFound."""
+    check_identifier(id_, "workspace identifier", field="workspace")
+    workspace = catalog.workspace(id_)
+    if workspace is None:
+        raise NotFound(f"workspace {id_} does not exist", field="workspace")
+    return workspace
+
+
+async def create_workspace(
+    catalog: Catalog, caller: ApiKey | None, name: str, preferences: UiPreferences | None = None
+) -> Workspace:
+    """Create a workspace without anything in it. Raises Forbidden for a restricted key, BadRequest."""
+    if caller is not None and caller.workspace is not None:
+        raise Forbidden("an API key that is restricted to a workspace cannot create workspaces")
+    preferences = preferences or UiPreferences()
+    check_name(name, longest=LONGEST_TITLE)
+    _check_preferences(preferences)
+    async with catalog.change() as change:
+        workspace = Workspace(id=change.new_id(), name=name, created_at=change.now, ui_preferences=preferences)
+        await change.add_workspace(workspace)
+    return workspace
+
+
+async def update_workspace(
+    catalog: Catalog, id_: int, name: str, preferences: UiPreferences | None = None
+) -> Workspace:
+    """Replace the name and the preferences of a workspace. Raises BadRequest, NotFound."""
+    preferences = preferences or UiPreferences()
+    async with catalog.change() as change:
+        old = find_workspace(catalog, id_)
+        check_name(name, longest=LONGEST_TITLE)
+        _check_preferences(preferences)
+        new = Workspace(id=old.id, name=name, created_at=old.created_at, ui_preferences=preferences)
+        if new != old:
+            await change.update_workspace(new)
+    return new
+
+
+async def delete_workspace(catalog: Catalog, id_: int) -> None:
+    """Delete a workspace with its connections, their pipelines and keys, and the API keys that open nothing else.
+
+    What is stored in the warehouse stays there. Raises BadRequest, NotFound.
+    """
+    async with catalog.change() as change:
+        await change.remove_workspace(find_workspace(catalog, id_))
+
+
+def _check_preferences(preferences: UiPreferences) -> None:
+    for member, path in (
+        ("image", preferences.image),
+        ("firstName", preferences.first_name),
+        ("lastName", preferences.last_name),
+        ("extra", preferences.extra),
+    ):
+        if path and (len(path) > 1_024 or not is_path(path)):
+            raise BadRequest(
+                f"{member} must be the path of a property, such as address.city",
+                field=f"uiPreferences.profile.{member}",
+            )
