@@ -30,7 +30,7 @@ RAISED: list[tuple[Exception, str, int, str, dict[str, str]]] = [
     (errors.TooManyRequests("no", retry_after=7), "RESOURCE_EXHAUSTED", 429, "TooManyRequests", {"retryAfter": "7"}),
     (errors.Unimplemented("no"), "UNIMPLEMENTED", 501, "NotImplemented", {}),
     (errors.Unavailable("no"), "UNAVAILABLE", 503, "ServiceUnavailable", {"retryAfter": "1"}),
-    (NotImplementedError("Method not implemented!"), "UNIMPLEMENTED", 501, "NotImplemented", {}),
+    (NotImplementedError(SECRET), "INTERNAL", 500, "InternalServerError", {}),
     (RuntimeError(SECRET), "INTERNAL", 500, "InternalServerError", {}),
     (ExceptionGroup(SECRET, [ValueError(SECRET)]), "INTERNAL", 500, "InternalServerError", {}),
     (UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET), "INTERNAL", 500, "InternalServerError", {}),

@@ -228,3 +228,14 @@ async def test_a_clock_that_was_set_back_does_not_reorder_frames(
         assert [frame.frame.body for frame in await stored(log)] == [b"a", b"b"]
     finally:
         await log.close()
+
+
+async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Path) -> None:
+    """Its consumers would take lower positions for old ones, and never see them."""
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), after=41)
+    try:
+        assert await log.append(Frame(2, b"", b"first")) == 42
+        assert await log.append(Frame(1, b"", b"second")) == 44
+        assert [frame.position for frame in await log.read(41, max_bytes=1 << 20, wait=timedelta(0))] == [42, 44]
+    finally:
+        await log.close()

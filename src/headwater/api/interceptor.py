@@ -57,11 +57,11 @@ def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
-            return await behavior(request, context) if built else behavior(request, context)
+            if not built:
+                raise Unimplemented("this call is not built yet")
+            return await behavior(request, context)
         except HeadwaterError as error:
             await _abort(context, metadata, error, body_of)
-        except NotImplementedError:
-            await _abort(context, metadata, Unimplemented("this call is not built yet"), body_of)
         except (asyncio.CancelledError, aio.AbortError):
             raise
         except Exception:

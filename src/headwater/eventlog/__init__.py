@@ -1,8 +1,8 @@
 """The durable log: where every accepted call stands before it is acknowledged.
 
 **What it stores.** One *frame* a call: a header and a body, both opaque here, and how many events they hold. Events
-have *positions*: whole numbers from 1 upward, without gaps, in the order of acceptance. A frame's position is that of
-its first event; a frame at position 7 with 3 events holds the positions 7, 8 and 9.
+have *positions*: whole numbers from 1 upward, without gaps while the log lives, in the order of acceptance. A frame's
+position is that of its first event; a frame at position 7 with 3 events holds the positions 7, 8 and 9.
 
 **What it promises.**
 1. `append` returns after the frame is on the disk (fsync). What it returned for is never lost by a crash; what it did

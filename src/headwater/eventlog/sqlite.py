@@ -60,8 +60,14 @@ _NEXT_POSITION = "SELECT position + events FROM frames ORDER BY position DESC LI
 class SqliteEventLog:
     """An `EventLog` in the file `path`. Open it on a running event loop; close it when done."""
 
-    def __init__(self, path: Path, clock: Clock, *, commit_in_thread: bool | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock, *, after: int = 0, commit_in_thread: bool | None = None) -> None:
+        """New positions come after `after`, whatever the file holds.
+
+        It is the position up to which consumers have finished. A log that was lost, or put back from an older copy,
+        would otherwise give out positions that they believe to have behind them, and its events would never be seen.
+        """
         self._path = path
+        self._after = after
         self._clock = clock
         self._closed = False
         if commit_in_thread is None:
@@ -139,7 +145,7 @@ class SqliteEventLog:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             newest = self._writer.execute(_NEXT_POSITION).fetchone()
-            position = newest[0] if newest else 1
+            position = max(newest[0] if newest else 1, self._after + 1)
             for frame in group:
                 positions.append(position)
                 rows.append((position, frame.events, now, frame.header, frame.body))

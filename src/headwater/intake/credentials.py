@@ -7,7 +7,7 @@ from headwater.base.errors import Unauthorized
 
 
 def write_key_of(authorization: str | None) -> str | None:
-    """The write key; None when there is no header, so that the body may bring it.
+    """The write key; None when there is no header, or no key in it, so that the body may.
 
     Basic carries it as the user with an empty password; where the documentation's example was followed to the letter,
     it stands there without base64. Raises Unauthorized for another scheme, or none.
@@ -18,9 +18,9 @@ def write_key_of(authorization: str | None) -> str | None:
     value = value.strip()
     match scheme.lower():
         case "bearer":
-            return value
+            return value or None
         case "basic":
-            return _user(value)
+            return _user(value) or None
         case _:
             raise Unauthorized("the Authorization header must be 'Basic' with the write key as user, or 'Bearer'")
 

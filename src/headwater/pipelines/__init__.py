@@ -1,5 +1,5 @@
 """The engine. Today: the consumer that carries events from the log into the warehouse."""
 
-from headwater.pipelines.stream import StreamConsumer
+from headwater.pipelines.stream import CONSUMER, StreamConsumer
 
-__all__ = ["StreamConsumer"]
+__all__ = ["CONSUMER", "StreamConsumer"]

@@ -47,6 +47,7 @@ class StreamConsumer:
         self._catalog = catalog
         self._warehouse = warehouse
         self._keep = keep
+        self._swept: set[int] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -108,14 +109,16 @@ class StreamConsumer:
         await lease.advance(position)
         await self._events.trim(older_than=self._keep)
         await self._catalog.refresh()
-        present = [
+        present = {
             pipeline.id
             for workspace in self._catalog.workspaces()
             for connection in self._catalog.connections(workspace.id)
             for pipeline in connection.pipelines
-        ]
-        async with self._warehouse.transaction() as transaction:
-            await transaction.remove_identities_except(present)
+        }
+        if present != self._swept:  # looking through all identities takes long; once after each change is enough
+            async with self._warehouse.transaction() as transaction:
+                await transaction.remove_identities_except(present)
+            self._swept = present
 
 
 class _Routes:

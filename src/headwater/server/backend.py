@@ -21,6 +21,7 @@ from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import SqliteEventLog
 from headwater.intake import Intake
 from headwater.management.bootstrap import bootstrap
+from headwater.pipelines import CONSUMER
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.logging import logger
@@ -36,9 +37,15 @@ REFRESH_S = 1.0
 MESSAGE_LIMIT = 8 << 20
 """Bytes in the largest message, either way: twice the largest body of the gateway."""
 
+METADATA_LIMIT = 64 << 10
+"""Bytes in the metadata of a call."""
+
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
+    ("grpc.max_metadata_size", METADATA_LIMIT),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
     # Envoy keeps its connection for as long as it lives; without traffic it may ping as often as every ten seconds.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -76,7 +83,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
-        log = SqliteEventLog(settings.log_path, clock)
+        log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER))
         try:
             yield Parts(catalog, Intake(catalog, log, clock, identifiers), warehouse)
         finally:

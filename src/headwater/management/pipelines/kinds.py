@@ -1,0 +1,149 @@
+"""The nine kinds of pipelines: which members each has, and which it shows.
+
+A kind follows from the role and the connector type of the connection, and the target. Everything else that differs
+between kinds is data, here.
+"""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from headwater.connectors.connector import ConnectorType, Role, Target
+
+Presence = Literal["required", "optional"]
+"""A member that a kind does not name is not allowed."""
+
+
+class Kind(Struct, frozen=True, kw_only=True):
+    """One kind of pipeline.
+
+    `does` completes the sentence "pipelines that …". `members` are the settable ones beside name and enabled, by their
+    documented names; whether some of the optional ones must be given can depend on others. `shown` are the members
+    that the pipeline is shown with beside the common ones. A `batch` pipeline runs now and then, on a schedule; the
+    others work on each event. `runs` says that there is an engine for it.
+    """
+
+    does: str
+    members: dict[str, Presence]
+    shown: tuple[str, ...]
+    batch: bool = True
+    runs: bool = False
+
+    @property
+    def reads_events(self) -> bool:
+        """Whether its input is an event, so that its input schema is the event schema."""
+        return not self.batch
+
+    @property
+    def reads_profiles(self) -> bool:
+        """Whether its input is a profile of the workspace."""
+        return self.does.startswith("export")
+
+    @property
+    def writes_profiles(self) -> bool:
+        """Whether its output is a user of the workspace."""
+        return self.does.startswith("import")
+
+
+_BATCH: Final = ("running", "scheduleStart", "schedulePeriod")
+_COLUMNS: Final[dict[str, Presence]] = {
+    "userIDColumn": "required",
+    "updatedAtColumn": "optional",
+    "updatedAtFormat": "optional",
+}
+_FILE: Final[dict[str, Presence]] = {
+    "format": "required",
+    "path": "required",
+    "sheet": "optional",
+    "compression": "optional",
+    "formatSettings": "optional",
+}
+_TRANSFORMED: Final[dict[str, Presence]] = {
+    "inSchema": "required",
+    "outSchema": "required",
+    "transformation": "required",
+}
+
+IMPORT_FROM_APPLICATION: Final = Kind(
+    does="import users from applications",
+    members={"filter": "optional", **_TRANSFORMED, "incremental": "optional"},
+    shown=("filter", "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
+)
+IMPORT_FROM_DATABASE: Final = Kind(
+    does="import users from databases",
+    members={"query": "required", **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
+    shown=("query", *_COLUMNS, "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
+)
+IMPORT_FROM_FILE: Final = Kind(
+    does="import users from files",
+    members={"filter": "optional", **_FILE, **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
+    shown=(
+        *("format", "path", "sheet", "compression", "filter"),
+        *_COLUMNS,
+        *("incremental", "transformation", "inSchema", "outSchema"),
+        *_BATCH,
+    ),
+)
+IMPORT_FROM_EVENTS: Final = Kind(
+    does="import users from events",
+    members={"filter": "optional", "outSchema": "optional", "transformation": "optional"},
+    shown=("filter", "transformation", "inSchema", "outSchema"),
+    batch=False,
+    runs=True,
+)
+COLLECT_EVENTS: Final = Kind(
+    does="collect events",
+    members={"filter": "optional"},
+    shown=("filter",),
+    batch=False,
+    runs=True,
+)
+EXPORT_TO_APPLICATION: Final = Kind(
+    does="export profiles to applications",
+    members={
+        "filter": "optional",
+        **_TRANSFORMED,
+        "exportMode": "required",
+        "matching": "required",
+        "updateOnDuplicates": "optional",
+    },
+    shown=(
+        *("filter", "matching", "exportMode", "updateOnDuplicates", "transformation", "inSchema", "outSchema"),
+        *_BATCH,
+    ),
+)
+SEND_EVENTS: Final = Kind(
+    does="send events to applications",
+    members={"eventType": "required", "filter": "optional", "outSchema": "optional", "transformation": "optional"},
+    shown=("eventType", "filter", "transformation", "inSchema", "outSchema"),
+    batch=False,
+)
+EXPORT_TO_DATABASE: Final = Kind(
+    does="export profiles to databases",
+    members={"filter": "optional", **_TRANSFORMED, "tableName": "required", "tableKey": "required"},
+    shown=("filter", "tableName", "tableKey", "transformation", "inSchema", "outSchema", *_BATCH),
+)
+EXPORT_TO_FILE: Final = Kind(
+    does="export profiles to files",
+    members={"filter": "optional", **_FILE, "inSchema": "required", "orderBy": "required"},
+    shown=("format", "path", "sheet", "compression", "orderBy", "filter", "inSchema", *_BATCH),
+)
+
+_KINDS: Final[dict[tuple[Role, ConnectorType, Target], Kind]] = {
+    ("Source", "Application", "User"): IMPORT_FROM_APPLICATION,
+    ("Source", "Database", "User"): IMPORT_FROM_DATABASE,
+    ("Source", "FileStorage", "User"): IMPORT_FROM_FILE,
+    ("Source", "SDK", "User"): IMPORT_FROM_EVENTS,
+    ("Source", "Webhook", "User"): IMPORT_FROM_EVENTS,
+    ("Source", "SDK", "Event"): COLLECT_EVENTS,
+    ("Source", "Webhook", "Event"): COLLECT_EVENTS,
+    ("Destination", "Application", "User"): EXPORT_TO_APPLICATION,
+    ("Destination", "Application", "Event"): SEND_EVENTS,
+    ("Destination", "Database", "User"): EXPORT_TO_DATABASE,
+    ("Destination", "FileStorage", "User"): EXPORT_TO_FILE,
+}
+
+
+def kind_of(role: Role, connector_type: ConnectorType, target: Target) -> Kind | None:
+    """The kind of pipeline of such a connection with such a target; None where there is none."""
+    return _KINDS.get((role, connector_type, target))
