@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
+from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.eventlog import SqliteEventLog, StoredFrame
@@ -20,6 +21,8 @@ from headwater.warehouse import Warehouse, open_warehouse
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
 """What a `MovableClock` shows first."""
+
+KEYRING = Keyring("a secret key for tests, of 32 characters")
 
 
 class MovableClock:
@@ -79,7 +82,7 @@ async def open_parts(
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
         open_catalog(
-            database_url or sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers
+            database_url or sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
         open_warehouse(database_url or sqlite_url(folder / "warehouse.db")) as warehouse,
     ):

@@ -1,4 +1,5 @@
-"""A workspace of a catalog that knows some connectors more than there are yet, so that every rule can be met."""
+"""A workspace of a catalog that knows some connectors of its own beside the documented ones, so that every rule can be
+met whatever the documented ones are like."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
+from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, open_catalog
 from headwater.connectors.catalogue import CONNECTORS
@@ -17,11 +19,13 @@ from headwater.management.connections import CreateConnection, create_connection
 
 USERS = Capabilities(targets=("User",))
 EVENTS = Capabilities(targets=("User", "Event"))
+KEYRING = Keyring("a secret key for tests, of 32 characters")
 PLANNED = (
     Connector(
         code="crm",
         label="CRM",
         type="Application",
+        available=True,
         source=USERS,
         destination=Capabilities(targets=("User", "Event"), sending_modes=("Server",)),
     ),
@@ -29,10 +33,11 @@ PLANNED = (
         code="ads",
         label="Ads",
         type="Application",
+        available=True,
         destination=Capabilities(targets=("Event",), sending_modes=("Client", "Server")),
     ),
-    Connector(code="db", label="DB", type="Database", source=USERS, destination=USERS),
-    Connector(code="webhook", label="Webhook", type="Webhook", source=EVENTS),
+    Connector(code="db", label="DB", type="Database", available=True, source=USERS, destination=USERS),
+    Connector(code="webhook", label="Webhook", type="Webhook", available=True, source=EVENTS),
 )
 
 
@@ -43,7 +48,7 @@ def url(database_url: str | None, tmp_path: Path) -> str:
 
 def opened(url: str) -> Any:
     connectors = {**CONNECTORS, **{connector.code: connector for connector in PLANNED}}
-    return open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), connectors=connectors)
+    return open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), connectors=connectors, keyring=KEYRING)
 
 
 @pytest.fixture
