@@ -3,6 +3,7 @@
 -- and an error that asked for nothing (one that no interceptor of the backend saw) a general body: the transcoder would
 -- print its text. Other metadata, such as retry-after, reaches the client as headers by itself. Answers to native gRPC and
 -- gRPC-Web callers pass unchanged, and so do Envoy's own answers, which local_reply_config has shaped.
+-- Before that, takes from the requests of REST callers the headers that the backend would break off the call for.
 
 local GENERAL = {
   ["400"] = {"BadRequest", "the request is not valid"},
@@ -25,6 +26,28 @@ local OURS = {
 
 local function is_grpc(headers)
   return (headers:get("content-type") or ""):find("application/grpc", 1, true) == 1
+end
+
+-- What a gRPC server takes for a mistake of its gateway, and answers by breaking off the call: names with characters that
+-- gRPC does not have, and names that mean something to gRPC alone, with values that only gRPC clients get right.
+local function is_refused_by_grpc(name)
+  return name:find("[^0-9a-z_.:-]") or name:find("^grpc%-") or name:find("%-bin$")
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if is_grpc(headers) then
+    return
+  end
+  local refused = {}
+  for name in pairs(headers) do
+    if is_refused_by_grpc(name) then
+      refused[#refused + 1] = name
+    end
+  end
+  for _, name in ipairs(refused) do
+    headers:remove(name)
+  end
 end
 
 function envoy_on_response(handle)

@@ -158,6 +158,7 @@ def responses(call: Call) -> dict[str, Any]:
     made: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{family}{_STATUSES[status][0]}"} for status in _statuses(call)
     }
+    made["504"] = {"$ref": "#/components/responses/Timeout"}  # only the gateway says so
     if "422" in made and (codes := _codes(call.comment)):
         made["422"] = _response(f"In conflict with the present state: {', '.join(f'`{c}`' for c in codes)}.", "Error")
     return made
@@ -165,11 +166,15 @@ def responses(call: Call) -> dict[str, Any]:
 
 def components() -> dict[str, Any]:
     """The responses that `responses` refers to."""
-    return {
+    made = {
         f"{family}{name}": _response(text, f"{family}Error", retried=status in _RETRIED)
         for family in ("", "Track")
         for status, (name, text) in sorted(_STATUSES.items())
+        if not (family and status == 504)
     }
+    either = {"anyOf": [{"$ref": "#/components/schemas/TrackError"}, {"$ref": "#/components/schemas/Error"}]}
+    made["TrackServiceUnavailable"]["content"]["application/json"]["schema"] = either  # the server, or the gateway
+    return made
 
 
 def _statuses(call: Call) -> list[int]:

@@ -16,8 +16,8 @@ from headwater.api.call import is_built
 if TYPE_CHECKING:
     Handlers = Mapping[str, grpc.RpcMethodHandler[Any, Any]]  # generic in the stubs only
 
-_GATEWAYS_OWN: Final = frozenset(("400", "404", "413", "503", "504"))
-"""What the gateway may answer before any call of the backend."""
+_STAYING: Final = frozenset(("400", "404", "413", "501", "503", "504"))
+"""What a call that is not built can still answer: 501, and what the gateway answers in its stead."""
 _NOT_BUILT: Final = "**Not built yet: answers 501.** "
 
 
@@ -45,6 +45,6 @@ def served_document(unbuilt: set[str]) -> bytes:
             if operation["x-grpc-method"] in unbuilt:
                 operation["description"] = _NOT_BUILT + operation["description"]
                 operation["responses"] = {
-                    status: response for status, response in operation["responses"].items() if status in _GATEWAYS_OWN
-                } | {"501": {"$ref": "#/components/responses/NotImplemented"}}
+                    status: response for status, response in operation["responses"].items() if status in _STAYING
+                }
     return msgspec.json.encode(document)

@@ -1,0 +1,125 @@
+"""What the OpenAPI document says is what happens: generated requests, right and wrong ones, through real Envoy.
+
+Whatever is sent, the status is one that the document has for the call (500 is in none), and the answer is of the
+content type and the schema that it has for that status. HEADWATER_SCHEMATHESIS_EXAMPLES asks for more requests a call.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.specs.openapi import checks
+
+from tests.e2e.source import Source, make_source
+from tests.postgresql import PostgresqlServer
+from tests.system import RunningSystem, start
+from tests.test_openapi import OPERATIONS
+
+EXAMPLES = int(os.environ.get("HEADWATER_SCHEMATHESIS_EXAMPLES", "12"))
+CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+LAST = ("DELETE /v1/workspaces/current", "DELETE /v1/keys/{id}")
+"""What takes away the ground on which the others stand."""
+NAMES = sorted(OPERATIONS, key=lambda name: (name in LAST, name))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running system and what it says about itself."""
+
+    system: RunningSystem
+    schema: Any
+
+    def authorization(self, operation: dict[str, Any], source: Source) -> dict[str, str]:
+        """The credentials that an operation wants."""
+        schemes = [scheme for security in operation["security"] for scheme in security]
+        if "apiKey" in schemes:
+            return self.system.authorization
+        return {"authorization": f"Bearer {source.write_key}"} if schemes else {}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A system of its own for each database: what is generated deletes and disables."""
+    variables = {}
+    if request.param == "postgresql":
+        server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+        variables["HEADWATER_DATABASE_URL"] = server.create(empty=True)
+    running = start(tmp_path_factory.mktemp(f"schemathesis-{request.param}") / "data", **variables)
+    yield Target(running, schemathesis.openapi.from_url(f"{running.base_url}/v1/openapi.json"))
+    assert running.stop() == 0, running.errors
+    assert "Traceback" not in running.errors, running.errors
+
+
+@pytest.mark.timeout(60 + 5 * EXAMPLES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_keeps_to_its_document(target: Target, name: str) -> None:
+    verb, _, path = name.partition(" ")
+    operation = target.schema[path][verb]
+    source = make_source(target.system)
+    headers = target.authorization(operation.definition.raw, source)
+    is_built = any(status < "300" for status in operation.definition.raw["responses"])
+    modes = [mode for mode in schemathesis.GenerationMode if _can_be(mode, operation)]
+
+    @settings(
+        max_examples=EXAMPLES if is_built else 3,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def send(data: st.DataObject) -> None:
+        mode = data.draw(st.sampled_from(modes))
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        if data.draw(st.booleans(), label="of something that exists"):
+            _name_existing(case, source)
+        sent = {name: value for name, value in headers.items() if name not in {n.lower() for n in case.headers or {}}}
+        response = case.call(base_url=target.system.base_url, headers=sent, timeout=20)
+        case.validate_response(response, checks=CHECKS)
+
+    send()
+
+
+def _can_be(mode: schemathesis.GenerationMode, operation: Any) -> bool:
+    """Only a call that takes something can be called wrongly."""
+    raw = operation.definition.raw
+    return mode is schemathesis.GenerationMode.POSITIVE or "parameters" in raw or "requestBody" in raw
+
+
+def _name_existing(case: Any, source: Source) -> None:
+    """Let the path name what is there, or every call would end at 404."""
+    is_pipeline = case.operation.path.startswith("/v1/pipelines/")
+    existing = {
+        "id": source.event_pipeline if is_pipeline else source.id,
+        "source": source.id,
+        "key": source.write_key,
+        "writeKey": source.write_key,
+    }
+    for name in case.path_parameters or {}:
+        if name in existing:
+            case.path_parameters[name] = existing[name]
+    if isinstance(case.body, dict) and "connection" in case.body:
+        case.body["connection"] = source.id
+
+
+def test_every_example_of_the_document_is_taken(target: Target) -> None:
+    source = make_source(target.system)
+    with httpx.Client(base_url=target.system.base_url, auth=(source.write_key, "")) as client:
+        for name, operation in OPERATIONS.items():
+            verb, _, path = name.partition(" ")
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                strict = {"x-strict-mode": "1"}
+                response = client.request(verb, path, content=json.dumps(example["value"]), headers=strict)
+                assert response.status_code == 200, (name, response.text)
