@@ -22,8 +22,8 @@ class NewApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hint_of(token: str) -> str:
-    """What people recognise a key by: its first and its last characters."""
-    return f"{token[:8]}...{token[-4:]}" if len(token) >= 32 else f"{token[:4]}...{token[-4:]}"
+    """What people recognise a key by: its beginning and its end, of a short one only the end."""
+    return f"{token[:8]}...{token[-6:]}" if len(token) >= 40 else f"{token[:4]}...{token[-4:]}"
 
 
 def list_api_keys(catalog: Catalog, caller: ApiKey | None) -> list[ApiKey]:

@@ -10,6 +10,7 @@ import msgspec
 
 from headwater.base.errors import BadRequest
 from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
+from headwater.management.api_keys import hint_of
 
 FIRST_WORKSPACE: Final = "Default"
 SHORTEST_API_KEY: Final = 20
@@ -53,7 +54,7 @@ async def _register(change: Change, workspace: Workspace, key: str) -> None:
             workspace=workspace.id,
             name=FIRST_WORKSPACE,
             digest=digest_of(key),
-            hint=f"{key[:4]}...{key[-4:]}",
+            hint=hint_of(key),
             created_at=change.now,
         )
     )

@@ -1,28 +1,44 @@
-"""The command line: `headwater serve`. Imports little, so that a mistyped flag is answered at once."""
+"""The command line: `headwater serve`, and the commands for operators. Imports little, so that a mistyped flag is
+answered at once."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from headwater.server.commands.usage import add_commands
 from headwater.server.errors import StartupError
+
+if TYPE_CHECKING:
+    from headwater.server.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. A start that fails prints one line and exits 1; wrong usage exits 2."""
     parsed = _parser().parse_args(arguments)
     from headwater.server.settings import read
-    from headwater.server.supervisor import serve
 
     environ = dict(os.environ)
     environ.setdefault("HEADWATER_LOG_FORMAT", "text" if sys.stderr.isatty() else "json")
     flags = {name: value for name, value in vars(parsed).items() if name != "command"}
     try:
-        serve(read(environ, flags))
+        _run(read(environ, flags), parsed)
     except StartupError as error:
         sys.exit(f"headwater: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run(settings: "Settings", parsed: argparse.Namespace) -> None:
+    if parsed.command == "serve":
+        from headwater.server.supervisor import serve
+
+        serve(settings)
+    else:
+        from headwater.server.commands.run import run
+
+        run(settings, parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         help="run the whole system in the foreground",
         description="Run the whole system in the foreground until Ctrl-C or SIGTERM.",
         epilog="Secrets come from the environment alone, as other users can read a command line: HEADWATER_API_KEY "
-        "(registered at the first start; without it one is made) and HEADWATER_SECRET_KEY.",
+        "(registered at the first start; without it one is made), HEADWATER_SECRET_KEY (encrypts the settings of "
+        "connections; without it one is made) and HEADWATER_OLD_SECRET_KEYS.",
     )
     for flag, metavar, text in (
         ("--host", "ADDRESS", "IP address to listen on [HEADWATER_HOST, 127.0.0.1]"),
@@ -51,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
     ):
         serve.add_argument(flag, metavar=metavar, help=text)
+    add_commands(commands)
     return parser
 
 

@@ -46,7 +46,10 @@ class Settings:
     """Registered for the default workspace at the first start; None: one is made."""
 
     secret_key: str | None = field(default=None, repr=False)
-    """Encrypts what connections keep secret."""
+    """Encrypts what connections keep secret; None: the key in the file at `secret_key_path` does."""
+
+    old_secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Keys that encrypted it before, until `headwater secrets rotate` has run."""
 
     log_level: str = "info"
     log_format: str = "json"
@@ -70,6 +73,11 @@ class Settings:
     def api_key_path(self) -> Path:
         """Where the backend leaves the API key of the first start, mode 0600."""
         return self.data_dir / "api-key"
+
+    @property
+    def secret_key_path(self) -> Path:
+        """Where the backend keeps the key that it makes at the first start when none is given, mode 0600."""
+        return self.data_dir / "secret-key"
 
     @property
     def lock_path(self) -> Path:
@@ -100,6 +108,7 @@ class Settings:
         """The variables from which `read` gives these settings again: how they reach child processes."""
         values = {name: getattr(self, name) for name in _READERS}
         values["database_url"] = self.database_url or SQLITE  # or DATABASE_URL would be taken for it
+        values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -194,6 +203,13 @@ def _secret_key(text: str) -> str:
     return text
 
 
+def _old_secret_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if any(len(key) < 32 for key in keys):
+        raise ValueError("must be keys of at least 32 characters, separated by commas")
+    return keys
+
+
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     def read_choice(text: str) -> str:
         if text.lower() not in choices:
@@ -211,6 +227,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "workers": _workers,
     "api_key": _api_key,
     "secret_key": _secret_key,
+    "old_secret_keys": _old_secret_keys,
     "log_level": _one_of(LOG_LEVELS),
     "log_format": _one_of(LOG_FORMATS),
     "run_dir": _folder,

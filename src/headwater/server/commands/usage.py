@@ -1,0 +1,50 @@
+"""The arguments of the commands. Imports nothing that is slow to import."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # generic in the stubs only
+
+
+def add_commands(commands: "Commands") -> None:
+    """Add `keys`, `workspaces` and `secrets`, each with its actions."""
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--data-dir", metavar="FOLDER", help="where everything is kept [HEADWATER_DATA_DIR, ./data]")
+    where.add_argument(
+        "--database-url", metavar="URL", help="the database, if it is not there [HEADWATER_DATABASE_URL]"
+    )
+
+    keys = _actions(commands, "keys", "create, list and revoke API keys")
+    create = keys.add_parser("create", parents=[where], help="make an API key and print it, for the only time")
+    create.add_argument("name", metavar="NAME", help="what people recognise it by")
+    opens = create.add_mutually_exclusive_group()
+    opens.add_argument("--workspace", metavar="ID", help="the workspace it opens; needed when there are several")
+    opens.add_argument("--every-workspace", action="store_true", help="it opens all workspaces, and makes new ones")
+    keys.add_parser("list", parents=[where], help="list the API keys, without their secrets")
+    revoke = keys.add_parser("revoke", parents=[where], help="revoke an API key")
+    revoke.add_argument("id", metavar="ID", help="the number that `headwater keys list` shows")
+
+    workspaces = _actions(commands, "workspaces", "create, list and delete workspaces")
+    create = workspaces.add_parser("create", parents=[where], help="make a workspace and print its identifier")
+    create.add_argument("name", metavar="NAME", help="what people recognise it by")
+    workspaces.add_parser("list", parents=[where], help="list the workspaces")
+    delete = workspaces.add_parser(
+        "delete", parents=[where], help="delete a workspace, its connections, pipelines and keys; what is stored stays"
+    )
+    delete.add_argument("id", metavar="ID", help="the number that `headwater workspaces list` shows")
+
+    secrets = _actions(commands, "secrets", "look after encrypted settings")
+    secrets.add_parser(
+        "rotate",
+        parents=[where],
+        help="encrypt the settings of all connections with the present key",
+        description="Encrypt the settings of all connections with the present key (HEADWATER_SECRET_KEY, or the file "
+        "secret-key in the data directory). Older keys are read from HEADWATER_OLD_SECRET_KEYS, separated by commas; "
+        "the file counts as an older one while HEADWATER_SECRET_KEY is set.",
+    )
+
+
+def _actions(commands: "Commands", name: str, text: str) -> "Commands":
+    parser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
