@@ -11,7 +11,8 @@ logger().debug("quiet")
 logger().info("stored", events=3, api_key="api_secret", token="t")
 logging.getLogger("library").warning("careful")
 try:
-    1 / 0
+    password = "p4ssw0rd".upper().lower()
+    1 / len(password[:0])
 except ZeroDivisionError:
     logger().error("failed", exc_info=True)
 """
@@ -34,6 +35,13 @@ def test_json_lines_carry_level_time_process_and_request() -> None:
 def test_secrets_are_replaced() -> None:
     stored = json.loads(_lines("info", "json")[0])
     assert (stored["api_key"], stored["token"]) == ("[REDACTED]", "[REDACTED]")
+
+
+def test_a_traceback_holds_no_variables() -> None:
+    for log_format in ("json", "text"):
+        lines = "\n".join(_lines("info", log_format))
+        assert "ZeroDivisionError" in lines
+        assert "p4ssw0rd" not in lines
 
 
 def test_text_is_for_people() -> None:

@@ -14,6 +14,8 @@ import structlog
 SECRET_NAMES = frozenset(
     {"api_key", "authorization", "password", "secret", "secret_key", "settings", "token", "write_key"}
 )
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Without the variables of each frame: among them are passwords, keys and what people sent."""
 
 
 def configure(process: str, level: str, log_format: str) -> None:
@@ -36,7 +38,7 @@ def configure(process: str, level: str, log_format: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact,
-            *([structlog.processors.dict_tracebacks] if log_format == "json" else []),
+            *([_TRACEBACKS] if log_format == "json" else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
