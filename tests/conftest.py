@@ -29,7 +29,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """What HEADWATER_DATABASE_URL may be: None for SQLite files in a folder, or a PostgreSQL database of this test's own.
+    """A database of this test's own: None for SQLite files in a folder, or the URL of one in PostgreSQL.
 
     `-k sqlite` and `-k postgresql` select.
     """

@@ -34,6 +34,7 @@ PASSWORD: Final = "p@ss/w:rd?"
 NOBODY: Final = 65534
 MIGRATED: Final = "migrated"
 """The database that others are copied from: making the tables anew takes ten times longer."""
+ROOM_BYTES: Final = 1 << 30
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -61,7 +62,8 @@ class PostgresqlServer:
     def __init__(self) -> None:
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-postgresql-"))
-        self._data = self._folder / "data"
+        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=_roomy_memory()))
+        self._data = self._memory / "data"
         self._output = self._folder / "output"
         self._names = count(1)
         self._thread = ThreadPoolExecutor(1, "postgresql")
@@ -69,7 +71,7 @@ class PostgresqlServer:
         self._programs = _programs(self._folder)
         (self._folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
-            for path in (self._folder, self._folder / "password"):
+            for path in (self._folder, self._memory, self._folder / "password"):
                 os.chown(path, NOBODY, NOBODY)
         options = ("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username=postgres")
         files = (f"--pwfile={self._folder / 'password'}", f"--pgdata={self._data}")
@@ -127,6 +129,7 @@ class PostgresqlServer:
         self.stop(signal.SIGQUIT)
         self._thread.shutdown()
         shutil.rmtree(self._folder)
+        shutil.rmtree(self._memory)
 
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self._output.read_text()
@@ -153,6 +156,12 @@ class PostgresqlServer:
                 preexec_fn=_die_with_parent,
                 **as_nobody,
             )
+
+
+def _roomy_memory() -> Path | None:
+    """Where files cost no disk, if there is much of it: making a database is mostly making 300 files."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES else None
 
 
 def _programs(folder: Path) -> Path:
