@@ -21,10 +21,12 @@ from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import SqliteEventLog
 from headwater.intake import Intake
 from headwater.management.bootstrap import bootstrap
+from headwater.management.secrets import unreadable
 from headwater.pipelines import CONSUMER
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.logging import logger
+from headwater.server.secrets import keyring
 from headwater.server.settings import Settings
 from headwater.warehouse import open_warehouse
 
@@ -84,11 +86,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
     clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_catalog(
-            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
+            settings.database_url or sqlite_url(settings.catalog_path),
+            clock=clock,
+            identifiers=identifiers,
+            keyring=keyring(settings),
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
+        _warn_of_locked_settings(catalog)
         log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER))
         try:
             yield Parts(catalog, Intake(catalog, log, clock, identifiers), warehouse)
@@ -108,6 +114,16 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
         unfinished.write_text(identifiers.api_key())  # mode 0600, by the process's umask
         unfinished.rename(settings.api_key_path)
     return settings.api_key_path.read_text().strip()
+
+
+def _warn_of_locked_settings(catalog: Catalog) -> None:
+    """A lost key is no reason to turn events away: all else works, and settings can be given anew."""
+    if locked := unreadable(catalog):
+        logger().error(
+            "the settings of some connections cannot be read: the key that encrypted them is not given",
+            connections=[connection.id for connection in locked],
+            variables="HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS",
+        )
 
 
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
