@@ -6,6 +6,7 @@ catalog keeps what it is given and serialises writers; what may be written is de
 
 from headwater.catalog.catalog import Catalog, open_catalog
 from headwater.catalog.change import Change
+from headwater.catalog.definition import Definition, FunctionDefinition, Matching, TransformationDefinition
 from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
 
 __all__ = [
@@ -13,7 +14,11 @@ __all__ = [
     "Catalog",
     "Change",
     "Connection",
+    "Definition",
+    "FunctionDefinition",
+    "Matching",
     "Pipeline",
+    "TransformationDefinition",
     "UiPreferences",
     "Workspace",
     "digest_of",

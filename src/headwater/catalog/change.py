@@ -142,7 +142,12 @@ class Change:
     async def update_pipeline(self, pipeline: Pipeline) -> None:
         """Write its name and whether it is enabled."""
         rows = tables.pipelines
-        values = {"name": pipeline.name, "enabled": pipeline.enabled}
+        values = {
+            "name": pipeline.name,
+            "enabled": pipeline.enabled,
+            "schedule_period": pipeline.schedule_period,
+            "definition": pipeline.definition,
+        }
         await self._connection.execute(update(rows).where(rows.c.id == pipeline.id).values(values))
         self._replace_pipeline(pipeline, pipeline)
 

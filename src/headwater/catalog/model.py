@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from hashlib import sha256
+from typing import Literal
 
 import msgspec
 
+from headwater.catalog.definition import Definition
 from headwater.connectors.connector import Role, SendingMode, Strategy, Target
 
 
@@ -15,6 +17,9 @@ class UiPreferences(msgspec.Struct, frozen=True, kw_only=True):
     first_name: str = ""
     last_name: str = ""
     extra: str = ""
+
+
+SchedulePeriod = Literal["5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h", "24h"]
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +56,13 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     enabled: bool
     created_at: datetime
+    event_type: str = ""
+    """What kind of event it sends to an application; empty for pipelines that do not."""
+    schedule_start: int | None = None
+    """The minute of the day that its schedule counts from, 0 to 1439; None for pipelines that are never scheduled."""
+    schedule_period: SchedulePeriod | None = None
+    """How often it runs by itself; None for never."""
+    definition: Definition = Definition()
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,21 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from headwater.catalog.definition import Definition, decode_definition, encode_definition
 from headwater.catalog.model import UiPreferences
+
+
+class DefinitionDocument(TypeDecorator[Definition]):
+    """The definition of a pipeline, as JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Definition | None, dialect: Dialect) -> str | None:
+        return None if value is None else encode_definition(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Definition | None:
+        return None if value is None else decode_definition(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -147,6 +161,10 @@ pipelines = Table(
     Column("target", String(16), nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("event_type", String(100), nullable=False, server_default=""),
+    Column("schedule_start", Integer, nullable=True),
+    Column("schedule_period", String(8), nullable=True),
+    Column("definition", DefinitionDocument, nullable=False, server_default="{}"),
     _of_connection("connection"),
     Index(None, "connection"),
 )
