@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 from headwater.catalog.definition import Definition, decode_definition, encode_definition
@@ -161,10 +162,10 @@ pipelines = Table(
     Column("target", String(16), nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("event_type", String(100), nullable=False, server_default=""),
+    Column("event_type", String(100), nullable=False, server_default=text("''")),
     Column("schedule_start", Integer, nullable=True),
     Column("schedule_period", String(8), nullable=True),
-    Column("definition", DefinitionDocument, nullable=False, server_default="{}"),
+    Column("definition", DefinitionDocument, nullable=False, server_default=text("'{}'")),
     _of_connection("connection"),
     Index(None, "connection"),
 )
