@@ -66,7 +66,8 @@ def plain(number: Decimal) -> Decimal:
 
 def decimal_text(number: Decimal) -> str:
     """The number without an exponent, and without zeros behind the point that say nothing."""
-    return format(plain(number), "f")
+    text = format(number, "f") if number else "0"
+    return text.rstrip("0").removesuffix(".") if "." in text else text
 
 
 def _range_rule(precision: int, scale: int) -> str:

@@ -81,12 +81,14 @@ class DateTime(Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         """RFC 3339 with as many digits as it takes: `2024-03-05T10:00:00.5Z`."""
-        return f"{self.date.isoformat()}T{self.time}Z"
+        seconds, fraction = divmod(self.nanoseconds, _SECOND)
+        return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_trimmed(fraction)}Z"
 
     @property
     def json_text(self) -> str:
         """RFC 3339 with a fraction of 0, 3, 6 or 9 digits: `2024-03-05T10:00:00.500Z`."""
-        return f"{self.date.isoformat()}T{self.time.json_text}Z"
+        seconds, fraction = divmod(self.nanoseconds, _SECOND)
+        return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_grouped(fraction)}Z"
 
 
 class Time(Struct, frozen=True, order=True):
@@ -112,20 +114,12 @@ class Time(Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         """With as many digits as it takes: `10:00:00.5`."""
-        fraction = self.nanoseconds % _SECOND
-        return f"{self._clock}.{fraction:09d}".rstrip("0") if fraction else self._clock
+        return self._clock + _trimmed(self.nanoseconds % _SECOND)
 
     @property
     def json_text(self) -> str:
         """With a fraction of 0, 3, 6 or 9 digits: `10:00:00.500`."""
-        fraction = self.nanoseconds % _SECOND
-        if not fraction:
-            return self._clock
-        if not fraction % 1_000_000:
-            return f"{self._clock}.{fraction // 1_000_000:03d}"
-        if not fraction % 1_000:
-            return f"{self._clock}.{fraction // 1_000:06d}"
-        return f"{self._clock}.{fraction:09d}"
+        return self._clock + _grouped(self.nanoseconds % _SECOND)
 
     @property
     def _clock(self) -> str:
@@ -136,3 +130,15 @@ class Time(Struct, frozen=True, order=True):
 
 def _nanoseconds(fraction: str | None) -> int:
     return int(fraction.ljust(9, "0")) if fraction else 0
+
+
+def _trimmed(fraction: int) -> str:
+    return f".{fraction:09d}".rstrip("0") if fraction else ""
+
+
+def _grouped(fraction: int) -> str:
+    if not fraction:
+        return ""
+    if not fraction % 1_000_000:
+        return f".{fraction // 1_000_000:03d}"
+    return f".{fraction:09d}" if fraction % 1_000 else f".{fraction // 1_000:06d}"

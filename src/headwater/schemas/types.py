@@ -42,12 +42,23 @@ _INT_SIZES: Final = (8, 16, 24, 32, 64)
 _FLOAT_SIZES: Final = (32, 64)
 
 
+class _Scalar:
+    """What the types share that hold no other types."""
+
+    __slots__ = ()
+    kind: ClassVar[Kind]
+    depth: ClassVar[int] = 1
+    """How many types stand in each other, this one included."""
+
+    def __str__(self) -> str:
+        return self.kind
+
+
 @dataclass(frozen=True, slots=True)
-class StringType:
+class StringType(_Scalar):
     """Text: any Unicode but lone surrogates. With `values`, only these (an enumeration)."""
 
     kind: ClassVar[Kind] = "string"
-    depth: ClassVar[int] = 1
     max_length: int | None = None
     """In code points."""
     max_bytes: int | None = None
@@ -71,27 +82,19 @@ class StringType:
             for index, value in enumerate(self.values):
                 _check_text(f"values[{index}]", value)
 
-    def __str__(self) -> str:
-        return self.kind
-
 
 @dataclass(frozen=True, slots=True)
-class BooleanType:
+class BooleanType(_Scalar):
     """True or false."""
 
     kind: ClassVar[Kind] = "boolean"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class IntType:
+class IntType(_Scalar):
     """A whole number of `bit_size` bits."""
 
     kind: ClassVar[Kind] = "int"
-    depth: ClassVar[int] = 1
     bit_size: int
     """8, 16, 24, 32 or 64."""
     unsigned: bool = False
@@ -128,14 +131,13 @@ class IntType:
 
 
 @dataclass(frozen=True, slots=True)
-class FloatType:
+class FloatType(_Scalar):
     """A binary floating point number (IEEE 754), NaN and the infinities included unless it is `real`.
 
     A bound is a comparison that must hold, so NaN is below none and passes none.
     """
 
     kind: ClassVar[Kind] = "float"
-    depth: ClassVar[int] = 1
     bit_size: int
     """32 or 64."""
     real: bool = False
@@ -169,11 +171,10 @@ class FloatType:
 
 
 @dataclass(frozen=True, slots=True)
-class DecimalType:
+class DecimalType(_Scalar):
     """An exact number of at most `precision` decimal digits, `scale` of them behind the point."""
 
     kind: ClassVar[Kind] = "decimal"
-    depth: ClassVar[int] = 1
     precision: int
     """1 to 76."""
     scale: int = 0
@@ -210,80 +211,52 @@ class DecimalType:
 
 
 @dataclass(frozen=True, slots=True)
-class DateTimeType:
+class DateTimeType(_Scalar):
     """A moment in UTC, to the nanosecond, in the years 1 to 9999."""
 
     kind: ClassVar[Kind] = "datetime"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class DateType:
+class DateType(_Scalar):
     """A day of the years 1 to 9999."""
 
     kind: ClassVar[Kind] = "date"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class TimeType:
+class TimeType(_Scalar):
     """A time of day, to the nanosecond, without a zone."""
 
     kind: ClassVar[Kind] = "time"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class YearType:
+class YearType(_Scalar):
     """A year, 1 to 9999."""
 
     kind: ClassVar[Kind] = "year"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class UuidType:
+class UuidType(_Scalar):
     """A UUID."""
 
     kind: ClassVar[Kind] = "uuid"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class JsonType:
+class JsonType(_Scalar):
     """Any JSON value, `null` included, kept to the digit."""
 
     kind: ClassVar[Kind] = "json"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class IpType:
+class IpType(_Scalar):
     """An address of IPv4 or IPv6."""
 
     kind: ClassVar[Kind] = "ip"
-    depth: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True, slots=True)

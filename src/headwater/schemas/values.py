@@ -41,6 +41,10 @@ MISSING: Final = Missing.MISSING
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+"""What is canonical as it stands."""
+
 
 def value_at(record: Mapping[str, Value], path: Path) -> Value | Missing:
     """The value at the path, through objects only; MISSING when it, or an object on the way, is missing or null."""
@@ -59,6 +63,8 @@ def canonical_uuid(text: str) -> str:
 
 def canonical_ip(text: str) -> str:
     """The address in its canonical text (RFC 5952). Raises ValueError for another text, and for one with a zone."""
+    if _IPV4.fullmatch(text):
+        return text
     try:
         address = ipaddress.ip_address(text)
     except ValueError as error:

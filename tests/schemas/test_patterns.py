@@ -1,0 +1,26 @@
+import time
+
+import pytest
+
+from headwater.schemas import InvalidType, compile_pattern
+
+
+def test_found_anywhere() -> None:
+    assert compile_pattern("b+").search("abbc")
+    assert compile_pattern("^b").search("abbc") is None
+    assert compile_pattern(r"^\pL+$").search("Çitta")
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "(a{1000}){1000}", "a" * 10_001, "*", r"\pL{1000}" * 100])
+def test_what_is_not_re2_is_refused(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidType) as caught:
+        compile_pattern(pattern)
+    assert caught.value.path == "pattern"
+    assert "patterns.py" not in capfd.readouterr().err
+
+
+def test_catastrophic_backtracking_does_not_happen() -> None:
+    pattern = compile_pattern("^(a+)+$")
+    start = time.process_time()
+    assert pattern.search("a" * 100_000 + "b") is None
+    assert time.process_time() - start < 1
