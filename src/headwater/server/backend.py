@@ -42,15 +42,9 @@ MESSAGE_LIMIT = 8 << 20
 METADATA_LIMIT = 64 << 10
 """Bytes in the metadata of a call."""
 
-METADATA_LIMIT = 64 << 10
-"""Bytes in the metadata of a call."""
-
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
-    ("grpc.max_metadata_size", METADATA_LIMIT),
-    ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
     # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
     ("grpc.max_metadata_size", METADATA_LIMIT),
     ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
