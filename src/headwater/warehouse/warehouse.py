@@ -1,17 +1,16 @@
 """The warehouse in a SQL database: one transaction per batch of the log, and the pages that people read."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
 import msgspec
-from sqlalchemy import Table, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import from_microseconds, microseconds
 from headwater.base.database import answering_unavailable, opened
-from headwater.warehouse import tables
+from headwater.warehouse import bulk, tables
 from headwater.warehouse.identities import Identities, Identity, IdentityKey, IdentityState, Sighting, keys_of, merge
 from headwater.warehouse.rows import MAX_REJECTED_BYTES, MAX_UNKNOWN_REJECTED, Message, RejectedEvent, StoredEvent
 
@@ -19,10 +18,9 @@ EventOrder = Literal["timestamp", "receivedAt"]
 """What events can be listed by."""
 
 _ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
-_KEYS_PER_QUERY = 200
+_IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
+_IDS_PER_QUERY: Final = 200
 _WHAT: Final = "the warehouse's database"
-
-Value = TypeVar("Value")
 
 
 class Warehouse:
@@ -126,9 +124,7 @@ class Transaction:
         """
         if not messages:
             return set()
-        await self._connection.execute(
-            self._insert(tables.messages).on_conflict_do_nothing(), [msgspec.structs.asdict(row) for row in messages]
-        )
+        await bulk.insert_new(self._connection, tables.messages, [msgspec.structs.asdict(row) for row in messages])
         new = select(tables.messages.c.position).where(
             tables.messages.c.position.between(messages[0].position, messages[-1].position)
         )
@@ -136,34 +132,27 @@ class Transaction:
 
     async def add_events(self, events: Sequence[StoredEvent]) -> None:
         """Store events."""
-        if events:
-            await self._connection.execute(
-                self._insert(tables.events),
-                [
-                    {
-                        "position": event.position,
-                        "workspace": event.workspace,
-                        "connection": event.connection,
-                        "pipeline": event.pipeline,
-                        "timestamp": microseconds(event.timestamp),
-                        "received_at": microseconds(event.received_at),
-                        "document": event.document.decode(),
-                    }
-                    for event in events
-                ],
-            )
+        rows = [
+            {
+                "position": event.position,
+                "workspace": event.workspace,
+                "connection": event.connection,
+                "pipeline": event.pipeline,
+                "timestamp": microseconds(event.timestamp),
+                "received_at": microseconds(event.received_at),
+                "document": event.document.decode(),
+            }
+            for event in events
+        ]
+        await bulk.insert(self._connection, tables.events, rows)
 
     async def merge_identities(self, sightings: Sequence[Sighting]) -> None:
         """Bring the identities up to date with what was seen, in its order."""
         known = await self._identities(keys_of(sightings))
         claimed = merge(sightings, known)
         table = tables.identities.c
-        for some in _chunks(claimed, _KEYS_PER_QUERY):
-            await self._connection.execute(
-                delete(tables.identities).where(
-                    table.is_anonymous, tuple_(table.connection, table.identity_id).in_(some)
-                )
-            )
+        for some in bulk.among(self._connection, (table.connection, table.identity_id), claimed):
+            await self._connection.execute(delete(tables.identities).where(table.is_anonymous, some))
         rows = [
             {
                 "workspace": state.workspace,
@@ -174,29 +163,24 @@ class Transaction:
             for key, state in known.items()
             if state is not None
         ]
-        if rows:
-            new = self._insert(tables.identities)
-            upsert = new.on_conflict_do_update(
-                index_elements=["connection", "identity_id", "is_anonymous", "pipeline"],
-                set_={"anonymous_ids": new.excluded.anonymous_ids, "updated_at": new.excluded.updated_at},
-            )
-            await self._connection.execute(upsert, rows)
+        await bulk.upsert(self._connection, tables.identities, rows, key=_IDENTITY_KEY)
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
         """Keep refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
         if not rejected:
             return
-        await self._connection.execute(
-            self._insert(tables.rejected_events),
-            [
-                {
-                    **msgspec.structs.asdict(row),
-                    "received_at": microseconds(row.received_at),
-                    "body": row.body[:MAX_REJECTED_BYTES],
-                }
-                for row in rejected
-            ],
-        )
+        rows = [
+            {
+                **msgspec.structs.asdict(row),
+                "received_at": microseconds(row.received_at),
+                # They may repeat what the caller sent, and PostgreSQL has no NUL in texts.
+                "path": row.path.replace("\0", "\ufffd"),
+                "message": row.message.replace("\0", "\ufffd"),
+                "body": row.body[:MAX_REJECTED_BYTES],
+            }
+            for row in rejected
+        ]
+        await bulk.insert(self._connection, tables.rejected_events, rows)
         if any(row.workspace == 0 for row in rejected):
             table = tables.rejected_events.c
             kept = (
@@ -214,42 +198,29 @@ class Transaction:
         table = tables.identities.c.pipeline
         present = set(await self._connection.scalars(select(table).distinct()))
         removed = 0
-        for some in _chunks(present - set(pipelines), _KEYS_PER_QUERY):
+        for some in bulk.chunks(present - set(pipelines), _IDS_PER_QUERY):
             removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
         return removed
 
     async def finish(self, consumer: str, position: int) -> None:
         """The log is finished up to `position`, as far as `consumer` is concerned."""
-        new = self._insert(tables.progress)
-        upsert = new.on_conflict_do_update(index_elements=["consumer"], set_={"position": new.excluded.position})
-        await self._connection.execute(upsert, {"consumer": consumer, "position": position})
+        row = {"consumer": consumer, "position": position}
+        await bulk.upsert(self._connection, tables.progress, [row], key=["consumer"])
 
     async def _identities(self, keys: list[IdentityKey]) -> Identities:
         known: Identities = dict.fromkeys(keys)
         table = tables.identities.c
         columns = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)
-        for some in _chunks(keys, _KEYS_PER_QUERY):
-            query = select(tables.identities).where(tuple_(*columns).in_([_values(key) for key in some]))
-            for row in await self._connection.execute(query):
+        for some in bulk.among(self._connection, columns, map(_values, keys)):
+            for row in await self._connection.execute(select(tables.identities).where(some)):
                 key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
                 ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
                 known[key] = IdentityState(row.workspace, ids, row.updated_at)
         return known
 
-    def _insert(self, table: Table) -> Any:
-        """An insert that understands ON CONFLICT, which SQLite and PostgreSQL spell the same and SQLAlchemy does
-        not."""
-        return (sqlite if self._connection.dialect.name == "sqlite" else postgresql).insert(table)
-
 
 def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
     return key.connection, key.identity_id, key.is_anonymous, key.pipeline
-
-
-def _chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
-    everything = list(values)
-    for start in range(0, len(everything), size):
-        yield everything[start : start + size]
 
 
 @asynccontextmanager
