@@ -1,0 +1,36 @@
+"""Filters: validated against a schema, compiled into a predicate, rendered as SQL, read and written as text.
+
+    filter = parse_json(text)                            JSON text -> Filter, or None for null
+    filter = parse_text('age is between 18 and 30')      text -> Filter, or InvalidFilterText with the position
+    print_text(filter), document(filter)                 the same filter as text, and as a JSON value
+
+    checked = check_filter(filter, schema, role="Source", target="User")     or InvalidFilter: which condition, and why
+    checked.normal                                       the filter to store and to show
+    checked.paths                                        the properties that it uses
+    passes = compile_filter(checked)                     compiled once, kept; passes(record) for each record
+    explain(checked, record)                             what each condition came to, and what it saw
+    where = render(checked, SQLITE)                      the same decision in SQL, over the columns of a warehouse
+
+Records are those of the codec of the schema (`headwater.schemas.values`); an event is one of `EVENT_SCHEMA`, with
+`properties` and `traits` as `Json`, which is decoded when a condition looks into it, and not twice for the same text.
+A missing property and one that is null fail every operator but the negated ones and `is empty`; `is null` and `exists`
+tell them apart. Texts are compared by code point, numbers exactly, moments to the nanosecond.
+"""
+
+from headwater.filters.errors import InvalidFilter, InvalidFilterText, UnknownProperty
+from headwater.filters.explain import ConditionOutcome, Explanation, explain
+from headwater.filters.literals import MAX_VALUE_LENGTH
+from headwater.filters.model import Condition, Filter, document, parse_json, read_document
+from headwater.filters.operators import OPERATORS, Operator, Role, Target
+from headwater.filters.predicate import Predicate, compile_filter
+from headwater.filters.sql import POSTGRESQL, SQLITE, Where, render
+from headwater.filters.text import parse_text, print_text
+from headwater.filters.validation import MAX_CONDITIONS, MAX_VALUES, CheckedFilter, check_filter
+
+__all__ = [
+    "MAX_CONDITIONS", "MAX_VALUES", "MAX_VALUE_LENGTH", "OPERATORS", "POSTGRESQL", "SQLITE",
+    "CheckedFilter", "Condition", "ConditionOutcome", "Explanation", "Filter", "InvalidFilter", "InvalidFilterText",
+    "Operator", "Predicate", "Role", "Target", "UnknownProperty", "Where",
+    "check_filter", "compile_filter", "document", "explain", "parse_json", "parse_text", "print_text",
+    "read_document", "render",
+]  # fmt: skip

@@ -1,0 +1,227 @@
+r"""Filters as text: `type is "track" and event is one of "Order Completed", "Order Refunded"`.
+
+    filter     =  [ condition { "and" condition } | condition { "or" condition } ]
+    condition  =  path operator values
+    values     =  nothing, value, value "and" value, or value { "," value }, as the operator takes them
+    value      =  "…" or '…', with the escapes \a \b \f \n \r \t \v \\ \' \" \uXXXX \UXXXXXXXX,
+                  or, without quotes, what begins with a digit, sign or point: 42  -1.5  2025-10-20  10:30:00
+
+Words may be in any case and apart by any white space. A text of white space only is no filter, None. A path comes first
+in a condition, so properties may be called `and` or `is` like the words. Writing and reading are inverse, except that a
+single condition is read as `and`: with one condition `and` and `or` mean the same.
+"""
+
+import re
+from typing import Final
+
+from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
+from headwater.filters.model import Condition, Filter
+from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
+from headwater.schemas import is_path
+
+_SPACE: Final = re.compile(r"\s*")
+_PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*+(?!\.)")
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNQUOTED: Final = re.compile(r"[+-]?\.?[0-9][0-9A-Za-z_.:+-]*")
+_QUOTED: Final = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}", re.DOTALL) for quote in "\"'"}
+_ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\'\"])|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|)")
+_FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
+_PLAIN_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
+_ESCAPES: Final = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
+}  # fmt: skip
+_ESCAPE_RULE: Final = "after \\ there must be one of a b f n r t v \\ ' \", uXXXX or UXXXXXXXX"
+_ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.items() if character != "'"}
+
+
+class _Words(dict[str, "_Words"]):
+    """The operators by their words: what may follow those so far, and which operator these are, if one."""
+
+    operator: Operator | None = None
+
+
+def _words_of_operators() -> _Words:
+    first = _Words()
+    for operator in OPERATORS:
+        here = first
+        for word in operator.split():
+            here = here.setdefault(word, _Words())
+        here.operator = operator
+    return first
+
+
+_OPERATOR_WORDS: Final = _words_of_operators()
+
+
+def parse_text(text: str) -> Filter | None:
+    """The filter that the text says; None for a text of white space. Takes time linear in its length.
+
+    Raises InvalidFilterText, with the position where the text stops being a filter. No schema is looked at.
+    """
+    reader = _Reader(text)
+    if reader.at_end:
+        return None
+    conditions = [reader.condition()]
+    logical: str | None = None
+    while not reader.at_end:
+        start = reader.position
+        word = reader.word()
+        if word not in ("and", "or"):
+            raise InvalidFilterText('there must be "and", "or" or the end of the filter', start)
+        if logical not in (None, word):
+            raise InvalidFilterText('"and" and "or" cannot be in one filter', start)
+        logical = word
+        conditions.append(reader.condition())
+    return Filter(logical or "and", tuple(conditions))
+
+
+def print_text(filter: Filter | None) -> str:
+    """The filter as text. Raises InvalidFilter when it is not one for any schema: an unknown operator, too many values,
+    a value with NUL or lone surrogates."""
+    if filter is None:
+        return ""
+    if not is_logical(filter.logical):
+        raise InvalidFilter('must be "and" or "or"', "logical")
+    if not filter.conditions:
+        raise InvalidFilter("must have at least one element", "conditions")
+    return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
+
+
+class _Reader:
+    """Reads from a text, one thing after another."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.position = 0
+        self._skip_space()
+
+    @property
+    def at_end(self) -> bool:
+        return self.position == len(self._text)
+
+    def condition(self) -> Condition:
+        path = self._take(_PATH)
+        if path is None:
+            raise InvalidFilterText("there must be the path of a property", self.position)
+        operator = self._operator()
+        return Condition(path, operator, self._values(operator))
+
+    def word(self) -> str | None:
+        """The next word in lower case, None when something else comes next."""
+        word = self._take(_WORD)
+        return None if word is None else word.lower()
+
+    def _operator(self) -> Operator:
+        start = self.position
+        here = _OPERATOR_WORDS
+        while True:
+            before = self.position
+            word = self.word()
+            if word is None or word not in here:
+                self.position = before
+                break
+            here = here[word]
+        if here.operator is None:
+            following = ", ".join(f'"{word}"' for word in here)
+            where = self.position if here is not _OPERATOR_WORDS else start
+            raise InvalidFilterText(f"an operator must have one of {following} here", where)
+        return here.operator
+
+    def _values(self, operator: Operator) -> tuple[str, ...] | None:
+        _, most = arity(operator)
+        if most == 0:
+            return None
+        values = [self._value()]
+        if most == 2:
+            start = self.position
+            if self.word() != "and":
+                raise InvalidFilterText('there must be "and" and a second value', start)
+            values.append(self._value())
+        elif most is None:
+            while self._text.startswith(",", self.position):
+                self.position += 1
+                self._skip_space()
+                values.append(self._value())
+        return tuple(values)
+
+    def _value(self) -> str:
+        start = self.position
+        quote = self._text[start : start + 1]
+        if quote not in ("'", '"'):
+            value = self._take(_UNQUOTED)
+            if value is None:
+                raise InvalidFilterText("there must be a value, in quotes unless it begins with a digit", start)
+            return value
+        match = _QUOTED[quote].match(self._text, start)
+        if match is None:
+            raise InvalidFilterText("a value has no closing quote", start)
+        forbidden = _FORBIDDEN.search(match[1])
+        if forbidden is not None:
+            rule = "a value cannot contain NUL or lone surrogates"
+            raise InvalidFilterText(rule, start + 1 + forbidden.start())
+        self.position = match.end()
+        self._skip_space()
+        return _unescape(match[1], start + 1)
+
+    def _take(self, pattern: re.Pattern[str]) -> str | None:
+        match = pattern.match(self._text, self.position)
+        if match is None:
+            return None
+        self.position = match.end()
+        self._skip_space()
+        return match[0]
+
+    def _skip_space(self) -> None:
+        match = _SPACE.match(self._text, self.position)
+        self.position = match.end() if match is not None else self.position
+
+
+def _unescape(body: str, start: int) -> str:
+    def character(escape: re.Match[str]) -> str:
+        letter, short, long = escape.groups()
+        if letter is not None:
+            return _ESCAPES[letter]
+        if short is None and long is None:
+            raise InvalidFilterText(_ESCAPE_RULE, start + escape.start())
+        code = int(short or long, 16)
+        if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
+            raise InvalidFilterText("the escape is NUL or not a Unicode character", start + escape.start())
+        return chr(code)
+
+    return _ESCAPE.sub(character, body) if "\\" in body else body
+
+
+def _print_condition(index: int, condition: Condition) -> str:
+    def invalid(rule: str, member: str) -> InvalidFilter:
+        operator = quoted(condition.operator)
+        field = f"conditions[{index}].{member}"
+        return InvalidFilter(rule, field, condition=index, property=condition.property, operator=operator)
+
+    operator, values = condition.operator, condition.values or ()
+    if not is_path(condition.property):
+        raise invalid("must be property names joined with points", "property")
+    if not is_operator(operator):
+        raise invalid("is not an operator", "operator")
+    rule = arity_rule(operator, len(values))
+    if rule is not None:
+        raise invalid(rule, "values")
+    for number, value in enumerate(values):
+        if _FORBIDDEN.search(value):
+            raise invalid("cannot contain NUL or lone surrogates", f"values[{number}]")
+    between = " and " if arity(operator) == (2, 2) else ", "
+    return " ".join(filter(None, (condition.property, operator, between.join(map(_print_value, values)))))
+
+
+def _print_value(value: str) -> str:
+    if _PLAIN_NUMBER.fullmatch(value):
+        return value
+    return f'"{"".join(map(_print_character, value))}"'
+
+
+def _print_character(character: str) -> str:
+    if character in _ESCAPED:
+        return _ESCAPED[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

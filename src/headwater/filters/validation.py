@@ -1,0 +1,118 @@
+"""Checks a filter against a schema, and reads its values: what comes out can be compiled, rendered and explained.
+
+The first broken rule is reported, in this order: logical, conditions; then for each condition path, property, operator,
+number of values, each value.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from headwater.filters.errors import InvalidFilter, UnknownProperty, quoted
+from headwater.filters.literals import Scalar, read_value
+from headwater.filters.model import Condition, Filter
+from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
+from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
+
+MAX_CONDITIONS: Final = 10_000
+MAX_VALUES: Final = 30_000
+"""Of all conditions together. SQLite takes at most 32,766 parameters in a statement."""
+
+
+class CheckedCondition(Struct, frozen=True):
+    """A condition that fits its schema."""
+
+    property: Property
+    path: Path
+    """Where the property is."""
+    inside: Path
+    """Where to go on inside the JSON value, if it is one; often empty."""
+    operator: Operator
+    literals: tuple[Scalar, ...]
+    """The values, each of the class that the property's kind has, or its elements'."""
+    normal: Condition
+    """The condition with its values as they are shown."""
+
+
+class CheckedFilter(Struct, frozen=True):
+    """A filter that fits its schema. Compiling and rendering it cannot fail."""
+
+    logical: Logical
+    conditions: tuple[CheckedCondition, ...]
+
+    @property
+    def normal(self) -> Filter:
+        """The filter as it is stored and shown: equal values have equal texts."""
+        return Filter(self.logical, tuple(condition.normal for condition in self.conditions))
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the properties that are used, sorted; of what is inside JSON, that of the property."""
+        return sorted({".".join(condition.path) for condition in self.conditions})
+
+
+def check_filter(filter: Filter, schema: Schema, *, role: Role, target: Target) -> CheckedFilter:
+    """The filter, understood. Role and target are the pipeline's: they restrict what may be used.
+
+    Raises InvalidFilter, and UnknownProperty for a property that the schema does not have.
+    """
+    logical = filter.logical
+    if not is_logical(logical):
+        raise InvalidFilter('must be "and" or "or"', "logical")
+    if not filter.conditions:
+        raise InvalidFilter("must have at least one element", "conditions")
+    if len(filter.conditions) > MAX_CONDITIONS:
+        raise InvalidFilter(f"must have at most {MAX_CONDITIONS} elements", "conditions")
+    if sum(len(condition.values or ()) for condition in filter.conditions) > MAX_VALUES:
+        raise InvalidFilter(f"must have at most {MAX_VALUES} values together", "conditions")
+    checked = (_check(index, condition, schema, role, target) for index, condition in enumerate(filter.conditions))
+    return CheckedFilter(logical, tuple(checked))
+
+
+def _check(index: int, condition: Condition, schema: Schema, role: Role, target: Target) -> CheckedCondition:
+    def invalid(rule: str, member: str) -> InvalidFilter:
+        field = f"conditions[{index}].{member}"
+        return InvalidFilter(
+            rule, field, condition=index, property=condition.property, operator=quoted(condition.operator)
+        )
+
+    try:
+        components = parse_path(condition.property)
+    except InvalidPath as error:
+        raise invalid(error.rule, "property") from error
+    property, path, inside = _locate(index, condition, components, schema)
+    operator = condition.operator
+    if not is_operator(operator):
+        raise invalid("is not an operator", "operator")
+    rule = refusal(operator, property, inside=bool(inside), role=role, target=target)
+    if rule is not None:
+        raise invalid(rule, "operator")
+    values = condition.values or ()
+    rule = arity_rule(operator, len(values))
+    if rule is not None:
+        raise invalid(rule, "values")
+    literals: list[Scalar] = []
+    texts: list[str] = []
+    for number, value in enumerate(values):
+        try:
+            literal, text = read_value(property.type, value)
+        except ValueError as error:
+            raise invalid(str(error), f"values[{number}]") from error
+        literals.append(literal)
+        texts.append(text)
+    normal = Condition(condition.property, operator, tuple(texts))
+    return CheckedCondition(property, path, inside, operator, tuple(literals), normal)
+
+
+def _locate(index: int, condition: Condition, components: Path, schema: Schema) -> tuple[Property, Path, Path]:
+    """The property, its path, and what of the path is left to follow inside a JSON value."""
+    found, missing = resolve(schema, components)
+    if missing is None and found is not None:
+        return found, components, ()
+    reached = (missing or "").count(".")
+    if found is not None and isinstance(found.type, JsonType):
+        return found, components[:reached], components[reached:]
+    parent = f": its parent is of kind {found.type.kind}" if found is not None and found.type.kind != "object" else ""
+    shown = quoted(missing or "")
+    rule = f"names a property that does not exist, {shown}{parent}"
+    raise UnknownProperty(rule, index, condition.property, quoted(condition.operator), missing or "")
