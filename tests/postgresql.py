@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -119,7 +120,7 @@ class PostgresqlServer:
         wait_until(self._answers, 30)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT cuts its connections and shuts down, SIGKILL is a crash."""
+        """End it: SIGINT cuts its connections and shuts down, SIGQUIT is a crash: the next start recovers."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(30)
@@ -147,7 +148,8 @@ class PostgresqlServer:
         if os.geteuid() == 0:
             as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         with self._output.open("ab") as output:
-            return subprocess.Popen(
+            spawn = partial(
+                subprocess.Popen,
                 [str(self._programs / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -156,6 +158,8 @@ class PostgresqlServer:
                 preexec_fn=_die_with_parent,
                 **as_nobody,
             )
+            # The kernel watches the thread that forked, and that of a caller may end before its test does.
+            return self._thread.submit(spawn).result()
 
 
 def _roomy_memory() -> Path | None:
