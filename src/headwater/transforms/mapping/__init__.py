@@ -1,0 +1,35 @@
+"""Mappings: expressions that give the properties of one record from those of another.
+
+    mapping = CompiledMapping({"email": "lower(traits.email)"}, in_schema, out_schema)    or InvalidMapping
+    mapping.apply(record, "Create")                  the output, or MappingFailed: TransformationError, ValidationError
+    mapping.apply_all(records)                       outputs and errors, one for each record
+    mapping.in_paths                                 the properties that it reads
+    validate_expression(text, properties, type)      "", or why the expression is not valid
+    properties_of([(text, type)], schema)            the properties that expressions read
+    parse(text), print_expression(tree)              syntax trees; what is printed is parsed into an equal tree
+
+`language` is about text, `conversions` about values of one type that become another's, `functions` about the functions;
+the compiler joins them. In the values three things differ, as everywhere: missing, null (both None in here), and
+JSON's null.
+"""
+
+from headwater.transforms.mapping.errors import (
+    InvalidExpression,
+    InvalidMapping,
+    MappingFailed,
+    TransformationError,
+    ValidationError,
+)
+from headwater.transforms.mapping.functions import FUNCTIONS
+from headwater.transforms.mapping.inspection import properties_of, validate_expression
+from headwater.transforms.mapping.language.parser import MAX_DEPTH, MAX_LENGTH, parse
+from headwater.transforms.mapping.language.printer import print_expression
+from headwater.transforms.mapping.mapping import PURPOSES, CompiledMapping
+from headwater.transforms.mapping.requirements import Purpose
+
+__all__ = [
+    "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "PURPOSES",
+    "CompiledMapping", "InvalidExpression", "InvalidMapping", "MappingFailed", "Purpose", "TransformationError",
+    "ValidationError",
+    "parse", "print_expression", "properties_of", "validate_expression",
+]  # fmt: skip

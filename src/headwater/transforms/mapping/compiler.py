@@ -1,0 +1,174 @@
+"""Checks an expression against the schema of its records and the type that it must give, and compiles it to closures.
+
+All that the types and the constants can tell is an InvalidExpression, with the position of the part that is to blame.
+Compiled expressions hold no state and change nothing: any number of threads may use them.
+"""
+
+import difflib
+from typing import Any
+
+from headwater.schemas import InvalidValue, JsonType, MapType, ObjectType, Record, Schema, StringType, Type
+from headwater.transforms.mapping.access import dict_access, json_access
+from headwater.transforms.mapping.conversions.containers import Conversion
+from headwater.transforms.mapping.conversions.conversion import conversion
+from headwater.transforms.mapping.conversions.fromjson import json_text
+from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.conversions.texts import text_of
+from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
+from headwater.transforms.mapping.functions import FUNCTIONS
+from headwater.transforms.mapping.language.parser import parse
+from headwater.transforms.mapping.language.printer import path_text, print_expression
+from headwater.transforms.mapping.language.tree import STRING, Call, Concatenation, Constant, Expression, PathReference
+from headwater.transforms.mapping.typed import Evaluator, Function, Typed, always, converted
+
+
+def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
+    """The expression, with its results converted to the target, and the paths of the properties that it reads.
+
+    Results are None when they are null. Raises InvalidExpression.
+    """
+    compiler = Compiler(schema)
+    return compiler.toward(parse(text), target), frozenset(compiler.paths)
+
+
+class Compiler:
+    """Compiles expressions on records of one schema. It is the `Scope` of functions."""
+
+    def __init__(self, schema: Schema | None) -> None:
+        self._schema = schema
+        self.paths: set[str] = set()
+        """The paths of the properties that were read so far. They end where JSON begins, and skip keys of maps."""
+
+    def typed(self, expression: Expression, target: Type | None = None) -> Typed:
+        """The compiled expression; see `Scope`."""
+        match expression:
+            case Constant():
+                return Typed(expression.type, always(expression.value), constant=True)
+            case PathReference():
+                return self._path(expression)
+            case Call():
+                return self._call(expression, target)
+            case Concatenation():
+                return self._concatenation(expression)
+
+    def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
+        """The expression as it is, and the conversion of its values to the target."""
+        typed = self.typed(expression, target)
+        if typed.type is None:
+            return typed.evaluate, None
+        reason = refusal(typed.type, target)
+        if reason is not None:
+            raise InvalidExpression(reason, expression.offset)
+        convert = conversion(typed.type, target)
+        if not typed.constant or convert is None:
+            return typed.evaluate, convert
+        assert isinstance(expression, Constant)
+        return always(_convert_constant(expression, convert, target)), None
+
+    def toward(self, expression: Expression, target: Type) -> Evaluator:
+        """The expression with its values converted to the target."""
+        return converted(*self.alternative(expression, target))
+
+    def argument(self, call: Call, index: int, target: Type) -> Evaluator:
+        """An argument of the call, converted to the target."""
+        expression = call.arguments[index]
+        evaluate = self.toward(expression, target)
+        if isinstance(expression, Constant):
+            return evaluate
+
+        def evaluate_argument(record: Record) -> Any:
+            try:
+                return evaluate(record)
+            except InvalidValue as error:
+                raise CannotEvaluate(f"argument {index + 1} of {call.name} {error.rule}") from None
+
+        return evaluate_argument
+
+    def _path(self, path: PathReference) -> Typed:
+        if self._schema is None:
+            raise InvalidExpression(f"there are no properties, so {path_text(path, 1)} does not exist", path.offset)
+        type: Type = self._schema
+        names: list[str] = []
+        properties: list[str] = []
+        for index, step in enumerate(path.steps):
+            if isinstance(type, JsonType):
+                break
+            match type:
+                case ObjectType():
+                    property = type.get(step.name)
+                    if property is None:
+                        raise InvalidExpression(f"{path_text(path, index + 1)} does not exist", step.offset)
+                    properties.append(step.name)
+                    type = property.type
+                case MapType():
+                    type = type.element_type
+                case _:
+                    raise InvalidExpression(
+                        f"{path_text(path, index)} is {type} and has no properties or keys", step.offset
+                    )
+            if step.optional:
+                raise InvalidExpression("? can stand only behind what is inside a json value", step.offset)
+            names.append(step.name)
+        self.paths.add(".".join(properties))
+        evaluate = dict_access(names)
+        inside = path.steps[len(names) :]
+        return Typed(type, json_access(evaluate, path, len(names)) if inside else evaluate)
+
+    def _call(self, call: Call, target: Type | None) -> Typed:
+        function = FUNCTIONS.get(call.name)
+        if function is None:
+            near = difflib.get_close_matches(call.name[:40], FUNCTIONS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InvalidExpression(f"there is no function {call.name[:40]}{hint}", call.offset)
+        count = len(call.arguments)
+        if count < function.least or (function.most is not None and count > function.most):
+            raise InvalidExpression(f"{call.name} takes {_arity(function)}, and has {count}", call.offset)
+        return function.compile(self, call, target)
+
+    def _concatenation(self, concatenation: Concatenation) -> Typed:
+        parts = [self._text_part(part) for part in concatenation.parts]
+        return Typed(STRING, lambda record: "".join([part(record) for part in parts]))
+
+    def _text_part(self, part: Expression) -> Evaluator:
+        typed = self.typed(part, STRING)
+        if typed.type is None:
+            return always("")
+        reason = refusal(typed.type, STRING)
+        if reason is not None:
+            raise InvalidExpression(reason, part.offset)
+        evaluate = typed.evaluate
+        write = json_text if isinstance(typed.type, JsonType) else text_of(typed.type)
+        if typed.constant:
+            return always(write(evaluate({})))
+        if isinstance(typed.type, StringType):
+            return lambda record: evaluate(record) or ""
+
+        def evaluate_part(record: Record) -> str:
+            value = evaluate(record)
+            try:
+                return "" if value is None else write(value)
+            except InvalidValue as error:
+                raise CannotEvaluate(f"{print_expression(part)} {error.rule}") from None
+
+        return evaluate_part
+
+
+def _convert_constant(constant: Constant, convert: Conversion, target: Type) -> Any:
+    shown = print_expression(constant)
+    if len(shown) > 60:
+        shown = f"{shown[:60]}…"
+    try:
+        value = convert(constant.value)
+    except InvalidValue as error:
+        raise InvalidExpression(f"{shown} cannot be converted to {target}: it {error.rule}", constant.offset) from error
+    if value is None:
+        raise InvalidExpression(f"{shown} cannot be converted to {target}", constant.offset)
+    return value
+
+
+def _arity(function: Function) -> str:
+    if function.most == function.least:
+        return "1 argument" if function.least == 1 else f"{function.least} arguments"
+    if function.most is None:
+        return f"{function.least} or more arguments"
+    return f"{function.least} to {function.most} arguments"

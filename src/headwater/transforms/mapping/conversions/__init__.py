@@ -1,0 +1,1 @@
+"""What each type can become, and how: the documentation's conversion matrix, compiled into functions."""

@@ -1,0 +1,98 @@
+"""Conversions of arrays, maps and objects, made of the conversions of what they contain.
+
+What becomes null inside cannot always stay: in an array it is an error, since positions matter; in a map it is left
+out; in an object it depends on the property.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+from headwater.schemas import ArrayType, InvalidValue, Property, check_of
+from headwater.schemas.decoding import key_component
+
+Conversion = Callable[[Any], Any]
+"""Converts a value that is not None; `conversion` says how."""
+
+WhenNull = Literal["keep", "drop", "refuse"]
+
+
+class Member(NamedTuple):
+    """How one member of an object is converted."""
+
+    name: str
+    convert: Conversion | None
+    """None when the value stays as it is."""
+    when_null: WhenNull
+
+
+def when_null(property: Property) -> WhenNull:
+    """What to do with null where it is no error."""
+    return "keep" if property.nullable else "drop"
+
+
+def array_conversion(convert: Conversion | None, target: ArrayType) -> Conversion:
+    """The conversion of lists, given that of their elements."""
+    check = check_of(target)
+
+    def convert_array(elements: list[Any]) -> list[Any]:
+        converted = elements if convert is None else convert_elements(elements, convert)
+        check(converted)
+        return converted
+
+    return convert_array
+
+
+def convert_elements(elements: Iterable[Any], convert: Conversion) -> list[Any]:
+    """The elements converted. Raises InvalidValue with the index of one that cannot be, or becomes null."""
+    converted: list[Any] = []
+    try:
+        for element in elements:
+            result = convert(element)
+            if result is None:
+                raise InvalidValue("must not be null or empty")
+            converted.append(result)
+    except InvalidValue as error:
+        raise error.under(f"[{len(converted)}]") from None
+    return converted
+
+
+def map_conversion(convert: Conversion | None) -> Conversion | None:
+    """The conversion of dicts with any keys, given that of their elements; None when they stay as they are."""
+    if convert is None:
+        return None
+
+    def convert_map(elements: dict[str, Any]) -> dict[str, Any]:
+        converted: dict[str, Any] = {}
+        for key, element in elements.items():
+            try:
+                result = convert(element)
+            except InvalidValue as error:
+                raise error.under(key_component(key)) from None
+            if result is not None:
+                converted[key] = result
+        return converted
+
+    return convert_map
+
+
+def object_conversion(members: list[Member]) -> Conversion:
+    """The conversion of dicts to dicts that have these members only."""
+
+    def convert_object(record: dict[str, Any]) -> dict[str, Any]:
+        converted: dict[str, Any] = {}
+        for name, convert, when in members:
+            if name not in record:
+                continue
+            value = record[name]
+            if value is not None and convert is not None:
+                try:
+                    value = convert(value)
+                except InvalidValue as error:
+                    raise error.under(name) from None
+            if value is not None or when == "keep":
+                converted[name] = value
+            elif when == "refuse":
+                raise InvalidValue("must not be null", name)
+        return converted
+
+    return convert_object

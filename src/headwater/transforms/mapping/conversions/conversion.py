@@ -1,0 +1,140 @@
+"""Compiles the conversion of values of one type to another, for pairs of types that `matrix` does not refuse.
+
+A conversion takes a value, never None, and gives one that conforms to the target, or None: for JSON null where the
+target is not json, and for the empty string where the target has no empty string. It raises InvalidValue, with the path
+inside the value, for all that cannot be converted. It changes nothing, but the result may share parts with the value.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from headwater.schemas import (
+    ArrayType,
+    DateTime,
+    DecimalType,
+    FloatType,
+    IntType,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    StringType,
+    Type,
+    check_of,
+)
+from headwater.transforms.mapping.conversions import moments, numbers
+from headwater.transforms.mapping.conversions.containers import (
+    Conversion,
+    Member,
+    array_conversion,
+    map_conversion,
+    object_conversion,
+    when_null,
+)
+from headwater.transforms.mapping.conversions.fromjson import from_json
+from headwater.transforms.mapping.conversions.texts import json_text_of, text_check, text_of
+
+_FROM_TEXT: Final[dict[str, Conversion]] = {
+    "boolean": numbers.boolean_of_text,
+    "datetime": moments.datetime_of_text,
+    "date": moments.date_of_text,
+    "time": moments.time_of_text,
+    "year": numbers.year_of_text,
+    "uuid": moments.uuid_of_text,
+    "ip": moments.ip_of_text,
+}
+_WHOLE: Final[dict[str, Callable[[Any], int]]] = {"float": numbers.int_of_float, "decimal": numbers.int_of_decimal}
+_BETWEEN_MOMENTS: Final[dict[tuple[str, str], Conversion]] = {
+    ("date", "datetime"): DateTime.at,
+    ("datetime", "date"): lambda moment: moment.date,
+    ("datetime", "time"): lambda moment: moment.time,
+}
+
+
+def conversion(source: Type, target: Type) -> Conversion | None:
+    """The conversion, or None when every value of the source is the same value of the target."""
+    if source == target:
+        return None
+    match source, target:
+        case JsonType(), _:
+            return from_json(target)
+        case _, JsonType():
+            write = json_text_of(source)
+            return lambda value: Json(write(value))
+        case _, StringType():
+            return _to_string(source, target)
+        case StringType(), _:
+            return _unless_empty(_from_text(target))
+        case ArrayType(), ArrayType():
+            return array_conversion(conversion(source.element_type, target.element_type), target)
+        case MapType(), MapType():
+            return map_conversion(conversion(source.element_type, target.element_type))
+        case MapType(), ObjectType():
+            return object_conversion(
+                [
+                    Member(property.name, conversion(source.element_type, property.type), when_null(property))
+                    for property in target
+                ]
+            )
+        case ObjectType(), MapType():
+            return object_conversion(
+                [Member(property.name, conversion(property.type, target.element_type), "drop") for property in source]
+            )
+        case ObjectType(), ObjectType():
+            return object_conversion(
+                [
+                    Member(here.name, conversion(there.type, here.type), "keep" if here.nullable else "refuse")
+                    for here in target
+                    if (there := source.get(here.name))
+                ]
+            )
+        case _:
+            return _BETWEEN_MOMENTS.get((source.kind, target.kind)) or _number(source, target)
+
+
+# --- Scalars ------------------------------------------------------------------------------------------------------
+
+
+def _to_string(source: Type, target: StringType) -> Conversion | None:
+    finish = text_check(target)
+    if isinstance(source, StringType):
+        return finish
+    write = text_of(source)
+    return write if finish is None else lambda value: finish(write(value))
+
+
+def _unless_empty(convert: Conversion) -> Conversion:
+    return lambda text: convert(text) if text else None
+
+
+def _from_text(target: Type) -> Conversion:
+    match target:
+        case IntType():
+            return numbers.int_of_text(target)
+        case FloatType():
+            finish = numbers.to_float(target)
+            return lambda text: finish(numbers.float_of_text(text))
+        case DecimalType():
+            return numbers.decimal_of_text(target)
+        case _:
+            return _FROM_TEXT[target.kind]
+
+
+def _number(source: Type, target: Type) -> Conversion:
+    """Between boolean, int, float, decimal and year."""
+    match target:
+        case FloatType():
+            return numbers.to_float(target)
+        case DecimalType():
+            return numbers.decimal_of_float(target) if source.kind == "float" else numbers.decimal_of_number(target)
+        case _ if target.kind == "boolean":
+            return bool
+    check = check_of(target)
+    whole = _WHOLE.get(source.kind, int)
+
+    def convert(value: Any) -> int:
+        number: int = whole(value)
+        check(number)
+        return number
+
+    return convert

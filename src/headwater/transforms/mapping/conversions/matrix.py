@@ -1,0 +1,56 @@
+"""Which types can be converted to which, as far as types can tell; the values decide the rest (`conversion`)."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from headwater.schemas import ArrayType, IntType, JsonType, MapType, ObjectType, Type
+
+_ALWAYS: Final[dict[str, frozenset[str]]] = {
+    "string": frozenset(
+        ("string", "boolean", "int", "float", "decimal", "datetime", "date", "time", "year", "uuid", "ip")
+    ),
+    "boolean": frozenset(("string", "boolean")),
+    "int": frozenset(("string", "int", "float", "decimal", "year")),
+    "float": frozenset(("string", "int", "float", "decimal")),
+    "decimal": frozenset(("string", "int", "float", "decimal")),
+    "datetime": frozenset(("string", "datetime", "date", "time")),
+    "date": frozenset(("string", "datetime", "date")),
+    "time": frozenset(("string", "time")),
+    "year": frozenset(("string", "int", "year")),
+    "uuid": frozenset(("string", "uuid")),
+    "ip": frozenset(("string", "ip")),
+}
+"""The scalars that each scalar can become. Everything becomes json, and json becomes everything."""
+
+
+def refusal(source: Type, target: Type) -> str | None:
+    """Why no value of `source` can be converted to `target`; None when there are values that can."""
+    if isinstance(source, JsonType) or isinstance(target, JsonType):
+        return None
+    match source, target:
+        case ArrayType(), ArrayType():
+            return refusal(source.element_type, target.element_type)
+        case MapType(), MapType():
+            return refusal(source.element_type, target.element_type)
+        case MapType(), ObjectType():
+            return _members((property.name, source.element_type, property.type) for property in target)
+        case ObjectType(), MapType():
+            return _members((property.name, property.type, target.element_type) for property in source)
+        case ObjectType(), ObjectType():
+            common = [(here.name, there.type, here.type) for here in target if (there := source.get(here.name))]
+            return _members(common) if common else "the objects have no property in common"
+        case IntType(), _ if target.kind == "boolean" and source.bit_size == 8:
+            return None
+        case _, IntType() if source.kind == "boolean" and target.bit_size == 8:
+            return None
+    if target.kind in _ALWAYS.get(source.kind, ()):
+        return None
+    return f"{source} cannot be converted to {target}"
+
+
+def _members(pairs: Iterable[tuple[str, Type, Type]]) -> str | None:
+    for name, source, target in pairs:
+        reason = refusal(source, target)
+        if reason is not None:
+            return f"{name}: {reason}"
+    return None

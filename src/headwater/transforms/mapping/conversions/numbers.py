@@ -1,0 +1,152 @@
+"""Conversions to boolean, int, float, decimal and year. Nothing is rounded but floats."""
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from headwater.schemas import DecimalType, FloatType, IntType, InvalidValue, check_of, parse_decimal, to_float32
+from headwater.schemas.decimals import from_float
+
+_TRUE: Final = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES"))
+_FALSE: Final = frozenset(("false", "False", "FALSE", "no", "No", "NO"))
+_DIGITS: Final = re.compile(r"[0-9]+")
+_SIGNED: Final = re.compile(r"[+-]?[0-9]+")
+_REAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_YEAR: Final = re.compile(r"[1-9][0-9]{0,3}")
+_NOT_REAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MAX_DIGITS: Final = 20
+"""More than any int has: longer texts are out of range, however long."""
+
+
+def boolean_of_text(text: str) -> bool:
+    """The words for true and false."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise InvalidValue("must be one of true, True, TRUE, yes, Yes, YES, false, False, FALSE, no, No, NO")
+
+
+def int_of_text(target: IntType) -> Callable[[str], int]:
+    """Digits, with a sign unless the target has none."""
+    syntax = _DIGITS if target.unsigned else _SIGNED
+    check = check_of(target)
+
+    def convert(text: str) -> int:
+        if not syntax.fullmatch(text):
+            raise InvalidValue("must be the digits of an integer")
+        digits = text.lstrip("+-").lstrip("0")
+        if len(digits) > _MAX_DIGITS:
+            digits = "9" * _MAX_DIGITS  # out of every range
+        number = -int(digits or 0) if text[0] == "-" else int(digits or 0)
+        check(number)
+        return number
+
+    return convert
+
+
+def int_of_float(value: float) -> int:
+    """Rounded half away from zero."""
+    if not math.isfinite(value):
+        raise InvalidValue("must be a finite number")
+    whole = int(value)
+    if abs(value - whole) >= 0.5:  # exact: both are floats of the same magnitude
+        whole += 1 if value > 0 else -1
+    return whole
+
+
+def int_of_decimal(value: Decimal) -> int:
+    """The same number, which must be whole."""
+    whole = int(value)
+    if whole != value:
+        raise InvalidValue("must be a whole number")
+    return whole
+
+
+def float_of_text(text: str) -> float:
+    """A decimal number, or NaN, Infinity or -Infinity."""
+    if _REAL.fullmatch(text):
+        value = float(text)
+        if math.isinf(value):
+            raise InvalidValue("is out of the range of a float")
+        return value
+    value = _NOT_REAL.get(text, 0.0)
+    if value == 0.0:
+        raise InvalidValue("must be a number")
+    return value
+
+
+def to_float(target: FloatType) -> Callable[[Any], float]:
+    """A finite or infinite number of any kind, rounded to the size of the target and checked."""
+    check = check_of(target)
+    if target.bit_size == 64:
+
+        def convert(value: Any) -> float:
+            number = float(value)
+            check(number)
+            return number
+
+        return convert
+
+    def convert32(value: Any) -> float:
+        exact = float(value)
+        number = to_float32(exact)
+        if math.isinf(number) and not math.isinf(exact):
+            raise InvalidValue("is out of the range of a float(32)")
+        check(number)
+        return number
+
+    return convert32
+
+
+def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
+    """Exactly what the text says."""
+    check = check_of(target)
+    precision, scale = target.precision, target.scale
+
+    def convert(text: str) -> Decimal:
+        try:
+            number = parse_decimal(text, precision, scale)
+        except ValueError as error:
+            raise InvalidValue(str(error)) from None
+        check(number)
+        return number
+
+    return convert
+
+
+def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
+    """Rounded half away from zero to the scale of the target."""
+    check = check_of(target)
+    precision, scale = target.precision, target.scale
+
+    def convert(value: float) -> Decimal:
+        try:
+            number = from_float(value, precision, scale)
+        except ValueError as error:
+            raise InvalidValue(str(error)) from None
+        check(number)
+        return number
+
+    return convert
+
+
+def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
+    """The same number."""
+    check = check_of(target)
+
+    def convert(value: int | Decimal) -> Decimal:
+        number = Decimal(value)
+        check(number)
+        return number
+
+    return convert
+
+
+def year_of_text(text: str) -> int:
+    """One to four digits, the first of them not zero."""
+    if not _YEAR.fullmatch(text):
+        raise InvalidValue("must be a year in the range 1 to 9999")
+    return int(text)

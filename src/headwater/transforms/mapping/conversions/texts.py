@@ -1,0 +1,177 @@
+"""The text of scalar values, and the JSON text of all values."""
+
+import math
+from collections.abc import Callable
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from headwater.schemas import (
+    JSON_NULL,
+    MAX_JSON_DEPTH,
+    TEXT_EXPONENT,
+    ArrayType,
+    FloatType,
+    InvalidValue,
+    JsonType,
+    MapType,
+    ObjectType,
+    StringType,
+    Type,
+    check_of,
+    decimal_text,
+    elements_of,
+    float_text,
+)
+from headwater.schemas.jsontext import is_deeper
+
+TextOf = Callable[[Any], str]
+"""Gives the text of a value that is not None."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def text_of(type: Type) -> TextOf:
+    """How values of a scalar type are written when they become strings; json is not among them."""
+    match type.kind:
+        case "string" | "uuid" | "ip":
+            return _as_it_is
+        case "boolean":
+            return _boolean
+        case "date":
+            return date.isoformat
+        case "decimal":
+            return decimal_text
+        case "float":
+            return _float(type.bit_size if isinstance(type, FloatType) else 64)
+        case _:
+            return str
+
+
+def json_text_of(type: Type) -> TextOf:
+    """How values of any type are written as JSON: integers and decimals as numbers with all their digits.
+
+    Raises InvalidValue when the JSON is nested too deep.
+    """
+    write = _json_text(type)
+    if not _holds_json(type):
+        return write
+
+    def write_bounded(value: Any) -> str:
+        text = write(value)
+        if is_deeper(text, MAX_JSON_DEPTH):
+            raise InvalidValue(f"is nested deeper than {MAX_JSON_DEPTH} levels")
+        return text
+
+    return write_bounded
+
+
+def quoted_json(text: str) -> str:
+    """The text as a JSON string."""
+    return _encode(text).decode()
+
+
+def text_check(target: StringType) -> Callable[[str], str | None] | None:
+    """Checks a text against the constraints of its type; None when there are none."""
+    if target == StringType():
+        return None
+    check = check_of(target)
+
+    def finish(text: str) -> str | None:
+        try:
+            check(text)
+        except InvalidValue:
+            if text:
+                raise
+            return None  # only values and patterns refuse the empty string: it then says that there is nothing
+        return text
+
+    return finish
+
+
+def _as_it_is(value: str) -> str:
+    return value
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _float(bit_size: int) -> TextOf:
+    def write(value: float) -> str:
+        return float_text(value, bit_size, exponent_from=TEXT_EXPONENT) if math.isfinite(value) else not_finite(value)
+
+    return write
+
+
+def not_finite(value: float) -> str:
+    """The name of NaN and the infinities."""
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def _json_text(type: Type) -> TextOf:
+    match type:
+        case JsonType():
+            return lambda value: value.text
+        case FloatType():
+            return _json_float(type.bit_size)
+        case ArrayType():
+            return _json_array(_json_text(type.element_type))
+        case MapType():
+            return _json_map(_json_text(type.element_type))
+        case ObjectType():
+            return _json_object([(property.name, _json_text(property.type)) for property in type])
+    match type.kind:
+        case "string":
+            return quoted_json
+        case "uuid" | "ip":
+            return lambda value: f'"{value}"'
+        case "datetime" | "time":
+            return lambda value: f'"{value.json_text}"'
+        case "date":
+            return lambda value: f'"{value.isoformat()}"'
+        case _:
+            return text_of(type)
+
+
+def _json_float(bit_size: int) -> TextOf:
+    def write(value: float) -> str:
+        return float_text(value, bit_size) if math.isfinite(value) else f'"{not_finite(value)}"'
+
+    return write
+
+
+def _json_array(write: TextOf) -> TextOf:
+    return lambda elements: f"[{','.join(map(write, elements))}]"
+
+
+def _json_map(write: TextOf) -> TextOf:
+    def write_map(elements: dict[str, Any]) -> str:
+        return "{" + ",".join(f"{quoted_json(key)}:{write(element)}" for key, element in elements.items()) + "}"
+
+    return write_map
+
+
+def _json_object(members: list[tuple[str, TextOf]]) -> TextOf:
+    def write_object(record: dict[str, Any]) -> str:
+        texts: list[str] = []
+        for name, write in members:
+            if name in record:
+                value = record[name]
+                texts.append(f'"{name}":{JSON_NULL.text if value is None else write(value)}')
+        return "{" + ",".join(texts) + "}"
+
+    return write_object
+
+
+def _holds_json(type: Type) -> bool:
+    inside = elements_of(type)
+    if isinstance(inside, ObjectType):
+        return any(_holds_json(property.type) for property in inside)
+    return isinstance(inside, JsonType) and inside is not type

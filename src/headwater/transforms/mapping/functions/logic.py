@@ -1,0 +1,153 @@
+"""The functions that compare and choose: and, or, not, eq, ne, if, coalesce.
+
+Their logic has three values, as in SQL: what is unknown because it is null stays null, unless it does not matter.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from headwater.schemas import FloatType, InvalidValue, Record, Type, to_float32
+from headwater.transforms.mapping.conversions.containers import Conversion
+from headwater.transforms.mapping.conversions.conversion import conversion
+from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.errors import InvalidExpression
+from headwater.transforms.mapping.functions.equality import equality_of
+from headwater.transforms.mapping.language.tree import BOOLEAN, Call, Expression
+from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Scope, Typed, always, converted
+
+_NUMBERS: Final = frozenset(("int", "float", "decimal", "year"))
+Same = Callable[[Any, Any], bool]
+
+
+def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
+    """Both and, which a false decides, and or, which a true decides."""
+
+    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
+        arguments = [scope.argument(call, index, BOOLEAN) for index in range(len(call.arguments))]
+
+        def evaluate(record: Record) -> bool | None:
+            result: bool | None = not decisive
+            for argument in arguments:
+                value = argument(record)
+                if value is None:
+                    result = None
+                elif value == decisive:
+                    return decisive
+            return result
+
+        return Typed(BOOLEAN, evaluate)
+
+    return compile
+
+
+def _not(scope: Scope, call: Call, target: Type | None) -> Typed:
+    argument = scope.argument(call, 0, BOOLEAN)
+
+    def evaluate(record: Record) -> bool | None:
+        value: bool | None = argument(record)
+        return None if value is None else not value
+
+    return Typed(BOOLEAN, evaluate)
+
+
+def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
+    """Both eq and ne."""
+
+    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
+        left, right = (scope.typed(argument) for argument in call.arguments)
+        if left.type is None or right.type is None:
+            return Typed(BOOLEAN, always(None))
+        reason = refusal(left.type, right.type) or refusal(right.type, left.type)
+        if reason is not None:
+            raise InvalidExpression(f"{call.name} cannot compare its arguments: {reason}", call.offset)
+        same = _comparison(left.type, right.type)
+        evaluate_left, evaluate_right = left.evaluate, right.evaluate
+
+        def evaluate(record: Record) -> bool | None:
+            one = evaluate_left(record)
+            other = evaluate_right(record)
+            if one is None or other is None:
+                return None
+            return same(one, other) is expected
+
+        return Typed(BOOLEAN, evaluate)
+
+    return compile
+
+
+def _comparison(left: Type, right: Type) -> Same:
+    """Numbers are compared as numbers, whatever their types; everything else after conversion to the right type."""
+    if left.kind in _NUMBERS and right.kind in _NUMBERS:
+        return _number_comparison(left, right)
+    convert = conversion(left, right)
+    equal = equality_of(right)
+    if convert is None:
+        return equal
+
+    def same(one: Any, other: Any) -> bool:
+        try:
+            value = convert(one)
+        except InvalidValue:
+            return False
+        return value is not None and equal(value, other)
+
+    return same
+
+
+def _number_comparison(left: Type, right: Type) -> Same:
+    """As Python compares them, exactly; but 0.1 is the float next to it where a float is on the other side."""
+    floats = [type for type in (left, right) if isinstance(type, FloatType)]
+    if len(floats) == 2 and left != right:
+        return lambda one, other: to_float32(one) == to_float32(other)
+    if len(floats) == 1 and "decimal" in (left.kind, right.kind):
+        near: Callable[[Any], float] = to_float32 if floats[0].bit_size == 32 else float
+        return lambda one, other: near(float(one)) == near(float(other))
+    return lambda one, other: one == other
+
+
+def _if(scope: Scope, call: Call, target: Type | None) -> Typed:
+    condition = scope.argument(call, 0, BOOLEAN)
+    type, alternatives = _alternatives(scope, call.arguments[1:], target)
+    branches = [converted(evaluate, convert) for evaluate, convert in alternatives]
+    chosen = branches[0]
+    otherwise = branches[1] if len(branches) == 2 else always(None)
+    return Typed(type, lambda record: chosen(record) if condition(record) else otherwise(record))
+
+
+def _coalesce(scope: Scope, call: Call, target: Type | None) -> Typed:
+    type, alternatives = _alternatives(scope, call.arguments, target)
+
+    def evaluate(record: Record) -> Any:
+        for alternative, convert in alternatives:
+            value = alternative(record)
+            if value is not None:
+                return value if convert is None else convert(value)
+        return None
+
+    return Typed(type, evaluate)
+
+
+def _alternatives(
+    scope: Scope, expressions: tuple[Expression, ...], target: Type | None
+) -> tuple[Type | None, list[tuple[Evaluator, Conversion | None]]]:
+    """What the call may give, and one type for all of it: the target, or else the type that they have in common, or
+    else json, which everything can become."""
+    if target is not None:
+        return target, [scope.alternative(expression, target) for expression in expressions]
+    typed = [scope.typed(expression) for expression in expressions]
+    types = [each.type for each in typed if each.type is not None]
+    if not types:
+        return None, [(each.evaluate, None) for each in typed]
+    common = types[0] if all(type == types[0] for type in types) else JSON
+    return common, [(each.evaluate, None if each.type is None else conversion(each.type, common)) for each in typed]
+
+
+FUNCTIONS: Final = {
+    "and": Function(2, None, _first_of(False)),
+    "or": Function(2, None, _first_of(True)),
+    "not": Function(1, 1, _not),
+    "eq": Function(2, 2, _equal(True)),
+    "ne": Function(2, 2, _equal(False)),
+    "if": Function(2, 3, _if),
+    "coalesce": Function(1, None, _coalesce),
+}

@@ -1,0 +1,117 @@
+"""The functions on text: lower, upper, initcap, trim, ltrim, rtrim, substring, len."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any, Final
+
+from headwater.schemas import Json, Record, Type
+from headwater.transforms.mapping.conversions.fromjson import json_elements, json_members, json_text
+from headwater.transforms.mapping.conversions.texts import text_of
+from headwater.transforms.mapping.errors import CannotEvaluate
+from headwater.transforms.mapping.language.tree import INT32, STRING, Call
+from headwater.transforms.mapping.typed import Function, Scope, Typed, always
+
+_SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
+"""Unicode's White_Space. `str.strip` alone would also take the separators of ASCII, which are not."""
+
+
+def _of_text(change: Callable[[str], str]) -> Function:
+    """A function of one text."""
+
+    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
+        argument = scope.argument(call, 0, STRING)
+
+        def evaluate(record: Record) -> str | None:
+            text = argument(record)
+            return None if text is None else change(text)
+
+        return Typed(STRING, evaluate)
+
+    return Function(1, 1, compile)
+
+
+def initcap(text: str) -> str:
+    """The text with the first letter of each word in upper case and everything else as it was.
+
+    A word begins with a letter that does not follow one. A combining mark belongs to what it stands on.
+    """
+    pieces: list[str] = []
+    inside = False
+    for character in text:
+        if character.isalpha():
+            pieces.append(character if inside else character.upper())
+            inside = True
+        else:
+            pieces.append(character)
+            inside = inside and unicodedata.category(character)[0] == "M"
+    return "".join(pieces)
+
+
+def _substring(scope: Scope, call: Call, target: Type | None) -> Typed:
+    text_of_record = scope.argument(call, 0, STRING)
+    start_of_record = scope.argument(call, 1, INT32)
+    length_of_record = scope.argument(call, 2, INT32) if len(call.arguments) == 3 else always(2**31)
+
+    def evaluate(record: Record) -> str | None:
+        text = text_of_record(record)
+        start = start_of_record(record)
+        length = length_of_record(record)
+        if text is None or start is None or length is None:
+            return None
+        if length < 0:
+            raise CannotEvaluate("the length for substring is negative")
+        first = max(start, 1) - 1
+        piece: str = text[first : first + length]
+        return piece
+
+    return Typed(STRING, evaluate)
+
+
+def _len(scope: Scope, call: Call, target: Type | None) -> Typed:
+    argument = scope.typed(call.arguments[0])
+    if argument.type is None:
+        return Typed(INT32, always(0))
+    evaluate_argument, measure = argument.evaluate, _measure(argument.type)
+
+    def evaluate(record: Record) -> int:
+        value = evaluate_argument(record)
+        return 0 if value is None else measure(value)
+
+    return Typed(INT32, evaluate)
+
+
+def _measure(type: Type) -> Callable[[Any], int]:
+    match type.kind:
+        case "string" | "uuid" | "ip" | "array" | "map" | "object":
+            return len
+        case "datetime":
+            return lambda value: len("YYYY-MM-DDThh:mm:ssZ")
+        case "json":
+            return _measure_json
+        case _:
+            write = text_of(type)
+            return lambda value: len(write(value))
+
+
+def _measure_json(value: Json) -> int:
+    match value.text[0]:
+        case "{":
+            return len(json_members(value))
+        case "[":
+            return len(json_elements(value))
+        case "n":
+            return 0
+        case _:
+            return len(json_text(value))
+
+
+FUNCTIONS: Final = {
+    "lower": _of_text(str.lower),
+    "upper": _of_text(str.upper),
+    "initcap": _of_text(initcap),
+    "trim": _of_text(lambda text: text.strip(_SPACE)),
+    "ltrim": _of_text(lambda text: text.lstrip(_SPACE)),
+    "rtrim": _of_text(lambda text: text.rstrip(_SPACE)),
+    "substring": Function(2, 3, _substring),
+    "len": Function(1, 1, _len),
+}

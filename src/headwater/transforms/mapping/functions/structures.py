@@ -1,0 +1,80 @@
+"""The functions that make values of several parts: array, map, json_parse."""
+
+from typing import Any, Final
+
+from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Record, Type, check_of
+from headwater.transforms.mapping.conversions.containers import convert_elements
+from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
+from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
+from headwater.transforms.mapping.typed import JSON, Function, Scope, Typed
+
+_ARRAY_OF_JSON: Final = ArrayType(JSON)
+_MAP_OF_JSON: Final = MapType(JSON)
+
+
+def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
+    type = target if isinstance(target, ArrayType) else _ARRAY_OF_JSON
+    of_json = isinstance(type.element_type, JsonType)
+    if not of_json:
+        for argument in call.arguments:
+            if isinstance(argument, Constant) and argument.value is None:
+                raise InvalidExpression(f"null cannot be an element of {type}", argument.offset)
+    elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
+    check = check_of(type)
+
+    def evaluate(record: Record) -> list[Any]:
+        if of_json:
+            values = [JSON_NULL if (value := element(record)) is None else value for element in elements]
+        else:
+            values = convert_elements(elements, lambda element: element(record))
+        check(values)
+        return values
+
+    return Typed(type, evaluate)
+
+
+def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
+    if len(call.arguments) % 2:
+        raise InvalidExpression("map takes pairs of keys and values", call.offset)
+    members: dict[str, tuple[Any, bool]] = {}
+    for key, value in zip(call.arguments[::2], call.arguments[1::2], strict=True):
+        if not isinstance(key, Constant) or not isinstance(key.value, str):
+            raise InvalidExpression("a key of map must be a string constant", key.offset)
+        if key.value in members:
+            raise InvalidExpression("the key is given twice", key.offset)
+        members[key.value] = scope.toward(value, JSON), isinstance(value, PathReference)
+    evaluators = [(key, evaluate, may_be_missing) for key, (evaluate, may_be_missing) in members.items()]
+
+    def evaluate(record: Record) -> dict[str, Json]:
+        result: dict[str, Json] = {}
+        for key, evaluate_value, may_be_missing in evaluators:
+            value = evaluate_value(record)
+            if value is not None:
+                result[key] = value
+            elif not may_be_missing:
+                result[key] = JSON_NULL
+        return result
+
+    return Typed(_MAP_OF_JSON, evaluate)
+
+
+def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
+    argument = scope.argument(call, 0, STRING)
+
+    def evaluate(record: Record) -> Json | None:
+        text = argument(record)
+        if text is None:
+            return None
+        try:
+            return Json.parse(text)
+        except InvalidValue as error:
+            raise CannotEvaluate(f"the text for json_parse {error.rule}") from None
+
+    return Typed(JSON, evaluate)
+
+
+FUNCTIONS: Final = {
+    "array": Function(0, None, _array),
+    "map": Function(0, None, _map),
+    "json_parse": Function(1, 1, _json_parse),
+}

@@ -1,0 +1,31 @@
+"""What people who write expressions ask before they save a mapping: is it valid, and what does it read?"""
+
+from collections.abc import Iterable, Sequence
+
+from headwater.schemas import ObjectType, Property, Schema, Type
+from headwater.transforms.mapping.compiler import compile_expression
+from headwater.transforms.mapping.errors import InvalidExpression
+
+
+def validate_expression(expression: str, properties: Sequence[Property], type: Type) -> str:
+    """Why the expression cannot give a value of the type from these properties; empty when it can.
+
+    Raises InvalidType when two properties have the same name.
+    """
+    schema = ObjectType(tuple(properties)) if properties else None
+    try:
+        compile_expression(expression, schema, type)
+    except InvalidExpression as error:
+        return error.message
+    return ""
+
+
+def properties_of(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
+    """The paths of the properties that the expressions read, each given with the type of its result; sorted.
+
+    Raises InvalidExpression for the first expression that is not valid.
+    """
+    paths: set[str] = set()
+    for expression, type in expressions:
+        paths |= compile_expression(expression, schema, type)[1]
+    return sorted(paths)

@@ -1,0 +1,135 @@
+"""A mapping: for each path of an output schema, the expression that gives its value.
+
+It is checked and compiled as a whole, once, and applied to any number of records. What comes out conforms to the output
+schema or is an error of that record alone. Records that go in are not changed, but what comes out may share parts with
+them.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping as Dictionary
+from typing import Any, Final, NamedTuple
+
+from headwater.schemas import InvalidValue, Property, PropertyNotFound, Record, Schema, is_path, parse_path, property_at
+from headwater.transforms.mapping.compiler import compile_expression
+from headwater.transforms.mapping.errors import (
+    CannotEvaluate,
+    InvalidExpression,
+    InvalidMapping,
+    MappingFailed,
+    TransformationError,
+    ValidationError,
+    quoted,
+)
+from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
+from headwater.transforms.mapping.typed import Evaluator
+
+PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
+
+
+class _Output(NamedTuple):
+    parents: tuple[str, ...]
+    name: str
+    evaluate: Evaluator
+    nullable: bool
+    path: str
+    expression: str
+
+
+class CompiledMapping:
+    """A mapping that is ready for records. Holds no state: any number of threads may use it."""
+
+    def __init__(self, expressions: Dictionary[str, str], in_schema: Schema | None, out_schema: Schema) -> None:
+        """Compiles the expressions, given by output path, in their order.
+
+        Without an input schema they can use constants only. Raises InvalidMapping, its `field` the path to blame.
+        """
+        if not expressions:
+            raise InvalidMapping("a mapping must have at least one expression")
+        properties = _out_properties(expressions, out_schema)
+        in_paths: set[str] = set()
+        outputs: list[_Output] = []
+        for path, expression in expressions.items():
+            property = properties[path]
+            try:
+                evaluate, paths = compile_expression(expression, in_schema, property.type)
+            except InvalidExpression as error:
+                message = f"the expression {quoted(expression)} for {quoted(path)} is not valid: {error.message}"
+                raise InvalidMapping(message, field=path) from error
+            in_paths |= paths
+            *parents, name = parse_path(path)
+            outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, path, expression))
+        self.in_paths: Final = tuple(sorted(in_paths))
+        """The paths of the properties that the expressions read."""
+        self.out_paths: Final = tuple(expressions)
+        self._outputs: Final = tuple(outputs)
+        self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
+            purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
+        }
+
+    def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
+        """The output for the record, which conforms to the input schema. Raises MappingFailed."""
+        result: Record = {}
+        output = self._outputs[0]
+        try:
+            for output in self._outputs:
+                value = output.evaluate(record)
+                if value is not None or output.nullable:
+                    if output.parents:
+                        _inside(result, output.parents)[output.name] = value
+                    else:
+                        result[output.name] = value
+        except CannotEvaluate as error:
+            raise TransformationError(str(error), expression=output.expression, path=output.path) from None
+        except InvalidValue as error:
+            where = f"the result at {error.path}" if error.path else "the result"
+            reason = f"{where} {error.rule}"
+            raise ValidationError(reason, expression=output.expression, path=output.path) from None
+        if requirements := self._requirements[purpose]:
+            self._check(result, requirements, purpose)
+        return result
+
+    def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> list[Record | MappingFailed]:
+        """For each of the records its output, or why there is none."""
+        results: list[Record | MappingFailed] = []
+        apply = self.apply
+        for record in records:
+            try:
+                results.append(apply(record, purpose))
+            except MappingFailed as error:
+                results.append(error)
+        return results
+
+    def _check(self, result: Record, requirements: tuple[Requirement, ...], purpose: Purpose) -> None:
+        action = "creation" if purpose == "Create" else "update"
+        for requirement in requirements:
+            missing = requirement.missing(result)
+            if missing is not None:
+                sources = {output.path: output.expression for output in self._outputs}
+                raise ValidationError(
+                    f"{missing} is required for {action}", expression=sources[requirement.source], path=missing
+                )
+
+
+def _inside(result: Record, parents: tuple[str, ...]) -> dict[str, Any]:
+    here: dict[str, Any] = result
+    for parent in parents:
+        here = here.setdefault(parent, {})
+    return here
+
+
+def _out_properties(paths: Iterable[str], schema: Schema) -> dict[str, Property]:
+    properties: dict[str, Property] = {}
+    for path in paths:
+        if not is_path(path):
+            raise InvalidMapping(f"{quoted(path)} is not a property path", field=path)
+        try:
+            properties[path] = property_at(schema, path)
+        except PropertyNotFound as error:
+            raise InvalidMapping(f"the output schema has no {quoted(path)}: {error.message}", field=path) from error
+    for path in properties:
+        for point, character in enumerate(path):
+            if character == "." and path[:point] in properties:
+                raise InvalidMapping(
+                    f"{quoted(path)} is inside {quoted(path[:point])}, which is mapped too", field=path
+                )
+    return properties

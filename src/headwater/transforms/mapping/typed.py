@@ -1,0 +1,76 @@
+"""What the compiler makes of an expression, and what functions may ask of the compiler."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from headwater.schemas import JsonType, Record, Type
+from headwater.transforms.mapping.conversions.containers import Conversion
+from headwater.transforms.mapping.language.tree import Call, Expression
+
+Evaluator = Callable[[Record], Any]
+"""Computes the value of an expression for a record; what is missing is None as well. Raises CannotEvaluate, or
+InvalidValue when a result does not fit."""
+
+JSON: Final = JsonType()
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A compiled expression."""
+
+    type: Type | None
+    """Of its values. None when they are always null."""
+    evaluate: Evaluator
+    constant: bool = False
+    """Whether it is a constant in the text, whose value does not depend on the record."""
+
+
+class Scope(Protocol):
+    """The part of the compiler that functions use. All of it raises InvalidExpression."""
+
+    def typed(self, expression: Expression, target: Type | None = None) -> Typed:
+        """The compiled expression. Where the language leaves its type open, it is the target if there is one."""
+        ...
+
+    def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
+        """The expression as it is, and the conversion of its values to the target."""
+        ...
+
+    def toward(self, expression: Expression, target: Type) -> Evaluator:
+        """The expression with its values converted to the target."""
+        ...
+
+    def argument(self, call: Call, index: int, target: Type) -> Evaluator:
+        """An argument of the call, converted to the target. What cannot be is CannotEvaluate: the result of a function
+        is not what is wrong then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the language."""
+
+    least: int
+    """How many arguments it takes at least."""
+    most: int | None
+    """How many it takes at most; None when there is no limit."""
+    compile: Callable[[Scope, Call, Type | None], Typed]
+    """Compiles a call that has the right number of arguments, toward a target type if there is one."""
+
+
+def always(value: Any) -> Evaluator:
+    """Gives the value whatever the record."""
+    return lambda record: value
+
+
+def converted(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
+    """Evaluates, and converts what is not None."""
+    if convert is None:
+        return evaluate
+
+    def evaluate_and_convert(record: Record) -> Any:
+        value = evaluate(record)
+        return None if value is None else convert(value)
+
+    return evaluate_and_convert
