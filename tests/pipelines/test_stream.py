@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from headwater.base.database import open_engine
+from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.eventlog import Frame
 from headwater.events import Envelope, Refusal
@@ -198,9 +200,32 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(parts: OpenPa
 # --- Crashes ------------------------------------------------------------------------------------------------------
 
 
+@asynccontextmanager
+async def failing(parts: OpenParts, table: str, what: str) -> AsyncIterator[None]:
+    """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
+    if parts.database_url is None:
+        with failing_sqlite(parts.folder / "warehouse.db", table, what):
+            yield
+        return
+    # In PostgreSQL an error leaves the transaction to be undone, and the end of the connection undoes it.
+    refuse = "RAISE 'refused'" if what == "ABORT" else "PERFORM pg_terminate_backend(pg_backend_pid())"
+    function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse}; END $$"
+    engine = open_engine(parts.database_url, schema="warehouse")
+    try:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(function)
+            await connection.exec_driver_sql(
+                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION refuse()"
+            )
+        yield
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("DROP FUNCTION refuse CASCADE")
+    finally:
+        await engine.dispose()
+
+
 @contextmanager
-def failing(warehouse: Path, table: str, what: str) -> Iterator[None]:
-    """The database itself refuses to write to a table, as it does when the disk is full."""
+def failing_sqlite(warehouse: Path, table: str, what: str) -> Iterator[None]:
     verbs = ("INSERT", "UPDATE")
     with closing(sqlite3.connect(warehouse)) as connection:
         for verb in verbs:
@@ -236,8 +261,9 @@ async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everyt
         {"type": "track"},
     )
     before = await everything(parts, source)
-    with failing(parts.folder / "warehouse.db", table, what), pytest.raises(SQLAlchemyError):
-        await parts.carry()
+    async with failing(parts, table, what):
+        with pytest.raises((SQLAlchemyError, Unavailable)):
+            await parts.carry()
     assert await everything(parts, source) == before
     await parts.carry()
     documents, known, refused, finished = await everything(parts, source)
@@ -361,8 +387,9 @@ async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
 
 async def test_after_a_failure_its_name_is_free(parts: OpenParts, source: Connection) -> None:
     await send(parts, source, event("a"))
-    with failing(parts.folder / "warehouse.db", "events", "ABORT"), pytest.raises(SQLAlchemyError):
-        await parts.consumer.run(asyncio.Event())
+    async with failing(parts, "events", "ABORT"):
+        with pytest.raises(SQLAlchemyError):
+            await parts.consumer.run(asyncio.Event())
     await (await parts.log.lease("warehouse")).release()
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from headwater.base.clock import microseconds
+from headwater.base.errors import Unavailable
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
 from headwater.events.track import email_of
@@ -32,6 +33,9 @@ GATHER_SECONDS: Final = 0.05
 """How long frames gather after a batch that took all there was: even a small transaction costs milliseconds."""
 LEASE_SECONDS: Final = 0.2
 """How often a taken lease is asked for again."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LAST_PAUSE_SECONDS: Final = 2.0
+"""How long a database that is away is left alone before it is tried again; each pause is twice the one before."""
 HOUSEKEEPING_SECONDS: Final = 5.0
 """How often the log's cursor is moved, and what is old enough is removed."""
 
@@ -55,21 +59,36 @@ class StreamConsumer:
         if lease is None:
             return
         try:
-            position = await self._warehouse.finished(CONSUMER)
-            next_housekeeping = 0.0
-            while not stop.is_set():
-                frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
-                if frames:
-                    position = await self.carry(read_batch(frames))
-                if time.monotonic() >= next_housekeeping:
-                    await self._housekeeping(lease, position)
-                    next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
-                if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), GATHER_SECONDS)
-            await lease.advance(position)
+            reached, pause = 0, FIRST_PAUSE_SECONDS
+            while True:
+                try:
+                    # Asked again after each outage: one that came during a commit does not tell whether it happened.
+                    position = await self._warehouse.finished(CONSUMER)
+                    if position > reached:
+                        reached, pause = position, FIRST_PAUSE_SECONDS
+                    return await self._follow(lease, position, stop)
+                except Unavailable as error:
+                    _log.warning("the worker waits, and will go on", reason=error.message, seconds=pause)
+                    await _until(stop, pause)
+                    if stop.is_set():
+                        return
+                    pause = min(2 * pause, LAST_PAUSE_SECONDS)
         finally:
             await lease.release()
+
+    async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
+        """Consume what comes after `position`. Raises Unavailable when a database is away."""
+        next_housekeeping = 0.0
+        while not stop.is_set():
+            frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
+            if frames:
+                position = await self.carry(read_batch(frames))
+            if time.monotonic() >= next_housekeeping:
+                await self._housekeeping(lease, position)
+                next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+            if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
+                await _until(stop, GATHER_SECONDS)
+        await lease.advance(position)
 
     async def carry(self, batch: Batch) -> int:
         """Do all that the batch leads to, once, and return the position up to which the log is finished."""
@@ -119,6 +138,12 @@ class StreamConsumer:
             async with self._warehouse.transaction() as transaction:
                 await transaction.remove_identities_except(present)
             self._swept = present
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    """Wait, but no longer than until `stop` is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 class _Routes:
