@@ -1,36 +1,78 @@
-"""The connectors that exist, as the documentation lists them."""
+"""The connectors that exist, as the documentation lists them: one row for each."""
 
 import pytest
 
 from headwater.connectors.catalogue import CONNECTORS
-from headwater.connectors.connector import Capabilities
+from headwater.connectors.connector import Terms
+
+U, E, UE = ("User",), ("Event",), ("User", "Event")
+
+#          code               type             source  its settings  destination  its settings  sending modes
+DOCUMENTED = [
+    ("android", "SDK", UE, False, None, False, ()),
+    ("brevo", "Application", U, True, UE, True, ("Server",)),
+    ("clickhouse", "Database", U, True, U, True, ()),
+    ("client", "SDK", UE, False, None, False, ()),
+    ("csv", "File", U, True, U, True, ()),
+    ("dotnet", "SDK", UE, False, None, False, ()),
+    ("dummy", "Application", U, True, UE, True, ("Server",)),
+    ("excel", "File", U, True, U, False, ()),
+    ("filesystem", "FileStorage", U, True, U, True, ()),
+    ("go", "SDK", UE, False, None, False, ()),
+    ("google-analytics", "Application", None, False, E, True, ("Server",)),
+    ("http", "SDK", UE, False, None, False, ()),
+    ("http-get", "FileStorage", U, True, None, False, ()),
+    ("http-post", "FileStorage", None, False, U, True, ()),
+    ("hubspot", "Application", U, True, U, True, ()),
+    ("ios", "SDK", UE, False, None, False, ()),
+    ("java", "SDK", UE, False, None, False, ()),
+    ("javascript", "SDK", UE, False, None, False, ()),
+    ("json", "File", U, True, U, True, ()),
+    ("kafka", "MessageBroker", None, False, None, False, ()),
+    ("klaviyo", "Application", U, True, UE, True, ("Server",)),
+    ("mailchimp", "Application", U, True, U, True, ()),
+    ("mailerlite", "Application", U, True, U, True, ()),
+    ("mixpanel", "Application", None, False, E, True, ("Server",)),
+    ("mysql", "Database", U, True, U, True, ()),
+    ("nodejs", "SDK", UE, False, None, False, ()),
+    ("parquet", "File", U, False, U, False, ()),
+    ("postgresql", "Database", U, True, U, True, ()),
+    ("posthog", "Application", None, False, E, True, ("Server",)),
+    ("python", "SDK", UE, False, None, False, ()),
+    ("rabbitmq", "MessageBroker", None, False, None, False, ()),
+    ("rudderstack", "Webhook", UE, False, None, False, ()),
+    ("s3", "FileStorage", U, True, U, True, ()),
+    ("segment", "Webhook", UE, False, None, False, ()),
+    ("segment-api", "Application", None, False, E, True, ("Server",)),
+    ("sftp", "FileStorage", U, True, U, True, ()),
+    ("snowflake", "Database", U, True, U, True, ()),
+    ("stripe", "Application", U, True, U, True, ()),
+    ("webhook", "Webhook", UE, False, None, False, ()),
+]  # fmt: skip
 
 ON_A_DEVICE = {"android", "ios", "javascript"}
+SDKS = {row[0] for row in DOCUMENTED if row[1] == "SDK"}
 
 
-def test_the_codes_are_sorted() -> None:
-    assert list(CONNECTORS) == [
-        "android",
-        "client",
-        "dotnet",
-        "go",
-        "http",
-        "ios",
-        "java",
-        "javascript",
-        "nodejs",
-        "python",
-    ]
+def test_the_codes_are_sorted_and_complete() -> None:
+    assert list(CONNECTORS) == [row[0] for row in DOCUMENTED]
 
 
-@pytest.mark.parametrize("code", CONNECTORS)
-def test_each_is_an_sdk_that_users_and_events_come_from(code: str) -> None:
-    connector = CONNECTORS[code]
-    assert connector.code == code
-    assert connector.label
-    assert connector.type == "SDK"
-    assert connector.source == Capabilities(targets=("User", "Event"))
-    assert connector.destination is None
+@pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row[0])
+def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) -> None:
+    code, type_, source, source_settings, destination, destination_settings, sending_modes = row
+    connector = CONNECTORS[str(code)]
+    assert (connector.code, connector.type) == (code, type_)
+    assert (connector.source and connector.source.targets) == source
+    assert (connector.destination and connector.destination.targets) == destination
+    assert (connector.source is not None and connector.source.settings is not None) is source_settings
+    assert (connector.destination is not None and connector.destination.settings is not None) is destination_settings
+    assert (() if connector.destination is None else connector.destination.sending_modes) == sending_modes
+    assert connector.source is None or connector.source.sending_modes == ()
+
+
+def test_available_is_what_has_an_engine() -> None:
+    assert {code for code, connector in CONNECTORS.items() if connector.available} == SDKS | {"dummy"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)
@@ -44,6 +86,58 @@ def test_only_the_client_api_has_public_keys(code: str) -> None:
     assert CONNECTORS[code].public_key is (code == "client")
 
 
+def test_settings_may_be_left_out_for_the_dummy_only() -> None:
+    for code, connector in CONNECTORS.items():
+        for role in (connector.source, connector.destination):
+            if role is not None and role.settings is not None:
+                assert role.settings.required is (code != "dummy")
+
+
+def test_applications_have_terms_of_their_own() -> None:
+    terms = {code: connector.terms for code, connector in CONNECTORS.items() if connector.type == "Application"}
+    assert terms["hubspot"] == Terms("Contact", "Contacts", "HubSpot ID")
+    assert terms["mailchimp"] == Terms("Contact", "Contacts")
+    assert terms["mailerlite"] == Terms("Subscriber", "Subscribers", "Subscriber ID")
+    assert terms["stripe"] == Terms("Customer", "Customers")
+    assert terms["dummy"] == Terms("Customer", "Customers", "Dummy Unique ID")
+    assert None not in terms.values()
+    assert all(connector.terms is None for code, connector in CONNECTORS.items() if code not in terms)
+
+
+def test_file_formats_have_extensions_and_one_has_sheets() -> None:
+    formats = {code: connector for code, connector in CONNECTORS.items() if connector.file_extension}
+    assert {code: connector.file_extension for code, connector in formats.items()} == {
+        "csv": "csv",
+        "excel": "xlsx",
+        "json": "json",
+        "parquet": "parquet",
+    }
+    assert [code for code, connector in CONNECTORS.items() if connector.has_sheets] == ["excel"]
+
+
+def test_databases_have_a_query_to_start_from() -> None:
+    for connector in CONNECTORS.values():
+        query = connector.source.sample_query if connector.source else ""
+        assert bool(query) is (connector.type == "Database")
+        assert connector.type != "Database" or ("${limit}" in query and "${updated_at}" in query)
+
+
+@pytest.mark.parametrize("code", CONNECTORS)
+def test_people_can_read_what_it_is(code: str) -> None:
+    connector = CONNECTORS[code]
+    assert connector.label and connector.categories
+    for role in (connector.source, connector.destination):
+        assert role is None or role.summary.endswith(".")
+
+
 def test_labels_that_are_not_the_obvious_capitalisation() -> None:
-    labels = {code: CONNECTORS[code].label for code in ("dotnet", "ios", "nodejs")}
-    assert labels == {"dotnet": ".NET", "ios": "iOS", "nodejs": "Node.js"}
+    labels = {
+        "dotnet": ".NET",
+        "ios": "iOS",
+        "nodejs": "Node.js",
+        "hubspot": "HubSpot",
+        "mailerlite": "MailerLite",
+        "rudderstack": "RudderStack",
+        "posthog": "PostHog",
+    }
+    assert {code: CONNECTORS[code].label for code in labels} == labels

@@ -1,0 +1,169 @@
+"""The documented settings of every connector: an example that is right, and each rule broken by changing one value."""
+
+from typing import Any
+
+import pytest
+
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.connector import Role
+from tests.connectors.refusals import refused_settings
+
+GONE = object()
+"""In the place of a value: the member is left out."""
+
+POSTGRESQL = {"host": "db", "port": 5432, "username": "u", "password": "", "database": "d", "schema": "public"}
+MYSQL = {"host": "db", "port": 3306, "username": "u", "password": "p", "database": "d"}
+SNOWFLAKE = {
+    "account": "org-account",
+    "username": "u",
+    "password": "p",
+    "role": "r",
+    "database": "d",
+    "schema": "s",
+    "warehouse": "w",
+}
+S3 = {"accessKeyID": "A" * 20, "secretAccessKey": "s" * 40, "region": "eu-west-1", "bucket": "abc"}
+SFTP = {"host": "h", "port": 22, "username": "u", "password": "p", "hostPublicKey": ""}
+HTTP = {"host": "h", "port": 443, "headers": [{"key": "Authorization", "value": "x"}]}
+CSV = {
+    "separator": ";",
+    "numberOfColumns": 3,
+    "lazyQuotes": True,
+    "trimLeadingSpace": False,
+    "hasColumnNames": True,
+}
+GOOGLE = {"measurementID": "G-1", "apiSecret": "s", "collectionEndpoint": "EU"}
+MIXPANEL = {"projectID": "12", "projectToken": "t", "dataResidency": "IN"}
+POSTHOG: dict[str, Any] = {"apiKey": "phc_" + "x" * 43, "cloud": {"projectRegion": "EU"}}
+
+RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
+    ("brevo", "Source", {"apiKey": "k"}),
+    ("brevo", "Destination", {"apiKey": "k" * 255}),
+    ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 34}),
+    ("hubspot", "Destination", {"accessToken": "pat na1"}),
+    ("mailchimp", "Source", {"apiKey": "0123456789-us6", "audience": "list"}),
+    ("mailerlite", "Source", {"apiKey": "k" * 4096}),
+    ("stripe", "Source", {"apiKey": "sk_test"}),
+    ("google-analytics", "Destination", GOOGLE),
+    ("mixpanel", "Destination", MIXPANEL),
+    ("posthog", "Destination", POSTHOG),
+    ("posthog", "Destination", {"apiKey": "phc_" + "x" * 43, "selfHosted": {"url": "https://ph.example.com"}}),
+    ("segment-api", "Destination", {"writeKey": "k", "region": "US"}),
+    ("postgresql", "Source", POSTGRESQL),
+    ("postgresql", "Destination", POSTGRESQL),
+    ("mysql", "Source", MYSQL),
+    ("clickhouse", "Source", {"host": "db", "port": 9000, "username": "", "password": "", "database": ""}),
+    ("snowflake", "Destination", SNOWFLAKE),
+    ("filesystem", "Source", {"simulateHighIOLatency": False}),
+    ("s3", "Source", S3),
+    ("sftp", "Source", SFTP),
+    ("sftp", "Destination", {**SFTP, "tempPath": "/tmp"}),
+    ("http-get", "Source", HTTP),
+    ("http-post", "Destination", {**HTTP, "headers": []}),
+    ("csv", "Source", CSV),
+    ("csv", "Destination", {"separator": "\t", "useCRLF": True}),
+    ("excel", "Source", {"hasColumnNames": True}),
+    ("json", "Source", {"properties": [{"key": "id", "value": "t"}, {"key": "email", "value": "f"}]}),
+    ("json", "Destination", {"indent": True, "generateASCII": False, "allowSpecialFloats": False}),
+]
+
+#  connector, role, the members to change, the path that is blamed
+WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
+    ("brevo", "Source", {"apiKey": ""}, "apiKey"),
+    ("brevo", "Source", {"apiKey": "k" * 256}, "apiKey"),
+    ("brevo", "Source", {"apiKey": "a b"}, "apiKey"),
+    ("brevo", "Source", {"apiKey": "a\nb"}, "apiKey"),
+    ("brevo", "Source", {"apiKey": GONE}, "apiKey"),
+    ("brevo", "Source", {"apiKey": None}, "apiKey"),
+    ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 33}, "privateAPIKey"),
+    ("klaviyo", "Source", {"privateAPIKey": "a" * 37}, "privateAPIKey"),
+    ("klaviyo", "Source", {"privateAPIKey": "pk_" + "-" * 34}, "privateAPIKey"),
+    ("hubspot", "Destination", {"accessToken": "ä"}, "accessToken"),
+    ("hubspot", "Destination", {"accessToken": "k" * 256}, "accessToken"),
+    ("mailchimp", "Source", {"apiKey": "0123456789"}, "apiKey"),
+    ("mailchimp", "Source", {"apiKey": "1234-us6"}, "apiKey"),
+    ("mailchimp", "Source", {"audience": ""}, "audience"),
+    ("mailchimp", "Source", {"audience": "x" * 101}, "audience"),
+    ("mailerlite", "Source", {"apiKey": "k" * 4097}, "apiKey"),
+    ("stripe", "Source", {"apiKey": "k" * 201}, "apiKey"),
+    ("google-analytics", "Destination", {"measurementID": "G"}, "measurementID"),
+    ("google-analytics", "Destination", {"measurementID": "UA-1"}, "measurementID"),
+    ("google-analytics", "Destination", {"measurementID": "G-" + "1" * 19}, "measurementID"),
+    ("google-analytics", "Destination", {"apiSecret": "x" * 101}, "apiSecret"),
+    ("google-analytics", "Destination", {"collectionEndpoint": "US"}, "collectionEndpoint"),
+    ("mixpanel", "Destination", {"projectID": 12}, "projectID"),
+    ("mixpanel", "Destination", {"projectID": "-1"}, "projectID"),
+    ("mixpanel", "Destination", {"projectToken": ""}, "projectToken"),
+    ("mixpanel", "Destination", {"dataResidency": "us"}, "dataResidency"),
+    ("posthog", "Destination", {"apiKey": "phc_" + "x" * 42}, "apiKey"),
+    ("posthog", "Destination", {"apiKey": "x" * 47}, "apiKey"),
+    ("posthog", "Destination", {"cloud": {"projectRegion": "IN"}}, "cloud.projectRegion"),
+    ("posthog", "Destination", {"cloud": GONE}, ""),
+    ("posthog", "Destination", {"selfHosted": {"url": "https://ph.example.com"}}, ""),
+    ("posthog", "Destination", {"cloud": GONE, "selfHosted": {"url": "ph"}}, "selfHosted.url"),
+    ("segment-api", "Destination", {"region": "IN"}, "region"),
+    ("postgresql", "Source", {"host": ""}, "host"),
+    ("postgresql", "Source", {"host": "x" * 254}, "host"),
+    ("postgresql", "Source", {"port": 0}, "port"),
+    ("postgresql", "Source", {"port": 65_536}, "port"),
+    ("postgresql", "Source", {"port": "5432"}, "port"),
+    ("postgresql", "Source", {"username": "x" * 64}, "username"),
+    ("postgresql", "Source", {"password": "x" * 101}, "password"),
+    ("postgresql", "Source", {"database": ""}, "database"),
+    ("postgresql", "Source", {"schema": GONE}, "schema"),
+    ("mysql", "Source", {"username": "x" * 17}, "username"),
+    ("mysql", "Source", {"password": ""}, "password"),
+    ("clickhouse", "Source", {"database": "x" * 65}, "database"),
+    ("snowflake", "Destination", {"account": "orgaccount"}, "account"),
+    ("snowflake", "Destination", {"password": GONE}, ""),
+    ("snowflake", "Destination", {"oidcToken": "t"}, ""),
+    ("snowflake", "Destination", {"warehouse": ""}, "warehouse"),
+    ("filesystem", "Source", {"simulateHighIOLatency": 1}, "simulateHighIOLatency"),
+    ("s3", "Source", {"accessKeyID": "A" * 19}, "accessKeyID"),
+    ("s3", "Source", {"secretAccessKey": "s" * 39}, "secretAccessKey"),
+    ("s3", "Source", {"region": "Frankfurt"}, "region"),
+    ("s3", "Source", {"bucket": "ab"}, "bucket"),
+    ("sftp", "Source", {"hostPublicKey": "x" * 5_001}, "hostPublicKey"),
+    ("sftp", "Source", {"password": ""}, "password"),
+    ("http-get", "Source", {"headers": [{"key": "", "value": "x"}]}, "headers[0].key"),
+    ("http-get", "Source", {"headers": [{"key": "a", "value": "x"}, {"key": "b"}]}, "headers[1].value"),
+    ("http-get", "Source", {"headers": {}}, "headers"),
+    ("csv", "Source", {"separator": ""}, "separator"),
+    ("csv", "Source", {"separator": "ab"}, "separator"),
+    ("csv", "Source", {"separator": "\n"}, "separator"),
+    ("csv", "Source", {"numberOfColumns": 1_001}, "numberOfColumns"),
+    ("csv", "Destination", {"useCRLF": "yes"}, "useCRLF"),
+    ("json", "Source", {"properties": []}, "properties"),
+    ("json", "Source", {"properties": [{"key": "1a", "value": "t"}]}, "properties[0].key"),
+    ("json", "Source", {"properties": [{"key": "a", "value": True}]}, "properties[0].value"),
+    ("json", "Source", {"properties": [{"key": "a", "value": "t"}] * 2}, "properties[1].key"),
+]
+
+
+def _read(code: str, role: Role, settings: dict[str, Any]) -> dict[str, object]:
+    capabilities = CONNECTORS[code].capabilities(role)
+    assert capabilities is not None and capabilities.settings is not None
+    return capabilities.settings.read(settings)
+
+
+@pytest.mark.parametrize(("code", "role", "settings"), RIGHT)
+def test_what_is_right_is_kept_as_it_is(code: str, role: Role, settings: dict[str, Any]) -> None:
+    assert _read(code, role, {**settings, "unknown": 1}) == settings
+
+
+@pytest.mark.parametrize(("code", "role", "change", "path"), WRONG)
+def test_each_rule(code: str, role: Role, change: dict[str, Any], path: str) -> None:
+    right = next(settings for each, its_role, settings in RIGHT if (each, its_role) == (code, role))
+    wrong = {name: value for name, value in {**right, **change}.items() if value is not GONE}
+    with refused_settings(f"settings.{path}" if path else "settings"):
+        _read(code, role, wrong)
+
+
+def test_every_connector_with_settings_has_a_right_example() -> None:
+    with_settings = {code for code, connector in CONNECTORS.items() if _has_settings(code) and code != "dummy"}
+    assert {code for code, _, _ in RIGHT} == with_settings
+
+
+def _has_settings(code: str) -> bool:
+    connector = CONNECTORS[code]
+    return any(role is not None and role.settings is not None for role in (connector.source, connector.destination))
