@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context
-from headwater.api.pipelines import pipeline_message
+from headwater.api.pipelinemessage import pipeline_message
 from headwater.api.structs import object_of
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.application import EventType
@@ -131,7 +131,9 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
             strategy=connection.strategy,
             sending_mode=connection.sending_mode,
             linked_connections=connection.linked_connections,
-            pipelines=[pipeline_message(pipeline, connection, connector_type) for pipeline in connection.pipelines],
+            pipelines=[
+                pipeline_message(pipeline, connection, self._catalog.connectors) for pipeline in connection.pipelines
+            ],
             event_types=[
                 pb.EventType(
                     id=event_type.id,

@@ -7,6 +7,7 @@ the request id to ask about.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -17,6 +18,7 @@ from grpc import aio
 from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
 from headwater.api.call import Context, is_built, is_transcoded, metadata_of
 from headwater.base.errors import HeadwaterError, Unimplemented
+from headwater.base.metrics import NO_METRICS, Metrics
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs only
@@ -28,9 +30,10 @@ _log = structlog.get_logger(__name__)
 class AnswerInterceptor(aio.ServerInterceptor):
     """Turns exceptions into answers, for every RPC."""
 
-    def __init__(self, bodies: Mapping[str, ErrorBody] | None = None) -> None:
+    def __init__(self, bodies: Mapping[str, ErrorBody] | None = None, metrics: Metrics = NO_METRICS) -> None:
         """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name."""
         self._bodies = dict(bodies or {})
+        self._metrics = metrics
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -42,31 +45,38 @@ class AnswerInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None or handler.unary_unary is None:
                 return handler  # unknown methods, and the streams of health and reflection
-            wrapped = self._handlers[method] = _wrapped(handler, self._body_of(method))
+            wrapped = self._handlers[method] = _wrapped(method, handler, self._body_of(method), self._metrics)
         return wrapped
 
     def _body_of(self, method: str) -> ErrorBody:
         return self._bodies.get(method.strip("/").partition("/")[0], envelope)
 
 
-def _wrapped(handler: Handler, body_of: ErrorBody) -> Handler:
+def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
     behavior = cast(Callable[[Any, Context], Any], handler.unary_unary)
     built = is_built(behavior)
 
     async def answer(request: Any, context: Context) -> Any:
+        began, status = time.perf_counter(), "CANCELLED"
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
-            return await behavior(request, context)
+            response = await behavior(request, context)
+            status = "OK"
+            return response
         except HeadwaterError as error:
+            status = status_of(error).name
             await _abort(context, metadata, error, body_of)
         except (asyncio.CancelledError, aio.AbortError):
             raise
         except Exception:
             _log.exception("a call failed")
+            status = "INTERNAL"
             await _abort(context, metadata, HeadwaterError("the server failed to handle the call"), body_of)
+        finally:
+            metrics.call_answered(method, status, time.perf_counter() - began)
 
     return grpc.unary_unary_rpc_method_handler(
         cast(Any, answer),  # the stubs know blocking behaviours only; aio takes both

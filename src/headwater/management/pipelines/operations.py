@@ -1,0 +1,175 @@
+"""Create, read, replace, enable, schedule and delete pipelines."""
+
+from typing import Final, get_args
+
+import msgspec
+
+from headwater.base.errors import BadRequest, Unprocessable
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.catalog.model import SchedulePeriod
+from headwater.connectors.connector import Connector, Target
+from headwater.management.applications import event_types_of
+from headwater.management.lookup import find_connection, find_pipeline
+from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
+from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
+from headwater.management.pipelines.rules import check, check_event_type_exists
+from headwater.schemas import EVENT_SCHEMA
+
+_TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+_PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
+_LANGUAGES: Final = ("JavaScript", "Python")
+"""Those whose functions can run here."""
+_MINUTES_A_DAY: Final = 1_440
+
+
+async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipeline) -> Pipeline:
+    """Create a pipeline.
+
+    Raises BadRequest; NotFound when the connection does not exist, although the body names it; Unprocessable with
+    FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable when
+    it is to be enabled and cannot run yet, and TargetExist for the second pipeline that collects a connection's events.
+    """
+    target = _target(request.target)
+    connection = find_connection(catalog, workspace, request.connection, field="connection")
+    draft = _draft(catalog, connection, target, request.event_type, request)
+    check(draft, catalog.connectors, _LANGUAGES)
+    if draft.kind is SEND_EVENTS:
+        check_event_type_exists(draft, await event_types_of(catalog, connection))
+    _check_engine(draft.kind, draft.definition, enabled=request.enabled)
+    async with catalog.change() as change:
+        connection = find_connection(catalog, workspace, request.connection, field="connection")
+        if draft.kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
+            raise Unprocessable(
+                "TargetExist", f"connection {connection.id} has a pipeline with target Event already", field="target"
+            )
+        pipeline = Pipeline(
+            id=change.new_id(),
+            workspace=workspace,
+            connection=connection.id,
+            name=request.name,
+            target=target,
+            enabled=request.enabled,
+            created_at=change.now,
+            event_type=request.event_type,
+            schedule_start=_schedule_start(connection, change.new_id()) if draft.kind.batch else None,
+            definition=draft.definition,
+        )
+        await change.add_pipeline(pipeline)
+    return pipeline
+
+
+async def get_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
+    """Raises BadRequest, NotFound."""
+    return find_pipeline(catalog, workspace, id_)
+
+
+async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: UpdatePipeline) -> Pipeline:
+    """Replace what can be set; connection, target, event type and schedule stay. Raises what `create_pipeline` does."""
+    old = find_pipeline(catalog, workspace, id_)
+    connection = find_connection(catalog, workspace, old.connection)
+    draft = _draft(catalog, connection, old.target, old.event_type, request)
+    check(draft, catalog.connectors, _LANGUAGES)
+    if draft.kind is SEND_EVENTS:
+        check_event_type_exists(draft, await event_types_of(catalog, connection))
+    _check_engine(draft.kind, draft.definition, enabled=request.enabled)
+    async with catalog.change() as change:
+        old = find_pipeline(catalog, workspace, id_)
+        new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=draft.definition)
+        if new != old:
+            await change.update_pipeline(new)
+    return new
+
+
+async def set_pipeline_status(catalog: Catalog, workspace: int, id_: int, *, enabled: bool) -> Pipeline:
+    """Enable or disable a pipeline. Raises BadRequest, NotFound, and Unprocessable with EngineNotAvailable."""
+    async with catalog.change() as change:
+        old = find_pipeline(catalog, workspace, id_)
+        connection = find_connection(catalog, workspace, old.connection)
+        _check_engine(_kind(catalog, connection, old.target), old.definition, enabled=enabled)
+        new = msgspec.structs.replace(old, enabled=enabled)
+        if new != old:
+            await change.update_pipeline(new)
+    return new
+
+
+async def set_pipeline_schedule(catalog: Catalog, workspace: int, id_: int, period: str | None) -> Pipeline:
+    """Set how often a pipeline runs by itself; None is never. Raises BadRequest, NotFound."""
+    async with catalog.change() as change:
+        old = find_pipeline(catalog, workspace, id_)
+        if old.target == "Event":
+            raise BadRequest("a pipeline with target Event has no schedule", field="id")
+        if period is not None and period not in _PERIODS:
+            raise BadRequest(f"period must be null or one of {', '.join(_PERIODS)}", field="period")
+        new = msgspec.structs.replace(old, schedule_period=period)
+        if new != old:
+            await change.update_pipeline(new)
+    return new
+
+
+async def delete_pipeline(catalog: Catalog, workspace: int, id_: int) -> None:
+    """Raises BadRequest, NotFound."""
+    async with catalog.change() as change:
+        await change.remove_pipeline(find_pipeline(catalog, workspace, id_))
+
+
+def _target(text: str) -> Target:
+    if not text:
+        raise BadRequest("target is required", field="target")
+    if text not in _TARGETS:
+        raise BadRequest(f"target must be {' or '.join(_TARGETS)}", field="target")
+    return text
+
+
+def _draft(
+    catalog: Catalog, connection: Connection, target: Target, event_type: str, request: CreatePipeline | UpdatePipeline
+) -> Draft:
+    kind = _kind(catalog, connection, target)
+    if kind.reads_events and request.in_schema is not None:
+        raise BadRequest(f"inSchema is not allowed for pipelines that {kind.does}", field="inSchema")
+    return Draft(
+        kind=kind,
+        target=target,
+        connection=connection,
+        connector=_connector(catalog, connection),
+        event_type=event_type,
+        name=request.name,
+        definition=request.definition,
+        filter=request.filter,
+        in_schema=EVENT_SCHEMA if kind.reads_events else request.in_schema,
+        out_schema=request.out_schema,
+    )
+
+
+def _kind(catalog: Catalog, connection: Connection, target: Target) -> Kind:
+    connector = _connector(catalog, connection)
+    capabilities = connector.capabilities(connection.role)
+    kind = kind_of(connection.role, connector.type, target)
+    if kind is None or capabilities is None or target not in capabilities.targets:
+        raise BadRequest(
+            f"pipelines with target {target} are not allowed for {connection.role} {connector.type} connections",
+            field="target",
+        )
+    return kind
+
+
+def _connector(catalog: Catalog, connection: Connection) -> Connector:
+    return catalog.connectors[connection.connector]
+
+
+def _check_engine(kind: Kind, definition: Definition, *, enabled: bool) -> None:
+    if not enabled:
+        return
+    if not kind.runs:
+        what = f"pipelines that {kind.does}"
+    elif definition.filter is not None or definition.transformation is not None:
+        what = "pipelines with a filter or a transformation"
+    else:
+        return
+    raise Unprocessable("EngineNotAvailable", f"{what} cannot run yet: leave it disabled", field="enabled")
+
+
+def _schedule_start(connection: Connection, random: int) -> int:
+    """The minute of the day that schedules count from: the same for all of a connection, so that they run together."""
+    present = [pipeline.schedule_start for pipeline in connection.pipelines if pipeline.schedule_start is not None]
+    return present[0] if present else random % _MINUTES_A_DAY

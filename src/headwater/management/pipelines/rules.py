@@ -1,0 +1,137 @@
+"""The rules of pipelines, in the documented order: the first that is broken answers."""
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from headwater.base.errors import BadRequest, Unprocessable
+from headwater.connectors.application import EventType
+from headwater.connectors.connector import Connector
+from headwater.management.names import check_name
+from headwater.management.pipelines import members
+from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.kinds import (
+    EXPORT_TO_APPLICATION,
+    EXPORT_TO_DATABASE,
+    EXPORT_TO_FILE,
+    IMPORT_FROM_DATABASE,
+    SEND_EVENTS,
+)
+from headwater.management.pipelines.schema_rules import Side, check_all_used, check_side
+from headwater.management.pipelines.transformation import check_draft_filter, check_transformation
+from headwater.schemas import Schema, misalignment, serialise
+
+
+def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collection[str]) -> None:
+    """Refuse a draft that breaks a rule which needs nobody else to be asked; make its definition the one to keep."""
+    members.check_event_type(draft)
+    members.check_allowed(draft, "in_schema", "out_schema", "format")
+    members.check_required(draft, "format")
+    draft.format = members.find_format(draft, dict(connectors))
+    check_name(draft.name)
+    members.check_allowed(draft, "filter")
+    members.check_lengths(draft)
+    members.check_required(draft, "in_schema")
+    check_draft_filter(draft)
+    members.check_allowed(draft, "transformation")
+    members.check_required(draft, "out_schema", "transformation")
+    check_transformation(draft, languages)
+    members.check_allowed(draft, "path", "table_name", "sheet", "export_mode", "matching", "compression")
+    members.check_required(draft, "path", "table_name", "export_mode", "matching")
+    members.check_path(draft)
+    members.check_sheet(draft)
+    members.check_choices(draft)
+    members.check_matching(draft)
+    members.check_allowed(draft, "user_id_column", "updated_at_column", "updated_at_format", "order_by", "incremental")
+    members.check_required(draft, "user_id_column", "order_by")
+    members.check_columns(draft)
+    members.check_order(draft)
+    _check_schemas(draft)
+    members.check_allowed(draft, "format_settings", "query", "table_key", "update_on_duplicates")
+    members.check_required(draft, "query", "table_key")
+    members.check_table(draft)
+    _check_table_is_written(draft)
+    if draft.out_schema is not None and draft.definition.transformation is None:
+        raise BadRequest("outSchema is not allowed without a transformation", field="outSchema")
+    _check_used(draft)
+    _check_format_settings(draft)
+    draft.definition = msgspec.structs.replace(
+        draft.definition,
+        filter=None if draft.filter is None else msgspec.json.encode(draft.filter).decode(),
+        in_schema=None if draft.kind.reads_events else _text(draft.in_schema),
+        out_schema=_text(draft.out_schema),
+    )
+
+
+def check_event_type_exists(draft: Draft, event_types: Collection[EventType]) -> None:
+    """The application has the event type, and its schema is the one that the pipeline was made for.
+
+    Raises Unprocessable with EventTypeNotExist or SchemaNotAligned.
+    """
+    found = next((one for one in event_types if one.id == draft.event_type), None)
+    if found is None:
+        raise Unprocessable("EventTypeNotExist", f"event type {draft.event_type!r} does not exist", field="eventType")
+    difference = misalignment(draft.out_schema, found.schema, "CreateOnly")
+    if difference is not None:
+        raise Unprocessable(
+            "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}", field="outSchema"
+        )
+
+
+def _text(schema: Schema | None) -> str | None:
+    return None if schema is None else serialise(schema).decode()
+
+
+def _check_schemas(draft: Draft) -> None:
+    kind, definition = draft.kind, draft.definition
+    if draft.in_schema is not None and not kind.reads_events:
+        side: Side = "source"
+        if kind.reads_profiles:
+            side = "profile"
+        elif kind is IMPORT_FROM_DATABASE:
+            side = "database source"
+        check_side(draft.in_schema, side, "inSchema")
+    if draft.out_schema is None:
+        return
+    if kind.writes_profiles:
+        check_side(draft.out_schema, "profile", "outSchema")
+    elif kind is EXPORT_TO_APPLICATION:
+        matching_out = definition.matching.output if definition.matching else ""
+        check_side(draft.out_schema, "application", "outSchema", matching_out=matching_out)
+    elif kind is SEND_EVENTS:
+        check_side(draft.out_schema, "events", "outSchema")
+    elif kind is EXPORT_TO_DATABASE:
+        check_side(draft.out_schema, "database", "outSchema", table_key=definition.table_key)
+
+
+def _check_table_is_written(draft: Draft) -> None:
+    key = draft.definition.table_key
+    if not key:
+        return
+    if key not in draft.used_out:
+        raise BadRequest("tableKey must be given a value by the transformation", field="tableKey")
+    if len(draft.used_out) < 2:
+        raise BadRequest("the transformation must give a value to a column beside tableKey", field="transformation")
+
+
+def _check_used(draft: Draft) -> None:
+    if draft.in_schema is not None and not draft.kind.reads_events and draft.kind is not EXPORT_TO_FILE:
+        check_all_used(draft.in_schema, draft.used_in, "inSchema", "input")
+    if draft.out_schema is not None:
+        check_all_used(draft.out_schema, draft.used_out, "outSchema", "output")
+
+
+def _check_format_settings(draft: Draft) -> None:
+    if draft.format is None:
+        return
+    capabilities = draft.format.capabilities(draft.connection.role)
+    rules = None if capabilities is None else capabilities.settings
+    given = draft.definition.format_settings
+    if rules is None:
+        if given is not None:
+            raise BadRequest("formatSettings are not allowed: the format has none", field="formatSettings")
+        return
+    if given is None and rules.required:
+        raise BadRequest("formatSettings are required for this format", field="formatSettings")
+    settings = rules.read({} if given is None else given)
+    draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings)

@@ -1,0 +1,106 @@
+"""Rules of the filter and the transformation: what they use must exist, and what they give must fit."""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from headwater.base.errors import BadRequest, Unprocessable
+from headwater.catalog import FunctionDefinition
+from headwater.filters import check_filter
+from headwater.management.pipelines.draft import Draft
+from headwater.schemas import InvalidPath, Schema, contains_path, parse_path
+from headwater.transforms.mapping import CompiledMapping
+
+LONGEST_SOURCE: Final = 50_000
+"""Of a function, in code points."""
+LANGUAGES: Final = ("JavaScript", "Python")
+
+
+def check_draft_filter(draft: Draft) -> None:
+    """The filter fits the input schema; what it uses counts as used. It is kept as it is shown."""
+    if draft.filter is None:
+        return
+    if draft.in_schema is None:
+        raise BadRequest("filter needs inSchema", field="filter")
+    checked = check_filter(draft.filter, draft.in_schema, role=draft.connection.role, target=draft.target)
+    draft.filter = checked.normal
+    draft.used_in.update(checked.paths)
+
+
+def check_transformation(draft: Draft, languages: Collection[str]) -> None:
+    """Either a mapping or a function, of properties that the schemas have. `languages` are those that can run here."""
+    transformation = draft.definition.transformation
+    if transformation is None:
+        return
+    mapping, function = transformation.mapping, transformation.function
+    if (mapping is None) == (function is None):
+        raise BadRequest("transformation must have either a mapping or a function", field="transformation")
+    if draft.in_schema is None:
+        raise BadRequest("a transformation needs inSchema", field="inSchema")
+    if draft.out_schema is None:
+        raise BadRequest("a transformation needs outSchema", field="outSchema")
+    if mapping is not None:
+        if not mapping:
+            raise BadRequest("transformation.mapping must not be empty", field="transformation.mapping")
+        used_in: Collection[str] = CompiledMapping(mapping, draft.in_schema, draft.out_schema).in_paths
+        used_out: Collection[str] = mapping
+    else:
+        assert function is not None
+        used_in, used_out = _check_function(function, draft, languages)
+    if not used_in and not draft.kind.reads_events:
+        raise BadRequest("transformation must use at least one property of inSchema", field="transformation")
+    draft.used_in.update(used_in)
+    draft.used_out.update(used_out)
+    _check_matching_untouched(draft, used_out)
+
+
+def _check_function(
+    function: FunctionDefinition, draft: Draft, languages: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    where = "transformation.function"
+    if not function.source:
+        raise BadRequest(f"{where}.source is required", field=f"{where}.source")
+    if len(function.source) > LONGEST_SOURCE:
+        raise BadRequest(f"{where}.source is longer than {LONGEST_SOURCE} characters", field=f"{where}.source")
+    if function.language not in LANGUAGES:
+        raise BadRequest(f"{where}.language must be {' or '.join(LANGUAGES)}", field=f"{where}.language")
+    if function.language not in languages:
+        raise Unprocessable(
+            "UnsupportedLanguage", f"functions in {function.language} cannot run here", field=f"{where}.language"
+        )
+    if not function.in_paths and not draft.kind.reads_events:
+        raise BadRequest(f"{where}.inPaths must not be empty", field=f"{where}.inPaths")
+    if not function.out_paths:
+        raise BadRequest(f"{where}.outPaths must not be empty", field=f"{where}.outPaths")
+    _check_paths(function.in_paths, draft.in_schema, f"{where}.inPaths")
+    _check_paths(function.out_paths, draft.out_schema, f"{where}.outPaths")
+    return function.in_paths, function.out_paths
+
+
+def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> None:
+    seen: set[str] = set()
+    for index, path in enumerate(paths):
+        field = f"{member}[{index}]"
+        try:
+            components = parse_path(path)
+        except InvalidPath as error:
+            raise BadRequest(f"{field} {error.rule}", field=field) from error
+        if schema is None or not contains_path(schema, components):
+            raise BadRequest(f"{field}: property {path[:100]} does not exist", field=field)
+        if path in seen:
+            raise BadRequest(f"{field} is repeated: {path[:100]}", field=field)
+        seen.add(path)
+    for path in paths:
+        parent = next((one for one in seen if path.startswith(f"{one}.")), None)
+        if parent is not None:
+            raise BadRequest(f"{member} has both {parent} and {path[:100]}, which is inside of it", field=member)
+
+
+def _check_matching_untouched(draft: Draft, used_out: Iterable[str]) -> None:
+    matching = draft.definition.matching
+    if matching is None:
+        return
+    for path in used_out:
+        if path == matching.output or matching.output.startswith(f"{path}."):
+            raise BadRequest(
+                f"transformation cannot give {path}: matching.out identifies the user", field="transformation"
+            )
