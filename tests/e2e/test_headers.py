@@ -15,8 +15,9 @@ from tests.system import RunningSystem
 def test_a_header_that_grpc_would_refuse_changes_nothing(
     system: RunningSystem, header: str, value: str | bytes
 ) -> None:
-    headers = {**system.authorization, header: value}
-    assert httpx.get(f"{system.base_url}/v1/events?limit=1", headers=headers, timeout=15).status_code == 200
+    headers = [*system.authorization.items(), (header, value)]
+    encoded = [(name.encode(), text if isinstance(text, bytes) else text.encode()) for name, text in headers]
+    assert httpx.get(f"{system.base_url}/v1/events?limit=1", headers=encoded, timeout=15).status_code == 200
 
 
 @pytest.mark.parametrize("size", [9_000, 17_000, 30_000])

@@ -22,7 +22,7 @@ from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 from tests.test_openapi import OPERATIONS
 
-EXAMPLES = int(os.environ.get("HEADWATER_SCHEMATHESIS_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("HEADWATER_SCHEMATHESIS_EXAMPLES", "8"))
 CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -56,7 +56,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "postgresql":
         server: PostgresqlServer = request.getfixturevalue("postgresql_server")
         variables["HEADWATER_DATABASE_URL"] = server.create(empty=True)
-    running = start(tmp_path_factory.mktemp(f"schemathesis-{request.param}") / "data", **variables)
+    running = start(tmp_path_factory.mktemp(f"schemathesis-{request.param}") / "data", None, **variables)
     yield Target(running, schemathesis.openapi.from_url(f"{running.base_url}/v1/openapi.json"))
     assert running.stop() == 0, running.errors
     assert "Traceback" not in running.errors, running.errors

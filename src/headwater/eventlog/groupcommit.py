@@ -17,6 +17,7 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from headwater.base.errors import TooManyRequests, Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 
 Item = TypeVar("Item")
 
@@ -55,8 +56,10 @@ class GroupCommit(Generic[Item]):
         size: Callable[[Item], int],
         in_thread: bool,
         max_pending_bytes: int,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._write = write
+        self._metrics = metrics
         self._size = size
         self._max_pending_bytes = max_pending_bytes
         self._pending: list[tuple[Item, asyncio.Future[int]]] = []
@@ -95,6 +98,7 @@ class GroupCommit(Generic[Item]):
                     await asyncio.sleep(GATHER_SECONDS)
                 group, self._pending, self._pending_bytes = self._pending, [], 0
                 items = [item for item, _ in group]
+                began = time.perf_counter()
                 try:
                     if self._thread is None:
                         positions = self._write(items)
@@ -107,6 +111,7 @@ class GroupCommit(Generic[Item]):
                             durable.set_exception(error)
                             durable.exception()  # mark as retrieved: its caller may be gone
                 else:
+                    self._metrics.log_committed(len(group), time.perf_counter() - began)
                     for (_, durable), position in zip(group, positions, strict=True):
                         if not durable.done():
                             durable.set_result(position)

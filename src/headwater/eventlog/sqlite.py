@@ -31,6 +31,7 @@ from typing import TypeVar
 from headwater.base.clock import Clock, microseconds
 from headwater.base.database import BUSY_TIMEOUT_MS
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.eventlog.contract import Frame, LeaseTaken, StoredFrame
 from headwater.eventlog.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
 
@@ -60,7 +61,15 @@ _NEXT_POSITION = "SELECT position + events FROM frames ORDER BY position DESC LI
 class SqliteEventLog:
     """An `EventLog` in the file `path`. Open it on a running event loop; close it when done."""
 
-    def __init__(self, path: Path, clock: Clock, *, after: int = 0, commit_in_thread: bool | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        after: int = 0,
+        commit_in_thread: bool | None = None,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         """New positions come after `after`, whatever the file holds.
 
         It is the position up to which consumers have finished. A log that was lost, or put back from an older copy,
@@ -81,6 +90,7 @@ class SqliteEventLog:
             size=lambda frame: len(frame.header) + len(frame.body),
             in_thread=commit_in_thread,
             max_pending_bytes=MAX_PENDING_BYTES,
+            metrics=metrics,
         )
 
     async def append(self, frame: Frame) -> int:

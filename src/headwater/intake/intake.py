@@ -7,6 +7,7 @@ from msgspec import Struct
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Connection
 from headwater.eventlog import EventLog, Frame
 from headwater.events import Dialect, Envelope, Refusal, track
@@ -48,11 +49,19 @@ class Receipt(Struct, frozen=True):
 class Intake:
     """Accepts events. Returns from `accept` when they are durable."""
 
-    def __init__(self, catalog: Catalog, log: EventLog, clock: Clock, identifiers: Identifiers) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        log: EventLog,
+        clock: Clock,
+        identifiers: Identifiers,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         self._catalog = catalog
         self._log = log
         self._clock = clock
         self._identifiers = identifiers
+        self._metrics = metrics
         self._unknown_keys = _Allowance(UNKNOWN_KEYS_PER_SECOND)
 
     async def accept(self, request: TrackCall) -> Receipt:
@@ -71,13 +80,21 @@ class Intake:
             if source is None:
                 source = await self._source_of(call.write_key)
         except (BadRequest, Unauthorized, PayloadTooLarge) as error:
+            self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, source, error)
             raise
         refusals = [_refusal(track.check(event, call.type)) for event in call.events]
         if refusals:
             envelope = self._envelope(request, source)
             await self._log.append(Frame(len(refusals), encode_envelope(envelope), body))
-        return Receipt(refusals)
+        return self._counted(request, Receipt(refusals))
+
+    def _counted(self, request: TrackCall, receipt: Receipt) -> Receipt:
+        self._metrics.events_accepted(request.dialect, receipt.accepted)
+        for refusal in receipt.refusals:
+            if refusal is not None:
+                self._metrics.events_refused(request.dialect, refusal.code, 1)
+        return receipt
 
     async def _source_of(self, key: str | None) -> Connection:
         if not key:

@@ -5,7 +5,7 @@ Here are the parts put together and the server's limits; what the RPCs do is in 
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import grpc
 import uvloop
@@ -17,6 +17,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import SqliteEventLog
 from headwater.intake import Intake
@@ -57,8 +58,15 @@ OPTIONS = (
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then answer the calls that have begun."""
-    async with open_backend(settings) as parts, asyncio.TaskGroup() as tasks:
-        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)], options=OPTIONS)
+    async with AsyncExitStack() as stack:
+        metrics = NO_METRICS
+        if settings.metrics_port is not None:
+            from headwater.server.metrics import CountedCalls, shown  # its library takes time and memory
+
+            metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket("backend")))
+        parts = await stack.enter_async_context(open_backend(settings, metrics))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, metrics)], options=OPTIONS)
         register(server, parts)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
@@ -75,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
+async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> AsyncIterator[Parts]:
     """What the servicers need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
@@ -89,9 +97,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Parts]:
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)
-        log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER))
+        log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER), metrics=metrics)
         try:
-            yield Parts(catalog, Intake(catalog, log, clock, identifiers), warehouse)
+            yield Parts(catalog, Intake(catalog, log, clock, identifiers, metrics), warehouse)
         finally:
             await log.close()
 

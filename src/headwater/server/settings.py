@@ -51,6 +51,12 @@ class Settings:
     old_secret_keys: tuple[str, ...] = field(default=(), repr=False)
     """Keys that encrypted it before, until `headwater secrets rotate` has run."""
 
+    metrics_port: int | None = None
+    """The private port of Prometheus metrics; None: there is none."""
+
+    metrics_host: str = "127.0.0.1"
+    """The IP address that the metrics port listens on."""
+
     log_level: str = "info"
     log_format: str = "json"
 
@@ -92,6 +98,10 @@ class Settings:
     def admin_socket(self) -> Path:
         """Envoy's administration interface."""
         return self.run_dir / "envoy.sock"
+
+    def metrics_socket(self, process: str) -> Path:
+        """Where a process shows its metrics, for the supervisor to collect."""
+        return self.run_dir / f"{process}-metrics.sock"
 
     @property
     def local_host(self) -> str:
@@ -228,6 +238,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "api_key": _api_key,
     "secret_key": _secret_key,
     "old_secret_keys": _old_secret_keys,
+    "metrics_port": _port,
+    "metrics_host": _address,
     "log_level": _one_of(LOG_LEVELS),
     "log_format": _one_of(LOG_FORMATS),
     "run_dir": _folder,

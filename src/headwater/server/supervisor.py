@@ -18,6 +18,7 @@ from headwater.server import banner, gateway, preflight
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
+from headwater.server.scrape import metrics_port
 from headwater.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with metrics_port(self._settings, ("backend", "worker")), asyncio.TaskGroup() as group:
                 for service in services:
                     group.create_task(service.run())
                 announcement = group.create_task(self._announce())

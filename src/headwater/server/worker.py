@@ -14,7 +14,7 @@ from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.eventlog import SqliteEventLog
-from headwater.pipelines import StreamConsumer
+from headwater.pipelines import CONSUMER, StreamConsumer
 from headwater.server import child
 from headwater.server.settings import Settings
 from headwater.warehouse import open_warehouse
@@ -39,7 +39,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     ):
         log = SqliteEventLog(settings.log_path, clock)
         try:
-            await StreamConsumer(log, catalog, warehouse, keep=KEEP).run(stop)
+            if settings.metrics_port is None:
+                await StreamConsumer(log, catalog, warehouse, keep=KEEP).run(stop)
+                return
+
+            async def backlog() -> int:
+                return await log.last_position() - await warehouse.finished(CONSUMER)
+
+            from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
+
+            async with shown(CountedBatches(), settings.metrics_socket("worker"), backlog) as metrics:
+                await StreamConsumer(log, catalog, warehouse, keep=KEEP, metrics=metrics).run(stop)
         finally:
             await log.close()
 

@@ -1,0 +1,148 @@
+"""Counts the work of a backend or worker for Prometheus, and shows it on a unix socket of this process.
+
+The supervisor collects from these sockets and answers on the one metrics port. Labels take few values: the methods of
+the protos, gRPC statuses, dialects and our own error codes; nothing that a caller sends becomes one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from headwater.base.metrics import Metrics
+from headwater.server.scrape import handler
+
+BACKLOG_TIMEOUT_S = 1.0
+"""How long a scrape waits for the backlog; without it the other figures are shown."""
+
+_CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_GROUP_FRAMES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+_log = structlog.get_logger(__name__)
+
+Backlog = Callable[[], Awaitable[int]]
+Counted = TypeVar("Counted", "CountedCalls", "CountedBatches")
+
+
+class CountedCalls(Metrics):
+    """What a backend does."""
+
+    def __init__(self) -> None:
+        self.registry = _registry()
+        self._calls = Counter(
+            "headwater_rpc_handled", "Calls that were answered.", ["method", "status"], registry=self.registry
+        )
+        self._call_seconds = Histogram(
+            "headwater_rpc_duration_seconds",
+            "From the arrival of a call at the backend to its answer.",
+            ["method"],
+            buckets=_CALL_SECONDS,
+            registry=self.registry,
+        )
+        self._accepted = Counter(
+            "headwater_events_accepted", "Events that are durable.", ["dialect"], registry=self.registry
+        )
+        self._refused = Counter(
+            "headwater_events_refused",
+            "Events, and calls as a whole, that were refused, by the code of the error.",
+            ["dialect", "code"],
+            registry=self.registry,
+        )
+        self._group_frames = Histogram(
+            "headwater_log_commit_frames",
+            "Calls whose events were made durable by one commit.",
+            buckets=_GROUP_FRAMES,
+            registry=self.registry,
+        )
+        self._commit_seconds = Histogram(
+            "headwater_log_commit_duration_seconds",
+            "Writing and syncing one group of the event log.",
+            buckets=_COMMIT_SECONDS,
+            registry=self.registry,
+        )
+
+    def call_answered(self, method: str, status: str, seconds: float) -> None:
+        self._calls.labels(method, status).inc()
+        self._call_seconds.labels(method).observe(seconds)
+
+    def events_accepted(self, dialect: str, events: int) -> None:
+        self._accepted.labels(dialect).inc(events)
+
+    def events_refused(self, dialect: str, code: str, events: int) -> None:
+        self._refused.labels(dialect, code).inc(events)
+
+    def log_committed(self, frames: int, seconds: float) -> None:
+        self._group_frames.observe(frames)
+        self._commit_seconds.observe(seconds)
+
+
+class CountedBatches(Metrics):
+    """What a worker does."""
+
+    def __init__(self) -> None:
+        self.registry = _registry()
+        self.backlog = Gauge(
+            "headwater_log_backlog_events",
+            "Events that are durable and not yet in the warehouse.",
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "headwater_worker_batch_duration_seconds",
+            "Carrying one batch of the log into the warehouse.",
+            buckets=_BATCH_SECONDS,
+            registry=self.registry,
+        )
+        self._stored, self._duplicates, self._rejected, self._identities = (
+            Counter(f"headwater_worker_{name}", text, registry=self.registry)
+            for name, text in (
+                ("events_stored", "Events that were written to the warehouse."),
+                ("events_duplicate", "Events whose message was there before."),
+                ("events_rejected", "Refused events and calls that were kept with their reason."),
+                ("identities_merged", "Identities that were made or brought up to date."),
+            )
+        )
+
+    def batch_carried(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+        self._seconds.observe(seconds)
+        self._stored.inc(stored)
+        self._duplicates.inc(duplicates)
+        self._rejected.inc(rejected)
+        self._identities.inc(identities)
+
+
+@asynccontextmanager
+async def shown(metrics: Counted, socket: Path, backlog: Backlog | None = None) -> AsyncIterator[Counted]:
+    """Show the metrics at `socket` until the end of the block; `backlog` is asked at every scrape."""
+
+    async def text() -> bytes:
+        if backlog is not None and isinstance(metrics, CountedBatches):
+            await _measure(metrics.backlog, backlog)
+        return generate_latest(metrics.registry)
+
+    server = await asyncio.start_unix_server(handler(text), socket)
+    try:
+        yield metrics
+    finally:
+        server.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), 1)
+
+
+async def _measure(gauge: Gauge, backlog: Backlog) -> None:
+    try:
+        gauge.set(await asyncio.wait_for(backlog(), BACKLOG_TIMEOUT_S))
+    except Exception as error:  # a database that is away must not hide everything else
+        _log.warning("the backlog cannot be measured", reason=str(error))
+        gauge.set(float("nan"))
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    return registry

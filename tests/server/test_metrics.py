@@ -1,0 +1,119 @@
+"""What is counted, in one process and in the whole system, as Prometheus reads it."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headwater.server.metrics import Counted, CountedBatches, CountedCalls, shown
+from headwater.server.probe import request
+from tests.e2e.source import make_source
+from tests.system import RunningSystem, free_port, start, wait_until
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(page: str) -> Samples:
+    """The values by name and labels; fails for a page that is not in the format, or describes a metric twice."""
+    families = list(text_string_to_metric_families(page))
+    assert len({family.name for family in families}) == len(families)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def page_of(metrics: Counted, folder: Path, backlog: int | None = None) -> Samples:
+    async def measure() -> int:
+        assert backlog is not None
+        return backlog
+
+    async with shown(metrics, folder / "m.sock", None if backlog is None else measure):
+        status, page = await request("GET", "/metrics", folder / "m.sock")
+    assert status == 200
+    return samples(page)
+
+
+async def test_calls_events_and_commits(tmp_path: Path) -> None:
+    metrics = CountedCalls()
+    metrics.call_answered("/a.B/C", "OK", 0.004)
+    metrics.call_answered("/a.B/C", "NOT_FOUND", 0.004)
+    metrics.events_accepted("track", 5)
+    metrics.events_refused("track", "BadRequest", 2)
+    metrics.log_committed(7, 0.0004)
+    found = await page_of(metrics, tmp_path)
+    assert found["headwater_rpc_handled_total", (("method", "/a.B/C"), ("status", "NOT_FOUND"))] == 1
+    assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.005"), ("method", "/a.B/C"))] == 2
+    assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.0025"), ("method", "/a.B/C"))] == 0
+    assert found["headwater_events_accepted_total", (("dialect", "track"),)] == 5
+    assert found["headwater_events_refused_total", (("code", "BadRequest"), ("dialect", "track"))] == 2
+    assert found["headwater_log_commit_frames_sum", ()] == 7
+    assert found["headwater_log_commit_duration_seconds_bucket", (("le", "0.0005"),)] == 1
+    assert found["process_resident_memory_bytes", ()] > 1_000_000
+    assert ("process_cpu_seconds_total", ()) in found
+
+
+async def test_batches_and_the_backlog(tmp_path: Path) -> None:
+    metrics = CountedBatches()
+    metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    found = await page_of(metrics, tmp_path, backlog=12)
+    assert found["headwater_log_backlog_events", ()] == 12
+    assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
+    names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
+    assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+
+
+async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:
+    metrics = CountedBatches()
+
+    async def away() -> int:
+        raise ConnectionError("the database is away")
+
+    async with shown(metrics, tmp_path / "m.sock", away):
+        _, page = await request("GET", "/metrics", tmp_path / "m.sock")
+    found = samples(page)
+    assert found["headwater_log_backlog_events", ()] != found["headwater_log_backlog_events", ()]  # NaN
+    assert ("headwater_worker_events_stored_total", ()) in found
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> RunningSystem:
+    return start(tmp_path_factory.mktemp("metrics") / "data", None, HEADWATER_METRICS_PORT=str(metrics_port))
+
+
+def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
+    source = make_source(counted)
+    event = {"type": "track", "userId": "ada", "event": "Seen", "messageId": "1"}
+    source.send("batch", {"batch": [event, event, {"type": "nosuch"}]})
+    source.wait_for(1)
+    assert httpx.get(f"{counted.base_url}/v1/connections/7", headers=counted.authorization).status_code == 404
+
+    def scrape() -> Samples:
+        response = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5)
+        assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+        return samples(response.text)
+
+    worker = (("process", "worker"),)
+    wait_until(lambda: scrape()["headwater_worker_batch_duration_seconds_count", worker] >= 1, 10)
+    found = scrape()
+    for process in ("backend", "worker"):
+        assert found["headwater_up", (("process", process),)] == 1
+        assert found["process_resident_memory_bytes", (("process", process),)] > 1_000_000
+    assert found["headwater_events_accepted_total", (("dialect", "track"), ("process", "backend"))] == 2
+    refused = (("code", "BadRequest"), ("dialect", "track"), ("process", "backend"))
+    assert found["headwater_events_refused_total", refused] == 1
+    assert found["headwater_worker_events_stored_total", worker] == 1
+    assert found["headwater_worker_events_duplicate_total", worker] == 1
+    assert found["headwater_worker_events_rejected_total", worker] == 1
+    assert found["headwater_worker_identities_merged_total", worker] == 1
+    assert found["headwater_log_backlog_events", worker] == 0
+    method = ("method", "/headwater.v1.ConnectionService/GetConnection")
+    assert found["headwater_rpc_handled_total", (method, ("process", "backend"), ("status", "NOT_FOUND"))] == 1
+    assert counted.stop() == 0, counted.errors
