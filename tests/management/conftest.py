@@ -19,7 +19,8 @@ from headwater.management.connections import CreateConnection, create_connection
 
 USERS = Capabilities(targets=("User",))
 EVENTS = Capabilities(targets=("User", "Event"))
-KEYRING = Keyring("a secret key for tests, of 32 characters")
+SECRET = "a secret key for tests, of 32 characters"
+KEYRING = Keyring(SECRET)
 PLANNED = (
     Connector(
         code="crm",

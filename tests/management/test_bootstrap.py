@@ -19,7 +19,7 @@ async def test_the_first_start_makes_a_workspace_and_a_key_that_is_restricted_to
     assert made.api_key is not None and made.api_key.startswith("api_") and len(made.api_key) == 47
     key = catalog.api_key(made.api_key)
     assert key is not None and key.workspace == made.workspace.id
-    assert key.hint == f"api_...{made.api_key[-4:]}"
+    assert key.hint == f"{made.api_key[:8]}...{made.api_key[-6:]}"
 
 
 async def test_a_later_start_makes_nothing(catalog: Catalog, other: Catalog) -> None:

@@ -1,0 +1,183 @@
+"""What applications are asked: only where there is one, for what it supports, and for no longer than we wait."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from headwater.base.errors import HeadwaterError, Unavailable
+from headwater.catalog import Catalog, Connection
+from headwater.connectors.application import UsersPage
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.dummy.schemas import USER_SCHEMAS
+from headwater.management import applications
+from headwater.management.connections import CreateConnection, create_connection
+from headwater.schemas import ObjectType, Property, Schema, StringType, parse_schema
+from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
+
+EMAIL = ObjectType((Property("email", StringType()),))
+
+
+async def _made(catalog: Catalog, workspace: int, connector: str, role: str = "Destination") -> Connection:
+    return await create_connection(catalog, workspace, CreateConnection(name="x", role=role, connector=connector))
+
+
+@pytest.fixture
+async def dummy(catalog: Catalog, workspace: int) -> Connection:
+    return await _made(catalog, workspace, "dummy")
+
+
+def _broken(catalog: Catalog, **methods: Any) -> None:
+    """The dummy with some of its answers replaced."""
+    real = CONNECTORS["dummy"].application
+    assert real is not None
+
+    def open_(settings: Mapping[str, object]) -> Any:
+        application = real(settings)
+        for name, method in methods.items():
+            setattr(application, name, method)
+        return application
+
+    connectors: Any = catalog.connectors
+    connectors["dummy"] = msgspec.structs.replace(CONNECTORS["dummy"], application=open_)
+
+
+async def _unavailable(*_: object) -> Any:
+    raise Unavailable("the application is away")
+
+
+async def _forever(*_: object) -> Any:
+    await asyncio.sleep(60)
+
+
+async def test_event_types_are_those_of_destinations_that_take_events(
+    catalog: Catalog, workspace: int, dummy: Connection, website: Connection
+) -> None:
+    assert len(await applications.event_types_of(catalog, dummy)) == 5
+    source = await _made(catalog, workspace, "dummy", "Source")
+    database = await _made(catalog, workspace, "db")
+    for connection in (source, database, website):
+        assert await applications.event_types_of(catalog, connection) == ()
+
+
+@pytest.mark.parametrize("answer", [_unavailable, _forever])
+async def test_an_application_that_is_away_costs_its_event_types_only(
+    catalog: Catalog, workspace: int, dummy: Connection, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applications, "PATIENCE_S", 0.05)
+    _broken(catalog, event_types=answer, user_schemas=answer, users=answer)
+    assert await applications.event_types_of(catalog, dummy) == ()
+    async with refused(catalog, 503, "ServiceUnavailable"):
+        await applications.user_schemas(catalog, workspace, dummy.id)
+    async with refused(catalog, 503, "ServiceUnavailable"):
+        await applications.event_type_schema(catalog, workspace, dummy.id, "send_identity")
+    async with refused(catalog, 503, "ServiceUnavailable"):
+        await applications.users(catalog, workspace, dummy.id, EMAIL, "")
+
+
+async def test_user_schemas(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    source = await _made(catalog, workspace, "dummy", "Source")
+    schemas = await applications.user_schemas(catalog, workspace, source.id)
+    assert (schemas.source, schemas.destination) == (USER_SCHEMAS.source, None)
+    schemas = await applications.user_schemas(catalog, workspace, dummy.id)
+    assert (schemas.source, schemas.destination) == (USER_SCHEMAS.source, USER_SCHEMAS.destination)
+
+
+async def test_the_schema_of_an_event_type(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    schema = await applications.event_type_schema(catalog, workspace, dummy.id, "send_custom_event")
+    assert schema == EMAIL
+    assert await applications.event_type_schema(catalog, workspace, dummy.id, "send_event_with_no_schema") is None
+
+
+async def test_users_have_the_properties_that_are_asked_for(
+    catalog: Catalog, workspace: int, dummy: Connection
+) -> None:
+    schema = parse_schema(
+        '{"kind":"object","properties":[{"name":"favourite_movie","type":{"kind":"string"},"readOptional":true},'
+        '{"name":"dummyId","type":{"kind":"string"}},{"name":"address","nullable":true,"type":{"kind":"object",'
+        '"properties":[{"name":"city","nullable":true,"type":{"kind":"string"}}]}}]}'
+    )
+    users, cursor = await applications.users(catalog, workspace, dummy.id, schema, "")
+    assert cursor == ""
+    assert len(users) == 10
+    assert users[0] == b'{"favourite_movie":"Metropolis","dummyId":"dummy1","address":{"city":"London"}}'
+    assert users[5] == b'{"favourite_movie":"Apollo 13","dummyId":"dummy6","address":null}'
+    assert users[7] == b'{"dummyId":"dummy8","address":{"city":null}}'
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"kind":"object","properties":[{"name":"phone","type":{"kind":"string"}}]}',
+        '{"kind":"object","properties":[{"name":"email","type":{"kind":"json"}}]}',
+        '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"},"nullable":true}]}',
+        '{"kind":"object","properties":[{"name":"favourite_movie","type":{"kind":"string"}}]}',
+    ],
+)
+async def test_a_schema_that_does_not_fit(catalog: Catalog, workspace: int, dummy: Connection, schema: str) -> None:
+    async with refused(catalog, 422, "SchemaNotAligned", "schema"):
+        await applications.users(catalog, workspace, dummy.id, parse_schema(schema), "x")
+
+
+async def test_a_malformed_cursor(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    async with refused(catalog, 400, "BadRequest", "cursor"):
+        await applications.users(catalog, workspace, dummy.id, EMAIL, "x")
+
+
+async def test_a_user_that_is_not_what_its_schema_says(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    async def users(_cursor: str) -> UsersPage:
+        return UsersPage(users=({"email": None},), cursor="")
+
+    _broken(catalog, users=users)
+    with pytest.raises(HeadwaterError) as caught:
+        await applications.users(catalog, workspace, dummy.id, EMAIL, "")
+    assert caught.value.status == 503
+
+
+async def test_a_schema_is_needed(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    none: Schema | None = parse_schema("null")
+    async with refused(catalog, 400, "BadRequest", "schema"):
+        await applications.users(catalog, workspace, dummy.id, none, "")
+
+
+async def _users(catalog: Catalog, workspace: int, id_: int) -> None:
+    await applications.users(catalog, workspace, id_, None, "x")
+
+
+async def _user_schemas(catalog: Catalog, workspace: int, id_: int) -> None:
+    await applications.user_schemas(catalog, workspace, id_)
+
+
+async def _event_schema(catalog: Catalog, workspace: int, id_: int) -> None:
+    await applications.event_type_schema(catalog, workspace, id_, "send_identity")
+
+
+@pytest.mark.parametrize("call", [_users, _user_schemas, _event_schema])
+async def test_connections_that_have_no_application_or_are_not_there(
+    catalog: Catalog, workspace: int, stranger: int, dummy: Connection, website: Connection, call: Any
+) -> None:
+    database = await _made(catalog, workspace, "db")
+    for id_ in (*IMPOSSIBLE_IDS, website.id, database.id):
+        async with refused(catalog, 400, "BadRequest", "id"):
+            await call(catalog, workspace, id_)
+    for scope, id_ in ((workspace, UNKNOWN_ID), (stranger, dummy.id)):
+        async with refused(catalog, 404, "NotFound", "id"):
+            await call(catalog, scope, id_)
+
+
+async def test_what_an_application_does_not_support(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    ads = await create_connection(
+        catalog, workspace, CreateConnection(name="x", role="Destination", connector="ads", sending_mode="Client")
+    )
+    for call in (_users, _user_schemas):
+        async with refused(catalog, 400, "BadRequest", "id"):
+            await call(catalog, workspace, ads.id)
+    source = await _made(catalog, workspace, "dummy", "Source")
+    async with refused(catalog, 400, "BadRequest", "id"):
+        await _event_schema(catalog, workspace, source.id)
+    async with refused(catalog, 400, "BadRequest", "type"):
+        await applications.event_type_schema(catalog, workspace, dummy.id, "")
+    async with refused(catalog, 404, "NotFound", "type"):
+        await applications.event_type_schema(catalog, workspace, dummy.id, "send_nothing")
