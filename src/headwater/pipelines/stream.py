@@ -18,6 +18,7 @@ import structlog
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
 from headwater.events.track import email_of
@@ -45,12 +46,21 @@ _log = structlog.get_logger(__name__)
 class StreamConsumer:
     """Carries events from the log into the warehouse."""
 
-    def __init__(self, log: EventLog, catalog: Catalog, warehouse: Warehouse, *, keep: timedelta) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        catalog: Catalog,
+        warehouse: Warehouse,
+        *,
+        keep: timedelta,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         """`keep` is how long frames stay in the log after everyone has finished them."""
         self._events = log
         self._catalog = catalog
         self._warehouse = warehouse
         self._keep = keep
+        self._metrics = metrics
         self._swept: set[int] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -92,6 +102,7 @@ class StreamConsumer:
 
     async def carry(self, batch: Batch) -> int:
         """Do all that the batch leads to, once, and return the position up to which the log is finished."""
+        began = time.perf_counter()
         await self._catalog.refresh()
         async with self._warehouse.transaction() as transaction:
             fresh = await transaction.claim([arrival.message for arrival in batch.arrivals])
@@ -107,10 +118,17 @@ class StreamConsumer:
                 if seeing and (sighting := _sighting(arrival, seeing)) is not None:
                     sightings.append(sighting)
             await transaction.add_events(events)
-            await transaction.merge_identities(sightings)
+            identities = await transaction.merge_identities(sightings)
             await transaction.add_rejected(batch.rejected)
             await transaction.finish(CONSUMER, batch.last)
         duplicates = len(batch.arrivals) - len(fresh)
+        self._metrics.batch_carried(
+            time.perf_counter() - began,
+            stored=len(events),
+            duplicates=duplicates,
+            rejected=len(batch.rejected),
+            identities=identities,
+        )
         if duplicates or batch.rejected:
             _log.info("batch carried", last=batch.last, duplicates=duplicates, rejected=len(batch.rejected))
         return batch.last
