@@ -11,13 +11,15 @@ from headwater.connectors.application import EventType
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
+from headwater.warehouse import Warehouse
 
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
         self._catalog = catalog
+        self._warehouse = warehouse
 
     async def CreateConnection(
         self, request: pb.CreateConnectionRequest, context: Context
@@ -119,6 +121,16 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         workspace = await workspace_of(self._catalog, context)
         await event_write_keys.delete_event_write_key(self._catalog, workspace, request.id, request.key)
         return pb.DeleteEventWriteKeyResponse()
+
+    async def TestConnection(self, request: pb.TestConnectionRequest, context: Context) -> pb.TestConnectionResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)  # refuses what has none
+        call = await self._warehouse.latest_call(request.id)
+        if call is None:
+            return pb.TestConnectionResponse(received=False)
+        message = pb.TestConnectionResponse(received=True, dialect=call.dialect)
+        message.last_received_at.FromDatetime(call.received_at)
+        return message
 
     def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:
         connector_type = self._catalog.connectors[connection.connector].type

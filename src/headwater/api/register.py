@@ -58,7 +58,9 @@ def register(server: aio.Server, parts: Parts) -> None:
     """Add all services to `server`, before it starts."""
     calls = BuiltCalls(server)
     server = cast(aio.Server, calls)
-    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(ConnectionServicer(parts.catalog), server)
+    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(
+        ConnectionServicer(parts.catalog, parts.warehouse), server
+    )
     connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorServicer(parts.catalog), server)
     applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
     workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)

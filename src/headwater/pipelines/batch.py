@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from headwater.eventlog import StoredFrame
 from headwater.events import Envelope, Event, Refusal, track
 from headwater.events.envelope import decode_envelope
-from headwater.warehouse import Message, RejectedEvent
+from headwater.warehouse import LatestCall, Message, RejectedEvent
 
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
@@ -35,6 +35,8 @@ class Batch(Struct, frozen=True):
 
     arrivals: list[Arrival]
     rejected: list[RejectedEvent]
+    calls: list[LatestCall]
+    """The latest call of each source connection."""
     last: int
     """The position of the last event."""
 
@@ -47,10 +49,15 @@ def read_batch(frames: Iterable[StoredFrame]) -> Batch:
     """
     arrivals: list[Arrival] = []
     rejected: list[RejectedEvent] = []
+    calls: dict[int, LatestCall] = {}
     last = 0
     for stored in frames:
         last = stored.last
         envelope = _envelope(stored)
+        if envelope.connection:
+            calls[envelope.connection] = LatestCall(
+                envelope.connection, envelope.workspace, envelope.received_at, envelope.dialect
+            )
         if envelope.refusal is not None:
             rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
             continue
@@ -65,7 +72,7 @@ def read_batch(frames: Iterable[StoredFrame]) -> Batch:
             arrivals = [arrival for arrival in arrivals if arrival.position < stored.position]
             rejected = [row for row in rejected if row.position < stored.position]
             rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
-    return Batch(arrivals, rejected, last)
+    return Batch(arrivals, rejected, list(calls.values()), last)
 
 
 def _envelope(stored: StoredFrame) -> Envelope:

@@ -120,6 +120,7 @@ class StreamConsumer:
             await transaction.add_events(events)
             identities = await transaction.merge_identities(sightings)
             await transaction.add_rejected(batch.rejected)
+            await transaction.note_calls(batch.calls)
             await transaction.finish(CONSUMER, batch.last)
         duplicates = len(batch.arrivals) - len(fresh)
         self._metrics.batch_carried(

@@ -10,12 +10,13 @@ done with them.
 """
 
 from headwater.warehouse.identities import Identity, Sighting
-from headwater.warehouse.rows import Message, RejectedEvent, StoredEvent
+from headwater.warehouse.rows import LatestCall, Message, RejectedEvent, StoredEvent
 from headwater.warehouse.warehouse import EventOrder, Transaction, Warehouse, open_warehouse
 
 __all__ = [
     "EventOrder",
     "Identity",
+    "LatestCall",
     "Message",
     "RejectedEvent",
     "Sighting",

@@ -14,6 +14,15 @@ class Message(Struct, frozen=True):
     message_id: str
 
 
+class LatestCall(Struct, frozen=True):
+    """The latest call that came with a key of a source connection."""
+
+    connection: int
+    workspace: int
+    received_at: datetime
+    dialect: str
+
+
 class StoredEvent(Struct, frozen=True):
     """An event of an Event pipeline."""
 

@@ -66,6 +66,16 @@ rejected_events = Table(
 )
 """Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
 
+calls = Table(
+    "calls",
+    METADATA,
+    Column("connection", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("dialect", String, nullable=False),
+)
+"""The latest call that came with a key of each source connection, refused ones too: what setting one up waits for."""
+
 progress = Table(
     "progress",
     METADATA,

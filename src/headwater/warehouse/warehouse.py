@@ -12,7 +12,14 @@ from headwater.base.clock import from_microseconds, microseconds
 from headwater.base.database import answering_unavailable, opened
 from headwater.warehouse import bulk, tables
 from headwater.warehouse.identities import Identities, Identity, IdentityKey, IdentityState, Sighting, keys_of, merge
-from headwater.warehouse.rows import MAX_REJECTED_BYTES, MAX_UNKNOWN_REJECTED, Message, RejectedEvent, StoredEvent
+from headwater.warehouse.rows import (
+    MAX_REJECTED_BYTES,
+    MAX_UNKNOWN_REJECTED,
+    LatestCall,
+    Message,
+    RejectedEvent,
+    StoredEvent,
+)
 
 EventOrder = Literal["timestamp", "receivedAt"]
 """What events can be listed by."""
@@ -93,6 +100,13 @@ class Warehouse:
             for row in rows
         ], total
 
+    async def latest_call(self, connection_id: int) -> LatestCall | None:
+        """The latest call that came with a key of the connection; None before the first."""
+        query = select(tables.calls).where(tables.calls.c.connection == connection_id)
+        async with self._connect() as connection:
+            row = (await connection.execute(query)).mappings().one_or_none()
+        return None if row is None else LatestCall(**{**row, "received_at": from_microseconds(row["received_at"])})
+
     async def rejected(
         self, workspace: int, *, connection_id: int | None, dialect: str | None, first: int, limit: int
     ) -> tuple[list[RejectedEvent], int]:
@@ -165,6 +179,11 @@ class Transaction:
         ]
         await bulk.upsert(self._connection, tables.identities, rows, key=_IDENTITY_KEY)
         return len(rows)
+
+    async def note_calls(self, calls: Sequence[LatestCall]) -> None:
+        """Remember the latest call of each connection; at most one of each is given."""
+        rows = [{**msgspec.structs.asdict(call), "received_at": microseconds(call.received_at)} for call in calls]
+        await bulk.upsert(self._connection, tables.calls, rows, key=("connection",))
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
         """Keep refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
