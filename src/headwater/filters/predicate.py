@@ -17,7 +17,6 @@ from headwater.filters.operators import Operator
 from headwater.filters.validation import CheckedCondition, CheckedFilter
 from headwater.schemas import MISSING, ArrayType, JsonType, Path
 
-
 Predicate = Callable[[Mapping[str, Any]], bool]
 """Whether a record passes."""
 

@@ -59,11 +59,11 @@ def parse_text(text: str) -> Filter | None:
     Raises InvalidFilterText, with the position where the text stops being a filter. No schema is looked at.
     """
     reader = _Reader(text)
-    if reader.at_end:
+    if reader.at_end():
         return None
     conditions = [reader.condition()]
     logical: str | None = None
-    while not reader.at_end:
+    while not reader.at_end():
         start = reader.position
         word = reader.word()
         if word not in ("and", "or"):
@@ -95,7 +95,6 @@ class _Reader:
         self.position = 0
         self._skip_space()
 
-    @property
     def at_end(self) -> bool:
         return self.position == len(self._text)
 

@@ -14,9 +14,10 @@ from headwater.filters.model import Condition, Filter
 from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
 from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
 
-MAX_CONDITIONS: Final = 10_000
-MAX_VALUES: Final = 30_000
-"""Of all conditions together. SQLite takes at most 32,766 parameters in a statement."""
+MAX_CONDITIONS: Final = 5_000
+MAX_VALUES: Final = 10_000
+"""Of all conditions together. SQLite takes time quadratic in the number of named parameters: half a second for these,
+and it refuses more than 32,766."""
 
 
 class CheckedCondition(Struct, frozen=True):

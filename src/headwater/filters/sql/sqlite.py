@@ -1,5 +1,6 @@
 """Conditions for SQLite 3.38 or later."""
 
+import json
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -23,6 +24,8 @@ from headwater.schemas import (
 )
 
 _NAME: Final = "element"
+_MANY: Final = 100
+"""From how many values on they are one parameter."""
 
 
 class _Sqlite(Dialect):
@@ -38,8 +41,11 @@ class _Sqlite(Dialect):
         return f"{column} {symbol} {parameters.add(_stored(type, value))}"
 
     def one_of(self, column: str, type: Type, values: tuple[Scalar, ...], parameters: Parameters) -> str:
-        stored = (_stored(type, value) for value in values)
-        names = [parameters.add(value) for value in stored if value is not None]
+        stored = [held for held in (_stored(type, value) for value in values) if held is not None]
+        if len(stored) > _MANY and not isinstance(type, FloatType):  # which SQLite reads inexactly out of JSON
+            array = parameters.add(json.dumps(stored, ensure_ascii=False))
+            return f"{column} IN (SELECT value FROM json_each({array}))"
+        names = [parameters.add(value) for value in stored]
         return f"{column} IN ({', '.join(names)})"  # which may be none of them: SQLite has the empty list
 
     def text_contains(self, column: str, text: str, parameters: Parameters) -> str:
