@@ -27,6 +27,17 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def postgresql_system(
+    postgresql_server: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningSystem]:
+    """As `system`, with a PostgreSQL whose tables it has made itself."""
+    url = postgresql_server.create(empty=True)
+    running = start(tmp_path_factory.mktemp("system") / "data", HEADWATER_DATABASE_URL=url)
+    yield running
+    assert running.stop() == 0, running.errors
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """A database of this test's own: None for SQLite files in a folder, or the URL of one in PostgreSQL.

@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -148,16 +147,18 @@ class PostgresqlServer:
         if os.geteuid() == 0:
             as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         with self._output.open("ab") as output:
-            spawn = partial(
-                subprocess.Popen,
-                [str(self._programs / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self._folder,
-                preexec_fn=_die_with_parent,
-                **as_nobody,
-            )
+
+            def spawn() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    [str(self._programs / program), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self._folder,
+                    preexec_fn=_die_with_parent,
+                    **as_nobody,
+                )
+
             # The kernel watches the thread that forked, and that of a caller may end before its test does.
             return self._thread.submit(spawn).result()
 

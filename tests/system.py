@@ -54,7 +54,11 @@ def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes
     """Start `headwater serve` and do not wait. Its output goes to files in the data directory, made when missing."""
     data_dir.mkdir(parents=True, exist_ok=True)
     own = {"HEADWATER_DATA_DIR": str(data_dir), "HEADWATER_PORT": str(port), **variables}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HEADWATER_") and name != "DATABASE_URL"
+    }
     with (data_dir / "stdout.txt").open("ab") as output, (data_dir / "stderr.txt").open("ab") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "headwater.server.cli", "serve"],

@@ -1,4 +1,4 @@
-"""Kill -9 under load: every acknowledged event is stored, exactly once.
+"""Kill -9 under load: every acknowledged event is stored, exactly once, on both databases.
 
 HEADWATER_CRASH_ROUNDS sets how many kills; each round prints what it did.
 """
@@ -7,21 +7,39 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
 from tests.e2e.source import Source, all_events, make_source
+from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, free_port, is_healthy, start, wait_until
 
 ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "5"))
 SENDERS = 8
 EVENTS_PER_CALL = 10
 VICTIMS = ("backend", "worker", "envoy", "supervisor")
+POSTGRESQL_VICTIMS = ("database", "worker", "backend")
 
 
-async def test_what_was_acknowledged_is_stored_exactly_once(tmp_path: Path) -> None:
-    system = start(tmp_path / "data", free_port())
+async def test_what_was_acknowledged_is_stored_exactly_once_sqlite(tmp_path: Path) -> None:
+    await _kill_under_load(tmp_path, VICTIMS, ROUNDS)
+
+
+async def test_what_was_acknowledged_is_stored_exactly_once_postgresql(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    url = postgresql_server.create()
+    rounds = min(ROUNDS, 3) if "HEADWATER_CRASH_ROUNDS" not in os.environ else ROUNDS
+    await _kill_under_load(tmp_path, POSTGRESQL_VICTIMS, rounds, postgresql_server, HEADWATER_DATABASE_URL=url)
+    postgresql_server.drop(url)
+
+
+async def _kill_under_load(
+    tmp_path: Path, victims: Sequence[str], rounds: int, database: PostgresqlServer | None = None, **variables: str
+) -> None:
+    system = start(tmp_path / "data", free_port(), **variables)
     try:
         source = make_source(system)
         acknowledged: set[str] = set()
@@ -29,17 +47,23 @@ async def test_what_was_acknowledged_is_stored_exactly_once(tmp_path: Path) -> N
         async with asyncio.TaskGroup() as senders:
             for number in range(SENDERS):
                 senders.create_task(_send(source, number, acknowledged, stop))
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 before = len(acknowledged)
                 await _until_acknowledged(acknowledged, before + 300)
-                victim = VICTIMS[number] if number < len(VICTIMS) else random.choice(VICTIMS)
-                system = await _kill(system, victim)
+                victim = victims[number] if number < len(victims) else random.choice(victims)
+                if victim == "database":
+                    assert database is not None
+                    await asyncio.to_thread(database.stop, signal.SIGQUIT)
+                    await _until_acknowledged(acknowledged, len(acknowledged) + 300)  # the intake goes on
+                    await asyncio.to_thread(database.start)
+                else:
+                    system = await _kill(system, victim)
                 print(f"round {number + 1}: killed {victim} after {len(acknowledged)} acknowledged events")
             await _until_acknowledged(acknowledged, len(acknowledged) + 300)
             stop.set()
         wait_until(lambda: acknowledged <= set(_stored(system)), 30)
         stored = _stored(system)
-        print(f"{ROUNDS} kills, {len(acknowledged)} acknowledged, {len(stored)} stored")
+        print(f"{rounds} kills, {len(acknowledged)} acknowledged, {len(stored)} stored")
         assert len(stored) == len(set(stored)), "an event is stored twice"
         assert acknowledged <= set(stored), "an acknowledged event is lost"
     finally:

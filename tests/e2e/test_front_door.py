@@ -22,6 +22,15 @@ from tests.e2e.source import Source, get, make_source
 from tests.system import RunningSystem, wait_until
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def system(request: pytest.FixtureRequest, system: RunningSystem) -> RunningSystem:
+    """Everything here holds on both databases."""
+    if request.param == "sqlite":
+        return system
+    running: RunningSystem = request.getfixturevalue("postgresql_system")
+    return running
+
+
 @pytest.fixture
 def source(system: RunningSystem) -> Source:
     return make_source(system)

@@ -136,7 +136,9 @@ def explain(error: BaseException, url: str) -> str | None:
     match error:
         case socket.gaierror():
             return "its host name is not known"
-        case ConnectionRefusedError() | FileNotFoundError() if "ssl" not in words:
+        case FileNotFoundError() if any(name in parts.query for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")):
+            return "a file that its TLS parameters name does not exist"
+        case ConnectionRefusedError() | FileNotFoundError():
             return "nothing listens there"
         case ssl.SSLError():
             return f"TLS failed ({words})"

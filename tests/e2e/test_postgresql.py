@@ -1,0 +1,60 @@
+"""The running system and its PostgreSQL: what it says when it cannot start, and what it does while it is away."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from tests.e2e.source import get, make_source
+from tests.postgresql import PASSWORD, PostgresqlServer
+from tests.system import free_port, serve, start, wait_until
+
+
+def test_a_start_that_fails_says_why_in_one_line(postgresql_server: PostgresqlServer, tmp_path: Path) -> None:
+    """The reasons are a table in tests/base/test_postgresql.py."""
+    url = postgresql_server.url("missing")
+    process = serve(tmp_path, free_port(), HEADWATER_DATABASE_URL=url)
+    assert process.wait(30) == 1
+    errors = (tmp_path / "stderr.txt").read_text()
+    last = errors.splitlines()[-1]
+    assert last.startswith("headwater: ")
+    assert "the PostgreSQL database 'missing' at 127.0.0.1:" in last
+    assert "there is no such database" in last
+    assert "Traceback" not in errors
+    assert PASSWORD not in errors
+    assert quote(PASSWORD, safe="") not in errors
+
+
+def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
+    postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    url = postgresql_server.create()
+    system = start(tmp_path / "data", HEADWATER_DATABASE_URL=url)
+    try:
+        source = make_source(system)
+        assert source.send("track", {"userId": "u", "event": "before"}).status_code == 200
+        source.wait_for(1)
+        postgresql_server.stop()
+        try:
+            for number in range(20):
+                assert source.send("track", {"userId": "u", "event": f"during {number}"}).status_code == 200
+            body = {"name": "Shop", "role": "Source", "connector": "http"}
+            for answer in (
+                httpx.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=15),
+                httpx.get(f"{system.base_url}/v1/events", headers=system.authorization, timeout=15),
+            ):
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "ServiceUnavailable"
+                assert answer.headers["retry-after"] == "1"
+            assert [each["id"] for each in get(system, "/v1/connections")["connections"]] == [source.id]
+        finally:
+            postgresql_server.start()
+        wait_until(lambda: httpx.get(f"{system.base_url}/v1/events", headers=system.authorization).is_success, 10)
+        events = [event["event"] for event in source.wait_for(21)]
+        assert events == ["before", *(f"during {number}" for number in range(20))]
+        make_source(system)
+    finally:
+        assert system.stop() == 0
+    assert PASSWORD not in system.errors
+    assert quote(PASSWORD, safe="") not in system.errors
+    postgresql_server.drop(url)
