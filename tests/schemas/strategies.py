@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -45,9 +46,11 @@ LAST_MOMENT = DateTime.parse("9999-12-31T23:59:59.999999999Z").nanoseconds
 _EXACT = Context(prec=200)
 PATTERN = "^[a-z]{1,3}[0-9]?$"
 
-texts = st.text(st.characters(codec="utf-8"), max_size=8)
+_unicode = st.characters(codec="utf-8")
+_ascii = st.characters(codec="ascii")
+texts = st.text(_unicode, max_size=8)
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True)
-_normal_texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8).map(
+_normal_texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4).map(
     lambda text: unicodedata.normalize("NFC", text)
 )
 
@@ -91,6 +94,7 @@ def _decimals(draw: st.DrawFn) -> DecimalType:
     return replace(natural, minimum=draw(st.sampled_from([None, low])), maximum=draw(st.sampled_from([None, high])))
 
 
+@lru_cache
 def scalar_types() -> st.SearchStrategy[Type]:
     """Types of every kind that holds no other."""
     plain = [BooleanType(), DateTimeType(), DateType(), TimeType(), YearType(), UuidType(), JsonType(), IpType()]
@@ -106,6 +110,7 @@ def _arrays(elements: st.SearchStrategy[Type]) -> st.SearchStrategy[Type]:
     return st.builds(array, elements, st.integers(0, 2), st.none() | st.integers(0, 3), st.booleans())
 
 
+@lru_cache
 def types(max_leaves: int = 5) -> st.SearchStrategy[Type]:
     """Types of every kind."""
     return st.recursive(
@@ -129,6 +134,7 @@ def _objects(inner: st.SearchStrategy[Type]) -> st.SearchStrategy[ObjectType]:
     return several.map(lambda properties: ObjectType(tuple(properties)))
 
 
+@lru_cache
 def schemas(max_leaves: int = 5) -> st.SearchStrategy[ObjectType]:
     """Schemas with properties of every kind."""
     return _objects(types(max_leaves))
@@ -148,8 +154,8 @@ def _string_values(type: StringType) -> st.SearchStrategy[str]:
     longest = 8 if type.max_length is None else type.max_length
     if type.max_bytes is not None:
         longest = min(longest, bytes_each)
-        return st.text(st.characters(codec="ascii"), max_size=longest)
-    return st.text(st.characters(codec="utf-8"), max_size=longest)
+        return st.text(_ascii, max_size=longest)
+    return st.text(_unicode, max_size=longest)
 
 
 def _float_values(type: FloatType) -> st.SearchStrategy[float]:
@@ -163,6 +169,7 @@ def _float_values(type: FloatType) -> st.SearchStrategy[float]:
     ).map(lambda value: to_float32(value) if type.bit_size == 32 else value)
 
 
+@lru_cache(maxsize=10_000)
 def values(type: Type) -> st.SearchStrategy[Any]:
     """Values that conform to the type."""
     match type:

@@ -1,4 +1,5 @@
 import json
+import time
 from decimal import Decimal
 
 import pytest
@@ -74,6 +75,14 @@ def test_of_python() -> None:
 def test_repeats(text: str) -> None:
     with pytest.raises(InvalidValue, match='has the member "a" twice'):
         refuse_repeats(text)
+
+
+def test_a_late_repeat_among_many_members_takes_little_time() -> None:
+    members = ",".join(f'"{index}":0' for index in range(100_000))
+    start = time.process_time()
+    with pytest.raises(InvalidValue, match='has the member "99999" twice'):
+        refuse_repeats(f'{{{members},"99999":0}}')
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a":{"a":1}}', "1" * 10_000, "1e999999999999"])

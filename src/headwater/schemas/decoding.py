@@ -19,6 +19,7 @@ from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import to_float32
 from headwater.schemas.jsontext import Json, excerpt
 from headwater.schemas.moments import DateTime, Time
+from headwater.schemas.names import is_property_name
 from headwater.schemas.types import (
     ArrayType,
     BooleanType,
@@ -44,7 +45,6 @@ Reader = Callable[[Raw], Any]
 
 _bool = msgspec.json.Decoder(bool).decode
 _int = msgspec.json.Decoder(int).decode
-_float = msgspec.json.Decoder(float).decode
 _str = msgspec.json.Decoder(str).decode
 _list = msgspec.json.Decoder(list[Raw]).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -53,6 +53,7 @@ _INT64: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NOT_REAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _QUOTE: Final = ord('"')
+_NUMBER: Final = frozenset(b"-0123456789")
 
 
 def reader_of(type: Type) -> Reader:
@@ -98,7 +99,7 @@ def _object_reader(type: ObjectType) -> Reader:
                 raise error.under(name) from None
         if len(record) != len(members):
             unknown = next(name for name in members if name not in known)
-            raise InvalidValue("does not exist in the schema", excerpt(unknown))
+            raise InvalidValue("does not exist in the schema", name_component(unknown))
         return record
 
     return read
@@ -153,6 +154,11 @@ def _map_reader(type: MapType) -> Reader:
         return elements
 
     return read
+
+
+def name_component(name: str) -> str:
+    """What may be a property name as a component of a path."""
+    return name if is_property_name(name) and len(name) <= 60 else key_component(name)
 
 
 def key_component(key: str) -> str:
@@ -224,10 +230,16 @@ def _read_int64(raw: Raw) -> int:
 
 
 def _read_float(raw: Raw) -> float:
-    if memoryview(raw)[0] != _QUOTE:
-        return _float(raw)
-    value = _NOT_REAL.get(_str(raw))
-    if value is None:
+    first = memoryview(raw)[0]
+    if first == _QUOTE:
+        named = _NOT_REAL.get(_str(raw))
+        if named is None:
+            raise ValueError
+        return named
+    if first not in _NUMBER:
+        raise ValueError
+    value = float(bytes(raw))  # msgspec's decoder loses the sign of -0
+    if math.isinf(value):
         raise ValueError
     return value
 

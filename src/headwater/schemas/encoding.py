@@ -14,10 +14,10 @@ from msgspec import Raw
 
 from headwater.schemas.constraints import Check, check_of
 from headwater.schemas.decimals import decimal_text
-from headwater.schemas.decoding import key_component
+from headwater.schemas.decoding import key_component, name_component
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import float_text, to_float32
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, Json, excerpt, is_deeper
+from headwater.schemas.jsontext import MAX_JSON_DEPTH, Json, is_deeper
 from headwater.schemas.moments import DateTime, Time
 from headwater.schemas.types import (
     ArrayType,
@@ -84,7 +84,7 @@ def _object_writer(type: ObjectType) -> Writer:
                 raise error.under(name) from None
         if len(document) != len(record):
             unknown = next(name for name in record if name not in known)
-            raise InvalidValue("does not exist in the schema", excerpt(str(unknown)))
+            raise InvalidValue("does not exist in the schema", name_component(str(unknown)))
         return document
 
     return write

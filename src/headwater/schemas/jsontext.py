@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Final, Self
 
 import msgspec
@@ -83,10 +84,19 @@ def excerpt(text: Raw | str) -> str:
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before, if any."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _refuse_repeat(pairs: list[tuple[str, object]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        repeated = next(name for index, name in enumerate(names) if name in names[:index])
+    repeated = first_repeated(name for name, _ in pairs)
+    if repeated is not None:
         raise InvalidValue(f"has the member {json.dumps(repeated[:60])} twice")
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from headwater.schemas.errors import InvalidType
+from headwater.schemas.jsontext import first_repeated
 from headwater.schemas.types import (
     KINDS,
     MAX_DEPTH,
@@ -75,8 +76,7 @@ class _Members(dict[str, object]):
 def _members(pairs: list[tuple[str, object]]) -> _Members:
     members = _Members(pairs)
     if len(members) != len(pairs):
-        seen: set[str] = set()
-        members.repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        members.repeated = first_repeated(name for name, _ in pairs)
     return members
 
 

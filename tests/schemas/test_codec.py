@@ -1,0 +1,113 @@
+"""The codec as a whole: what is written is read again, whatever the schema."""
+
+import json
+import math
+import time
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.schemas import (
+    MAX_DEPTH,
+    Codec,
+    DateTime,
+    DateTimeType,
+    FloatType,
+    IntType,
+    InvalidValue,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    Record,
+    Schema,
+    StringType,
+    Type,
+)
+from tests.jsontexts import json_values
+from tests.schemas.strategies import same, schemas, schemas_and_records
+
+
+def test_the_documented_example() -> None:
+    schema = ObjectType(
+        (
+            Property("id", IntType(64)),
+            Property("tags", MapType(IntType(8))),
+            Property("when", DateTimeType()),
+            Property("w", FloatType(64)),
+            Property("note", JsonType(), read_optional=True),
+        )
+    )
+    moment = DateTime.parse("2024-03-05T10:00:00.5Z")
+    record: Record = {"id": 7, "tags": {"b": 2, "a": 1}, "when": moment, "w": math.nan}
+    text = '{"id":"7","tags":{"a":1,"b":2},"when":"2024-03-05T10:00:00.500Z","w":"NaN"}'
+    codec = Codec(schema)
+    assert codec.schema is schema
+    assert codec.encode(record).decode() == text
+    assert same(codec.decode(text), record)
+    assert msgspec.json.encode(codec.document(record)).decode() == text
+
+
+@settings(max_examples=300)
+@given(schemas_and_records())
+def test_what_is_written_is_read_again(case: tuple[Schema, Record]) -> None:
+    schema, record = case
+    codec = Codec(schema)
+    codec.check(record)
+    text = codec.encode(record)
+    again = codec.decode(text)
+    assert same(again, record)
+    assert list(again) == [property.name for property in schema if property.name in record]
+    assert codec.encode(again) == text
+    json.loads(text)
+
+
+@given(schemas(), st.dictionaries(st.text(max_size=3), json_values, max_size=3))
+def test_any_json_is_a_record_or_our_error(schema: Schema, document: dict[str, Any]) -> None:
+    """The document has the schema's names, so that errors come from values too."""
+    named = dict(zip([property.name for property in schema], document.values(), strict=False)) | document
+    for candidate in (document, named):
+        try:
+            record = Codec(schema).decode(json.dumps(candidate))
+        except InvalidValue as error:
+            assert error.rule
+        else:
+            Codec(schema).check(record)
+
+
+@given(schemas(), st.text() | st.binary())
+def test_any_text_is_a_record_or_our_error(schema: Schema, text: str | bytes) -> None:
+    try:
+        Codec(schema).decode(text)
+    except InvalidValue as error:
+        assert error.rule
+
+
+def test_the_deepest_schema() -> None:
+    type: Type = StringType()
+    value: Any = "x"
+    for _ in range(MAX_DEPTH - 1):
+        type, value = ObjectType((Property("p", type),)), {"p": value}
+    assert isinstance(type, ObjectType)
+    codec = Codec(type)
+    assert codec.decode(codec.encode(value)) == value
+
+
+def test_thousands_of_properties_take_little_time() -> None:
+    names = [f"p{index}" for index in range(10_000)]
+    schema = ObjectType(tuple(Property(name, StringType(), read_optional=True) for name in names))
+    record: Record = dict.fromkeys(names, "x")
+    start = time.process_time()
+    codec = Codec(schema)
+    assert codec.decode(codec.encode(record)) == record
+    assert time.process_time() - start < 2
+
+
+def test_a_large_value_takes_little_time() -> None:
+    codec = Codec(ObjectType((Property("doc", JsonType()), Property("text", StringType(pattern="(a+)+$")))))
+    text = json.dumps({"doc": [[index, {"k": "[" * 20}] for index in range(50_000)], "text": "a" * 100_000})
+    start = time.process_time()
+    codec.decode(text)
+    assert time.process_time() - start < 2
