@@ -1,0 +1,55 @@
+"""The catalogue over the typed face; what it holds is tested in tests/connectors."""
+
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.v1 import connectors_pb2 as pb
+from tests.api.conftest import UNRESTRICTED, Api
+
+LIST = "ConnectorService/ListConnectors"
+GET = "ConnectorService/GetConnector"
+
+
+async def test_the_list_is_whole_sorted_and_the_same_for_every_key(api: Api) -> None:
+    answer = await api.call(LIST, pb.ListConnectorsRequest())
+    assert [connector.code for connector in answer.connectors] == sorted(CONNECTORS)
+    assert await api.call(LIST, pb.ListConnectorsRequest(), key=UNRESTRICTED) == answer, "no workspace is needed"
+    for connector in answer.connectors:
+        assert await api.call(GET, pb.GetConnectorRequest(code=connector.code)) == connector
+
+
+async def test_an_application_shows_all_it_is(api: Api) -> None:
+    connector = await api.call(GET, pb.GetConnectorRequest(code="dummy"))
+    assert connector == pb.Connector(
+        code="dummy",
+        label="Dummy",
+        type="Application",
+        categories=["Test"],
+        as_source=pb.Connector.AsSource(
+            targets=["User"], has_settings=True, webhooks_per="None", summary="Import ten made-up customers."
+        ),
+        as_destination=pb.Connector.AsDestination(
+            targets=["User", "Event"],
+            has_settings=True,
+            sending_mode="Server",
+            summary="Send profiles and events to an application that is not there.",
+        ),
+        terms=pb.Connector.Terms(user="Customer", users="Customers", user_id="Dummy Unique ID"),
+        available=True,
+    )
+
+
+async def test_what_a_connector_does_not_have_is_absent(api: Api) -> None:
+    javascript = await api.call(GET, pb.GetConnectorRequest(code="javascript"))
+    assert (javascript.strategies, javascript.available) == (True, True)
+    assert not any(javascript.HasField(name) for name in ("as_destination", "oauth", "terms"))
+    excel = await api.call(GET, pb.GetConnectorRequest(code="excel"))
+    assert (excel.has_sheets, excel.file_extension, excel.available) == (True, "xlsx", False)
+    kafka = await api.call(GET, pb.GetConnectorRequest(code="kafka"))
+    assert not any(kafka.HasField(name) for name in ("as_source", "as_destination"))
+
+
+async def test_an_unknown_code_and_a_missing_key(api: Api) -> None:
+    for code in ("", "fax", "Dummy"):
+        refused = await api.call(GET, pb.GetConnectorRequest(code=code))
+        assert (refused.reason, refused.metadata) == ("NotFound", (("field", "code"),))
+    for method, request in ((LIST, pb.ListConnectorsRequest()), (GET, pb.GetConnectorRequest(code="dummy"))):
+        assert (await api.call(method, request, key=None)).reason == "Unauthorized"
