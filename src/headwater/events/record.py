@@ -1,0 +1,115 @@
+"""An event as filters and transformations see it: a record of `EVENT_SCHEMA`.
+
+What clients put into the context does not always fit the schema. What does not is left out of the record, and only of
+the record: the stored document keeps it.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from msgspec import Raw
+
+from headwater.events.event import Event
+from headwater.events.raw import is_object, join, members
+from headwater.schemas import (
+    EVENT_SCHEMA,
+    Codec,
+    DateTime,
+    InvalidValue,
+    Json,
+    ObjectType,
+    Record,
+    Schema,
+    property_at,
+)
+
+_TEXTS: Final = {
+    "userId": "user_id",
+    "anonymousId": "anonymous_id",
+    "previousId": "previous_id",
+    "groupId": "group_id",
+    "messageId": "message_id",
+    "type": "type",
+    "event": "event",
+    "name": "name",
+    "category": "category",
+    "channel": "channel",
+}
+_TIMES: Final = {
+    "timestamp": "timestamp",
+    "originalTimestamp": "original_timestamp",
+    "sentAt": "sent_at",
+    "receivedAt": "received_at",
+}
+
+
+def _context_schema() -> ObjectType:
+    type_ = property_at(EVENT_SCHEMA, "context").type
+    assert isinstance(type_, ObjectType)
+    return type_
+
+
+_CONTEXT: Final = _context_schema()
+_CONTEXT_CODEC: Final = Codec(_CONTEXT)
+
+
+def event_record(event: Event) -> Record:
+    """The record of an event."""
+    record: Record = {"connectionId": event.connection_id, "traits": _json(event.traits)}
+    for name, field in _TEXTS.items():
+        text: str | None = getattr(event, field)
+        if text is not None:
+            record[name] = text
+    for name, field in _TIMES.items():
+        moment: datetime = getattr(event, field)
+        record[name] = DateTime.of(moment)
+    if event.properties is not None:
+        record["properties"] = _json(event.properties)
+    if event.context is not None:
+        record["context"] = _context(event.context)
+    return record
+
+
+def _json(text: Raw) -> Json:
+    return Json(bytes(text).decode())
+
+
+def _context(text: Raw) -> Record:
+    """What of a context fits the schema. The quick way is that all does; otherwise it is tried section by section."""
+    known = _known(text, _CONTEXT)
+    try:
+        return _CONTEXT_CODEC.decode(bytes(join(known)), trusted=True)
+    except InvalidValue:
+        record: Record = {}
+        for name, value in known.items():
+            record |= _section(name, value)
+        return record
+
+
+def _section(name: str, value: Raw) -> Record:
+    try:
+        return _CONTEXT_CODEC.decode(bytes(join({name: value})), trusted=True)
+    except InvalidValue:
+        if not is_object(value):
+            return {}
+    fitting: dict[str, Raw] = {}
+    for member, part in members(value).items():
+        try:
+            _CONTEXT_CODEC.decode(bytes(join({name: join({member: part})})), trusted=True)
+        except InvalidValue:
+            continue
+        fitting[member] = part
+    return _CONTEXT_CODEC.decode(bytes(join({name: join(fitting)})), trusted=True)
+
+
+def _known(text: Raw, schema: Schema) -> dict[str, Raw]:
+    """The members that the schema has, and in sections the members that they have."""
+    known: dict[str, Raw] = {}
+    for name, value in members(text).items():
+        property_ = schema.get(name)
+        if property_ is None:
+            continue
+        if isinstance(property_.type, ObjectType) and is_object(value):
+            value = join(_known(value, property_.type))
+        known[name] = value
+    return known
