@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
             "without it SQLite files in the data directory",
         ),
         ("--workers", "NUMBER", "backend processes; only 1 yet [HEADWATER_WORKERS]"),
+        (
+            "--metrics-port",
+            "PORT",
+            "private port of Prometheus metrics [HEADWATER_METRICS_PORT, none]",
+        ),
+        ("--metrics-host", "ADDRESS", "IP address of the metrics port [HEADWATER_METRICS_HOST, 127.0.0.1]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
     ):

@@ -1,0 +1,52 @@
+"""The README is true: its blocks that are marked as tested are run, in their order, against the running system."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import RunningSystem
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+BLOCK = re.compile(r"<!-- tested -->\n```(sh|python)\n(.*?)```", re.DOTALL)
+EXPECTED = [
+    "Order Completed",  # what curl sent is listed
+    '"userId":"ada"',
+    '"total":1',  # one person so far
+    "StatusCode.NOT_FOUND connection 7 does not exist",  # the synchronous client
+    "1 accepted",  # the asynchronous one
+    '"connectorType": "SDK"',  # the dataclasses
+]
+
+
+def script_of(system: RunningSystem) -> str:
+    """All tested blocks as one shell session, at this system's address and with this interpreter."""
+    blocks = BLOCK.findall(README.read_text())
+    text = "\n".join(
+        code if language == "sh" else f"{sys.executable} - <<'PYTHON'\n{code}PYTHON\n" for language, code in blocks
+    )
+    # The environment of the tests is complete, and a machine that is busy with them is slower than a person's.
+    text = re.sub(r"^\.venv/bin/pip install .*\n", "", text, flags=re.MULTILINE)
+    replaced = {
+        "127.0.0.1:8080": f"127.0.0.1:{system.port}",
+        "data/api-key": str(system.data_dir / "api-key"),
+        ".venv/bin/python": sys.executable,
+        "sleep 1": "sleep 3",
+    }
+    for written, meant in replaced.items():
+        assert written in text, written
+        text = text.replace(written, meant)
+    return f"set -eu\n{text}"
+
+
+def test_there_are_blocks_of_both_languages() -> None:
+    assert {language for language, _ in BLOCK.findall(README.read_text())} == {"sh", "python"}
+
+
+@pytest.mark.timeout(120)
+def test_the_blocks_run_and_print_what_is_said(system: RunningSystem) -> None:
+    done = subprocess.run(["bash", "-c", script_of(system)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert [text for text in EXPECTED if text not in done.stdout] == [], done.stdout + done.stderr
