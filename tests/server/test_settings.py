@@ -29,6 +29,9 @@ def test_defaults() -> None:
         ("WORKERS", "1", "workers", 1),
         ("API_KEY", KEY, "api_key", KEY),
         ("SECRET_KEY", SECRET, "secret_key", SECRET),
+        ("OLD_SECRET_KEYS", SECRET, "old_secret_keys", (SECRET,)),
+        ("OLD_SECRET_KEYS", f" {SECRET}, {SECRET[::-1]} ,", "old_secret_keys", (SECRET, SECRET[::-1])),
+        ("OLD_SECRET_KEYS", "", "old_secret_keys", ()),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
@@ -72,6 +75,7 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("API_KEY", "api_short", "at least 20 characters"),
         ("API_KEY", "api_with a space in the middle", "visible ASCII"),
         ("SECRET_KEY", "short", "at least 32 characters"),
+        ("OLD_SECRET_KEYS", f"{SECRET},short", "at least 32 characters, separated by commas"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
@@ -111,13 +115,22 @@ def test_sqlite_may_be_asked_for_whatever_the_platform_says() -> None:
 
 
 def test_children_read_the_same_settings() -> None:
-    settings = read({"HEADWATER_DATA_DIR": "/srv/x", "HEADWATER_API_KEY": KEY, "HEADWATER_LOG_LEVEL": "error"})
+    settings = read(
+        {
+            "HEADWATER_DATA_DIR": "/srv/x",
+            "HEADWATER_API_KEY": KEY,
+            "HEADWATER_LOG_LEVEL": "error",
+            "HEADWATER_OLD_SECRET_KEYS": f"{SECRET},{SECRET[:-1]}t",
+        }
+    )
     assert read(settings.environment()) == settings
 
 
 def test_secrets_are_not_shown() -> None:
     database = "postgres://u:hidden@db/x"
-    shown = repr(read({"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET, "HEADWATER_DATABASE_URL": database}))
+    secrets = {"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET, "HEADWATER_OLD_SECRET_KEYS": "o" * 32}
+    shown = repr(read({**secrets, "HEADWATER_DATABASE_URL": database}))
+    assert "o" * 32 not in shown
     assert "hidden" not in shown
     assert KEY not in shown
     assert SECRET not in shown

@@ -5,6 +5,7 @@ docs/decisions/0008-secrets.md says how they are replaced.
 
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,12 +42,11 @@ def _read(path: Path) -> str:
 
 def _make(path: Path) -> None:
     """Write a key that is there whole or not at all, and never in the place of another one."""
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix="secret-key.")  # mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
         file.flush()
         os.fsync(file.fileno())
     with suppress(FileExistsError):  # another process has made one at the same moment
         os.link(unfinished, path)
-    unfinished.unlink()
+    os.unlink(unfinished)

@@ -1,0 +1,215 @@
+"""Management through real Envoy, as curl sees it: statuses, what a restart keeps, and the command line beside it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headwater.connectors.catalogue import CONNECTORS
+from tests.e2e.source import get, post
+from tests.system import RunningSystem, free_port, start, wait_until
+
+SCHEMA = '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"}}]}'
+SEEN_WITHIN_S = 3.0
+"""What another process changed is seen within a second, and this machine may be busy."""
+
+
+def send(system: RunningSystem, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
+    headers = system.authorization if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.request(method, f"{system.base_url}{path}", json=body, headers=headers, timeout=15)
+
+
+def refused(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+def command(system: RunningSystem, *arguments: str) -> str:
+    """What `headwater …` prints beside the running server."""
+    return subprocess.run(
+        [sys.executable, "-m", "headwater.server.cli", *arguments],
+        env={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def make(system: RunningSystem, connector: str, role: str, **members: Any) -> int:
+    body = {"name": connector, "role": role, "connector": connector, **members}
+    return int(post(system, "/v1/connections", body)["id"])
+
+
+def test_the_catalogue(system: RunningSystem) -> None:
+    connectors = get(system, "/v1/connectors")["connectors"]
+    assert [connector["code"] for connector in connectors] == sorted(CONNECTORS)
+    javascript = get(system, "/v1/connectors/javascript")
+    assert javascript in connectors
+    assert (javascript["strategies"], javascript["available"]) == (True, True)
+    assert "asDestination" not in javascript
+    assert refused(send(system, "GET", "/v1/connectors/fax")) == (404, "NotFound")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"connector": "csv"}, 400, "BadRequest"),
+        ({"connector": "kafka"}, 400, "BadRequest"),
+        ({"connector": "google-analytics", "role": "Source"}, 400, "BadRequest"),
+        ({"connector": "webhook"}, 400, "BadRequest"),
+        ({"connector": "fax"}, 422, "ConnectorNotExist"),
+        ({"connector": "postgresql"}, 400, "BadRequest"),
+        ({"connector": "postgresql", "settings": {"host": "h", "port": "5432"}}, 422, "InvalidSettings"),
+        ({"connector": "dummy", "settings": {"operationDelay": 5}}, 422, "InvalidSettings"),
+        ({"connector": "dummy", "settings": []}, 400, "BadRequest"),
+        ({"connector": "dummy", "settings": "x"}, 400, "BadRequest"),
+        ({"connector": "brevo", "settings": {"apiKey": "k"}}, 422, "ConnectorNotAvailable"),
+        ({"connector": "dummy", "name": "x" * 61}, 400, "BadRequest"),
+        ({"connector": "dummy", "name": "a\0b"}, 400, "BadRequest"),
+        ({"connector": "dummy", "authToken": "x"}, 400, "BadRequest"),
+        ({"connector": "dummy", "linkedConnections": [1]}, 422, "LinkedConnectionNotExist"),
+    ],
+)
+def test_refused_connections(system: RunningSystem, body: dict[str, Any], status: int, code: str) -> None:
+    before = get(system, "/v1/connections")
+    response = send(system, "POST", "/v1/connections", {"name": "x", "role": "Destination", **body})
+    assert refused(response) == (status, code)
+    assert get(system, "/v1/connections") == before
+
+
+def test_a_dummy_from_its_creation_to_its_users(system: RunningSystem) -> None:
+    source = make(system, "http", "Source")
+    id_ = make(
+        system,
+        "dummy",
+        "Destination",
+        name="\N{GRINNING FACE}" * 60,
+        settings={"operationDelay": "0-1ms"},
+        linkedConnections=[source],
+        strategy=None,
+    )
+    connection = get(system, f"/v1/connections/{id_}")
+    assert (connection["name"], connection["connectorType"]) == ("\N{GRINNING FACE}" * 60, "Application")
+    assert (connection["sendingMode"], connection["linkedConnections"]) == ("Server", [source])
+    assert connection["eventTypes"][0] == {
+        "id": "send_add_to_cart",
+        "name": "Send Add to Cart",
+        "description": "Send Add to Cart to Dummy",
+        "filter": "",
+    }
+    assert "settings" not in connection
+    assert get(system, f"/v1/connections/{source}")["linkedConnections"] == [id_]
+    schemas = get(system, f"/v1/connections/{id_}/schemas/user")["schemas"]
+    assert {schemas["source"]["kind"], schemas["destination"]["kind"]} == {"object"}
+    page = get(system, f"/v1/connections/{id_}/users?schema={SCHEMA}")
+    assert (len(page["users"]), page["users"][0], page["cursor"]) == (10, {"email": "ada@example.com"}, "")
+    assert "schema" not in get(system, f"/v1/connections/{id_}/schemas/event?type=send_event_with_no_schema")
+    assert refused(send(system, "GET", f"/v1/connections/{id_}/schemas/event?type=x")) == (404, "NotFound")
+    assert refused(send(system, "GET", f"/v1/connections/{id_}/users?schema={SCHEMA}&filter={{}}")) == (
+        501,
+        "NotImplemented",
+    )
+
+
+def test_links(system: RunningSystem) -> None:
+    source, destination = make(system, "http", "Source"), make(system, "dummy", "Destination")
+    path = f"/v1/connections/{source}/links/{destination}"
+    for method, linked in (("POST", [destination]), ("POST", [destination]), ("DELETE", []), ("DELETE", [])):
+        response = send(system, method, path)
+        assert (response.status_code, response.json()) == (200, {})
+        assert get(system, f"/v1/connections/{source}")["linkedConnections"] == linked
+    assert refused(send(system, "POST", f"/v1/connections/{source}/links/{source}")) == (400, "BadRequest")
+    assert refused(send(system, "POST", f"/v1/connections/{source}/links/0")) == (400, "BadRequest")
+    assert refused(send(system, "POST", f"/v1/connections/{source}/links/x")) == (400, "BadRequest")
+    assert refused(send(system, "POST", f"/v1/connections/{source}/links/1")) == (404, "NotFound")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("auth-url?connector=fax&role=Source&redirectURI=x", 404, "NotFound"),
+        ("auth-url?connector=hubspot&role=x&redirectURI=x", 400, "BadRequest"),
+        ("auth-url?connector=hubspot&role=Source&redirectURI=x", 400, "BadRequest"),
+        ("auth-token?redirectURI=x&authCode=x", 400, "BadRequest"),
+        ("auth-token?connector=fax&redirectURI=x&authCode=x", 422, "ConnectorNotExist"),
+        ("auth-token?connector=hubspot&redirectURI=x&authCode=x", 400, "BadRequest"),
+    ],
+)
+def test_authorization(system: RunningSystem, path: str, status: int, code: str) -> None:
+    assert refused(send(system, "GET", f"/v1/connections/{path}")) == (status, code)
+
+
+def test_keys_and_workspaces_beside_the_command_line(system: RunningSystem) -> None:
+    key = command(system, "keys", "create", "All", "--every-workspace")
+    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 200, SEEN_WITHIN_S)
+    assert refused(send(system, "GET", "/v1/connections", key=key)) == (403, "Forbidden")
+    second = send(system, "POST", "/v1/workspaces", {"name": "Second"}, key=key).json()["id"]
+    its = send(system, "POST", "/v1/keys", {"name": "Its", "workspace": second}, key=key).json()
+    assert send(system, "GET", "/v1/workspaces/current", key=its["token"]).json()["name"] == "Second"
+    assert refused(send(system, "POST", "/v1/workspaces", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
+    assert refused(send(system, "POST", "/v1/keys", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
+    header = {"authorization": f"Bearer {its['token']}", "headwater-workspace": "1"}
+    assert refused(httpx.get(f"{system.base_url}/v1/connections", headers=header)) == (404, "NotFound")
+    assert str(second) in command(system, "workspaces", "list")
+    assert its["token"] not in command(system, "keys", "list")
+
+    assert send(system, "DELETE", f"/v1/keys/{its['id']}", key=key).status_code == 200
+    assert refused(send(system, "GET", "/v1/workspaces/current", key=its["token"])) == (401, "Unauthorized"), "at once"
+    command(system, "workspaces", "delete", str(second))
+    wait_until(lambda: len(send(system, "GET", "/v1/workspaces", key=key).json()["workspaces"]) == 1, SEEN_WITHIN_S)
+    (id_,) = [each["id"] for each in send(system, "GET", "/v1/keys", key=key).json()["keys"] if each["name"] == "All"]
+    command(system, "keys", "revoke", str(id_))
+    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 401, SEEN_WITHIN_S)
+
+
+def test_settings_outlive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    system = start(data, port)
+    id_ = make(system, "dummy", "Destination", settings={"urlForDispatchingEvents": "http://pass:word@example.com/"})
+    assert system.stop() == 0
+    assert (data / "secret-key").stat().st_mode & 0o777 == 0o600
+    for path in data.iterdir():
+        assert not path.is_file() or b"pass:word" not in path.read_bytes(), path
+
+    old = (data / "secret-key").read_text().strip()
+    (data / "secret-key").unlink()
+    system = start(data, port, HEADWATER_SECRET_KEY="the key of this year: 32 characters")
+    assert "cannot be read: the key that encrypted them is not given" in system.errors
+    assert get(system, f"/v1/connections/{id_}")["eventTypes"] == [], "a lost key costs no more than what it opens"
+    assert refused(send(system, "GET", f"/v1/connections/{id_}/schemas/user")) == (503, "ServiceUnavailable")
+    assert system.stop() == 0
+
+    keys = {"HEADWATER_SECRET_KEY": "the key of this year: 32 characters", "HEADWATER_OLD_SECRET_KEYS": old}
+    system = start(data, port, **keys)
+    assert get(system, f"/v1/connections/{id_}/schemas/user")["schemas"]
+    environment = {**os.environ, **keys, "HEADWATER_DATA_DIR": str(data)}
+    rotate = [sys.executable, "-m", "headwater.server.cli", "secrets", "rotate"]
+    assert b"those of 1 since now" in subprocess.run(rotate, env=environment, check=True, capture_output=True).stdout
+    assert system.stop() == 0
+
+    system = start(data, port, HEADWATER_SECRET_KEY="the key of this year: 32 characters")
+    assert get(system, f"/v1/connections/{id_}/schemas/user")["schemas"]
+    assert "pass:word" not in system.errors
+    assert system.stop() == 0
+
+
+def test_a_write_key_sends_events_and_nothing_else(system: RunningSystem) -> None:
+    source = make(system, "http", "Source")
+    (key,) = get(system, f"/v1/connections/{source}/event-write-keys")["keys"]
+    for method, path in (
+        ("GET", "/v1/connections"),
+        ("GET", f"/v1/connections/{source}"),
+        ("DELETE", f"/v1/connections/{source}"),
+        ("GET", "/v1/connectors"),
+        ("GET", "/v1/keys"),
+        ("POST", "/v1/workspaces"),
+        ("GET", "/v1/events"),
+    ):
+        body = {"name": "x"} if method == "POST" else None
+        assert refused(send(system, method, path, body, key=key)) == (400, "BadRequest")
+    accepted = httpx.post(f"{system.base_url}/v1/track", json={"userId": "u", "event": "E"}, auth=(key, ""))
+    assert (accepted.status_code, json.loads(accepted.text)) == (200, {})
