@@ -15,14 +15,20 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
+from headwater.events import Event
+from headwater.events.record import event_record
 from headwater.events.track import email_of
 from headwater.pipelines.batch import Arrival, Batch, read_batch
+from headwater.pipelines.routes import Route, Routes
+from headwater.pipelines.transformer import Failed, Transformer
+from headwater.schemas import Record
 from headwater.warehouse import Sighting, StoredEvent, Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -41,6 +47,28 @@ HOUSEKEEPING_SECONDS: Final = 5.0
 """How often the log's cursor is moved, and what is old enough is removed."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _Seen(Struct):
+    """A person in an event, on the way through the pipelines that see them."""
+
+    arrival: Arrival
+    record: Record | None
+    user_id: str | None
+    attributes: dict[int, str]
+    """What each pipeline made of the event, by pipeline."""
+
+    def sighting(self) -> Sighting:
+        event = self.arrival.event
+        return Sighting(
+            workspace=self.arrival.workspace,
+            connection=event.connection_id,
+            pipelines=tuple(self.attributes),
+            user_id=self.user_id,
+            anonymous_id=event.anonymous_id,
+            at=microseconds(event.timestamp),
+            attributes=tuple(self.attributes.values()),
+        )
 
 
 class StreamConsumer:
@@ -62,6 +90,7 @@ class StreamConsumer:
         self._keep = keep
         self._metrics = metrics
         self._swept: set[int] | None = None
+        self._routes = Routes(catalog)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -106,17 +135,9 @@ class StreamConsumer:
         await self._catalog.refresh()
         async with self._warehouse.transaction() as transaction:
             fresh = await transaction.claim([arrival.message for arrival in batch.arrivals])
-            routes = _Routes(self._catalog)
-            events: list[StoredEvent] = []
-            sightings: list[Sighting] = []
-            for arrival in batch.arrivals:
-                if arrival.position not in fresh:
-                    continue
-                storing, seeing = routes.of(arrival)
-                if storing is not None:
-                    events.append(_stored(arrival, storing))
-                if seeing and (sighting := _sighting(arrival, seeing)) is not None:
-                    sightings.append(sighting)
+            events, sightings = await self._through_pipelines(
+                [arrival for arrival in batch.arrivals if arrival.position in fresh]
+            )
             await transaction.add_events(events)
             identities = await transaction.merge_identities(sightings)
             await transaction.add_rejected(batch.rejected)
@@ -133,6 +154,44 @@ class StreamConsumer:
         if duplicates or batch.rejected:
             _log.info("batch carried", last=batch.last, duplicates=duplicates, rejected=len(batch.rejected))
         return batch.last
+
+    async def _through_pipelines(self, arrivals: list[Arrival]) -> tuple[list[StoredEvent], list[Sighting]]:
+        """What is to be stored of the events, and who was seen in them."""
+        self._routes.refresh()
+        events: list[StoredEvent] = []
+        people: list[_Seen] = []
+        waiting: dict[int, tuple[Transformer, list[_Seen]]] = {}
+        for arrival in arrivals:
+            routing = self._routes.of(arrival.workspace, arrival.event.connection_id)
+            record = event_record(arrival.event) if routing.needs_record else None
+            if routing.storing is not None and _passes(routing.storing, record):
+                events.append(_stored(arrival, routing.storing.pipeline))
+            user_id, is_about_somebody = _person(arrival.event)
+            if not is_about_somebody:
+                continue
+            seen = _Seen(arrival, record, user_id, {})
+            people.append(seen)
+            for route in routing.seeing:
+                if not _passes(route, record):
+                    continue
+                if route.transformer is None:
+                    seen.attributes[route.pipeline] = "{}"
+                else:
+                    waiting.setdefault(route.pipeline, (route.transformer, []))[1].append(seen)
+        for pipeline, (transformer, some) in waiting.items():
+            await self._transform(pipeline, transformer, some)
+        return events, [seen.sighting() for seen in people if seen.attributes]
+
+    async def _transform(self, pipeline: int, transformer: Transformer, people: list[_Seen]) -> None:
+        failures: list[Failed] = []
+        results = await transformer.run([seen.record for seen in people if seen.record is not None])
+        for seen, result in zip(people, results, strict=True):
+            if isinstance(result, Failed):
+                failures.append(result)
+            else:
+                seen.attributes[pipeline] = result
+        if failures:
+            _log.warning("events cannot be transformed", pipeline=pipeline, count=len(failures), first=str(failures[0]))
 
     async def _lease(self, stop: asyncio.Event) -> Lease | None:
         """The right to consume; None when `stop` came first. Whoever has it loses it at the latest when it ends."""
@@ -165,25 +224,8 @@ async def _until(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-class _Routes:
-    """Which pipelines the events of each source go through, as the catalog has it at the beginning of a batch."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._routes: dict[tuple[int, int], tuple[int | None, tuple[int, ...]]] = {}
-
-    def of(self, arrival: Arrival) -> tuple[int | None, tuple[int, ...]]:
-        """The pipeline that stores the event, if any, and those that see its person; none once the source is gone."""
-        source = arrival.workspace, arrival.event.connection_id
-        routes = self._routes.get(source)
-        if routes is None:
-            connection = self._catalog.connection(*source)
-            enabled = [pipeline for pipeline in connection.pipelines if pipeline.enabled] if connection else []
-            storing = [pipeline.id for pipeline in enabled if pipeline.target == "Event"]
-            seeing = tuple(pipeline.id for pipeline in enabled if pipeline.target == "User")
-            # A source has at most one Event pipeline, and an event is stored once.
-            routes = self._routes[source] = (storing[0] if storing else None, seeing)
-        return routes
+def _passes(route: Route, record: Record | None) -> bool:
+    return route.passes is None or (record is not None and route.passes(record))
 
 
 def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
@@ -199,19 +241,9 @@ def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
     )
 
 
-def _sighting(arrival: Arrival, pipelines: tuple[int, ...]) -> Sighting | None:
-    """Who was seen; None for an event about nobody in particular, such as that of a group."""
-    event = arrival.event
+def _person(event: Event) -> tuple[str | None, bool]:
+    """The user id that an event is about, and whether it is about anybody: that of a group alone is not."""
     user_id = event.user_id
     if user_id is None and event.anonymous_id is None and event.type == "identify":
         user_id = email_of(event.traits)
-    if user_id is None and event.anonymous_id is None:
-        return None
-    return Sighting(
-        workspace=arrival.workspace,
-        connection=event.connection_id,
-        pipelines=pipelines,
-        user_id=user_id,
-        anonymous_id=event.anonymous_id,
-        at=microseconds(event.timestamp),
-    )
+    return user_id, user_id is not None or event.anonymous_id is not None

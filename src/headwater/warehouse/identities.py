@@ -22,6 +22,8 @@ class Sighting(Struct, frozen=True):
     """At least one of the two ids is there."""
     at: int
     """When, in microseconds since the epoch."""
+    attributes: tuple[str, ...] = ()
+    """What each of the pipelines knows of the person, a JSON object each; none at all when no pipeline transforms."""
 
 
 class IdentityKey(Struct, frozen=True):
@@ -39,6 +41,8 @@ class IdentityState(Struct):
     workspace: int
     anonymous_ids: list[str]
     updated_at: int
+    attributes: str = "{}"
+    """A JSON object, as the pipeline's latest event left it."""
 
 
 class Identity(Struct, frozen=True):
@@ -84,19 +88,20 @@ def merge(sightings: Iterable[Sighting], known: Identities) -> set[tuple[int, st
             claim = (seen.connection, seen.anonymous_id)
             claimed.add(claim)
             known.update(dict.fromkeys(anonymous.get(claim, ())))
-        for pipeline in seen.pipelines:
+        for index, pipeline in enumerate(seen.pipelines):
             key = IdentityKey(seen.connection, seen.user_id or _only_id(seen), seen.user_id is None, pipeline)
-            _see(known, key, seen)
+            _see(known, key, seen, seen.attributes[index] if seen.attributes else "{}")
     return claimed
 
 
-def _see(known: Identities, key: IdentityKey, seen: Sighting) -> None:
+def _see(known: Identities, key: IdentityKey, seen: Sighting, attributes: str) -> None:
     state = known.get(key)
     if state is None:
         state = known[key] = IdentityState(seen.workspace, [], seen.at)
     if seen.anonymous_id is not None and seen.anonymous_id not in state.anonymous_ids:
         state.anonymous_ids.append(seen.anonymous_id)
     state.updated_at = max(state.updated_at, seen.at)
+    state.attributes = attributes
 
 
 def _only_id(seen: Sighting) -> str:

@@ -1,6 +1,6 @@
 """The tables of the warehouse. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 METADATA = MetaData()
@@ -45,6 +45,7 @@ identities = Table(
     Column("pipeline", Integer, nullable=False),
     Column("anonymous_ids", Text, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("attributes", Text, nullable=False, server_default=text("'{}'")),
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
     Index("identities_by_time", "connection", "updated_at"),
 )

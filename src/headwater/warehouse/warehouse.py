@@ -173,6 +173,7 @@ class Transaction:
                 **msgspec.structs.asdict(key),
                 "anonymous_ids": msgspec.json.encode(state.anonymous_ids).decode(),
                 "updated_at": state.updated_at,
+                "attributes": state.attributes,
             }
             for key, state in known.items()
             if state is not None
@@ -235,7 +236,7 @@ class Transaction:
             for row in await self._connection.execute(select(tables.identities).where(some)):
                 key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
                 ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
-                known[key] = IdentityState(row.workspace, ids, row.updated_at)
+                known[key] = IdentityState(row.workspace, ids, row.updated_at, row.attributes)
         return known
 
 

@@ -162,8 +162,8 @@ def _check_engine(kind: Kind, definition: Definition, *, enabled: bool) -> None:
         return
     if not kind.runs:
         what = f"pipelines that {kind.does}"
-    elif definition.filter is not None or definition.transformation is not None:
-        what = "pipelines with a filter or a transformation"
+    elif definition.transformation is not None and definition.transformation.function is not None:
+        what = "pipelines with a function"
     else:
         return
     raise Unprocessable("EngineNotAvailable", f"{what} cannot run yet: leave it disabled", field="enabled")

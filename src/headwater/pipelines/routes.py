@@ -1,0 +1,81 @@
+"""Which pipelines the events of a source go through, and what each lets through and makes of them."""
+
+from msgspec import Struct
+
+from headwater.catalog import Catalog, Definition, Pipeline
+from headwater.filters import Predicate, check_filter, compile_filter, parse_json
+from headwater.pipelines.transformer import Transformer, transformer_of
+from headwater.schemas import EVENT_SCHEMA
+
+
+class Route(Struct, frozen=True):
+    """A pipeline, made ready for events."""
+
+    pipeline: int
+    passes: Predicate | None
+    """Whether an event goes through; None for all of them."""
+    transformer: Transformer | None
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether it looks into events."""
+        return self.passes is not None or self.transformer is not None
+
+
+class Routing(Struct, frozen=True):
+    """The pipelines of a source: the one that stores its events, if any, and those that see its people."""
+
+    storing: Route | None = None
+    seeing: tuple[Route, ...] = ()
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether one of them looks into events."""
+        return any(route.needs_record for route in (self.storing, *self.seeing) if route is not None)
+
+
+class Routes:
+    """The routings of all sources, as the catalog has them. What was made ready is kept until it changes."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._routings: dict[tuple[int, int], Routing] = {}
+        self._routes: dict[int, tuple[Definition, Route]] = {}
+
+    def refresh(self) -> None:
+        """Look at the catalog anew: at the beginning of a batch, whose events then all go the same way."""
+        self._routings.clear()
+
+    def of(self, workspace: int, connection_id: int) -> Routing:
+        """The routing of a source; an empty one when it is gone."""
+        source = workspace, connection_id
+        routing = self._routings.get(source)
+        if routing is None:
+            routing = self._routings[source] = self._routing(*source)
+        return routing
+
+    def _routing(self, workspace: int, connection_id: int) -> Routing:
+        connection = self._catalog.connection(workspace, connection_id)
+        if connection is None:
+            return Routing()
+        enabled = [pipeline for pipeline in connection.pipelines if pipeline.enabled]
+        storing = [self._route(pipeline) for pipeline in enabled if pipeline.target == "Event"]
+        # A source has at most one Event pipeline, and an event is stored once.
+        return Routing(
+            storing[0] if storing else None,
+            tuple(self._route(pipeline) for pipeline in enabled if pipeline.target == "User"),
+        )
+
+    def _route(self, pipeline: Pipeline) -> Route:
+        known = self._routes.get(pipeline.id)
+        if known is None or known[0] != pipeline.definition:
+            known = self._routes[pipeline.id] = (pipeline.definition, _made(pipeline))
+        return known[1]
+
+
+def _made(pipeline: Pipeline) -> Route:
+    filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
+    passes = None
+    if filter_ is not None:
+        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
+    return Route(pipeline.id, passes, transformer_of(pipeline.definition))
