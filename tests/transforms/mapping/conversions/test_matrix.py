@@ -1,0 +1,116 @@
+"""The conversion matrix, cell by cell."""
+
+import pytest
+
+from headwater.schemas import (
+    KINDS,
+    ArrayType,
+    BooleanType,
+    DateTimeType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntType,
+    IpType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    StringType,
+    TimeType,
+    Type,
+    UuidType,
+    YearType,
+)
+from headwater.transforms.mapping.conversions.conversion import conversion
+from headwater.transforms.mapping.conversions.matrix import refusal
+
+TEXT, INT, DAY = StringType(), IntType(32), DateType()
+TYPES: dict[str, Type] = {
+    "string": TEXT,
+    "boolean": BooleanType(),
+    "int": INT,
+    "float": FloatType(64),
+    "decimal": DecimalType(10, 2),
+    "datetime": DateTimeType(),
+    "date": DAY,
+    "time": TimeType(),
+    "year": YearType(),
+    "uuid": UuidType(),
+    "json": JsonType(),
+    "ip": IpType(),
+    "array": ArrayType(TEXT),
+    "object": ObjectType((Property("a", TEXT),)),
+    "map": MapType(TEXT),
+}
+MATRIX = """
+from \\ to  string boolean int float decimal datetime date time year uuid json ip array object map
+string     x      x       x   x     x       x        x    x    x    x    x    x  .     .      .
+boolean    x      x       .   .     .       .        .    .    .    .    x    .  .     .      .
+int        x      .       x   x     x       .        .    .    x    .    x    .  .     .      .
+float      x      .       x   x     x       .        .    .    .    .    x    .  .     .      .
+decimal    x      .       x   x     x       .        .    .    .    .    x    .  .     .      .
+datetime   x      .       .   .     .       x        x    x    .    .    x    .  .     .      .
+date       x      .       .   .     .       x        x    .    .    .    x    .  .     .      .
+time       x      .       .   .     .       .        .    x    .    .    x    .  .     .      .
+year       x      .       x   .     .       .        .    .    x    .    x    .  .     .      .
+uuid       x      .       .   .     .       .        .    .    .    x    x    .  .     .      .
+json       x      x       x   x     x       x        x    x    x    x    x    x  x     x      x
+ip         x      .       .   .     .       .        .    .    .    .    x    x  .     .      .
+array      .      .       .   .     .       .        .    .    .    .    x    .  x     .      .
+object     .      .       .   .     .       .        .    .    .    .    x    .  .     x      x
+map        .      .       .   .     .       .        .    .    .    .    x    .  .     x      x
+"""
+_HEADING, *_ROWS = MATRIX.strip().splitlines()
+CELLS = [
+    (row.split()[0], target, mark == "x")
+    for row in _ROWS
+    for target, mark in zip(_HEADING.split()[3:], row.split()[1:], strict=True)
+]
+
+
+def test_the_table_is_complete() -> None:
+    assert len(CELLS) == len(KINDS) ** 2
+
+
+@pytest.mark.parametrize(("source", "target", "convertible"), CELLS)
+def test_cell(source: str, target: str, convertible: bool) -> None:
+    reason = refusal(TYPES[source], TYPES[target])
+    if convertible:
+        assert reason is None
+        conversion(TYPES[source], TYPES[target])
+    else:
+        assert reason == f"{TYPES[source]} cannot be converted to {TYPES[target]}"
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 32, 64])
+def test_booleans_and_ints_of_8_bits_are_the_same_to_programs(size: int) -> None:
+    assert (refusal(BooleanType(), IntType(size)) is None) == (size == 8)
+    assert (refusal(IntType(size, unsigned=True), BooleanType()) is None) == (size == 8)
+
+
+def _object(**types: Type) -> ObjectType:
+    return ObjectType(tuple(Property(name, type) for name, type in types.items()))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "reason"),
+    [
+        (ArrayType(TEXT), ArrayType(INT), None),
+        (ArrayType(DAY), ArrayType(INT), "date cannot be converted to int(32)"),
+        (ArrayType(ArrayType(TEXT)), ArrayType(TEXT), "array(string) cannot be converted to string"),
+        (MapType(TEXT), MapType(INT), None),
+        (MapType(DAY), MapType(INT), "date cannot be converted to int(32)"),
+        (MapType(TEXT), _object(a=INT, b=DAY), None),
+        (MapType(INT), _object(a=TEXT, b=DAY), "b: int(32) cannot be converted to date"),
+        (_object(a=INT, b=DAY), MapType(TEXT), None),
+        (_object(a=INT, b=DAY), MapType(INT), "b: date cannot be converted to int(32)"),
+        (_object(a=INT, b=DAY), _object(a=TEXT, c=INT), None),
+        (_object(a=INT, b=DAY), _object(b=INT, a=INT), "b: date cannot be converted to int(32)"),
+        (_object(a=INT), _object(b=INT), "the objects have no property in common"),
+        (_object(a=_object(b=DAY)), _object(a=_object(b=INT)), "a: b: date cannot be converted to int(32)"),
+        (MapType(MapType(DAY)), JsonType(), None),
+    ],
+)
+def test_what_they_contain_decides(source: Type, target: Type, reason: str | None) -> None:
+    assert refusal(source, target) == reason

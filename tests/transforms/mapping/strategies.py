@@ -1,0 +1,104 @@
+"""Expressions for hypothesis: trees of any shape, and pairs of types of which one can become the other."""
+
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from headwater.schemas import FloatType, JsonType, ObjectType, StringType, Type
+from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.functions import FUNCTIONS
+from headwater.transforms.mapping.language.tree import (
+    BOOLEAN,
+    INT32,
+    NUMBER,
+    STRING,
+    Call,
+    Concatenation,
+    Constant,
+    Expression,
+    Part,
+    PathReference,
+    Step,
+)
+from tests.schemas import strategies as schemas
+
+_texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+_names = schemas.names | st.sampled_from(["true", "null", "if", "e1", "x"])
+
+constants = st.one_of(
+    _texts.map(lambda value: Constant(value, STRING)),
+    st.integers(-(2**31), 2**31 - 1).map(lambda value: Constant(value, INT32)),
+    st.builds(
+        lambda digits, scale: Constant(Decimal(digits).scaleb(-scale).normalize() + 0, NUMBER),
+        st.integers(-(10**20), 10**20),
+        st.integers(0, 8),
+    ),
+    st.booleans().map(lambda value: Constant(value, BOOLEAN)),
+    st.just(Constant(None, None)),
+)
+
+
+def steps(names: st.SearchStrategy[str]) -> st.SearchStrategy[Step]:
+    """Steps with these names, marked as optional or not."""
+    return st.builds(Step, names, st.booleans())
+
+
+paths = st.builds(
+    lambda first, others: PathReference((first, *others)),
+    steps(_names),
+    st.lists(steps(_names | _texts), max_size=3),
+)
+
+
+def _without_neighbours(parts: list[Part]) -> Expression:
+    """A concatenation of the parts, without the strings that would be one string when they are read."""
+    kept: list[Part] = []
+    for part in parts:
+        if not (kept and _is_string(part) and _is_string(kept[-1])):
+            kept.append(part)
+    return kept[0] if len(kept) == 1 else Concatenation(tuple(kept))
+
+
+def _is_string(part: Part) -> bool:
+    return isinstance(part, Constant) and isinstance(part.value, str)
+
+
+def expressions(
+    paths: st.SearchStrategy[PathReference], names: st.SearchStrategy[str] | None = None
+) -> st.SearchStrategy[Expression]:
+    """Expressions of these paths and functions, by default all that exist."""
+    functions = st.sampled_from(sorted(FUNCTIONS)) if names is None else names
+
+    def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+        calls = st.builds(lambda name, arguments: Call(name, tuple(arguments)), functions, st.lists(inner, max_size=3))
+        parts = st.lists(st.one_of(constants, paths, calls), min_size=2, max_size=4)
+        return calls | parts.map(_without_neighbours)
+
+    return st.recursive(constants | paths, larger, max_leaves=8)
+
+
+@st.composite
+def convertible_types(draw: st.DrawFn) -> tuple[Type, Type]:
+    """Two types, of which the first can become the second as far as types can tell."""
+    match draw(st.integers(0, 5)):
+        case 0:
+            pair: tuple[Type, Type] = (JsonType(), draw(schemas.types()))
+        case 1:
+            pair = (draw(schemas.types()), JsonType())
+        case 2:
+            pair = (StringType(), draw(schemas.scalar_types()))
+        case 3:
+            pair = (draw(schemas.scalar_types()), StringType(max_length=draw(st.integers(1, 30))))
+        case 4:
+            numbers = schemas.scalar_types().filter(lambda type: type.kind in ("int", "float", "decimal"))
+            pair = (draw(numbers | st.just(FloatType(64))), draw(numbers))
+        case _:
+            pair = (draw(schemas.types()), draw(schemas.types()))
+    return pair if refusal(*pair) is None else (pair[0], pair[0])
+
+
+def paths_of(schema: ObjectType) -> st.SearchStrategy[PathReference]:
+    """References to the properties of the schema, some of them with keys behind."""
+    first = st.sampled_from([property.name for property in schema])
+    more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)
+    return st.builds(lambda name, others: PathReference((Step(name), *others)), first, more)

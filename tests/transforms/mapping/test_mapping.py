@@ -1,0 +1,286 @@
+"""Mappings as a whole: what goes in, what comes out, and what goes wrong with one record."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from headwater.base.errors import BadRequest, Unprocessable
+from headwater.schemas import (
+    EVENT_SCHEMA,
+    ArrayType,
+    Codec,
+    IntType,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    Record,
+    StringType,
+    Type,
+    as_destination,
+)
+from headwater.transforms.mapping import (
+    CompiledMapping,
+    InvalidMapping,
+    MappingFailed,
+    Purpose,
+    TransformationError,
+    ValidationError,
+    print_expression,
+)
+from tests.schemas import strategies as schemas
+from tests.transforms.mapping import strategies
+from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT
+
+OUT = ObjectType(
+    (
+        Property("A", TEXT),
+        Property("B", TEXT, nullable=True),
+        Property("J", JSON),
+        Property("N", INT32),
+        Property("R", TEXT, create_required=True),
+        Property("U", TEXT, update_required=True, nullable=True),
+        Property("user", ObjectType((
+            Property("name", TEXT),
+            Property("address", ObjectType((Property("zip", TEXT), Property("city", TEXT, nullable=True)))),
+        ))),
+    )
+)  # fmt: skip
+
+
+def apply(mapping: dict[str, str], purpose: Purpose = "Import", record: Record = RECORD) -> Record:
+    return CompiledMapping(mapping, SCHEMA, OUT).apply(record, purpose)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "purpose", "output"),
+    [
+        ({"A": "first", "N": "n"}, "Import", {"A": "Ada", "N": 3}),
+        ({"A": "gone"}, "Import", {}),
+        ({"B": "unknown"}, "Import", {"B": None}),
+        ({"B": "gone"}, "Import", {"B": None}),
+        ({"B": "null"}, "Import", {"B": None}),
+        ({"A": "null"}, "Import", {}),
+        ({"A": "''"}, "Import", {"A": ""}),
+        ({"A": "empty"}, "Import", {"A": ""}),
+        ({"N": "empty"}, "Import", {}),
+        ({"J": "''"}, "Import", {"J": Json('""')}),
+        ({"J": ".null"}, "Import", {"J": Json("null")}),
+        ({"A": ".null"}, "Import", {}),
+        ({"R": "unknown"}, "Import", {}),
+        ({"R": "unknown"}, "Update", {}),
+        ({"R": "first"}, "Create", {"R": "Ada"}),
+        ({"U": "unknown"}, "Update", {"U": None}),
+        ({"A": "first"}, "Create", {"A": "Ada"}),
+        ({"user.name": "first", "user.address.zip": "n"}, "Import", {"user": {"name": "Ada", "address": {"zip": "3"}}}),
+        ({"user.address.city": "gone"}, "Import", {"user": {"address": {"city": None}}}),
+        ({"user.address.zip": "gone"}, "Import", {}),
+        ({"user.address": "map('zip', 1, 'x', 2)"}, "Import", {"user": {"address": {"zip": "1"}}}),
+    ],
+)
+def test_maps(mapping: dict[str, str], purpose: Purpose, output: Record) -> None:
+    assert apply(mapping, purpose) == output
+
+
+@pytest.mark.parametrize(
+    ("mapping", "field", "reason"),
+    [
+        ({}, None, "a mapping must have at least one expression"),
+        ({"": "n"}, "", "«» is not a property path"),
+        ({"a b": "n"}, "a b", "«a b» is not a property path"),
+        ({"Z": "n"}, "Z", "the output schema has no «Z»"),
+        ({"A.x": "n"}, "A.x", "the output schema has no «A.x»"),
+        ({"user.x": "n"}, "user.x", "the output schema has no «user.x»"),
+        ({"user.name": "first", "user": "address"}, "user.name", "«user.name» is inside «user», which is mapped too"),
+        ({"A": "n", "N": "«»+"}, "N", "the expression ««≫+» for «N» is not valid: unexpected '«', at character 1"),
+        ({"N": ""}, "N", "the expression «» for «N» is not valid: the expression is empty"),
+    ],
+)
+def test_refuses_mappings(mapping: dict[str, str], field: str | None, reason: str) -> None:
+    with pytest.raises(InvalidMapping) as refused:
+        apply(mapping)
+    assert reason in refused.value.message
+    assert refused.value.field == field
+    assert isinstance(refused.value, BadRequest)
+
+
+def test_names_that_only_begin_alike_are_no_trouble() -> None:
+    out = ObjectType((Property("a", ObjectType((Property("b", TEXT),))), Property("a_b", TEXT), Property("ab", TEXT)))
+    assert CompiledMapping({"a": "map('b', 1)", "a_b": "2", "ab": "3"}, None, out).apply({}) == {
+        "a": {"b": "1"}, "a_b": "2", "ab": "3",
+    }  # fmt: skip
+
+
+def test_a_failure_names_expression_path_and_step() -> None:
+    with pytest.raises(TransformationError) as failed:
+        apply({"N": "n", "A": "doc.a.x '»'"})
+    assert failed.value.message == "«doc.a.x '≫'» for «A»: doc.a is not a JSON object"
+    assert (failed.value.path, failed.value.expression, failed.value.step) == ("A", "doc.a.x '»'", "Transformation")
+    with pytest.raises(ValidationError) as refused:
+        apply({"A": "n", "N": "first"})
+    assert refused.value.message == "«first» for «N»: the result must be the digits of an integer"
+    assert (refused.value.path, refused.value.expression, refused.value.step) == ("N", "first", "OutputValidation")
+    assert isinstance(refused.value, Unprocessable)
+    assert refused.value.code == "TransformationFailed"
+
+
+def test_a_long_expression_is_cut_in_messages() -> None:
+    with pytest.raises(ValidationError) as failed:
+        apply({"N": "first '" + "x" * 10_000 + "'"})
+    assert len(failed.value.message) < 300
+
+
+def test_one_bad_record_does_not_fail_the_others() -> None:
+    mapping = CompiledMapping({"N": "first"}, SCHEMA, OUT)
+    records: list[Record] = [{"first": "1"}, {"first": "x"}, {}]
+    results = mapping.apply_all(records)
+    assert (results[0], results[2]) == ({"N": 1}, {})
+    assert isinstance(results[1], MappingFailed)
+
+
+def test_knows_what_it_reads_and_writes() -> None:
+    mapping = CompiledMapping({"user.name": "first n", "A": "doc.x", "B": "1"}, SCHEMA, OUT)
+    assert mapping.in_paths == ("doc", "first", "n")
+    assert mapping.out_paths == ("user.name", "A", "B")
+
+
+def test_does_not_change_what_goes_in() -> None:
+    record: Record = {"address": {"street": "x"}, "tags": ["1"]}
+    out = ObjectType(
+        (
+            Property(
+                "a",
+                ObjectType((Property("b", JSON), Property("c", ArrayType(INT32)))),
+            ),
+        )
+    )
+    assert CompiledMapping({"a.b": "address", "a.c": "tags"}, SCHEMA, out).apply(record) == {
+        "a": {"b": Json('{"street":"x"}'), "c": [1]},
+    }  # fmt: skip
+    assert record == {"address": {"street": "x"}, "tags": ["1"]}
+
+
+def test_maps_events() -> None:
+    mapping = CompiledMapping(
+        {"A": "coalesce(traits.name, traits.firstName ' ' traits.lastName)", "N": "properties.cart.items"},
+        EVENT_SCHEMA,
+        OUT,
+    )
+    assert mapping.in_paths == ("properties", "traits")
+    event: Record = {"traits": Json('{"firstName":"Ada","lastName":"L"}'), "properties": Json('{"cart":{"items":2}}')}
+    assert mapping.apply(event) == {"A": "Ada L", "N": 2}
+
+
+# --- Required properties ------------------------------------------------------------------------------------------
+
+PERSON = ObjectType((Property("id", TEXT, create_required=True), Property("note", TEXT, update_required=True)))
+REQUIRING = ObjectType(
+    (
+        Property("key", TEXT, create_required=True, update_required=True),
+        Property("one", PERSON),
+        Property("must", PERSON, create_required=True),
+        Property("list", ArrayType(PERSON)),
+        Property("named", MapType(PERSON)),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "purpose", "missing"),
+    [
+        ({"key": "gone"}, "Import", None),
+        ({"key": "gone"}, "Create", "key"),
+        ({"key": "gone"}, "Update", "key"),
+        ({"one": "map('note', 1)"}, "Create", "one.id"),
+        ({"one": "map('note', 1)"}, "Update", None),
+        ({"one": "map('id', 1)"}, "Update", "one.note"),
+        ({"one": ".null"}, "Create", None),
+        ({"one.id": "gone"}, "Create", "one.id"),
+        ({"one.note": "first"}, "Create", None),  # one.id may come from elsewhere
+        ({"must.note": "gone"}, "Create", "must"),
+        ({"must.note": "first"}, "Create", None),
+        ({"list": "array(map('id', 1), map())"}, "Create", "list[1].id"),
+        ({"list": "array()"}, "Create", None),
+        ({"named": "map('k k', map())"}, "Create", 'named["k k"].id'),
+    ],
+)
+def test_required_properties(mapping: dict[str, str], purpose: Purpose, missing: str | None) -> None:
+    compiled = CompiledMapping(mapping, SCHEMA, REQUIRING)
+    if missing is None:
+        compiled.apply(RECORD, purpose)
+        return
+    with pytest.raises(ValidationError) as failed:
+        compiled.apply(RECORD, purpose)
+    word = {"Create": "creation", "Update": "update"}[purpose]
+    assert failed.value.path == missing
+    assert failed.value.reason == f"{missing} is required for {word}"
+    assert failed.value.expression == next(iter(mapping.values()))
+
+
+# --- Whatever the schemas, expressions and records ----------------------------------------------------------------
+
+
+def lenient(type: Type) -> Type:
+    """The type with properties that may all be missing, as in records that are written."""
+    match type:
+        case ArrayType() | MapType():
+            return replace(type, element_type=lenient(type.element_type))
+        case ObjectType():
+            return ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
+        case _:
+            return type
+
+
+@st.composite
+def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, ObjectType]:
+    """A mapping of any expressions that fit, a record for it, and its output schema."""
+    schema, record = draw(schemas.schemas_and_records())
+    out = draw(schemas.schemas(2) | st.sampled_from([OUT, REQUIRING]))
+    trees = strategies.expressions(strategies.paths_of(schema))
+    outputs: dict[str, str] = {}
+    for property in out:
+        source = print_expression(draw(trees))
+        try:
+            CompiledMapping({property.name: source}, schema, out)
+        except InvalidMapping:
+            continue
+        outputs[property.name] = source
+    assume(outputs)
+    return CompiledMapping(outputs, schema, out), record, out
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(mappings(), st.sampled_from(["Import", "Create", "Update"]))
+def test_results_conform_or_are_our_error(drawn: tuple[CompiledMapping, Record, ObjectType], purpose: Purpose) -> None:
+    mapping, record, out = drawn
+    (result,) = mapping.apply_all([record], purpose)
+    if isinstance(result, MappingFailed):
+        assert result.path
+        return
+    conforming = lenient(as_destination(out) or out)
+    assert isinstance(conforming, ObjectType)
+    for property in conforming:
+        if result.get(property.name) is None and isinstance(property.type, JsonType):
+            result.pop(property.name, None)
+    Codec(conforming).check(result)
+
+
+@given(schemas.schemas_and_records())
+def test_a_schema_maps_to_itself(drawn: tuple[ObjectType, dict[str, Any]]) -> None:
+    schema, record = drawn
+    mapping = CompiledMapping({property.name: "." + property.name for property in schema}, schema, schema)
+    expected = {property.name: record.get(property.name) for property in schema
+                if record.get(property.name) is not None or property.nullable}  # fmt: skip
+    assert schemas.same(mapping.apply(record), expected)
+
+
+def test_bounds_hold_everywhere() -> None:
+    out = ObjectType((Property("x", StringType(max_length=2)), Property("y", IntType(8))))
+    with pytest.raises(ValidationError, match="at most 2 characters"):
+        CompiledMapping({"x": "first"}, SCHEMA, out).apply(RECORD)
+    with pytest.raises(ValidationError, match="in the range -128 to 127"):
+        CompiledMapping({"y": "born"}, SCHEMA, out).apply(RECORD)
