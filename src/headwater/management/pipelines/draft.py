@@ -47,7 +47,7 @@ class Draft(msgspec.Struct, kw_only=True):
     definition: Definition
     filter: Filter | None
     in_schema: Schema | None
-    """The schema of what goes in: the given one, or that of events."""
+    """The schema of what goes in: the given one. That of events takes its place once none was found to be given."""
     out_schema: Schema | None
     format: Connector | None = None
     used_in: set[str] = msgspec.field(default_factory=set)
@@ -56,7 +56,5 @@ class Draft(msgspec.Struct, kw_only=True):
 
     def is_given(self, field: str) -> bool:
         """Whether a member was given: an absent, null, false or empty one was not."""
-        if field == "in_schema" and self.kind.reads_events:
-            return False  # the schema of events is ours
         owner = self if field in ("filter", "in_schema", "out_schema") else self.definition
         return bool(getattr(owner, field))

@@ -14,7 +14,6 @@ from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check, check_event_type_exists
-from headwater.schemas import EVENT_SCHEMA
 
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
@@ -124,11 +123,8 @@ def _target(text: str) -> Target:
 def _draft(
     catalog: Catalog, connection: Connection, target: Target, event_type: str, request: CreatePipeline | UpdatePipeline
 ) -> Draft:
-    kind = _kind(catalog, connection, target)
-    if kind.reads_events and request.in_schema is not None:
-        raise BadRequest(f"inSchema is not allowed for pipelines that {kind.does}", field="inSchema")
     return Draft(
-        kind=kind,
+        kind=_kind(catalog, connection, target),
         target=target,
         connection=connection,
         connector=_connector(catalog, connection),
@@ -136,7 +132,7 @@ def _draft(
         name=request.name,
         definition=request.definition,
         filter=request.filter,
-        in_schema=EVENT_SCHEMA if kind.reads_events else request.in_schema,
+        in_schema=request.in_schema,
         out_schema=request.out_schema,
     )
 
