@@ -111,7 +111,7 @@ class ConnectionServiceServicer:
     def CreateConnection(self, request, context):
         """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
         pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-        LinkedConnectionNotExist or InvalidSettings.
+        LinkedConnectionNotExist, InvalidSettings, or ConnectorNotAvailable for a connector without an engine yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +137,8 @@ class ConnectionServiceServicer:
 
     def UpdateConnection(self, request, context):
         """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-        becomes null. Its settings are replaced only when they are given.
+        becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+        and with 422 InvalidSettings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class ConnectionServiceStub:
     CreateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]
     """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
     pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-    LinkedConnectionNotExist or InvalidSettings.
+    LinkedConnectionNotExist, InvalidSettings, or ConnectorNotAvailable for a connector without an engine yet.
     """
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
     """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
@@ -52,7 +52,8 @@ class ConnectionServiceStub:
     """
     UpdateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]
     """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-    becomes null. Its settings are replaced only when they are given.
+    becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+    and with 422 InvalidSettings.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
     """ListConnections answers the connections of the workspace, sorted by name."""
@@ -99,7 +100,7 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     CreateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]  # type: ignore[assignment]
     """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
     pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-    LinkedConnectionNotExist or InvalidSettings.
+    LinkedConnectionNotExist, InvalidSettings, or ConnectorNotAvailable for a connector without an engine yet.
     """
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
     """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
@@ -113,7 +114,8 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """
     UpdateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]  # type: ignore[assignment]
     """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-    becomes null. Its settings are replaced only when they are given.
+    becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+    and with 422 InvalidSettings.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
     """ListConnections answers the connections of the workspace, sorted by name."""
@@ -162,7 +164,7 @@ class ConnectionServiceServicer:
     ) -> typing.Union[connections_pb2.CreateConnectionResponse, abc.Awaitable[connections_pb2.CreateConnectionResponse]]:
         """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
         pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-        LinkedConnectionNotExist or InvalidSettings.
+        LinkedConnectionNotExist, InvalidSettings, or ConnectorNotAvailable for a connector without an engine yet.
         """
 
     def GetAuthorizationUrl(
@@ -191,7 +193,8 @@ class ConnectionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.UpdateConnectionResponse, abc.Awaitable[connections_pb2.UpdateConnectionResponse]]:
         """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-        becomes null. Its settings are replaced only when they are given.
+        becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+        and with 422 InvalidSettings.
         """
 
     def ListConnections(
