@@ -9,6 +9,8 @@ import httpx
 from tests.system import RunningSystem, wait_until
 
 STORED_WITHIN_S = 15.0
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+"""One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Source:
 
     def send(self, call: str, body: Any, **headers: str) -> httpx.Response:
         """Send a call of the track API with the write key as Basic user."""
-        return httpx.post(
+        return HTTP.post(
             f"{self.system.base_url}/v1/{call}", json=body, auth=(self.write_key, ""), headers=headers, timeout=15
         )
 
@@ -75,13 +77,13 @@ def _pages(system: RunningSystem) -> Iterator[dict[str, Any]]:
 
 def get(system: RunningSystem, path: str) -> Any:
     """GET as the workspace's administrator; the JSON of a 200."""
-    response = httpx.get(f"{system.base_url}{path}", headers=system.authorization, timeout=30)
+    response = HTTP.get(f"{system.base_url}{path}", headers=system.authorization, timeout=30)
     assert response.status_code == 200, response.text
     return response.json()
 
 
 def post(system: RunningSystem, path: str, body: Any) -> Any:
     """POST as the workspace's administrator; the JSON of a 200."""
-    response = httpx.post(f"{system.base_url}{path}", json=body, headers=system.authorization, timeout=15)
+    response = HTTP.post(f"{system.base_url}{path}", json=body, headers=system.authorization, timeout=15)
     assert response.status_code == 200, response.text
     return response.json()

@@ -23,9 +23,14 @@ from tests.system import RunningSystem, wait_until
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def system(request: pytest.FixtureRequest, system: RunningSystem) -> RunningSystem:
-    """Everything here holds on both databases."""
-    if request.param == "sqlite":
+def database(request: pytest.FixtureRequest) -> str:
+    """Everything here holds on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, database: str, system: RunningSystem) -> RunningSystem:
+    if database == "sqlite":
         return system
     running: RunningSystem = request.getfixturevalue("postgresql_system")
     return running
