@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from google.protobuf import json_format
 
+from headwater.api.filtermessage import filter_message, filter_of
 from headwater.api.types import schema_of, type_message
 from headwater.base.errors import BadRequest
 from headwater.catalog import (
@@ -17,9 +18,9 @@ from headwater.catalog import (
     TransformationDefinition,
 )
 from headwater.connectors.connector import Connector
-from headwater.filters import Condition, Filter, parse_json
-from headwater.management.pipelines import CreatePipeline, UpdatePipeline, kind_of
-from headwater.schemas import EVENT_SCHEMA, InvalidType, Schema, parse_schema
+from headwater.filters import Filter, parse_json
+from headwater.management.pipelines import INCOMING_EVENT_SCHEMA, CreatePipeline, UpdatePipeline, kind_of
+from headwater.schemas import InvalidType, Schema, parse_schema
 from headwater.v1 import filters_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
 
 Request = pipelines_pb2.CreatePipelineRequest | pipelines_pb2.UpdatePipelineRequest
@@ -42,7 +43,7 @@ _FLAGS: Final = ("incremental", "update_on_duplicates")
 _NULLABLE_TEXTS: Final = ("sheet", "updated_at_column", "updated_at_format")
 """Members that are null, and so absent, when they are empty."""
 
-_EVENT_SCHEMA_MESSAGE: Final = type_message(EVENT_SCHEMA)
+_EVENT_SCHEMA_MESSAGE: Final = type_message(INCOMING_EVENT_SCHEMA)
 
 
 def create_of(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
@@ -142,17 +143,6 @@ def _filter(request: Request) -> Filter | None:
     return filter_of(request.filter)
 
 
-def filter_of(message: filters_pb2.Filter) -> Filter:
-    """A filter that came as a message."""
-    return Filter(
-        message.logical,
-        tuple(
-            Condition(condition.property, condition.operator, tuple(condition.values) or None)
-            for condition in message.conditions
-        ),
-    )
-
-
 def _schema(request: Request, field: str, member: str) -> Schema | None:
     if not request.HasField(field):  # type: ignore[arg-type]  # one of the two schemas
         return None
@@ -211,12 +201,4 @@ def _schema_message(text: str) -> schemas_pb2.Type:
 def _filter_message(text: str) -> filters_pb2.Filter:
     found = parse_json(text)
     assert found is not None, "a definition without a filter has none, not null"
-    return filters_pb2.Filter(
-        logical=found.logical,
-        conditions=[
-            filters_pb2.FilterCondition(
-                property=condition.property, operator=condition.operator, values=condition.values or ()
-            )
-            for condition in found.conditions
-        ],
-    )
+    return filter_message(found)

@@ -4,7 +4,7 @@ There are nine kinds (`kinds`). Every rule about their members holds from the be
 is another question: one that cannot yet may be made, but not enabled.
 """
 
-from headwater.management.pipelines.kinds import Kind, kind_of
+from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, kind_of
 from headwater.management.pipelines.operations import (
     create_pipeline,
     delete_pipeline,
@@ -16,6 +16,7 @@ from headwater.management.pipelines.operations import (
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 
 __all__ = [
+    "INCOMING_EVENT_SCHEMA",
     "CreatePipeline",
     "Kind",
     "UpdatePipeline",

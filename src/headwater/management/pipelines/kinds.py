@@ -9,6 +9,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from headwater.connectors.connector import ConnectorType, Role, Target
+from headwater.schemas import EVENT_SCHEMA, ObjectType, Schema
 
 Presence = Literal["required", "optional"]
 """A member that a kind does not name is not allowed."""
@@ -44,6 +45,9 @@ class Kind(Struct, frozen=True, kw_only=True):
         """Whether its output is a user of the workspace."""
         return self.does.startswith("import")
 
+
+INCOMING_EVENT_SCHEMA: Final[Schema] = ObjectType(tuple(one for one in EVENT_SCHEMA if one.name != "kpid"))
+"""The input schema of pipelines that read events: the profile of an event is known only once it is stored."""
 
 _BATCH: Final = ("running", "scheduleStart", "schedulePeriod")
 _COLUMNS: Final[dict[str, Presence]] = {

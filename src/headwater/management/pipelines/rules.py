@@ -15,11 +15,12 @@ from headwater.management.pipelines.kinds import (
     EXPORT_TO_DATABASE,
     EXPORT_TO_FILE,
     IMPORT_FROM_DATABASE,
+    INCOMING_EVENT_SCHEMA,
     SEND_EVENTS,
 )
 from headwater.management.pipelines.schema_rules import Side, check_all_used, check_side
 from headwater.management.pipelines.transformation import check_draft_filter, check_transformation
-from headwater.schemas import EVENT_SCHEMA, Schema, misalignment, serialise
+from headwater.schemas import Schema, misalignment, serialise
 
 
 def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collection[str]) -> None:
@@ -27,7 +28,7 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
     members.check_event_type(draft)
     members.check_allowed(draft, "in_schema", "out_schema", "format")
     if draft.kind.reads_events:
-        draft.in_schema = EVENT_SCHEMA
+        draft.in_schema = INCOMING_EVENT_SCHEMA
     members.check_required(draft, "format")
     draft.format = members.find_format(draft, dict(connectors))
     check_name(draft.name)
