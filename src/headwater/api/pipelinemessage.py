@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from google.protobuf import json_format
-
 from headwater.api.filtermessage import filter_message, filter_of
+from headwater.api.structs import object_of
 from headwater.api.types import schema_of, type_message
 from headwater.base.errors import BadRequest
 from headwater.catalog import (
@@ -125,9 +124,7 @@ def _definition(request: Request) -> Definition:
     texts: dict[str, Any] = {name: getattr(request, name) for name in (*_TEXTS, *_FLAGS)}
     return Definition(
         **texts,
-        format_settings=(
-            json_format.MessageToDict(request.format_settings) if request.HasField("format_settings") else None
-        ),
+        format_settings=(object_of(request.format_settings) if request.HasField("format_settings") else None),
         matching=(
             Matching(request.matching.input, request.matching.output)
             if request.matching.input or request.matching.output
@@ -157,7 +154,7 @@ def _transformation(message: transformations_pb2.Transformation) -> Transformati
     mapping: dict[str, str] | None = None
     if message.HasField("mapping"):
         mapping = {}
-        for path, expression in json_format.MessageToDict(message.mapping).items():
+        for path, expression in object_of(message.mapping).items():
             if not isinstance(expression, str):
                 field = f"transformation.mapping.{path}"
                 raise BadRequest(f"{field} must be an expression, as a string", field=field)
