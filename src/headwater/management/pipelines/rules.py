@@ -131,10 +131,17 @@ def _check_format_settings(draft: Draft) -> None:
     rules = None if capabilities is None else capabilities.settings
     given = draft.definition.format_settings
     if rules is None:
-        if given is not None:
+        if given:
             raise BadRequest("formatSettings are not allowed: the format has none", field="formatSettings")
         return
     if given is None and rules.required:
         raise BadRequest("formatSettings are required for this format", field="formatSettings")
-    settings = rules.read({} if given is None else given)
+    try:
+        settings = rules.read({} if given is None else given)
+    except Unprocessable as error:
+        # To their rules all settings are "settings"; here they are those of the format.
+        message, field = (
+            f"formatSettings{text.removeprefix('settings')}" for text in (error.message, error.field or "")
+        )
+        raise Unprocessable(error.code, message, field=field) from error
     draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings)

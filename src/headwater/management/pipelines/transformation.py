@@ -5,10 +5,10 @@ from typing import Final
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition
-from headwater.filters import check_filter
+from headwater.filters import InvalidFilter, check_filter
 from headwater.management.pipelines.draft import Draft
 from headwater.schemas import InvalidPath, Schema, contains_path, parse_path
-from headwater.transforms.mapping import CompiledMapping
+from headwater.transforms.mapping import CompiledMapping, InvalidMapping
 
 LONGEST_SOURCE: Final = 50_000
 """Of a function, in code points."""
@@ -21,7 +21,10 @@ def check_draft_filter(draft: Draft) -> None:
         return
     if draft.in_schema is None:
         raise BadRequest("filter needs inSchema", field="filter")
-    checked = check_filter(draft.filter, draft.in_schema, role=draft.connection.role, target=draft.target)
+    try:
+        checked = check_filter(draft.filter, draft.in_schema, role=draft.connection.role, target=draft.target)
+    except InvalidFilter as error:
+        raise BadRequest(error.message, field=_inside("filter", error.field)) from error
     draft.filter = checked.normal
     draft.used_in.update(checked.paths)
 
@@ -41,7 +44,10 @@ def check_transformation(draft: Draft, languages: Collection[str]) -> None:
     if mapping is not None:
         if not mapping:
             raise BadRequest("transformation.mapping must not be empty", field="transformation.mapping")
-        used_in: Collection[str] = CompiledMapping(mapping, draft.in_schema, draft.out_schema).in_paths
+        try:
+            used_in: Collection[str] = CompiledMapping(mapping, draft.in_schema, draft.out_schema).in_paths
+        except InvalidMapping as error:
+            raise BadRequest(error.message, field=_inside("transformation.mapping", error.field)) from error
         used_out: Collection[str] = mapping
     else:
         assert function is not None
@@ -51,6 +57,10 @@ def check_transformation(draft: Draft, languages: Collection[str]) -> None:
     draft.used_in.update(used_in)
     draft.used_out.update(used_out)
     _check_matching_untouched(draft, used_out)
+
+
+def _inside(member: str, field: str | None) -> str:
+    return member if field is None else f"{member}.{field}"
 
 
 def _check_function(
