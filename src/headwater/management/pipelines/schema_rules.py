@@ -4,7 +4,7 @@ A schema of a pipeline is not a copy of everything that a source or destination 
 pipeline works with, with the types they had when it was made, so that a later change on the other side is noticed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from headwater.base.errors import BadRequest
@@ -33,12 +33,16 @@ def check_side(schema: Schema, side: Side, member: str, *, matching_out: str = "
 
 def check_all_used(schema: Schema, used: Iterable[str], member: str, what: str) -> None:
     """Refuse a schema with a property that nothing uses. A used object covers what is in it."""
-    paths = set(used)
+    wholes = set(used)
+    parents = {parent for path in wholes for parent in parents_of(path)}
     for path, _ in walk(schema):
-        is_covered = any(path == one or path.startswith(f"{one}.") for one in paths)
-        leads_to_one = any(one.startswith(f"{path}.") for one in paths)
-        if not is_covered and not leads_to_one:
+        if path not in wholes and path not in parents and wholes.isdisjoint(parents_of(path)):
             raise BadRequest(f"{what} schema contains an unused property: {path}", field=f"{member}.{path}")
+
+
+def parents_of(path: str) -> Iterator[str]:
+    """The paths of the objects that the property at the path is in."""
+    return (path[:point] for point, character in enumerate(path) if character == ".")
 
 
 def _broken_rule(path: str, property_: Property, side: Side, matching_out: str, table_key: str) -> str | None:

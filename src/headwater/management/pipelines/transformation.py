@@ -7,6 +7,7 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition
 from headwater.filters import InvalidFilter, check_filter
 from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.schema_rules import parents_of
 from headwater.schemas import InvalidPath, Schema, contains_path, parse_path
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
 
@@ -100,7 +101,7 @@ def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> 
             raise BadRequest(f"{field} is repeated: {path[:100]}", field=field)
         seen.add(path)
     for path in paths:
-        parent = next((one for one in seen if path.startswith(f"{one}.")), None)
+        parent = next((one for one in parents_of(path) if one in seen), None)
         if parent is not None:
             raise BadRequest(f"{member} has both {parent} and {path[:100]}, which is inside of it", field=member)
 
