@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from bench.filters import measure as measure_filters
 from bench.floors import parse_and_insert
 from bench.load import Plan, Result
 from headwater.server import gateway, settings
@@ -101,11 +102,18 @@ def startup(folder: Path, seconds: float) -> None:
         system.stop()
 
 
+def filters(folder: Path, seconds: float) -> None:
+    """Records/s through a compiled filter of 3 conditions, against a predicate written by hand."""
+    for name, (rate, floor) in measure_filters(seconds / 2).items():
+        print(f"  {rate:9,.0f} records/s   floor {floor:9,.0f}   ratio {rate / floor:.2f} (goal 0.5)   {name}")
+
+
 FIGURES: dict[str, Callable[[Path, float], None]] = {
     "intake": intake,
     "single": single,
     "get": get,
     "startup": startup,
+    "filters": filters,
 }
 
 

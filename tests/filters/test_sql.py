@@ -74,7 +74,7 @@ def _select(sqlite: sqlite3.Connection, filter: CheckedFilter) -> set[int]:
     return {id for (id,) in sqlite.execute(f"SELECT id FROM t WHERE {where.sql}", where.parameters)}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**64))
 def test_sqlite_keeps_what_the_predicate_passes(sqlite: sqlite3.Connection, seed: int) -> None:
     random = Random(seed)
@@ -119,7 +119,7 @@ async def _postgresql_select(connection: AsyncConnection, table: str, filters: l
 
 
 async def test_postgresql_keeps_what_the_predicate_passes(postgresql: AsyncConnection) -> None:
-    for seed in range(60):
+    for seed in range(150):
         random = Random(seed)
         schema = generate.schema(random)
         records = [generate.record(random, schema, nan=True) for _ in range(ROWS)]

@@ -1,6 +1,5 @@
 """Filters as they are written, and their JSON form. Whether one fits a schema is for `validation` to say."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +8,7 @@ from msgspec import Struct
 from headwater.filters.errors import InvalidFilter
 
 
-class Condition(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Condition(Struct, frozen=True, forbid_unknown_fields=True):
     """Compares one property with zero or more values."""
 
     property: str
@@ -59,7 +58,10 @@ def _not_of_this_form(message: str) -> InvalidFilter:
     return InvalidFilter(f"is not of the form of a filter: {rule[:1].lower()}{rule[1:]}", field)
 
 
-def document(filter: Filter) -> Mapping[str, Any]:
+def document(filter: Filter) -> dict[str, Any]:
     """The filter as a JSON value. `values` is left out where there are none."""
-    built: dict[str, Any] = msgspec.to_builtins(filter)
-    return built
+    conditions: list[dict[str, Any]] = []
+    for condition in filter.conditions:
+        members: dict[str, Any] = {"property": condition.property, "operator": condition.operator}
+        conditions.append(members if condition.values is None else members | {"values": list(condition.values)})
+    return {"logical": filter.logical, "conditions": conditions}

@@ -97,28 +97,28 @@ def refusal(operator: Operator, property: Property, *, inside: bool, role: Role,
     type = property.type
     of_profiles = role == "Destination" and target == "User"
     if type.kind == "json" and of_profiles:
-        return "is not possible: properties of kind json cannot be used in filters of profiles"
+        return "cannot be used with properties of kind json in filters of profiles"
     if operator in ("exists", "does not exist"):
         if property.read_optional or inside:
             return None
         hint = "; give a path inside it" if type.kind == "json" else ""
-        return f"is not possible: the property is not readOptional, so it always exists{hint}"
+        return f"cannot be used: the property is not readOptional, so it always exists{hint}"
     if operator in ("is null", "is not null"):
-        return None if property.nullable or type.kind == "json" else "is not possible: the property is not nullable"
+        return None if property.nullable or type.kind == "json" else "cannot be used: the property is not nullable"
     kinds = _KINDS.get(operator)
     if type.kind not in kinds if kinds is not None else type.kind in _NOT_COMPARABLE:
         hint = "; use is true or is false" if type.kind == "boolean" else ""
-        return f"is not possible for properties of kind {type.kind}{hint}"
+        return f"cannot be used with properties of kind {type.kind}{hint}"
     match type:
         case StringType(values=tuple(values)):
             empty = operator in ("is empty", "is not empty")
             if empty and "" not in values:
-                return "is not possible: the empty text is not one of the property's values"
+                return "cannot be used: the empty text is not one of the property's values"
             if not empty and operator not in _FOR_ENUMERATIONS:
-                return "is not possible for strings with values"
+                return "cannot be used with strings with values"
         case ArrayType(element_type=element) if operator in ("contains", "does not contain"):
             if element.kind in _NOT_COMPARABLE:
-                return f"is not possible for arrays with elements of kind {element.kind}"
+                return f"cannot be used with arrays with elements of kind {element.kind}"
     if type.kind == "object" and (of_profiles or target == "Event"):
-        return "is not possible for properties of kind object in filters of profiles and events"
+        return "cannot be used with properties of kind object in filters of profiles and events"
     return None
