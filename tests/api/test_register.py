@@ -49,6 +49,8 @@ BUILT = {
     "EventService": {"SendEvents", "ListEvents", "ListEventsJson", "ListRejectedEvents"},
     "IdentityService": {"ListConnectionIdentities"},
     "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
+    "FilterService": {"ParseFilter", "ExplainFilter", "ExplainFilterJson"},
+    "SchemaService": {"GetEventSchema"},
     "SystemService": {"GetHealth", "GetOpenApi"},
 }
 

@@ -11,10 +11,12 @@ from headwater.api.applications import ApplicationServicer
 from headwater.api.connections import ConnectionServicer
 from headwater.api.connectors import ConnectorServicer
 from headwater.api.events import EventServicer
+from headwater.api.filters import FilterServicer
 from headwater.api.identities import IdentityServicer
 from headwater.api.keys import ApiKeyServicer
 from headwater.api.openapi import BuiltCalls, served_document
 from headwater.api.pipelines import PipelineServicer
+from headwater.api.schemas import SchemaServicer
 from headwater.api.system import SystemServicer
 from headwater.api.workspaces import WorkspaceServicer
 from headwater.catalog import Catalog
@@ -71,6 +73,8 @@ def register(server: aio.Server, parts: Parts) -> None:
         EventServicer(parts.catalog, parts.intake, parts.warehouse), server
     )
     track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
+    filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
+    schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
     _register_unbuilt(server)
     openapi = served_document(calls.unbuilt)
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
@@ -80,7 +84,6 @@ def _register_unbuilt(server: aio.Server) -> None:
     """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
     client_pb2_grpc.add_ClientServiceServicer_to_server(client_pb2_grpc.ClientServiceServicer(), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(devices_pb2_grpc.DeviceServiceServicer(), server)
-    filters_pb2_grpc.add_FilterServiceServicer_to_server(filters_pb2_grpc.FilterServiceServicer(), server)
     identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
         identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server
     )
@@ -88,7 +91,6 @@ def _register_unbuilt(server: aio.Server) -> None:
         native_events_pb2_grpc.NativeEventServiceServicer(), server
     )
     profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles_pb2_grpc.ProfileServiceServicer(), server)
-    schemas_pb2_grpc.add_SchemaServiceServicer_to_server(schemas_pb2_grpc.SchemaServiceServicer(), server)
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
         transformations_pb2_grpc.TransformationServiceServicer(), server
     )

@@ -4,6 +4,7 @@ What clients put into the context does not always fit the schema. What does not 
 the record: the stored document keeps it.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -50,6 +51,8 @@ def _context_schema() -> ObjectType:
 
 
 _CONTEXT: Final = _context_schema()
+_EVENT: Final = ObjectType(tuple(replace(property_, read_optional=True) for property_ in EVENT_SCHEMA.properties))
+_EVENT_CODEC: Final = Codec(_EVENT)
 _CONTEXT_CODEC: Final = Codec(_CONTEXT)
 
 
@@ -67,6 +70,21 @@ def event_record(event: Event) -> Record:
         record["properties"] = _json(event.properties)
     if event.context is not None:
         record["context"] = _context(event.context)
+    return record
+
+
+def record_of_document(document: dict[str, Raw]) -> Record:
+    """The record of an event in the form of `GET /v1/events`; what does not fit the schema is left out."""
+    record: Record = {}
+    for name, value in document.items():
+        if name == "context":
+            if is_object(value):
+                record["context"] = _context(value)
+        elif _EVENT.get(name) is not None:
+            try:
+                record |= _EVENT_CODEC.decode(bytes(join({name: value})), trusted=True)
+            except InvalidValue:
+                continue
     return record
 
 
