@@ -49,7 +49,7 @@ def _broken_rule(path: str, property_: Property, side: Side, matching_out: str, 
     is_read = side in ("source", "database source")
     if is_read and (property_.create_required or property_.update_required):
         return "cannot be required: it is read, not written"
-    if property_.prefilled and side not in ("application", "events"):
+    if property_.prefilled:
         return "cannot be prefilled"
     if property_.read_optional:
         if side == "database source":
