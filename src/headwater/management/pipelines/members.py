@@ -153,7 +153,7 @@ def check_columns(draft: Draft) -> None:
         raise BadRequest(
             "updatedAtFormat is only for an updatedAtColumn of kind string or json", field="updatedAtFormat"
         )
-    known = ("ISO8601", "Excel") if draft.connection.connector and draft.format else ("ISO8601",)
+    known = ("ISO8601", "Excel") if draft.format is not None else ("ISO8601",)
     if given and given not in known and "%" not in given:
         raise BadRequest(
             f"updatedAtFormat must be {' or '.join(known)}, or a strftime pattern with %", field="updatedAtFormat"

@@ -49,10 +49,13 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
     members.check_required(draft, "user_id_column", "order_by")
     members.check_columns(draft)
     members.check_order(draft)
-    _check_schemas(draft)
-    members.check_allowed(draft, "format_settings", "query", "table_key", "update_on_duplicates")
-    members.check_required(draft, "query", "table_key")
+    # Before the attributes of schemas: without the right key, they would be blamed for what is wrong with tableKey.
+    members.check_allowed(draft, "table_key")
+    members.check_required(draft, "table_key")
     members.check_table(draft)
+    _check_schemas(draft)
+    members.check_allowed(draft, "format_settings", "query", "update_on_duplicates")
+    members.check_required(draft, "query")
     _check_table_is_written(draft)
     if draft.out_schema is not None and draft.definition.transformation is None:
         raise BadRequest("outSchema is not allowed without a transformation", field="outSchema")
