@@ -29,6 +29,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
 
     async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
         workspace = await workspace_of(self._catalog, context)
+        await pipelines.get_pipeline(self._catalog, workspace, request.id)  # before the body is looked into
         await pipelines.update_pipeline(self._catalog, workspace, request.id, update_of(request))
         return pb.UpdatePipelineResponse()
 
