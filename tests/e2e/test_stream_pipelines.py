@@ -1,0 +1,69 @@
+"""Filters and mappings of pipelines, on events that come through the front door."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.source import get, make_source, post
+from tests.system import RunningSystem, wait_until
+
+ORDERS = {
+    "logical": "and",
+    "conditions": [
+        {"property": "type", "operator": "is", "values": ["track"]},
+        {"property": "properties.total", "operator": "is greater than", "values": ["10"]},
+    ],
+}
+
+
+def _connection(system: RunningSystem) -> tuple[int, str]:
+    connection = post(system, "/v1/connections", {"name": "Shop", "role": "Source", "connector": "http"})["id"]
+    return connection, get(system, f"/v1/connections/{connection}/event-write-keys")["keys"][0]
+
+
+def test_a_filter_decides_what_is_stored(system: RunningSystem) -> None:
+    source = make_source(system)
+    post_ = {"connection": source.id, "target": "User", "name": "Buyers", "enabled": True, "filter": ORDERS}
+    buyers = post(system, "/v1/pipelines", post_)["id"]
+    assert get(system, f"/v1/pipelines/{buyers}")["filter"] == ORDERS
+    source.send("track", {"userId": "small", "event": "Order", "properties": {"total": 9.99}})
+    source.send("track", {"userId": "large", "event": "Order", "properties": {"total": 10.01}})
+    source.wait_for(2)
+    seen = {(identity["userId"], identity["pipeline"]) for identity in source.identities()}
+    assert seen == {("small", source.user_pipeline), ("large", source.user_pipeline), ("large", buyers)}
+
+
+def test_an_event_pipeline_with_a_filter_stores_what_passes(system: RunningSystem) -> None:
+    connection, key = _connection(system)
+    body = {"connection": connection, "target": "Event", "name": "Orders", "enabled": True, "filter": ORDERS}
+    post(system, "/v1/pipelines", body)
+    for total in (1, 100):
+        event = {"userId": "u", "event": "Order", "messageId": f"order-{total}", "properties": {"total": total}}
+        httpx.post(f"{system.base_url}/v1/track", json=event, auth=(key, "")).raise_for_status()
+
+    def stored() -> list[Any]:
+        events = get(system, "/v1/events?limit=1000")["events"]
+        return [event["messageId"] for event in events if event["connectionId"] == connection]
+
+    wait_until(lambda: stored() == ["order-100"], 15)
+
+
+@pytest.mark.parametrize("expression", ["lower(traits.email)", "coalesce(traits.email, 'nobody')"])
+def test_a_mapping_says_what_is_known_of_people(system: RunningSystem, expression: str) -> None:
+    connection, _ = _connection(system)
+    schema = {
+        "kind": "object",
+        "properties": [{"name": "email", "type": {"kind": "string"}, "readOptional": True, "description": ""}],
+    }
+    body = {
+        "connection": connection,
+        "target": "User",
+        "name": "People",
+        "enabled": True,
+        "outSchema": schema,
+        "transformation": {"mapping": {"email": expression}, "function": None},
+    }
+    pipeline = get(system, f"/v1/pipelines/{post(system, '/v1/pipelines', body)['id']}")
+    assert pipeline["transformation"]["mapping"] == {"email": expression}
+    assert pipeline["outSchema"]["properties"][0]["name"] == "email"
