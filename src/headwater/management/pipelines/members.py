@@ -182,6 +182,11 @@ def check_matching(draft: Draft) -> None:
             raise BadRequest(f"matching.{end} must be of kind string, int or uuid", field=f"matching.{end}")
     if {inside.type.kind, outside.type.kind} == {"int", "uuid"}:
         raise BadRequest("matching cannot compare an int with a uuid", field="matching")
+    for path in draft.used_out:
+        if path == matching.output or matching.output.startswith(f"{path}."):
+            raise BadRequest(
+                f"transformation cannot give {path}: matching.out identifies the user", field="transformation"
+            )
     draft.used_in.add(matching.input)
     draft.used_out.add(matching.output)
 

@@ -1,6 +1,6 @@
 """Rules of the filter and the transformation: what they use must exist, and what they give must fit."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from headwater.base.errors import BadRequest, Unprocessable
@@ -57,7 +57,6 @@ def check_transformation(draft: Draft, languages: Collection[str]) -> None:
         raise BadRequest("transformation must use at least one property of inSchema", field="transformation")
     draft.used_in.update(used_in)
     draft.used_out.update(used_out)
-    _check_matching_untouched(draft, used_out)
 
 
 def _inside(member: str, field: str | None) -> str:
@@ -104,14 +103,3 @@ def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> 
         parent = next((one for one in parents_of(path) if one in seen), None)
         if parent is not None:
             raise BadRequest(f"{member} has both {parent} and {path[:100]}, which is inside of it", field=member)
-
-
-def _check_matching_untouched(draft: Draft, used_out: Iterable[str]) -> None:
-    matching = draft.definition.matching
-    if matching is None:
-        return
-    for path in used_out:
-        if path == matching.output or matching.output.startswith(f"{path}."):
-            raise BadRequest(
-                f"transformation cannot give {path}: matching.out identifies the user", field="transformation"
-            )
