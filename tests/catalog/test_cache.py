@@ -173,3 +173,13 @@ async def test_whatever_is_changed_every_view_equals_a_fresh_one(
     await other.refresh()
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as fresh:
         assert make.everything(catalog) == make.everything(other) == make.everything(fresh)
+
+
+async def test_more_changes_than_a_query_takes_are_read_with_everything(
+    catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MAX_IDS", 2)
+    for number in range(4):
+        await make.added(catalog, workspace, str(number))
+    await other.refresh()
+    assert make.everything(other) == make.everything(catalog)

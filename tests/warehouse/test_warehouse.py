@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -278,10 +279,18 @@ async def test_rejected_events_are_listed_the_newest_first(warehouse: Warehouse)
     assert await refused(warehouse) == [3, 2, 1]
     assert await refused(warehouse, connection_id=1) == [3, 1]
     assert await refused(warehouse, dialect="track") == [2, 1]
+    assert await refused(warehouse, dialect="tr\0ck") == await refused(warehouse, dialect="") == []
     assert await refused(warehouse, connection_id=1, dialect="grpc") == [3]
     assert await refused(warehouse, 8) == [4]
     page, total = await warehouse.rejected(7, connection_id=None, dialect=None, first=1, limit=1)
     assert (page, total) == ([rejected(2, connection=2)], 3)
+
+
+async def test_a_reason_may_repeat_any_text(warehouse: Warehouse) -> None:
+    row = msgspec.structs.replace(rejected(1), path="batch[0].\0", message="\0 is no type, \U0001f600 neither")
+    await add(warehouse, row)
+    (found,), _ = await warehouse.rejected(7, connection_id=None, dialect=None, first=0, limit=1)
+    assert (found.path, found.message) == ("batch[0].\ufffd", "\ufffd is no type, \U0001f600 neither")
 
 
 async def test_the_bytes_of_a_rejected_event_are_kept_up_to_a_bound(warehouse: Warehouse) -> None:

@@ -19,6 +19,10 @@ from headwater.catalog.view import Delta, Kind
 KEPT_CHANGES: Final = 1000
 """The versions whose changes are kept; a view that is further behind is loaded anew."""
 
+MAX_IDS: Final = 5_000
+"""More changed objects than these are read with all others: a statement has room for 32,766 parameters on both
+databases, and each id takes up to two."""
+
 _VERSION = select(tables.catalog_version.c.version)
 _CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
 
@@ -35,7 +39,7 @@ async def read_since(connection: AsyncConnection, since: int, version: int) -> D
     ids: defaultdict[Kind, set[int]] = defaultdict(set)
     for row in await connection.execute(_CHANGES.where(tables.catalog_changes.c.version > since)):
         ids[row.kind].add(row.id)
-    return await _read(connection, version, ids)
+    return await _read(connection, version, ids if all(len(some) <= MAX_IDS for some in ids.values()) else None)
 
 
 async def _read(connection: AsyncConnection, version: int, ids: Mapping[Kind, set[int]] | None) -> Delta:
