@@ -1,0 +1,30 @@
+"""People's functions, in JavaScript and Python, in sandboxes that reach nothing.
+
+    async with Runner() as runner:
+        function = Function(owner, "Python", source, in_paths=("email",), out_paths=("domain",))
+        await runner.check(function, in_schema, out_schema)             FunctionFailed, with the line
+        for outcome in await runner.run(function, records, in_schema, out_schema):
+            ...                                                         a record, or a RecordError
+
+A record that fails is a `RecordError` in its place; a batch fails as a whole, with `FunctionFailed`, only when the
+source does not load or a limit was reached. The next call works. `docs/functions.md` is what users read.
+"""
+
+from headwater.transforms.functions.contract import (
+    LANGUAGES,
+    MAX_SOURCE_LENGTH,
+    Function,
+    FunctionFailed,
+    Language,
+    Limits,
+    Outcome,
+    Purpose,
+    RecordError,
+    Step,
+)
+from headwater.transforms.functions.runner import MAX_SECONDS, Runner
+
+__all__ = [
+    "LANGUAGES", "MAX_SECONDS", "MAX_SOURCE_LENGTH",
+    "Function", "FunctionFailed", "Language", "Limits", "Outcome", "Purpose", "RecordError", "Runner", "Step",
+]  # fmt: skip

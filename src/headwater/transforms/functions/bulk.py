@@ -1,0 +1,118 @@
+"""The fast way to read results: a whole batch at once, by a decoder that checks most types while it decodes.
+
+It accepts a part of what `reading` accepts, and gives the same records; whenever it does not understand a batch, that
+batch is read the other way, which knows what is wrong with which record. It never decides that a record is bad.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headwater.schemas import (
+    MISSING,
+    ArrayType,
+    BooleanType,
+    FloatType,
+    IntType,
+    InvalidValue,
+    JsonType,
+    MapType,
+    ObjectType,
+    Record,
+    StringType,
+    Type,
+    YearType,
+)
+from headwater.schemas.types import MAX_ELEMENTS
+from headwater.transforms.functions.reading import NO_VALUE, Reader, Reading
+
+Bulk = Callable[[str], list[Record]]
+"""Reads lines of JSON. Raises InvalidValue, or an error of msgspec, when a line is not of the plainest form."""
+
+_INT64: Final = 2**63
+
+
+def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
+    """The reader of batches, or None when the schema has values that have to stay text."""
+    if _keeps_text(type, reading):
+        return None
+    later: list[tuple[str, Reader]] = []
+    decoder = msgspec.json.Decoder(_struct(type, reading, later))
+
+    def read(lines: str) -> list[Record]:
+        records: list[Record] = msgspec.to_builtins(decoder.decode_lines(lines))
+        for name, read_value in later:
+            for record in records:
+                value = record.get(name, MISSING)
+                if value is not MISSING:
+                    converted = read_value(value)
+                    if converted is NO_VALUE:
+                        raise InvalidValue("must not be null", name)
+                    record[name] = converted
+        return records
+
+    return read
+
+
+def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] | None) -> Any:
+    """A class with the properties of the object. Those that the decoder does not know are put into `later`; where that
+    is None, such a type is refused with LookupError."""
+    fields: list[tuple[str, Any, Any]] = []
+    names: dict[str, str] = {}
+    for index, property in enumerate(type):
+        try:
+            known = _known(property.type, reading)
+            annotation = known | None if property.nullable else known
+        except LookupError:
+            if later is None:
+                raise
+            annotation = Any
+            later.append((property.name, reading.member(property.type, property.nullable)))
+        field = f"f{index}"  # as names of properties may be Python's keywords
+        names[field] = property.name
+        default = msgspec.NODEFAULT if reading.requires(property) else UNSET
+        fields.append((field, annotation | UnsetType if default is UNSET else annotation, default))
+    fields.sort(key=lambda field: field[2] is UNSET)
+    return msgspec.defstruct("Result", fields, rename=names, forbid_unknown_fields=True)
+
+
+def _known(type: Type, reading: Reading) -> Any:
+    """What the decoder calls the type. Raises LookupError when it has no word for it."""
+    match type:
+        case StringType(values=tuple() as values):
+            return Literal[values]
+        case StringType(pattern=None, max_bytes=None, max_length=longest):
+            return str if longest is None else Annotated[str, Meta(max_length=longest)]
+        case BooleanType():
+            return bool
+        case IntType(bit_size=64) if reading.language == "JavaScript":
+            raise LookupError
+        case IntType():
+            low, high = type.range
+            if not -_INT64 <= low <= high < _INT64:
+                raise LookupError
+            return Annotated[int, Meta(ge=low, le=high)]
+        case YearType():
+            return Annotated[int, Meta(ge=1, le=9999)]
+        case FloatType(bit_size=64, minimum=None, maximum=None):
+            return float
+        case ArrayType(min_elements=0, max_elements=most, unique_elements=False) if most == MAX_ELEMENTS:
+            return list[_known(type.element_type, reading)]  # type: ignore[misc]  # a type made while running
+        case MapType():
+            return dict[str, _known(type.element_type, reading)]  # type: ignore[misc]  # likewise
+        case ObjectType():
+            return _struct(type, reading, None)
+        case _:
+            raise LookupError
+
+
+def _keeps_text(type: Type, reading: Reading) -> bool:
+    match type:
+        case ArrayType() | MapType():
+            return _keeps_text(type.element_type, reading)
+        case ObjectType():
+            return any(_keeps_text(property.type, reading) for property in type)
+        case _:
+            return isinstance(type, JsonType) and not reading.preserve_json

@@ -1,0 +1,131 @@
+"""Writes the JavaScript that converts records between JSON and what functions see, for one pair of schemas.
+
+`read` turns what JSON cannot say (64-bit integers, NaN and the infinities) into JavaScript's values, in place. `write`
+makes a new object of what a function returned, and refuses values of the wrong native type, with their path. Whether
+values keep their type's constraints, and which may be null, is for the server to check. `runtime.js` has the words.
+"""
+
+import json
+from collections.abc import Sequence
+
+from headwater.schemas import (
+    ArrayType,
+    BooleanType,
+    DateTimeType,
+    FloatType,
+    IntType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Schema,
+    Type,
+    YearType,
+)
+from headwater.transforms.functions.native import javascript_name
+
+
+def adapter(in_schema: Schema | None, out_schema: Schema | None, preserve_json: bool) -> str:
+    """The definitions of `read` and `write`."""
+    code = _Code(preserve_json)
+    read = code.reader(in_schema) if in_schema is not None else None
+    write = code.object_writer(out_schema)
+    return "\n".join([*code.lines, f"const read = {read or '(value) => value'};", f"const write = {write};"])
+
+
+class _Code:
+    def __init__(self, preserve_json: bool) -> None:
+        self.lines: list[str] = []
+        self._preserve_json = preserve_json
+        self._count = 0
+
+    def _define(self, body: str) -> str:
+        self._count += 1
+        name = f"f{self._count}"
+        self.lines.append(f"const {name} = {body};")
+        return name
+
+    def reader(self, type: Type) -> str | None:
+        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+        match type:
+            case IntType(bit_size=64):
+                return "bigint"
+            case FloatType(real=False):
+                return "number"
+            case ArrayType() | MapType():
+                element = self.reader(type.element_type)
+                if element is None:
+                    return None
+                names = "value" if isinstance(type, ArrayType) else "keys(value)"
+                at = "index" if isinstance(type, ArrayType) else "names[index]"
+                return self._define(
+                    f"(value) => {{ const names = {names}; for (let index = 0; index < names.length; index++) "
+                    f"set(value, {at}, {element}(value[{at}])); return value; }}"
+                )
+            case ObjectType():
+                steps = []
+                for property in type:
+                    convert = self.reader(property.type)
+                    if convert is not None:
+                        found, name = _get(property.name), json.dumps(property.name)
+                        steps.append(
+                            f"{{ const it = {found}; "
+                            f"if (it !== undefined && it !== null) value[{name}] = {convert}(it); }}"
+                        )
+                return self._define(f"(value) => {{ {' '.join(steps)} return value; }}") if steps else None
+            case _:
+                return None
+
+    def object_writer(self, type: ObjectType | None) -> str:
+        properties: Sequence[tuple[str, str]] = (
+            [(property.name, self.writer(property.type)) for property in type] if type is not None else ()
+        )
+        known = self._define(
+            "{ __proto__: null, " + ", ".join(f"[{json.dumps(name)}]: true" for name, _ in properties) + " }"
+        )
+        lines = []
+        for index, (name, convert) in enumerate(properties):
+            lines.append(
+                f"at = {json.dumps(name)}; let p{index} = {_get(name)}; "
+                f"if (p{index} !== undefined && p{index} !== null) p{index} = {convert}(p{index});"
+            )
+        members = ", ".join(f"[{json.dumps(name)}]: p{index}" for index, (name, _) in enumerate(properties))
+        return self._define(
+            "(value) => {\n"
+            '  if (!isPlain(value)) unlike("object");\n'
+            '  let at = "";\n'
+            "  try {\n    " + "\n    ".join(lines) + "\n"
+            f"    at = null;\n    refuseUnknown(keys(value), {known});\n    return {{ {members} }};\n"
+            "  } catch (error) { throw at === null ? error : under(error, at); }\n}"
+        )
+
+    def writer(self, type: Type) -> str:
+        """The name of the function that checks and converts a value of the type, which is never null or undefined."""
+        match type:
+            case BooleanType():
+                return "toBoolean"
+            case IntType(bit_size=64):
+                return "toBigInt"
+            case IntType() | YearType():
+                return "toInteger"
+            case FloatType():
+                return "toFloat"
+            case DateTimeType():
+                return "toMoment"
+            case JsonType() if not self._preserve_json:
+                return "toJson"
+            case ArrayType():
+                element = self.writer(type.element_type)
+                name = json.dumps(javascript_name(type, self._preserve_json))
+                return self._define(f"(value) => toArray(value, {element}, {name})")
+            case MapType():
+                return self._define(f"(value) => toMap(value, {self.writer(type.element_type)})")
+            case ObjectType():
+                return self.object_writer(type)
+            case _:
+                return "toText"
+
+
+def _get(name: str) -> str:
+    if name == "__proto__":  # otherwise it is every object's prototype
+        return 'own(value, "__proto__") ? value["__proto__"] : undefined'
+    return f"value[{json.dumps(name)}]"

@@ -1,0 +1,210 @@
+"""The supervisor's side of a JavaScript worker: starts it, feeds it, kills it when it overruns, starts it again.
+
+A worker that reached any limit is killed rather than asked whether it recovered: what it does next cannot be known, and
+the next one is there in a fifth of a second. One worker keeps the contexts of several functions, each in a V8 isolate
+of its own.
+"""
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headwater.base.errors import Unavailable
+from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError
+from headwater.transforms.functions.javascript import worker
+from headwater.transforms.functions.javascript.worker import ANSWER, DONE, DROP, ERROR, LOAD, REQUEST, RUN, TOO_SLOW
+
+_CONTEXTS: Final = 8
+"""Of how many functions one worker keeps the contexts."""
+_GRACE: Final = 1.0
+"""Seconds beyond the limit that a worker has to report that it stopped by itself."""
+_START: Final = 20.0
+"""Seconds that a worker may take to start, on a machine that is busy."""
+_LINE: Final = re.compile(rf"\b{re.escape(worker.SOURCE_NAME)}:([0-9]+)")
+_FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(worker.SOURCE_NAME)}|<anonymous>):([0-9]+): ")
+"""V8 has not read the source's name yet when it stumbles over the syntax."""
+_BUFFER: Final = 1 << 20
+
+_Do = Callable[[Program, bytes, float], Awaitable[str]]
+
+_described = msgspec.json.Decoder(tuple[str, str, str])
+_invalid = msgspec.json.Decoder(tuple[str, str])
+
+
+class JavaScriptSandbox:
+    """One worker process. Used by one task at a time; see `Sandbox` for the promises."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._process: asyncio.subprocess.Process | None = None
+        self._contexts: OrderedDict[object, int] = OrderedDict()
+        self._next = 0
+        self._at_rest = 0
+        """Bytes that the worker held after its first answer."""
+        self._is_full = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, when there is one."""
+        return self._process.pid if self._process is not None else None
+
+    def holds(self, key: object) -> bool:
+        return key in self._contexts
+
+    async def load(self, program: Program, seconds: float) -> None:
+        await self._guard(self._load, program, b"", seconds)
+
+    async def run(self, program: Program, batch: bytes, seconds: float) -> Sequence[str | RecordError]:
+        lines = await self._guard(self._run, program, batch, seconds)
+        if lines == "#":
+            raise FunctionFailed(f"the results are larger than {self._limits.output} characters")
+        return [line if line[:1] == "{" else _error(line) for line in lines.split("\n")[:-1]]
+
+    async def stop(self) -> None:
+        process, self._process = self._process, None
+        self._contexts.clear()
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _guard(self, do: _Do, program: Program, batch: bytes, seconds: float) -> str:
+        """Whatever goes wrong in between, a worker that may be in the middle of something is not used again."""
+        good = False
+        try:
+            async with asyncio.timeout(_START):
+                await self._start()
+            try:
+                async with asyncio.timeout(seconds + _GRACE):
+                    answer = await do(program, batch, seconds)
+            except TimeoutError:
+                raise _too_slow(seconds) from None
+            # What functions keep between calls must not narrow the room of those that share the worker.
+            good = not self._is_full
+            return answer
+        except _Refused as error:
+            good = True
+            raise _failure(str(error)) from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise self._too_much() from None
+        except TimeoutError:
+            raise Unavailable("the sandbox for JavaScript did not start in time") from None
+        finally:
+            if not good:
+                await asyncio.shield(self.stop())
+
+    async def _load(self, program: Program, _batch: bytes, seconds: float) -> str:
+        if program.key in self._contexts:
+            self._contexts.move_to_end(program.key)
+            return ""
+        while len(self._contexts) >= _CONTEXTS:
+            _, oldest = self._contexts.popitem(last=False)
+            await self._send(DROP, oldest, 0, b"")
+        self._next += 1
+        payload = json.dumps({"adapter": program.adapter, "source": program.source}).encode()
+        await self._ask(LOAD, self._next, seconds, payload)
+        self._contexts[program.key] = self._next
+        return ""
+
+    async def _run(self, program: Program, batch: bytes, seconds: float) -> str:
+        await self._load(program, b"", seconds)
+        return await self._ask(RUN, self._contexts[program.key], seconds, batch)
+
+    async def _send(self, kind: int, context: int, seconds: float, payload: bytes) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(REQUEST.pack(kind, context, seconds, len(payload)) + payload)
+        await self._process.stdin.drain()
+
+    async def _ask(self, kind: int, context: int, seconds: float, payload: bytes) -> str:
+        await self._send(kind, context, seconds, payload)
+        assert self._process is not None and self._process.stdout is not None
+        answer, held, length = ANSWER.unpack(await self._process.stdout.readexactly(ANSWER.size))
+        if length > 4 * self._limits.output + 4096:
+            raise self._too_much()
+        text = (await self._process.stdout.readexactly(length)).decode(errors="replace")
+        if answer == ERROR:
+            raise _Refused(text)
+        if answer == TOO_SLOW:
+            raise _too_slow(seconds)
+        if answer != DONE:
+            raise self._too_much()
+        self._at_rest = self._at_rest or held
+        self._is_full = held > self._at_rest + self._limits.memory
+        return text
+
+    async def _start(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            return
+        await self.stop()
+        self._at_rest, self._is_full = 0, False
+        configuration = {
+            "parent": os.getpid(),
+            "packages": str(_packages()),
+            "memory": self._limits.memory,
+            "output": self._limits.output,
+        }
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", worker.__file__, json.dumps(configuration),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env={}, cwd="/", limit=_BUFFER,
+        )  # fmt: skip
+
+    def _too_much(self) -> FunctionFailed:
+        return FunctionFailed(f"JavaScript: the function was stopped: it needs more than {_mib(self._limits.memory)}")
+
+
+class _Refused(Exception):
+    """The worker's error, which is about the program."""
+
+
+def _packages() -> Path:
+    """Where mini-racer lies, found without importing it: V8 has no place in this process."""
+    found = importlib.util.find_spec("py_mini_racer")
+    if found is None or found.origin is None:
+        raise Unavailable("functions in JavaScript need the package mini-racer")
+    return Path(found.origin).parent.parent
+
+
+def _mib(size: int) -> str:
+    return f"{size >> 20} MiB of memory"
+
+
+def _too_slow(seconds: float) -> FunctionFailed:
+    return FunctionFailed(f"JavaScript: the function was stopped: it took longer than {seconds:g} s")
+
+
+def _failure(text: str) -> FunctionFailed:
+    """What V8 says of a source that does not compile, or that throws outside `transform`."""
+    found = _FAILED_LINE.search(text)
+    first, _, rest = text.partition("\n")
+    reason = next((line for line in rest.splitlines() if re.match(r"(Uncaught )?\w*Error\b", line)), first)
+    reason = _FAILED_LINE.sub("", reason)
+    return FunctionFailed(f"JavaScript: {reason[:1000]}", line=int(found[1]) if found else None)
+
+
+def _error(line: str) -> RecordError:
+    """What the loop says of one record."""
+    try:
+        if line[:1] == "?":
+            return RecordError("Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}")
+        if line[:1] == "-":
+            path, rule = _invalid.decode(line[1:])
+            return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
+        if line[:1] == "!":
+            name, message, stack = _described.decode(line[1:])
+            found = _LINE.search(stack)
+            text = ": ".join(part for part in (name, message) if part) or "an error without a text"
+            return RecordError("Transformation", f"JavaScript: {text}", int(found[1]) if found else None)
+    except msgspec.DecodeError:
+        pass
+    return RecordError("Transformation", "JavaScript: transform must return an object")

@@ -1,0 +1,166 @@
+"""The process that runs people's JavaScript: `python -I -S worker.py CONFIGURATION`. One V8 isolate for each function.
+
+It reads requests from its input and answers them in order on its output, until the input ends. It trusts who started
+it and nothing of what it runs; what it cannot stop (V8 running out of memory, endless microtasks) its parent stops by
+killing it. Frames are little-endian; `sandbox` writes what this module reads.
+
+    request   kind B, context I, seconds d, length I, payload     L load   payload JSON {"adapter", "source"}
+                                                                  R run    payload a JSON array of records
+                                                                  D drop   no payload, no answer
+    answer    kind B, memory held Q, length I, payload            O done   payload the lines that `runtime.js` writes
+                                                                  E error  payload its text; the worker is still good
+                                                                  T too slow, M too much memory: it is not
+"""
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+REQUEST = struct.Struct("<BIdI")
+ANSWER = struct.Struct("<BQI")
+LOAD, RUN, DROP = b"LRD"
+DONE, ERROR, TOO_SLOW, TOO_MUCH = b"OETM"
+SOURCE_NAME = "function.js"
+"""What the source is called in stack traces."""
+
+if TYPE_CHECKING:
+    from py_mini_racer import CancelableJSFunction, MiniRacer
+
+    from headwater.transforms.functions.javascript import confinement, seccomp
+
+
+class _Context:
+    """A V8 isolate with one function in it. Its code runs on a thread of its own, and we wait in the event loop."""
+
+    def __init__(self, memory: int) -> None:
+        from py_mini_racer import mini_racer
+
+        self._owner: AbstractContextManager[MiniRacer] = mini_racer()
+        self._racer = self._owner.__enter__()
+        self._racer.set_hard_memory_limit(memory)
+        self._run: CancelableJSFunction | None = None
+
+    async def load(self, runtime: str, source: str, most: int) -> bool:
+        """Returns whether the source has a function `transform`."""
+        from py_mini_racer import JSFunction
+
+        surround = self._racer.eval(runtime)
+        await self._racer.eval_cancelable(f"{source}\n//# sourceURL={SOURCE_NAME}")
+        transform = await self._racer.eval_cancelable('typeof transform === "function" ? transform : null')
+        if not isinstance(transform, JSFunction):
+            return False
+        assert isinstance(surround, JSFunction)
+        run = surround(transform, most)
+        assert isinstance(run, JSFunction)
+        self._run = run.cancelable()
+        return True
+
+    async def run(self, batch: str) -> str:
+        assert self._run is not None
+        lines = str(await self._run(batch))
+        # The answer comes before the microtasks that the call left behind. If they never end, this does not either.
+        await self._racer.eval_cancelable("0")
+        return lines
+
+    def close(self) -> None:
+        self._owner.__exit__(None, None, None)
+
+
+class _Worker:
+    def __init__(self, configuration: dict[str, Any], memory: "confinement.Memory", runtime: str) -> None:
+        self._memory = memory
+        self._limit: int = configuration["memory"]
+        self._most: int = configuration["output"]
+        self._runtime = runtime
+        self._contexts: dict[int, _Context] = {}
+
+    async def serve(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        """One request after the other: reading blocks the event loop, which has nothing else to do then."""
+        while len(header := requests.read(REQUEST.size)) == REQUEST.size:
+            kind, number, seconds, length = REQUEST.unpack(header)
+            payload = requests.read(length)
+            if kind == DROP:
+                self._contexts.pop(number).close()
+                continue
+            answer, body = await self._answer(kind, number, seconds, payload)
+            answers.write(ANSWER.pack(answer, self._memory.held(), len(body)))
+            answers.write(body)
+            answers.flush()
+
+    async def _answer(self, kind: int, number: int, seconds: float, payload: bytes) -> tuple[int, bytes]:
+        from py_mini_racer import JSEvalException, JSOOMException, JSTimeoutException
+        from py_mini_racer._exc import JSTerminatedException
+
+        self._memory.bound(2 * self._limit)
+        try:
+            async with asyncio.timeout(seconds):
+                if kind == LOAD:
+                    return await self._load(number, json.loads(payload))
+                return DONE, (await self._contexts[number].run(payload.decode())).encode(errors="replace")
+        except (TimeoutError, JSTimeoutException):
+            return TOO_SLOW, b""
+        except (JSOOMException, JSTerminatedException, MemoryError):
+            return TOO_MUCH, b""
+        except JSEvalException as error:
+            return ERROR, str(error)[:4000].encode(errors="replace")
+
+    async def _load(self, number: int, program: dict[str, str]) -> tuple[int, bytes]:
+        context = _Context(self._limit)
+        runtime = self._runtime.replace("/*ADAPTER*/", program["adapter"])
+        if not await context.load(runtime, program["source"], self._most):
+            context.close()
+            return ERROR, b"there is no function named transform"
+        self._contexts[number] = context
+        return DONE, b""
+
+
+def main() -> None:
+    """Confine this process, then serve until the input ends."""
+    configuration = json.loads(sys.argv[1])
+    here = Path(__file__).parent
+    sys.path[:0] = [str(here), configuration["packages"]]
+    if not TYPE_CHECKING:
+        # The house's own package would have to import all that its rooms need, which takes longer than the rest.
+        global confinement, seccomp
+        import confinement
+        import seccomp
+    parent = configuration["parent"]
+    confinement.die_with(parent)
+    requests, answers = _pipes()
+    os.environ["TZ"] = "UTC"  # all that is in the environment: V8 would ask the system otherwise
+    time.tzset()
+    runtime = (here / "runtime.js").read_text()
+
+    from py_mini_racer import MiniRacer, init_mini_racer
+
+    init_mini_racer(flags=["--single-threaded", f"--max-heap-size={max(configuration['memory'] >> 20, 16)}"])
+    first = MiniRacer()  # the first of a process opens files and maps what all share
+    first.eval("new Intl.DateTimeFormat().format(0)")
+    first.close()
+    memory = confinement.Memory()
+    confinement.leave(parent)
+    seccomp.refuse()
+    asyncio.run(_Worker(configuration, memory, runtime).serve(requests, answers))
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Our input and output, where nothing that prints finds them."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        os._exit(0)  # V8 may wait for ever for what it runs

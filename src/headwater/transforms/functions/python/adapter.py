@@ -1,0 +1,232 @@
+"""Writes the Python around a function, for one pair of schemas: the loop over a batch, and the conversion of values.
+
+JSON says most of what functions see. `read` makes the decimals, dates and times of their texts, in place; `write`
+makes texts of them again, in a copy, and refuses another class. Everything else is encoded as it is, and for the
+server to check. It lives in a closure, so that a function which names something `list` or `type` is no trouble.
+"""
+
+from typing import Final
+
+from headwater.schemas import (
+    ArrayType,
+    DateTimeType,
+    DateType,
+    DecimalType,
+    MapType,
+    ObjectType,
+    Schema,
+    TimeType,
+    Type,
+)
+from headwater.transforms.functions.native import python_name
+
+START: Final = "__headwater_start"
+"""The name of the function that takes a batch, and stops at the first exception."""
+RESUME: Final = "__headwater_resume"
+"""The name of the function that goes on behind it."""
+BIND: Final = "__headwater_bind"
+"""The name of the function that is told `transform`, and how many characters the results may have."""
+TOO_LARGE: Final = "#"
+
+_TEMPLATE: Final = '''
+def __headwater_make():
+    import datetime, decimal, json
+    loads, dumps, Decimal = json.loads, json.dumps, decimal.Decimal
+    Moment, Day, Clock = datetime.datetime, datetime.date, datetime.time
+    kind, size, text, count, is_a = type, len, str, range, isinstance
+    Mapping, List, Tuple = dict, list, tuple
+    Wrong, Unfit, Anything = ValueError, TypeError, Exception
+    plain = (bool, int, float, str)
+    state = {}
+
+    def under(name, error):
+        head, _, rule = text(error).partition("\t")
+        return Wrong(name + ("" if head == "" or head[0] == "[" else ".") + head + "\t" + rule)
+
+    def unlike(name):
+        return Wrong("\tis not of type " + name)
+
+    def refuse_strange(value):
+        if value is None or kind(value) in plain:
+            return
+        if kind(value) is Mapping:
+            for key in value:
+                try:
+                    refuse_strange(value[key])
+                except Wrong as error:
+                    raise under(text(key), error)
+        elif kind(value) is List or kind(value) is Tuple:
+            for index in count(size(value)):
+                try:
+                    refuse_strange(value[index])
+                except Wrong as error:
+                    raise under("[" + text(index) + "]", error)
+        else:
+            raise Wrong("\tis of type " + kind(value).__name__ + ", which is not the property's")
+
+    def refused(result, error):
+        try:
+            if is_a(error, Unfit):
+                refuse_strange(result)
+        except Wrong as found:
+            error = found
+        found = text(error)
+        if is_a(error, Wrong) and "\t" in found:
+            return "-" + dumps(found.split("\t"))
+        return "!" + dumps(kind(error).__name__ + ": " + found)
+
+    {definitions}
+
+    def bind(transform, most):
+        state["transform"] = transform
+        state["most"] = most
+
+    def start(batch):
+        state["records"] = loads(batch)
+        state["next"] = 0
+        state["lines"] = []
+        state["length"] = 0
+        return resume()
+
+    def resume():
+        transform, records, lines = state["transform"], state["records"], state["lines"]
+        most, length = state["most"], state["length"]
+        if size(lines) < state["next"]:
+            lines.append("")
+        for index in count(state["next"], size(records)):
+            state["next"] = index + 1
+            result = transform({read})
+            if kind(result) is Mapping:
+                try:
+                    line = dumps({write})
+                except Anything as error:
+                    line = refused(result, error)
+            else:
+                line = "?" + kind(result).__name__
+            lines.append(line)
+            length = length + size(line)
+            state["length"] = length
+            if length > most:
+                return "#"
+        state["records"] = []
+        return "\\n".join(lines)
+
+    return bind, start, resume
+
+__headwater_bind, __headwater_start, __headwater_resume = __headwater_make()
+'''
+
+
+def adapter(in_schema: Schema | None, out_schema: Schema | None) -> str:
+    """The source, which defines the functions named `BIND`, `START` and `RESUME`."""
+    code = _Code()
+    read = code.reader(in_schema) if in_schema is not None else None
+    write = code.writer(out_schema) if out_schema is not None else None
+    definitions = "\n    ".join(line for definition in code.definitions for line in definition)
+    return (
+        _TEMPLATE.replace("{definitions}", definitions)
+        .replace("{read}", f"{read}(records[index])" if read else "records[index]")
+        .replace("{write}", f"{write}(result)" if write else "result")
+    )
+
+
+class _Code:
+    def __init__(self) -> None:
+        self.definitions: list[list[str]] = []
+
+    def _define(self, *body: str) -> str:
+        name = f"f{len(self.definitions)}"
+        self.definitions.append([f"def {name}(value):", *(f"    {line}" for line in body)])
+        return name
+
+    def reader(self, type: Type) -> str | None:
+        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+        match type:
+            case DecimalType():
+                return "Decimal"
+            case DateTimeType():
+                return "Moment.fromisoformat"
+            case DateType():
+                return "Day.fromisoformat"
+            case TimeType():
+                return "Clock.fromisoformat"
+            case ArrayType():
+                element = self.reader(type.element_type)
+                return None if element is None else self._define(f"return [{element}(item) for item in value]")
+            case MapType():
+                element = self.reader(type.element_type)
+                return None if element is None else self._define(f"return {{key: {element}(value[key]) for key in value}}")
+            case ObjectType():
+                body = []
+                for property in type:
+                    convert = self.reader(property.type)
+                    if convert is not None:
+                        name = repr(property.name)
+                        body += [
+                            f"if value.get({name}) is not None:",
+                            f"    value[{name}] = {convert}(value[{name}])",
+                        ]
+                return self._define(*body, "return value") if body else None
+            case _:
+                return None
+
+    def writer(self, type: Type) -> str | None:
+        """The name of the function that makes JSON of a value of the type, or None when it is that already."""
+        name = repr(python_name(type, False))
+        match type:
+            case DecimalType():
+                return self._scalar("Decimal", name, "text(value)")
+            case DateTimeType():
+                return self._scalar("Moment", name, "value.isoformat()")
+            case DateType():
+                return self._scalar("Day", name, "value.isoformat()")
+            case TimeType():
+                return self._scalar("Clock", name, "value.isoformat()")
+            case ArrayType():
+                element = self.writer(type.element_type)
+                if element is None:
+                    return None
+                return self._define(
+                    "if kind(value) is not List and kind(value) is not Tuple:", f"    raise unlike({name})",
+                    "result = []",
+                    "for item in value:",
+                    "    try:",
+                    f"        result.append(None if item is None else {element}(item))",
+                    "    except Wrong as error:",
+                    "        raise under('[' + text(size(result)) + ']', error)",
+                    "return result",
+                )  # fmt: skip
+            case MapType():
+                element = self.writer(type.element_type)
+                if element is None:
+                    return None
+                return self._define(
+                    "if kind(value) is not Mapping:", f"    raise unlike({name})",
+                    "result = {}",
+                    "for key in value:",
+                    "    try:",
+                    f"        result[key] = None if value[key] is None else {element}(value[key])",
+                    "    except Wrong as error:",
+                    "        raise under('[' + dumps(text(key)) + ']', error)",
+                    "return result",
+                )  # fmt: skip
+            case ObjectType():
+                writers = [(p.name, write) for p in type if (write := self.writer(p.type)) is not None]
+                if not writers:
+                    return None
+                body = ["if kind(value) is not Mapping:", f"    raise unlike({name})", "value = value.copy()"]
+                for property_name, write in writers:
+                    member = repr(property_name)
+                    body += [
+                        f"if value.get({member}) is not None:",
+                        "    try:",
+                        f"        value[{member}] = {write}(value[{member}])",
+                        "    except Wrong as error:",
+                        f"        raise under({member}, error)",
+                    ]
+                return self._define(*body, "return value")
+            case _:
+                return None
+
+    def _scalar(self, native: str, name: str, written: str) -> str:
+        return self._define(f"if kind(value) is not {native}:", f"    raise unlike({name})", f"return {written}")

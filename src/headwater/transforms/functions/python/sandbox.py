@@ -1,0 +1,205 @@
+"""One session of the Python sandbox: starts it for a function, feeds it batches, ends it when a limit was reached.
+
+The interpreter runs in a process of its own for each session, which is never used for a second one. Three things that
+it leaves open by itself are closed here: what is printed goes nowhere, nothing may sleep, and every feed has a limit in
+time, without which a busy process would outlive a server that was killed.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from pydantic_monty import (
+    AsyncMonty,
+    AsyncMontySession,
+    CollectString,
+    MontyCrashedError,
+    MontyError,
+    MontyRuntimeError,
+    MontySyntaxError,
+)
+
+from headwater.base.errors import Unavailable
+from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError
+from headwater.transforms.functions.python.adapter import BIND, RESUME, START, TOO_LARGE
+
+_GRACE: Final = 1.0
+"""Seconds beyond the limit that the interpreter has to stop by itself."""
+_START: Final = 20.0
+"""Seconds that a session may take to start, on a machine that is busy."""
+_SOURCE_NAME: Final = "<python-input-1>"
+"""What the interpreter calls the second text that a session is fed, which is the function's source."""
+_MOST_SUSPENSIONS: Final = 1_000_000
+"""Names that a session may look up in vain; the default of a thousand is for the session's whole life."""
+
+_invalid = msgspec.json.Decoder(tuple[str, str])
+_text = msgspec.json.Decoder(str)
+
+
+def pool(size: int) -> AsyncMonty:
+    """The processes behind `size` sandboxes. One more may start while another ends."""
+    return AsyncMonty(min_processes=0, max_processes=size + 1, checkout_timeout=_START, max_checkouts_per_worker=1)
+
+
+class PythonSandbox:
+    """A session at a time, for one function. Used by one task at a time; see `Sandbox` for the promises."""
+
+    def __init__(self, processes: AsyncMonty, limits: Limits) -> None:
+        self._processes = processes
+        self._limits = limits
+        self._session: AsyncMontySession | None = None
+        self._key: tuple[object, float] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the session's process, when there is one that is idle."""
+        return self._session.worker_pid if self._session is not None else None
+
+    def holds(self, key: object) -> bool:
+        return self._key is not None and self._key[0] == key
+
+    async def load(self, program: Program, seconds: float) -> None:
+        await self._guard(program, None, seconds)
+
+    async def run(self, program: Program, batch: bytes, seconds: float) -> Sequence[str | RecordError]:
+        return await self._guard(program, batch, seconds)
+
+    async def stop(self) -> None:
+        session, self._session, self._key = self._session, None, None
+        if session is not None:
+            with suppress(MontyError, RuntimeError):  # of a session that broke, or whose feed was cancelled
+                await session.__aexit__(None, None, None)
+
+    async def _guard(self, program: Program, batch: bytes | None, seconds: float) -> Sequence[str | RecordError]:
+        good = False
+        try:
+            await self._open(program, seconds)
+            async with asyncio.timeout(seconds + 2 * _GRACE):
+                lines = [] if batch is None else await self._run(batch.decode())
+            good = True
+            return lines
+        except TimeoutError:
+            raise _too_slow(seconds) from None
+        except MontyCrashedError as error:
+            raise _too_slow(seconds) if error.timed_out else self._too_much() from None
+        finally:
+            if not good:
+                await asyncio.shield(self.stop())
+
+    async def _open(self, program: Program, seconds: float) -> None:
+        """A session in which the program is loaded. The limit in time belongs to the session, so it is in the key."""
+        key = (program.key, seconds)
+        if self._session is not None and self._key == key:
+            return
+        await self.stop()
+        session = self._processes.checkout(
+            limits={
+                "max_feed_duration_secs": seconds,
+                "max_memory": self._limits.memory,
+                "max_total_sleep_secs": 0,
+                "max_suspensions": _MOST_SUSPENSIONS,
+            }
+        )
+        try:
+            async with asyncio.timeout(_START):
+                self._session = await session.__aenter__()
+        except (TimeoutError, MontyCrashedError):
+            raise Unavailable("the sandbox for Python did not start in time") from None
+        self._key = key
+        async with asyncio.timeout(seconds + 2 * _GRACE):
+            await self._feed(program.adapter)
+            try:
+                await self._feed(program.source)
+                await self._feed(f"{BIND}(transform, {self._limits.output})")
+            except MontySyntaxError as error:
+                raise FunctionFailed(f"Python: {error.display('type-msg')}", line=_line(error)) from None
+            except MontyRuntimeError as error:
+                self._refuse_limits(error)
+                if "'transform'" in str(error) and _line(error) is None:
+                    raise FunctionFailed("Python: there is no function named transform") from None
+                raise FunctionFailed(f"Python: {_message(error)}", line=_line(error)) from None
+
+    async def _run(self, batch: str) -> Sequence[str | RecordError]:
+        """Feed the batch, and again after each exception: it is not caught inside, where its line is not known."""
+        errors: list[RecordError] = []
+        code = f"{START}(batch)"
+        count = None
+        while True:
+            try:
+                lines = await self._feed(code, batch if code.startswith(START) else None)
+                break
+            except MontyRuntimeError as error:
+                self._refuse_limits(error)
+                count = count or batch.count("{")
+                if len(errors) > count:
+                    raise self._tampered() from None
+                errors.append(RecordError("Transformation", f"Python: {_message(error)}", _line(error)))
+                code = f"{RESUME}()"
+        if lines == TOO_LARGE:
+            raise FunctionFailed(f"the results are larger than {self._limits.output} characters")
+        if not isinstance(lines, str):
+            raise self._tampered()
+        rest = iter(errors)
+        return [line if line[:1] == "{" else _error(line, rest) for line in lines.split("\n")]
+
+    async def _feed(self, code: str, batch: str | None = None) -> object:
+        assert self._session is not None
+        inputs = None if batch is None else {"batch": batch}
+        result: object = await self._session.feed_run(
+            code, inputs=inputs, print_callback=CollectString(self._limits.printed)
+        )
+        return result
+
+    def _refuse_limits(self, error: MontyRuntimeError) -> None:
+        """Raises FunctionFailed when the error is a limit, after which the session is not to be used."""
+        inner, text = error.exception(), str(error)
+        if isinstance(inner, TimeoutError) and "sleep limit exceeded" in text:
+            raise FunctionFailed("Python: a function cannot sleep", line=_line(error)) from None
+        if isinstance(inner, TimeoutError) and "time limit exceeded" in text:
+            raise FunctionFailed("Python: the function was stopped: it took too long", line=_line(error)) from None
+        if isinstance(inner, MemoryError) and f"> {self._limits.printed} bytes" in text:
+            raise FunctionFailed(f"Python: the function printed more than {self._limits.printed} bytes") from None
+        if isinstance(inner, MemoryError):
+            raise self._too_much() from None
+        if isinstance(inner, RuntimeError) and "suspension" in text:
+            raise FunctionFailed("Python: the function was stopped: it asked too often for what is not there") from None
+
+    def _too_much(self) -> FunctionFailed:
+        return FunctionFailed(
+            f"Python: the function was stopped: it needs more than {self._limits.memory >> 20} MiB of memory"
+        )
+
+    def _tampered(self) -> FunctionFailed:
+        return FunctionFailed("Python: the function changed the code around it")
+
+
+def _too_slow(seconds: float) -> FunctionFailed:
+    return FunctionFailed(f"Python: the function was stopped: it took longer than {seconds:g} s")
+
+
+def _message(error: MontyRuntimeError) -> str:
+    return error.display("type-msg")[:1000]
+
+
+def _line(error: MontyRuntimeError | MontySyntaxError) -> int | None:
+    lines = [frame.line for frame in error.traceback() if frame.filename == _SOURCE_NAME]
+    return lines[-1] if lines else None
+
+
+def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
+    """What the loop says of one record; nothing when it raised."""
+    try:
+        if not line:
+            return next(raised)
+        if line[0] == "?":
+            return RecordError("Transformation", f"Python: transform must return a dict, and returned {line[1:101]}")
+        if line[0] == "-":
+            path, rule = _invalid.decode(line[1:])
+            return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
+        if line[0] == "!":
+            return RecordError("Transformation", f"Python: {_text.decode(line[1:])[:1000]}")
+    except (msgspec.DecodeError, StopIteration):
+        pass
+    return RecordError("Transformation", "Python: transform must return a dict")

@@ -1,0 +1,335 @@
+"""Compiles a schema into the function that makes a record of what a function returned, decoded from JSON.
+
+The one place where results are checked: whatever a sandbox says, a record that comes out of here conforms to the
+schema. Native types are named as the language names them, and null is treated as the purpose asks.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.schemas import (
+    JSON_NULL,
+    ArrayType,
+    BooleanType,
+    DateTime,
+    DateTimeType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntType,
+    InvalidValue,
+    IpType,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    StringType,
+    Time,
+    TimeType,
+    Type,
+    UuidType,
+    YearType,
+    canonical_ip,
+    canonical_uuid,
+    check_of,
+    parse_decimal,
+    to_float32,
+)
+from headwater.transforms.functions.contract import Language, Purpose
+from headwater.transforms.functions.native import javascript_name, python_name
+
+Reader = Callable[[Any], Any]
+"""Makes a value of a kind of what the decoder gave. Raises InvalidValue."""
+
+_NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read what functions of one kind return."""
+
+    language: Language
+    preserve_json: bool
+    purpose: Purpose
+
+    def shape(self, type: Type) -> Any:
+        """What msgspec decodes the JSON of a value to: text where a value of kind json is, so that no digit is lost."""
+        if not self._has_text(type):
+            return Any
+        match type:
+            case ArrayType():
+                return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made while running
+            case MapType():
+                return dict[str, self.shape(type.element_type)]  # type: ignore[misc]  # likewise
+            case ObjectType():
+                return dict[str, Raw]
+            case _:
+                return Raw
+
+    def requires(self, property: Property) -> bool:
+        """Whether a result must have the property."""
+        if self.purpose == "Create":
+            return property.create_required
+        return self.purpose == "Update" and property.update_required
+
+    def reader(self, type: Type) -> Reader:
+        """The reader of the type's values, which are never None: that is for what holds them to judge."""
+        match type:
+            case ObjectType():
+                return self._object(type)
+            case ArrayType():
+                return self._array(type)
+            case MapType():
+                return self._map(type)
+            case JsonType() if not self.preserve_json:
+                return _read_json
+            case _:
+                return self._scalar(type)
+
+    def _has_text(self, type: Type) -> bool:
+        match type:
+            case ArrayType() | MapType():
+                return self._has_text(type.element_type)
+            case ObjectType():
+                return any(self._has_text(property.type) for property in type)
+            case _:
+                return isinstance(type, JsonType) and not self.preserve_json
+
+    def _name(self, type: Type) -> str:
+        name = javascript_name if self.language == "JavaScript" else python_name
+        return name(type, self.preserve_json)
+
+    def _unlike(self, type: Type) -> InvalidValue:
+        return InvalidValue(f"is not of type {self._name(type)}")
+
+    def _object(self, type: ObjectType) -> Reader:
+        fields = {property.name: self.member(property.type, property.nullable) for property in type}
+        required = [property.name for property in type if self.requires(property)]
+        drop_null = self.purpose == "Import"
+        unlike = self._unlike(type)
+
+        def read(members: Any) -> dict[str, Any]:
+            if members.__class__ is not dict:
+                raise unlike
+            record: dict[str, Any] = {}
+            for name, member in members.items():
+                try:
+                    value = fields[name](member)
+                except KeyError:
+                    raise InvalidValue("does not exist in the schema", name[:60]) from None
+                except InvalidValue as error:
+                    raise error.under(name) from None
+                if value is NO_VALUE:
+                    if drop_null:
+                        continue
+                    raise InvalidValue("must not be null", name)
+                record[name] = value
+            for name in required:
+                if name not in record:
+                    raise InvalidValue("is required", name)
+            return record
+
+        return read
+
+    def member(self, type: Type, nullable: bool) -> Reader:
+        """Reads the value of a property, or the text of one: NO_VALUE is a null where there may be none."""
+        read_value = self.reader(type)
+        is_json = isinstance(type, JsonType) and not self.preserve_json
+        null = None if nullable else JSON_NULL if is_json else NO_VALUE
+        decode = None if is_json else msgspec.json.Decoder(self.shape(type)).decode
+
+        def read(member: Any) -> Any:
+            if member is None:
+                return null
+            if member.__class__ is Raw:
+                if bytes(member) == b"null":
+                    return null
+                if decode is not None:
+                    try:
+                        member = decode(member)
+                    except msgspec.ValidationError:
+                        member = msgspec.json.decode(member)
+            return read_value(member)
+
+        return read
+
+    def _array(self, type: ArrayType) -> Reader:
+        read_element = self.member(type.element_type, False)
+        check = check_of(type)
+        unlike = self._unlike(type)
+
+        def read(elements: Any) -> list[Any]:
+            if elements.__class__ is not list:
+                raise unlike
+            values: list[Any] = []
+            try:
+                for element in elements:
+                    value = read_element(element)
+                    if value is NO_VALUE:
+                        raise InvalidValue("must not be null")
+                    values.append(value)
+            except InvalidValue as error:
+                raise error.under(f"[{len(values)}]") from None
+            check(values)
+            return values
+
+        return read
+
+    def _map(self, type: MapType) -> Reader:
+        read_element = self.member(type.element_type, False)
+        unlike = self._unlike(type)
+
+        def read(elements: Any) -> dict[str, Any]:
+            if elements.__class__ is not dict:
+                raise unlike
+            values: dict[str, Any] = {}
+            for key, element in elements.items():
+                try:
+                    value = read_element(element)
+                    if value is NO_VALUE:
+                        raise InvalidValue("must not be null")
+                    values[key] = value
+                except InvalidValue as error:
+                    raise error.under(f"[{json.dumps(key[:60])}]") from None
+            return values
+
+        return read
+
+    def _scalar(self, type: Type) -> Reader:
+        classes, convert = self._conversion(type)
+        unlike, check = self._unlike(type), check_of(type)
+
+        def read(value: Any) -> Any:
+            if value.__class__ not in classes:
+                raise unlike
+            try:
+                value = convert(value)
+            except (ValueError, OverflowError) as error:
+                raise InvalidValue(str(error)) from None
+            check(value)
+            return value
+
+        def read_as_it_is(value: Any) -> Any:
+            if value.__class__ not in classes:
+                raise unlike
+            check(value)
+            return value
+
+        return read_as_it_is if convert is _as_it_is else read
+
+    def _conversion(self, type: Type) -> tuple[tuple[type, ...], Reader]:
+        """The classes that the decoder may give, and how a value is made of them, with a ValueError that says why not."""
+        from_javascript = self.language == "JavaScript"
+        match type:
+            case StringType():
+                return (str,), _text
+            case BooleanType():
+                return (bool,), _as_it_is
+            case IntType(bit_size=64) if from_javascript:
+                return (str,), int
+            case IntType() | YearType():
+                return ((int, float), int) if from_javascript else ((int,), _as_it_is)
+            case FloatType():
+                return (float, int, str) if from_javascript else (float, int), _float32 if type.bit_size == 32 else _float
+            case DecimalType():
+                return (str,), lambda text: parse_decimal(text, type.precision, type.scale)
+            case DateTimeType():
+                return (str,), DateTime.parse if from_javascript else _python_datetime
+            case DateType():
+                return (str,), _date
+            case TimeType():
+                return (str,), Time.parse
+            case UuidType():
+                return (str,), _uuid
+            case IpType():
+                return (str,), canonical_ip
+            case JsonType():
+                return (str,), _preserved
+            case _:
+                raise AssertionError(type)
+
+
+class _NoValue:
+    """The type of `NO_VALUE`."""
+
+
+NO_VALUE: Final = _NoValue()
+"""What the reader of a member gives for a null where there may be none."""
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must not contain lone surrogates") from None
+    return value
+
+
+def _float(value: float | int | str) -> float:
+    if isinstance(value, str):
+        return _NOT_FINITE[value] if value in _NOT_FINITE else _raise("must be a number")
+    return float(value)
+
+
+def _float32(value: float | int | str) -> float:
+    number = _float(value)
+    rounded = to_float32(number)
+    return rounded if abs(rounded) != float("inf") or rounded == number else _raise("must be a float(32)")
+
+
+def _raise(rule: str) -> Any:
+    raise ValueError(rule)
+
+
+def _python_datetime(text: str) -> DateTime:
+    """Python's ISO format; a moment without a zone is in UTC."""
+    has_zone = text[19:].find("+") >= 0 or text[19:].find("-") >= 0
+    return DateTime.parse(text if has_zone else f"{text}Z")
+
+
+def _date(text: str) -> date:
+    if len(text) != 10:
+        raise ValueError("must be a date as YYYY-MM-DD")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a date as YYYY-MM-DD") from None
+
+
+def _uuid(text: str) -> str:
+    with suppress(ValueError):
+        return canonical_uuid(text)
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ValueError("must be a UUID") from None
+
+
+def _preserved(text: str) -> Json:
+    try:
+        return Json.parse(_text(text))
+    except InvalidValue as error:
+        raise ValueError(error.rule) from None
+
+
+def _read_json(value: Any) -> Json:
+    if isinstance(value, Raw):
+        return Json.parse(bytes(value))
+    try:  # of a record that is not JSON as a whole, since a number in it is not one
+        return Json.parse(json.dumps(value, allow_nan=False))
+    except ValueError:
+        raise InvalidValue("must be JSON, which has neither NaN nor infinities") from None

@@ -1,0 +1,113 @@
+"""Runs functions on batches of records: schema values in, schema values out, and an outcome for each record.
+
+It owns the sandboxes, and ends them when it is closed. Converting values happens here, in the server's process; people's
+code never does.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final, Self
+
+from headwater.base.errors import BadRequest
+from headwater.schemas import Record, Schema
+from headwater.transforms.functions.contract import (
+    LANGUAGES,
+    Function,
+    Language,
+    Limits,
+    Outcome,
+    Purpose,
+)
+from headwater.transforms.functions.javascript.sandbox import JavaScriptSandbox
+from headwater.transforms.functions.plan import Plan
+from headwater.transforms.functions.python.sandbox import PythonSandbox, pool
+from headwater.transforms.functions.slots import Slots
+
+_PLANS: Final = 256
+"""How many pairs of schemas and functions are kept compiled."""
+
+MAX_SECONDS: Final = 300.0
+"""The longest that a caller may give one batch."""
+
+
+class Runner:
+    """The functions of one server. Used as an async context manager, in one event loop.
+
+    Any number of tasks may run functions at the same time; they share `javascript` worker processes, each with the
+    contexts of several functions, and `python` ones, each with one function.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, javascript: int = 2, python: int = 8) -> None:
+        self._limits = limits or Limits()
+        self._counts = javascript, python
+        self._slots: dict[Language, Slots] = {}
+        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        javascript, python = self._counts
+        processes = await self._exits.enter_async_context(pool(python))
+        self._slots = {
+            "JavaScript": Slots([JavaScriptSandbox(self._limits) for _ in range(javascript)]),
+            "Python": Slots([PythonSandbox(processes, self._limits) for _ in range(python)]),
+        }
+        for slots in self._slots.values():
+            self._exits.push_async_callback(slots.stop)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    def languages(self) -> tuple[Language, ...]:
+        """The languages in which functions may be written here."""
+        return LANGUAGES
+
+    async def check(self, function: Function, in_schema: Schema | None, out_schema: Schema | None) -> None:
+        """Load the function without running it: what to do before one is stored. Raises BadRequest for its paths, and
+        FunctionFailed, with the line, when it does not compile or has no `transform`."""
+        function.check_paths(in_schema, out_schema)
+        plan = self._plan(function, in_schema, out_schema, "Import")
+        async with self._slots[function.language].lend(plan.key) as sandbox:
+            await sandbox.load(plan, self._limits.seconds)
+
+    async def run(
+        self,
+        function: Function,
+        records: Sequence[Record],
+        in_schema: Schema | None,
+        out_schema: Schema | None,
+        timeout: float | None = None,
+        *,
+        purpose: Purpose = "Import",
+    ) -> list[Outcome]:
+        """The outcome of each record, in their order.
+
+        The records conform to `in_schema`; the function gets what is at its `in_paths`. Results conform to what
+        `out_schema` has at its `out_paths`, none of which need be there unless the purpose requires it. `timeout` is in
+        seconds for the whole batch, waiting for a sandbox aside. Raises FunctionFailed when the batch as a whole failed,
+        and Unavailable when no sandbox was free or could be started.
+        """
+        if not records:
+            return []
+        seconds = self._limits.seconds if timeout is None else timeout
+        if not 0 < seconds <= MAX_SECONDS:
+            raise BadRequest(f"timeout must be above 0 and at most {MAX_SECONDS:g} seconds", field="timeout")
+        plan = self._plan(function, in_schema, out_schema, purpose)
+        async with self._slots[function.language].lend(plan.key) as sandbox:
+            lines = await sandbox.run(plan, plan.encode(records), seconds)
+        return plan.decode(lines, len(records))
+
+    def _plan(
+        self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
+    ) -> Plan:
+        # By identity, as comparing large schemas takes longer than a small batch. The plan keeps them alive.
+        key = (function, id(in_schema), id(out_schema), purpose)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = Plan(function, in_schema, out_schema, purpose)
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(key)
+        return plan

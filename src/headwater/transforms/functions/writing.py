@@ -1,0 +1,117 @@
+"""Compiles a schema into the function that makes of a record what is encoded as JSON and given to a function.
+
+It passes what the schema names and nothing else. What JSON cannot say, the adapters in the sandboxes undo.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from headwater.schemas import (
+    ArrayType,
+    DateTime,
+    DateTimeType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntType,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    Time,
+    TimeType,
+    Type,
+    decimal_text,
+)
+from headwater.transforms.functions.contract import Language
+
+Writer = Callable[[Any], Any]
+
+_NOT_FINITE: Final = {"JavaScript": '"{}"', "Python": "{}"}
+"""How a number that JSON does not have is written: Python's own decoder reads it as it is."""
+
+
+def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | None:
+    """What makes of a value something that msgspec encodes as the language's adapter expects it, or None when it is
+    that already."""
+    match type:
+        case ObjectType():
+            return _object(type, language, preserve_json)
+        case ArrayType():
+            element = writer_of(type.element_type, language, preserve_json)
+            return None if element is None else lambda values: [element(value) for value in values]
+        case MapType():
+            element = writer_of(type.element_type, language, preserve_json)
+            return None if element is None else lambda values: {key: element(value) for key, value in values.items()}
+        case IntType(bit_size=64) if language == "JavaScript":
+            return str
+        case FloatType(real=False):
+            return _float(language)
+        case DecimalType():
+            return decimal_text
+        case DateTimeType():
+            return str if language == "JavaScript" else _python_datetime
+        case DateType():
+            return str
+        case TimeType():
+            return str if language == "JavaScript" else _python_time
+        case JsonType():
+            return _json_text if preserve_json else _json
+        case _:
+            return None
+
+
+def _object(type: ObjectType, language: Language, preserve_json: bool) -> Writer:
+    names = [property.name for property in type]
+    writers = [
+        (property.name, write)
+        for property in type
+        if (write := writer_of(property.type, language, preserve_json)) is not None
+    ]
+
+    every = frozenset(names)
+
+    def write_all(record: dict[str, Any]) -> dict[str, Any]:
+        return record if record.keys() == every else {name: record[name] for name in names if name in record}
+
+    def write(record: dict[str, Any]) -> dict[str, Any]:
+        document = record.copy() if record.keys() == every else {name: record[name] for name in names if name in record}
+        for name, write_value in writers:
+            value = document.get(name)
+            if value is not None:
+                document[name] = write_value(value)
+        return document
+
+    return write if writers else write_all
+
+
+def _float(language: Language) -> Writer:
+    form = _NOT_FINITE[language]
+
+    def write(value: float) -> Any:
+        if math.isfinite(value):
+            return value
+        name = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return Raw(form.format(name).encode())
+
+    return write
+
+
+def _python_datetime(value: DateTime) -> str:
+    return value.to_datetime().replace(tzinfo=None).isoformat()
+
+
+def _python_time(value: Time) -> str:
+    text = str(value)
+    return text[:15].ljust(15, "0") if "." in text else text
+
+
+def _json_text(value: Json) -> str:
+    return value.text
+
+
+def _json(value: Json) -> Raw:
+    return Raw(value.text.encode())

@@ -1,0 +1,359 @@
+"""Values on their way into functions and out of them: a table for each kind, and the round trip of any record."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headwater.schemas import (
+    JSON_NULL,
+    ArrayType,
+    DateTime,
+    DecimalType,
+    FloatType,
+    IntType,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    Record,
+    StringType,
+    Time,
+    Type,
+)
+from headwater.transforms.functions import Function, Language, RecordError, Runner
+from headwater.transforms.functions.plan import Plan
+from tests.transforms.functions.make import IDENTITY, KINDS, function, one
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+INF = float("inf")
+
+# kind, value, what JavaScript's function and Python's must see: an expression that is true
+SEEN: list[tuple[str, Any, str, str]] = [
+    ("string", "é\u2028'\"\\", "v === 'é\\u2028\\'\"\\\\'", "v == 'é\\u2028\\'\"\\\\'"),
+    ("boolean", True, "v === true", "v is True"),
+    ("int", 12, "v === 12", "v == 12"),
+    ("int64", 2**63 - 1, "v === 9223372036854775807n", "v == 9223372036854775807"),
+    ("int64", -(2**63), "v === -9223372036854775808n", "v == -9223372036854775808"),
+    ("float", 1.5, "v === 1.5", "v == 1.5"),
+    ("float", 2.0, "v === 2", "type(v) is float and v == 2"),
+    ("float", float("nan"), "Number.isNaN(v)", "v != v"),
+    ("float", INF, "v === Infinity", "v == float('inf')"),
+    ("float", -INF, "v === -Infinity", "v == float('-inf')"),
+    ("decimal", Decimal("1.50"), "v === '1.5'", "v == Decimal('1.5')"),
+    ("decimal", Decimal("1E+3"), "v === '1000'", "v == Decimal(1000)"),
+    ("datetime", DateTime.parse("2024-05-01T10:00:00.000000001Z"),
+     "v === '2024-05-01T10:00:00.000000001Z'", "v == datetime(2024, 5, 1, 10) and v.tzinfo is None"),
+    ("datetime", DateTime.parse("2024-05-01T10:00:00.25Z"),
+     "new Date(v).getMilliseconds() === 250", "v == datetime(2024, 5, 1, 10, 0, 0, 250000)"),
+    ("date", date(2024, 5, 1), "v === '2024-05-01'", "v == date(2024, 5, 1)"),
+    ("time", Time.parse("10:00:00.25"), "v === '10:00:00.25'", "v == time(10, 0, 0, 250000)"),
+    ("time", Time.parse("10:00:00"), "v === '10:00:00'", "v == time(10)"),
+    ("year", 2024, "v === 2024", "v == 2024"),
+    ("uuid", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "v.length === 36", "len(v) == 36"),
+    ("ip", "2001:db8::1", "v === '2001:db8::1'", "v == '2001:db8::1'"),
+    ("json", Json('{"a":1.0,"b":[null]}'), "v.a === 1 && v.b[0] === null", "v == {'a': 1.0, 'b': [None]}"),
+    ("json", JSON_NULL, "v === null", "v is None"),
+]  # fmt: skip
+
+IMPORTS = "from datetime import date, datetime, time, timezone, timedelta\nfrom decimal import Decimal\n"
+
+
+@pytest.mark.parametrize(("kind", "value", "javascript", "python"), SEEN)
+async def test_what_functions_see(runner: Runner, kind: str, value: Any, javascript: str, python: str) -> None:
+    schema, seen = one(KINDS[kind]), one(KINDS["boolean"])
+    for language, source in (
+        ("JavaScript", f"function transform(r) {{ const v = r.v; return {{ v: {javascript} }} }}"),
+        ("Python", f"{IMPORTS}def transform(r):\n    v = r['v']\n    return {{'v': {python}}}"),
+    ):
+        outcomes = await runner.run(function(language, source, schema, seen), [{"v": value}], schema, seen)  # type: ignore[arg-type]  # a language
+        assert outcomes == [{"v": True}], language
+
+
+# kind, what the function returns, the value, or the rule that it breaks
+FROM_JAVASCRIPT: list[tuple[str, str, Any]] = [
+    ("string", "'a'", "a"),
+    ("string", "1", "«v» is not of type string"),
+    ("string", "NaN", "«v» is not of type string"),
+    ("string", "'\\ud800'", "must not contain lone surrogates"),
+    ("boolean", "false", False),
+    ("boolean", "0", "«v» is not of type boolean"),
+    ("int", "7", 7),
+    ("int", "7.0", 7),
+    ("int", "7.5", "«v» is not an integer"),
+    ("int", "NaN", "«v» is not an integer"),
+    ("int", "7n", "«v» is not of type number"),
+    ("int", "2 ** 31", "in the range"),
+    ("int", "1e300", "in the range"),
+    ("int64", "9223372036854775807n", 2**63 - 1),
+    ("int64", "9223372036854775808n", "in the range"),
+    ("int64", "10", "«v» is not of type bigint"),
+    ("int64", "'10'", "«v» is not of type bigint"),
+    ("float", "0.1", 0.1),
+    ("float", "-0", 0.0),
+    ("float", "Infinity", INF),
+    ("float", "'Infinity'", "«v» is not of type number"),
+    ("decimal", "'1.250'", Decimal("1.25")),
+    ("decimal", "1.25", "«v» is not of type string"),
+    ("decimal", "'1.2345'", "digits"),
+    ("datetime", "'2024-05-01T12:00:00.000000001+02:00'", DateTime.parse("2024-05-01T10:00:00.000000001Z")),
+    ("datetime", "new Date(0)", DateTime(0)),
+    ("datetime", "new Date(NaN)", "«v» is an invalid date"),
+    ("datetime", "'2024-05-01 10:00:00'", "RFC 3339"),
+    ("datetime", "0", "«v» is not of type string"),
+    ("date", "'2024-05-01'", date(2024, 5, 1)),
+    ("date", "'2024-5-1'", "YYYY-MM-DD"),
+    ("time", "'10:00:00.5'", Time.parse("10:00:00.5")),
+    ("year", "2024", 2024),
+    ("year", "0", "a year"),
+    ("uuid", "'3F2504E04F8941D39A0C0305E82C3301'", "3f2504e0-4f89-41d3-9a0c-0305e82c3301"),
+    ("uuid", "'x'", "must be a UUID"),
+    ("ip", "'2001:DB8:0::1'", "2001:db8::1"),
+    ("json", "{ a: [1, 'x', null, undefined] }", Json('{"a":[1,"x",null,null]}')),
+    ("json", "null", JSON_NULL),
+    ("json", "() => 0", "«v» is not a JSON value"),
+    ("json", "1n", "«v» is not a JSON value"),
+]
+
+FROM_PYTHON: list[tuple[str, str, Any]] = [
+    ("string", "'a'", "a"),
+    ("string", "1", "«v» is not of type str"),
+    ("boolean", "True", True),
+    ("boolean", "1", "«v» is not of type bool"),
+    ("int", "7", 7),
+    ("int", "7.0", "«v» is not of type int"),
+    ("int", "True", "«v» is not of type int"),
+    ("int", "2 ** 31", "in the range"),
+    ("int64", "2 ** 63 - 1", 2**63 - 1),
+    ("int64", "2 ** 100", "in the range"),
+    ("float", "0.1", 0.1),
+    ("float", "float('inf')", INF),
+    ("float", "2", 2.0),
+    ("float", "'2'", "«v» is not of type float"),
+    ("decimal", "Decimal('1.250')", Decimal("1.25")),
+    ("decimal", "'1.25'", "«v» is not of type decimal.Decimal"),
+    ("decimal", "Decimal('NaN')", "must be a decimal number"),
+    ("datetime", "datetime(2024, 5, 1, 10, 0, 0, 250000)", DateTime.parse("2024-05-01T10:00:00.25Z")),
+    ("datetime", "datetime(2024, 5, 1, 10, tzinfo=timezone(timedelta(hours=2)))", DateTime.parse("2024-05-01T08:00:00Z")),
+    ("datetime", "'2024-05-01T10:00:00Z'", "«v» is not of type datetime.datetime"),
+    ("date", "date(2024, 5, 1)", date(2024, 5, 1)),
+    ("date", "datetime(2024, 5, 1)", "«v» is not of type datetime.date"),
+    ("time", "time(10, 0, 0, 500000)", Time.parse("10:00:00.5")),
+    ("year", "2024", 2024),
+    ("uuid", "'3F2504E0-4F89-41D3-9A0C-0305E82C3301'", "3f2504e0-4f89-41d3-9a0c-0305e82c3301"),
+    ("ip", "'1.2.3.4'", "1.2.3.4"),
+    ("json", "{'a': [1, 1.0, None, 10 ** 30]}", Json('{"a":[1,1.0,null,1000000000000000000000000000000]}')),
+    ("json", "None", JSON_NULL),
+    ("json", "float('nan')", "«v» must be JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "returned", "expected"), FROM_JAVASCRIPT)
+async def test_what_javascript_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+    await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {returned} }})", KINDS[kind], expected)
+
+
+@pytest.mark.parametrize(("kind", "returned", "expected"), FROM_PYTHON)
+async def test_what_python_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+    await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {returned}}}", KINDS[kind], expected)
+
+
+async def _returns(runner: Runner, language: Language, source: str, type: Type, expected: Any) -> None:
+    schema = one(type)
+    [outcome] = await runner.run(function(language, source, schema), [{}], schema, schema)
+    if isinstance(outcome, RecordError):
+        assert isinstance(expected, str) and expected in outcome.message
+        assert outcome.step == "OutputValidation"
+    else:
+        assert outcome == {"v": expected}
+
+
+CONTAINERS = [
+    (ArrayType(IntType(64)), "[1n, 2]", "«v[1]» is not of type bigint", None),
+    (ArrayType(DecimalType(5, 2)), "['1', null]", "«v[1]»", "[Decimal(1), 1.5]"),
+    (MapType(IntType(32)), "{ a: 1, b: 'x' }", '«v["b"]» is not of type', "{'a': 1, 'b': 'x'}"),
+    (MapType(StringType()), "new Map()", "«v» is not of type object", None),
+    (ArrayType(StringType()), "'a'", "«v» is not of type", "'a'"),
+    (ArrayType(StringType(), max_elements=1), "['a', 'b']", "«v» must have 0 to 1 elements", "['a', 'b']"),
+    (ObjectType((Property("a", ObjectType((Property("b", IntType(8)),))),)), "{ a: { b: 'x' } }", "«v.a.b» is not of type",
+     "{'a': {'b': 'x'}}"),
+    (ObjectType((Property("a", IntType(8)),)), "{ a: 1, c: 2 }", "«v.c» does not exist", "{'a': 1, 'c': 2}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("type", "javascript", "message", "python"), CONTAINERS)
+async def test_errors_name_the_place(
+    runner: Runner, type: Type, javascript: str, message: str, python: str | None
+) -> None:
+    await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {javascript} }})", type, message)
+    if python is not None:
+        await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {python}}}", type, message)
+
+
+NULL = [("JavaScript", "const transform = () => ({ v: null })"), ("Python", "def transform(r): return {'v': None}")]
+
+
+@pytest.mark.parametrize(("language", "source"), NULL)
+@pytest.mark.parametrize(
+    ("type", "nullable", "preserve", "purpose", "expected"),
+    [
+        (StringType(), True, False, "Import", {"v": None}),
+        (StringType(), False, False, "Import", {}),
+        (StringType(), False, False, "Create", "«v» must not be null"),
+        (StringType(), False, False, "Update", "«v» must not be null"),
+        (JsonType(), True, False, "Import", {"v": None}),
+        (JsonType(), False, False, "Create", {"v": JSON_NULL}),
+        (JsonType(), False, True, "Import", {}),
+        (JsonType(), True, True, "Create", {"v": None}),
+    ],
+)
+async def test_null(
+    runner: Runner, language: Language, source: str, type: Type, nullable: bool, preserve: bool, purpose: Any,
+    expected: Any
+) -> None:  # fmt: skip
+    schema = one(type, nullable=nullable)
+    written = function(language, source, schema, preserve_json=preserve)
+    [outcome] = await runner.run(written, [{}], schema, schema, purpose=purpose)
+    assert outcome == expected or (isinstance(outcome, RecordError) and outcome.message == expected)
+
+
+@pytest.mark.parametrize(("language", "source"), [
+    ("JavaScript", "const transform = (r) => ({ v: typeof r.v === 'string' ? r.v : 'false' })"),
+    ("Python", "def transform(r): return {'v': r['v'] if type(r['v']) is str else 'false'}"),
+])  # fmt: skip
+async def test_preserved_json_is_text(runner: Runner, language: Language, source: str) -> None:
+    schema = one(JsonType())
+    written = function(language, source, schema, preserve_json=True)
+    records: list[Record] = [{"v": Json('{"a":1.0,"a":12345678901234567890123.450}')}, {"v": JSON_NULL}]
+    assert await runner.run(written, records, schema, schema) == records
+    [outcome] = await runner.run(
+        function(language, source.replace("r", "r"), schema, preserve_json=True), [{"v": Json("1.00")}], schema, schema
+    )
+    assert outcome == {"v": Json("1.00")}
+
+
+@pytest.mark.parametrize(("language", "source"), [
+    ("JavaScript", "const transform = () => ({ v: '{' })"), ("Python", "def transform(r): return {'v': '{'}"),
+])  # fmt: skip
+async def test_preserved_json_must_be_json(runner: Runner, language: Language, source: str) -> None:
+    schema = one(JsonType())
+    [outcome] = await runner.run(function(language, source, schema, preserve_json=True), [{}], schema, schema)
+    assert isinstance(outcome, RecordError) and "«v» must be JSON" in outcome.message
+
+
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+@pytest.mark.parametrize(("purpose", "message"), [("Import", None), ("Create", "«a.b» is required"), ("Update", None)])
+async def test_required(runner: Runner, language: Language, purpose: Any, message: str | None) -> None:
+    inner = ObjectType((Property("b", IntType(8), create_required=True), Property("c", IntType(8))))
+    schema = ObjectType((Property("a", inner),))
+    written = function(language, IDENTITY[language], schema)
+    [outcome] = await runner.run(written, [{"a": {"c": 1}}], schema, schema, purpose=purpose)
+    assert outcome == {"a": {"c": 1}} if message is None else isinstance(outcome, RecordError)
+
+
+async def test_only_the_paths_pass(runner: Runner) -> None:
+    address = ObjectType((Property("city", StringType()), Property("zip", StringType())))
+    schema = ObjectType((Property("email", StringType()), Property("name", StringType()), Property("address", address)))
+    source = "const transform = (r) => ({ name: JSON.stringify(r) })"
+    written = Function("t", "JavaScript", source, in_paths=("email", "address.city"), out_paths=("name",))
+    record: Record = {"email": "e", "name": "n", "address": {"city": "c", "zip": "z"}, "unknown": 1}
+    outcomes = await runner.run(written, [record], schema, schema)
+    assert outcomes == [{"name": '{"email":"e","address":{"city":"c"}}'}]
+
+
+async def test_no_input_paths(runner: Runner) -> None:
+    for language, source in (
+        ("JavaScript", "const transform = (r) => ({ v: Object.keys(r).length })"),
+        ("Python", "def transform(r): return {'v': len(r)}"),
+    ):
+        written = Function("t", language, source, out_paths=("v",))  # type: ignore[arg-type]  # a language
+        assert await runner.run(written, [{"v": 1}], None, one(IntType(32))) == [{"v": 0}]
+
+
+# --- Any schema, any record ---------------------------------------------------------------------------------------
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_MOMENTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)  # microseconds, which is what Python keeps
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=5,
+)  # fmt: skip
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "string": _TEXT,
+    "boolean": st.booleans(),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(allow_nan=False),
+    "decimal": st.decimals(-9999, 9999, places=3),
+    "datetime": _MOMENTS.map(lambda microseconds: DateTime(microseconds * 1000)),
+    "date": st.dates(),
+    "time": st.integers(0, 86_399_999_999).map(lambda microseconds: Time(microseconds * 1000)),
+    "year": st.integers(1, 9999),
+    "uuid": st.uuids().map(str),
+    "ip": st.ip_addresses(v=4).map(str),
+    "json": _JSON.map(Json.of),
+}
+_NAMES = st.sampled_from(["a", "class", "__proto__", "constructor", "toString", "length", "then", "toJSON_", "_", "value"])
+
+
+@st.composite
+def typed(draw: st.DrawFn, depth: int = 2) -> tuple[Type, st.SearchStrategy[Any]]:
+    """A type, and its values."""
+    shape = draw(st.sampled_from(["scalar", "scalar", "array", "map", "object"])) if depth else "scalar"
+    if shape == "scalar":
+        kind = draw(st.sampled_from(list(KINDS)))
+        return KINDS[kind], VALUES[kind]
+    if shape == "object":
+        return draw(schemas(depth - 1))
+    element, values = draw(typed(depth - 1))
+    if shape == "array":
+        return ArrayType(element), st.lists(values, max_size=3)
+    return MapType(element), st.dictionaries(_TEXT | st.just("__proto__"), values, max_size=3)
+
+
+@st.composite
+def schemas(draw: st.DrawFn, depth: int = 2) -> tuple[ObjectType, st.SearchStrategy[Any]]:
+    """A schema, and its records: with properties that are missing, and null where it may be."""
+    properties, members = [], {}
+    for name in draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True)):
+        type, values = draw(typed(depth))
+        nullable = draw(st.booleans())
+        properties.append(Property(name, type, nullable=nullable, read_optional=True))
+        if nullable and isinstance(type, JsonType):
+            values = values.filter(lambda value: not value.is_null)  # which comes back as null
+        members[name] = st.none() | values if nullable else values
+    return ObjectType(tuple(properties)), st.fixed_dictionaries({}, optional=members)
+
+
+@pytest.mark.parametrize("preserve_json", [False, True])
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+async def test_identity(runner: Runner, language: Language, preserve_json: bool, data: st.DataObject) -> None:
+    schema, values = data.draw(schemas())
+    records: list[Record] = data.draw(st.lists(values, min_size=1, max_size=3))
+    written = function(language, IDENTITY[language], schema, preserve_json=preserve_json)
+    assert await runner.run(written, records, schema, schema) == records
+
+
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.DataObject) -> None:
+    schema, values = data.draw(schemas())
+    plan = Plan(function(language, IDENTITY[language], schema), schema, schema, "Import")
+    lines = [plan.encode([record]).decode()[1:-1] for record in data.draw(st.lists(values, min_size=1, max_size=3))]
+    bulk = plan.decode(lines, len(lines))
+    plan._bulk = None
+    assert plan.decode(lines, len(lines)) == bulk
+
+
+async def test_floats_of_32_bits_are_rounded(runner: Runner) -> None:
+    schema = one(FloatType(32))
+    [outcome] = await runner.run(function("JavaScript", "const transform = () => ({ v: 0.1 })", schema), [{}], schema, schema)
+    assert outcome == {"v": 0.10000000149011612}
