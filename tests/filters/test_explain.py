@@ -6,7 +6,7 @@ import pytest
 
 from headwater.filters import check_filter, explain, parse_text
 from headwater.filters.explain import MAX_SHOWN
-from headwater.schemas import EVENT_SCHEMA, Codec, Json
+from headwater.schemas import EVENT_SCHEMA, Codec, IntType, Json, ObjectType, Property
 
 EVENT: dict[str, Any] = Codec(EVENT_SCHEMA).decode(
     """{"connectionId":7,"anonymousId":"a","event":"Order Completed","messageId":"m","type":"track","traits":{},
@@ -83,6 +83,14 @@ def test_what_is_long_is_cut() -> None:
     for said in ("properties exists", "properties.a exists"):
         value = explained(said, event)[1][0][2]
         assert value is not None and len(value) == MAX_SHOWN + 1 and value.endswith("…")
+
+
+def test_null_is_shown() -> None:
+    schema = ObjectType((Property("n", IntType(8), nullable=True),))
+    filter = parse_text("n is null")
+    assert filter is not None
+    outcome = explain(check_filter(filter, schema, role="Source", target="User"), {"n": None}).conditions[0]
+    assert (outcome.result, outcome.value) == (True, "null")
 
 
 def test_a_lone_surrogate_is_shown_escaped() -> None:

@@ -58,6 +58,12 @@ def test_any_text_is_a_filter_or_our_error(text: str | bytes) -> None:
         parse_json(text)
 
 
+def test_the_message_names_the_rule() -> None:
+    with pytest.raises(InvalidFilter) as raised:
+        parse_json('{"logical":1,"conditions":[]}')
+    assert raised.value.reason == "logical is not of the form of a filter: expected `str`, got `int`"
+
+
 def test_decoded_values() -> None:
     assert read_document(None) is None
     assert read_document(json.loads(SEED)) == parse_json(SEED)

@@ -212,6 +212,9 @@ age does not exist
 doc.n is "ten"
 doc.n contains "1"
 doc.n starts with "1"
+doc.n ends with "5"
+doc.l starts with "x"
+doc.l ends with 3
 doc.n is greater than "1x"
 doc.n.k exists
 doc.l contains 4

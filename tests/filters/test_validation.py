@@ -151,6 +151,7 @@ ALWAYS_THERE = "cannot be used: the property is not readOptional, so it always e
         ("json", "exists", [], "operator", ALWAYS_THERE),
         ("boolean", "is null", [], "operator", "cannot be used: the property is not nullable"),
         ("optional", "exists", ["x"], "values", "must be absent: the operator takes no values"),
+        ("object", "contains", ["x"], "operator", "cannot be used with properties of kind object"),
         ("s", "is between", ["x"], "values", "must be 2 values, not 1"),
         ("s", "is one of", [], "values", "must be at least 1 value, not 0"),
         ("s", "equals", ["x"], "operator", "is not an operator"),
@@ -165,6 +166,13 @@ def test_messages(property: str, operator: str, values: list[str], member: str, 
     assert error.message == f"the filter is not valid: {error.reason}"
     assert (error.status, error.code, error.field) == (400, "BadRequest", f"conditions[0].{member}")
     assert (error.condition, error.property, error.operator, error.rule) == (0, property, operator, rule)
+
+
+def test_messages_name_what_the_pipeline_does_not_allow() -> None:
+    with pytest.raises(InvalidFilter, match="kind object in filters of profiles and events$"):
+        check("object", "is empty", target="Event")
+    with pytest.raises(InvalidFilter, match="kind json in filters of profiles$"):
+        check("json", "is empty", role="Destination")
 
 
 @pytest.mark.parametrize(
