@@ -18,6 +18,7 @@ from headwater.schemas import (
 )
 from headwater.transforms.mapping import FUNCTIONS, MAX_DEPTH, InvalidExpression, InvalidMapping, TransformationError
 from headwater.transforms.mapping.compiler import compile_expression
+from headwater.transforms.mapping.typed import Input
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT, evaluate
 
 
@@ -188,7 +189,7 @@ def test_reports_the_properties_that_are_read() -> None:
 
 def test_without_properties_there_are_constants() -> None:
     evaluator, paths = compile_expression("upper('a' 1)", None, TEXT)
-    assert (evaluator({}), paths) == ("A1", frozenset())
+    assert (evaluator(Input({}, {})), paths) == ("A1", frozenset())
     with pytest.raises(InvalidExpression, match="there are no properties, so a does not exist"):
         compile_expression("a.b", None, TEXT)
 
@@ -200,7 +201,7 @@ def test_the_deepest_expressions_compile_and_run(function: str) -> None:
     began = time.perf_counter()
     evaluate_, _ = compile_expression(source, SCHEMA, JSON)
     try:
-        evaluate_(RECORD)
+        evaluate_(Input(RECORD, {}))
     except Exception as error:
         assert not isinstance(error, RecursionError)
     assert time.perf_counter() - began < 1

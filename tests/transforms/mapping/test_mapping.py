@@ -175,6 +175,14 @@ def test_maps_events() -> None:
     assert mapping.apply(event) == {"A": "Ada L", "N": 2}
 
 
+def test_what_one_expression_decodes_does_not_change_what_another_sees() -> None:
+    mapping = {"A": "doc.a.x?.y", "B": "doc.b.c", "J": "doc.b.c.d?.e", "N": "doc.a"}
+    assert apply(mapping) == {"B": None, "N": 5}
+    with pytest.raises(TransformationError, match=r"doc\.a is not a JSON object"):
+        apply({"A": "doc.a.x?.y", "B": "doc.a.x.y"})
+    assert apply({"B": "doc.q.r.s", "J": "doc.q.r", "A": "doc.b.z.y"}) == {"B": None}
+
+
 # --- Required properties ------------------------------------------------------------------------------------------
 
 PERSON = ObjectType((Property("id", TEXT, create_required=True), Property("note", TEXT, update_required=True)))

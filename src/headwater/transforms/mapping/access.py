@@ -6,66 +6,94 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.schemas import Json, Record
+from headwater.transforms.mapping.conversions.containers import Conversion
+from headwater.transforms.mapping.conversions.fromjson import Reader
 from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.printer import path_text
 from headwater.transforms.mapping.language.tree import PathReference
-from headwater.transforms.mapping.typed import Evaluator
+from headwater.transforms.mapping.typed import Evaluator, Input
 
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _OPENS_OBJECT: Final = ord("{")
+_NO_OBJECT: Final[dict[str, Raw]] = {}
+"""What is remembered of a JSON value that is not an object."""
+_NOTHING: Final[dict[str, Raw]] = {}
+"""The members of what does not exist."""
 
 
-def dict_access(names: Sequence[str]) -> Evaluator:
-    """The value at a path of properties and keys; None when it, or anything on the way, is missing or null."""
+def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Evaluator:
+    """The value at a path of properties and keys, converted; None when it, or a parent, is missing or null."""
     first, *others = names
-    match others:
-        case []:
-            return lambda record: record.get(first)
-        case [second]:
+    if not others:
+        if convert is None:
+            return lambda given: given.record.get(first)
 
-            def get_second(record: Record) -> Any:
-                inside = record.get(first)
-                return inside.get(second) if inside else None  # type: ignore[union-attr]  # the schema says: a dict
+        def get_first(given: Input) -> Any:
+            value = given.record.get(first)
+            return None if value is None else convert(value)
 
-            return get_second
+        return get_first
 
-    def get(record: Record) -> Any:
-        here: Any = record
-        for name in names:
-            here = here.get(name)
+    def get(given: Input) -> Any:
+        here: Any = given.record.get(first)
+        for name in others:
             if here is None:
                 return None
-        return here
+            here = here.get(name)
+        return here if convert is None or here is None else convert(here)
 
     return get
 
 
-def json_access(evaluate: Evaluator, path: PathReference, length: int) -> Evaluator:
-    """The value inside the JSON value that `evaluate` gives, which is at the first `length` steps of the path.
+def json_access(evaluate: Evaluator, path: PathReference, length: int, read: Reader) -> Evaluator:
+    """What `read` makes of the JSON inside the value that `evaluate` gives, which is at the first `length` steps.
 
     A key that an object does not have gives None. Asking anything but an object for a key raises CannotEvaluate, unless
-    the key is marked as optional. Of a member that an object has twice the last counts.
+    the key is marked as optional. Of a member that an object has twice the last counts. Objects are decoded one level
+    at a time, and once for all expressions on the same record.
     """
-    steps = [(step.name, step.optional, index) for index, step in enumerate(path.steps) if index >= length]
+    names = tuple(step.name for step in path.steps)
+    last, parent = names[-1], names[:-1]
+    levels = [
+        (index, names[:index], names[index - 1], path.steps[index].optional) for index in range(length, len(names))
+    ]
 
-    def follow(record: Record) -> Json | None:
-        value = evaluate(record)
-        if value is None:
-            return None
-        here: bytes = value.text.encode()
-        for key, optional, index in steps:
-            if here[0] != _OPENS_OBJECT:
+    def members_of_parent(given: Input) -> dict[str, Raw]:
+        decoded = given.decoded
+        above = _NOTHING
+        for index, prefix, name, optional in levels:
+            members = decoded.get(prefix)
+            if members is None:
+                if index == length:
+                    value = evaluate(given)
+                    text = None if value is None else value.text.encode()
+                else:
+                    raw = above.get(name)
+                    text = None if raw is None else bytes(raw)
+                if text is None:
+                    return _NOTHING
+                members = decoded[prefix] = _members_of(text, path, index)
+            if members is _NO_OBJECT:
                 if optional:
-                    return None
+                    return _NOTHING
                 raise CannotEvaluate(f"{path_text(path, index)} is not a JSON object")
-            try:
-                raw = _members(here).get(key)
-            except msgspec.DecodeError:  # an escape of half a surrogate pair, which is JSON but not Unicode
-                raise CannotEvaluate(f"a key in {path_text(path, index)} has a lone surrogate") from None
-            if raw is None:
-                return None
-            here = bytes(raw)
-        return Json(here.decode())
+            above = members
+        return above
+
+    def follow(given: Input) -> Any:
+        members = given.decoded.get(parent)
+        if not members:  # not decoded yet, or nothing in there
+            members = members_of_parent(given)
+        raw = members.get(last)
+        return None if raw is None else read(raw)
 
     return follow
+
+
+def _members_of(text: bytes, path: PathReference, length: int) -> dict[str, Raw]:
+    if text[0] != _OPENS_OBJECT:
+        return _NO_OBJECT
+    try:
+        return _members(text)
+    except msgspec.DecodeError:  # an escape of half a surrogate pair, which is JSON but not Unicode
+        raise CannotEvaluate(f"a key in {path_text(path, length)} has a lone surrogate") from None

@@ -5,13 +5,14 @@ Compiled expressions hold no state and change nothing: any number of threads may
 """
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
-from headwater.schemas import InvalidValue, JsonType, MapType, ObjectType, Record, Schema, StringType, Type
+from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
 from headwater.transforms.mapping.access import dict_access, json_access
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
-from headwater.transforms.mapping.conversions.fromjson import json_text
+from headwater.transforms.mapping.conversions.fromjson import Text, reader_of, text_of_json
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.conversions.texts import text_of
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
@@ -19,7 +20,7 @@ from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.parser import parse
 from headwater.transforms.mapping.language.printer import path_text, print_expression
 from headwater.transforms.mapping.language.tree import STRING, Call, Concatenation, Constant, Expression, PathReference
-from headwater.transforms.mapping.typed import Evaluator, Function, Typed, always, converted
+from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed, always, converted
 
 
 def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
@@ -53,6 +54,10 @@ class Compiler:
 
     def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
         """The expression as it is, and the conversion of its values to the target."""
+        if isinstance(expression, PathReference):
+            _, names = self._resolve(expression)
+            if _is_inside_json(expression, names):  # its text as it is, without a Json around it
+                return json_access(dict_access(names), expression, len(names), _as_it_is), reader_of(target)
         typed = self.typed(expression, target)
         if typed.type is None:
             return typed.evaluate, None
@@ -67,33 +72,56 @@ class Compiler:
 
     def toward(self, expression: Expression, target: Type) -> Evaluator:
         """The expression with its values converted to the target."""
-        return converted(*self.alternative(expression, target))
+        if not isinstance(expression, PathReference):
+            return converted(*self.alternative(expression, target))
+        type, names = self._resolve(expression)
+        reason = refusal(type, target)
+        if reason is not None:
+            raise InvalidExpression(reason, expression.offset)
+        if _is_inside_json(expression, names):  # converted where it is read, which saves a call
+            return json_access(dict_access(names), expression, len(names), reader_of(target))
+        return dict_access(names, conversion(type, target))
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
         """An argument of the call, converted to the target."""
         expression = call.arguments[index]
         evaluate = self.toward(expression, target)
-        if isinstance(expression, Constant):
-            return evaluate
+        if isinstance(expression, Constant) or (
+            isinstance(expression, PathReference) and self._has(expression, target)
+        ):
+            return evaluate  # which cannot fail
 
-        def evaluate_argument(record: Record) -> Any:
+        def evaluate_argument(given: Input) -> Any:
             try:
-                return evaluate(record)
+                return evaluate(given)
             except InvalidValue as error:
                 raise CannotEvaluate(f"argument {index + 1} of {call.name} {error.rule}") from None
 
         return evaluate_argument
 
     def _path(self, path: PathReference) -> Typed:
+        type, names = self._resolve(path)
+        evaluate = dict_access(names)
+        if _is_inside_json(path, names):
+            evaluate = json_access(evaluate, path, len(names), reader_of(type))
+        return Typed(type, evaluate)
+
+    def _has(self, path: PathReference, target: Type) -> bool:
+        """Whether the values at the path are of the target type as they are."""
+        type, names = self._resolve(path)
+        return not _is_inside_json(path, names) and conversion(type, target) is None
+
+    def _resolve(self, path: PathReference) -> tuple[Type, list[str]]:
+        """The type at the path, and the steps of it that lead through objects and maps; the others are inside JSON."""
         if self._schema is None:
             raise InvalidExpression(f"there are no properties, so {path_text(path, 1)} does not exist", path.offset)
         type: Type = self._schema
         names: list[str] = []
         properties: list[str] = []
         for index, step in enumerate(path.steps):
-            if isinstance(type, JsonType):
-                break
             match type:
+                case JsonType():
+                    break
                 case ObjectType():
                     property = type.get(step.name)
                     if property is None:
@@ -110,9 +138,7 @@ class Compiler:
                 raise InvalidExpression("? can stand only behind what is inside a json value", step.offset)
             names.append(step.name)
         self.paths.add(".".join(properties))
-        evaluate = dict_access(names)
-        inside = path.steps[len(names) :]
-        return Typed(type, json_access(evaluate, path, len(names)) if inside else evaluate)
+        return type, names
 
     def _call(self, call: Call, target: Type | None) -> Typed:
         function = FUNCTIONS.get(call.name)
@@ -127,7 +153,7 @@ class Compiler:
 
     def _concatenation(self, concatenation: Concatenation) -> Typed:
         parts = [self._text_part(part) for part in concatenation.parts]
-        return Typed(STRING, lambda record: "".join([part(record) for part in parts]))
+        return Typed(STRING, lambda given: "".join([part(given) for part in parts]))
 
     def _text_part(self, part: Expression) -> Evaluator:
         typed = self.typed(part, STRING)
@@ -137,14 +163,19 @@ class Compiler:
         if reason is not None:
             raise InvalidExpression(reason, part.offset)
         evaluate = typed.evaluate
-        write = json_text if isinstance(typed.type, JsonType) else text_of(typed.type)
+        write: Callable[[Any], str] = _text_of_json if isinstance(typed.type, JsonType) else text_of(typed.type)
         if typed.constant:
-            return always(write(evaluate({})))
+            return always(write(evaluate(Input({}, {}))))
         if isinstance(typed.type, StringType):
-            return lambda record: evaluate(record) or ""
+            return lambda given: evaluate(given) or ""
 
-        def evaluate_part(record: Record) -> str:
-            value = evaluate(record)
+        if isinstance(part, PathReference):
+            _, names = self._resolve(part)
+            if _is_inside_json(part, names):
+                evaluate, write = json_access(dict_access(names), part, len(names), _as_it_is), text_of_json
+
+        def evaluate_part(given: Input) -> str:
+            value = evaluate(given)
             try:
                 return "" if value is None else write(value)
             except InvalidValue as error:
@@ -164,6 +195,18 @@ def _convert_constant(constant: Constant, convert: Conversion, target: Type) -> 
     if value is None:
         raise InvalidExpression(f"{shown} cannot be converted to {target}", constant.offset)
     return value
+
+
+def _is_inside_json(path: PathReference, names: list[str]) -> bool:
+    return len(names) < len(path.steps)
+
+
+def _as_it_is(raw: Text) -> Text:
+    return raw
+
+
+def _text_of_json(value: Json) -> str:
+    return text_of_json(value.text.encode())
 
 
 def _arity(function: Function) -> str:

@@ -21,7 +21,7 @@ from headwater.transforms.mapping.errors import (
     quoted,
 )
 from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
-from headwater.transforms.mapping.typed import Evaluator
+from headwater.transforms.mapping.typed import Evaluator, Input
 
 PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
 
@@ -62,6 +62,7 @@ class CompiledMapping:
         """The paths of the properties that the expressions read."""
         self.out_paths: Final = tuple(expressions)
         self._outputs: Final = tuple(outputs)
+        self._plan: Final = [(each.evaluate, each.nullable, each.name, each.parents, each) for each in outputs]
         self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
             purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
         }
@@ -70,14 +71,15 @@ class CompiledMapping:
         """The output for the record, which conforms to the input schema. Raises MappingFailed."""
         result: Record = {}
         output = self._outputs[0]
+        given = Input(record, {})
         try:
-            for output in self._outputs:
-                value = output.evaluate(record)
-                if value is not None or output.nullable:
-                    if output.parents:
-                        _inside(result, output.parents)[output.name] = value
+            for evaluate, nullable, name, parents, output in self._plan:  # noqa: B007  # the error names it
+                value = evaluate(given)
+                if value is not None or nullable:
+                    if parents:
+                        _inside(result, parents)[name] = value
                     else:
-                        result[output.name] = value
+                        result[name] = value
         except CannotEvaluate as error:
             raise TransformationError(str(error), expression=output.expression, path=output.path) from None
         except InvalidValue as error:

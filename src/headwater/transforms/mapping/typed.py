@@ -4,11 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from msgspec import Raw, Struct
+
 from headwater.schemas import JsonType, Record, Type
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.language.tree import Call, Expression
 
-Evaluator = Callable[[Record], Any]
+
+class Input(Struct):
+    """A record while its expressions are evaluated, and what they have decoded of it."""
+
+    record: Record
+    decoded: dict[tuple[str, ...], dict[str, Raw]]
+    """The members of JSON objects, by the path to them."""
+
+
+Evaluator = Callable[[Input], Any]
 """Computes the value of an expression for a record; what is missing is None as well. Raises CannotEvaluate, or
 InvalidValue when a result does not fit."""
 
@@ -61,7 +72,7 @@ class Function:
 
 def always(value: Any) -> Evaluator:
     """Gives the value whatever the record."""
-    return lambda record: value
+    return lambda given: value
 
 
 def converted(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
@@ -69,8 +80,8 @@ def converted(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
     if convert is None:
         return evaluate
 
-    def evaluate_and_convert(record: Record) -> Any:
-        value = evaluate(record)
+    def evaluate_and_convert(given: Input) -> Any:
+        value = evaluate(given)
         return None if value is None else convert(value)
 
     return evaluate_and_convert

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.transforms.mapping import MAX_DEPTH, MAX_LENGTH, InvalidExpression, parse
+from headwater.transforms.mapping.language.parser import MAX_STEPS
 from headwater.transforms.mapping.language.tree import (
     BOOLEAN,
     INT32,
@@ -176,6 +177,12 @@ def test_has_a_deepest_expression() -> None:
     with pytest.raises(InvalidExpression, match=f"deeper than {MAX_DEPTH} levels") as refused:
         parse("f(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1))
     assert refused.value.offset == 2 * MAX_DEPTH
+
+
+def test_has_a_longest_path() -> None:
+    assert parse(".".join("a" * MAX_STEPS))
+    with pytest.raises(InvalidExpression, match=f"at most {MAX_STEPS} steps"):
+        parse(".".join("a" * (MAX_STEPS + 1)))
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,8 @@ def convert_elements(elements: Iterable[Any], convert: Conversion) -> list[Any]:
     return converted
 
 
-def map_conversion(convert: Conversion | None) -> Conversion | None:
-    """The conversion of dicts with any keys, given that of their elements; None when they stay as they are."""
-    if convert is None:
-        return None
+def map_conversion(convert: Conversion) -> Conversion:
+    """The conversion of dicts with any keys, given that of their elements."""
 
     def convert_map(elements: dict[str, Any]) -> dict[str, Any]:
         converted: dict[str, Any] = {}

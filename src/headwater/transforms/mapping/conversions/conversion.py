@@ -68,7 +68,8 @@ def conversion(source: Type, target: Type) -> Conversion | None:
         case ArrayType(), ArrayType():
             return array_conversion(conversion(source.element_type, target.element_type), target)
         case MapType(), MapType():
-            return map_conversion(conversion(source.element_type, target.element_type))
+            convert = conversion(source.element_type, target.element_type)
+            return None if convert is None else map_conversion(convert)
         case MapType(), ObjectType():
             return object_conversion(
                 [

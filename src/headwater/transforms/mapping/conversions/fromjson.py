@@ -36,12 +36,17 @@ from headwater.transforms.mapping.conversions.containers import (
 )
 from headwater.transforms.mapping.conversions.texts import text_check
 
-_INTEGER: Final = re.compile(r"(-?[0-9]+)(?:\.0)?")
-_MAX_DIGITS: Final = 20
+_INTEGER: Final = re.compile(rb"(-?[0-9]+)(?:\.0)?")
+_MAX_DIGITS: Final = 22
+_SURROGATES: Final = "must not contain lone surrogates"
+"""What is wrong with JSON that cannot be decoded: an escape of half a surrogate pair, which is JSON but not Unicode."""
+_QUOTE, _BRACE, _BRACKET = b'"{['
+_OPENING: Final = b"{["
+_NUMERIC: Final = b"-0123456789"
 _string = msgspec.json.Decoder(str).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _elements = msgspec.json.Decoder(list[Raw]).decode
-_BOOLEANS: Final = {"true": True, "false": False}
+_BOOLEANS: Final = {b"true": True, b"false": False}
 _OF_STRING: Final[dict[str, Callable[[str], Any]]] = {
     "datetime": moments.datetime_of_iso,
     "date": moments.date_of_iso,
@@ -51,131 +56,162 @@ _OF_STRING: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
+Text = bytes | Raw
+Reader = Callable[[Text], Any]
+"""Reads a value from its JSON text, without spaces between its tokens; gives None for null. Raises InvalidValue."""
+
+
 def from_json(target: Type) -> Conversion | None:
     """The conversion to the target; None when it is json as well."""
+    if isinstance(target, JsonType):
+        return None
+    read = reader_of(target)
+    return lambda value: read(value.text.encode())
+
+
+def reader_of(target: Type) -> Reader:
+    """What `from_json` does, on the text of a JSON value."""
     match target:
         case JsonType():
-            return None
+            return lambda raw: Json(bytes(raw).decode())
         case StringType():
-            convert = _to_string(target)
+            return _string_reader(target)
         case IntType() | YearType():
-            convert = _to_int(target)
+            read = _int_reader(target)
         case FloatType():
-            convert = _chain(_number, numbers.float_of_text, numbers.to_float(target))
+            read = _chain(_number, numbers.float_of_text, numbers.to_float(target))
         case DecimalType():
-            convert = _chain(_number, numbers.decimal_of_text(target))
+            read = _chain(_number, numbers.decimal_of_text(target))
         case ArrayType():
-            convert = _to_array(target)
+            read = _array_reader(target)
         case MapType():
-            of_map = map_conversion(from_json(target.element_type))
-            convert = json_members if of_map is None else _chain(json_members, of_map)
+            read = _chain(_decode_members, map_conversion(reader_of(target.element_type)))
         case ObjectType():
-            members = [Member(each.name, from_json(each.type), when_null(each)) for each in target]
-            convert = _chain(json_members, object_conversion(members))
+            members = [Member(each.name, reader_of(each.type), when_null(each)) for each in target]
+            read = _chain(_decode_members, object_conversion(members))
         case _ if target.kind == "boolean":
-            convert = _boolean
+            read = _boolean
         case _:
-            convert = _chain(json_string, _OF_STRING[target.kind])
-
-    def convert_unless_null(value: Json) -> Any:
-        return None if value.text == "null" else convert(value)
-
-    return convert_unless_null
+            read = _chain(_decode_string, _OF_STRING[target.kind])
+    return lambda raw: None if (text := bytes(raw)) == b"null" else read(text)
 
 
-def _chain(first: Conversion, *others: Conversion) -> Conversion:
+def text_of_json(raw: Text) -> str:
+    """What a JSON string says, or the text of a number, boolean or null. Raises InvalidValue for arrays and objects."""
+    try:
+        string: str = _string(raw)  # first, since nearly all are strings, and to look costs as much as to decode
+    except msgspec.DecodeError:
+        pass
+    else:
+        return string
+    text = bytes(raw)
+    if text[0] == _QUOTE:
+        raise InvalidValue(_SURROGATES)
+    if text[0] in _OPENING:
+        raise InvalidValue("must be a JSON string, number or boolean")
+    return text.decode()
+
+
+def size_of_json(text: bytes) -> int:
+    """How many members, elements or code points there are; 0 for null."""
+    match text[:1]:
+        case b"{":
+            return len(_decode_members(text))
+        case b"[":
+            return len(_decode_elements(text))
+        case b"n":
+            return 0
+        case _:
+            return len(text_of_json(text))
+
+
+def _chain(first: Callable[[Any], Any], *others: Callable[[Any], Any]) -> Callable[[bytes], Any]:
     if not others:
         return first
     second = _chain(*others)
-    return lambda value: second(first(value))
+    return lambda text: second(first(text))
 
 
-def json_members(value: Json) -> dict[str, Json]:
-    """The members of a JSON object. Raises InvalidValue when the value is not one."""
-    if value.text[0] != "{":
+def _decode_members(text: bytes) -> dict[str, Raw]:
+    if text[0] != _BRACE:
         raise InvalidValue("must be a JSON object")
-    return {key: Json(bytes(raw).decode()) for key, raw in _decode(_members, value).items()}
+    members: dict[str, Raw] = _decode(_members, text)
+    return members
 
 
-def json_member(value: Json, key: str) -> Json | None:
-    """One member of a JSON object, None when it has no such. Raises InvalidValue when the value is not an object."""
-    if value.text[0] != "{":
-        raise InvalidValue("must be a JSON object")
-    raw = _decode(_members, value).get(key)
-    return None if raw is None else Json(bytes(raw).decode())
+def _decode_elements(text: bytes) -> list[Raw]:
+    elements: list[Raw] = _decode(_elements, text)
+    return elements
 
 
-def json_elements(value: Json) -> list[Json]:
-    """The elements of a JSON array. Raises InvalidValue when the value is not one."""
-    if value.text[0] != "[":
-        raise InvalidValue("must be a JSON array")
-    return [Json(bytes(raw).decode()) for raw in _decode(_elements, value)]
-
-
-def json_string(value: Json) -> str:
-    """What a JSON string says. Raises InvalidValue when the value is not one."""
-    if value.text[0] != '"':
+def _decode_string(text: bytes) -> str:
+    if text[0] != _QUOTE:
         raise InvalidValue("must be a JSON string")
-    text: str = _decode(_string, value)
-    return text
-
-
-def json_text(value: Json) -> str:
-    """What a JSON string says, or the text of a number, boolean or null. Raises InvalidValue for arrays and objects."""
-    first = value.text[0]
-    if first == '"':
-        return json_string(value)
-    if first in "[{":
-        raise InvalidValue("must be a JSON string, number or boolean")
-    return value.text
-
-
-def _decode(decode: Callable[[str], Any], value: Json) -> Any:
     try:
-        return decode(value.text)
-    except msgspec.DecodeError:  # an escape of half a surrogate pair, which is JSON but not Unicode
-        raise InvalidValue("must not contain lone surrogates") from None
+        string: str = _string(text)
+    except msgspec.DecodeError:
+        raise InvalidValue(_SURROGATES) from None
+    return string
 
 
-def _to_string(target: StringType) -> Conversion:
+def _decode(decode: Callable[[bytes], Any], text: bytes) -> Any:
+    try:
+        return decode(text)
+    except msgspec.DecodeError:
+        raise InvalidValue(_SURROGATES) from None
+
+
+def _string_reader(target: StringType) -> Reader:
     finish = text_check(target)
-    return json_text if finish is None else _chain(json_text, finish)
+
+    def read(raw: Text) -> str | None:
+        try:
+            string: str = _string(raw)
+        except msgspec.DecodeError:
+            if bytes(raw) == b"null":
+                return None
+            string = text_of_json(raw)
+        return string if finish is None else finish(string)
+
+    return read
 
 
-def _boolean(value: Json) -> bool:
-    boolean = _BOOLEANS.get(value.text)
+def _boolean(text: bytes) -> bool:
+    boolean = _BOOLEANS.get(text)
     if boolean is None:
         raise InvalidValue("must be true or false in JSON")
     return boolean
 
 
-def _number(value: Json) -> str:
-    if value.text[0] not in "-0123456789":
+def _number(text: bytes) -> str:
+    if text[0] not in _NUMERIC:
         raise InvalidValue("must be a JSON number")
-    return value.text
+    return text.decode()
 
 
-def _to_int(target: IntType | YearType) -> Conversion:
+def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
     check = check_of(target)
 
-    def convert(value: Json) -> int:
-        match = _INTEGER.fullmatch(value.text)
-        if match is None:
-            raise InvalidValue("must be a JSON number without a fraction or exponent")
-        number = int(match[1][: _MAX_DIGITS + 2])  # still out of every range if it was, however long
+    def read(text: bytes) -> int:
+        digits = text
+        if not text.isdigit():
+            match = _INTEGER.fullmatch(text)
+            if match is None:
+                raise InvalidValue("must be a JSON number without a fraction or exponent")
+            digits = match[1]
+        number = int(digits[:_MAX_DIGITS])  # of a longer number the first digits are still out of every range
         check(number)
         return number
 
-    return convert
+    return read
 
 
-def _to_array(target: ArrayType) -> Conversion:
-    of_array = array_conversion(from_json(target.element_type), target)
+def _array_reader(target: ArrayType) -> Callable[[bytes], Any]:
+    of_array = array_conversion(reader_of(target.element_type), target)
 
-    def convert(value: Json) -> Any:
-        first = value.text[0]
-        if first == "{":
+    def read(text: bytes) -> Any:
+        if text[0] == _BRACE:
             raise InvalidValue("must not be a JSON object")
-        return of_array(json_elements(value) if first == "[" else [value])
+        return of_array(_decode_elements(text) if text[0] == _BRACKET else [text])
 
-    return convert
+    return read

@@ -2,6 +2,7 @@
 no order."""
 
 import json
+import operator
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -26,7 +27,7 @@ def equality_of(type: Type) -> Same:
         case ObjectType():
             return _objects({property.name: equality_of(property.type) for property in type})
         case _:
-            return lambda one, other: bool(one == other)
+            return operator.eq
 
 
 def same_json(one: Json, other: Json) -> bool:

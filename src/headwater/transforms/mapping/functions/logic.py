@@ -6,14 +6,14 @@ Their logic has three values, as in SQL: what is unknown because it is null stay
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import FloatType, InvalidValue, Record, Type, to_float32
+from headwater.schemas import FloatType, InvalidValue, JsonType, Type, to_float32
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.errors import InvalidExpression
 from headwater.transforms.mapping.functions.equality import equality_of
-from headwater.transforms.mapping.language.tree import BOOLEAN, Call, Expression
-from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Scope, Typed, always, converted
+from headwater.transforms.mapping.language.tree import BOOLEAN, Call, Expression, PathReference
+from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed, always, converted
 
 _NUMBERS: Final = frozenset(("int", "float", "decimal", "year"))
 Same = Callable[[Any, Any], bool]
@@ -25,10 +25,10 @@ def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
     def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
         arguments = [scope.argument(call, index, BOOLEAN) for index in range(len(call.arguments))]
 
-        def evaluate(record: Record) -> bool | None:
+        def evaluate(given: Input) -> bool | None:
             result: bool | None = not decisive
             for argument in arguments:
-                value = argument(record)
+                value = argument(given)
                 if value is None:
                     result = None
                 elif value == decisive:
@@ -43,8 +43,8 @@ def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
 def _not(scope: Scope, call: Call, target: Type | None) -> Typed:
     argument = scope.argument(call, 0, BOOLEAN)
 
-    def evaluate(record: Record) -> bool | None:
-        value: bool | None = argument(record)
+    def evaluate(given: Input) -> bool | None:
+        value: bool | None = argument(given)
         return None if value is None else not value
 
     return Typed(BOOLEAN, evaluate)
@@ -62,10 +62,13 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
             raise InvalidExpression(f"{call.name} cannot compare its arguments: {reason}", call.offset)
         same = _comparison(left.type, right.type)
         evaluate_left, evaluate_right = left.evaluate, right.evaluate
+        if isinstance(call.arguments[0], PathReference) and isinstance(left.type, JsonType) and right.type != left.type:
+            evaluate_left, convert = scope.alternative(call.arguments[0], right.type)
+            same = _comparison_after(convert, right.type)
 
-        def evaluate(record: Record) -> bool | None:
-            one = evaluate_left(record)
-            other = evaluate_right(record)
+        def evaluate(given: Input) -> bool | None:
+            one = evaluate_left(given)
+            other = evaluate_right(given)
             if one is None or other is None:
                 return None
             return same(one, other) is expected
@@ -79,8 +82,12 @@ def _comparison(left: Type, right: Type) -> Same:
     """Numbers are compared as numbers, whatever their types; everything else after conversion to the right type."""
     if left.kind in _NUMBERS and right.kind in _NUMBERS:
         return _number_comparison(left, right)
-    convert = conversion(left, right)
-    equal = equality_of(right)
+    return _comparison_after(conversion(left, right), right)
+
+
+def _comparison_after(convert: Conversion | None, type: Type) -> Same:
+    """Converts the left value to the type of the right one; not equal when it cannot be."""
+    equal = equality_of(type)
     if convert is None:
         return equal
 
@@ -111,15 +118,15 @@ def _if(scope: Scope, call: Call, target: Type | None) -> Typed:
     branches = [converted(evaluate, convert) for evaluate, convert in alternatives]
     chosen = branches[0]
     otherwise = branches[1] if len(branches) == 2 else always(None)
-    return Typed(type, lambda record: chosen(record) if condition(record) else otherwise(record))
+    return Typed(type, lambda given: chosen(given) if condition(given) else otherwise(given))
 
 
 def _coalesce(scope: Scope, call: Call, target: Type | None) -> Typed:
     type, alternatives = _alternatives(scope, call.arguments, target)
 
-    def evaluate(record: Record) -> Any:
+    def evaluate(given: Input) -> Any:
         for alternative, convert in alternatives:
-            value = alternative(record)
+            value = alternative(given)
             if value is not None:
                 return value if convert is None else convert(value)
         return None

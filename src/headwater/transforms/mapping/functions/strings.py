@@ -4,12 +4,12 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import Json, Record, Type
-from headwater.transforms.mapping.conversions.fromjson import json_elements, json_members, json_text
+from headwater.schemas import Type
+from headwater.transforms.mapping.conversions.fromjson import size_of_json
 from headwater.transforms.mapping.conversions.texts import text_of
 from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.tree import INT32, STRING, Call
-from headwater.transforms.mapping.typed import Function, Scope, Typed, always
+from headwater.transforms.mapping.typed import Function, Input, Scope, Typed, always
 
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
 """Unicode's White_Space. `str.strip` alone would also take the separators of ASCII, which are not."""
@@ -21,8 +21,8 @@ def _of_text(change: Callable[[str], str]) -> Function:
     def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
         argument = scope.argument(call, 0, STRING)
 
-        def evaluate(record: Record) -> str | None:
-            text = argument(record)
+        def evaluate(given: Input) -> str | None:
+            text = argument(given)
             return None if text is None else change(text)
 
         return Typed(STRING, evaluate)
@@ -52,10 +52,10 @@ def _substring(scope: Scope, call: Call, target: Type | None) -> Typed:
     start_of_record = scope.argument(call, 1, INT32)
     length_of_record = scope.argument(call, 2, INT32) if len(call.arguments) == 3 else always(2**31)
 
-    def evaluate(record: Record) -> str | None:
-        text = text_of_record(record)
-        start = start_of_record(record)
-        length = length_of_record(record)
+    def evaluate(given: Input) -> str | None:
+        text = text_of_record(given)
+        start = start_of_record(given)
+        length = length_of_record(given)
         if text is None or start is None or length is None:
             return None
         if length < 0:
@@ -73,8 +73,8 @@ def _len(scope: Scope, call: Call, target: Type | None) -> Typed:
         return Typed(INT32, always(0))
     evaluate_argument, measure = argument.evaluate, _measure(argument.type)
 
-    def evaluate(record: Record) -> int:
-        value = evaluate_argument(record)
+    def evaluate(given: Input) -> int:
+        value = evaluate_argument(given)
         return 0 if value is None else measure(value)
 
     return Typed(INT32, evaluate)
@@ -87,22 +87,10 @@ def _measure(type: Type) -> Callable[[Any], int]:
         case "datetime":
             return lambda value: len("YYYY-MM-DDThh:mm:ssZ")
         case "json":
-            return _measure_json
+            return lambda value: size_of_json(value.text.encode())
         case _:
             write = text_of(type)
             return lambda value: len(write(value))
-
-
-def _measure_json(value: Json) -> int:
-    match value.text[0]:
-        case "{":
-            return len(json_members(value))
-        case "[":
-            return len(json_elements(value))
-        case "n":
-            return 0
-        case _:
-            return len(json_text(value))
 
 
 FUNCTIONS: Final = {

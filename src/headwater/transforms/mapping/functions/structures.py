@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
-from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Record, Type, check_of
+from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, check_of
 from headwater.transforms.mapping.conversions.containers import convert_elements
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
 from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
-from headwater.transforms.mapping.typed import JSON, Function, Scope, Typed
+from headwater.transforms.mapping.typed import JSON, Function, Input, Scope, Typed
 
 _ARRAY_OF_JSON: Final = ArrayType(JSON)
 _MAP_OF_JSON: Final = MapType(JSON)
@@ -22,11 +22,11 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
     elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
     check = check_of(type)
 
-    def evaluate(record: Record) -> list[Any]:
+    def evaluate(given: Input) -> list[Any]:
         if of_json:
-            values = [JSON_NULL if (value := element(record)) is None else value for element in elements]
+            values = [JSON_NULL if (value := element(given)) is None else value for element in elements]
         else:
-            values = convert_elements(elements, lambda element: element(record))
+            values = convert_elements(elements, lambda element: element(given))
         check(values)
         return values
 
@@ -45,10 +45,10 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
         members[key.value] = scope.toward(value, JSON), isinstance(value, PathReference)
     evaluators = [(key, evaluate, may_be_missing) for key, (evaluate, may_be_missing) in members.items()]
 
-    def evaluate(record: Record) -> dict[str, Json]:
+    def evaluate(given: Input) -> dict[str, Json]:
         result: dict[str, Json] = {}
         for key, evaluate_value, may_be_missing in evaluators:
-            value = evaluate_value(record)
+            value = evaluate_value(given)
             if value is not None:
                 result[key] = value
             elif not may_be_missing:
@@ -61,8 +61,8 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
 def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
     argument = scope.argument(call, 0, STRING)
 
-    def evaluate(record: Record) -> Json | None:
-        text = argument(record)
+    def evaluate(given: Input) -> Json | None:
+        text = argument(given)
         if text is None:
             return None
         try:

@@ -25,6 +25,8 @@ MAX_LENGTH: Final = 50_000
 MAX_DEPTH: Final = 100
 """How deep calls may stand in each other. Everything that walks an expression recurses, and this keeps it from running
 out of stack."""
+MAX_STEPS: Final = 256
+"""How many steps a path can have: more than types and JSON values are ever deep."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -121,6 +123,8 @@ class _Parser:
         steps = [Step(first, self._question_mark(), start)]
         while (character := self._peek()) in (".", "["):
             at = self.position
+            if len(steps) == MAX_STEPS:
+                raise InvalidExpression(f"a path can have at most {MAX_STEPS} steps", at)
             self.position += 1
             name = self._name() if character == "." else self._key()
             steps.append(Step(name, self._question_mark(), at))
