@@ -19,9 +19,11 @@ from pathlib import Path
 
 import httpx
 
+from bench import management
 from bench.filters import measure as measure_filters
 from bench.floors import parse_and_insert
 from bench.load import Plan, Result
+from bench.mapping import mapping
 from headwater.server import gateway, settings
 from tests.system import RunningSystem, free_port, start
 
@@ -113,7 +115,10 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "single": single,
     "get": get,
     "startup": startup,
+    "listing": management.listing,
+    "creating": management.creating,
     "filters": filters,
+    "mapping": mapping,
 }
 
 

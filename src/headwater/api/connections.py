@@ -1,6 +1,7 @@
 """ConnectionService: connections and their event write keys."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context
@@ -13,6 +14,9 @@ from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 from headwater.warehouse import Warehouse
 
+MAX_MESSAGES: Final = 10_000
+"""How many connections are kept as messages. One with pipelines takes some kilobytes."""
+
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
@@ -20,6 +24,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
         self._catalog = catalog
         self._warehouse = warehouse
+        self._messages: dict[int, tuple[Connection, pb.Connection]] = {}
 
     async def CreateConnection(
         self, request: pb.CreateConnectionRequest, context: Context
@@ -75,12 +80,13 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
         workspace = await workspace_of(self._catalog, context)
         found = await connections.list_connections(self._catalog, workspace)
-        return pb.ListConnectionsResponse(connections=[self._message(connection) for connection in found])
+        return pb.ListConnectionsResponse(connections=[self._shown(connection) for connection in found])
 
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
         workspace = await workspace_of(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
-        return self._message(connection, await applications.event_types_of(self._catalog, connection))
+        event_types = await applications.event_types_of(self._catalog, connection)
+        return self._message(connection, event_types) if event_types else self._shown(connection)
 
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: Context
@@ -131,6 +137,15 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         message = pb.TestConnectionResponse(received=True, dialect=call.dialect)
         message.last_received_at.FromDatetime(call.received_at)
         return message
+
+    def _shown(self, connection: Connection) -> pb.Connection:
+        """The message of a connection that did not change is made once: most of a long list is not new."""
+        known = self._messages.get(connection.id)
+        if known is None or known[0] is not connection:
+            if len(self._messages) >= MAX_MESSAGES:
+                self._messages.clear()
+            known = self._messages[connection.id] = (connection, self._message(connection))
+        return known[1]
 
     def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:
         connector_type = self._catalog.connectors[connection.connector].type

@@ -1,0 +1,131 @@
+"""The figures of the management API: long lists, single reads, creating."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+
+from headwater.api.pipelinemessage import pipeline_message
+from headwater.base.clock import SystemClock
+from headwater.catalog import Connection, Pipeline
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.connector import Target
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
+from tests.system import RunningSystem, start
+
+CONNECTIONS = 1_000
+TARGETS: tuple[Target, ...] = ("Event", "User", "User")
+ROUNDS = 5
+
+
+def listing(folder: Path, seconds: float) -> None:
+    """1,000 connections with 3,000 pipelines, over both faces, against making the same answer and serialising it once."""
+    with _running(folder) as system, httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
+        asyncio.run(_fill(system))
+        metadata = (("authorization", f"Bearer {system.api_key}"),)
+        options = (("grpc.max_receive_message_length", 64 << 20),)
+        with grpc.insecure_channel(f"127.0.0.1:{system.port}", options) as channel:
+            stub = ConnectionServiceStub(channel)
+            times: dict[str, list[float]] = {"gRPC": [], "REST": [], "floor": []}
+            for _ in range(ROUNDS + 1):
+                times["gRPC"].append(
+                    _seconds(lambda: stub.ListConnections(pb.ListConnectionsRequest(), metadata=metadata))
+                )
+                times["REST"].append(_seconds(lambda: client.get("/v1/connections", timeout=60).raise_for_status()))
+                times["floor"].append(_seconds(lambda: _answer().SerializeToString()))
+        floor = statistics.median(times["floor"][1:])
+        for face in ("gRPC", "REST"):
+            median = statistics.median(times[face][1:])
+            print(
+                f"  {face} {1000 * median:.0f} ms   floor {1000 * floor:.0f} ms   ratio {median / floor:.1f} (goal < 3)"
+            )
+
+
+def creating(folder: Path, seconds: float) -> None:
+    """POST /v1/connections through Envoy, 16 at once, each a transaction on SQLite (goal 300/s)."""
+    with _running(folder) as system:
+        for _ in range(3):
+            print(f"  {asyncio.run(_create(system, 600)):,.0f} connections/s")
+
+
+async def _fill(system: RunningSystem) -> None:
+    async with httpx.AsyncClient(base_url=system.base_url, headers=system.authorization, timeout=60) as client:
+        gate = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            async with gate:
+                body = {"name": f"Source {number}", "role": "Source", "connector": "http"}
+                connection = (await client.post("/v1/connections", json=body)).raise_for_status().json()["id"]
+                for target in TARGETS:
+                    pipeline = {"connection": connection, "target": target, "name": target, "enabled": True}
+                    (await client.post("/v1/pipelines", json=pipeline)).raise_for_status()
+
+        await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+
+
+async def _create(system: RunningSystem, count: int) -> float:
+    async with httpx.AsyncClient(base_url=system.base_url, headers=system.authorization, timeout=60) as client:
+        gate = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            async with gate:
+                body = {"name": f"Source {number}", "role": "Source", "connector": "http"}
+                (await client.post("/v1/connections", json=body)).raise_for_status()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(one(number) for number in range(count)))
+        return count / (time.perf_counter() - began)
+
+
+def _answer() -> pb.ListConnectionsResponse:
+    """The same answer, made from objects of the catalog in one process."""
+    now = SystemClock().now()
+    response = pb.ListConnectionsResponse()
+    for number in range(1, CONNECTIONS + 1):
+        pipelines = tuple(
+            Pipeline(
+                id=number, workspace=1, connection=number, name=target, target=target, enabled=True, created_at=now
+            )
+            for target in TARGETS
+        )
+        connection = Connection(
+            id=number,
+            workspace=1,
+            name=f"Source {number}",
+            connector="http",
+            role="Source",
+            strategy=None,
+            sending_mode=None,
+            created_at=now,
+            pipelines=pipelines,
+        )
+        response.connections.add(
+            id=connection.id,
+            name=connection.name,
+            connector=connection.connector,
+            connector_type="SDK",
+            role=connection.role,
+            pipelines=[pipeline_message(pipeline, connection, CONNECTORS) for pipeline in pipelines],
+        )
+    return response
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[RunningSystem]:
+    system = start(folder)
+    try:
+        yield system
+    finally:
+        system.stop()
