@@ -1,7 +1,5 @@
 """Filters as text: what is read, what is written, that both are inverse, and what errors say."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,10 +192,9 @@ def test_any_text_is_a_filter_or_our_error(text: str) -> None:
         "a is on or " * 4_500,
     ],
 )
-def test_long_texts_take_no_longer_than_long_texts(text: str) -> None:
-    began = time.perf_counter()
+@pytest.mark.timeout(20)  # quadratic time would take minutes
+def test_long_texts_take_linear_time(text: str) -> None:
     try:
         parse_text(text)
     except InvalidFilterText as error:
         assert len(error.message) < 300
-    assert time.perf_counter() - began < 2

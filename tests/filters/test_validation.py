@@ -1,6 +1,5 @@
 """Which operators go with which properties, in which order rules are looked at, and what the errors say."""
 
-import time
 from typing import Any
 
 import pytest
@@ -169,9 +168,9 @@ def test_messages(property: str, operator: str, values: list[str], member: str, 
 
 
 def test_messages_name_what_the_pipeline_does_not_allow() -> None:
-    with pytest.raises(InvalidFilter, match="kind object in filters of profiles and events$"):
+    with pytest.raises(InvalidFilter, match=r"kind object in filters of profiles and events$"):
         check("object", "is empty", target="Event")
-    with pytest.raises(InvalidFilter, match="kind json in filters of profiles$"):
+    with pytest.raises(InvalidFilter, match=r"kind json in filters of profiles$"):
         check("json", "is empty", role="Destination")
 
 
@@ -225,8 +224,8 @@ def test_paths_that_are_used() -> None:
     assert checked.paths == ["context.page.url", "properties", "type"]
 
 
+@pytest.mark.timeout(20)
 def test_bounds() -> None:
-    began = time.perf_counter()
     for path in ("json_within" + ".a" * 20_000, "s" * 50_000, "json." + "b" * 50_000):
         filter = Filter("and", (Condition(path, "is", ("x",)),))
         try:
@@ -241,4 +240,3 @@ def test_bounds() -> None:
     wide = ObjectType(tuple(Property(f"p{number}", SCHEMA.properties[0].type) for number in range(5_000)))
     filter = Filter("and", tuple(Condition(f"p{number}", "is", ("x",)) for number in range(5_000)))
     assert len(check_filter(filter, wide, role="Source", target="User").paths) == 5_000
-    assert time.perf_counter() - began < 5
