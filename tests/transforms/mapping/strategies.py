@@ -1,10 +1,11 @@
 """Expressions for hypothesis: trees of any shape, and pairs of types of which one can become the other."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from headwater.schemas import FloatType, JsonType, ObjectType, StringType, Type
+from headwater.schemas import ArrayType, FloatType, JsonType, MapType, ObjectType, StringType, Type
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.tree import (
@@ -102,3 +103,14 @@ def paths_of(schema: ObjectType) -> st.SearchStrategy[PathReference]:
     first = st.sampled_from([property.name for property in schema])
     more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)
     return st.builds(lambda name, others: PathReference((Step(name), *others)), first, more)
+
+
+def lenient(type: Type) -> Type:
+    """The type with properties that may all be missing, as in records that are written."""
+    match type:
+        case ArrayType() | MapType():
+            return replace(type, element_type=lenient(type.element_type))
+        case ObjectType():
+            return ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
+        case _:
+            return type

@@ -1,6 +1,5 @@
 """Mappings as a whole: what goes in, what comes out, and what goes wrong with one record."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from headwater.schemas import (
     Property,
     Record,
     StringType,
-    Type,
     as_destination,
 )
 from headwater.transforms.mapping import (
@@ -232,17 +230,6 @@ def test_required_properties(mapping: dict[str, str], purpose: Purpose, missing:
 # --- Whatever the schemas, expressions and records ----------------------------------------------------------------
 
 
-def lenient(type: Type) -> Type:
-    """The type with properties that may all be missing, as in records that are written."""
-    match type:
-        case ArrayType() | MapType():
-            return replace(type, element_type=lenient(type.element_type))
-        case ObjectType():
-            return ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
-        case _:
-            return type
-
-
 @st.composite
 def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, ObjectType]:
     """A mapping of any expressions that fit, a record for it, and its output schema."""
@@ -269,7 +256,7 @@ def test_results_conform_or_are_our_error(drawn: tuple[CompiledMapping, Record, 
     if isinstance(result, MappingFailed):
         assert result.path
         return
-    conforming = lenient(as_destination(out) or out)
+    conforming = strategies.lenient(as_destination(out) or out)
     assert isinstance(conforming, ObjectType)
     for property in conforming:
         if result.get(property.name) is None and isinstance(property.type, JsonType):
