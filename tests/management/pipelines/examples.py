@@ -235,7 +235,7 @@ def update(members: Members, name: str = "P", **common: Any) -> UpdatePipeline:
 
 
 def members_of(pipeline: Pipeline) -> dict[str, Any]:
-    """The members of a pipeline as they are kept: schemas and filters as JSON text, those that are not there left out."""
+    """The members of a pipeline that are there, as they are kept: schemas and filters as JSON text."""
     values = {"eventType": pipeline.event_type or None}
     for member, attribute in ATTRIBUTES.items():
         if member != "eventType":

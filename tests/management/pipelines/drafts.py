@@ -1,0 +1,59 @@
+"""Puts the members of an example to the rules, without a catalog."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from headwater.base.errors import HeadwaterError
+from headwater.catalog import Connection
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.management.pipelines import kind_of
+from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.rules import check
+from tests.management.pipelines.examples import EXAMPLES, creation
+
+LANGUAGES = ("JavaScript", "Python")
+
+
+def passes(kind: str, members: dict[str, Any], languages: Collection[str] = LANGUAGES, name: str = "P") -> Draft:
+    """The least of the kind with these members beside or instead; None takes one away. Raises what the rules raise."""
+    example = EXAMPLES[kind]
+    connector = CONNECTORS[example.connector]
+    request = creation(kind, 1, {**example.least, **members}, name)
+    found = kind_of(example.role, connector.type, example.target)
+    assert found is not None
+    connection = Connection(
+        id=1,
+        workspace=1,
+        name="C",
+        connector=connector.code,
+        role=example.role,
+        strategy=None,
+        sending_mode=None,
+        created_at=datetime(2026, 11, 22, tzinfo=UTC),
+    )
+    draft = Draft(
+        kind=found,
+        target=example.target,
+        connection=connection,
+        connector=connector,
+        event_type=request.event_type,
+        name=request.name,
+        definition=request.definition,
+        filter=request.filter,
+        in_schema=request.in_schema,
+        out_schema=request.out_schema,
+    )
+    check(draft, CONNECTORS, languages)
+    return draft
+
+
+def fails(
+    kind: str, members: dict[str, Any], languages: Collection[str] = LANGUAGES, name: str = "P"
+) -> tuple[int, str, str | None]:
+    """How the rules refuse it: status, code and the member to blame, which the message is about as well."""
+    with pytest.raises(HeadwaterError) as caught:
+        passes(kind, members, languages, name)
+    return caught.value.status, caught.value.code, caught.value.field
