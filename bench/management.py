@@ -25,8 +25,8 @@ ROUNDS = 5
 
 
 def listing(folder: Path, seconds: float) -> None:
-    """1,000 connections with 3,000 pipelines, over both faces, against making the same answer and serialising it once."""
-    with _running(folder) as system, httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
+    """1,000 connections with 3,000 pipelines, over both faces, against making and serialising the answer once."""
+    with _running(folder) as system, httpx.Client(base_url=system.base_url, headers=_plain(system)) as client:
         asyncio.run(_fill(system))
         metadata = (("authorization", f"Bearer {system.api_key}"),)
         options = (("grpc.max_receive_message_length", 64 << 20),)
@@ -43,7 +43,7 @@ def listing(folder: Path, seconds: float) -> None:
         for face in ("gRPC", "REST"):
             median = statistics.median(times[face][1:])
             print(
-                f"  {face} {1000 * median:.0f} ms   floor {1000 * floor:.0f} ms   ratio {median / floor:.1f} (goal < 3)"
+                f"  {face} {1000 * median:.0f} ms   floor {1000 * floor:.0f} ms   ratio {median / floor:.1f} (goal 3)"
             )
 
 
@@ -52,6 +52,11 @@ def creating(folder: Path, seconds: float) -> None:
     with _running(folder) as system:
         for _ in range(3):
             print(f"  {asyncio.run(_create(system, 600)):,.0f} connections/s")
+
+
+def _plain(system: RunningSystem) -> dict[str, str]:
+    """The headers of a caller who wants no gzip, which would be measured too."""
+    return {**system.authorization, "accept-encoding": "identity"}
 
 
 async def _fill(system: RunningSystem) -> None:
