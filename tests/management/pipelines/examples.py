@@ -245,5 +245,7 @@ def members_of(pipeline: Pipeline) -> dict[str, Any]:
 
 def _split(members: Members) -> dict[str, Any]:
     values = {ATTRIBUTES[member]: value for member, value in members.items() if value is not None}
-    own = {name: values.pop(name) for name in ("event_type", "filter", "in_schema", "out_schema") if name in values}
+    own: dict[str, Any] = {
+        name: values.pop(name) for name in ("event_type", "filter", "in_schema", "out_schema") if name in values
+    }
     return {**own, "definition": Definition(**values)}

@@ -25,7 +25,7 @@ from tests.management.pipelines.examples import EXAMPLES, TEXT, mapped, profile,
 SHEETS = {"format": "excel", "formatSettings": {}}
 
 
-def column(type_: Type, **attributes: bool) -> dict[str, Any]:
+def column(type_: Type, **attributes: Any) -> dict[str, Any]:
     """Columns as they are read, with one more, called x."""
     return {"inSchema": ObjectType((*schema(id=TEXT, email=TEXT), Property("x", type_, **attributes)))}
 
@@ -34,7 +34,7 @@ def dated(type_: Type, **members: Any) -> dict[str, Any]:
     return {**column(type_), "updatedAtColumn": "x", **members}
 
 
-def user_id(type_: Type, **attributes: bool) -> dict[str, Any]:
+def user_id(type_: Type, **attributes: Any) -> dict[str, Any]:
     return {
         "inSchema": ObjectType((Property("email", TEXT), Property("x", type_, **attributes))),
         "userIDColumn": "x",
