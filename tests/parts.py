@@ -17,6 +17,7 @@ from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.pipelines import StreamConsumer
 from headwater.pipelines.batch import read_batch
+from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse, open_warehouse
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
@@ -49,11 +50,12 @@ class OpenParts:
     log: SqliteEventLog
     warehouse: Warehouse
     intake: Intake
+    functions: Runner
     workspace: int
 
     @property
     def consumer(self) -> StreamConsumer:
-        return StreamConsumer(self.log, self.catalog, self.warehouse, keep=timedelta(hours=1))
+        return StreamConsumer(self.log, self.catalog, self.warehouse, self.functions, keep=timedelta(hours=1))
 
     async def frames(self, after: int = 0) -> list[StoredFrame]:
         """Everything in the log after a position."""
@@ -85,12 +87,13 @@ async def open_parts(
             database_url or sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
         open_warehouse(database_url or sqlite_url(folder / "warehouse.db")) as warehouse,
+        Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
         log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
-            yield OpenParts(folder, database_url, clock, catalog, log, warehouse, intake, workspace.id)
+            yield OpenParts(folder, database_url, clock, catalog, log, warehouse, intake, functions, workspace.id)
         finally:
             await log.close()
 

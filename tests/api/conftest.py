@@ -116,7 +116,7 @@ async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenP
 @pytest.fixture
 async def api(parts: OpenParts) -> AsyncIterator[Api]:
     server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)])
-    register(server, Parts(parts.catalog, parts.intake, parts.warehouse))
+    register(server, Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions))
     address = f"unix:{parts.folder}/api.sock"
     server.add_insecure_port(address)
     await server.start()

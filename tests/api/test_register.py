@@ -51,6 +51,15 @@ BUILT = {
     "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
     "FilterService": {"ParseFilter", "ExplainFilter", "ExplainFilterJson"},
     "SchemaService": {"GetEventSchema"},
+    "TransformationService": {
+        "ListTransformationLanguages",
+        "ValidateExpression",
+        "ValidateExpressionJson",
+        "ListExpressionProperties",
+        "ListExpressionPropertiesJson",
+        "TransformData",
+        "TransformDataJson",
+    },
     "SystemService": {"GetHealth", "GetOpenApi"},
 }
 

@@ -67,3 +67,65 @@ def test_a_mapping_says_what_is_known_of_people(system: RunningSystem, expressio
     pipeline = get(system, f"/v1/pipelines/{post(system, '/v1/pipelines', body)['id']}")
     assert pipeline["transformation"]["mapping"] == {"email": expression}
     assert pipeline["outSchema"]["properties"][0]["name"] == "email"
+
+
+@pytest.mark.parametrize(
+    ("language", "source"),
+    [
+        ("JavaScript", "function transform(event) { return {email: event.traits.email.toUpperCase()}; }"),
+        ("Python", "def transform(event):\n    return {'email': event['traits']['email'].upper()}\n"),
+    ],
+)
+def test_functions_transform_and_one_that_never_ends_holds_up_nobody(
+    system: RunningSystem, language: str, source: str
+) -> None:
+    endless = {
+        "JavaScript": "function transform(event) { for (;;); }",
+        "Python": "def transform(event):\n    while True:\n        pass\n",
+    }[language]
+    assert language in get(system, "/v1/system/transformations/languages")["languages"]
+    shop = make_source(system)
+    pipelines = [_function_pipeline(system, shop.id, language, text) for text in (source, endless)]
+    shop.send("identify", {"userId": "ada", "traits": {"email": "ada@example.com"}})
+    shop.wait_for(1)
+    wait_until(lambda: {one["pipeline"] for one in shop.identities()} == {shop.user_pipeline, pipelines[0]}, 20)
+
+
+def test_a_transformation_can_be_tried_before_it_is_saved(system: RunningSystem) -> None:
+    schema = {"kind": "object", "properties": [{"name": "n", "type": {"kind": "int", "bitSize": 32}}]}
+    function = {"language": "JavaScript", "inPaths": ["n"], "outPaths": ["n"]}
+    trial = {"data": {"n": 20}, "inSchema": schema, "outSchema": schema, "purpose": "Import"}
+
+    def tried(**transformation: Any) -> httpx.Response:
+        body = {**trial, "transformation": transformation}
+        return httpx.post(f"{system.base_url}/v1/transformations", json=body, headers=system.authorization, timeout=30)
+
+    assert tried(mapping={"n": "n"}).json() == {"data": {"n": 20}}
+    doubled = tried(function={**function, "source": "function transform(r) { return {n: 2 * r.n}; }"})
+    assert doubled.json() == {"data": {"n": 40}}
+    failed = tried(function={**function, "source": "function transform(r) { throw new Error('no'); }"})
+    assert (failed.status_code, failed.json()["error"]["code"]) == (422, "TransformationFailed")
+
+
+def _function_pipeline(system: RunningSystem, connection: int, language: str, source: str) -> int:
+    schema = {
+        "kind": "object",
+        "properties": [{"name": "email", "type": {"kind": "string"}, "readOptional": True, "description": ""}],
+    }
+    function = {
+        "language": language,
+        "source": source,
+        "preserveJSON": False,
+        "inPaths": ["traits"],
+        "outPaths": ["email"],
+    }
+    body = {
+        "connection": connection,
+        "target": "User",
+        "name": language,
+        "enabled": True,
+        "outSchema": schema,
+        "transformation": {"mapping": None, "function": function},
+    }
+    created: int = post(system, "/v1/pipelines", body)["id"]
+    return created

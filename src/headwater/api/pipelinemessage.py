@@ -130,7 +130,7 @@ def _definition(request: Request) -> Definition:
             if request.matching.input or request.matching.output
             else None
         ),
-        transformation=_transformation(request.transformation) if request.HasField("transformation") else None,
+        transformation=transformation_of(request.transformation) if request.HasField("transformation") else None,
     )
 
 
@@ -150,7 +150,8 @@ def _schema(request: Request, field: str, member: str) -> Schema | None:
         raise BadRequest(f"{member}: {error.message}", field=f"{member}.{error.path}".rstrip(".")) from error
 
 
-def _transformation(message: transformations_pb2.Transformation) -> TransformationDefinition:
+def transformation_of(message: transformations_pb2.Transformation) -> TransformationDefinition:
+    """The transformation that a message says."""
     mapping: dict[str, str] | None = None
     if message.HasField("mapping"):
         mapping = {}

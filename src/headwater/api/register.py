@@ -18,9 +18,11 @@ from headwater.api.openapi import BuiltCalls, served_document
 from headwater.api.pipelines import PipelineServicer
 from headwater.api.schemas import SchemaServicer
 from headwater.api.system import SystemServicer
+from headwater.api.transformations import TransformationServicer
 from headwater.api.workspaces import WorkspaceServicer
 from headwater.catalog import Catalog
 from headwater.intake import Intake
+from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2_grpc,
     applications_pb2_grpc,
@@ -54,6 +56,7 @@ class Parts:
     catalog: Catalog
     intake: Intake
     warehouse: Warehouse
+    functions: Runner
 
 
 def register(server: aio.Server, parts: Parts) -> None:
@@ -75,6 +78,9 @@ def register(server: aio.Server, parts: Parts) -> None:
     track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
+    transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
+        TransformationServicer(parts.catalog, parts.functions), server
+    )
     _register_unbuilt(server)
     openapi = served_document(calls.unbuilt)
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
@@ -91,6 +97,3 @@ def _register_unbuilt(server: aio.Server) -> None:
         native_events_pb2_grpc.NativeEventServiceServicer(), server
     )
     profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles_pb2_grpc.ProfileServiceServicer(), server)
-    transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
-        transformations_pb2_grpc.TransformationServiceServicer(), server
-    )

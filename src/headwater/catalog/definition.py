@@ -3,9 +3,11 @@
 Schemas and filters stand here as their canonical JSON text; the rooms that know them read them where they are used.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+
+from headwater.transforms.functions.contract import Function, Language
 
 
 class Matching(msgspec.Struct, frozen=True):
@@ -23,6 +25,17 @@ class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
     preserve_json: bool = False
     in_paths: tuple[str, ...] = ()
     out_paths: tuple[str, ...] = ()
+
+    def function(self, *, owner: str) -> Function:
+        """The function that this describes, as `owner`'s. Raises BadRequest when it breaks a rule."""
+        return Function(
+            owner=owner,
+            language=cast(Language, self.language),  # the function refuses any other
+            source=self.source,
+            preserve_json=self.preserve_json,
+            in_paths=self.in_paths,
+            out_paths=self.out_paths,
+        )
 
 
 class TransformationDefinition(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
 from headwater.pipelines.transformer import Transformer, transformer_of
 from headwater.schemas import EVENT_SCHEMA
+from headwater.transforms.functions import Runner
 
 
 class Route(Struct, frozen=True):
@@ -37,8 +38,9 @@ class Routing(Struct, frozen=True):
 class Routes:
     """The routings of all sources, as the catalog has them. What was made ready is kept until it changes."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, functions: Runner) -> None:
         self._catalog = catalog
+        self._functions = functions
         self._routings: dict[tuple[int, int], Routing] = {}
         self._routes: dict[int, tuple[Definition, Route]] = {}
 
@@ -69,13 +71,12 @@ class Routes:
     def _route(self, pipeline: Pipeline) -> Route:
         known = self._routes.get(pipeline.id)
         if known is None or known[0] != pipeline.definition:
-            known = self._routes[pipeline.id] = (pipeline.definition, _made(pipeline))
+            known = self._routes[pipeline.id] = (pipeline.definition, self._made(pipeline))
         return known[1]
 
-
-def _made(pipeline: Pipeline) -> Route:
-    filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
-    passes = None
-    if filter_ is not None:
-        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
-    return Route(pipeline.id, passes, transformer_of(pipeline.definition))
+    def _made(self, pipeline: Pipeline) -> Route:
+        filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
+        passes = None
+        if filter_ is not None:
+            passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
+        return Route(pipeline.id, passes, transformer_of(pipeline, self._functions))

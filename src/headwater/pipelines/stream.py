@@ -29,6 +29,7 @@ from headwater.pipelines.batch import Arrival, Batch, read_batch
 from headwater.pipelines.routes import Route, Routes
 from headwater.pipelines.transformer import Failed, Transformer
 from headwater.schemas import Record
+from headwater.transforms.functions import Runner
 from headwater.warehouse import Sighting, StoredEvent, Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -79,6 +80,7 @@ class StreamConsumer:
         log: EventLog,
         catalog: Catalog,
         warehouse: Warehouse,
+        functions: Runner,
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
@@ -90,7 +92,7 @@ class StreamConsumer:
         self._keep = keep
         self._metrics = metrics
         self._swept: set[int] | None = None
-        self._routes = Routes(catalog)
+        self._routes = Routes(catalog, functions)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""

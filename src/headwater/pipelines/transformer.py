@@ -1,11 +1,15 @@
 """What a pipeline makes of events: the attributes of the person in each, as the output schema has them."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from headwater.catalog import Definition
-from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, parse_schema
+from headwater.catalog import Pipeline
+from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, parse_schema
+from headwater.transforms.functions import Function, FunctionFailed, Outcome, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
+
+FUNCTION_SECONDS: Final = 2.0
+"""How long a function may take for a batch: meanwhile the events of everybody else wait."""
 
 Attributes = str
 """The JSON object of what is known of a person."""
@@ -27,8 +31,7 @@ class MappingTransformer:
     """Maps each record by itself."""
 
     def __init__(self, expressions: dict[str, str], out_schema: str) -> None:
-        schema = parse_schema(out_schema)
-        assert schema is not None, "a transformation has an output schema"
+        schema = _schema(out_schema)
         self._mapping = CompiledMapping(expressions, EVENT_SCHEMA, schema)
         self._codec = Codec(schema)
 
@@ -44,11 +47,43 @@ class MappingTransformer:
             return Failed(error.message)
 
 
-def transformer_of(definition: Definition) -> Transformer | None:
+class FunctionTransformer:
+    """Gives the records to a function in a sandbox, all at once."""
+
+    def __init__(self, runner: Runner, function: Function, out_schema: str) -> None:
+        self._runner = runner
+        self._function = function
+        self._schema = _schema(out_schema)
+        self._codec = Codec(self._schema)
+
+    async def run(self, records: Sequence[Record]) -> list[Attributes | Failed]:
+        try:
+            outcomes = await self._runner.run(self._function, records, EVENT_SCHEMA, self._schema, FUNCTION_SECONDS)
+        except FunctionFailed as error:
+            return [Failed(error.message)] * len(records)
+        return [self._one(outcome) for outcome in outcomes]
+
+    def _one(self, outcome: Outcome) -> Attributes | Failed:
+        if isinstance(outcome, RecordError):
+            return Failed(outcome.message)
+        return self._codec.encode(outcome).decode()
+
+
+def transformer_of(pipeline: Pipeline, runner: Runner) -> Transformer | None:
     """The transformation of a pipeline; None when it has none."""
+    definition = pipeline.definition
     transformation = definition.transformation
     if transformation is None or definition.out_schema is None:
         return None
     if transformation.mapping is not None:
         return MappingTransformer(transformation.mapping, definition.out_schema)
-    return None
+    assert transformation.function is not None, "a transformation is a mapping or a function"
+    # A new version of a function is another function: it shares nothing with the former one.
+    owner = f"{pipeline.workspace}/{pipeline.id}/{hash(transformation.function)}"
+    return FunctionTransformer(runner, transformation.function.function(owner=owner), definition.out_schema)
+
+
+def _schema(text: str) -> Schema:
+    schema = parse_schema(text)
+    assert schema is not None, "a transformation has an output schema"
+    return schema

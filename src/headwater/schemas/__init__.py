@@ -41,7 +41,7 @@ from headwater.schemas.paths import (
 )
 from headwater.schemas.patterns import compile_pattern
 from headwater.schemas.profile import check_profile_schema, column_of
-from headwater.schemas.projections import as_destination, as_source, prune, select, without
+from headwater.schemas.projections import all_optional, as_destination, as_source, prune, select, without
 from headwater.schemas.serialisation import property_document, serialise, type_document
 from headwater.schemas.types import (
     KINDS,
@@ -74,7 +74,8 @@ __all__ = [
     "FloatType", "IntType", "InvalidPath", "InvalidType", "InvalidValue", "IpType", "Json", "JsonType", "Kind",
     "MapType", "Misalignment", "Missing", "ObjectType", "Path", "Property", "PropertyNotFound", "Record", "Schema",
     "SchemaError", "StringType", "Time", "TimeType", "Type", "UuidType", "Value", "YearType",
-    "as_destination", "as_source", "canonical_ip", "canonical_uuid", "check_of", "check_profile_schema", "column_of",
+    "all_optional", "as_destination",
+    "as_source", "canonical_ip", "canonical_uuid", "check_of", "check_profile_schema", "column_of",
     "compile_pattern", "contains_path", "decimal_text", "elements_of", "float_text", "is_path", "is_property_name",
     "misalignment", "parse_decimal", "parse_path", "parse_schema", "parse_type", "property_at", "property_document",
     "property_name_of", "prune", "read_schema", "read_type", "resolve", "select", "serialise", "to_float32",

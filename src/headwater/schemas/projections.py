@@ -65,6 +65,11 @@ def _for_writing(property: Property) -> Property:
     return replace(property, read_optional=False) if property.read_optional else property
 
 
+def all_optional(schema: Schema) -> Schema:
+    """The schema with properties that may all be missing: that of what a transformation gives, which is a part."""
+    return _project_object(schema, lambda property: replace(property, read_optional=True))
+
+
 def _prune(type: ObjectType, prefix: str, keep: Keep) -> ObjectType | None:
     kept: list[Property] = []
     for property in type.properties:

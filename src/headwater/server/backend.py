@@ -29,6 +29,7 @@ from headwater.server.descriptors import service_names
 from headwater.server.logging import logger
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings
+from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
 GRACE_S = 10.0
@@ -94,12 +95,13 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             keyring=keyring(settings),
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
+        Runner(javascript=1, python=2) as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)
         log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER), metrics=metrics)
         try:
-            yield Parts(catalog, Intake(catalog, log, clock, identifiers, metrics), warehouse)
+            yield Parts(catalog, Intake(catalog, log, clock, identifiers, metrics), warehouse, functions)
         finally:
             await log.close()
 

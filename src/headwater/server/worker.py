@@ -17,6 +17,7 @@ from headwater.eventlog import SqliteEventLog
 from headwater.pipelines import CONSUMER, StreamConsumer
 from headwater.server import child
 from headwater.server.settings import Settings
+from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
 KEEP = timedelta(hours=24)
@@ -36,11 +37,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
+        Runner(javascript=1, python=2) as functions,
     ):
         log = SqliteEventLog(settings.log_path, clock)
         try:
             if settings.metrics_port is None:
-                await StreamConsumer(log, catalog, warehouse, keep=KEEP).run(stop)
+                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP).run(stop)
                 return
 
             async def backlog() -> int:
@@ -49,7 +51,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
 
             async with shown(CountedBatches(), settings.metrics_socket("worker"), backlog) as metrics:
-                await StreamConsumer(log, catalog, warehouse, keep=KEEP, metrics=metrics).run(stop)
+                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, metrics=metrics).run(stop)
         finally:
             await log.close()
 

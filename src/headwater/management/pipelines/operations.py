@@ -5,7 +5,7 @@ from typing import Final, get_args
 import msgspec
 
 from headwater.base.errors import BadRequest, Unprocessable
-from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
 from headwater.management.applications import event_types_of
@@ -35,7 +35,7 @@ async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipel
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await event_types_of(catalog, connection))
-    _check_engine(draft.kind, draft.definition, enabled=request.enabled)
+    _check_engine(draft.kind, enabled=request.enabled)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
         if draft.kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
@@ -71,7 +71,7 @@ async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: U
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await event_types_of(catalog, connection))
-    _check_engine(draft.kind, draft.definition, enabled=request.enabled)
+    _check_engine(draft.kind, enabled=request.enabled)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=draft.definition)
@@ -85,7 +85,7 @@ async def set_pipeline_status(catalog: Catalog, workspace: int, id_: int, *, ena
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         connection = find_connection(catalog, workspace, old.connection)
-        _check_engine(_kind(catalog, connection, old.target), old.definition, enabled=enabled)
+        _check_engine(_kind(catalog, connection, old.target), enabled=enabled)
         new = msgspec.structs.replace(old, enabled=enabled)
         if new != old:
             await change.update_pipeline(new)
@@ -153,16 +153,11 @@ def _connector(catalog: Catalog, connection: Connection) -> Connector:
     return catalog.connectors[connection.connector]
 
 
-def _check_engine(kind: Kind, definition: Definition, *, enabled: bool) -> None:
-    if not enabled:
-        return
-    if not kind.runs:
-        what = f"pipelines that {kind.does}"
-    elif definition.transformation is not None and definition.transformation.function is not None:
-        what = "pipelines with a function"
-    else:
-        return
-    raise Unprocessable("EngineNotAvailable", f"{what} cannot run yet: leave it disabled", field="enabled")
+def _check_engine(kind: Kind, *, enabled: bool) -> None:
+    if enabled and not kind.runs:
+        raise Unprocessable(
+            "EngineNotAvailable", f"pipelines that {kind.does} cannot run yet: leave it disabled", field="enabled"
+        )
 
 
 def _schedule_start(connection: Connection, random: int) -> int:
