@@ -52,9 +52,11 @@ ERRORS = {
     "a text without bound": ("function transform(u) { let s = 'x'; for (;;) s += s }", "Invalid string length"),
     "a huge integer": ("function transform(u) { return { id: 2n ** (2n ** 40n) } }", "BigInt"),
     "a cycle": ("function transform(u) { u.name = u; return u }", "«name» is not of type string"),
-    "a thrown proxy": ("function transform(u) { throw new Proxy({}, { get() { throw 1 }, getPrototypeOf() { throw 2 } }) }",
-                       "without a text"),
-    "a returned proxy": ("function transform(u) { return new Proxy({}, { ownKeys() { throw new Error('no') } }) }", "no"),
+    "a thrown proxy":
+        ("function transform(u) { throw new Proxy({}, { get() { throw 1 }, getPrototypeOf() { throw 2 } }) }",
+         "without a text"),
+    "a returned proxy":
+        ("function transform(u) { return new Proxy({}, { ownKeys() { throw new Error('no') } }) }", "no"),
     "a getter that throws": ("function transform(u) { return { get name() { throw new Error('no') } } }", "Error: no"),
     "a thrown symbol": ("function transform(u) { throw Symbol('s') }", "Symbol"),
     "a thrown null": ("function transform(u) { throw null }", "null"),
@@ -84,10 +86,12 @@ async def test_an_error_of_each_record(runner: Runner, name: str) -> None:
 
 
 HARMLESS = {
-    "replaced globals": "JSON.parse = JSON.stringify = Array.isArray = Object.keys = null; function transform(u) { return u }",
+    "replaced globals":
+        "JSON.parse = JSON.stringify = Array.isArray = Object.keys = null; function transform(u) { return u }",
     "replaced prototypes": "String.prototype.slice = Array.prototype.join = WeakSet.prototype.has = () => { throw 1 };"
                            "function transform(u) { return u }",
-    "a frozen world": "Object.freeze(Object.prototype); Object.freeze(Array.prototype); function transform(u) { return u }",
+    "a frozen world":
+        "Object.freeze(Object.prototype); Object.freeze(Array.prototype); function transform(u) { return u }",
     "a replaced global object": "globalThis.Object = globalThis.WeakSet = 1; function transform(u) { return u }",
 }  # fmt: skip
 

@@ -16,8 +16,10 @@ USERS: list[Record] = [{"id": number, "name": "Ada"} for number in range(3)]
 FAILS = {
     "an endless loop": ("def transform(u):\n  while True: pass", "took too long"),
     "an endless loop outside transform": ("while True: pass", "took too long"),
-    "an endless loop that is caught":
-        ("def transform(u):\n  while True:\n    try:\n      while True: pass\n    except BaseException: pass", "too long"),
+    "an endless loop that is caught": (
+        "def transform(u):\n  while True:\n    try:\n      while True: pass\n    except BaseException: pass",
+        "too long",
+    ),
     "a list that grows": ("kept = []\ndef transform(u):\n  while True: kept.append('x' * 1000)", "64 MiB"),
     "a large list": ("def transform(u): return [0] * 10**9", "64 MiB"),
     "a large text": ("def transform(u): return 'x' * 10**10", "64 MiB"),

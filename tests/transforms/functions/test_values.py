@@ -1,5 +1,6 @@
 """Values on their way into functions and out of them: a table for each kind, and the round trip of any record."""
 
+import json
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -26,8 +27,8 @@ from headwater.schemas import (
     Type,
 )
 from headwater.transforms.functions import Function, Language, RecordError, Runner
-from headwater.transforms.functions.plan import Plan
 from tests.transforms.functions.make import IDENTITY, KINDS, function, one
+from tests.transforms.functions.strategies import schemas
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -139,7 +140,8 @@ FROM_PYTHON: list[tuple[str, str, Any]] = [
     ("decimal", "'1.25'", "«v» is not of type decimal.Decimal"),
     ("decimal", "Decimal('NaN')", "must be a decimal number"),
     ("datetime", "datetime(2024, 5, 1, 10, 0, 0, 250000)", DateTime.parse("2024-05-01T10:00:00.25Z")),
-    ("datetime", "datetime(2024, 5, 1, 10, tzinfo=timezone(timedelta(hours=2)))", DateTime.parse("2024-05-01T08:00:00Z")),
+    ("datetime", "datetime(2024, 5, 1, 10, tzinfo=timezone(timedelta(hours=2)))",
+     DateTime.parse("2024-05-01T08:00:00Z")),
     ("datetime", "'2024-05-01T10:00:00Z'", "«v» is not of type datetime.datetime"),
     ("date", "date(2024, 5, 1)", date(2024, 5, 1)),
     ("date", "datetime(2024, 5, 1)", "«v» is not of type datetime.date"),
@@ -180,7 +182,8 @@ CONTAINERS = [
     (MapType(StringType()), "new Map()", "«v» is not of type object", None),
     (ArrayType(StringType()), "'a'", "«v» is not of type", "'a'"),
     (ArrayType(StringType(), max_elements=1), "['a', 'b']", "«v» must have 0 to 1 elements", "['a', 'b']"),
-    (ObjectType((Property("a", ObjectType((Property("b", IntType(8)),))),)), "{ a: { b: 'x' } }", "«v.a.b» is not of type",
+    (ObjectType((Property("a", ObjectType((Property("b", IntType(8)),))),)), "{ a: { b: 'x' } }",
+     "«v.a.b» is not of type",
      "{'a': {'b': 'x'}}"),
     (ObjectType((Property("a", IntType(8)),)), "{ a: 1, c: 2 }", "«v.c» does not exist", "{'a': 1, 'c': 2}"),
 ]  # fmt: skip
@@ -277,58 +280,6 @@ async def test_no_input_paths(runner: Runner) -> None:
 
 # --- Any schema, any record ---------------------------------------------------------------------------------------
 
-_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-_MOMENTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)  # microseconds, which is what Python keeps
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=5,
-)  # fmt: skip
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "string": _TEXT,
-    "boolean": st.booleans(),
-    "int": st.integers(-(2**31), 2**31 - 1),
-    "int64": st.integers(-(2**63), 2**63 - 1),
-    "float": st.floats(allow_nan=False),
-    "decimal": st.decimals(-9999, 9999, places=3),
-    "datetime": _MOMENTS.map(lambda microseconds: DateTime(microseconds * 1000)),
-    "date": st.dates(),
-    "time": st.integers(0, 86_399_999_999).map(lambda microseconds: Time(microseconds * 1000)),
-    "year": st.integers(1, 9999),
-    "uuid": st.uuids().map(str),
-    "ip": st.ip_addresses(v=4).map(str),
-    "json": _JSON.map(Json.of),
-}
-_NAMES = st.sampled_from(["a", "class", "__proto__", "constructor", "toString", "length", "then", "toJSON_", "_", "value"])
-
-
-@st.composite
-def typed(draw: st.DrawFn, depth: int = 2) -> tuple[Type, st.SearchStrategy[Any]]:
-    """A type, and its values."""
-    shape = draw(st.sampled_from(["scalar", "scalar", "array", "map", "object"])) if depth else "scalar"
-    if shape == "scalar":
-        kind = draw(st.sampled_from(list(KINDS)))
-        return KINDS[kind], VALUES[kind]
-    if shape == "object":
-        return draw(schemas(depth - 1))
-    element, values = draw(typed(depth - 1))
-    if shape == "array":
-        return ArrayType(element), st.lists(values, max_size=3)
-    return MapType(element), st.dictionaries(_TEXT | st.just("__proto__"), values, max_size=3)
-
-
-@st.composite
-def schemas(draw: st.DrawFn, depth: int = 2) -> tuple[ObjectType, st.SearchStrategy[Any]]:
-    """A schema, and its records: with properties that are missing, and null where it may be."""
-    properties, members = [], {}
-    for name in draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True)):
-        type, values = draw(typed(depth))
-        nullable = draw(st.booleans())
-        properties.append(Property(name, type, nullable=nullable, read_optional=True))
-        if nullable and isinstance(type, JsonType):
-            values = values.filter(lambda value: not value.is_null)  # which comes back as null
-        members[name] = st.none() | values if nullable else values
-    return ObjectType(tuple(properties)), st.fixed_dictionaries({}, optional=members)
-
 
 @pytest.mark.parametrize("preserve_json", [False, True])
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
@@ -338,22 +289,22 @@ async def test_identity(runner: Runner, language: Language, preserve_json: bool,
     schema, values = data.draw(schemas())
     records: list[Record] = data.draw(st.lists(values, min_size=1, max_size=3))
     written = function(language, IDENTITY[language], schema, preserve_json=preserve_json)
-    assert await runner.run(written, records, schema, schema) == records
+    outcomes = await runner.run(written, records, schema, schema)
+    assert outcomes == records or (not preserve_json and _plain(outcomes) == _plain(records))
 
 
-@pytest.mark.parametrize("language", ["JavaScript", "Python"])
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.DataObject) -> None:
-    schema, values = data.draw(schemas())
-    plan = Plan(function(language, IDENTITY[language], schema), schema, schema, "Import")
-    lines = [plan.encode([record]).decode()[1:-1] for record in data.draw(st.lists(values, min_size=1, max_size=3))]
-    bulk = plan.decode(lines, len(lines))
-    plan._bulk = None
-    assert plan.decode(lines, len(lines)) == bulk
+def _plain(value: Any) -> Any:
+    """The value with JSON as what it says: its text may write the same in another way."""
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    return ("json", json.loads(value.text)) if isinstance(value, Json) else value
 
 
 async def test_floats_of_32_bits_are_rounded(runner: Runner) -> None:
     schema = one(FloatType(32))
-    [outcome] = await runner.run(function("JavaScript", "const transform = () => ({ v: 0.1 })", schema), [{}], schema, schema)
+    [outcome] = await runner.run(
+        function("JavaScript", "const transform = () => ({ v: 0.1 })", schema), [{}], schema, schema
+    )
     assert outcome == {"v": 0.10000000149011612}

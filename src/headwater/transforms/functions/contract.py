@@ -157,7 +157,9 @@ def _check_overlap(field: str, paths: tuple[str, ...]) -> None:
 def _check_paths(field: str, paths: tuple[str, ...], schema: Schema | None) -> None:
     for index, path in enumerate(paths):
         if schema is None or not _leads(schema, parse_path(path)):
-            raise BadRequest(f"{field} must name properties of the schema, and {path} is none", field=f"{field}[{index}]")
+            raise BadRequest(
+                f"{field} must name properties of the schema, and {path} is none", field=f"{field}[{index}]"
+            )
 
 
 def _leads(schema: Schema, path: Path) -> bool:

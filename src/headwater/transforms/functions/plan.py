@@ -52,7 +52,9 @@ class Plan:
             raise FunctionFailed("the function changed the code around it")
         if self._bulk is not None:
             try:
-                return list(self._bulk("\n".join(lines)))  # type: ignore[arg-type]  # an error among them is a TypeError
+                records = self._bulk("\n".join(lines))  # type: ignore[arg-type]  # an error among them is a TypeError
+                if len(records) == count:  # a line may be empty
+                    return list(records)
             except (TypeError, msgspec.DecodeError, InvalidValue):
                 pass
         decode, read = self._decode, self._read

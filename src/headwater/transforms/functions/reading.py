@@ -227,7 +227,7 @@ class Reading:
         return read_as_it_is if convert is _as_it_is else read
 
     def _conversion(self, type: Type) -> tuple[tuple[type, ...], Reader]:
-        """The classes that the decoder may give, and how a value is made of them, with a ValueError that says why not."""
+        """The classes that the decoder may give, and what makes a value of them. Its ValueError says why not."""
         from_javascript = self.language == "JavaScript"
         match type:
             case StringType():
@@ -239,7 +239,10 @@ class Reading:
             case IntType() | YearType():
                 return ((int, float), int) if from_javascript else ((int,), _as_it_is)
             case FloatType():
-                return (float, int, str) if from_javascript else (float, int), _float32 if type.bit_size == 32 else _float
+                return (float, int, str) if from_javascript else (
+                    float,
+                    int,
+                ), _float32 if type.bit_size == 32 else _float
             case DecimalType():
                 return (str,), lambda text: parse_decimal(text, type.precision, type.scale)
             case DateTimeType():

@@ -1,7 +1,7 @@
 """Runs functions on batches of records: schema values in, schema values out, and an outcome for each record.
 
-It owns the sandboxes, and ends them when it is closed. Converting values happens here, in the server's process; people's
-code never does.
+It owns the sandboxes, and ends them when it is closed. Converting values happens here, in the server's process;
+people's code never does.
 """
 
 from collections import OrderedDict
@@ -77,30 +77,28 @@ class Runner:
         records: Sequence[Record],
         in_schema: Schema | None,
         out_schema: Schema | None,
-        timeout: float | None = None,
+        seconds: float | None = None,
         *,
         purpose: Purpose = "Import",
     ) -> list[Outcome]:
         """The outcome of each record, in their order.
 
         The records conform to `in_schema`; the function gets what is at its `in_paths`. Results conform to what
-        `out_schema` has at its `out_paths`, none of which need be there unless the purpose requires it. `timeout` is in
-        seconds for the whole batch, waiting for a sandbox aside. Raises FunctionFailed when the batch as a whole failed,
-        and Unavailable when no sandbox was free or could be started.
+        `out_schema` has at its `out_paths`, none of which need be there unless the purpose requires it. `seconds` is
+        the limit for the whole batch, waiting for a sandbox aside. Raises FunctionFailed when the batch as a whole
+        failed, and Unavailable when no sandbox was free or could be started.
         """
         if not records:
             return []
-        seconds = self._limits.seconds if timeout is None else timeout
-        if not 0 < seconds <= MAX_SECONDS:
-            raise BadRequest(f"timeout must be above 0 and at most {MAX_SECONDS:g} seconds", field="timeout")
+        limit = self._limits.seconds if seconds is None else seconds
+        if not 0 < limit <= MAX_SECONDS:
+            raise BadRequest(f"seconds must be above 0 and at most {MAX_SECONDS:g}", field="seconds")
         plan = self._plan(function, in_schema, out_schema, purpose)
         async with self._slots[function.language].lend(plan.key) as sandbox:
-            lines = await sandbox.run(plan, plan.encode(records), seconds)
+            lines = await sandbox.run(plan, plan.encode(records), limit)
         return plan.decode(lines, len(records))
 
-    def _plan(
-        self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
-    ) -> Plan:
+    def _plan(self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose) -> Plan:
         # By identity, as comparing large schemas takes longer than a small batch. The plan keeps them alive.
         key = (function, id(in_schema), id(out_schema), purpose)
         plan = self._plans.get(key)

@@ -41,11 +41,9 @@ def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | N
         case ObjectType():
             return _object(type, language, preserve_json)
         case ArrayType():
-            element = writer_of(type.element_type, language, preserve_json)
-            return None if element is None else lambda values: [element(value) for value in values]
+            return _array(writer_of(type.element_type, language, preserve_json))
         case MapType():
-            element = writer_of(type.element_type, language, preserve_json)
-            return None if element is None else lambda values: {key: element(value) for key, value in values.items()}
+            return _map(writer_of(type.element_type, language, preserve_json))
         case IntType(bit_size=64) if language == "JavaScript":
             return str
         case FloatType(real=False):
@@ -64,15 +62,22 @@ def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | N
             return None
 
 
+def _array(write: Writer | None) -> Writer | None:
+    return None if write is None else lambda values: [write(value) for value in values]
+
+
+def _map(write: Writer | None) -> Writer | None:
+    return None if write is None else lambda values: {key: write(value) for key, value in values.items()}
+
+
 def _object(type: ObjectType, language: Language, preserve_json: bool) -> Writer:
     names = [property.name for property in type]
-    writers = [
-        (property.name, write)
-        for property in type
-        if (write := writer_of(property.type, language, preserve_json)) is not None
-    ]
-
     every = frozenset(names)
+    writers: list[tuple[str, Writer]] = []
+    for property in type:
+        write_value = writer_of(property.type, language, preserve_json)
+        if write_value is not None:
+            writers.append((property.name, write_value))
 
     def write_all(record: dict[str, Any]) -> dict[str, Any]:
         return record if record.keys() == every else {name: record[name] for name in names if name in record}

@@ -7,6 +7,7 @@ values keep their type's constraints, and which may be null, is for the server t
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from headwater.schemas import (
     ArrayType,
@@ -22,6 +23,14 @@ from headwater.schemas import (
     YearType,
 )
 from headwater.transforms.functions.native import javascript_name
+
+_INHERITED: Final = frozenset(
+    {
+        "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__", "constructor",
+        "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
+    }
+)  # fmt: skip
+"""What every object has without having been given it."""
 
 
 def adapter(in_schema: Schema | None, out_schema: Schema | None, preserve_json: bool) -> str:
@@ -126,6 +135,6 @@ class _Code:
 
 
 def _get(name: str) -> str:
-    if name == "__proto__":  # otherwise it is every object's prototype
-        return 'own(value, "__proto__") ? value["__proto__"] : undefined'
+    if name in _INHERITED:
+        return f"own(value, {json.dumps(name)}) ? value[{json.dumps(name)}] : undefined"
     return f"value[{json.dumps(name)}]"

@@ -30,13 +30,13 @@ def die_with(parent: int) -> None:
 
 def leave(parent: int) -> None:
     """Leave the file system and the privileges of the user that started us."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     with suppress(OSError):
         empty = tempfile.mkdtemp(prefix="headwater-function-")
         os.chdir(empty)
         os.rmdir(empty)  # nothing can be made in a folder that has no name any more
         os.chroot(".")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if os.getuid() == 0:
         with suppress(OSError):
             os.setgroups([])

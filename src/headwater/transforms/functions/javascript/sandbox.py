@@ -21,18 +21,29 @@ import msgspec
 
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError
-from headwater.transforms.functions.javascript import worker
-from headwater.transforms.functions.javascript.worker import ANSWER, DONE, DROP, ERROR, LOAD, REQUEST, RUN, TOO_SLOW
+from headwater.transforms.functions.javascript.frames import (
+    ANSWER,
+    DONE,
+    DROP,
+    ERROR,
+    LOAD,
+    REQUEST,
+    RUN,
+    SOURCE_NAME,
+    TOO_SLOW,
+)
 
+_WORKER: Final = Path(__file__).with_name("worker.py")
 _CONTEXTS: Final = 8
 """Of how many functions one worker keeps the contexts."""
 _GRACE: Final = 1.0
 """Seconds beyond the limit that a worker has to report that it stopped by itself."""
 _START: Final = 20.0
 """Seconds that a worker may take to start, on a machine that is busy."""
-_LINE: Final = re.compile(rf"\b{re.escape(worker.SOURCE_NAME)}:([0-9]+)")
-_FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(worker.SOURCE_NAME)}|<anonymous>):([0-9]+): ")
+_LINE: Final = re.compile(rf"\b{re.escape(SOURCE_NAME)}:([0-9]+)")
+_FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(SOURCE_NAME)}|<anonymous>):([0-9]+): ")
 """V8 has not read the source's name yet when it stumbles over the syntax."""
+_NO_OBJECT: Final = "JavaScript: transform must return an object"
 _BUFFER: Final = 1 << 20
 
 _Do = Callable[[Program, bytes, float], Awaitable[str]]
@@ -154,7 +165,7 @@ class JavaScriptSandbox:
             "output": self._limits.output,
         }
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", worker.__file__, json.dumps(configuration),
+            sys.executable, "-I", "-S", str(_WORKER), json.dumps(configuration),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env={}, cwd="/", limit=_BUFFER,
         )  # fmt: skip
@@ -196,7 +207,9 @@ def _error(line: str) -> RecordError:
     """What the loop says of one record."""
     try:
         if line[:1] == "?":
-            return RecordError("Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}")
+            return RecordError(
+                "Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}"
+            )
         if line[:1] == "-":
             path, rule = _invalid.decode(line[1:])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
@@ -207,4 +220,4 @@ def _error(line: str) -> RecordError:
             return RecordError("Transformation", f"JavaScript: {text}", int(found[1]) if found else None)
     except msgspec.DecodeError:
         pass
-    return RecordError("Transformation", "JavaScript: transform must return an object")
+    return RecordError("Transformation", _NO_OBJECT)

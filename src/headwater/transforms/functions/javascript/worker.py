@@ -1,38 +1,40 @@
 """The process that runs people's JavaScript: `python -I -S worker.py CONFIGURATION`. One V8 isolate for each function.
 
-It reads requests from its input and answers them in order on its output, until the input ends. It trusts who started
-it and nothing of what it runs; what it cannot stop (V8 running out of memory, endless microtasks) its parent stops by
-killing it. Frames are little-endian; `sandbox` writes what this module reads.
-
-    request   kind B, context I, seconds d, length I, payload     L load   payload JSON {"adapter", "source"}
-                                                                  R run    payload a JSON array of records
-                                                                  D drop   no payload, no answer
-    answer    kind B, memory held Q, length I, payload            O done   payload the lines that `runtime.js` writes
-                                                                  E error  payload its text; the worker is still good
-                                                                  T too slow, M too much memory: it is not
+It reads requests from its input and answers them in order on its output, until the input ends (`frames`). It trusts
+who started it and nothing of what it runs; what it cannot stop (V8 running out of memory, endless microtasks) its
+parent stops by killing it.
 """
 
 import asyncio
 import json
 import os
-import struct
 import sys
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-REQUEST = struct.Struct("<BIdI")
-ANSWER = struct.Struct("<BQI")
-LOAD, RUN, DROP = b"LRD"
-DONE, ERROR, TOO_SLOW, TOO_MUCH = b"OETM"
-SOURCE_NAME = "function.js"
-"""What the source is called in stack traces."""
-
 if TYPE_CHECKING:
     from py_mini_racer import CancelableJSFunction, MiniRacer
 
     from headwater.transforms.functions.javascript import confinement, seccomp
+    from headwater.transforms.functions.javascript.frames import (
+        ANSWER,
+        DONE,
+        DROP,
+        ERROR,
+        LOAD,
+        REQUEST,
+        SOURCE_NAME,
+        TOO_MUCH,
+        TOO_SLOW,
+    )  # fmt: skip
+else:
+    # As neighbours: the house's package would import what its rooms need, which takes longer than all the rest.
+    sys.path.insert(0, str(Path(__file__).parent))
+    import confinement
+    import seccomp
+    from frames import ANSWER, DONE, DROP, ERROR, LOAD, REQUEST, SOURCE_NAME, TOO_MUCH, TOO_SLOW
 
 
 class _Context:
@@ -124,12 +126,7 @@ def main() -> None:
     """Confine this process, then serve until the input ends."""
     configuration = json.loads(sys.argv[1])
     here = Path(__file__).parent
-    sys.path[:0] = [str(here), configuration["packages"]]
-    if not TYPE_CHECKING:
-        # The house's own package would have to import all that its rooms need, which takes longer than the rest.
-        global confinement, seccomp
-        import confinement
-        import seccomp
+    sys.path.append(configuration["packages"])
     parent = configuration["parent"]
     confinement.die_with(parent)
     requests, answers = _pipes()

@@ -28,7 +28,7 @@ BIND: Final = "__headwater_bind"
 """The name of the function that is told `transform`, and how many characters the results may have."""
 TOO_LARGE: Final = "#"
 
-_TEMPLATE: Final = '''
+_TEMPLATE: Final = """
 def __headwater_make():
     import datetime, decimal, json
     loads, dumps, Decimal = json.loads, json.dumps, decimal.Decimal
@@ -98,7 +98,7 @@ def __headwater_make():
             result = transform({read})
             if kind(result) is Mapping:
                 try:
-                    line = dumps({write})
+                    line = dumps({write}, ensure_ascii=False)
                 except Anything as error:
                     line = refused(result, error)
             else:
@@ -114,7 +114,7 @@ def __headwater_make():
     return bind, start, resume
 
 __headwater_bind, __headwater_start, __headwater_resume = __headwater_make()
-'''
+"""
 
 
 def adapter(in_schema: Schema | None, out_schema: Schema | None) -> str:
@@ -155,7 +155,9 @@ class _Code:
                 return None if element is None else self._define(f"return [{element}(item) for item in value]")
             case MapType():
                 element = self.reader(type.element_type)
-                return None if element is None else self._define(f"return {{key: {element}(value[key]) for key in value}}")
+                return (
+                    None if element is None else self._define(f"return {{key: {element}(value[key]) for key in value}}")
+                )
             case ObjectType():
                 body = []
                 for property in type:
