@@ -12,7 +12,7 @@ from headwater.schemas import (
     walk,
 )
 
-ALWAYS = {"connectionId", "anonymousId", "messageId", "traits", "type"} | {
+ALWAYS = {"connectionId", "messageId", "traits", "type"} | {
     "receivedAt", "sentAt", "originalTimestamp", "timestamp",
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ _CONTEXT: Final = _object(
 EVENT_SCHEMA: Final[Schema] = ObjectType((
     _optional("kpid", UuidType(), "Profile ID"),
     _always("connectionId", IntType(32), "Connection ID"),
-    _always("anonymousId", _TEXT, "Anonymous ID"),
+    _optional("anonymousId", _TEXT, "Anonymous ID"),
     _optional("channel", _TEXT, "Channel"),
     _optional("category", _TEXT, "Category"),
     _optional("context", _CONTEXT, "Context"),
