@@ -1,20 +1,58 @@
-"""Pipelines over the typed face: what goes in comes out. The rules are tested in tests/management."""
+"""Pipelines over the typed face: what goes in comes out. The rules are tested in tests/management/pipelines."""
 
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 
+from headwater.api.types import type_message
 from headwater.catalog import Connection
+from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, Refused
+from tests.api.test_pipelinemessage import message, request_of
+from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
 from tests.parts import OpenParts, add_source
+
+IDENTIFIES = filters_pb2.Filter(
+    logical="and", conditions=[filters_pb2.FilterCondition(property="type", operator="is", values=["identify"])]
+)
+MAPPING = struct_pb2.Struct(fields={"email": struct_pb2.Value(string_value="traits.email")})
+MAPPED: dict[str, Any] = {
+    "out_schema": type_message(profile(email=TEXT)),
+    "transformation": transformations_pb2.Transformation(mapping=MAPPING),
+}
+USERS: dict[str, Any] = {
+    "in_schema": type_message(schema(email=TEXT)),
+    "out_schema": type_message(profile(email=TEXT)),
+    "transformation": transformations_pb2.Transformation(
+        mapping=struct_pb2.Struct(fields={"email": struct_pb2.Value(string_value="email")})
+    ),
+}
 
 
 @pytest.fixture
 async def source(parts: OpenParts) -> Connection:
     """Without pipelines."""
     return await add_source(parts.catalog, parts.workspace, events=None, users=())
+
+
+async def connected(parts: OpenParts, example: Example) -> Connection:
+    """A connection of any connector, whether it is available or not."""
+    async with parts.catalog.change() as change:
+        connection = Connection(
+            id=change.new_id(),
+            workspace=parts.workspace,
+            name="C",
+            connector=example.connector,
+            role=example.role,
+            strategy=None,
+            sending_mode=None,
+            created_at=change.now,
+        )
+        await change.add_connection(connection)
+    return connection
 
 
 async def create(api: Api, source: Connection, **values: Any) -> Any:
@@ -27,7 +65,7 @@ async def get(api: Api, id_: int) -> Any:
 
 
 async def test_what_was_created_can_be_read_alone_and_in_its_connection(api: Api, source: Connection) -> None:
-    id_ = (await create(api, source, enabled=True)).id
+    id_ = (await create(api, source, enabled=True, filter=IDENTIFIES, **MAPPED)).id
     pipeline = await get(api, id_)
     assert pipeline == pb.Pipeline(
         id=id_,
@@ -38,18 +76,66 @@ async def test_what_was_created_can_be_read_alone_and_in_its_connection(api: Api
         connection_role="Source",
         target="User",
         enabled=True,
+        filter=IDENTIFIES,
+        in_schema=type_message(INCOMING_EVENT_SCHEMA),
+        **MAPPED,
     )
     connection = await api.call("ConnectionService/GetConnection", connections_pb2.GetConnectionRequest(id=source.id))
     assert list(connection.pipelines) == [pipeline]
 
 
+@pytest.mark.parametrize("kind", EXAMPLES)
+async def test_every_kind_is_made_shown_and_made_again(parts: OpenParts, api: Api, kind: str) -> None:
+    example = EXAMPLES[kind]
+    connection = await connected(parts, example)
+    request = request_of(message(kind, {}), kind, example.least)
+    request.connection = connection.id
+    made = await api.call("PipelineService/CreatePipeline", request)
+    assert not isinstance(made, Refused), made
+    shown = await get(api, made.id)
+    again = request_of(shown, kind, example.least)
+    assert again == request
+    update = pb.UpdatePipelineRequest(id=made.id)
+    for field, value in request.ListFields():
+        if field.name in update.DESCRIPTOR.fields_by_name:
+            if field.message_type is not None:
+                getattr(update, field.name).CopyFrom(value)
+            else:
+                setattr(update, field.name, value)
+    assert not isinstance(await api.call("PipelineService/UpdatePipeline", update), Refused)
+    assert await get(api, made.id) == shown
+    listed = await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest())
+    assert [list(one.pipelines) for one in listed.connections] == [[shown]]
+
+
 async def test_an_update_replaces(api: Api, source: Connection) -> None:
-    id_ = (await create(api, source, enabled=True)).id
-    await api.call("PipelineService/UpdatePipeline", pb.UpdatePipelineRequest(id=id_, name="Persons"))
+    id_ = (await create(api, source, enabled=True, filter=IDENTIFIES)).id
+    await api.call("PipelineService/UpdatePipeline", pb.UpdatePipelineRequest(id=id_, name="Persons", **MAPPED))
     pipeline = await get(api, id_)
-    assert (pipeline.name, pipeline.enabled) == ("Persons", False)
+    assert (pipeline.name, pipeline.enabled, pipeline.HasField("filter")) == ("Persons", False, False)
+    assert pipeline.transformation == MAPPED["transformation"]
     await api.call("PipelineService/SetPipelineStatus", pb.SetPipelineStatusRequest(id=id_, enabled=True))
     assert (await get(api, id_)).enabled is True
+
+
+async def test_a_schedule_is_set_and_unset(parts: OpenParts, api: Api) -> None:
+    connection = await connected(parts, EXAMPLES["SA"])
+    ids = [(await create(api, connection, **USERS)).id for _ in range(2)]
+    starts = []
+    for id_ in ids:
+        request = pb.SetPipelineScheduleRequest(id=id_, period="6h")
+        assert await api.call("PipelineService/SetPipelineSchedule", request) == pb.SetPipelineScheduleResponse()
+        pipeline = await get(api, id_)
+        assert (pipeline.schedule_period, pipeline.HasField("schedule_start")) == ("6h", True)
+        starts.append(pipeline.schedule_start)
+    assert starts[0] == starts[1]
+    await api.call("PipelineService/SetPipelineSchedule", pb.SetPipelineScheduleRequest(id=ids[0]))
+    pipeline = await get(api, ids[0])
+    assert not pipeline.HasField("schedule_period") and not pipeline.HasField("schedule_start")
+    for period in ("", "7m"):
+        request = pb.SetPipelineScheduleRequest(id=ids[0], period=period)
+        refused = await api.call("PipelineService/SetPipelineSchedule", request)
+        assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "period"),))
 
 
 async def test_a_deleted_pipeline_is_gone(api: Api, source: Connection) -> None:
@@ -61,17 +147,32 @@ async def test_a_deleted_pipeline_is_gone(api: Api, source: Connection) -> None:
         assert (refused.status, refused.reason) == ("NOT_FOUND", "NotFound")
 
 
+async def test_the_pipeline_comes_before_what_is_wrong_with_its_new_members(api: Api, source: Connection) -> None:
+    wrong = schemas_pb2.Type(kind="nothing")
+    refused = await api.call(
+        "PipelineService/UpdatePipeline", pb.UpdatePipelineRequest(id=5, name="P", out_schema=wrong)
+    )
+    assert (refused.reason, refused.metadata) == ("NotFound", (("field", "id"),))
+
+
+INFINITE = struct_pb2.Struct(fields={"separator": struct_pb2.Value(number_value=float("-inf"))})
+
+
 @pytest.mark.parametrize(
     ("values", "reason", "field"),
     [
-        ({"filter": filters_pb2.Filter()}, "NotImplemented", "filter"),
-        ({"transformation": transformations_pb2.Transformation()}, "NotImplemented", "transformation"),
-        ({"out_schema": schemas_pb2.Type()}, "NotImplemented", "outSchema"),
-        ({"in_schema": schemas_pb2.Type()}, "BadRequest", "inSchema"),
+        ({"filter": filters_pb2.Filter()}, "BadRequest", "filter.logical"),
+        ({"transformation": transformations_pb2.Transformation()}, "BadRequest", "transformation"),
+        ({"out_schema": schemas_pb2.Type()}, "BadRequest", "outSchema.kind"),
+        ({"out_schema": MAPPED["out_schema"]}, "BadRequest", "outSchema"),
+        ({"in_schema": MAPPED["out_schema"]}, "BadRequest", "inSchema"),
         ({"query": "SELECT 1"}, "BadRequest", "query"),
         ({"user_id_column": "id"}, "BadRequest", "userIDColumn"),
+        ({"format": "csv"}, "BadRequest", "format"),
+        ({"format_settings": INFINITE}, "BadRequest", "formatSettings"),
         ({"incremental": True}, "BadRequest", "incremental"),
-        ({"matching": pb.Matching()}, "BadRequest", "matching"),
+        ({"matching": pb.Matching(input="x")}, "BadRequest", "matching"),
+        ({"event_type": "track"}, "BadRequest", "eventType"),
         ({"target": "Nothing"}, "BadRequest", "target"),
         ({"connection": 0}, "BadRequest", "connection"),
         ({"connection": 5}, "NotFound", "connection"),
@@ -85,12 +186,23 @@ async def test_members_reach_the_rules_under_their_documented_names(
     assert (refused.reason, refused.metadata) == (reason, (("field", field),))
 
 
-@pytest.mark.parametrize("values", [{"query": ""}, {"incremental": False}, {"format": ""}, {"order_by": ""}], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [{"query": ""}, {"incremental": False}, {"format": ""}, {"order_by": ""}, {"matching": pb.Matching()}],
+    ids=str,
+)
 async def test_empty_members_were_not_given(api: Api, source: Connection, values: dict[str, Any]) -> None:
     assert not isinstance(await create(api, source, **values), Refused)
 
 
-async def test_a_connection_has_one_event_pipeline(api: Api, source: Connection) -> None:
+async def test_conflicts_with_the_state(parts: OpenParts, api: Api, source: Connection) -> None:
     await create(api, source, target="Event")
     refused = await create(api, source, target="Event")
     assert (refused.status, refused.reason) == ("FAILED_PRECONDITION", "TargetExist")
+    application = await connected(parts, EXAMPLES["SA"])
+    refused = await create(api, application, enabled=True, **USERS)
+    assert (refused.status, refused.reason, refused.metadata) == (
+        "FAILED_PRECONDITION",
+        "EngineNotAvailable",
+        (("field", "enabled"),),
+    )

@@ -94,7 +94,7 @@ def pipelines(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
             members["userIDColumn"] = "_id"
             members |= {"updatedAtColumn": None, "updatedAtFormat": None, "incremental": False}
             if draw(st.booleans()):
-                type_: Type = draw(st.sampled_from((DateTimeType(), TEXT)))
+                type_: Type = DateTimeType() if draw(st.booleans()) else TEXT
                 columns = (*columns, Property("_at", type_, nullable=draw(st.booleans())))
                 members |= {"updatedAtColumn": "_at", "incremental": draw(st.booleans())}
                 if isinstance(type_, StringType):
