@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
@@ -19,6 +18,7 @@ from headwater.pipelines import StreamConsumer
 from headwater.pipelines.batch import read_batch
 from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse, open_warehouse
+from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
 """What a `MovableClock` shows first."""
@@ -84,9 +84,9 @@ async def open_parts(
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
         open_catalog(
-            database_url or sqlite_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
+            database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_warehouse(database_url or sqlite_url(folder / "warehouse.db")) as warehouse,
+        open_warehouse(database_url or migrated_url(folder / "warehouse.db")) as warehouse,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]

@@ -9,11 +9,12 @@ from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog
+from tests.sqlite import migrated_url
 
 
 @pytest.fixture
 def url(database_url: str | None, tmp_path: Path) -> str:
-    return database_url or sqlite_url(tmp_path / "catalog.db")
+    return database_url or migrated_url(tmp_path / "catalog.db")
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ def basic(user_and_password: str) -> str:
         (basic(":password"), ""),
         (f"Bearer {KEY}", KEY),
         (f"bearer   {PUBLIC} ", PUBLIC),
-        ("Bearer", ""),
-        ("Basic", ""),
+        ("Bearer", None),
+        ("Basic", None),
         (basic("ключ:"), "0LrQu9GO0Yc6"),
     ],
 )

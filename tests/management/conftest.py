@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, open_catalog
@@ -16,6 +15,7 @@ from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Capabilities, Connector
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
+from tests.sqlite import migrated_url
 
 USERS = Capabilities(targets=("User",))
 EVENTS = Capabilities(targets=("User", "Event"))
@@ -44,7 +44,7 @@ PLANNED = (
 
 @pytest.fixture
 def url(database_url: str | None, tmp_path: Path) -> str:
-    return database_url or sqlite_url(tmp_path / "catalog.db")
+    return database_url or migrated_url(tmp_path / "catalog.db")
 
 
 def opened(url: str) -> Any:

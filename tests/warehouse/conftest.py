@@ -7,11 +7,12 @@ import pytest
 
 from headwater.base.database import sqlite_url
 from headwater.warehouse import Warehouse, open_warehouse
+from tests.sqlite import migrated_url
 
 
 @pytest.fixture
 def url(database_url: str | None, tmp_path: Path) -> str:
-    return database_url or sqlite_url(tmp_path / "warehouse.db")
+    return database_url or migrated_url(tmp_path / "warehouse.db")
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""SQLite files with all tables made: copied, because making them anew for each test takes most of the tests' time."""
+
+import asyncio
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from headwater.base.clock import SystemClock
+from headwater.base.database import sqlite_url
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+from headwater.warehouse import open_warehouse
+
+
+def migrated_url(path: Path) -> str:
+    """The URL of `path`, a catalog.db or warehouse.db, which is made with its tables unless it is there."""
+    if not path.exists():
+        shutil.copyfile(_templates() / path.name, path)
+    return sqlite_url(path)
+
+
+@cache
+def _templates() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="headwater-templates-"))
+
+    async def make() -> None:
+        async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
+            pass
+        async with open_warehouse(sqlite_url(folder / "warehouse.db")):
+            pass
+
+    with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop
+        thread.submit(asyncio.run, make()).result()
+    return folder
