@@ -23,6 +23,7 @@ from tests.management.pipelines.examples import (
     EXAMPLES,
     TEXT,
     creation,
+    function,
     mapped,
     members_of,
     profile,
@@ -37,6 +38,7 @@ BATCH = ("SA", "SD", "SF", "DA", "DD", "DF")
 NO_ENGINE = (*BATCH, "DV")
 FILTERED = {"filter": where("type", "is", "identify")}
 MAPPED = {"outSchema": profile(email=TEXT), "transformation": mapped(email="traits.email")}
+A_FUNCTION = {"outSchema": profile(email=TEXT), "transformation": function(out_paths=("email",))}
 
 kinds = pytest.mark.parametrize("kind", EXAMPLES)
 
@@ -93,7 +95,7 @@ async def test_what_cannot_run_is_made_and_disabled_but_not_enabled(
 
 @pytest.mark.parametrize(
     ("kind", "members"),
-    [("SE", {}), ("SE", FILTERED), ("SU", {}), ("SU", FILTERED), ("SU", MAPPED)],
+    [("SE", {}), ("SE", FILTERED), ("SU", {}), ("SU", FILTERED), ("SU", MAPPED), ("SU", A_FUNCTION)],
     ids=lambda value: str(value)[:30],
 )
 async def test_what_runs(catalog: Catalog, workspace: int, connect: Connect, kind: str, members: Any) -> None:
