@@ -138,7 +138,7 @@ def request_of(shown: pb.Pipeline, kind: str, members: dict[str, Any]) -> pb.Cre
     return json_format.ParseDict(document, pb.CreatePipelineRequest())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pipelines())
 def test_what_is_shown_makes_the_same_pipeline_again(pipeline: tuple[str, dict[str, Any]]) -> None:
     kind, members = pipeline

@@ -28,7 +28,7 @@ def bounded(kind: str, bound: Value) -> pb.Type:
     return pb.Type(kind="object", properties=[pb.Property(name="a", type=number)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(schemas())
 def test_every_schema_comes_back(schema: Schema) -> None:
     message = type_message(schema)

@@ -15,7 +15,7 @@ from tests.management.pipelines.examples import EXAMPLES, creation, update
 from tests.management.pipelines.strategies import pipelines
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pipelines())
 def test_generated_pipelines_are_kept_as_they_were_given(pipeline: tuple[str, dict[str, Any]]) -> None:
     kind, members = pipeline
@@ -28,7 +28,7 @@ def test_generated_pipelines_are_kept_as_they_were_given(pipeline: tuple[str, di
         assert getattr(kept, member) == getattr(request.definition, member)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_=st.lists(pipelines(), min_size=1, max_size=8))
 async def test_definitions_survive_a_restart(
     catalog: Catalog, url: str, workspace: int, connect: Connect, given_: list[tuple[str, dict[str, Any]]]

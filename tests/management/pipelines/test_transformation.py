@@ -33,7 +33,7 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
     ("SA", {"outSchema": profile(a=profile(b=TEXT)), "transformation": mapped(**{"a.b": "email"})}),
     *(("SA", {"transformation": function(language=language, **PATHS)}) for language in ("JavaScript", "Python")),
     ("SA", {"transformation": function(source="é" * 50_000, **PATHS)}),
-    ("SA", over_paths(in_paths=("a.b", "a.c", "list.x"))),
+    ("SA", over_paths(in_paths=("a.b", "a.c", "list"))),
     ("SA", over_paths(in_paths=("a", "list"))),
     *((kind, {"outSchema": out, "transformation": mapped(email="'x'")}) for kind, out in FROM_EVENTS.items()),
     *((kind, {"outSchema": out, "transformation": mapped(email="traits.email")}) for kind, out in FROM_EVENTS.items()),
@@ -74,6 +74,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("DA", {"transformation": mapped(name="'x'")}, "transformation"),
     ("DD", {"transformation": mapped(id="'x'", email="'y'")}, "transformation"),
     ("SA", {"transformation": function(source="", **PATHS)}, "transformation.function.source"),
+    ("SA", {"transformation": function(source="a\0b", **PATHS)}, "transformation.function.source"),
     ("SA", {"transformation": function(source="x" * 50_001, **PATHS)}, "transformation.function.source"),
     *(
         ("SA", {"transformation": function(language=language, **PATHS)}, "transformation.function.language")
@@ -85,14 +86,14 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
       for kind, out in FROM_EVENTS.items()),
     *(
         ("SA", over_paths(in_paths=("a", path)), "transformation.function.inPaths[1]")
-        for path in ("mail", "", "a..b", "a.b.c", "a.x", "é", "list.y")
+        for path in ("mail", "", "a..b", "a.b.c", "a.x", "é", "list.x")
     ),
     *(
         ("SA", over_paths(in_paths=("a",), out_paths=("email", path)), "transformation.function.outPaths[1]")
         for path in ("mail", "", "email.x")
     ),
     ("SA", over_paths(in_paths=("a.b", "a.c", "a.b")), "transformation.function.inPaths[2]"),
-    ("SA", over_paths(in_paths=("a.b", "list.x", "a")), "transformation.function.inPaths"),
+    ("SA", over_paths(in_paths=("a.b", "list", "a")), "transformation.function.inPaths"),
     *(
         (kind, {"outSchema": out, "transformation": function(in_paths=("kpid",), out_paths=("email",))},
          "transformation.function.inPaths[0]")

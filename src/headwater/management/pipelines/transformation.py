@@ -8,7 +8,7 @@ from headwater.catalog import FunctionDefinition
 from headwater.filters import InvalidFilter, check_filter
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.schema_rules import parents_of
-from headwater.schemas import InvalidPath, Schema, contains_path, parse_path
+from headwater.schemas import InvalidPath, PropertyNotFound, Schema, property_at
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
 
 LONGEST_SOURCE: Final = 50_000
@@ -71,6 +71,8 @@ def _check_function(
         raise BadRequest(f"{where}.source is required", field=f"{where}.source")
     if len(function.source) > LONGEST_SOURCE:
         raise BadRequest(f"{where}.source is longer than {LONGEST_SOURCE} characters", field=f"{where}.source")
+    if "\0" in function.source:
+        raise BadRequest(f"{where}.source contains the NUL character", field=f"{where}.source")
     if function.language not in LANGUAGES:
         raise BadRequest(f"{where}.language must be {' or '.join(LANGUAGES)}", field=f"{where}.language")
     if function.language not in languages:
@@ -91,11 +93,11 @@ def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> 
     for index, path in enumerate(paths):
         field = f"{member}[{index}]"
         try:
-            components = parse_path(path)
-        except InvalidPath as error:
-            raise BadRequest(f"{field} {error.rule}", field=field) from error
-        if schema is None or not contains_path(schema, components):
-            raise BadRequest(f"{field}: property {path[:100]} does not exist", field=field)
+            if schema is not None:
+                # Functions are given whole arrays and maps, so no path leads into one.
+                property_at(schema, path)
+        except (InvalidPath, PropertyNotFound) as error:
+            raise BadRequest(f"{field}: {path[:100]!r} {error.rule}", field=field) from error
         if path in seen:
             raise BadRequest(f"{field} is repeated: {path[:100]}", field=field)
         seen.add(path)
