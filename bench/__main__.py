@@ -22,9 +22,11 @@ import httpx
 from bench import management
 from bench.filters import measure as measure_filters
 from bench.floors import parse_and_insert
+from bench.functions import functions
 from bench.load import Plan, Result
 from bench.mapping import mapping
 from headwater.server import gateway, settings
+from tests import postgresql
 from tests.system import RunningSystem, free_port, start
 
 ROUNDS = 3
@@ -75,17 +77,22 @@ def single(folder: Path, seconds: float) -> None:
 
 def get(folder: Path, seconds: float) -> None:
     """GET /v1/connections/{id}, requests/s through Envoy, against a bare gRPC echo behind the same Envoy."""
-    with _system(folder) as (system, connection, _write_key), _echo(folder / "echo") as echo_port:
-        ratios = []
-        for _ in range(ROUNDS):
-            path = f"/v1/connections/{connection}"
-            floor = _load(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
-            result = _load(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
-            assert not floor.failures and not result.failures, (floor.failures, result.failures)
-            rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
-            ratios.append(rate / floor_rate)
-            print(f"  {rate:7,.0f} requests/s   floor {floor_rate:7,.0f}   ratio {rate / floor_rate:.2f}")
-        print(f"  ratio {statistics.median(ratios):.2f} (median; goal 0.6)")
+    with _databases() as databases:
+        for name, variables in databases.items():
+            with (
+                _system(folder / name, **variables) as (system, connection, _write_key),
+                _echo(folder / f"echo-{name}") as echo_port,
+            ):
+                ratios = []
+                for _ in range(ROUNDS):
+                    path = f"/v1/connections/{connection}"
+                    floor = _load(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    result = _load(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    assert not floor.failures and not result.failures, (floor.failures, result.failures)
+                    rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
+                    ratios.append(rate / floor_rate)
+                    print(f"  {name}: {rate:7,.0f} requests/s   floor {floor_rate:7,.0f}   ratio {ratios[-1]:.2f}")
+                print(f"  {name}: ratio {statistics.median(ratios):.2f} (median; goal 0.6)")
 
 
 def startup(folder: Path, seconds: float) -> None:
@@ -119,13 +126,27 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "creating": management.creating,
     "filters": filters,
     "mapping": mapping,
+    "functions": functions,
 }
 
 
 @contextmanager
-def _system(folder: Path) -> Iterator[tuple[RunningSystem, int, str]]:
+def _databases() -> Iterator[dict[str, dict[str, str]]]:
+    """The settings that choose each database: SQLite, and a PostgreSQL of our own where there is a wheel for it."""
+    if postgresql.missing():
+        yield {"SQLite": {}}
+        return
+    server = postgresql.PostgresqlServer()
+    try:
+        yield {"SQLite": {}, "PostgreSQL": {"HEADWATER_DATABASE_URL": server.create(empty=True)}}
+    finally:
+        server.close()
+
+
+@contextmanager
+def _system(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
     """A running system with one `http` connection that stores events and identities: it, its id, its write key."""
-    system = start(folder)
+    system = start(folder, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}
