@@ -1,6 +1,7 @@
 """Reading in bulk and reading one by one are the same."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,16 @@ from hypothesis import strategies as st
 from headwater.schemas import IntType, JsonType
 from headwater.transforms.functions import Language, RecordError
 from headwater.transforms.functions.bulk import bulk_of
+from headwater.transforms.functions.contract import Results
 from headwater.transforms.functions.plan import Plan
 from headwater.transforms.functions.reading import Reading
 from tests.transforms.functions.make import IDENTITY, USER, function, one
 from tests.transforms.functions.strategies import schemas
+
+
+def results(lines: Sequence[str | RecordError]) -> Results:
+    """What a sandbox gives for such lines."""
+    return Results("\n".join("!" if isinstance(line, RecordError) else line for line in lines).encode(), lambda: lines)
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
@@ -23,9 +30,9 @@ def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.Data
     schema, values = data.draw(schemas())
     plan = Plan(function(language, IDENTITY[language], schema), schema, schema, "Import")
     lines = [plan.encode([record]).decode()[1:-1] for record in data.draw(st.lists(values, min_size=1, max_size=3))]
-    bulk = plan.decode(lines, len(lines))
+    bulk = plan.decode(results(lines), len(lines))
     plan._bulk = None
-    assert plan.decode(lines, len(lines)) == bulk
+    assert plan.decode(results(lines), len(lines)) == bulk
 
 
 @pytest.mark.parametrize("line", [
@@ -36,16 +43,16 @@ def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.Data
 def test_a_batch_with_any_line_is_read_alike(language: Language, line: str) -> None:
     plan = Plan(function(language, IDENTITY[language]), USER, USER, "Import")
     lines = ['{"id":1}', line, '{"id":2}']
-    bulk = plan.decode(lines, 3)
+    bulk = plan.decode(results(lines), 3)
     plan._bulk = None
-    assert plan.decode(lines, 3) == bulk
+    assert plan.decode(results(lines), 3) == bulk
     assert bulk[0] == {"id": 1} and bulk[2] == {"id": 2}
 
 
 def test_errors_stay_in_their_places() -> None:
     plan = Plan(function("Python", IDENTITY["Python"]), USER, USER, "Import")
     error = RecordError("Transformation", "no")
-    assert plan.decode(["{}", error, json.dumps({"id": 1})], 3) == [{}, error, {"id": 1}]
+    assert plan.decode(results(["{}", error, json.dumps({"id": 1})]), 3) == [{}, error, {"id": 1}]
 
 
 def test_native_json_is_never_read_in_bulk_as_its_digits_would_be_lost() -> None:

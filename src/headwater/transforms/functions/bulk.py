@@ -28,7 +28,7 @@ from headwater.schemas import (
 from headwater.schemas.types import MAX_ELEMENTS
 from headwater.transforms.functions.reading import NO_VALUE, Reader, Reading
 
-Bulk = Callable[[str], list[Record]]
+Bulk = Callable[[bytes], list[Record]]
 """Reads lines of JSON. Raises InvalidValue, or an error of msgspec, when a line is not of the plainest form."""
 
 _INT64: Final = 2**63
@@ -41,7 +41,7 @@ def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
     later: list[tuple[str, Reader]] = []
     decoder = msgspec.json.Decoder(_struct(type, reading, later))
 
-    def read(lines: str) -> list[Record]:
+    def read(lines: bytes) -> list[Record]:
         records: list[Record] = msgspec.to_builtins(decoder.decode_lines(lines))
         for name, read_value in later:
             for record in records:

@@ -3,7 +3,7 @@
 A failure of one record is a value, `RecordError`; a failure of the whole batch is an exception, `FunctionFailed`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
@@ -122,6 +122,16 @@ class Program(Protocol):
         """Code of our own, in the function's language, around it: the loop, and the conversion of values."""
 
 
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a sandbox gave for a batch. Whoever reads it believes nothing of it."""
+
+    text: bytes
+    """A line for each record: when none failed, the JSON text of each result."""
+    each: Callable[[], Sequence[str | RecordError]]
+    """The lines one by one, those that are not results as the errors that they stand for."""
+
+
 class Sandbox(Protocol):
     """One place where functions of one language run, one batch at a time. It starts when it is needed, and again after
     it was ended."""
@@ -129,8 +139,8 @@ class Sandbox(Protocol):
     def holds(self, key: object) -> bool:
         """Whether the program with this key is loaded."""
 
-    async def run(self, program: Program, batch: bytes, seconds: float) -> Sequence[str | RecordError]:
-        """The JSON text of each result, or the error of its record, for a JSON array of records.
+    async def run(self, program: Program, batch: bytes, seconds: float) -> Results:
+        """The results for a JSON array of records.
 
         Raises FunctionFailed; the sandbox is usable again afterwards, as it is after a cancellation.
         """

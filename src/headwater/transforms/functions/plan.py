@@ -9,7 +9,7 @@ import msgspec
 
 from headwater.schemas import InvalidValue, Record, Schema, select
 from headwater.transforms.functions.bulk import bulk_of
-from headwater.transforms.functions.contract import Function, FunctionFailed, Outcome, Purpose, RecordError
+from headwater.transforms.functions.contract import Function, FunctionFailed, Outcome, Purpose, RecordError, Results
 from headwater.transforms.functions.javascript.adapter import adapter as javascript_adapter
 from headwater.transforms.functions.python.adapter import adapter as python_adapter
 from headwater.transforms.functions.reading import Reading
@@ -46,17 +46,19 @@ class Plan:
         write = self._write
         return _encode([write(record) for record in records])
 
-    def decode(self, lines: Sequence[str | RecordError], count: int) -> list[Outcome]:
-        """The outcome of each line. Raises FunctionFailed when there are not as many as records."""
-        if len(lines) != count:
-            raise FunctionFailed("the function changed the code around it")
+    def decode(self, results: Results, count: int) -> list[Outcome]:
+        """The outcome of each record. Raises FunctionFailed when there are not as many lines as records."""
         if self._bulk is not None:
             try:
-                records = self._bulk("\n".join(lines))  # type: ignore[arg-type]  # an error among them is a TypeError
-                if len(records) == count:  # a line may be empty
-                    return list(records)
-            except (TypeError, msgspec.DecodeError, InvalidValue):
+                records = self._bulk(results.text)
+            except (msgspec.DecodeError, InvalidValue):
                 pass
+            else:
+                if len(records) == count:  # empty lines are none to it
+                    return list(records)
+        lines = results.each()
+        if len(lines) != count:
+            raise FunctionFailed("the function changed the code around it")
         decode, read = self._decode, self._read
         outcomes: list[Outcome] = []
         for line in lines:

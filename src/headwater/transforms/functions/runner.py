@@ -4,6 +4,7 @@ It owns the sandboxes, and ends them when it is closed. Converting values happen
 people's code never does.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -26,6 +27,9 @@ from headwater.transforms.functions.slots import Slots
 
 _PLANS: Final = 256
 """How many pairs of schemas and functions are kept compiled."""
+
+_SETTLE: Final = 0.05
+"""Seconds that threads get to leave, when a runner is closed."""
 
 MAX_SECONDS: Final = 300.0
 """The longest that a caller may give one batch."""
@@ -58,6 +62,9 @@ class Runner:
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
+        # A thread of pydantic-monty has told the event loop that its pool ended, and may not have returned from that.
+        # If the interpreter ended at this very moment, the thread would abort the process.
+        await asyncio.sleep(_SETTLE)
 
     def languages(self) -> tuple[Language, ...]:
         """The languages in which functions may be written here."""
@@ -95,8 +102,8 @@ class Runner:
             raise BadRequest(f"seconds must be above 0 and at most {MAX_SECONDS:g}", field="seconds")
         plan = self._plan(function, in_schema, out_schema, purpose)
         async with self._slots[function.language].lend(plan.key) as sandbox:
-            lines = await sandbox.run(plan, plan.encode(records), limit)
-        return plan.decode(lines, len(records))
+            results = await sandbox.run(plan, plan.encode(records), limit)
+        return plan.decode(results, len(records))
 
     def _plan(self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose) -> Plan:
         # By identity, as comparing large schemas takes longer than a small batch. The plan keeps them alive.

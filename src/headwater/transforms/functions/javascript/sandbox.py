@@ -10,9 +10,10 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from typing import Final
 import msgspec
 
 from headwater.base.errors import Unavailable
-from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError
+from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.javascript.frames import (
     ANSWER,
     DONE,
@@ -46,7 +47,7 @@ _FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(SOURCE_NAME)}|<anonymous>):([
 _NO_OBJECT: Final = "JavaScript: transform must return an object"
 _BUFFER: Final = 1 << 20
 
-_Do = Callable[[Program, bytes, float], Awaitable[str]]
+_Do = Callable[[Program, bytes, float], Awaitable[bytes]]
 
 _described = msgspec.json.Decoder(tuple[str, str, str])
 _invalid = msgspec.json.Decoder(tuple[str, str])
@@ -58,10 +59,12 @@ class JavaScriptSandbox:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._process: asyncio.subprocess.Process | None = None
+        self._handle: int | None = None
+        """A descriptor of the process, which is never another one's, where the system has them."""
         self._contexts: OrderedDict[object, int] = OrderedDict()
         self._next = 0
         self._at_rest = 0
-        """Bytes that the worker held after its first answer."""
+        """Bytes that the worker held before its first function."""
         self._is_full = False
 
     @property
@@ -75,26 +78,35 @@ class JavaScriptSandbox:
     async def load(self, program: Program, seconds: float) -> None:
         await self._guard(self._load, program, b"", seconds)
 
-    async def run(self, program: Program, batch: bytes, seconds: float) -> Sequence[str | RecordError]:
+    async def run(self, program: Program, batch: bytes, seconds: float) -> Results:
         lines = await self._guard(self._run, program, batch, seconds)
-        if lines == "#":
+        if lines == b"#":
             raise FunctionFailed(f"the results are larger than {self._limits.output} characters")
-        return [line if line[:1] == "{" else _error(line) for line in lines.split("\n")[:-1]]
+        return Results(lines, lambda: _each(lines))
 
     async def stop(self) -> None:
         process, self._process = self._process, None
+        handle, self._handle = self._handle, None
         self._contexts.clear()
         if process is not None:
             with suppress(ProcessLookupError):
-                process.kill()
+                if handle is None:
+                    process.kill()
+                else:  # asyncio's own way reaps a process that is dead already, and then waits for it in vain
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
             await process.wait()
+        if handle is not None:
+            os.close(handle)
 
-    async def _guard(self, do: _Do, program: Program, batch: bytes, seconds: float) -> str:
+    async def _guard(self, do: _Do, program: Program, batch: bytes, seconds: float) -> bytes:
         """Whatever goes wrong in between, a worker that may be in the middle of something is not used again."""
         good = False
         try:
-            async with asyncio.timeout(_START):
-                await self._start()
+            try:
+                async with asyncio.timeout(_START):
+                    await self._start()
+            except (TimeoutError, asyncio.IncompleteReadError):
+                raise Unavailable("the sandbox for JavaScript did not start") from None
             try:
                 async with asyncio.timeout(seconds + _GRACE):
                     answer = await do(program, batch, seconds)
@@ -108,16 +120,14 @@ class JavaScriptSandbox:
             raise _failure(str(error)) from None
         except (asyncio.IncompleteReadError, ConnectionError):
             raise self._too_much() from None
-        except TimeoutError:
-            raise Unavailable("the sandbox for JavaScript did not start in time") from None
         finally:
             if not good:
                 await asyncio.shield(self.stop())
 
-    async def _load(self, program: Program, _batch: bytes, seconds: float) -> str:
+    async def _load(self, program: Program, _batch: bytes, seconds: float) -> bytes:
         if program.key in self._contexts:
             self._contexts.move_to_end(program.key)
-            return ""
+            return b""
         while len(self._contexts) >= _CONTEXTS:
             _, oldest = self._contexts.popitem(last=False)
             await self._send(DROP, oldest, 0, b"")
@@ -125,9 +135,9 @@ class JavaScriptSandbox:
         payload = json.dumps({"adapter": program.adapter, "source": program.source}).encode()
         await self._ask(LOAD, self._next, seconds, payload)
         self._contexts[program.key] = self._next
-        return ""
+        return b""
 
-    async def _run(self, program: Program, batch: bytes, seconds: float) -> str:
+    async def _run(self, program: Program, batch: bytes, seconds: float) -> bytes:
         await self._load(program, b"", seconds)
         return await self._ask(RUN, self._contexts[program.key], seconds, batch)
 
@@ -136,28 +146,33 @@ class JavaScriptSandbox:
         self._process.stdin.write(REQUEST.pack(kind, context, seconds, len(payload)) + payload)
         await self._process.stdin.drain()
 
-    async def _ask(self, kind: int, context: int, seconds: float, payload: bytes) -> str:
+    async def _ask(self, kind: int, context: int, seconds: float, payload: bytes) -> bytes:
         await self._send(kind, context, seconds, payload)
+        answer, held, length = await self._header()
         assert self._process is not None and self._process.stdout is not None
-        answer, held, length = ANSWER.unpack(await self._process.stdout.readexactly(ANSWER.size))
         if length > 4 * self._limits.output + 4096:
             raise self._too_much()
-        text = (await self._process.stdout.readexactly(length)).decode(errors="replace")
+        body = await self._process.stdout.readexactly(length)
         if answer == ERROR:
-            raise _Refused(text)
+            raise _Refused(body.decode(errors="replace"))
         if answer == TOO_SLOW:
             raise _too_slow(seconds)
         if answer != DONE:
             raise self._too_much()
-        self._at_rest = self._at_rest or held
         self._is_full = held > self._at_rest + self._limits.memory
-        return text
+        return body
+
+    async def _header(self) -> tuple[int, int, int]:
+        """The kind of the next answer, the bytes that the worker holds, and the length of what follows."""
+        assert self._process is not None and self._process.stdout is not None
+        answer, held, length = ANSWER.unpack(await self._process.stdout.readexactly(ANSWER.size))
+        return answer, held, length
 
     async def _start(self) -> None:
         if self._process is not None and self._process.returncode is None:
             return
         await self.stop()
-        self._at_rest, self._is_full = 0, False
+        self._is_full = False
         configuration = {
             "parent": os.getpid(),
             "packages": str(_packages()),
@@ -169,6 +184,10 @@ class JavaScriptSandbox:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env={}, cwd="/", limit=_BUFFER,
         )  # fmt: skip
+        if sys.platform == "linux":
+            with suppress(ProcessLookupError):
+                self._handle = os.pidfd_open(self._process.pid)
+        _, self._at_rest, _ = await self._header()
 
     def _too_much(self) -> FunctionFailed:
         return FunctionFailed(f"JavaScript: the function was stopped: it needs more than {_mib(self._limits.memory)}")
@@ -201,6 +220,11 @@ def _failure(text: str) -> FunctionFailed:
     reason = next((line for line in rest.splitlines() if re.match(r"(Uncaught )?\w*Error\b", line)), first)
     reason = _FAILED_LINE.sub("", reason)
     return FunctionFailed(f"JavaScript: {reason[:1000]}", line=int(found[1]) if found else None)
+
+
+def _each(lines: bytes) -> list[str | RecordError]:
+    texts = lines.decode(errors="replace").split("\n")[:-1]
+    return [line if line[:1] == "{" else _error(line) for line in texts]
 
 
 def _error(line: str) -> RecordError:

@@ -65,10 +65,10 @@ class _Context:
 
     async def run(self, batch: str) -> str:
         assert self._run is not None
-        lines = str(await self._run(batch))
-        # The answer comes before the microtasks that the call left behind. If they never end, this does not either.
-        await self._racer.eval_cancelable("0")
-        return lines
+        # The answer comes before the microtasks that the call left behind; what is asked for next comes after them. If
+        # they never end, this does not either, and the time limit sees it.
+        lines, _ = await asyncio.gather(self._run(batch), self._racer.eval_cancelable("0"))
+        return str(lines)
 
     def close(self) -> None:
         self._owner.__exit__(None, None, None)
@@ -84,6 +84,7 @@ class _Worker:
 
     async def serve(self, requests: BinaryIO, answers: BinaryIO) -> None:
         """One request after the other: reading blocks the event loop, which has nothing else to do then."""
+        self._write(answers, DONE, b"")
         while len(header := requests.read(REQUEST.size)) == REQUEST.size:
             kind, number, seconds, length = REQUEST.unpack(header)
             payload = requests.read(length)
@@ -91,9 +92,12 @@ class _Worker:
                 self._contexts.pop(number).close()
                 continue
             answer, body = await self._answer(kind, number, seconds, payload)
-            answers.write(ANSWER.pack(answer, self._memory.held(), len(body)))
-            answers.write(body)
-            answers.flush()
+            self._write(answers, answer, body)
+
+    def _write(self, answers: BinaryIO, answer: int, body: bytes) -> None:
+        answers.write(ANSWER.pack(answer, self._memory.held(), len(body)))
+        answers.write(body)
+        answers.flush()
 
     async def _answer(self, kind: int, number: int, seconds: float, payload: bytes) -> tuple[int, bytes]:
         from py_mini_racer import JSEvalException, JSOOMException, JSTimeoutException

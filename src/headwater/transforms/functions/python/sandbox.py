@@ -22,7 +22,7 @@ from pydantic_monty import (
 )
 
 from headwater.base.errors import Unavailable
-from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError
+from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, TOO_LARGE
 
 _GRACE: Final = 1.0
@@ -63,8 +63,10 @@ class PythonSandbox:
     async def load(self, program: Program, seconds: float) -> None:
         await self._guard(program, None, seconds)
 
-    async def run(self, program: Program, batch: bytes, seconds: float) -> Sequence[str | RecordError]:
-        return await self._guard(program, batch, seconds)
+    async def run(self, program: Program, batch: bytes, seconds: float) -> Results:
+        results = await self._guard(program, batch, seconds)
+        assert results is not None
+        return results
 
     async def stop(self) -> None:
         session, self._session, self._key = self._session, None, None
@@ -72,14 +74,14 @@ class PythonSandbox:
             with suppress(MontyError, RuntimeError):  # of a session that broke, or whose feed was cancelled
                 await session.__aexit__(None, None, None)
 
-    async def _guard(self, program: Program, batch: bytes | None, seconds: float) -> Sequence[str | RecordError]:
+    async def _guard(self, program: Program, batch: bytes | None, seconds: float) -> Results | None:
         good = False
         try:
             await self._open(program, seconds)
             async with asyncio.timeout(seconds + 2 * _GRACE):
-                lines = [] if batch is None else await self._run(batch.decode())
+                results = None if batch is None else await self._run(batch.decode())
             good = True
-            return lines
+            return results
         except TimeoutError:
             raise _too_slow(seconds) from None
         except MontyCrashedError as error:
@@ -121,7 +123,7 @@ class PythonSandbox:
                     raise FunctionFailed("Python: there is no function named transform") from None
                 raise FunctionFailed(f"Python: {_message(error)}", line=_line(error)) from None
 
-    async def _run(self, batch: str) -> Sequence[str | RecordError]:
+    async def _run(self, batch: str) -> Results:
         """Feed the batch, and again after each exception: it is not caught inside, where its line is not known."""
         errors: list[RecordError] = []
         code = f"{START}(batch)"
@@ -141,8 +143,8 @@ class PythonSandbox:
             raise FunctionFailed(f"the results are larger than {self._limits.output} characters")
         if not isinstance(lines, str):
             raise self._tampered()
-        rest = iter(errors)
-        return [line if line[:1] == "{" else _error(line, rest) for line in lines.split("\n")]
+        text = lines
+        return Results(text.encode(errors="replace"), lambda: _each(text, errors))
 
     async def _feed(self, code: str, batch: str | None = None) -> object:
         assert self._session is not None
@@ -186,6 +188,11 @@ def _message(error: MontyRuntimeError) -> str:
 def _line(error: MontyRuntimeError | MontySyntaxError) -> int | None:
     lines = [frame.line for frame in error.traceback() if frame.filename == _SOURCE_NAME]
     return lines[-1] if lines else None
+
+
+def _each(lines: str, errors: Sequence[RecordError]) -> list[str | RecordError]:
+    raised = iter(errors)
+    return [line if line[:1] == "{" else _error(line, raised) for line in lines.split("\n")]
 
 
 def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
