@@ -22,34 +22,32 @@ from tests.e2e.source import Source, get, make_source
 from tests.system import RunningSystem, wait_until
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """Everything here holds on both."""
-    return str(request.param)
+@pytest.fixture(params=["system", "postgresql_system"], ids=["sqlite", "postgresql"])
+def running(request: pytest.FixtureRequest) -> RunningSystem:
+    """Everything here holds on both databases."""
+    found: RunningSystem = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
-def system(request: pytest.FixtureRequest, database: str, system: RunningSystem) -> RunningSystem:
-    if database == "sqlite":
-        return system
-    running: RunningSystem = request.getfixturevalue("postgresql_system")
-    return running
+def source(running: RunningSystem) -> Source:
+    return make_source(running)
 
 
 @pytest.fixture
-def source(system: RunningSystem) -> Source:
-    return make_source(system)
-
-
-@pytest.fixture
-def channel(system: RunningSystem) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+def channel(running: RunningSystem) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
         yield channel
 
 
-def test_a_connection_is_created_read_listed_and_deleted(system: RunningSystem) -> None:
-    source = make_source(system, name="Checkout")
-    connection = get(system, f"/v1/connections/{source.id}")
+def test_a_connection_is_created_read_listed_and_deleted(running: RunningSystem) -> None:
+    source = make_source(running, name="Checkout")
+    connection = get(running, f"/v1/connections/{source.id}")
+    listed = get(running, "/v1/connections")["connections"]
+    assert connection in listed
+    for pipeline in connection["pipelines"]:
+        assert ("inSchema" in pipeline) == (pipeline["target"] == "User"), "what the pipeline reads are events"
+        pipeline.pop("inSchema", None)
     assert connection == {
         "id": source.id,
         "name": "Checkout",
@@ -75,21 +73,20 @@ def test_a_connection_is_created_read_listed_and_deleted(system: RunningSystem) 
             key=lambda pipeline: int(str(pipeline["id"])),
         ),
     }
-    assert connection in get(system, "/v1/connections")["connections"]
-    path = f"{system.base_url}/v1/connections/{source.id}"
-    assert httpx.delete(path, headers=system.authorization).status_code == 200
-    assert httpx.get(path, headers=system.authorization).status_code == 404
-    assert httpx.delete(path, headers=system.authorization).status_code == 404
+    path = f"{running.base_url}/v1/connections/{source.id}"
+    assert httpx.delete(path, headers=running.authorization).status_code == 200
+    assert httpx.get(path, headers=running.authorization).status_code == 404
+    assert httpx.delete(path, headers=running.authorization).status_code == 404
 
 
 @pytest.mark.parametrize("connector", ["javascript", "android", "ios"])
-def test_client_side_sdks_have_a_strategy(system: RunningSystem, connector: str) -> None:
-    source = make_source(system, connector=connector, strategy="Fusion")
-    assert get(system, f"/v1/connections/{source.id}")["strategy"] == "Fusion"
+def test_client_side_sdks_have_a_strategy(running: RunningSystem, connector: str) -> None:
+    source = make_source(running, connector=connector, strategy="Fusion")
+    assert get(running, f"/v1/connections/{source.id}")["strategy"] == "Fusion"
 
 
-def test_a_client_connection_has_a_public_key(system: RunningSystem) -> None:
-    assert make_source(system, connector="client").write_key.startswith("pk_")
+def test_a_client_connection_has_a_public_key(running: RunningSystem) -> None:
+    assert make_source(running, connector="client").write_key.startswith("pk_")
 
 
 @pytest.mark.parametrize(
@@ -112,8 +109,8 @@ def test_each_call_stores_its_event(source: Source, call: str, body: dict[str, o
     assert body.items() <= event.items()
 
 
-def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(system: RunningSystem, source: Source) -> None:
-    key, url = source.write_key, f"{system.base_url}/v1"
+def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(running: RunningSystem, source: Source) -> None:
+    key, url = source.write_key, f"{running.base_url}/v1"
     track: dict[str, object] = {"userId": "u1", "event": "E"}
     calls: list[tuple[str, dict[str, str], dict[str, object]]] = [
         ("track", {"authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}"}, track),
@@ -189,10 +186,10 @@ def test_the_python_sdk_works_unchanged(source: Source) -> None:
 
 
 def test_typed_clients_see_the_same_on_the_same_port(
-    system: RunningSystem, source: Source, channel: grpc.Channel
+    running: RunningSystem, source: Source, channel: grpc.Channel
 ) -> None:
     message_id = str(uuid.uuid4())
-    metadata = (("authorization", f"Bearer {system.api_key}"),)
+    metadata = (("authorization", f"Bearer {running.api_key}"),)
     answer = EventServiceStub(channel).SendEvents(
         events.SendEventsRequest(
             events=[
@@ -236,11 +233,11 @@ def test_typed_clients_see_the_same_on_the_same_port(
     assert (seen.identities[0].user_id, list(seen.identities[0].anonymous_ids)) == ("u1", ["a1"])
 
 
-def test_what_is_refused_can_be_listed(system: RunningSystem, source: Source) -> None:
+def test_what_is_refused_can_be_listed(running: RunningSystem, source: Source) -> None:
     source.send("batch", {"batch": [{"type": "track", "userId": "u1"}, {"type": "nonsense"}]})
 
     def refused() -> list[dict[str, object]]:
-        found: list[dict[str, object]] = get(system, f"/v1/events/rejected?connection={source.id}")["events"]
+        found: list[dict[str, object]] = get(running, f"/v1/events/rejected?connection={source.id}")["events"]
         return found
 
     wait_until(lambda: len(refused()) == 2, 15)
@@ -248,10 +245,10 @@ def test_what_is_refused_can_be_listed(system: RunningSystem, source: Source) ->
     assert base64.b64decode(str(refused()[1]["body"])) == b'{"type":"track","userId":"u1"}'
 
 
-async def test_the_async_stub_works_too(system: RunningSystem, source: Source) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{system.port}") as channel:
+async def test_the_async_stub_works_too(running: RunningSystem, source: Source) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
         stub = ConnectionServiceStub(channel)
-        metadata = (("authorization", f"Bearer {system.api_key}"),)
+        metadata = (("authorization", f"Bearer {running.api_key}"),)
         answers = await asyncio.gather(
             *(stub.GetConnection(connections.GetConnectionRequest(id=source.id), metadata=metadata) for _ in range(20))
         )

@@ -47,14 +47,19 @@ async def event_types_of(catalog: Catalog, connection: Connection) -> Sequence[E
 
     Empty when it takes no events, and when its application does not answer: a connection can be read even then.
     """
-    connector = catalog.connectors.get(connection.connector)
-    if connection.role != "Destination" or connector is None or not connector.supports_events("Destination"):
-        return ()
     try:
-        return await _asked(_application(catalog, connection, connector).event_types())
+        return await offered_event_types(catalog, connection)
     except Unavailable as error:
         _log.warning("an application did not tell its event types", connection=connection.id, reason=error.message)
         return ()
+
+
+async def offered_event_types(catalog: Catalog, connection: Connection) -> Sequence[EventType]:
+    """The event types that the connection can be sent; empty when it takes no events. Raises Unavailable."""
+    connector = catalog.connectors.get(connection.connector)
+    if connection.role != "Destination" or connector is None or not connector.supports_events("Destination"):
+        return ()
+    return await _asked(_application(catalog, connection, connector).event_types())
 
 
 async def user_schemas(catalog: Catalog, workspace: int, id_: int) -> ConnectionSchemas:

@@ -8,7 +8,7 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
-from headwater.management.applications import event_types_of
+from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
@@ -34,7 +34,7 @@ async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipel
     draft = _draft(catalog, connection, target, request.event_type, request)
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
-        check_event_type_exists(draft, await event_types_of(catalog, connection))
+        check_event_type_exists(draft, await offered_event_types(catalog, connection))
     _check_engine(draft.kind, enabled=request.enabled)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
@@ -70,7 +70,7 @@ async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: U
     draft = _draft(catalog, connection, old.target, old.event_type, request)
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
-        check_event_type_exists(draft, await event_types_of(catalog, connection))
+        check_event_type_exists(draft, await offered_event_types(catalog, connection))
     _check_engine(draft.kind, enabled=request.enabled)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
