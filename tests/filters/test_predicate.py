@@ -215,6 +215,9 @@ doc.n starts with "1"
 doc.n ends with "5"
 doc.l starts with "x"
 doc.l ends with 3
+doc.s starts with "a"
+doc.s ends with "B"
+doc.s contains "B"
 doc.n is greater than "1x"
 doc.n.k exists
 doc.l contains 4

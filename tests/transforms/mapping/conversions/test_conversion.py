@@ -105,6 +105,7 @@ CONVERTED: list[tuple[Type, Any, Type, Any]] = [
     (TEXT, "+7", INT, 7),
     (TEXT, "-7", INT, -7),
     (TEXT, "-0", INT, 0),
+    (TEXT, "0", INT, 0),
     (TEXT, "0" * 5000 + "1", INT, 1),
     (TEXT, "255", BYTE, 255),
     (TEXT, "", INT, None),

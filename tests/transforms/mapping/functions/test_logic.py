@@ -14,7 +14,7 @@ from headwater.schemas import (
     Type,
 )
 from headwater.transforms.mapping import InvalidMapping, TransformationError, ValidationError
-from tests.transforms.mapping.examples import INT32, JSON, TEXT, evaluate
+from tests.transforms.mapping.examples import INT32, JSON, RECORD, TEXT, evaluate
 
 FLAG = BooleanType()
 
@@ -87,6 +87,8 @@ def test_truth(expression: str, value: bool | None) -> None:
         ("eq(5, doc.a)", True),
         ("eq(doc.s, 'Text')", True),
         ("eq(doc.l, 'Text')", False),
+        ("eq(doc.b.c, first)", False),  # as JSON null is a value
+        ("eq(coalesce(doc.b.c, 'x'), first)", False),
         ("eq(json_parse('{\"a\":1,\"b\":[1.50]}'), json_parse('{\"b\":[15e-1],\"a\":1.0}'))", True),
         ("eq(json_parse('{\"a\":1}'), json_parse('{\"a\":1,\"b\":null}'))", False),
         ("eq(json_parse('[1,2]'), json_parse('[2,1]'))", False),
@@ -102,6 +104,11 @@ def test_truth(expression: str, value: bool | None) -> None:
 )  # fmt: skip
 def test_equality(expression: str, value: bool | None) -> None:
     assert evaluate(expression, FLAG) is value
+
+
+@pytest.mark.parametrize(("big", "equal"), [(2**53, True), (2**53 + 1, False)])
+def test_integers_are_compared_with_floats_exactly(big: int, equal: bool) -> None:
+    assert evaluate("eq(big, score)", FLAG, RECORD | {"big": big, "score": 2.0**53}) is equal
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,8 @@ def test_refuses(expression: str, type: Type, reason: str) -> None:
 def test_an_argument_that_cannot_be_converted_is_no_fault_of_the_result() -> None:
     with pytest.raises(TransformationError, match="argument 2 of and must be true or false in JSON"):
         evaluate("and(vip, doc.a)", FLAG)
+    with pytest.raises(TransformationError, match="argument 1 of not must be true or false in JSON"):
+        evaluate("not(doc.a)", FLAG)
     with pytest.raises(ValidationError, match="must be the digits of an integer"):
         evaluate("if(vip, first)", INT32)
     with pytest.raises(TransformationError, match="argument 2 of substring must be the digits"):

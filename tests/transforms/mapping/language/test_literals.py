@@ -24,6 +24,7 @@ from headwater.transforms.mapping.language.literals import (
         ("""'"'""", '"'),
         ('''"'"''', "'"),
         (r"'\u00e9'", "é"),
+        (r"'\u0001\ud7ff\ue000\U0010ffff'", "\x01\ud7ff\ue000\U0010ffff"),  # the bounds of what there is
         (r"'\u00E9x'", "éx"),
         (r"'\U0001F600'", "😀"),
         ("'two\nlines'", "two\nlines"),
@@ -65,6 +66,7 @@ def test_refuses_strings(source: str, offset: int) -> None:
 
 def test_bounds_combining_marks() -> None:
     assert read_string("'e" + "\u0327" * MAX_MARKS + "'", 0)
+    assert read_string("'" + "\u0327" * MAX_MARKS + "'", 0)
     with pytest.raises(InvalidExpression, match="combining marks"):
         read_string("'e" + "\u0327" * (MAX_MARKS + 1) + "'", 0)
 
