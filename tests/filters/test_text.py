@@ -127,10 +127,18 @@ def test_what_cannot_be_written(filter: Filter, field: str) -> None:
     assert raised.value.field == field
 
 
+def test_what_cannot_be_written_is_named() -> None:
+    with pytest.raises(InvalidFilter) as raised:
+        print_text(Filter("and", (TRACK, condition("a", "is", "1", "2"))))
+    error = raised.value
+    assert error.reason == "conditions[1].values (a is) must be 1 value, not 2"
+    assert (error.condition, error.property, error.operator) == (1, "a", "is")
+
+
 def test_how_it_is_written() -> None:
-    first = condition("a", "is one of", "1", "01", "x", 'q"\\\n\u2028')
+    first = condition("a", "is one of", "1", "01", "x", 'q"\\\n\u2028\uffff\U000e0001')
     filter = Filter("or", (first, condition("b.c", "is between", "-1.5", ""), condition("d", "does not exist")))
-    said = r'a is one of 1, "01", "x", "q\"\\\n\u2028" or b.c is between -1.5 and "" or d does not exist'
+    said = r'a is one of 1, "01", "x", "q\"\\\n\u2028\uffff\U000e0001" or b.c is between -1.5 and "" or d does not exist'
     assert print_text(filter) == said
     assert parse_text(said) == filter
 
