@@ -1,12 +1,18 @@
 """Which pipelines the events of a source go through, and what each lets through and makes of them."""
 
+from collections.abc import Iterable
+
+import structlog
 from msgspec import Struct
 
+from headwater.base.errors import HeadwaterError
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
 from headwater.pipelines.transformer import Transformer, transformer_of
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.functions import Runner
+
+_log = structlog.get_logger(__name__)
 
 
 class Route(Struct, frozen=True):
@@ -42,7 +48,7 @@ class Routes:
         self._catalog = catalog
         self._functions = functions
         self._routings: dict[tuple[int, int], Routing] = {}
-        self._routes: dict[int, tuple[Definition, Route]] = {}
+        self._routes: dict[int, tuple[Definition, Route | None]] = {}
 
     def refresh(self) -> None:
         """Look at the catalog anew: at the beginning of a batch, whose events then all go the same way."""
@@ -61,17 +67,27 @@ class Routes:
         if connection is None:
             return Routing()
         enabled = [pipeline for pipeline in connection.pipelines if pipeline.enabled]
-        storing = [self._route(pipeline) for pipeline in enabled if pipeline.target == "Event"]
+        storing = self._ready(pipeline for pipeline in enabled if pipeline.target == "Event")
+        seeing = self._ready(pipeline for pipeline in enabled if pipeline.target == "User")
         # A source has at most one Event pipeline, and an event is stored once.
-        return Routing(
-            storing[0] if storing else None,
-            tuple(self._route(pipeline) for pipeline in enabled if pipeline.target == "User"),
-        )
+        return Routing(storing[0] if storing else None, seeing)
 
-    def _route(self, pipeline: Pipeline) -> Route:
+    def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[Route, ...]:
+        return tuple(route for pipeline in pipelines if (route := self._route(pipeline)) is not None)
+
+    def _route(self, pipeline: Pipeline) -> Route | None:
+        """The pipeline, made ready; None for one that cannot be, which may not stop all the others.
+
+        What is stored was checked when it was given; only rules that have changed since can refuse it.
+        """
         known = self._routes.get(pipeline.id)
         if known is None or known[0] != pipeline.definition:
-            known = self._routes[pipeline.id] = (pipeline.definition, self._made(pipeline))
+            try:
+                route = self._made(pipeline)
+            except HeadwaterError as error:
+                _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
+                route = None
+            known = self._routes[pipeline.id] = (pipeline.definition, route)
         return known[1]
 
     def _made(self, pipeline: Pipeline) -> Route:
