@@ -138,7 +138,8 @@ def test_what_cannot_be_written_is_named() -> None:
 def test_how_it_is_written() -> None:
     first = condition("a", "is one of", "1", "01", "x", 'q"\\\n\u2028\uffff\U000e0001')
     filter = Filter("or", (first, condition("b.c", "is between", "-1.5", ""), condition("d", "does not exist")))
-    said = r'a is one of 1, "01", "x", "q\"\\\n\u2028\uffff\U000e0001" or b.c is between -1.5 and "" or d does not exist'
+    written = r'"q\"\\\n\u2028\uffff\U000e0001"'
+    said = f'a is one of 1, "01", "x", {written} or b.c is between -1.5 and "" or d does not exist'
     assert print_text(filter) == said
     assert parse_text(said) == filter
 
