@@ -326,6 +326,11 @@ def test_objects_keep_the_names_that_both_have(source: Type, value: Any, result:
     assert convert(value, source, WANTED) == result
 
 
+def test_members_that_are_of_the_same_type_stay_as_they_are() -> None:
+    wanted = ObjectType((Property("c", TEXT), Property("a", INT)))
+    assert convert({"a": "1", "b": None, "c": "x"}, PERSON, wanted) == {"c": "x", "a": 1}
+
+
 def test_an_object_has_no_null_where_the_other_cannot_have_one() -> None:
     with pytest.raises(InvalidValue) as refused:
         convert({"a": "", "b": "1", "c": "x"}, PERSON, WANTED)
