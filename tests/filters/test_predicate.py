@@ -154,6 +154,7 @@ doc.s is greater than "Abb"
 doc.s contains "b"
 doc.s starts with "A"
 doc.s ends with "bc"
+doc.s is one of "x", "Abc"
 doc.z is null
 doc.z exists
 doc.z is empty
@@ -218,6 +219,10 @@ doc.l ends with 3
 doc.s starts with "a"
 doc.s ends with "B"
 doc.s contains "B"
+doc.s is one of "abc", 1
+doc.n is one of 1, "x"
+doc.t is one of 1, "true"
+doc.l is one of 1, 3
 doc.n is greater than "1x"
 doc.n.k exists
 doc.l contains 4

@@ -188,6 +188,7 @@ def test_unknown_properties(path: str, missing: str) -> None:
     with pytest.raises(UnknownProperty) as raised:
         check(path, "is", "x")
     assert raised.value.missing == missing
+    assert raised.value.rule.startswith(f"names a property that does not exist, {missing}")
     assert raised.value.field == "conditions[0].property"
 
 

@@ -44,6 +44,7 @@ def test_there_are_18_functions() -> None:
         ("gone", TEXT, None),
         ("unknown", TEXT, None),
         ("address.zip", TEXT, None),
+        ("address.zip", JSON, None),  # null, and no JSON null
         ("missing.geo.lat", TEXT, None),
         ("missing.geo", JSON, None),
         ("missing.street", TEXT, None),
