@@ -253,3 +253,13 @@ async def test_the_async_stub_works_too(running: RunningSystem, source: Source) 
             *(stub.GetConnection(connections.GetConnectionRequest(id=source.id), metadata=metadata) for _ in range(20))
         )
     assert {answer.id for answer in answers} == {source.id}
+
+
+def test_a_connection_knows_whether_a_call_with_its_key_has_arrived(running: RunningSystem, source: Source) -> None:
+    path = f"/v1/connections/{source.id}/test"
+    assert get(running, path) == {"received": False}
+    source.send("track", {"userId": "u1"})  # even one that is refused shows that the key is in the right place
+    wait_until(lambda: get(running, path)["received"], 15)
+    answer = get(running, path)
+    assert answer["dialect"] == "track"
+    assert answer["lastReceivedAt"].endswith("Z")
