@@ -5,7 +5,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -14,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -23,7 +21,7 @@ from bench import management
 from bench.filters import measure as measure_filters
 from bench.floors import parse_and_insert
 from bench.functions import functions
-from bench.load import Plan, Result
+from bench.load import Plan, measure
 from bench.mapping import mapping
 from headwater.server import gateway, settings
 from tests import postgresql
@@ -51,7 +49,7 @@ def intake(folder: Path, seconds: float) -> None:
         ratios = []
         for _ in range(ROUNDS):
             floor = parse_and_insert(seconds / 2, folder)
-            result = _load(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
+            result = measure(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
             backlog = _catch_up(system)
             rate = 100 * result.requests / result.seconds
             ratios.append(rate / floor)
@@ -67,7 +65,7 @@ def single(folder: Path, seconds: float) -> None:
     """Requests/s with one event each, 64 connections, durable."""
     with _system(folder) as (system, _connection, write_key):
         for _ in range(ROUNDS):
-            result = _load(Plan(system.port, "single", seconds, 64, f"Bearer {write_key}", "/v1/track"))
+            result = measure(Plan(system.port, "single", seconds, 64, f"Bearer {write_key}", "/v1/track"))
             print(
                 f"  {result.requests / result.seconds:9,.0f} events/s   p50 {1000 * result.p50:.0f} ms  "
                 f"p99 {1000 * result.p99:.0f} ms   failed {result.failures}"
@@ -86,8 +84,8 @@ def get(folder: Path, seconds: float) -> None:
                 ratios = []
                 for _ in range(ROUNDS):
                     path = f"/v1/connections/{connection}"
-                    floor = _load(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
-                    result = _load(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    floor = measure(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    result = measure(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
                     assert not floor.failures and not result.failures, (floor.failures, result.failures)
                     rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
                     ratios.append(rate / floor_rate)
@@ -181,13 +179,6 @@ def _echo(folder: Path) -> Iterator[int]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def _load(plan: Plan) -> Result:
-    output = subprocess.run(
-        [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))], check=True, capture_output=True, text=True
-    ).stdout
-    return Result(**json.loads(output))
 
 
 def _catch_up(system: RunningSystem) -> float:

@@ -6,6 +6,7 @@ machine with what it measures.
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ class Plan:
 
     port: int
     kind: str
-    """"batch", "single" or "get"."""
+    """"batch", "single", "create" or "get"."""
     seconds: float
     connections: int
     authorization: str
@@ -100,13 +101,18 @@ async def run(plan: Plan) -> Result:
     method = b"GET" if plan.kind == "get" else b"POST"
     head = method + f" {plan.path} HTTP/1.1\r\nhost: bench\r\nauthorization: {plan.authorization}\r\n".encode()
     batch = Batch()
+    bodies: Callable[[int], bytes] = {
+        "batch": lambda _: batch.refresh(),
+        "single": single,
+        "create": lambda number: b'{"name":"Source %d","role":"Source","connector":"http"}' % number,
+    }.get(plan.kind, single)
 
     def next_request() -> bytes | None:
         if time.perf_counter() >= deadline:
             return None
         if plan.kind == "get":
             return head + b"\r\n"
-        body = batch.refresh() if plan.kind == "batch" else single(result.requests)
+        body = bodies(result.requests)
         return head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
     finished = []
@@ -121,6 +127,14 @@ async def run(plan: Plan) -> Result:
     latencies.sort()
     result.p50, result.p99 = latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
     return result
+
+
+def measure(plan: Plan) -> Result:
+    """Run the plan in a process of its own."""
+    output = subprocess.run(
+        [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))], check=True, capture_output=True, text=True
+    ).stdout
+    return Result(**json.loads(output))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import httpx
 
+from bench.load import Plan, measure
 from headwater.api.pipelinemessage import pipeline_message
 from headwater.base.clock import SystemClock
 from headwater.catalog import Connection, Pipeline
@@ -51,7 +52,10 @@ def creating(folder: Path, seconds: float) -> None:
     """POST /v1/connections through Envoy, 16 at once, each a transaction on SQLite (goal 300/s)."""
     with _running(folder) as system:
         for _ in range(3):
-            print(f"  {asyncio.run(_create(system, 600)):,.0f} connections/s")
+            plan = Plan(system.port, "create", seconds, 16, f"Bearer {system.api_key}", "/v1/connections")
+            result = measure(plan)
+            assert not result.failures, result
+            print(f"  {result.requests / result.seconds:,.0f} connections/s   p99 {1000 * result.p99:.0f} ms")
 
 
 def _plain(system: RunningSystem) -> dict[str, str]:
@@ -72,20 +76,6 @@ async def _fill(system: RunningSystem) -> None:
                     (await client.post("/v1/pipelines", json=pipeline)).raise_for_status()
 
         await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
-
-
-async def _create(system: RunningSystem, count: int) -> float:
-    async with httpx.AsyncClient(base_url=system.base_url, headers=system.authorization, timeout=60) as client:
-        gate = asyncio.Semaphore(16)
-
-        async def one(number: int) -> None:
-            async with gate:
-                body = {"name": f"Source {number}", "role": "Source", "connector": "http"}
-                (await client.post("/v1/connections", json=body)).raise_for_status()
-
-        began = time.perf_counter()
-        await asyncio.gather(*(one(number) for number in range(count)))
-        return count / (time.perf_counter() - began)
 
 
 def _answer() -> pb.ListConnectionsResponse:
