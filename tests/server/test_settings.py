@@ -69,6 +69,7 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("DATABASE_URL", "postgresql://u:hidden@[::1/x", "is not a valid URL"),
         ("DATABASE_URL", "postgresql://u:hid den@db/x", "must not contain spaces"),
         ("DATABASE_URL", "postgresql://u:hidden@db/x\0", "must not contain spaces or control characters"),
+        ("NATS_URL", "nats://127.0.0.1:4222", "not supported yet"),
         ("WORKERS", "2", "not supported yet"),
         ("WORKERS", "two", "must be 1"),
         ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),

@@ -39,6 +39,9 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     """Where catalog and warehouse live, `postgresql+asyncpg://…`; None: SQLite files in `data_dir`."""
 
+    nats_url: str | None = None
+    """Where the event log lives; None: a SQLite file in `data_dir`, the only choice so far."""
+
     workers: int = 1
     """Backend processes; 1 is the only choice so far."""
 
@@ -193,6 +196,10 @@ def _database(text: str) -> str | None:
     return url
 
 
+def _nats(text: str) -> str:
+    raise ValueError("is not supported yet: leave it unset to keep the event log in the data directory")
+
+
 def _workers(text: str) -> int:
     if text != "1":
         raise ValueError(f"must be 1: more backend processes are not supported yet, not {text!r}")
@@ -234,6 +241,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "port": _port,
     "data_dir": _folder,
     "database_url": _database,
+    "nats_url": _nats,
     "workers": _workers,
     "api_key": _api_key,
     "secret_key": _secret_key,
