@@ -11,7 +11,7 @@ from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.eventlog import SqliteEventLog, StoredFrame
-from headwater.intake import Intake, Receipt, TrackCall
+from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.pipelines import StreamConsumer
@@ -64,7 +64,7 @@ class OpenParts:
     async def send(self, source: Connection, body: bytes, call: str = "batch") -> Receipt:
         """A call with the first key of the source."""
         key = source.event_write_keys[0]
-        return await self.intake.accept(TrackCall(call=call, body=body, authorization=f"Bearer {key}"))
+        return await self.intake.accept(track_call(call=call, body=body, authorization=f"Bearer {key}"))
 
     async def carry(self) -> None:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
@@ -123,3 +123,16 @@ async def add_source(
     found = catalog.connection(workspace, source.id)
     assert found is not None
     return found
+
+
+def track_call(
+    *,
+    call: str,
+    body: bytes,
+    authorization: str | None = None,
+    content_encoding: str | None = None,
+    ip: str = "",
+    user_agent: str = "",
+) -> IncomingCall:
+    """A call of the track API."""
+    return IncomingCall("track", call, body, authorization, content_encoding, ip, user_agent)

@@ -13,8 +13,9 @@ from msgspec import Raw
 from headwater.api.eventmessage import event_message, wire_event
 from headwater.base.clock import microseconds
 from headwater.events import Envelope, Refusal
-from headwater.events.track import canonical, check, read_call
+from headwater.events.track import read_call
 from headwater.v1 import events_pb2 as pb
+from tests.events.reading import canonical, check
 from tests.jsontexts import json_values
 from tests.parts import NOW
 

@@ -18,6 +18,7 @@ FULL = Envelope(
     ip="203.0.113.9",
     user_agent="analytics-node/3.1.0",
     refusal=Refusal("BadRequest", "batch", "batch must be an array of events"),
+    is_client_side=True,
 )
 
 
@@ -39,6 +40,8 @@ def test_a_header_is_an_array_in_this_order() -> None:
         "203.0.113.9",
         "analytics-node/3.1.0",
         refusal,
+        [32 * 1024, 500 * 1024],
+        True,
     ]
 
 

@@ -12,10 +12,12 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.events import Envelope, Refusal, track
-from headwater.events.track import WireEvent, canonical, check, email_of, generated_message_id, read_call
-from headwater.events.track.canonical import _KNOWN
-from headwater.events.track.wire import MEMBERS
+from headwater.events import DEFAULT_LIMITS, Envelope, Refusal
+from headwater.events.canonical import generated_message_id
+from headwater.events.track import read_call
+from headwater.events.track.rules import _KNOWN
+from headwater.events.wire import MEMBERS, WireEvent, email_of
+from tests.events.reading import canonical, check
 from tests.jsontexts import json_text, json_values
 
 RECEIVED = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
@@ -209,7 +211,7 @@ def test_texts_have_a_length_in_code_points_and_no_nul(member: str) -> None:
 
 def test_an_event_has_at_most_32_kib() -> None:
     frame = len(json.dumps({**TRACK, "properties": {"p": ""}}))
-    largest = {**TRACK, "properties": {"p": "x" * (track.MAX_EVENT_BYTES - frame)}}
+    largest = {**TRACK, "properties": {"p": "x" * (DEFAULT_LIMITS.event_bytes - frame)}}
     assert len(json.dumps(largest)) == 32 * 1024
     checked(largest)
     largest["properties"]["p"] += "x"  # type: ignore[index]  # it is a dict

@@ -24,10 +24,10 @@ from headwater.catalog import Connection
 from headwater.eventlog import Frame, SqliteEventLog
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import decode_envelope
-from headwater.intake import Intake, TrackCall
+from headwater.intake import Intake
 from headwater.management.event_write_keys import create_event_write_key
 from tests.jsontexts import json_values
-from tests.parts import NOW, OpenParts, open_parts
+from tests.parts import NOW, OpenParts, open_parts, track_call
 
 GOOD = b'{"type":"track","event":"e","userId":"u"}'
 BAD = b'{"type":"track","userId":"u"}'
@@ -48,8 +48,12 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
     body = b' {"batch": [' + GOOD + b" ," + BAD + b'], "sentAt":"2026-01-01"} '
     key = base64.b64encode(f"{source.event_write_keys[0]}:".encode()).decode()
     receipt = await parts.intake.accept(
-        TrackCall(
-            call="batch", body=body, authorization=f"Basic {key}", ip="203.0.113.9", user_agent="analytics-python/2.4.0"
+        track_call(
+            call="batch",
+            body=body,
+            authorization=f"Basic {key}",
+            ip="203.0.113.9",
+            user_agent="analytics-python/2.4.0",
         )
     )
     assert receipt.refusals == [None, Refusal("BadRequest", "event", "event is required in a track event")]
@@ -72,8 +76,11 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
 
 async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> None:
     key = source.event_write_keys[0]
-    call = TrackCall(
-        call="page", body=gzip.compress(b'{"userId":"u"}'), authorization=f"Bearer {key}", content_encoding="gzip"
+    call = track_call(
+        call="page",
+        body=gzip.compress(b'{"userId":"u"}'),
+        authorization=f"Bearer {key}",
+        content_encoding="gzip",
     )
     assert (await parts.intake.accept(call)).accepted == 1
     (stored,) = await parts.frames()
@@ -112,14 +119,14 @@ async def test_every_call_has_a_nonce_of_its_own(parts: OpenParts, source: Conne
 )
 async def test_the_body_may_bring_the_key(parts: OpenParts, source: Connection, call: str, body: bytes) -> None:
     body = body.replace(b"KEY", source.event_write_keys[0].encode())
-    receipt = await parts.intake.accept(TrackCall(call=call, body=body))
+    receipt = await parts.intake.accept(track_call(call=call, body=body))
     assert set(receipt.refusals) <= {None}
 
 
 async def test_the_header_comes_before_the_body(parts: OpenParts, source: Connection) -> None:
     body = b'{"userId":"u","writeKey":"%s"}' % source.event_write_keys[0].encode()
     with pytest.raises(Unauthorized, match="the write key is not known"):
-        await parts.intake.accept(TrackCall(call="page", body=body, authorization="Bearer unknown"))
+        await parts.intake.accept(track_call(call="page", body=body, authorization="Bearer unknown"))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ async def test_a_call_without_a_known_key_is_unauthorized_and_kept(
     parts: OpenParts, authorization: str | None, message: str
 ) -> None:
     with pytest.raises(Unauthorized) as raised:
-        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD, GOOD), authorization=authorization))
+        await parts.intake.accept(track_call(call="batch", body=batch(GOOD, GOOD), authorization=authorization))
     assert raised.value.message == message
     (envelope,) = await envelopes(parts)
     assert (envelope.workspace, envelope.connection) == (0, 0)
@@ -147,7 +154,7 @@ async def test_a_key_that_another_process_made_is_known_at_once(parts: OpenParts
     async with open_parts(parts.folder, parts.clock) as other:
         key = await create_event_write_key(other.catalog, parts.workspace, source.id)
     assert (
-        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization=f"Bearer {key}"))
+        await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization=f"Bearer {key}"))
     ).accepted == 1
 
 
@@ -176,7 +183,7 @@ async def test_a_refused_call_is_kept_with_its_reason(
     key = source.event_write_keys[0]
     with pytest.raises((BadRequest, PayloadTooLarge)) as raised:
         await parts.intake.accept(
-            TrackCall(call=call, body=body, authorization=f"Bearer {key}", content_encoding=encoding)
+            track_call(call=call, body=body, authorization=f"Bearer {key}", content_encoding=encoding)
         )
     (stored,) = await parts.frames()
     envelope = decode_envelope(stored.frame.header)
@@ -189,7 +196,7 @@ async def test_calls_with_unknown_keys_cannot_fill_the_disk(parts: OpenParts) ->
     async def knock(count: int) -> None:
         for _ in range(count):
             with pytest.raises(Unauthorized):
-                await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization="Bearer unknown"))
+                await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer unknown"))
 
     await knock(25)
     assert len(await parts.frames()) == 10
@@ -232,7 +239,7 @@ async def test_a_caller_learns_that_nothing_was_stored(
     try:
         with pytest.raises(type(error)):
             await intake.accept(
-                TrackCall(call="batch", body=body, authorization=f"Bearer {source.event_write_keys[0]}")
+                track_call(call="batch", body=body, authorization=f"Bearer {source.event_write_keys[0]}")
             )
     finally:
         await log.close()
@@ -246,7 +253,7 @@ async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
 
     monkeypatch.setattr(parts.catalog, "refresh", away)
     with pytest.raises(Unavailable):
-        await parts.intake.accept(TrackCall(call="batch", body=batch(GOOD), authorization="Bearer perhaps-new"))
+        await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer perhaps-new"))
     assert await parts.frames() == []
 
 
@@ -269,7 +276,7 @@ async def test_every_call_is_accepted_or_refused(
     for call in ("batch", "track"):
         try:
             await parts.intake.accept(
-                TrackCall(call=call, body=body, authorization=authorization, content_encoding=encoding)
+                track_call(call=call, body=body, authorization=authorization, content_encoding=encoding)
             )
         except HeadwaterError as error:
             assert error.status in (400, 401, 413)

@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from headwater.base.clock import from_microseconds
 from headwater.eventlog import Frame, StoredFrame
-from headwater.events import Envelope, Refusal, track
+from headwater.events import Envelope, Refusal
+from headwater.events.canonical import canonical
 from headwater.events.envelope import encode_envelope
 from headwater.pipelines.batch import read_batch
 from headwater.warehouse import Message, RejectedEvent
@@ -96,13 +97,12 @@ def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: by
 
 
 def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def canonical(*arguments: Any) -> object:
+    def failing(*arguments: Any) -> object:
         if arguments[-1] == 2:
             raise ValueError("a defect")
-        return real(*arguments)
+        return canonical(*arguments)
 
-    real = track.canonical
-    monkeypatch.setattr(track, "canonical", canonical)
+    monkeypatch.setattr("headwater.pipelines.batch.canonical", failing)
     frames = [
         stored(1, b'{"batch":[' + GOOD + b"]}"),
         stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD]) + b"]}", events=3),

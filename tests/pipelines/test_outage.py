@@ -11,9 +11,8 @@ from structlog.testing import capture_logs
 
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
-from headwater.intake import TrackCall
 from headwater.management.connections import CreateConnection, create_connection
-from tests.parts import OpenParts, add_source, open_parts
+from tests.parts import OpenParts, add_source, open_parts, track_call
 from tests.postgresql import PostgresqlServer
 
 
@@ -105,7 +104,7 @@ async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_other
         with pytest.raises(Unavailable):
             await parts.warehouse.rejected(1, connection_id=None, dialect=None, first=0, limit=1)
         with pytest.raises(Unavailable):  # the key may have been made by another process a moment ago
-            await parts.intake.accept(TrackCall(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
+            await parts.intake.accept(track_call(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
         assert parts.catalog.connections(parts.workspace) == [source]
         await send(parts, source, "a")
     finally:

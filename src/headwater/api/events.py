@@ -13,7 +13,7 @@ from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import Refusal
-from headwater.intake import Intake, TrackCall
+from headwater.intake import IncomingCall, Intake
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
 from headwater.warehouse import EventOrder, RejectedEvent, Warehouse
@@ -40,7 +40,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         if request.HasField("sent_at"):
             batch["sentAt"] = wire_time(request.sent_at)
         receipt = await self._intake.accept(
-            TrackCall(
+            IncomingCall(
                 dialect="grpc",
                 call="batch",
                 body=_encode(batch),

@@ -9,7 +9,7 @@ from google.api.httpbody_pb2 import HttpBody
 from headwater.api.call import Context, caller_address, metadata_of
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.events import Refusal
-from headwater.intake import Intake, TrackCall
+from headwater.intake import IncomingCall, Intake
 from headwater.v1 import track_pb2_grpc
 
 _ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
@@ -73,7 +73,8 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
         strict = metadata.get("x-strict-mode") == "1"
         try:
             receipt = await self._intake.accept(
-                TrackCall(
+                IncomingCall(
+                    dialect="track",
                     call=call,
                     body=request.data,
                     authorization=metadata.get("authorization"),

@@ -11,16 +11,17 @@ import msgspec
 from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
+from headwater.events.limits import DEFAULT_LIMITS, Limits
 from headwater.events.refusal import Refusal
 
-Dialect = Literal["track", "grpc"]
-"""Which rules the body follows: the track API of the Segment family, or the typed `EventService.SendEvents`."""
+DialectName = Literal["track", "grpc"]
+"""Which rules the body follows: those of the track API of the Segment family, or of the typed `EventService`."""
 
 
 class Envelope(Struct, frozen=True, array_like=True):
     """The facts of one call."""
 
-    dialect: Dialect
+    dialect: DialectName
     call: str
     """Which call of the dialect: an event type ("track"), or "batch"."""
     workspace: int
@@ -36,6 +37,10 @@ class Envelope(Struct, frozen=True, array_like=True):
     user_agent: str = ""
     refusal: Refusal | None = None
     """Set when the call was refused as a whole: then the body is kept (bounded), but never read as events."""
+    limits: Limits = DEFAULT_LIMITS
+    """Those of the moment of acceptance: another setting later may not change what was accepted."""
+    is_client_side: bool = False
+    """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
 
     @property
     def received_at(self) -> datetime:

@@ -5,6 +5,6 @@ bytes by the same rules, keeps the refused ones with their reasons. A call that 
 with its reason in the envelope, and raises.
 """
 
-from headwater.intake.intake import Intake, Receipt, TrackCall
+from headwater.intake.intake import IncomingCall, Intake, Receipt
 
-__all__ = ["Intake", "Receipt", "TrackCall"]
+__all__ = ["IncomingCall", "Intake", "Receipt"]

@@ -9,9 +9,11 @@ from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, U
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Connection
+from headwater.connectors.catalogue import CONNECTORS
 from headwater.eventlog import EventLog, Frame
-from headwater.events import Dialect, Envelope, Refusal, track
+from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal
 from headwater.events.envelope import encode_envelope
+from headwater.events.wire import WireEvent
 from headwater.intake.credentials import write_key_of
 from headwater.intake.inflate import inflate
 
@@ -21,17 +23,17 @@ UNKNOWN_KEYS_PER_SECOND: Final = 10
 """How many refused calls with an unknown key are kept each second: nobody may fill our disk without a key."""
 
 
-class TrackCall(Struct, frozen=True):
-    """A call of the track API as it came in."""
+class IncomingCall(Struct, frozen=True):
+    """A call with events as it came in."""
 
+    dialect: DialectName
     call: str
-    """An event type, or "batch"."""
+    """Which call of the dialect: an event type, or "batch"."""
     body: bytes
     authorization: str | None = None
     content_encoding: str | None = None
     ip: str = ""
     user_agent: str = ""
-    dialect: Dialect = "track"
 
 
 class Receipt(Struct, frozen=True):
@@ -56,40 +58,44 @@ class Intake:
         clock: Clock,
         identifiers: Identifiers,
         metrics: Metrics = NO_METRICS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._catalog = catalog
         self._log = log
         self._clock = clock
         self._identifiers = identifiers
         self._metrics = metrics
+        self._limits = limits
         self._unknown_keys = _Allowance(UNKNOWN_KEYS_PER_SECOND)
 
-    async def accept(self, request: TrackCall) -> Receipt:
+    async def accept(self, request: IncomingCall) -> Receipt:
         """Store the events of a call.
 
         Raises Unauthorized, BadRequest and PayloadTooLarge when the call is refused as a whole, which is kept; and
         TooManyRequests and Unavailable when it could not be stored, which the caller should repeat.
         """
+        dialect = DIALECTS[request.dialect]
         source: Connection | None = None
         try:
             key = write_key_of(request.authorization)
             if key is not None:
                 source = await self._source_of(key)
-            body = inflate(request.body, request.content_encoding, limit=_limit(request.call))
-            call = track.read_call(request.call, body)
+            limit = dialect.max_body(request.call, self._limits)
+            body = inflate(request.body, request.content_encoding, limit=limit)
+            call = dialect.read_call(request.call, body)
             if source is None:
                 source = await self._source_of(call.write_key)
         except (BadRequest, Unauthorized, PayloadTooLarge) as error:
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, source, error)
             raise
-        refusals = [_refusal(track.check(event, call.type)) for event in call.events]
+        refusals = [_refusal(dialect.check(event, call, self._limits)) for event in call.events]
         if refusals:
             envelope = self._envelope(request, source)
             await self._log.append(Frame(len(refusals), encode_envelope(envelope), body))
         return self._counted(request, Receipt(refusals))
 
-    def _counted(self, request: TrackCall, receipt: Receipt) -> Receipt:
+    def _counted(self, request: IncomingCall, receipt: Receipt) -> Receipt:
         self._metrics.events_accepted(request.dialect, receipt.accepted)
         for refusal in receipt.refusals:
             if refusal is not None:
@@ -107,14 +113,14 @@ class Intake:
             raise Unauthorized("the write key is not known")
         return source
 
-    async def _keep(self, request: TrackCall, source: Connection | None, error: HeadwaterError) -> None:
+    async def _keep(self, request: IncomingCall, source: Connection | None, error: HeadwaterError) -> None:
         if source is None and not self._unknown_keys.take(self._clock):
             return
         refusal = Refusal(error.code, error.field or "", error.message)
         header = encode_envelope(self._envelope(request, source, refusal))
         await self._log.append(Frame(1, header, request.body[:MAX_KEPT_BYTES]))
 
-    def _envelope(self, request: TrackCall, source: Connection | None, refusal: Refusal | None = None) -> Envelope:
+    def _envelope(self, request: IncomingCall, source: Connection | None, refusal: Refusal | None = None) -> Envelope:
         return Envelope(
             dialect=request.dialect,
             call=request.call,
@@ -125,14 +131,12 @@ class Intake:
             ip=request.ip,
             user_agent=request.user_agent,
             refusal=refusal,
+            limits=self._limits,
+            is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
         )
 
 
-def _limit(call: str) -> int:
-    return track.MAX_BATCH_BYTES if call == "batch" else track.MAX_EVENT_BYTES
-
-
-def _refusal(checked: track.WireEvent | Refusal) -> Refusal | None:
+def _refusal(checked: WireEvent | Refusal) -> Refusal | None:
     return checked if isinstance(checked, Refusal) else None
 
 

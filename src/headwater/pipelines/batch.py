@@ -8,7 +8,8 @@ import structlog
 from msgspec import Raw, Struct
 
 from headwater.eventlog import StoredFrame
-from headwater.events import Envelope, Event, Refusal, track
+from headwater.events import DIALECTS, Envelope, Event, Refusal
+from headwater.events.canonical import canonical
 from headwater.events.envelope import decode_envelope
 from headwater.warehouse import LatestCall, Message, RejectedEvent
 
@@ -84,14 +85,15 @@ def _envelope(stored: StoredFrame) -> Envelope:
 
 
 def _read_frame(stored: StoredFrame, envelope: Envelope) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
-    call = track.read_call(envelope.call, stored.frame.body)
+    dialect = DIALECTS[envelope.dialect]
+    call = dialect.read_call(envelope.call, stored.frame.body)
     for index, source in enumerate(call.events):
         position = stored.position + index
-        checked = track.check(source, call.type)
+        checked = dialect.check(source, call, envelope.limits)
         if isinstance(checked, Refusal):
             yield position, checked, source
         else:
-            event, document = track.canonical(checked, source, call, envelope, index)
+            event, document = canonical(checked, dialect.extra(source), call, envelope, index)
             yield position, Arrival(position, envelope.workspace, event, document), source
 
 

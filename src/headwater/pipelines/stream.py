@@ -24,7 +24,7 @@ from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
 from headwater.events import Event
 from headwater.events.record import event_record
-from headwater.events.track import email_of
+from headwater.events.wire import email_of
 from headwater.pipelines.batch import Arrival, Batch, read_batch
 from headwater.pipelines.routes import Route, Routes
 from headwater.pipelines.transformer import Failed, Transformer

@@ -4,22 +4,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.events.call import Call
+from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
-from headwater.events.track.wire import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-
-
-class Call(Struct, frozen=True):
-    """A decoded call: its events still text, and what holds for all of them."""
-
-    type: str | None
-    """The event type that the route names; None in a batch, where each event says its own."""
-    events: list[Raw]
-    write_key: str | None
-    sent_at: str | None = None
-    context: Raw = ABSENT
-    integrations: Raw = ABSENT
 
 
 class _Batch(Struct, rename="camel"):

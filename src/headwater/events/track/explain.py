@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from headwater.events.refusal import Refusal
-from headwater.events.track.wire import MEMBERS
+from headwater.events.wire import MEMBERS
 
 IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id")
 """The fields that may be numbers on the wire."""

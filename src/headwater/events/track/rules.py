@@ -5,14 +5,14 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from headwater.events.call import Call
 from headwater.events.event import EVENT_TYPES
-from headwater.events.raw import is_absent, is_deeper, is_object
+from headwater.events.limits import MAX_DEPTH, Limits
+from headwater.events.raw import is_absent, is_deeper, is_object, members
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import IDS, explain
-from headwater.events.track.wire import (
-    MAX_DEPTH,
-    MAX_EVENT_BYTES,
+from headwater.events.wire import (
     MAX_TEXT_LENGTH,
     MEMBERS,
     WireEvent,
@@ -24,27 +24,41 @@ _TEXTS: Final = ("event", "name", "category", "channel")
 _TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
+_SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
+"""What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
+_KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
+
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
-def check(event: Raw, type_of_call: str | None) -> WireEvent | Refusal:
+def max_body(call: str, limits: Limits) -> int:
+    """The largest body of a call, in bytes after inflation."""
+    return limits.batch_bytes if call == "batch" else limits.event_bytes
+
+
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
-    if memoryview(event).nbytes > MAX_EVENT_BYTES:
-        return Refusal("PayloadTooLarge", "", f"the event is larger than {MAX_EVENT_BYTES} bytes")
+    if memoryview(event).nbytes > limits.event_bytes:
+        return Refusal("PayloadTooLarge", "", f"the event is larger than {limits.event_bytes} bytes")
     if is_deeper(event, MAX_DEPTH):
         return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
         wire = _decode_event(event)
     except msgspec.ValidationError as error:
         return explain(error)
-    if type_of_call is not None:
-        wire.type = type_of_call
+    if call.type is not None:
+        wire.type = call.type
     try:
         _check_values(wire)
         _check_presence(wire)
     except _Broken as broken:
         return Refusal("BadRequest", broken.path, broken.message)
     return wire
+
+
+def extra(event: Raw) -> dict[str, Raw]:
+    """The members that `WireEvent` has no field for."""
+    return {name: value for name, value in members(event).items() if name not in _KNOWN}
 
 
 class _Broken(Exception):

@@ -1,4 +1,4 @@
-"""An event as it is on the wire, and how large it may be."""
+"""An event as a dialect has read it: checked, but its values still as the client gave them."""
 
 from typing import Final
 
@@ -8,20 +8,8 @@ from msgspec import Raw, Struct
 from headwater.events.event import EMPTY_OBJECT
 from headwater.events.raw import ABSENT, is_absent, is_object, is_string, members
 
-MAX_EVENT_BYTES: Final = 32 * 1024
-"""The largest event, in bytes of JSON."""
-MAX_BATCH_BYTES: Final = 500 * 1024
-"""The largest batch, in bytes of JSON, after inflation."""
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
-
-MAX_BATCH_EVENTS: Final = 20_000
-"""The most events in a batch. So many that are valid do not fit into `MAX_BATCH_BYTES`: this bounds the others."""
-MAX_DEFAULTS_BYTES: Final = 4 * 1024 * 1024
-"""How much the `context` and `integrations` of a batch may become, since each of its events is stored with them."""
-MAX_DEPTH: Final = 100
-"""How deep an event may be nested. The decoder's own limit depends on how deep the stack is where it is called, and the
-worker, and whoever reads the event, must be able to decode what the intake accepted."""
 
 Id = str | int | float | None
 

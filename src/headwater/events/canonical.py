@@ -6,21 +6,20 @@ from typing import Final, cast
 
 from msgspec import Raw
 
+from headwater.events.call import Call
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
-from headwater.events.raw import is_absent, members, merge
+from headwater.events.raw import is_absent, merge
 from headwater.events.timestamps import correct, parse_timestamp
-from headwater.events.track.call import Call
-from headwater.events.track.wire import MEMBERS, WireEvent, traits_of
+from headwater.events.wire import WireEvent, traits_of
 
-_SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
-"""What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
-_KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 
 
-def canonical(wire: WireEvent, source: Raw, call: Call, envelope: Envelope, index: int) -> tuple[Event, bytes]:
-    """The checked event number `index` of the call, and its document.
+def canonical(
+    wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int
+) -> tuple[Event, bytes]:
+    """The checked event number `index` of the call with its `extra` members, and its document.
 
     Depends on its arguments only, so that a second reading after a crash makes the same event.
     """
@@ -50,7 +49,7 @@ def canonical(wire: WireEvent, source: Raw, call: Call, envelope: Envelope, inde
         sent_at=sent,
         received_at=received,
     )
-    return event, document(event, _unknown_members(source))
+    return event, document(event, extra)
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
@@ -82,7 +81,3 @@ def _properties(wire: WireEvent) -> Raw | None:
 
 def _or_none(text: Raw) -> Raw | None:
     return None if is_absent(text) else text
-
-
-def _unknown_members(source: Raw) -> dict[str, Raw]:
-    return {name: value for name, value in members(source).items() if name not in _KNOWN}

@@ -1,0 +1,19 @@
+"""A call with events, taken apart: the events still text, and what holds for all of them."""
+
+from msgspec import Raw, Struct
+
+from headwater.events.raw import ABSENT
+
+
+class Call(Struct, frozen=True):
+    """A decoded call."""
+
+    type: str | None
+    """The event type that the route names; None where each event says its own."""
+    events: list[Raw]
+    write_key: str | None = None
+    sent_at: str | None = None
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+    connection_id: int | None = None
+    """The source connection that the body names, for callers with an API key."""

@@ -1,0 +1,42 @@
+"""The wire dialects, and what all of them must be able to do."""
+
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from headwater.events import track
+from headwater.events.call import Call
+from headwater.events.envelope import DialectName
+from headwater.events.limits import Limits
+from headwater.events.refusal import Refusal
+from headwater.events.wire import WireEvent
+
+
+class Dialect(Protocol):
+    """How one family of clients says events. A package of `headwater.events` with these functions is one."""
+
+    IS_ATOMIC: bool
+    """Whether one refused event refuses the whole call."""
+
+    def max_body(self, call: str, limits: Limits) -> int:
+        """The largest body of a call, in bytes after inflation."""
+        ...
+
+    def read_call(self, call: str, body: bytes) -> Call:
+        """The call that `body` holds; `call` is what its route says.
+
+        Raises BadRequest when the body is not JSON in UTF-8 or not of the shape that the call wants, and
+        PayloadTooLarge when it holds too many events.
+        """
+        ...
+
+    def check(self, event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+        """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+        ...
+
+    def extra(self, event: Raw) -> dict[str, Raw]:
+        """The members of a checked event that `WireEvent` has no field for: kept and forwarded, but not looked at."""
+        ...
+
+
+DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track}
