@@ -102,7 +102,7 @@ async def add_workspace(catalog: Catalog, name: str = "Shop") -> Workspace:
     """A new workspace."""
     async with catalog.change() as change:
         workspace = Workspace(id=change.new_id(), name=name, created_at=change.now)
-        await change.add_workspace(workspace)
+        change.add_workspace(workspace)
     return workspace
 
 

@@ -100,7 +100,7 @@ async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenP
     async with open_parts(tmp_path, database_url=database_url) as parts:
         async with parts.catalog.change() as change:
             for token, workspace in ((RESTRICTED, parts.workspace), (UNRESTRICTED, None)):
-                await change.add_api_key(
+                change.add_api_key(
                     ApiKey(
                         id=change.new_id(),
                         workspace=workspace,

@@ -111,7 +111,7 @@ async def test_a_key_that_another_process_registered_is_known_at_once(api: Api) 
         open_parts(api.parts.folder, database_url=api.parts.database_url) as other,
         other.catalog.change() as change,
     ):
-        await change.add_api_key(
+        change.add_api_key(
             ApiKey(
                 id=change.new_id(),
                 workspace=api.parts.workspace,

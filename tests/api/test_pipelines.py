@@ -51,7 +51,7 @@ async def connected(parts: OpenParts, example: Example) -> Connection:
             sending_mode=None,
             created_at=change.now,
         )
-        await change.add_connection(connection)
+        change.add_connection(connection)
     return connection
 
 

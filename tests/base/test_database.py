@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.base import database
-from headwater.base.database import migrate, open_engine, snapshot, sqlite_url
+from headwater.base.database import migrate, open_engine, sqlite_url
 
 
 @pytest.fixture
@@ -49,16 +49,6 @@ async def test_a_block_that_fails_is_undone(engine: AsyncEngine) -> None:
             await connection.execute(text("INSERT INTO parents VALUES (1)"))
             raise RuntimeError
     assert await count(engine) == 0
-
-
-async def test_a_snapshot_sees_one_state(engine: AsyncEngine) -> None:
-    async with snapshot(engine) as reader:
-        select = text("SELECT count(*) FROM parents")
-        assert (await reader.execute(select)).scalar_one() == 0
-        async with engine.begin() as writer:
-            await writer.execute(text("INSERT INTO parents VALUES (1)"))
-        assert (await reader.execute(select)).scalar_one() == 0
-    assert await count(engine) == 1
 
 
 @pytest.mark.parametrize("name", ["with space.db", "100%.db", "a?b=c.db", "#1.db", "ü 😀.db", "a:b@c.db"])

@@ -39,5 +39,5 @@ async def other(catalog: Catalog, url: str) -> AsyncIterator[Catalog]:
 async def workspace(catalog: Catalog) -> Workspace:
     async with catalog.change() as change:
         workspace = Workspace(id=change.new_id(), name="Shop", created_at=change.now)
-        await change.add_workspace(workspace)
+        change.add_workspace(workspace)
     return workspace

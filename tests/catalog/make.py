@@ -60,7 +60,7 @@ async def added(catalog: Catalog, workspace: Workspace, name: str = "Website", *
     """A connection that is in the catalog."""
     async with catalog.change() as change:
         made = connection(change, workspace, name, **values)
-        await change.add_connection(made)
+        change.add_connection(made)
     return made
 
 

@@ -18,7 +18,7 @@ def _statements(catalog: Catalog) -> list[str]:
     """The statements that a catalog executes from now on."""
     found: list[str] = []
 
-    @event.listens_for(catalog._engine.sync_engine, "before_cursor_execute")
+    @event.listens_for(catalog._sessions.engine, "before_cursor_execute")
     def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         found.append(statement)
 
@@ -31,7 +31,7 @@ async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog
     await other.refresh()
     assert make.everything(other) == make.everything(catalog)
     async with other.change() as change:
-        await change.remove_connection(made)
+        change.remove_connection(made)
     await catalog.refresh()
     assert catalog.connections(workspace.id) == []
     assert catalog.source_of(made.event_write_keys[0]) is None
@@ -81,11 +81,12 @@ async def test_a_view_that_is_far_behind_is_loaded_anew(
     gone = await make.added(catalog, workspace, "gone")
     await other.refresh()
     async with catalog.change() as change:
-        await change.remove_connection(gone)
+        change.remove_connection(gone)
     for index in range(5):
         await make.added(catalog, workspace, str(index))
-    async with catalog._engine.connect() as connection:
-        versions = (await connection.execute(text("SELECT version FROM catalog_changes"))).scalars().all()
+    async with catalog._sessions.open() as session:
+        query = text("SELECT version FROM catalog_changes")
+        versions = await session.run(lambda connection: connection.execute(query).scalars().all())
     assert len(versions) == 3
     await other.refresh()
     assert make.everything(other) == make.everything(catalog)
@@ -125,7 +126,7 @@ async def test_changes_from_two_catalogs_never_overlap(catalog: Catalog, other: 
         async with which.change() as change:
             if len(which.connections(workspace.id)) < 5:
                 await asyncio.sleep(0)
-                await change.add_connection(make.connection(change, workspace))
+                change.add_connection(make.connection(change, workspace))
 
     await asyncio.gather(*(add_if_fewer_than_five(which) for _ in range(10) for which in (catalog, other)))
     await catalog.refresh()
@@ -148,25 +149,25 @@ async def test_whatever_is_changed_every_view_equals_a_fresh_one(
             present = which.connections(workspace.id)
             sources = [each for each in present if each.role == "Source"]
             if kind == "c" or not sources:
-                await change.add_connection(make.connection(change, workspace, str(pick)))
+                change.add_connection(make.connection(change, workspace, str(pick)))
             elif kind == "d":
-                await change.remove_connection(present[pick % len(present)])
+                change.remove_connection(present[pick % len(present)])
             else:
                 source = sources[pick % len(sources)]
                 pipelines, keys = source.pipelines, source.event_write_keys
                 if kind == "l":
                     linked = tuple(sorted(each.id for each in sources[: 1 + pick % 2]))
-                    await change.add_connection(make.destination(change, workspace, linked_connections=linked))
+                    change.add_connection(make.destination(change, workspace, linked_connections=linked))
                 elif kind == "k":
-                    await change.add_event_write_key(source, change.identifiers.event_write_key())
+                    change.add_event_write_key(source, change.identifiers.event_write_key())
                 elif kind == "K" and keys:
-                    await change.remove_event_write_key(source, keys[pick % len(keys)])
+                    change.remove_event_write_key(source, keys[pick % len(keys)])
                 elif kind == "p":
-                    await change.add_pipeline(make.pipeline(change, source))
+                    change.add_pipeline(make.pipeline(change, source))
                 elif kind == "P" and pipelines:
-                    await change.remove_pipeline(pipelines[pick % len(pipelines)])
+                    change.remove_pipeline(pipelines[pick % len(pipelines)])
                 elif kind == "u":
-                    await change.update_connection(make.connection(change, workspace, "new", id=source.id))
+                    change.update_connection(make.connection(change, workspace, "new", id=source.id))
         if look:
             await catalog.refresh()
     await catalog.refresh()

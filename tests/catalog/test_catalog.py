@@ -32,10 +32,10 @@ async def test_the_one_who_writes_reads_it_at_once(catalog: Catalog, workspace: 
 async def test_what_was_written_is_there_after_a_restart(catalog: Catalog, workspace: Workspace, url: str) -> None:
     async with catalog.change() as change:
         source = make.connection(change, workspace)
-        await change.add_connection(source)
-        await change.add_connection(make.destination(change, workspace, linked_connections=(source.id,)))
-        await change.add_pipeline(make.pipeline(change, source))
-        await change.add_api_key(make.api_key(change, "api_secret", workspace=workspace.id))
+        change.add_connection(source)
+        change.add_connection(make.destination(change, workspace, linked_connections=(source.id,)))
+        change.add_pipeline(make.pipeline(change, source))
+        change.add_api_key(make.api_key(change, "api_secret", workspace=workspace.id))
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as again:
         assert make.everything(again) == make.everything(catalog)
         assert again.api_key("api_secret") == catalog.api_key("api_secret") is not None
@@ -62,11 +62,11 @@ async def test_a_list_that_was_handed_out_is_the_callers_own(catalog: Catalog, w
 async def test_one_workspace_does_not_see_another(catalog: Catalog, workspace: Workspace) -> None:
     async with catalog.change() as change:
         stranger = Workspace(id=change.new_id(), name="Other", created_at=change.now)
-        await change.add_workspace(stranger)
+        change.add_workspace(stranger)
         connection = make.connection(change, workspace)
-        await change.add_connection(connection)
+        change.add_connection(connection)
         pipeline = make.pipeline(change, connection)
-        await change.add_pipeline(pipeline)
+        change.add_pipeline(pipeline)
     assert catalog.connection(stranger.id, connection.id) is None
     assert catalog.pipeline(stranger.id, pipeline.id) is None
     assert catalog.connections(stranger.id) == []
@@ -78,7 +78,7 @@ async def test_api_keys_are_found_by_the_whole_key_and_not_kept_in_clear(
 ) -> None:
     token = "api_0123456789abcdefghijklmnopqrstuvwxyz"
     async with catalog.change() as change:
-        await change.add_api_key(make.api_key(change, token))
+        change.add_api_key(make.api_key(change, token))
     found = catalog.api_key(token)
     assert found is not None and found.workspace is None
     assert catalog.api_key(token[:-1]) is None
@@ -93,7 +93,7 @@ async def test_an_exception_undoes_the_change(catalog: Catalog, workspace: Works
     before = make.everything(catalog)
     with pytest.raises(RuntimeError):
         async with catalog.change() as change:
-            await change.add_connection(make.connection(change, workspace))
+            change.add_connection(make.connection(change, workspace))
             raise RuntimeError
     assert make.everything(catalog) == before
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as again:
@@ -106,7 +106,7 @@ async def test_a_change_that_is_cancelled_is_undone(catalog: Catalog, workspace:
 
     async def never_ends() -> None:
         async with catalog.change() as change:
-            await change.add_connection(make.connection(change, workspace))
+            change.add_connection(make.connection(change, workspace))
             inside.set()
             await asyncio.Event().wait()
 
@@ -153,9 +153,9 @@ async def test_a_change_that_waits_too_long_is_unavailable(
 
 async def test_a_database_that_is_locked_is_unavailable(catalog: Catalog, workspace: Workspace, url: str) -> None:
     is_sqlite = url.startswith("sqlite")
-    async with catalog._engine.connect() as connection:  # so that the wait is short
-        await connection.exec_driver_sql("PRAGMA busy_timeout=10" if is_sqlite else "SET lock_timeout = 10")
-        await connection.commit()
+    patience = "PRAGMA busy_timeout=10" if is_sqlite else "SET lock_timeout = 10"
+    async with catalog._sessions.open() as session:  # the one that is used next
+        await session.run(lambda connection: (connection.exec_driver_sql(patience), connection.commit()))
     engine = open_engine(url, schema="catalog")
     async with engine.connect() as connection:
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "SELECT * FROM catalog_version FOR UPDATE")
@@ -170,15 +170,15 @@ async def test_a_database_that_is_locked_is_unavailable(catalog: Catalog, worksp
 async def test_the_parts_of_a_connection_go_with_it(catalog: Catalog, workspace: Workspace, url: str) -> None:
     async with catalog.change() as change:
         source = make.connection(change, workspace)
-        await change.add_connection(source)
+        change.add_connection(source)
         destination = make.destination(change, workspace, linked_connections=(source.id,))
-        await change.add_connection(destination)
+        change.add_connection(destination)
         pipeline = make.pipeline(change, source)
-        await change.add_pipeline(pipeline)
+        change.add_pipeline(pipeline)
     linked = catalog.connection(workspace.id, source.id)
     assert linked is not None and linked.linked_connections == (destination.id,)
     async with catalog.change() as change:
-        await change.remove_connection(linked)
+        change.remove_connection(linked)
     assert catalog.connection(workspace.id, source.id) is None
     assert catalog.pipeline(workspace.id, pipeline.id) is None
     assert catalog.source_of(source.event_write_keys[0]) is None

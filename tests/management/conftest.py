@@ -77,7 +77,7 @@ async def stranger(catalog: Catalog, workspace: int) -> int:
 
     async with catalog.change() as change:
         made = Workspace(id=change.new_id(), name="Stranger", created_at=change.now)
-        await change.add_workspace(made)
+        change.add_workspace(made)
     return made.id
 
 

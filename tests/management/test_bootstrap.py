@@ -40,7 +40,7 @@ async def test_the_given_key_is_registered_once(catalog: Catalog) -> None:
 async def test_a_key_that_is_given_later_is_registered_for_the_oldest_workspace(catalog: Catalog) -> None:
     first = await bootstrap(catalog)
     async with catalog.change() as change:
-        await change.add_workspace(Workspace(id=change.new_id(), name="Second", created_at=change.now))
+        change.add_workspace(Workspace(id=change.new_id(), name="Second", created_at=change.now))
     later = await bootstrap(catalog, api_key=GIVEN)
     assert (later.workspace, later.created, later.api_key) == (first.workspace, False, GIVEN)
     assert first.api_key is not None

@@ -24,8 +24,9 @@ async def test_settings_are_nowhere_in_clear(catalog: Catalog, workspace: int, u
     made = await create_connection(catalog, workspace, DUMMY)
     assert made.sealed_settings is not None and b"pass" not in made.sealed_settings
     assert catalog.settings_of(made)["urlForDispatchingEvents"] == "http://pass:word@h/"
-    async with catalog._engine.connect() as connection:
-        (stored,) = (await connection.execute(text("SELECT sealed_settings FROM connections"))).scalars()
+    query = text("SELECT sealed_settings FROM connections")
+    async with catalog._sessions.open() as session:
+        stored = await session.run(lambda connection: connection.execute(query).scalar_one())
     assert bytes(stored) == made.sealed_settings
     assert b"pass:word" not in b"".join(path.read_bytes() for path in _files(tmp_path))
 

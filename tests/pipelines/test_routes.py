@@ -75,7 +75,7 @@ async def test_a_pipeline_whose_filter_no_longer_fits_stops_only_itself(tmp_path
             definition=Definition(filter='{"logical":"and","conditions":[{"property":"gone","operator":"is"}]}'),
         )
         async with parts.catalog.change() as change:
-            await change.update_pipeline(broken)
+            change.update_pipeline(broken)
         found = parts.catalog.connection(parts.workspace, source.id)
         assert found is not None
         await parts.send(found, json.dumps({"batch": [{"type": "track", "event": "E", "userId": "u"}]}).encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import event, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -41,8 +41,14 @@ def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> Asy
     if url.startswith("postgresql"):
         return postgresql.open_postgresql(url, schema)
     engine = create_async_engine(url)
+    configure_sqlite(engine.sync_engine, cache_mib=cache_mib)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def configure_sqlite(engine: Engine, *, cache_mib: int = 16) -> None:
+    """Make every connection of the engine a durable and patient one."""
+
+    @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         # First, since switching a new file to WAL takes a lock that another process may hold just then.
@@ -52,8 +58,6 @@ def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> Asy
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
         cursor.close()
-
-    return engine
 
 
 @asynccontextmanager
@@ -90,19 +94,6 @@ async def answering_unavailable(what: str) -> AsyncIterator[None]:
         if not postgresql.is_outage(error):
             raise
         raise Unavailable(f"{what} does not answer") from error
-
-
-@asynccontextmanager
-async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for reading, on which every statement sees the same state of the database."""
-    async with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            # The driver opens a transaction for writes only: without this each SELECT would see a newer state.
-            await connection.exec_driver_sql("BEGIN")
-        else:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
-        yield connection
-        await connection.rollback()
 
 
 async def migrate(engine: AsyncEngine, migrations: str) -> None:

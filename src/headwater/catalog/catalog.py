@@ -8,17 +8,18 @@ The catalog does not refresh itself: whoever needs the newest state calls `refre
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
+import sqlalchemy
 from sqlalchemy import delete, insert, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock
-from headwater.base.database import answering_unavailable, opened, snapshot
+from headwater.base.database import answering_unavailable, opened
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
+from headwater.base.sessions import Sessions, sessions, snapshot
 from headwater.catalog import tables
 from headwater.catalog.change import Change
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
@@ -48,7 +49,7 @@ class Catalog:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        sessions: Sessions,
         clock: Clock,
         identifiers: Identifiers,
         connectors: Mapping[str, Connector],
@@ -56,7 +57,7 @@ class Catalog:
     ) -> None:
         self.connectors = connectors
         self.keyring = keyring
-        self._engine = engine
+        self._sessions = sessions
         self._clock = clock
         self._identifiers = identifiers
         self._view = View()
@@ -108,11 +109,11 @@ class Catalog:
         One small query when nothing is new; otherwise what changed is read, and nothing else. Raises Unavailable.
         """
         async with _answering_unavailable():
-            async with self._engine.connect() as connection:
-                if await read_version(connection) <= self._view.version:
+            async with self._sessions.open() as session:
+                if await session.run(_version) <= self._view.version:
                     return
-            async with _turn(self._refreshing), snapshot(self._engine) as connection:
-                await self._catch_up(connection, await read_version(connection))
+            async with _turn(self._refreshing), self._sessions.open() as session:
+                self._view = self._view.advanced(await session.run(_news_since(self._view.version)))
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[Change]:
@@ -122,28 +123,54 @@ class Catalog:
         commits. The view has the change when the block ends without an exception; with one, nothing was changed.
         A block that changes nothing makes no new version. Raises Unavailable.
         """
-        async with _answering_unavailable(), _turn(self._changing), self._engine.connect() as connection:
-            version = int((await connection.execute(_NEXT_VERSION)).scalar_one())
-            await self._catch_up(connection, version - 1)
-            change = Change(connection, self._view, version, self._identifiers, self._clock.now())
+        async with _answering_unavailable(), _turn(self._changing), self._sessions.open() as session:
+            version, news = await session.run(_begun_after(self._view.version))
+            if news is not None:
+                self._view = self._view.advanced(news)
+            change = Change(self._view, version, self._identifiers, self._clock.now())
             yield change
             if change.delta.changed():
-                await _record(connection, change.delta)
-                await connection.commit()
+                await session.run(_written(change))
                 self._view = self._view.advanced(change.delta)
 
-    async def _catch_up(self, connection: AsyncConnection, version: int) -> None:
-        if version > self._view.version:
-            self._view = self._view.advanced(await read_since(connection, self._view.version, version))
+
+def _version(connection: sqlalchemy.Connection) -> int:
+    with connection.begin():
+        return read_version(connection)
 
 
-async def _record(connection: AsyncConnection, delta: Delta) -> None:
-    """Tell the other processes what to read again."""
-    changes = tables.catalog_changes
-    rows = [{"version": delta.version, "kind": kind, "id": id_} for kind, id_ in delta.changed()]
-    await connection.execute(insert(changes), rows)
-    if delta.version % _PRUNE_EVERY == 0:
-        await connection.execute(delete(changes).where(changes.c.version <= delta.version - KEPT_CHANGES))
+def _news_since(seen: int) -> Callable[[sqlalchemy.Connection], Delta]:
+    def read(connection: sqlalchemy.Connection) -> Delta:
+        with snapshot(connection):
+            return read_since(connection, seen, read_version(connection))
+
+    return read
+
+
+def _begun_after(seen: int) -> Callable[[sqlalchemy.Connection], tuple[int, Delta | None]]:
+    """Takes the next version, and reads what came between it and the version `seen`, if anything."""
+
+    def begin(connection: sqlalchemy.Connection) -> tuple[int, Delta | None]:
+        version = int(connection.execute(_NEXT_VERSION).scalar_one())
+        return version, read_since(connection, seen, version - 1) if version - 1 > seen else None
+
+    return begin
+
+
+def _written(change: Change) -> Callable[[sqlalchemy.Connection], None]:
+    """Writes the change, tells the other processes what to read again, and commits."""
+
+    def write(connection: sqlalchemy.Connection) -> None:
+        for statement, parameters in change.statements:
+            connection.execute(statement, parameters)
+        changes, version = tables.catalog_changes, change.delta.version
+        rows = [{"version": version, "kind": kind, "id": id_} for kind, id_ in change.delta.changed()]
+        connection.execute(insert(changes), rows)
+        if version % _PRUNE_EVERY == 0:
+            connection.execute(delete(changes).where(changes.c.version <= version - KEPT_CHANGES))
+        connection.commit()
+
+    return write
 
 
 @asynccontextmanager
@@ -156,8 +183,8 @@ async def open_catalog(
     keyring: Keyring | None = None,
 ) -> AsyncIterator[Catalog]:
     """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
-    async with opened(url, "headwater.catalog.migrations") as engine:
-        catalog = Catalog(engine, clock, identifiers, connectors, keyring)
+    async with opened(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
+        catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring)
         await catalog.refresh()
         yield catalog
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import sqlalchemy
 from sqlalchemy import Column, Row, Select, Table, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.catalog import tables
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
@@ -27,22 +27,22 @@ _VERSION = select(tables.catalog_version.c.version)
 _CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
 
 
-async def read_version(connection: AsyncConnection) -> int:
+def read_version(connection: sqlalchemy.Connection) -> int:
     """The version of the state that this transaction sees. It grows with every change."""
-    return int((await connection.execute(_VERSION)).scalar_one())
+    return int(connection.execute(_VERSION).scalar_one())
 
 
-async def read_since(connection: AsyncConnection, since: int, version: int) -> Delta:
+def read_since(connection: sqlalchemy.Connection, since: int, version: int) -> Delta:
     """What changed after the version `since`, as this transaction sees it; `version` is the newest it sees."""
     if since < 0 or version - since > KEPT_CHANGES:
-        return await _read(connection, version, None)
+        return _read(connection, version, None)
     ids: defaultdict[Kind, set[int]] = defaultdict(set)
-    for row in await connection.execute(_CHANGES.where(tables.catalog_changes.c.version > since)):
+    for row in connection.execute(_CHANGES.where(tables.catalog_changes.c.version > since)):
         ids[row.kind].add(row.id)
-    return await _read(connection, version, ids if all(len(some) <= MAX_IDS for some in ids.values()) else None)
+    return _read(connection, version, ids if all(len(some) <= MAX_IDS for some in ids.values()) else None)
 
 
-async def _read(connection: AsyncConnection, version: int, ids: Mapping[Kind, set[int]] | None) -> Delta:
+def _read(connection: sqlalchemy.Connection, version: int, ids: Mapping[Kind, set[int]] | None) -> Delta:
     """The objects with these ids, those that are gone as None; all objects when `ids` is None."""
 
     def wanted(kind: Kind) -> set[int] | None:
@@ -51,33 +51,33 @@ async def _read(connection: AsyncConnection, version: int, ids: Mapping[Kind, se
     return Delta(
         version=version,
         complete=ids is None,
-        workspaces=await _plain(connection, tables.workspaces, Workspace, wanted("workspace")),
-        api_keys=await _plain(connection, tables.api_keys, ApiKey, wanted("api_key")),
-        connections=await _connections(connection, wanted("connection")),
+        workspaces=_plain(connection, tables.workspaces, Workspace, wanted("workspace")),
+        api_keys=_plain(connection, tables.api_keys, ApiKey, wanted("api_key")),
+        connections=_connections(connection, wanted("connection")),
     )
 
 
-async def _plain(connection: AsyncConnection, table: Table, type_: type[Any], ids: set[int] | None) -> dict[int, Any]:
+def _plain(connection: sqlalchemy.Connection, table: Table, type_: type[Any], ids: set[int] | None) -> dict[int, Any]:
     """Objects whose fields are the columns of one table."""
     found: dict[int, Any] = dict.fromkeys(ids or ())
-    for row in await _rows(connection, select(table), [table.c.id], ids):
+    for row in _rows(connection, select(table), [table.c.id], ids):
         found[row.id] = type_(**row._mapping)
     return found
 
 
-async def _connections(connection: AsyncConnection, ids: set[int] | None) -> dict[int, Connection | None]:
-    found = await _plain(connection, tables.connections, Connection, ids)
+def _connections(connection: sqlalchemy.Connection, ids: set[int] | None) -> dict[int, Connection | None]:
+    found = _plain(connection, tables.connections, Connection, ids)
     links, keys, pipelines = tables.connection_links, tables.event_write_keys, tables.pipelines
 
     linked: defaultdict[int, list[int]] = defaultdict(list)
-    for row in await _rows(connection, select(links), [links.c.source, links.c.destination], ids):
+    for row in _rows(connection, select(links), [links.c.source, links.c.destination], ids):
         linked[row.source].append(row.destination)
         linked[row.destination].append(row.source)
     write_keys: defaultdict[int, list[str]] = defaultdict(list)
-    for row in await _rows(connection, select(keys).order_by(keys.c.sequence), [keys.c.connection], ids):
+    for row in _rows(connection, select(keys).order_by(keys.c.sequence), [keys.c.connection], ids):
         write_keys[row.connection].append(row.key)
     owned: defaultdict[int, list[Pipeline]] = defaultdict(list)
-    for row in await _rows(connection, select(pipelines).order_by(pipelines.c.id), [pipelines.c.connection], ids):
+    for row in _rows(connection, select(pipelines).order_by(pipelines.c.id), [pipelines.c.connection], ids):
         owned[row.connection].append(Pipeline(**row._mapping))
 
     for id_, value in found.items():
@@ -91,13 +91,13 @@ async def _connections(connection: AsyncConnection, ids: set[int] | None) -> dic
     return found
 
 
-async def _rows(
-    connection: AsyncConnection, query: Select[Any], columns: list[Column[Any]], ids: set[int] | None
+def _rows(
+    connection: sqlalchemy.Connection, query: Select[Any], columns: list[Column[Any]], ids: set[int] | None
 ) -> Iterable[Row[Any]]:
     """The rows that have one of `ids` in one of `columns`; all rows when `ids` is None."""
     if ids is not None:
         if not ids:
             return ()
         query = query.where(or_(*(column.in_(ids) for column in columns)))
-    rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+    rows: Sequence[Row[Any]] = connection.execute(query).all()
     return rows

@@ -58,7 +58,7 @@ async def create_api_key(
             hint=hint_of(token),
             created_at=change.now,
         )
-        await change.add_api_key(key)
+        change.add_api_key(key)
     return NewApiKey(key=key, token=token)
 
 
@@ -69,7 +69,7 @@ async def delete_api_key(catalog: Catalog, caller: ApiKey | None, id_: int) -> N
         found = next((key for key in list_api_keys(catalog, caller) if key.id == id_), None)
         if found is None:
             raise NotFound(f"API key {id_} does not exist", field="id")
-        await change.remove_api_key(found)
+        change.remove_api_key(found)
 
 
 def _may_see(caller: ApiKey | None, key: ApiKey) -> bool:

@@ -39,16 +39,16 @@ async def bootstrap(catalog: Catalog, *, api_key: str | None = None) -> Bootstra
             workspace = existing[0]
         else:
             workspace = Workspace(id=change.new_id(), name=FIRST_WORKSPACE, created_at=change.now)
-            await change.add_workspace(workspace)
+            change.add_workspace(workspace)
             api_key = api_key or change.identifiers.api_key()
         new_key = None if api_key is None or catalog.api_key(api_key) else api_key
         if new_key is not None:
-            await _register(change, workspace, new_key)
+            _register(change, workspace, new_key)
     return Bootstrapped(workspace=workspace, created=not existing, api_key=new_key)
 
 
-async def _register(change: Change, workspace: Workspace, key: str) -> None:
-    await change.add_api_key(
+def _register(change: Change, workspace: Workspace, key: str) -> None:
+    change.add_api_key(
         ApiKey(
             id=change.new_id(),
             workspace=workspace.id,

@@ -97,7 +97,7 @@ async def create_connection(catalog: Catalog, workspace: int, request: CreateCon
         )
         if settings is not None:
             connection = catalog.sealed(connection, settings)
-        await change.add_connection(connection)
+        change.add_connection(connection)
     return connection
 
 
@@ -118,7 +118,7 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
         if request.settings is not None:
             new = catalog.sealed(new, replace_settings(connector, old.role, request.settings))
         if new != old:
-            await change.update_connection(new)
+            change.update_connection(new)
     return new
 
 
@@ -135,7 +135,7 @@ async def list_connections(catalog: Catalog, workspace: int) -> list[Connection]
 async def delete_connection(catalog: Catalog, workspace: int, id_: int) -> None:
     """Delete a connection with its pipelines, event write keys and links. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
-        await change.remove_connection(find_connection(catalog, workspace, id_))
+        change.remove_connection(find_connection(catalog, workspace, id_))
 
 
 def _only_sending_mode(connector: Connector, role: Role) -> SendingMode | None:

@@ -38,7 +38,7 @@ async def create_event_write_key(catalog: Catalog, workspace: int, id_: int) -> 
         if len(connection.event_write_keys) >= MOST_KEYS:
             raise Unprocessable("TooManyEventWriteKeys", f"connection {id_} has {MOST_KEYS} event write keys already")
         key = new_event_write_key(connector, change.identifiers)
-        await change.add_event_write_key(connection, key)
+        change.add_event_write_key(connection, key)
     return key
 
 
@@ -54,7 +54,7 @@ async def delete_event_write_key(catalog: Catalog, workspace: int, id_: int, key
             return
         if len(connection.event_write_keys) == 1:
             raise Unprocessable("SingleEventWriteKey", "the only event write key of a connection cannot be deleted")
-        await change.remove_event_write_key(connection, key)
+        change.remove_event_write_key(connection, key)
 
 
 def _receiving(catalog: Catalog, connection: Connection, error: type[HeadwaterError]) -> Connector:

@@ -12,7 +12,7 @@ async def link_connections(catalog: Catalog, workspace: int, source: int, destin
     async with catalog.change() as change:
         one, other = _ends(catalog, workspace, source, destination)
         if other.id not in one.linked_connections:
-            await change.add_link(one, other)
+            change.add_link(one, other)
 
 
 async def unlink_connections(catalog: Catalog, workspace: int, source: int, destination: int) -> None:
@@ -20,7 +20,7 @@ async def unlink_connections(catalog: Catalog, workspace: int, source: int, dest
     async with catalog.change() as change:
         one, other = _ends(catalog, workspace, source, destination)
         if other.id in one.linked_connections:
-            await change.remove_link(one, other)
+            change.remove_link(one, other)
 
 
 def _ends(catalog: Catalog, workspace: int, source: int, destination: int) -> tuple[Connection, Connection]:

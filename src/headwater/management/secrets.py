@@ -22,7 +22,7 @@ async def rotate(catalog: Catalog) -> tuple[int, int]:
         everything = list(_with_settings(catalog))
         older = [connection for connection in everything if not _is_present(_keyring(catalog), connection)]
         for connection in older:
-            await change.update_connection(catalog.sealed(connection, catalog.settings_of(connection)))
+            change.update_connection(catalog.sealed(connection, catalog.settings_of(connection)))
     return len(older), len(everything)
 
 

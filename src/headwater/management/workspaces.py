@@ -35,7 +35,7 @@ async def create_workspace(
     _check_preferences(preferences)
     async with catalog.change() as change:
         workspace = Workspace(id=change.new_id(), name=name, created_at=change.now, ui_preferences=preferences)
-        await change.add_workspace(workspace)
+        change.add_workspace(workspace)
     return workspace
 
 
@@ -50,7 +50,7 @@ async def update_workspace(
         _check_preferences(preferences)
         new = Workspace(id=old.id, name=name, created_at=old.created_at, ui_preferences=preferences)
         if new != old:
-            await change.update_workspace(new)
+            change.update_workspace(new)
     return new
 
 
@@ -60,7 +60,7 @@ async def delete_workspace(catalog: Catalog, id_: int) -> None:
     What is stored in the warehouse stays there. Raises BadRequest, NotFound.
     """
     async with catalog.change() as change:
-        await change.remove_workspace(find_workspace(catalog, id_))
+        change.remove_workspace(find_workspace(catalog, id_))
 
 
 def _check_preferences(preferences: UiPreferences) -> None:

@@ -113,7 +113,7 @@ async def test_what_cannot_run_any_more_can_be_disabled(catalog: Catalog, worksp
     """As after a return to an older version, which has an engine less."""
     pipeline = await made(catalog, workspace, connect, "SA")
     async with catalog.change() as change:
-        await change.update_pipeline(msgspec.structs.replace(pipeline, enabled=True))
+        change.update_pipeline(msgspec.structs.replace(pipeline, enabled=True))
     assert not (await set_pipeline_status(catalog, workspace, pipeline.id, enabled=False)).enabled
 
 

@@ -54,7 +54,7 @@ async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipel
             schedule_start=_schedule_start(connection, change.new_id()) if draft.kind.batch else None,
             definition=draft.definition,
         )
-        await change.add_pipeline(pipeline)
+        change.add_pipeline(pipeline)
     return pipeline
 
 
@@ -76,7 +76,7 @@ async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: U
         old = find_pipeline(catalog, workspace, id_)
         new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=draft.definition)
         if new != old:
-            await change.update_pipeline(new)
+            change.update_pipeline(new)
     return new
 
 
@@ -88,7 +88,7 @@ async def set_pipeline_status(catalog: Catalog, workspace: int, id_: int, *, ena
         _check_engine(_kind(catalog, connection, old.target), enabled=enabled)
         new = msgspec.structs.replace(old, enabled=enabled)
         if new != old:
-            await change.update_pipeline(new)
+            change.update_pipeline(new)
     return new
 
 
@@ -102,14 +102,14 @@ async def set_pipeline_schedule(catalog: Catalog, workspace: int, id_: int, peri
             raise BadRequest(f"period must be null or one of {', '.join(_PERIODS)}", field="period")
         new = msgspec.structs.replace(old, schedule_period=period)
         if new != old:
-            await change.update_pipeline(new)
+            change.update_pipeline(new)
     return new
 
 
 async def delete_pipeline(catalog: Catalog, workspace: int, id_: int) -> None:
     """Raises BadRequest, NotFound."""
     async with catalog.change() as change:
-        await change.remove_pipeline(find_pipeline(catalog, workspace, id_))
+        change.remove_pipeline(find_pipeline(catalog, workspace, id_))
 
 
 def _target(text: str) -> Target:
