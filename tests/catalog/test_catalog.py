@@ -4,7 +4,7 @@ import asyncio
 from typing import ClassVar
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from headwater.base.clock import SystemClock
 from headwater.base.database import open_engine
@@ -155,7 +155,8 @@ async def test_a_database_that_is_locked_is_unavailable(catalog: Catalog, worksp
     is_sqlite = url.startswith("sqlite")
     patience = "PRAGMA busy_timeout=10" if is_sqlite else "SET lock_timeout = 10"
     async with catalog._sessions.open() as session:  # the one that is used next
-        await session.run(lambda connection: (connection.exec_driver_sql(patience), connection.commit()))
+        await session.run(lambda connection: connection.exec_driver_sql(patience))
+        await session.run(Connection.commit)
     engine = open_engine(url, schema="catalog")
     async with engine.connect() as connection:
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "SELECT * FROM catalog_version FOR UPDATE")
