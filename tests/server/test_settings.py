@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, read
 
@@ -32,6 +33,8 @@ def test_defaults() -> None:
         ("OLD_SECRET_KEYS", SECRET, "old_secret_keys", (SECRET,)),
         ("OLD_SECRET_KEYS", f" {SECRET}, {SECRET[::-1]} ,", "old_secret_keys", (SECRET, SECRET[::-1])),
         ("OLD_SECRET_KEYS", "", "old_secret_keys", ()),
+        ("MAX_EVENT_BYTES", "1024", "max_event_bytes", 1024),
+        ("MAX_BATCH_BYTES", "8388608", "max_batch_bytes", 8 << 20),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
@@ -77,6 +80,10 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("API_KEY", "api_with a space in the middle", "visible ASCII"),
         ("SECRET_KEY", "short", "at least 32 characters"),
         ("OLD_SECRET_KEYS", f"{SECRET},short", "at least 32 characters, separated by commas"),
+        ("MAX_EVENT_BYTES", "1023", "must be a number of bytes from 1024 to 8388608"),
+        ("MAX_EVENT_BYTES", "512001", "must not be larger than HEADWATER_MAX_BATCH_BYTES"),
+        ("MAX_BATCH_BYTES", "8388609", "must be a number of bytes from 1024 to 8388608"),
+        ("MAX_BATCH_BYTES", "1e6", "must be a number of bytes from 1024 to 8388608"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
@@ -91,6 +98,16 @@ def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule:
     if name in ("API_KEY", "SECRET_KEY"):
         assert text not in message
     assert "hid" not in message
+
+
+def test_the_limits_of_what_clients_send_are_those_of_the_events_room() -> None:
+    settings = read({})
+    assert Limits(settings.max_event_bytes, settings.max_batch_bytes) == DEFAULT_LIMITS
+
+
+@pytest.mark.parametrize("batch", [1 << 15, 500 << 10, 8 << 20])
+def test_the_gateway_lets_pass_more_than_the_largest_batch(batch: int) -> None:
+    assert read({"HEADWATER_MAX_BATCH_BYTES": str(batch)}).max_body_bytes == max(4 << 20, 2 * batch)
 
 
 def test_a_flag_wins_over_the_environment() -> None:
@@ -121,6 +138,7 @@ def test_children_read_the_same_settings() -> None:
             "HEADWATER_DATA_DIR": "/srv/x",
             "HEADWATER_API_KEY": KEY,
             "HEADWATER_LOG_LEVEL": "error",
+            "HEADWATER_MAX_EVENT_BYTES": "65536",
             "HEADWATER_OLD_SECRET_KEYS": f"{SECRET},{SECRET[:-1]}t",
         }
     )

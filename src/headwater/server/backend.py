@@ -20,6 +20,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import SqliteEventLog
+from headwater.events import Limits
 from headwater.intake import Intake
 from headwater.management.bootstrap import bootstrap
 from headwater.management.secrets import unreadable
@@ -38,15 +39,10 @@ GRACE_S = 10.0
 REFRESH_S = 1.0
 """How often a backend looks for changes that other processes made to the catalog."""
 
-MESSAGE_LIMIT = 8 << 20
-"""Bytes in the largest message, either way: twice the largest body of the gateway."""
-
 METADATA_LIMIT = 64 << 10
 """Bytes in the metadata of a call."""
 
-OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+_OPTIONS = (
     # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
     ("grpc.max_metadata_size", METADATA_LIMIT),
     ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
@@ -55,6 +51,15 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
 )
+
+
+def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    message_limit = 2 * settings.max_body_bytes  # of the largest message, either way
+    return (
+        *_OPTIONS,
+        ("grpc.max_receive_message_length", message_limit),
+        ("grpc.max_send_message_length", message_limit),
+    )
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -67,7 +72,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket("backend")))
         parts = await stack.enter_async_context(open_backend(settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, metrics)], options=OPTIONS)
+        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, metrics)], options=_options(settings))
         register(server, parts)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
@@ -101,7 +106,9 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
         _warn_of_locked_settings(catalog)
         log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER), metrics=metrics)
         try:
-            yield Parts(catalog, Intake(catalog, log, clock, identifiers, metrics), warehouse, functions)
+            limits = Limits(event_bytes=settings.max_event_bytes, batch_bytes=settings.max_batch_bytes)
+            intake = Intake(catalog, log, clock, identifiers, metrics, limits)
+            yield Parts(catalog, intake, warehouse, functions)
         finally:
             await log.close()
 

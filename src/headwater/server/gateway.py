@@ -60,6 +60,9 @@ def render(settings: Settings) -> str:
         "errors_lua": str(folder / "errors.lua"),
         "track_paths": TRACK_PATHS,
         "track_with_query": TRACK_PATHS + r"(\?.*)?",
+        "max_body_bytes": settings.max_body_bytes,
+        "max_buffer_bytes": 2 * settings.max_body_bytes,
+        "too_large": f"the request body is larger than {settings.max_body_bytes} bytes",
         "access_log_percent": 100 if settings.log_level == "debug" else 0,
     }
     template = Template((folder / "envoy.yaml.tmpl").read_text())

@@ -19,6 +19,10 @@ SQLITE = "sqlite"
 SOCKET_PATH_LIMIT = 107
 """Bytes in the longest path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
 
+SMALLEST_LIMIT = 1 << 10
+LARGEST_LIMIT = 8 << 20
+"""Bounds of the limits on what clients send. The gateway and the backend hold whole bodies in memory."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
 
@@ -54,6 +58,12 @@ class Settings:
     old_secret_keys: tuple[str, ...] = field(default=(), repr=False)
     """Keys that encrypted it before, until `headwater secrets rotate` has run."""
 
+    max_event_bytes: int = 32 * 1024
+    """The largest event of the track API and over gRPC, as JSON after inflating; at most `max_batch_bytes`."""
+
+    max_batch_bytes: int = 500 * 1024
+    """The largest batch, and the largest call of the native API, as JSON after inflating."""
+
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: there is none."""
 
@@ -65,6 +75,12 @@ class Settings:
 
     run_dir: Path = field(default_factory=lambda: Path("data/run").absolute())
     """The folder of unix sockets and of the rendered gateway configuration; made anew at every start."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body of an intake call that the gateway lets pass: more than any limit, so that what is too large
+        by some is refused where its reason can be kept, and little enough to be held in memory."""
+        return max(4 << 20, 2 * self.max_batch_bytes)
 
     @property
     def catalog_path(self) -> Path:
@@ -150,7 +166,13 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     data_dir = values.setdefault("data_dir", Path("data").absolute())
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
-    return Settings(**values)  # type: ignore[arg-type]  # each reader gives the type of its field
+    settings = Settings(**values)  # type: ignore[arg-type]  # each reader gives the type of its field
+    if settings.max_event_bytes > settings.max_batch_bytes:
+        raise StartupError(
+            f"{variable('max_event_bytes')} must not be larger than {variable('max_batch_bytes')}: "
+            f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
+        )
+    return settings
 
 
 def _address(text: str) -> str:
@@ -163,6 +185,12 @@ def _address(text: str) -> str:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise ValueError(f"must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _body_bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and SMALLEST_LIMIT <= int(text) <= LARGEST_LIMIT):
+        raise ValueError(f"must be a number of bytes from {SMALLEST_LIMIT} to {LARGEST_LIMIT}, not {text!r}")
     return int(text)
 
 
@@ -246,6 +274,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "api_key": _api_key,
     "secret_key": _secret_key,
     "old_secret_keys": _old_secret_keys,
+    "max_event_bytes": _body_bytes,
+    "max_batch_bytes": _body_bytes,
     "metrics_port": _port,
     "metrics_host": _address,
     "log_level": _one_of(LOG_LEVELS),
