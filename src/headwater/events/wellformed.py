@@ -1,8 +1,8 @@
 """Puts right what SDKs write and JSON does not have, so that one such value does not cost the other events of a batch.
 
 Python writes the bare words NaN, Infinity and -Infinity, which become null, as they do in JavaScript. JavaScript and
-Python alike write half of a surrogate pair, as it is left of a text that was cut inside an emoji; it becomes U+FFFD, the
-character that Unicode has for it. Nothing else is changed.
+Python alike write half of a surrogate pair, which is left of a text that was cut inside an emoji; it becomes U+FFFD,
+the character that Unicode has for it. Nothing else is changed.
 """
 
 import re
