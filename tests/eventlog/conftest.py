@@ -1,20 +1,47 @@
-"""Every implementation of the log, in a folder of the test: the contract's suite runs over all of them."""
+"""Every implementation of the log: the contract's suite runs over all of them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
 from headwater.eventlog import EventLog, SqliteEventLog
+from headwater.eventlog.jetstream import JetStreamEventLog
+from tests.nats import NatsServer
 
 Open = Callable[[], EventLog]
 """Opens the log; the same one when it is called again, as another process would."""
 
+SMALL = 4 * 1024 * 1024
+"""The bound of the logs of these tests, in bytes."""
 
-@pytest.fixture(params=["sqlite, commit on the loop", "sqlite, commit in a thread"])
+
+async def nothing() -> int:
+    """The position up to which nothing has been finished yet."""
+    return 0
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """One NATS for all tests that leave it alone."""
+    server = NatsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite, commit on the loop", "sqlite, commit in a thread", "jetstream"])
 def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    return lambda: SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread="thread" in request.param)
+    if request.param == "jetstream":
+        server: NatsServer = request.getfixturevalue("nats_server")
+        stream = server.stream()
+        return lambda: JetStreamEventLog(
+            server.url, SystemClock(), Identifiers(), finished=nothing, max_bytes=SMALL, stream=stream
+        )
+    return lambda: SqliteEventLog(
+        tmp_path / "log.db", SystemClock(), max_bytes=SMALL, commit_in_thread="thread" in request.param
+    )
 
 
 @pytest.fixture

@@ -5,12 +5,17 @@
     frames(position INTEGER PRIMARY KEY,   the position of the frame's first event
            events INTEGER,                 how many positions it occupies
            appended_at INTEGER,            microseconds since the epoch, by this machine's clock
-           header BLOB, body BLOB)
+           header BLOB, body BLOB,
+           bytes_before INTEGER)           the sizes of all frames before it, also of those that are gone
     cursors(consumer TEXT PRIMARY KEY, position INTEGER)
 
 A frame's position is the newest frame's position plus its events, read in the same write transaction; SQLite lets in
 one writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes.
 The newest frame is never removed, because the next position is counted from it.
+
+**Size.** The file has at most `max_bytes`, which SQLite itself enforces: a log at its bound and a full disk are one
+case, in which finished frames make room, and otherwise nothing is stored. Pages of removed frames are used again; the
+file does not shrink.
 
 **Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record,
 fails SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A
@@ -22,8 +27,9 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +38,8 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.database import BUSY_TIMEOUT_MS
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.eventlog.contract import Frame, LeaseTaken, StoredFrame
+from headwater.eventlog.backpressure import BackPressure
+from headwater.eventlog.contract import Frame, Lease, LeaseLost, LeaseTaken, StoredFrame
 from headwater.eventlog.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
 
 Result = TypeVar("Result")
@@ -47,15 +54,28 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 """How much gathers in the WAL before it is moved into the file. More is no faster, and stalls one commit for longer."""
 TRIM_FRAMES = 200
 """How many frames are removed in one transaction: appending waits for it."""
+DEFAULT_MAX_BYTES = 10 * 1024**3
+NEARLY_FULL = 0.9
+"""From this part of its bound on, finished frames leave the log early."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
     position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL,
-    header BLOB NOT NULL, body BLOB NOT NULL
+    header BLOB NOT NULL, body BLOB NOT NULL, bytes_before INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
-_NEXT_POSITION = "SELECT position + events FROM frames ORDER BY position DESC LIMIT 1"
+_BYTES_BEFORE = "ALTER TABLE frames ADD COLUMN bytes_before INTEGER NOT NULL DEFAULT 0"
+"""For files that were made before there was this column."""
+_NEXT = """
+SELECT position + events, bytes_before + length(header) + length(body) FROM frames ORDER BY position DESC LIMIT 1
+"""
+_FINISHED_BYTES = """
+SELECT coalesce(
+    (SELECT bytes_before + length(header) + length(body) FROM frames
+     WHERE position <= (SELECT min(position) FROM cursors) ORDER BY position DESC LIMIT 1),
+    (SELECT bytes_before FROM frames ORDER BY position LIMIT 1))
+"""
 
 
 class SqliteEventLog:
@@ -67,33 +87,42 @@ class SqliteEventLog:
         clock: Clock,
         *,
         after: int = 0,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         commit_in_thread: bool | None = None,
+        back_pressure: BackPressure | None = None,
         metrics: Metrics = NO_METRICS,
     ) -> None:
-        """New positions come after `after`, whatever the file holds.
+        """New positions come after `after`, whatever the file holds; the file has `max_bytes` at most.
 
-        It is the position up to which consumers have finished. A log that was lost, or put back from an older copy,
+        `after` is the position up to which consumers have finished. A log that was lost, or put back from an old copy,
         would otherwise give out positions that they believe to have behind them, and its events would never be seen.
         """
         self._path = path
         self._after = after
         self._clock = clock
+        self._max_pages = max_bytes // PAGE_BYTES
+        self._back_pressure = back_pressure
         self._closed = False
         if commit_in_thread is None:
             commit_in_thread = measure_fsync(path.parent) > SLOW_FSYNC_SECONDS
         self._writer = _connect(path)
         self._writer.executescript(_SCHEMA)
+        if "bytes_before" not in [row[1] for row in self._writer.execute("PRAGMA table_info(frames)")]:
+            self._writer.execute(_BYTES_BEFORE)
+        self._writer.execute(f"PRAGMA max_page_count={self._max_pages}")
         self._reader = _connect(path)
         self._reading = ThreadPoolExecutor(1, "log-read")
         self._group = GroupCommit[Frame](
             self._append_group,
-            size=lambda frame: len(frame.header) + len(frame.body),
+            size=lambda frame: frame.size,
             in_thread=commit_in_thread,
             max_pending_bytes=MAX_PENDING_BYTES,
             metrics=metrics,
         )
 
     async def append(self, frame: Frame) -> int:
+        if self._back_pressure is not None:
+            self._back_pressure.check()
         return await self._group.submit(frame)
 
     async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
@@ -105,7 +134,7 @@ class SqliteEventLog:
             await asyncio.sleep(min(POLL_SECONDS, remaining))
         return frames
 
-    async def lease(self, consumer: str) -> "SqliteLease":
+    async def lease(self, consumer: str) -> Lease:
         lock = os.open(self._path.with_suffix(f".{consumer}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,12 +154,16 @@ class SqliteEventLog:
         return dict(await self._off_loop(lambda: self._reader.execute("SELECT * FROM cursors").fetchall()))
 
     async def last_position(self) -> int:
-        newest = await self._off_loop(lambda: self._reader.execute(_NEXT_POSITION).fetchone())
+        newest = await self._off_loop(lambda: self._reader.execute(_NEXT).fetchone())
         return newest[0] - 1 if newest else 0
 
+    async def unfinished_bytes(self) -> int:
+        return await self._off_loop(self._unfinished_bytes)
+
     async def trim(self, *, older_than: timedelta) -> int:
+        horizon = microseconds(self._clock.now() - older_than)
         total = 0
-        while removed := await self._off_loop(lambda: self._trim(older_than)):
+        while removed := await self._off_loop(lambda: self._trim(horizon)):
             total += removed
         return total
 
@@ -149,24 +182,49 @@ class SqliteEventLog:
         await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
 
     def _append_group(self, group: list[Frame]) -> list[int]:
+        try:
+            try:
+                return self._insert(group)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._make_room(group):
+                    raise
+                return self._insert(group)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the event log cannot be written: {error}") from error
+
+    def _insert(self, group: list[Frame]) -> list[int]:
         now = microseconds(self._clock.now())
         positions: list[int] = []
         rows = []
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            newest = self._writer.execute(_NEXT_POSITION).fetchone()
-            position = max(newest[0] if newest else 1, self._after + 1)
+        with _transaction(self._writer):
+            newest, size = self._writer.execute(_NEXT).fetchone() or (1, 0)
+            position = max(newest, self._after + 1)
             for frame in group:
                 positions.append(position)
-                rows.append((position, frame.events, now, frame.header, frame.body))
+                rows.append((position, frame.events, now, frame.header, frame.body, size))
                 position += frame.events
-            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", rows)
-            self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            raise Unavailable(f"the event log cannot be written: {error}") from error
+                size += frame.size
+            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
         return positions
+
+    def _make_room(self, group: list[Frame]) -> bool:
+        """Remove finished frames before their time; whether it was enough for the group."""
+        needed = 2 * sum(frame.size for frame in group)
+        with suppress(sqlite3.Error):  # a full disk, where nothing can be removed either
+            while self._free_bytes(self._writer) < needed:
+                if not _remove(self._writer, microseconds(self._clock.now()) + 1):
+                    break
+            else:
+                return True
+        return False
+
+    def _free_bytes(self, connection: sqlite3.Connection) -> int:
+        pages, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+        return int(self._max_pages - pages + free) * PAGE_BYTES
+
+    def _unfinished_bytes(self) -> int:
+        newest = self._reader.execute(_NEXT).fetchone()
+        return newest[1] - self._reader.execute(_FINISHED_BYTES).fetchone()[0] if newest else 0
 
     def _read(self, after: int, max_bytes: int) -> list[StoredFrame]:
         frames = []
@@ -181,17 +239,10 @@ class SqliteEventLog:
         rows.close()
         return frames
 
-    def _trim(self, older_than: timedelta) -> int:
-        """One statement: what is slowest and what is newest cannot change between looking and removing."""
-        horizon = microseconds(self._clock.now() - older_than)
-        removed = self._reader.execute(
-            """DELETE FROM frames WHERE position IN (SELECT position FROM frames ORDER BY position LIMIT ?)
-               AND appended_at < ?
-               AND position + events - 1 <= (SELECT min(position) FROM cursors)
-               AND position < (SELECT max(position) FROM frames)""",
-            (TRIM_FRAMES, horizon),
-        )
-        return removed.rowcount
+    def _trim(self, horizon: int) -> int:
+        if self._free_bytes(self._reader) < (1 - NEARLY_FULL) * self._max_pages * PAGE_BYTES:
+            horizon = microseconds(self._clock.now()) + 1
+        return _remove(self._reader, horizon)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
@@ -205,13 +256,47 @@ class SqliteLease:
         self._log = log
         self._lock: int | None = lock
 
+    @property
+    def held(self) -> bool:
+        return self._lock is not None
+
     async def advance(self, position: int) -> None:
+        if not self.held:
+            raise LeaseLost(self.consumer)
         await self._log.advance(self.consumer, position)
 
     async def release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)  # closing the file is what unlocks it
             self._lock = None
+
+
+def _remove(connection: sqlite3.Connection, horizon: int) -> int:
+    """Remove some of the frames that everyone has finished and that were appended before `horizon`.
+
+    One statement: what is slowest and what is newest cannot change between looking and removing.
+    """
+    removed = connection.execute(
+        """DELETE FROM frames WHERE position IN (SELECT position FROM frames ORDER BY position LIMIT ?)
+           AND appended_at < ?
+           AND position + events - 1 <= (SELECT min(position) FROM cursors)
+           AND position < (SELECT max(position) FROM frames)""",
+        (TRIM_FRAMES, horizon),
+    )
+    return removed.rowcount
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction; after an exception, also of its commit, nothing has happened."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _connect(path: Path) -> sqlite3.Connection:

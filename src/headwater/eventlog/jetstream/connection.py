@@ -1,0 +1,147 @@
+"""A connection to NATS that is kept up for as long as its owner wants, and says when it can be worked with.
+
+It connects, and connects again, forever; nothing that is sent while it is down is kept for later. Ready means: NATS
+answers, and what was to be checked there (`prepare`) holds; it is checked anew every second.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from headwater.base.errors import Unavailable
+
+CHECK_SECONDS: Final = 1.0
+REQUEST_SECONDS: Final = 2.0
+"""How long NATS may take to answer a request."""
+READY_SECONDS: Final = 5.0
+"""How long a caller waits for a connection that is down: a server that is started again is back sooner."""
+RECONNECT_SECONDS: Final = 0.2
+PING_SECONDS: Final = 2
+"""How often a silent server is asked whether it is alive; after two pings without an answer it is given up."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Connection:
+    """Open it on a running event loop; close it when done. It owns one task, which ends with it."""
+
+    def __init__(self, url: str, prepare: Callable[[JetStreamContext], Awaitable[None]]) -> None:
+        """`url` may list several servers, with commas between. `prepare` raises Unavailable when all is not well."""
+        self._servers = [server.strip() for server in url.split(",")]
+        self._prepare = prepare
+        self._ready = asyncio.Event()
+        self._look = asyncio.Event()
+        self._reason = "NATS cannot be reached"
+        self._jetstream: JetStreamContext | None = None
+        self.client = Client()
+        self.max_payload = 0
+        """The bytes of the largest message that the server takes; 0 before the first connection."""
+        self.losses = 0
+        """How often the connection was lost: what was under way before the last time is lost as well."""
+        self._keeper = asyncio.create_task(self._keep(), name="nats-connection")
+
+    async def ready(self, seconds: float = READY_SECONDS) -> JetStreamContext:
+        """JetStream, once all is well there. Raises Unavailable, with the reason, when that takes longer."""
+        if not self._ready.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._ready.wait()
+            except TimeoutError:
+                raise Unavailable(f"the event log is not available: {self._reason}") from None
+        assert self._jetstream is not None
+        return self._jetstream
+
+    def doubt(self) -> None:
+        """Something is wrong: nothing is to go on before all was checked again."""
+        self._ready.clear()
+        self._look.set()
+
+    async def close(self) -> None:
+        """End it. What is under way is not waited for."""
+        self._keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeper
+
+    async def _keep(self) -> None:
+        while True:
+            self.client = client = Client()
+            try:
+                await client.connect(
+                    self._servers,
+                    name="headwater",
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # an int by its annotation only
+                    connect_timeout=2,
+                    ping_interval=PING_SECONDS,
+                    pending_size=0,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_loss,
+                    reconnected_cb=self._on_return,
+                )
+                self._jetstream = client.jetstream(timeout=REQUEST_SECONDS)
+                while not client.is_closed:
+                    await self._check(client)
+                    self._look.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._look.wait(), CHECK_SECONDS)
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                await self._on_error(error)
+            except Exception:
+                _log.exception("the connection to NATS failed")
+            finally:
+                self._ready.clear()
+                await client.close()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def _check(self, client: Client) -> None:
+        assert self._jetstream is not None
+        if not client.is_connected:
+            return
+        losses = self.losses
+        try:
+            self.max_payload = client.max_payload
+            async with answering_unavailable():
+                await self._prepare(self._jetstream)
+        except Unavailable as error:
+            self._not_ready(error.message)
+        else:
+            if losses == self.losses and not self._ready.is_set():
+                _log.info("the event log is available", nats=str(client.connected_server_version))
+                self._ready.set()
+
+    def _not_ready(self, reason: str) -> None:
+        if self._ready.is_set() or reason != self._reason:
+            _log.warning("the event log is not available", reason=reason)
+        self._ready.clear()
+        self._reason = reason
+
+    async def _on_error(self, error: Exception) -> None:
+        if not self._ready.is_set():
+            self._not_ready(f"NATS cannot be reached ({_words(error)})")
+
+    async def _on_loss(self) -> None:
+        self.losses += 1
+        self._not_ready("the connection to NATS was lost")
+        self._look.set()
+
+    async def _on_return(self) -> None:
+        self._look.set()
+
+
+@asynccontextmanager
+async def answering_unavailable() -> AsyncIterator[None]:
+    """What NATS does not do, or refuses to, becomes Unavailable."""
+    try:
+        yield
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise Unavailable(f"the event log is not available: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "description", None) or str(error) or type(error).__name__

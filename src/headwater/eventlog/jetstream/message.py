@@ -1,0 +1,51 @@
+"""A frame as the bytes of one message, and positions as sequence numbers. Pure.
+
+A message is a format byte, the number of events (two bytes), the length of the header (four), the header and the body,
+big-endian. What would be larger than one message may be is deflated.
+
+JetStream numbers messages, and several machines publish at once: how many events came before is known to none of them.
+So every message has room for `MAX_FRAME_EVENTS` positions, and most of them stay unused.
+"""
+
+import struct
+import zlib
+from typing import Final
+
+from headwater.base.errors import PayloadTooLarge
+from headwater.eventlog.contract import MAX_FRAME_EVENTS, Frame
+
+_PREFIX: Final = struct.Struct(">BHI")
+_PLAIN: Final = 0
+_DEFLATED: Final = 1
+HEADERS_BYTES: Final = 512
+"""Room for the headers of a message, which count as a part of it."""
+
+
+def encode_frame(frame: Frame, max_bytes: int) -> bytes:
+    """The message of a frame. Raises PayloadTooLarge when it cannot be made smaller than `max_bytes`."""
+    plain = b"".join((_PREFIX.pack(_PLAIN, frame.events, len(frame.header)), frame.header, frame.body))
+    if len(plain) + HEADERS_BYTES <= max_bytes:
+        return plain
+    packed = zlib.compress(plain[_PREFIX.size :], level=1)
+    if len(packed) + _PREFIX.size + HEADERS_BYTES > max_bytes:
+        raise PayloadTooLarge(
+            f"the call has {len(frame.body)} bytes, and the event log takes no more than {max_bytes} in one message"
+        )
+    return _PREFIX.pack(_DEFLATED, frame.events, len(frame.header)) + packed
+
+
+def decode_frame(message: bytes) -> Frame:
+    """The frame in a message that `encode_frame` made."""
+    form, events, header_length = _PREFIX.unpack_from(message)
+    content = message[_PREFIX.size :] if form == _PLAIN else zlib.decompress(message[_PREFIX.size :])
+    return Frame(events, content[:header_length], content[header_length:])
+
+
+def position_of(sequence: int) -> int:
+    """The position of the first event of the message with this sequence number."""
+    return sequence * MAX_FRAME_EVENTS
+
+
+def sequence_of(position: int) -> int:
+    """The sequence number of the message that holds a position."""
+    return position // MAX_FRAME_EVENTS

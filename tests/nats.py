@@ -1,0 +1,102 @@
+"""A real NATS server for the tests, from a wheel: started, killed, frozen, and started again with what it stored."""
+
+import ctypes
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+from tests.system import free_port, wait_until
+
+_CONFIGURATION = """
+listen: "127.0.0.1:{port}"
+max_payload: {max_payload}
+jetstream {{ store_dir: "{folder}/jetstream", sync_interval: always, max_file_store: {max_file_store} }}
+authorization {{ user: headwater, password: "{password}" }}
+"""
+PASSWORD = "secret-of-nats"
+
+
+class NatsServer:
+    """A server of its own, on 127.0.0.1, which fsyncs before it acknowledges. `close` it at the end."""
+
+    def __init__(self, *, max_payload: int = 1 << 20, max_file_store: int = 1 << 30, started: bool = True) -> None:
+        self.port = free_port()
+        self.url = f"nats://headwater:{PASSWORD}@127.0.0.1:{self.port}"
+        self._folder = Path(tempfile.mkdtemp(prefix="headwater-nats-"))
+        self._output = self._folder / "output"
+        self._configuration = self._folder / "nats.conf"
+        self._configuration.write_text(
+            _CONFIGURATION.format(
+                port=self.port,
+                folder=self._folder,
+                password=PASSWORD,
+                max_payload=max_payload,
+                max_file_store=max_file_store,
+            )
+        )
+        self._names = count(1)
+        self._thread = ThreadPoolExecutor(1, "nats")
+        self._process: subprocess.Popen[bytes] | None = None
+        if started:
+            self.start()
+
+    def stream(self) -> str:
+        """A name that no stream has yet."""
+        return f"TEST-{next(self._names)}"
+
+    def start(self) -> None:
+        """Start it, again after `stop`, with everything that it had stored; wait until it takes connections."""
+        program = Path(sys.executable).with_name("nats-server")
+        before = self._starts()
+        with self._output.open("ab") as output:
+
+            def spawn() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    [str(program), "-c", str(self._configuration)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    preexec_fn=_die_with_parent,
+                )
+
+            # The kernel watches the thread that forked, and that of a caller may end before its test does.
+            self._process = self._thread.submit(spawn).result()
+        wait_until(lambda: self._starts() > before or self._ended(), 20)
+        assert not self._ended(), self._output.read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it: SIGKILL is a crash, SIGTERM is an orderly end."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(20)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it stand still: connections stay open, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on where it stood still."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.stop()
+        self._thread.shutdown()
+        shutil.rmtree(self._folder)
+
+    def _starts(self) -> int:
+        return self._output.read_text().count("Server is ready") if self._output.exists() else 0
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: tests that are killed leave nothing running
