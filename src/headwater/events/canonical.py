@@ -7,27 +7,39 @@ from typing import Final, cast
 from msgspec import Raw
 
 from headwater.events.call import Call
+from headwater.events.context import Locate, normalise, read_sections
+from headwater.events.context.devices import device_of
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
-from headwater.events.raw import is_absent, merge
+from headwater.events.raw import ABSENT, is_absent, members, merge
 from headwater.events.timestamps import correct, parse_timestamp
-from headwater.events.wire import WireEvent, traits_of
+from headwater.events.wire import WireEvent, text_of, traits_in
 
+DEFAULT_OBJECT_TYPE: Final = "1"
+"""The type of a group that has none."""
+_OBJECT_TYPE_TRAITS: Final = ("object_type_id", "objectTypeId")
 _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 
 
 def canonical(
-    wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int
+    wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int, locate: Locate | None = None
 ) -> tuple[Event, bytes]:
     """The checked event number `index` of the call with its `extra` members, and its document.
 
-    Depends on its arguments only, so that a second reading after a crash makes the same event.
+    `locate` finds the place of an event that says none. All depends on the arguments only, so that a second reading
+    after a crash makes the same event.
     """
     received = envelope.received_at
     sent_text = wire.sent_at or call.sent_at
     sent = parse_timestamp(sent_text) if sent_text else received
     timestamp, original = _times(wire, sent, received)
+    own = sections = read_sections(wire.context)
     context = merge(call.context, wire.context)
+    if context is not wire.context:
+        sections = read_sections(context)
+    device = device_of(wire.event, sections.device, wire.properties)
+    context = normalise(context, sections, device, envelope, locate)
+    traits = traits_in(own.traits) if is_absent(wire.traits) else wire.traits
     event = Event(
         connection_id=envelope.connection,
         message_id=cast(str | None, wire.message_id) or generated_message_id(envelope.nonce, index),
@@ -36,13 +48,14 @@ def canonical(
         anonymous_id=cast(str | None, wire.anonymous_id),
         previous_id=cast(str | None, wire.previous_id),
         group_id=cast(str | None, wire.group_id),
+        object_type_id=_object_type(wire, traits),
         event=wire.event,
         name=wire.name,
         category=wire.category,
-        channel=wire.channel,
+        channel=wire.channel or text_of(sections.channel),
         context=None if is_absent(context) else context,
         properties=_properties(wire),
-        traits=traits_of(wire),
+        traits=traits,
         integrations=_or_none(merge(call.integrations, wire.integrations)),
         timestamp=timestamp,
         original_timestamp=original,
@@ -71,6 +84,18 @@ def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetim
         return received, received
     original = parse_timestamp(given)
     return correct(original, sent=sent, received=received), original
+
+
+def _object_type(wire: WireEvent, traits: Raw) -> str | None:
+    """The type of the group, from where the documentation says and where its examples put it."""
+    given = cast(str | None, wire.object_type_id)
+    if given is not None or wire.type != "group":
+        return given
+    said = members(traits)
+    for name in _OBJECT_TYPE_TRAITS:
+        if text := text_of(said.get(name, ABSENT)):
+            return text
+    return DEFAULT_OBJECT_TYPE
 
 
 def _properties(wire: WireEvent) -> Raw | None:

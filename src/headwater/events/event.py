@@ -26,6 +26,8 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
     anonymous_id: str | None = None
     previous_id: str | None = None
     group_id: str | None = None
+    object_type_id: str | None = None
+    """The type of the group, which every group event has; of other events what they say."""
     event: str | None = None
     name: str | None = None
     category: str | None = None

@@ -14,6 +14,7 @@ _NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
 
 _BRACE: Final = ord("{")
 _QUOTE: Final = ord('"')
+_NUMBER: Final = frozenset(b"-0123456789")
 
 ABSENT = Raw()
 """The text of a member that was not sent."""
@@ -32,6 +33,11 @@ def is_object(text: Raw) -> bool:
 def is_string(text: Raw) -> bool:
     """Whether the text, which is valid JSON, is a string."""
     return memoryview(text)[0] == _QUOTE if text else False
+
+
+def is_number(text: Raw) -> bool:
+    """Whether the text, which is valid JSON, is a number."""
+    return memoryview(text)[0] in _NUMBER if text else False
 
 
 def is_deeper(text: Raw, levels: int) -> bool:
@@ -71,3 +77,21 @@ def merge(defaults: Raw, own: Raw) -> Raw:
             value = join(members(default) | members(value))
         merged[name] = value
     return join(merged)
+
+
+def changed(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
+    """The object with other members: some `replaced`, where ABSENT takes one away, and some `added` at its end.
+
+    The object, which may be absent, has none of those that are added: then its text is not even taken apart.
+    """
+    if replaced:
+        parts = members(text)
+        parts.update(replaced)
+        text = join({name: value for name, value in parts.items() if value})
+    if not added:
+        return text
+    if is_absent(text):
+        return join(added)
+    body = bytes(text)[:-1].rstrip()
+    comma = b"" if body.endswith(b"{") else b","
+    return Raw(body + comma + bytes(join(added))[1:])

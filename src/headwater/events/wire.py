@@ -6,12 +6,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.events.event import EMPTY_OBJECT
-from headwater.events.raw import ABSENT, is_absent, is_object, is_string, members
+from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_string, members
 
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
 
 Id = str | int | float | None
+"""As SDKs send identifiers. A checked event has them as text."""
 
 
 class WireEvent(Struct, rename="camel"):
@@ -23,6 +24,7 @@ class WireEvent(Struct, rename="camel"):
     anonymous_id: Id = None
     previous_id: Id = None
     group_id: Id = None
+    object_type_id: Id = None
     event: str | None = None
     name: str | None = None
     category: str | None = None
@@ -43,18 +45,25 @@ MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
+def text_of(text: Raw) -> str | None:
+    """The value of a JSON string if an identifier or name may be so, a number as it was written; otherwise None."""
+    value = _decode_text(text) if is_string(text) else bytes(text).decode() if is_number(text) else ""
+    return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
+
+
 def email_of(traits: Raw) -> str | None:
     """`traits.email`, which identifies a person in an identify event without ids; None when it is not a text."""
     email = members(traits).get("email", ABSENT)
-    if not is_string(email):
-        return None
-    value = _decode_text(email)
-    return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
+    return text_of(email) if is_string(email) else None
 
 
 def traits_of(wire: WireEvent) -> Raw:
     """The traits, from where SDKs put them: the event itself, or (always in some) its context."""
     if not is_absent(wire.traits):
         return wire.traits
-    in_context = members(wire.context).get("traits", ABSENT)
-    return in_context if is_object(in_context) else EMPTY_OBJECT
+    return traits_in(members(wire.context).get("traits", ABSENT))
+
+
+def traits_in(member: Raw) -> Raw:
+    """The traits that the member `traits` of a context holds: none when it is no object."""
+    return member if is_object(member) else EMPTY_OBJECT

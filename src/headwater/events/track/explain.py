@@ -7,7 +7,7 @@ import msgspec
 from headwater.events.refusal import Refusal
 from headwater.events.wire import MEMBERS
 
-IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id")
+IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
 """The fields that may be numbers on the wire."""
 
 

@@ -49,7 +49,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     if call.type is not None:
         wire.type = call.type
     try:
-        _check_values(wire)
+        _check_values(wire, event)
         _check_presence(wire)
     except _Broken as broken:
         return Refusal("BadRequest", broken.path, broken.message)
@@ -58,7 +58,8 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
 
 def extra(event: Raw) -> dict[str, Raw]:
     """The members that `WireEvent` has no field for."""
-    return {name: value for name, value in members(event).items() if name not in _KNOWN}
+    parts = members(event)
+    return {} if parts.keys() <= _KNOWN else {name: parts[name] for name in parts if name not in _KNOWN}
 
 
 class _Broken(Exception):
@@ -67,13 +68,13 @@ class _Broken(Exception):
         self.message = f"{path} {rule}"
 
 
-def _check_values(wire: WireEvent) -> None:
+def _check_values(wire: WireEvent, event: Raw) -> None:
     if wire.type not in EVENT_TYPES:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     for field in IDS:
         value = getattr(wire, field)
         if value is not None:
-            text = value if isinstance(value, str) else str(value)
+            text = value if isinstance(value, str) else bytes(members(event)[MEMBERS[field]]).decode()
             _check_text(field, text)
             setattr(wire, field, text or None)
     for field in _TEXTS:

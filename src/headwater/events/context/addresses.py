@@ -1,0 +1,74 @@
+"""`context.ip`: the person's address as the client says it, or hides it, or as the connection tells it.
+
+A client that must not pass on a whole address sends a mask instead, and one that must not pass on any sends 0.0.0.0.
+"""
+
+import ipaddress
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headwater.events.raw import ABSENT, is_absent, is_string
+from headwater.schemas import canonical_ip
+
+_OPT_OUT: Final = "0.0.0.0"
+_MASKS: Final = {"255.255.255.255": (32, 128), "255.255.255.0": (24, 48), "255.255.0.0": (16, 32)}
+"""How many bits of the caller's address may be kept, of IPv4 and of IPv6, by what the client sends instead of one."""
+
+_decode = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Address(Struct, frozen=True):
+    """What is to be stored, and what may be looked up."""
+
+    text: Raw
+    """For `context.ip`, as JSON; ABSENT for none."""
+    whole: str = ""
+    """The whole address, which is not stored where the client asked for a mask; empty when it is not known."""
+
+
+def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
+    """The address of an event whose context says `sent`, in a call from `caller`.
+
+    What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
+    nothing was sent.
+    """
+    if is_absent(sent) or len(sent) == 2:
+        whole = caller_address(caller) if is_client_side else ""
+        return Address(Raw(_encode(whole)) if whole else sent, whole)
+    if not is_string(sent):
+        return Address(sent)
+    text = _decode(sent)
+    if text == _OPT_OUT:
+        return Address(ABSENT)
+    if (bits := _MASKS.get(text)) is not None:
+        whole = caller_address(caller)
+        return Address(Raw(_encode(_masked(whole, *bits))) if whole else ABSENT, whole)
+    try:
+        normal = canonical_ip(text)
+    except ValueError:
+        return Address(sent)
+    return Address(sent if normal == text else Raw(_encode(normal)), normal)
+
+
+@lru_cache(maxsize=4096)
+def caller_address(text: str) -> str:
+    """The address of a connection in its canonical form, one of IPv4 as such; empty when it is none."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            return ""
+        address = address.ipv4_mapped or address
+    return str(address)
+
+
+@lru_cache(maxsize=4096)
+def _masked(address: str, bits_of_4: int, bits_of_6: int) -> str:
+    bits = bits_of_6 if ":" in address else bits_of_4
+    return str(ipaddress.ip_network((address, bits), strict=False).network_address)

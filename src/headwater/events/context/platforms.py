@@ -1,0 +1,59 @@
+"""The sections `browser` and `os`: the client's own, under the names of the schema, or what its user agent tells."""
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.events.context.names import BROWSERS, OTHER, SYSTEMS
+from headwater.events.raw import ABSENT, is_absent, is_object, is_string, join, members
+
+REMEMBERED: Final = 4096
+MAX_BYTES: Final = 200
+"""The longest section whose result is remembered."""
+
+_EMPTY: Final = b'""'
+_decode = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def browser(sent: Raw, told: Raw) -> Raw:
+    """`context.browser`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
+    return _section(sent, told, is_system=False)
+
+
+def os(sent: Raw, told: Raw) -> Raw:
+    """`context.os`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
+    return _section(sent, told, is_system=True)
+
+
+def _section(sent: Raw, told: Raw, *, is_system: bool) -> Raw:
+    """`sent` itself when there is nothing to change."""
+    if is_absent(sent):
+        return told or sent
+    if not is_object(sent):
+        return sent
+    own = bytes(sent)
+    normal = (_remembered if len(own) <= MAX_BYTES else _normal)(own, bytes(told), is_system)
+    return Raw(normal) if normal != own else sent
+
+
+def _normal(sent: bytes, told: bytes, is_system: bool) -> bytes:
+    own = members(Raw(sent))
+    name = own.get("name", ABSENT)
+    if is_absent(name) or bytes(name) == _EMPTY:
+        known = {member: text for member, text in own.items() if not is_absent(text) and bytes(text) != _EMPTY}
+        return bytes(join(members(Raw(told)) | known)) if told else sent
+    if not is_string(name):
+        return sent
+    text = _decode(name)
+    listed = (SYSTEMS if is_system else BROWSERS).get(text.lower())
+    if listed == text:
+        return sent
+    if listed is None:
+        return bytes(join(own | {"name": Raw(_encode(OTHER)), "other": name}))
+    return bytes(join(own | {"name": Raw(_encode(listed))}))
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_normal)
