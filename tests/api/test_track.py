@@ -78,7 +78,7 @@ REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] =
         ("content-encoding", "br"),
         400,
         "BadRequest",
-        "Content-Encoding 'br' is not supported: send gzip, or none",
+        "Content-Encoding 'br' is not supported: send gzip, deflate or none",
     ),
     (
         "Page",

@@ -40,7 +40,7 @@ def test_a_header_is_an_array_in_this_order() -> None:
         "203.0.113.9",
         "analytics-node/3.1.0",
         refusal,
-        [32 * 1024, 500 * 1024],
+        [32 * 1024, 500 * 1024, 1024 * 1024],
         True,
     ]
 

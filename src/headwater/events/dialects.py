@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from headwater.events import track
+from headwater.events import client, track
 from headwater.events.call import Call
 from headwater.events.envelope import DialectName
 from headwater.events.limits import Limits
@@ -15,8 +15,8 @@ from headwater.events.wire import WireEvent
 class Dialect(Protocol):
     """How one family of clients says events. A package of `headwater.events` with these functions is one."""
 
-    IS_ATOMIC: bool
-    """Whether one refused event refuses the whole call."""
+    KEY_IN_BODY: bool
+    """Whether the write key may stand in the body: for callers that cannot set headers."""
 
     def max_body(self, call: str, limits: Limits) -> int:
         """The largest body of a call, in bytes after inflation."""
@@ -25,8 +25,9 @@ class Dialect(Protocol):
     def read_call(self, call: str, body: bytes) -> Call:
         """The call that `body` holds; `call` is what its route says.
 
-        Raises BadRequest when the body is not JSON in UTF-8 or not of the shape that the call wants, and
-        PayloadTooLarge when it holds too many events.
+        Raises BadRequest when the body is not JSON in UTF-8, BadRequest or Unprocessable, as the dialect has it, when
+        it is not of the shape that the call wants, and PayloadTooLarge when it holds too many events. A dialect in
+        which one bad event refuses its whole call says so here too.
         """
         ...
 
@@ -39,4 +40,4 @@ class Dialect(Protocol):
         ...
 
 
-DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track}
+DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client}

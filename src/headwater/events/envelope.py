@@ -5,6 +5,7 @@ default, so that a newer version reads the frames that an older one wrote.
 """
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -14,8 +15,9 @@ from headwater.base.clock import from_microseconds
 from headwater.events.limits import DEFAULT_LIMITS, Limits
 from headwater.events.refusal import Refusal
 
-DialectName = Literal["track", "grpc"]
-"""Which rules the body follows: those of the track API of the Segment family, or of the typed `EventService`."""
+DialectName = Literal["track", "grpc", "client"]
+"""Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, or of the
+client API."""
 
 
 class Envelope(Struct, frozen=True, array_like=True):
@@ -23,7 +25,7 @@ class Envelope(Struct, frozen=True, array_like=True):
 
     dialect: DialectName
     call: str
-    """Which call of the dialect: an event type ("track"), or "batch"."""
+    """Which call of the dialect: what its route names ("track", "batch", "devices")."""
     workspace: int
     """0 when the key is unknown."""
     connection: int
@@ -45,8 +47,11 @@ class Envelope(Struct, frozen=True, array_like=True):
     @property
     def received_at(self) -> datetime:
         """When the call arrived, in UTC."""
-        return from_microseconds(self.received)
+        return _moment(self.received)
 
+
+_moment = lru_cache(maxsize=16)(from_microseconds)
+"""Each event of a call asks again."""
 
 encode_envelope = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode

@@ -20,6 +20,8 @@ class Limits(Struct, frozen=True, array_like=True):
     """The largest event of the track API, alone or in a batch; over gRPC too."""
     batch_bytes: int = 500 * 1024
     """The largest batch, or call of the native API."""
+    client_bytes: int = 1024 * 1024
+    """The largest call of the client API."""
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -7,7 +7,8 @@ class Refusal(Struct, frozen=True):
     """An event that breaks a rule of its dialect. It is counted and kept with its reason, never dropped in silence."""
 
     code: str
-    """For programs: an error code of `headwater.base.errors` ("BadRequest", "PayloadTooLarge", "Unauthorized")."""
+    """For programs: an error code of `headwater.base.errors` ("BadRequest", "PayloadTooLarge", "Unauthorized"), or
+    "ValidationError" of the client API."""
     path: str
     """The offending value, from the event's own root ("userId", "context.ip"); empty when it is the event itself."""
     message: str

@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
-from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized, Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Connection
@@ -28,7 +28,7 @@ class IncomingCall(Struct, frozen=True):
 
     dialect: DialectName
     call: str
-    """Which call of the dialect: an event type, or "batch"."""
+    """Which call of the dialect: what its route names."""
     body: bytes
     authorization: str | None = None
     content_encoding: str | None = None
@@ -71,23 +71,24 @@ class Intake:
     async def accept(self, request: IncomingCall) -> Receipt:
         """Store the events of a call.
 
-        Raises Unauthorized, BadRequest and PayloadTooLarge when the call is refused as a whole, which is kept; and
-        TooManyRequests and Unavailable when it could not be stored, which the caller should repeat.
+        Raises Unauthorized, BadRequest, Unprocessable and PayloadTooLarge when the call is refused as a whole, which is
+        kept; and TooManyRequests and Unavailable when it could not be stored, which the caller should repeat.
         """
         dialect = DIALECTS[request.dialect]
         source: Connection | None = None
+        body = request.body
         try:
             key = write_key_of(request.authorization)
-            if key is not None:
+            if key is not None or not dialect.KEY_IN_BODY:
                 source = await self._source_of(key)
             limit = dialect.max_body(request.call, self._limits)
-            body = inflate(request.body, request.content_encoding, limit=limit)
+            body = inflate(body, request.content_encoding, limit=limit)
             call = dialect.read_call(request.call, body)
             if source is None:
                 source = await self._source_of(call.write_key)
-        except (BadRequest, Unauthorized, PayloadTooLarge) as error:
+        except (BadRequest, Unauthorized, Unprocessable, PayloadTooLarge) as error:
             self._metrics.events_refused(request.dialect, error.code, 1)
-            await self._keep(request, source, error)
+            await self._keep(request, body, source, error)
             raise
         refusals = [_refusal(dialect.check(event, call, self._limits)) for event in call.events]
         if refusals:
@@ -113,12 +114,13 @@ class Intake:
             raise Unauthorized("the write key is not known")
         return source
 
-    async def _keep(self, request: IncomingCall, source: Connection | None, error: HeadwaterError) -> None:
+    async def _keep(self, request: IncomingCall, body: bytes, source: Connection | None, error: HeadwaterError) -> None:
+        """Keep a refused call with its `body`, which is inflated where that was possible."""
         if source is None and not self._unknown_keys.take(self._clock):
             return
         refusal = Refusal(error.code, error.field or "", error.message)
         header = encode_envelope(self._envelope(request, source, refusal))
-        await self._log.append(Frame(1, header, request.body[:MAX_KEPT_BYTES]))
+        await self._log.append(Frame(1, header, body[:MAX_KEPT_BYTES]))
 
     def _envelope(self, request: IncomingCall, source: Connection | None, refusal: Refusal | None = None) -> Envelope:
         return Envelope(

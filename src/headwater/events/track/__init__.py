@@ -10,6 +10,6 @@ from typing import Final
 from headwater.events.track.call import read_call
 from headwater.events.track.rules import check, extra, max_body
 
-IS_ATOMIC: Final = False
+KEY_IN_BODY: Final = True
 
-__all__ = ["IS_ATOMIC", "check", "extra", "max_body", "read_call"]
+__all__ = ["KEY_IN_BODY", "check", "extra", "max_body", "read_call"]

@@ -1,0 +1,73 @@
+"""Takes the body of a call apart, holds it to its shape, and says it in the members of the track API."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unprocessable
+from headwater.events.call import Call
+from headwater.events.client import shapes, translation
+from headwater.events.client.shapes import CODE, Shape, take_apart, wrong_type
+from headwater.events.limits import MAX_BATCH_EVENTS, Limits
+from headwater.events.raw import is_object, join
+from headwater.events.wire import WireEvent
+
+_CALLS: Final[dict[str, tuple[Shape, Callable[[dict[str, Raw]], dict[str, Raw]]]]] = {
+    "alias": (shapes.ALIAS, translation.alias),
+    "identify": (shapes.IDENTIFY, translation.identify),
+    "devices": (shapes.DEVICE, translation.device),
+    "events": (shapes.EVENT, translation.event),
+    "track": (shapes.TRACK, translation.event),
+}
+
+_decode = msgspec.json.Decoder(Raw).decode
+_decode_items = msgspec.json.Decoder(list[Raw]).decode
+_decode_event = msgspec.json.Decoder(WireEvent).decode
+
+
+def max_body(call: str, limits: Limits) -> int:
+    """The largest body of a call, in bytes after inflation."""
+    return limits.client_bytes
+
+
+def read_call(call: str, body: bytes) -> Call:
+    """The call that `body` holds, its events said in the members of the track API; an empty body is an empty object.
+
+    Raises BadRequest when the body is not UTF-8, or not JSON that is an object or an array; Unprocessable for the
+    first rule of the dialect that the call breaks; PayloadTooLarge for more events than a call may have.
+    """
+    shape, translate = _CALLS[call]
+    try:
+        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        root = _decode(body or b"{}")
+        if not is_object(root) and not _is_array(root):
+            raise BadRequest("the body must be a JSON object or array")
+        if call != "events":
+            parts = [take_apart(root, shape)]
+        else:
+            parts = [take_apart(item, shape, str(index)) for index, item in enumerate(_items(root))]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+    return Call(type=None, events=[join(translate(each)) for each in parts])
+
+
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent:
+    """The event. It has kept every rule when its call was read."""
+    return _decode_event(event)
+
+
+def _items(root: Raw) -> list[Raw]:
+    if not _is_array(root):
+        wrong_type("", "array")
+    items = _decode_items(root)
+    if not items:
+        raise Unprocessable(CODE, "Must NOT have fewer than 1 items")
+    if len(items) > MAX_BATCH_EVENTS:
+        raise PayloadTooLarge(f"the body has more than {MAX_BATCH_EVENTS} events")
+    return items
+
+
+def _is_array(text: Raw) -> bool:
+    return memoryview(text)[0] == ord("[")

@@ -1,0 +1,105 @@
+"""From the objects of the client API, already held to their shapes, to the members of an event of the track API."""
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.events.client.shapes import text_of
+from headwater.events.devices import DEVICE_CREATED_OR_UPDATED
+from headwater.events.raw import is_absent, is_object, join, members
+from headwater.events.wire import MEMBERS
+
+_PERSON: Final = ("anonymous_id", "external_id")
+_OURS: Final = frozenset(MEMBERS.values())
+"""Members that are the event's own: in a call of the client API they mean nothing, and would shadow ours."""
+
+_PLATFORMS: Final = {"ios": "ios", "ipados": "ios", "android": "android"}
+"""What the track API calls the type of a device, by its operating system."""
+
+Parts = dict[str, Raw]
+
+
+def alias(parts: Parts) -> Parts:
+    """The anonymous id is the one to give up."""
+    ids = _texts(previousId=text_of(parts["anonymous_id"]), userId=text_of(parts["external_id"]))
+    return {**_others(parts, _PERSON), "type": _raw("alias"), **ids}
+
+
+def identify(parts: Parts) -> Parts:
+    """Everything but the ids is a trait, a null one too: it clears what is known."""
+    return {"type": _raw("identify"), **_person(parts), "traits": join(_traits(parts))}
+
+
+def event(parts: Parts) -> Parts:
+    """An event without a name has an empty one. The Android SDK says `properties` for `data`."""
+    name = text_of(parts.get("event")) or text_of(parts.get("name")) or ""
+    made = {
+        **_others(parts, ("name", "event", "data", "user", *_PERSON)),
+        "type": _raw("track"),
+        "event": _raw(name),
+        **_person(parts),
+        "properties": join({**_object(parts.get("properties")), **_object(parts.get("data"))}),
+    }
+    user = parts.get("user")
+    if user is not None and not is_absent(user):
+        made["traits"] = join(_traits(members(user)))
+    return made
+
+
+def device(parts: Parts) -> Parts:
+    """The device as the clients of the track API register it; all that was said of it is in the properties too."""
+    about = {name: value for name, value in parts.items() if name not in _PERSON}
+    os, version = _system(text_of(parts["os"]) or "")
+    context = {
+        "device": {
+            **_chosen(about, id="device_id", token="token", model="model"),
+            **_texts(type=_PLATFORMS.get(os.lower())),
+        },
+        "os": {**_texts(name=os or None, version=version), **_chosen(about, version="os_version")},
+        "app": _chosen(about, build="app_build", version="app_version"),
+    }
+    return {
+        "type": _raw("track"),
+        "event": _raw(DEVICE_CREATED_OR_UPDATED),
+        **_person(parts),
+        "context": join({name: join(section) for name, section in context.items()}),
+        "properties": join(about),
+    }
+
+
+def _person(parts: Parts) -> Parts:
+    return _texts(userId=text_of(parts.get("external_id")), anonymousId=text_of(parts.get("anonymous_id")))
+
+
+def _traits(parts: Parts) -> Parts:
+    """The fields of a person over the free `data`."""
+    return {**_object(parts.get("data")), **_others(parts, ("data", *_PERSON), reserved=())}
+
+
+def _others(parts: Parts, known: Collection[str], reserved: Collection[str] = _OURS) -> Parts:
+    return {name: value for name, value in parts.items() if name not in known and name not in reserved}
+
+
+def _chosen(parts: Parts, **names: str) -> Parts:
+    """The members of these names that are there and not null, under new names."""
+    return {new: parts[name] for new, name in names.items() if name in parts and not is_absent(parts[name])}
+
+
+def _object(value: Raw | None) -> Parts:
+    return members(value) if value is not None and is_object(value) else {}
+
+
+def _system(os: str) -> tuple[str, str | None]:
+    """The name and the version of an operating system: apps write both together ("iOS 16.3"), or the name alone."""
+    name, _, version = os.rpartition(" ")
+    return (name.strip(), version) if name.strip() and version[:1].isdigit() else (os, None)
+
+
+def _texts(**texts: str | None) -> Parts:
+    return {name: _raw(text) for name, text in texts.items() if text is not None}
+
+
+def _raw(text: str) -> Raw:
+    return Raw(msgspec.json.encode(text))

@@ -1,0 +1,79 @@
+"""What an event says of a device of its user: the semantic track events by which devices are registered and removed.
+
+SDKs of the Segment family put the device into the context; the client API says more than the context has members for,
+and that is read from the properties.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from headwater.events.event import Event
+from headwater.events.raw import ABSENT, is_absent, is_object, is_string, members
+
+DEVICE_CREATED_OR_UPDATED: Final = "Device Created or Updated"
+DEVICE_DELETED: Final = "Device Deleted"
+_NAMES: Final = frozenset((DEVICE_CREATED_OR_UPDATED, DEVICE_DELETED))
+
+MAX_KEY_BYTES: Final = 1_000
+"""The longest id or token of a device, in UTF-8: both are found by an index, whose keys PostgreSQL bounds."""
+
+Text = str | None | UnsetType
+"""None for one that was sent as null, UNSET for one that was not sent."""
+
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class DeviceChange(Struct, frozen=True):
+    """A device that was registered or removed."""
+
+    kind: Literal["registered", "removed"]
+    device_id: str
+    token: Text = UNSET
+    os: Text = UNSET
+    os_version: Text = UNSET
+    model: Text = UNSET
+    app_build: Text = UNSET
+    app_version: Text = UNSET
+
+
+def device_change(event: Event) -> DeviceChange | None:
+    """What the event says of a device; None when it is about none, or about one that no id or token names."""
+    if event.event not in _NAMES or event.type != "track":
+        return None
+    context, flat = members(event.context or ABSENT), members(event.properties or ABSENT)
+    device, os, app = (_section(context, name) for name in ("device", "os", "app"))
+    token = _first(device.get("token"), flat.get("token"))
+    device_id = _first(device.get("id"), flat.get("device_id")) or token  # Customer.io's SDKs give the token only
+    if not isinstance(device_id, str) or not (_is_key(device_id) and _is_key(token)):
+        return None
+    return DeviceChange(
+        kind="registered" if event.event == DEVICE_CREATED_OR_UPDATED else "removed",
+        device_id=device_id,
+        token=token or None if isinstance(token, str) else token,
+        os=_first(flat.get("os"), os.get("other"), os.get("name"), device.get("type")),
+        os_version=_first(flat.get("os_version"), os.get("version")),
+        model=_first(flat.get("model"), device.get("model")),
+        app_build=_first(flat.get("app_build"), app.get("build")),
+        app_version=_first(flat.get("app_version"), app.get("version")),
+    )
+
+
+def _section(parts: dict[str, Raw], name: str) -> dict[str, Raw]:
+    section = parts.get(name, ABSENT)
+    return members(section) if is_object(section) else {}
+
+
+def _first(*values: Raw | None) -> Text:
+    """The first that is a text, or null; UNSET when there is none."""
+    for value in values:
+        if value is not None and is_string(value):
+            return _decode_text(value)
+        if value is not None and is_absent(value):
+            return None
+    return UNSET
+
+
+def _is_key(text: Text) -> bool:
+    return not isinstance(text, str) or ("\0" not in text and len(text.encode()) <= MAX_KEY_BYTES)
