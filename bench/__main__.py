@@ -169,7 +169,7 @@ def _echo(folder: Path) -> Iterator[int]:
     )
     envoy = gateway.program(configuration)
     processes = [
-        subprocess.Popen([sys.executable, "-m", "bench.echo", str(configuration.backend_socket)]),
+        subprocess.Popen([sys.executable, "-m", "bench.echo", str(configuration.backend_socket("backend"))]),
         subprocess.Popen(envoy.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
     ]
     try:
@@ -191,7 +191,7 @@ def _catch_up(system: RunningSystem) -> float:
     async def wait() -> None:
         log = SqliteEventLog(system.data_dir / "log.db", SystemClock())
         try:
-            async with open_warehouse(sqlite_url(system.data_dir / "warehouse.db")) as warehouse:
+            async with open_warehouse(sqlite_url(system.data_dir / "warehouse.db"), writes=False) as warehouse:
                 last = await log.last_position()
                 async with asyncio.timeout(300):
                     while await warehouse.finished("warehouse") < last:

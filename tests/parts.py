@@ -9,13 +9,15 @@ from pathlib import Path
 from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.eventlog import SqliteEventLog, StoredFrame
 from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
-from headwater.pipelines import StreamConsumer
+from headwater.pipelines import CONSUMER, StreamConsumer
 from headwater.pipelines.batch import read_batch
+from headwater.pipelines.carrier import Carrier
 from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse, open_warehouse
 from tests.sqlite import migrated_url
@@ -57,6 +59,10 @@ class OpenParts:
     def consumer(self) -> StreamConsumer:
         return StreamConsumer(self.log, self.catalog, self.warehouse, self.functions, keep=timedelta(hours=1))
 
+    @property
+    def carrier(self) -> Carrier:
+        return Carrier(CONSUMER, self.catalog, self.warehouse, self.functions, NO_METRICS)
+
     async def frames(self, after: int = 0) -> list[StoredFrame]:
         """Everything in the log after a position."""
         return await self.log.read(after, max_bytes=1 << 30, wait=timedelta(0))
@@ -68,8 +74,9 @@ class OpenParts:
 
     async def carry(self) -> None:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
-        if frames := await self.frames(await self.warehouse.finished("warehouse")):
-            await self.consumer.carry(read_batch(frames))
+        after = await self.warehouse.finished(CONSUMER)
+        if frames := await self.frames(after):
+            await self.carrier.carry(read_batch(frames), after=after)
 
     async def documents(self) -> list[bytes]:
         """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
@@ -86,7 +93,7 @@ async def open_parts(
         open_catalog(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_warehouse(database_url or migrated_url(folder / "warehouse.db")) as warehouse,
+        open_warehouse(database_url or migrated_url(folder / "warehouse.db"), writes=True) as warehouse,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]

@@ -194,5 +194,5 @@ def _die_with_parent() -> None:
 
 
 async def _migrate(url: str) -> None:
-    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()), open_warehouse(url):
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()), open_warehouse(url, writes=True):
         pass

@@ -9,6 +9,7 @@ import msgspec
 from headwater.catalog import Definition, FunctionDefinition, TransformationDefinition
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import CreatePipeline, UpdatePipeline, create_pipeline, update_pipeline
+from headwater.pipelines import CONSUMER
 from headwater.pipelines.batch import read_batch
 from headwater.schemas import parse_schema
 from tests.parts import OpenParts, add_source, open_parts
@@ -87,13 +88,13 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
     async with open_parts(tmp_path) as parts:
         source = await add_source(parts.catalog, parts.workspace)
         [storing] = [pipeline for pipeline in source.pipelines if pipeline.target == "Event"]
-        consumer = parts.consumer
+        carrier = parts.carrier
         for number, filter_ in enumerate([None, TRACK, None]):
             await update_pipeline(
                 parts.catalog, parts.workspace, storing.id, UpdatePipeline(name="E", enabled=True, filter=filter_)
             )
             page = {"type": "page", "userId": "u", "messageId": str(number)}
             await parts.send(source, json.dumps({"batch": [page]}).encode())
-            after = await parts.warehouse.finished("warehouse")
-            await consumer.carry(read_batch(await parts.frames(after)))
+            after = await parts.warehouse.finished(CONSUMER)
+            await carrier.carry(read_batch(await parts.frames(after)), after=after)
         assert [json.loads(document)["messageId"] for document in await parts.documents()] == ["0", "2"]

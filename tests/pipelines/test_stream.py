@@ -248,7 +248,7 @@ async def everything(parts: OpenParts, source: Connection) -> tuple[object, ...]
 
 
 @pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
-@pytest.mark.parametrize("table", ["messages", "events", "identities", "rejected_events", "progress"])
+@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "refusals", "progress"])
 async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
     parts: OpenParts, source: Connection, table: str, what: str
 ) -> None:

@@ -23,5 +23,5 @@ def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def warehouse(url: str) -> AsyncIterator[Warehouse]:
-    async with open_warehouse(url) as warehouse:
+    async with open_warehouse(url, writes=True) as warehouse:
         yield warehouse

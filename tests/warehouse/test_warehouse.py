@@ -9,28 +9,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.base.clock import from_microseconds
+from headwater.base.clock import from_microseconds, microseconds
+from headwater.base.errors import Unavailable
 from headwater.warehouse import (
     EventOrder,
     Identity,
-    Message,
     RejectedEvent,
     Sighting,
     StoredEvent,
     Warehouse,
     open_warehouse,
 )
-from headwater.warehouse import (
-    warehouse as module,
-)
+from headwater.warehouse import transaction as module
 from headwater.warehouse.identities import Identities
 from tests.warehouse.test_identities import one_by_one, seen, sightings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def message(position: int, id_: str = "m", connection: int = 1) -> Message:
-    return Message(position, 7, connection, id_)
 
 
 def event(position: int, timestamp: int = 0, received: int = 0, workspace: int = 7) -> StoredEvent:
@@ -39,8 +33,8 @@ def event(position: int, timestamp: int = 0, received: int = 0, workspace: int =
         workspace,
         1,
         11,
-        NOON + timedelta(microseconds=timestamp),
-        NOON + timedelta(microseconds=received),
+        microseconds(NOON) + timestamp,
+        microseconds(NOON) + received,
         b'{"n":%d}' % position,
     )
 
@@ -53,11 +47,6 @@ def rejected(
     )
 
 
-async def claim(warehouse: Warehouse, *messages: Message) -> set[int]:
-    async with warehouse.transaction() as transaction:
-        return await transaction.claim(messages)
-
-
 async def add(warehouse: Warehouse, *rows: StoredEvent | RejectedEvent | Sighting) -> None:
     async with warehouse.transaction() as transaction:
         await transaction.add_events([row for row in rows if isinstance(row, StoredEvent)])
@@ -65,71 +54,50 @@ async def add(warehouse: Warehouse, *rows: StoredEvent | RejectedEvent | Sightin
         await transaction.merge_identities([row for row in rows if isinstance(row, Sighting)])
 
 
-# --- The ledger ---------------------------------------------------------------------------------------------------
-
-
-async def test_the_first_position_of_a_message_is_the_message(warehouse: Warehouse) -> None:
-    assert await claim(warehouse, message(1, "a"), message(2, "b")) == {1, 2}
-    assert await claim(warehouse, message(3, "a"), message(4, "c"), message(5, "b")) == {4}
-
-
-async def test_within_a_batch_too(warehouse: Warehouse) -> None:
-    assert await claim(warehouse, message(1, "a"), message(2, "a"), message(3, "b"), message(4, "a")) == {1, 3}
-
-
-async def test_a_message_id_is_unique_per_connection(warehouse: Warehouse) -> None:
-    assert await claim(warehouse, message(1, connection=1), message(2, connection=2), message(3, connection=1)) == {
-        1,
-        2,
-    }
-
-
-async def test_message_ids_are_compared_exactly(warehouse: Warehouse) -> None:
-    ids = ["a", "A", "a ", "ä", "a\u0308", "1", "01", "1.0", "%", "😀"]
-    assert len(await claim(warehouse, *(message(position, id_) for position, id_ in enumerate(ids, 1)))) == len(ids)
-
-
-async def test_nothing_is_claimed_of_nothing(warehouse: Warehouse) -> None:
-    assert await claim(warehouse) == set()
-
-
-async def test_a_large_batch_is_claimed_at_once(warehouse: Warehouse) -> None:
-    messages = [message(position, f"m{position % 3000}") for position in range(1, 5001)]
-    assert await claim(warehouse, *messages) == set(range(1, 3001))
+# --- Transactions -------------------------------------------------------------------------------------------------
 
 
 async def test_a_transaction_that_fails_leaves_nothing(warehouse: Warehouse) -> None:
     with pytest.raises(RuntimeError):
         async with warehouse.transaction() as transaction:
-            assert await transaction.claim([message(1)]) == {1}
             await transaction.add_events([event(1)])
             await transaction.merge_identities([seen("u", "a")])
             await transaction.add_rejected([rejected(2)])
-            await transaction.finish("warehouse", 2)
+            await transaction.finish("warehouse", 2, after=0)
             raise RuntimeError("the process ends here")
     assert await documents(warehouse) == []
     assert await warehouse.identities(1, first=0, limit=10) == ([], 0)
     assert await refused(warehouse) == []
+    assert await warehouse.refusals(7, connection_id=None) == []
     assert await warehouse.finished("warehouse") == 0
-    assert await claim(warehouse, message(1)) == {1}
 
 
 async def test_what_was_committed_is_there_after_a_restart(warehouse: Warehouse, url: str) -> None:
     async with warehouse.transaction() as transaction:
-        await transaction.claim([message(1)])
         await transaction.add_events([event(1)])
-        await transaction.finish("warehouse", 1)
-    async with open_warehouse(url) as again:
+        await transaction.finish("warehouse", 1, after=0)
+    async with open_warehouse(url, writes=False) as again:
         assert await documents(again) == [b'{"n":1}']
         assert await again.finished("warehouse") == 1
-        assert await claim(again, message(2)) == set()
 
 
 async def test_each_consumer_has_a_position_of_its_own(warehouse: Warehouse) -> None:
-    for consumer, position in (("warehouse", 5), ("delivery", 3), ("warehouse", 9)):
+    for consumer, after, position in (("warehouse", 0, 5), ("delivery", 0, 3), ("warehouse", 5, 9)):
         async with warehouse.transaction() as transaction:
-            await transaction.finish(consumer, position)
+            await transaction.finish(consumer, position, after=after)
     assert [await warehouse.finished(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
+
+
+@pytest.mark.parametrize("after", [0, 4, 6])
+async def test_a_batch_that_another_consumer_has_carried_is_undone(warehouse: Warehouse, after: int) -> None:
+    async with warehouse.transaction() as transaction:
+        await transaction.finish("warehouse", 5, after=0)
+    with pytest.raises(Unavailable, match="another process"):
+        async with warehouse.transaction() as transaction:
+            await transaction.add_events([event(7)])
+            await transaction.finish("warehouse", 7, after=after)
+    assert await warehouse.finished("warehouse") == 5
+    assert await documents(warehouse) == []
 
 
 async def test_readers_do_not_wait_for_the_writer(warehouse: Warehouse) -> None:
@@ -189,7 +157,8 @@ async def test_events_of_another_workspace_are_not_seen(warehouse: Warehouse) ->
 async def test_documents_and_far_away_times_come_back_exactly(warehouse: Warehouse) -> None:
     text = '{"ü":"😀\\u0000","n":1e400}'.encode()
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    await add(warehouse, StoredEvent(1, 7, 1, 11, last, last, b"{}"), StoredEvent(2, 7, 1, 11, first, first, text))
+    late, early = microseconds(last), microseconds(first)
+    await add(warehouse, StoredEvent(1, 7, 1, 11, late, late, b"{}"), StoredEvent(2, 7, 1, 11, early, early, text))
     assert await documents(warehouse) == [text, b"{}"]
 
 
@@ -243,7 +212,7 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Sigh
             expected = one_by_one(sighting, expected)
 
     async def through_the_database() -> list[Identity]:
-        async with open_warehouse(url) as warehouse:
+        async with open_warehouse(url, writes=True) as warehouse:
             async with warehouse.transaction() as transaction:
                 await transaction.remove_identities_except([])  # what the example before left
             for batch in batches:
@@ -308,3 +277,34 @@ async def test_of_calls_with_unknown_keys_only_the_newest_are_kept(
     await add(warehouse, rejected(9, workspace=0, connection=0), rejected(10))
     assert await refused(warehouse, 0) == [9, 8, 7, 6, 5]
     assert await refused(warehouse) == [10, 1], "those of a known key stay"
+
+
+async def test_of_a_workspace_the_newest_are_kept(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REJECTED", 3)
+    await add(warehouse, *(rejected(position) for position in range(1, 6)), rejected(6, workspace=8))
+    async with warehouse.transaction() as transaction:
+        await transaction.shorten_rejected()
+    assert await refused(warehouse) == [5, 4, 3]
+    assert await refused(warehouse, 8) == [6]
+    assert [(row.count, row.workspace) for row in await warehouse.refusals(7, connection_id=None)] == [(5, 7)]
+
+
+async def test_refusals_are_counted_by_source_and_rule(warehouse: Warehouse) -> None:
+    later = msgspec.structs.replace(rejected(4), received_at=NOON + timedelta(hours=1))
+    await add(warehouse, rejected(1), rejected(2), rejected(3, connection=2), rejected(5, workspace=8))
+    await add(warehouse, later, msgspec.structs.replace(rejected(6), path="event"))
+    rows = await warehouse.refusals(7, connection_id=None)
+    assert [(row.connection, row.path, row.count) for row in rows] == [
+        (1, "userId", 3),
+        (1, "event", 1),
+        (2, "userId", 1),
+    ]
+    assert (rows[0].first_at, rows[0].last_at) == (NOON, NOON + timedelta(hours=1))
+    assert [row.connection for row in await warehouse.refusals(7, connection_id=2)] == [2]
+
+
+async def test_a_refused_event_is_found_by_its_message_id(warehouse: Warehouse) -> None:
+    mine, other = (msgspec.structs.replace(rejected(position), message_id="m") for position in (1, 2))
+    await add(warehouse, mine, other, rejected(3), msgspec.structs.replace(rejected(4, workspace=8), message_id="m"))
+    assert await warehouse.rejected_messages(7, "m") == [mine, other]
+    assert await warehouse.rejected_messages(7, "nul\0") == []

@@ -7,11 +7,16 @@ import msgspec
 import structlog
 from msgspec import Raw, Struct
 
+from headwater.base.clock import microseconds
 from headwater.eventlog import StoredFrame
 from headwater.events import DIALECTS, Envelope, Event, Refusal
 from headwater.events.canonical import canonical
+from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope
-from headwater.warehouse import LatestCall, Message, RejectedEvent
+from headwater.events.record import event_record
+from headwater.events.wire import MAX_TEXT_LENGTH
+from headwater.schemas import Record
+from headwater.warehouse import LatestCall, Message, MessageKey, RejectedEvent
 
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
@@ -28,7 +33,17 @@ class Arrival(Struct, frozen=True):
     @property
     def message(self) -> Message:
         """What the ledger knows it by."""
-        return Message(self.position, self.workspace, self.event.connection_id, self.event.message_id)
+        event = self.event
+        return Message(self.position, event.connection_id, event.message_id, microseconds(event.received_at))
+
+    @property
+    def message_key(self) -> MessageKey:
+        """Its key in the ledger."""
+        return self.event.connection_id, self.event.message_id
+
+    def record(self) -> Record:
+        """The event as filters and transformations see it."""
+        return event_record(self.event)
 
 
 class Batch(Struct, frozen=True):
@@ -42,8 +57,8 @@ class Batch(Struct, frozen=True):
     """The position of the last event."""
 
 
-def read_batch(frames: Iterable[StoredFrame]) -> Batch:
-    """Take the frames apart into accepted and refused events.
+def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> Batch:
+    """Take the frames apart into accepted and refused events; `locate` finds the places of those that say none.
 
     A frame that cannot be read, which a defect of ours would be, is kept among the refused ones: it may not hold up
     all that comes after it.
@@ -63,9 +78,9 @@ def read_batch(frames: Iterable[StoredFrame]) -> Batch:
             rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
             continue
         try:
-            for position, outcome, source in _read_frame(stored, envelope):
+            for position, outcome, source in _read_frame(stored, envelope, locate):
                 if isinstance(outcome, Refusal):
-                    rejected.append(_rejected(position, envelope, outcome, bytes(source)))
+                    rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
                 else:
                     arrivals.append(outcome)
         except Exception:
@@ -84,7 +99,9 @@ def _envelope(stored: StoredFrame) -> Envelope:
         return Envelope("track", "", 0, 0, 0, b"", refusal=_UNREADABLE)
 
 
-def _read_frame(stored: StoredFrame, envelope: Envelope) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
+def _read_frame(
+    stored: StoredFrame, envelope: Envelope, locate: Locate | None
+) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
     dialect = DIALECTS[envelope.dialect]
     call = dialect.read_call(envelope.call, stored.frame.body)
     for index, source in enumerate(call.events):
@@ -93,11 +110,30 @@ def _read_frame(stored: StoredFrame, envelope: Envelope) -> Iterator[tuple[int, 
         if isinstance(checked, Refusal):
             yield position, checked, source
         else:
-            event, document = canonical(checked, dialect.extra(source), call, envelope, index)
+            event, document = canonical(checked, dialect.extra(source), call, envelope, index, locate)
             yield position, Arrival(position, envelope.workspace, event, document), source
 
 
-def _rejected(position: int, envelope: Envelope, refusal: Refusal, body: bytes) -> RejectedEvent:
+class _Identified(Struct, rename="camel"):
+    message_id: str | int | None = None
+
+
+_decode_identified = msgspec.json.Decoder(_Identified).decode
+
+
+def _message_id(source: Raw) -> str | None:
+    """The message id of a refused event, by which people ask for it."""
+    try:
+        message_id = _decode_identified(source).message_id
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    text = "" if message_id is None else str(message_id)
+    return text if 0 < len(text) <= MAX_TEXT_LENGTH and "\0" not in text else None
+
+
+def _rejected(
+    position: int, envelope: Envelope, refusal: Refusal, body: bytes, message_id: str | None = None
+) -> RejectedEvent:
     return RejectedEvent(
         position=position,
         workspace=envelope.workspace,
@@ -108,4 +144,5 @@ def _rejected(position: int, envelope: Envelope, refusal: Refusal, body: bytes) 
         path=refusal.path,
         message=refusal.message,
         body=body,
+        message_id=message_id,
     )

@@ -1,6 +1,7 @@
 """Which pipelines the events of a source go through, and what each lets through and makes of them."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import structlog
 from msgspec import Struct
@@ -11,6 +12,10 @@ from headwater.filters import Predicate, check_filter, compile_filter, parse_jso
 from headwater.pipelines.transformer import Transformer, transformer_of
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.functions import Runner
+from headwater.warehouse import Step
+
+MAX_MESSAGE: Final = 500
+"""How many characters of a failure's reason are remembered with each event that failed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -19,9 +24,18 @@ class Route(Struct, frozen=True):
     """A pipeline, made ready for events."""
 
     pipeline: int
+    connection: int
     passes: Predicate | None
     """Whether an event goes through; None for all of them."""
     transformer: Transformer | None
+    passed: Step
+    """What is remembered of an event that went through all of it."""
+    filtered: Step
+    """What is remembered of an event that its filter held back."""
+
+    def failed(self, message: str) -> Step:
+        """What is remembered of an event that it could not transform."""
+        return Step(self.pipeline, self.connection, "Transformation", "Failed", message[:MAX_MESSAGE])
 
     @property
     def needs_record(self) -> bool:
@@ -95,4 +109,11 @@ class Routes:
         passes = None
         if filter_ is not None:
             passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
-        return Route(pipeline.id, passes, transformer_of(pipeline, self._functions))
+        return Route(
+            pipeline=pipeline.id,
+            connection=pipeline.connection,
+            passes=passes,
+            transformer=transformer_of(pipeline, self._functions),
+            passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),
+            filtered=Step(pipeline.id, pipeline.connection, "Filter", "Filtered"),
+        )

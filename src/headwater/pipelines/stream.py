@@ -1,12 +1,4 @@
-"""The consumer of the log: claims each message once, and carries it through the pipelines of its source.
-
-One batch of frames is one transaction of the warehouse: the claims, the events, the identities, the refused ones, and
-the position up to which the log is finished. A crash between any two lines leaves the batch undone, to be done again;
-nothing is lost and nothing happens twice.
-
-An event goes through the pipelines that its source has when it is carried, a moment after it was accepted; a duplicate
-goes through none.
-"""
+"""The consumer of the log: takes it batch by batch, and survives what goes away under it."""
 
 import asyncio
 import time
@@ -15,22 +7,15 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from msgspec import Struct
 
-from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
-from headwater.events import Event
-from headwater.events.record import event_record
-from headwater.events.wire import email_of
-from headwater.pipelines.batch import Arrival, Batch, read_batch
-from headwater.pipelines.routes import Route, Routes
-from headwater.pipelines.transformer import Failed, Transformer
-from headwater.schemas import Record
+from headwater.pipelines.batch import read_batch
+from headwater.pipelines.carrier import Carrier
 from headwater.transforms.functions import Runner
-from headwater.warehouse import Sighting, StoredEvent, Warehouse
+from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
@@ -48,28 +33,6 @@ HOUSEKEEPING_SECONDS: Final = 5.0
 """How often the log's cursor is moved, and what is old enough is removed."""
 
 _log = structlog.get_logger(__name__)
-
-
-class _Seen(Struct):
-    """A person in an event, on the way through the pipelines that see them."""
-
-    arrival: Arrival
-    record: Record | None
-    user_id: str | None
-    attributes: dict[int, str]
-    """What each pipeline made of the event, by pipeline."""
-
-    def sighting(self) -> Sighting:
-        event = self.arrival.event
-        return Sighting(
-            workspace=self.arrival.workspace,
-            connection=event.connection_id,
-            pipelines=tuple(self.attributes),
-            user_id=self.user_id,
-            anonymous_id=event.anonymous_id,
-            at=microseconds(event.timestamp),
-            attributes=tuple(self.attributes.values()),
-        )
 
 
 class StreamConsumer:
@@ -90,9 +53,8 @@ class StreamConsumer:
         self._catalog = catalog
         self._warehouse = warehouse
         self._keep = keep
-        self._metrics = metrics
         self._swept: set[int] | None = None
-        self._routes = Routes(catalog, functions)
+        self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -123,77 +85,13 @@ class StreamConsumer:
         while not stop.is_set():
             frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
             if frames:
-                position = await self.carry(read_batch(frames))
+                position = await self._carrier.carry(read_batch(frames), after=position)
             if time.monotonic() >= next_housekeeping:
                 await self._housekeeping(lease, position)
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
             if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
                 await _until(stop, GATHER_SECONDS)
         await lease.advance(position)
-
-    async def carry(self, batch: Batch) -> int:
-        """Do all that the batch leads to, once, and return the position up to which the log is finished."""
-        began = time.perf_counter()
-        await self._catalog.refresh()
-        async with self._warehouse.transaction() as transaction:
-            fresh = await transaction.claim([arrival.message for arrival in batch.arrivals])
-            events, sightings = await self._through_pipelines(
-                [arrival for arrival in batch.arrivals if arrival.position in fresh]
-            )
-            await transaction.add_events(events)
-            identities = await transaction.merge_identities(sightings)
-            await transaction.add_rejected(batch.rejected)
-            await transaction.note_calls(batch.calls)
-            await transaction.finish(CONSUMER, batch.last)
-        duplicates = len(batch.arrivals) - len(fresh)
-        self._metrics.batch_carried(
-            time.perf_counter() - began,
-            stored=len(events),
-            duplicates=duplicates,
-            rejected=len(batch.rejected),
-            identities=identities,
-        )
-        if duplicates or batch.rejected:
-            _log.info("batch carried", last=batch.last, duplicates=duplicates, rejected=len(batch.rejected))
-        return batch.last
-
-    async def _through_pipelines(self, arrivals: list[Arrival]) -> tuple[list[StoredEvent], list[Sighting]]:
-        """What is to be stored of the events, and who was seen in them."""
-        self._routes.refresh()
-        events: list[StoredEvent] = []
-        people: list[_Seen] = []
-        waiting: dict[int, tuple[Transformer, list[_Seen]]] = {}
-        for arrival in arrivals:
-            routing = self._routes.of(arrival.workspace, arrival.event.connection_id)
-            record = event_record(arrival.event) if routing.needs_record else None
-            if routing.storing is not None and _passes(routing.storing, record):
-                events.append(_stored(arrival, routing.storing.pipeline))
-            user_id, is_about_somebody = _person(arrival.event)
-            if not is_about_somebody:
-                continue
-            seen = _Seen(arrival, record, user_id, {})
-            people.append(seen)
-            for route in routing.seeing:
-                if not _passes(route, record):
-                    continue
-                if route.transformer is None:
-                    seen.attributes[route.pipeline] = "{}"
-                else:
-                    waiting.setdefault(route.pipeline, (route.transformer, []))[1].append(seen)
-        for pipeline, (transformer, some) in waiting.items():
-            await self._transform(pipeline, transformer, some)
-        return events, [seen.sighting() for seen in people if seen.attributes]
-
-    async def _transform(self, pipeline: int, transformer: Transformer, people: list[_Seen]) -> None:
-        failures: list[Failed] = []
-        results = await transformer.run([seen.record for seen in people if seen.record is not None])
-        for seen, result in zip(people, results, strict=True):
-            if isinstance(result, Failed):
-                failures.append(result)
-            else:
-                seen.attributes[pipeline] = result
-        if failures:
-            _log.warning("events cannot be transformed", pipeline=pipeline, count=len(failures), first=str(failures[0]))
 
     async def _lease(self, stop: asyncio.Event) -> Lease | None:
         """The right to consume; None when `stop` came first. Whoever has it loses it at the latest when it ends."""
@@ -214,6 +112,9 @@ class StreamConsumer:
             for connection in self._catalog.connections(workspace.id)
             for pipeline in connection.pipelines
         }
+        async with self._warehouse.transaction() as transaction:
+            await transaction.trim_ledger()
+            await transaction.shorten_rejected()
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
             async with self._warehouse.transaction() as transaction:
                 await transaction.remove_identities_except(present)
@@ -224,28 +125,3 @@ async def _until(stop: asyncio.Event, seconds: float) -> None:
     """Wait, but no longer than until `stop` is set."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-def _passes(route: Route, record: Record | None) -> bool:
-    return route.passes is None or (record is not None and route.passes(record))
-
-
-def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
-    event = arrival.event
-    return StoredEvent(
-        position=arrival.position,
-        workspace=arrival.workspace,
-        connection=event.connection_id,
-        pipeline=pipeline,
-        timestamp=event.timestamp,
-        received_at=event.received_at,
-        document=arrival.document,
-    )
-
-
-def _person(event: Event) -> tuple[str | None, bool]:
-    """The user id that an event is about, and whether it is about anybody: that of a group alone is not."""
-    user_id = event.user_id
-    if user_id is None and event.anonymous_id is None and event.type == "identify":
-        user_id = email_of(event.traits)
-    return user_id, user_id is not None or event.anonymous_id is not None

@@ -1,11 +1,13 @@
-"""The backend process: serves every RPC on a unix socket. `python -m headwater.server.backend` starts it.
+"""A backend process: serves every RPC on a unix socket. `python -m headwater.server.backend NAME` starts it.
 
 Here are the parts put together and the server's limits; what the RPCs do is in `headwater.api` and below.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import grpc
 import uvloop
@@ -28,7 +30,7 @@ from headwater.pipelines import CONSUMER
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.logging import logger
-from headwater.server.secrets import keyring
+from headwater.server.secrets import keyring, write_once
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -36,8 +38,8 @@ from headwater.warehouse import open_warehouse
 GRACE_S = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
 
-REFRESH_S = 1.0
-"""How often a backend looks for changes that other processes made to the catalog."""
+REFRESH_S = 0.5
+"""How often a backend looks for changes that others made to the catalog: what was revoked stops within a second."""
 
 METADATA_LIMIT = 64 << 10
 """Bytes in the metadata of a call."""
@@ -62,14 +64,14 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
     )
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then answer the calls that have begun."""
+async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
+    """Serve as one of `settings.backends` until `stop` is set, then answer the calls that have begun."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import CountedCalls, shown  # its library takes time and memory
 
-            metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket("backend")))
+            metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
         parts = await stack.enter_async_context(open_backend(settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, metrics)], options=_options(settings))
@@ -78,7 +80,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        server.add_insecure_port(f"unix:{settings.backend_socket}")
+        server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
         tasks.create_task(_keep_fresh(parts.catalog, stop))
         for name in ("", *services):
@@ -99,7 +101,7 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             identifiers=identifiers,
             keyring=keyring(settings),
         ) as catalog,
-        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
+        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False) as warehouse,
         Runner(javascript=1, python=2) as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
@@ -121,9 +123,7 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
     if settings.api_key is not None or catalog.workspaces():
         return settings.api_key
     if not settings.api_key_path.exists():
-        unfinished = settings.api_key_path.with_suffix(".new")
-        unfinished.write_text(identifiers.api_key())  # mode 0600, by the process's umask
-        unfinished.rename(settings.api_key_path)
+        write_once(settings.api_key_path, identifiers.api_key())
     return settings.api_key_path.read_text().strip()
 
 
@@ -149,4 +149,5 @@ async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    child.run("backend", run, loop_factory=uvloop.new_event_loop)
+    _, name = sys.argv
+    child.run(name, partial(run, name), loop_factory=uvloop.new_event_loop)

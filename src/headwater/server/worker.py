@@ -36,7 +36,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_catalog(
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()
         ) as catalog,
-        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path)) as warehouse,
+        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=True) as warehouse,
         Runner(javascript=1, python=2) as functions,
     ):
         log = SqliteEventLog(settings.log_path, clock)

@@ -4,24 +4,31 @@ One process writes (the worker), any number read. Everything that one batch of t
 transaction, together with the position up to which the log is finished: so a crash at any moment means that a batch
 either happened once or will happen once.
 
-De-duplication happens here, by the ledger: it holds the position of the first message of each (source connection,
-message id), and any other position of that message is a duplicate. A transaction claims its messages before anything is
-done with them.
+De-duplication happens here as well, by the ledger (`headwater.warehouse.ledger`): a transaction asks it for its
+messages before anything is done with them.
 """
 
 from headwater.warehouse.identities import Identity, Sighting
-from headwater.warehouse.rows import LatestCall, Message, RejectedEvent, StoredEvent
-from headwater.warehouse.warehouse import EventOrder, Transaction, Warehouse, open_warehouse
+from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
+from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
+from headwater.warehouse.transaction import Transaction
+from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
+    "Entries",
+    "Entry",
     "EventOrder",
     "Identity",
     "LatestCall",
     "Message",
+    "MessageKey",
+    "RefusalCount",
     "RejectedEvent",
     "Sighting",
+    "Step",
     "StoredEvent",
     "Transaction",
     "Warehouse",
+    "claim",
     "open_warehouse",
 ]

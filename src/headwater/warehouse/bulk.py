@@ -4,42 +4,59 @@ SQLite runs one prepared statement for each row. PostgreSQL gets one statement w
 saves it a message a row, and is not bound by the 32,767 parameters that a statement may have.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, exists, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, bindparam, exists, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-Row = Mapping[str, Any]
+Columns = Sequence[Column[Any]]
+Rows = Sequence[tuple[Any, ...]]
+"""Values in the order of the columns, as the driver takes them."""
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 200
 
 
-async def insert(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that have all the same columns."""
+async def insert(connection: AsyncConnection, columns: Columns, rows: Rows) -> None:
+    """Insert rows into the table of the columns."""
     if rows:
-        await _run(connection, _insert(connection, table), table, rows)
+        await _run(connection, _insert(connection, columns), columns, rows)
 
 
-async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert the rows that break no unique constraint; of rows that exclude each other, the first."""
+async def upsert(
+    connection: AsyncConnection,
+    columns: Columns,
+    rows: Rows,
+    *,
+    key: Collection[str],
+    adding: Collection[str] = (),
+    keeping: Collection[str] = (),
+) -> None:
+    """Insert rows, or overwrite what is there under their `key`; no two of them have the same.
+
+    Values of `adding` are added to what is there, and what is there of `keeping` stays.
+    """
     if rows:
-        await _run(connection, _insert(connection, table).on_conflict_do_nothing(), table, rows)
-
-
-async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[Row], *, key: Sequence[str]) -> None:
-    """Insert rows, or overwrite what is there under their `key`. No two of them have the same."""
-    if rows:
-        new = _insert(connection, table)
-        changed = {name: new.excluded[name] for name in rows[0] if name not in key}
-        await _run(connection, new.on_conflict_do_update(index_elements=key, set_=changed), table, rows)
+        table = columns[0].table
+        new = _insert(connection, columns)
+        changed = {
+            column.name: table.c[column.name] + new.excluded[column.name]
+            if column.name in adding
+            else new.excluded[column.name]
+            for column in columns
+            if column.name not in key and column.name not in keeping
+        }
+        statement = (
+            new.on_conflict_do_update(index_elements=key, set_=changed) if changed else new.on_conflict_do_nothing()
+        )
+        await _run(connection, statement, columns, rows)
 
 
 def among(
-    connection: AsyncConnection, columns: Sequence[Column[Any]], keys: Iterable[tuple[Any, ...]]
+    connection: AsyncConnection, columns: Columns, keys: Iterable[tuple[Any, ...]]
 ) -> Iterator[ColumnElement[bool]]:
     """Conditions, to be used one after another, for the rows whose `columns` are one of `keys`."""
     everything = list(keys)
@@ -60,21 +77,23 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
         yield everything[start : start + size]
 
 
-def _insert(connection: AsyncConnection, table: Table) -> Any:
+def _insert(connection: AsyncConnection, columns: Columns) -> Any:
     """An insert that understands ON CONFLICT, which both databases spell the same and SQLAlchemy does not."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(columns[0].table)
 
 
-async def _run(connection: AsyncConnection, statement: Any, table: Table, rows: Sequence[Row]) -> None:
+async def _run(connection: AsyncConnection, statement: Any, columns: Columns, rows: Rows) -> None:
+    names = [column.name for column in columns]
     if connection.dialect.name == "postgresql":
-        columns = [table.c[name] for name in rows[0]]
-        source = _arrays(columns, [tuple(row.values()) for row in rows])
-        await connection.execute(statement.from_select(list(rows[0]), source))
+        await connection.execute(statement.from_select(names, _arrays(columns, rows)))
     else:
-        await connection.execute(statement, rows)
+        # Past SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
+        compiled = statement.compile(dialect=connection.dialect, column_keys=names)
+        assert compiled.positiontup == names, "the rows are in the order of the statement"
+        await connection.exec_driver_sql(str(compiled), rows)
 
 
-def _arrays(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> Select[Any]:
+def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
     """The rows as a SELECT from arrays, one for each column."""
     arrays = [
         bindparam(None, list(values), type_=ARRAY(column.type), unique=True)

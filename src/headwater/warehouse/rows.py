@@ -5,15 +5,6 @@ from datetime import datetime
 from msgspec import Struct
 
 
-class Message(Struct, frozen=True):
-    """A message to be claimed."""
-
-    position: int
-    workspace: int
-    connection: int
-    message_id: str
-
-
 class LatestCall(Struct, frozen=True):
     """The latest call that came with a key of a source connection."""
 
@@ -30,8 +21,10 @@ class StoredEvent(Struct, frozen=True):
     workspace: int
     connection: int
     pipeline: int
-    timestamp: datetime
-    received_at: datetime
+    timestamp: int
+    """Microseconds since the epoch."""
+    received_at: int
+    """Microseconds since the epoch."""
     document: bytes
     """The event as JSON in UTF-8."""
 
@@ -51,9 +44,26 @@ class RejectedEvent(Struct, frozen=True):
     message: str
     body: bytes
     """The bytes that were sent, cut at `MAX_REJECTED_BYTES`."""
+    message_id: str | None = None
+    """None when it has none that can be read."""
+
+
+class RefusalCount(Struct, frozen=True):
+    """How often a source was sent what breaks one rule."""
+
+    workspace: int
+    connection: int
+    dialect: str
+    code: str
+    path: str
+    count: int
+    first_at: datetime
+    last_at: datetime
 
 
 MAX_REJECTED_BYTES = 64 * 1024
 """How much of a refused call is kept."""
+MAX_REJECTED = 100_000
+"""How many refused events of a workspace are kept; the oldest go first, and stay counted."""
 MAX_UNKNOWN_REJECTED = 1_000
 """How many refused calls with an unknown key are kept in an installation; the oldest go first."""

@@ -4,20 +4,11 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 from sqlalchemy import UniqueConstraint as Unique
 
 METADATA = MetaData()
+POSTGRESQL_METADATA = MetaData()
+"""The tables that only PostgreSQL has."""
 
 _Position = BigInteger().with_variant(Integer, "sqlite")
 """A log position as primary key; in SQLite it is the row id, so rows are appended in the order of acceptance."""
-
-messages = Table(
-    "messages",
-    METADATA,
-    Column("position", _Position, primary_key=True, autoincrement=False),
-    Column("workspace", Integer, nullable=False),
-    Column("connection", Integer, nullable=False),
-    Column("message_id", String, nullable=False),
-    Unique("connection", "message_id", name="messages_key"),
-)
-"""The ledger: the first position of each message."""
 
 events = Table(
     "events",
@@ -63,9 +54,25 @@ rejected_events = Table(
     Column("path", String, nullable=False),
     Column("message", String, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("message_id", String),
     Index("rejected_events_by_workspace", "workspace", "position"),
+    Index("rejected_events_by_message", "workspace", "message_id"),
 )
 """Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
+
+refusals = Table(
+    "refusals",
+    METADATA,
+    Column("workspace", Integer, primary_key=True, autoincrement=False),
+    Column("connection", Integer, primary_key=True, autoincrement=False),
+    Column("dialect", String, primary_key=True),
+    Column("code", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+)
+"""How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened."""
 
 calls = Table(
     "calls",
@@ -84,3 +91,15 @@ progress = Table(
     Column("position", BigInteger, nullable=False),
 )
 """The position up to which the log is finished, written in the same transaction as what it led to."""
+
+messages = Table(
+    "messages",
+    POSTGRESQL_METADATA,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("connection", Integer, nullable=False),
+    Column("message_id", String, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Unique("connection", "message_id", name="messages_key"),
+)
+"""The ledger, in the order of the first arrivals: what is old is at the beginning."""

@@ -1,0 +1,131 @@
+"""The ledger in RocksDB, a log-structured merge tree, beside a warehouse in SQLite.
+
+Message ids are random, and an index on random values costs a B-tree a page to write for each of them as soon as it is
+larger than the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them
+in order, later. Decision record 0015 has the figures.
+
+A key is the connection, four bytes, and the message id in UTF-8; a value is an encoded `Entry`. RocksDB forgets a key
+`KEPT` after it was last written, when it merges the file that it is in.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from headwater.base.errors import Unavailable
+from headwater.warehouse.ledger.entry import Entries, Entry, MessageKey, decode_entry, encode_entry
+from headwater.warehouse.ledger.retention import KEPT
+
+Result = TypeVar("Result")
+
+_MIB: Final = 1024 * 1024
+_EXPIRY_BYTES: Final = 4
+"""What RocksDB appends to values that expire. Only a reader in another process gets to see it."""
+
+
+class RocksLedger:
+    """The ledger in the folder `path`: the one process that writes it (`writes`), or any number that read it.
+
+    It is opened when it is first needed. Everything raises Unavailable when it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self._path = path
+        self._writes = writes
+        self._database: Rdict | None = None
+        self._scratch: Path | None = None
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._durably = WriteOptions()
+        self._durably.sync = True
+
+    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> Entries:
+        return await self._off_loop(lambda: self._read(list(keys)))
+
+    async def record(self, connection: AsyncConnection, entries: Entries) -> None:
+        def write() -> None:
+            if (database := self._opened()) is not None:
+                batch = WriteBatch(raw_mode=True)
+                for key, entry in entries.items():
+                    batch.put(_key(key), encode_entry(entry))
+                database.write(batch, self._durably)
+
+        await self._off_loop(write)
+
+    async def find(self, connection: AsyncConnection, sources: Collection[int], message_id: str) -> dict[int, Entry]:
+        entries = await self._off_loop(lambda: self._read([(source, message_id) for source in sources]))
+        return {source: entry for (source, _), entry in entries.items()}
+
+    async def trim(self, connection: AsyncConnection) -> None:
+        """Nothing to do: what is old expires."""
+
+    async def close(self) -> None:
+        def close() -> None:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+
+        await self._off_loop(close)
+        self._thread.shutdown()
+
+    async def _off_loop(self, work: Callable[[], Result]) -> Result:
+        """Everything happens in one thread, one after another."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[], Result]) -> Result:
+        try:
+            return work()
+        except Exception as error:  # the library has one exception, that of Python
+            raise Unavailable(f"the ledger does not answer: {error}") from error
+
+    def _read(self, keys: list[MessageKey]) -> Entries:
+        database = self._opened()
+        if database is None or not keys:
+            return {}
+        values: list[bytes | None] = database.get([_key(key) for key in keys])
+        end = None if self._writes else -_EXPIRY_BYTES
+        return {key: decode_entry(value[:end]) for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def _opened(self) -> Rdict | None:
+        """The database, as new as it can be; None when there is none to read."""
+        if self._writes:
+            if self._database is None:
+                lifetime = AccessType.with_ttl(int(KEPT.total_seconds()))
+                self._database = Rdict(str(self._path), _options(), access_type=lifetime)
+            return self._database
+        if self._database is None:
+            if not (self._path / "CURRENT").exists():
+                return None
+            self._scratch = Path(tempfile.mkdtemp(prefix="headwater-ledger-"))
+            self._database = Rdict(str(self._path), _options(), access_type=AccessType.secondary(str(self._scratch)))
+        self._database.try_catch_up_with_primary()
+        return self._database
+
+
+def _key(key: MessageKey) -> bytes:
+    connection, message_id = key
+    return connection.to_bytes(4) + message_id.encode()
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    tables = BlockBasedOptions()
+    # Most keys are new, and a Bloom filter says so without reading a page. The filters stay in memory, 1.3 bytes for
+    # each message: in the cache they would drive each other out as soon as it is full.
+    tables.set_bloom_filter(10, False)
+    tables.set_block_cache(Cache(16 * _MIB))
+    options.set_block_based_table_factory(tables)
+    options.set_write_buffer_size(16 * _MIB)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_MIB)
+    return options

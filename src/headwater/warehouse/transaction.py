@@ -1,0 +1,197 @@
+"""One transaction of the warehouse: everything that one batch of the log leads to."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from headwater.base.clock import microseconds
+from headwater.base.errors import Unavailable
+from headwater.warehouse import bulk, tables
+from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, keys_of, merge
+from headwater.warehouse.ledger import Entries, Ledger, Message
+from headwater.warehouse.rows import (
+    MAX_REJECTED,
+    MAX_REJECTED_BYTES,
+    MAX_UNKNOWN_REJECTED,
+    LatestCall,
+    RejectedEvent,
+    StoredEvent,
+)
+
+_IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
+_IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
+_IDS_PER_QUERY: Final = 200
+_MAX_COUNTED_PATH: Final = 200
+"""How many characters of a path tell refusals apart: what is sent decides it, and nobody may fill our disk by that."""
+
+
+class Transaction:
+    """Everything that one batch of the log leads to."""
+
+    def __init__(self, connection: AsyncConnection, ledger: Ledger) -> None:
+        self._connection = connection
+        self._ledger = ledger
+
+    async def known(self, messages: Iterable[Message]) -> Entries:
+        """What the ledger has of these messages."""
+        return await self._ledger.known(self._connection, {message.key for message in messages})
+
+    async def record(self, entries: Entries) -> None:
+        """Keep these entries in the ledger."""
+        if entries:
+            await self._ledger.record(self._connection, entries)
+
+    async def trim_ledger(self) -> None:
+        """Forget old messages."""
+        await self._ledger.trim(self._connection)
+
+    async def add_events(self, events: Sequence[StoredEvent]) -> None:
+        """Store events."""
+        rows = [
+            (
+                event.position,
+                event.workspace,
+                event.connection,
+                event.pipeline,
+                event.timestamp,
+                event.received_at,
+                event.document.decode(),
+            )
+            for event in events
+        ]
+        await bulk.insert(self._connection, list(tables.events.c), rows)
+
+    async def merge_identities(self, sightings: Sequence[Sighting]) -> int:
+        """Bring the identities up to date with what was seen, in its order. Returns how many were written."""
+        known = await self._identities(keys_of(sightings))
+        claimed = merge(sightings, known)
+        table = tables.identities.c
+        for some in bulk.among(self._connection, (table.connection, table.identity_id), claimed):
+            await self._connection.execute(delete(tables.identities).where(table.is_anonymous, some))
+        rows = [
+            (
+                state.workspace,
+                key.connection,
+                key.identity_id,
+                key.is_anonymous,
+                key.pipeline,
+                msgspec.json.encode(state.anonymous_ids).decode(),
+                state.updated_at,
+                state.attributes,
+            )
+            for key, state in known.items()
+            if state is not None
+        ]
+        await bulk.upsert(self._connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY)
+        return len(rows)
+
+    async def note_calls(self, calls: Sequence[LatestCall]) -> None:
+        """Remember the latest call of each connection; at most one of each is given."""
+        rows = [(call.connection, call.workspace, microseconds(call.received_at), call.dialect) for call in calls]
+        await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
+
+    async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
+        """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
+        if not rejected:
+            return
+        rows = [
+            (
+                row.position,
+                row.workspace,
+                row.connection,
+                row.dialect,
+                microseconds(row.received_at),
+                row.code,
+                _text(row.path),
+                _text(row.message),
+                row.body[:MAX_REJECTED_BYTES],
+                row.message_id,
+            )
+            for row in rejected
+        ]
+        await bulk.insert(self._connection, list(tables.rejected_events.c), rows)
+        await bulk.upsert(
+            self._connection,
+            list(tables.refusals.c),
+            _counted(rejected),
+            key=[column.name for column in tables.refusals.primary_key],
+            adding=("count",),
+            keeping=("first_at",),
+        )
+        if any(row.workspace == 0 for row in rejected):
+            await self._shorten(0, MAX_UNKNOWN_REJECTED)
+
+    async def shorten_rejected(self) -> None:
+        """Remove the oldest refused events of every workspace that has more than `MAX_REJECTED` of them."""
+        table = tables.rejected_events.c
+        crowded = select(table.workspace).group_by(table.workspace).having(func.count() > MAX_REJECTED)
+        for workspace in (await self._connection.scalars(crowded)).all():
+            await self._shorten(workspace, MAX_REJECTED)
+
+    async def _shorten(self, workspace: int, kept: int) -> None:
+        table = tables.rejected_events.c
+        mine = table.workspace == workspace
+        oldest = select(table.position).where(mine).order_by(table.position.desc()).offset(kept - 1).limit(1)
+        await self._connection.execute(
+            delete(tables.rejected_events).where(mine, table.position < oldest.scalar_subquery())
+        )
+
+    async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
+        """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
+        table = tables.identities.c.pipeline
+        present = set(await self._connection.scalars(select(table).distinct()))
+        removed = 0
+        for some in bulk.chunks(present - set(pipelines), _IDS_PER_QUERY):
+            removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
+        return removed
+
+    async def finish(self, consumer: str, position: int, *, after: int) -> None:
+        """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.
+
+        Raises Unavailable when it was not: then another process has carried this batch.
+        """
+        table = tables.progress
+        if after == 0:
+            await bulk.upsert(
+                self._connection, list(table.c), [(consumer, 0)], key=("consumer",), keeping=("position",)
+            )
+        moved = await self._connection.execute(
+            update(table).where(table.c.consumer == consumer, table.c.position == after).values(position=position)
+        )
+        if moved.rowcount != 1:
+            raise Unavailable("another process consumes the event log")
+
+    async def _identities(self, keys: list[IdentityKey]) -> Identities:
+        known: Identities = dict.fromkeys(keys)
+        table = tables.identities.c
+        columns = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)
+        for some in bulk.among(self._connection, columns, map(_values, keys)):
+            for row in await self._connection.execute(select(tables.identities).where(some)):
+                key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
+                ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
+                known[key] = IdentityState(row.workspace, ids, row.updated_at, row.attributes)
+        return known
+
+
+def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
+    return key.connection, key.identity_id, key.is_anonymous, key.pipeline
+
+
+def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
+    """Rows of `refusals`."""
+    counts: Counter[tuple[object, ...]] = Counter()
+    at: dict[tuple[object, ...], int] = {}
+    for row in rejected:
+        key = (row.workspace, row.connection, row.dialect, row.code, _text(row.path)[:_MAX_COUNTED_PATH])
+        counts[key] += 1
+        at[key] = microseconds(row.received_at)
+    return [(*key, count, at[key], at[key]) for key, count in counts.items()]
+
+
+def _text(text: str) -> str:
+    """What was sent may be repeated in it, and PostgreSQL has no NUL in texts."""
+    return text.replace("\0", "\ufffd")
