@@ -12,6 +12,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseTaken
+from headwater.events.context import Locate
 from headwater.pipelines.batch import read_batch
 from headwater.pipelines.carrier import Carrier
 from headwater.transforms.functions import Runner
@@ -47,12 +48,15 @@ class StreamConsumer:
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
+        locate: Locate | None = None,
     ) -> None:
-        """`keep` is how long frames stay in the log after everyone has finished them."""
+        """`keep` is how long frames stay in the log after everyone has finished them; `locate` finds the places of
+        events that say none."""
         self._events = log
         self._catalog = catalog
         self._warehouse = warehouse
         self._keep = keep
+        self._locate = locate
         self._swept: set[int] | None = None
         self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, metrics)
 
@@ -85,7 +89,7 @@ class StreamConsumer:
         while not stop.is_set():
             frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
             if frames:
-                position = await self._carrier.carry(read_batch(frames), after=position)
+                position = await self._carrier.carry(read_batch(frames, self._locate), after=position)
             if time.monotonic() >= next_housekeeping:
                 await self._housekeeping(lease, position)
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
             "private port of Prometheus metrics [HEADWATER_METRICS_PORT, none]",
         ),
         ("--metrics-host", "ADDRESS", "IP address of the metrics port [HEADWATER_METRICS_HOST, 127.0.0.1]"),
+        ("--maxmind-db", "FILE", "database of the places of IP addresses [HEADWATER_MAXMIND_DB, none]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
     ):

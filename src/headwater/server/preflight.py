@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headwater.server.errors import StartupError
-from headwater.server.settings import SOCKET_PATH_LIMIT, Settings
+from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
 
 FILE_LIMIT = 65_536
 """Open files, where the system allows as many; above it nothing is gained."""
@@ -72,6 +72,18 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def check_location_database(settings: Settings) -> None:
+    """Raise unless the database of places, if there is to be one, can be read."""
+    if settings.maxmind_db is None:
+        return
+    from headwater.server.geolocation import open_locator  # only who wants it pays for it
+
+    try:
+        open_locator(settings.maxmind_db)
+    except ValueError as error:
+        raise StartupError(f"{variable('maxmind_db')} {error}") from None
 
 
 async def check_port(settings: Settings) -> None:

@@ -70,6 +70,9 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     """The IP address that the metrics port listens on."""
 
+    maxmind_db: Path | None = None
+    """A database of MaxMind's format that tells where addresses are; None: nobody looks."""
+
     log_level: str = "info"
     log_format: str = "json"
 
@@ -200,6 +203,12 @@ def _folder(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _file(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError("must be the path of a file")
+    return Path(text).expanduser().absolute()
+
+
 def _database(text: str) -> str | None:
     if text == SQLITE:
         return None
@@ -278,6 +287,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_batch_bytes": _body_bytes,
     "metrics_port": _port,
     "metrics_host": _address,
+    "maxmind_db": _file,
     "log_level": _one_of(LOG_LEVELS),
     "log_format": _one_of(LOG_FORMATS),
     "run_dir": _folder,

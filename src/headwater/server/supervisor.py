@@ -40,6 +40,7 @@ def serve(settings: Settings) -> None:
     """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError when it cannot start."""
     os.umask(0o077)
     preflight.raise_file_limit()
+    preflight.check_location_database(settings)
     lock = preflight.claim_data_dir(settings)
     try:
         with preflight.run_dir(settings) as settings:

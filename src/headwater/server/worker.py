@@ -14,6 +14,7 @@ from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.eventlog import SqliteEventLog
+from headwater.events.context import Locate
 from headwater.pipelines import CONSUMER, StreamConsumer
 from headwater.server import child
 from headwater.server.settings import Settings
@@ -40,9 +41,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         Runner(javascript=1, python=2) as functions,
     ):
         log = SqliteEventLog(settings.log_path, clock)
+        locate = _locator(settings)
         try:
             if settings.metrics_port is None:
-                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP).run(stop)
+                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, locate=locate).run(stop)
                 return
 
             async def backlog() -> int:
@@ -51,9 +53,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
 
             async with shown(CountedBatches(), settings.metrics_socket("worker"), backlog) as metrics:
-                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, metrics=metrics).run(stop)
+                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, locate=locate, metrics=metrics).run(stop)
         finally:
             await log.close()
+
+
+def _locator(settings: Settings) -> Locate | None:
+    if settings.maxmind_db is None:
+        return None
+    from headwater.server.geolocation import open_locator  # its library takes time and memory
+
+    return open_locator(settings.maxmind_db)
 
 
 if __name__ == "__main__":

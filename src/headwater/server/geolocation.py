@@ -1,0 +1,64 @@
+"""Finds places by addresses in a database of MaxMind's format, such as GeoLite2 City. The file stays the operator's.
+
+It is mapped into memory, not read: replace it by renaming a new file over it, and restart.
+"""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import maxminddb
+
+from headwater.events.context import Locate, Location
+
+REMEMBERED: Final = 8192
+"""How many addresses are not looked up again; a lookup takes tens of microseconds."""
+
+_NOWHERE: Final = Location()
+
+
+def open_locator(path: Path) -> Locate:
+    """What finds places in the database at `path`.
+
+    Raises ValueError, whose text follows the name of the setting, when the file cannot be read or is no such database.
+    """
+    try:
+        reader = maxminddb.open_database(path)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {path} ({error.strerror})") from None
+    except maxminddb.InvalidDatabaseError:
+        raise ValueError(f"is not a database of MaxMind's format: {path}") from None
+
+    @lru_cache(maxsize=REMEMBERED)
+    def locate(ip: str) -> Location | None:
+        try:
+            return _location(reader.get(ip))
+        except (ValueError, maxminddb.InvalidDatabaseError):  # IPv6 in a database of IPv4, or a damaged record
+            return None
+
+    return locate
+
+
+def _location(found: object) -> Location | None:
+    location = Location(
+        city=_text(_at(found, "city", "names", "en")),
+        country=_text(_at(found, "country", "iso_code")),
+        latitude=_number(_at(found, "location", "latitude")),
+        longitude=_number(_at(found, "location", "longitude")),
+    )
+    return None if location == _NOWHERE else location
+
+
+def _at(found: Any, *path: str) -> object:
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
