@@ -157,6 +157,7 @@ SCHEMAS: dict[str, Schema] = {
     "ClientIdentify": {
         **_object({**_PERSON, **_CONTACT}, description="What is known about a user."),
         "anyOf": _KNOWN_PERSON,
+        "additionalProperties": False,
     },
     "ClientDevice": {
         **_object(
@@ -164,6 +165,7 @@ SCHEMAS: dict[str, Schema] = {
                 **_PERSON,
                 "token": {"type": ["string", "null"], "description": "For push notifications."},
                 **{name: {"type": "string"} for name in ("device_id", "os", "model", "app_build", "app_version")},
+                "os_version": {"type": "string"},
             },
             *("device_id", "os", "model", "app_build", "app_version"),
             description="A device of a user.",
@@ -173,13 +175,19 @@ SCHEMAS: dict[str, Schema] = {
     "ClientEvent": {
         **_object(
             {
-                "name": _text("What happened."),
+                "name": {"type": ["string", "null"], "description": "What happened. Absent means empty."},
                 **_PERSON,
                 "data": _free("Properties of the event."),
                 "user": {**_object(_CONTACT), "type": ["object", "null"]},
             },
-            "name",
             description="Something that a user did.",
+        ),
+        "anyOf": _KNOWN_PERSON,
+    },
+    "ClientTrack": {
+        **_object(
+            {"event": _text("What happened."), **_PERSON, "data": _free("Properties of the event.")},
+            description="Something that a user did, as the JavaScript SDK says it.",
         ),
         "anyOf": _KNOWN_PERSON,
     },
@@ -235,9 +243,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "ClientService.PostEvents": RawBody(
             {"type": "array", "minItems": 1, "items": component("ClientEvent")}, status=204, answer="All are durable."
         ),
+        "ClientService.Track": RawBody(component("ClientTrack"), status=204, answer="The event is durable."),
         "NativeEventService.PostEvents": RawBody(native, answer="Accepted events are durable."),
         "NativeEventService.PostEvent": RawBody(component("NativeEvent"), answer="The event is durable."),
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
+        "ConnectionService.ListConnectionsJson": RawBody(response=answered("ListConnectionsResponse")),
         "EventService.ListEventsJson": RawBody(response=events, answer="The events of the page."),
         "ProfileService.ListProfileEventsJson": RawBody(response=events, answer="The events, the latest first."),
         "ProfileService.ListProfilesJson": RawBody(

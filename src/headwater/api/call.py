@@ -28,4 +28,4 @@ def caller_address(metadata: dict[str, str]) -> str:
 
 def is_built(behavior: object) -> bool:
     """Whether a handler's method is ours: those of the generated servicers are plain functions that raise."""
-    return inspect.iscoroutinefunction(behavior)
+    return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)

@@ -1,11 +1,15 @@
 """ConnectionService: connections and their event write keys."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context
+from headwater.api.connectionjson import document_of, list_in_pieces
 from headwater.api.pipelinemessage import pipeline_message
+from headwater.api.remembering import Remembering
 from headwater.api.structs import object_of
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.application import EventType
@@ -14,9 +18,6 @@ from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 from headwater.warehouse import Warehouse
 
-MAX_MESSAGES: Final = 10_000
-"""How many connections are kept as messages. One with pipelines takes some kilobytes."""
-
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
@@ -24,7 +25,8 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
         self._catalog = catalog
         self._warehouse = warehouse
-        self._messages: dict[int, tuple[Connection, pb.Connection]] = {}
+        self._shown: Remembering[pb.Connection] = Remembering(self._message)
+        self._documents: Remembering[dict[str, Any]] = Remembering(lambda each: document_of(self._message(each)))
 
     async def CreateConnection(
         self, request: pb.CreateConnectionRequest, context: Context
@@ -82,6 +84,14 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         found = await connections.list_connections(self._catalog, workspace)
         return pb.ListConnectionsResponse(connections=[self._shown(connection) for connection in found])
 
+    async def ListConnectionsJson(
+        self, request: pb.ListConnectionsJsonRequest, context: Context
+    ) -> AsyncIterator[HttpBody]:
+        workspace = await workspace_of(self._catalog, context)
+        found = await connections.list_connections(self._catalog, workspace)
+        for piece in list_in_pieces(map(self._documents, found)):
+            yield HttpBody(content_type="application/json", data=piece)
+
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
         workspace = await workspace_of(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
@@ -137,15 +147,6 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         message = pb.TestConnectionResponse(received=True, dialect=call.dialect)
         message.last_received_at.FromDatetime(call.received_at)
         return message
-
-    def _shown(self, connection: Connection) -> pb.Connection:
-        """The message of a connection that did not change is made once: most of a long list is not new."""
-        known = self._messages.get(connection.id)
-        if known is None or known[0] is not connection:
-            if len(self._messages) >= MAX_MESSAGES:
-                self._messages.clear()
-            known = self._messages[connection.id] = (connection, self._message(connection))
-        return known[1]
 
     def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:
         connector_type = self._catalog.connectors[connection.connector].type

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
@@ -43,7 +44,7 @@ class AnswerInterceptor(aio.ServerInterceptor):
         wrapped = self._handlers.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            if handler is None or handler.unary_unary is None:
+            if handler is None or handler.request_streaming or (handler.response_streaming and _is_of_grpc(method)):
                 return handler  # unknown methods, and the streams of health and reflection
             wrapped = self._handlers[method] = _wrapped(method, handler, self._body_of(method), self._metrics)
         return wrapped
@@ -53,19 +54,19 @@ class AnswerInterceptor(aio.ServerInterceptor):
 
 
 def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
-    behavior = cast(Callable[[Any, Context], Any], handler.unary_unary)
+    behavior = cast(Callable[[Any, Context], Any], handler.unary_stream or handler.unary_unary)
     built = is_built(behavior)
 
-    async def answer(request: Any, context: Context) -> Any:
+    @asynccontextmanager
+    async def answering(context: Context) -> AsyncIterator[None]:
         began, status = time.perf_counter(), "CANCELLED"
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
-            response = await behavior(request, context)
+            yield
             status = "OK"
-            return response
         except HeadwaterError as error:
             status = status_of(error).name
             await _abort(context, metadata, error, body_of)
@@ -78,11 +79,30 @@ def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics
         finally:
             metrics.call_answered(method, status, time.perf_counter() - began)
 
-    return grpc.unary_unary_rpc_method_handler(
-        cast(Any, answer),  # the stubs know blocking behaviours only; aio takes both
+    async def answer(request: Any, context: Context) -> Any:
+        async with answering(context):
+            return await behavior(request, context)
+
+    async def answer_in_pieces(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with answering(context):
+            async for piece in behavior(request, context):
+                yield piece
+
+    make, wrapped = (
+        (grpc.unary_stream_rpc_method_handler, answer_in_pieces)
+        if handler.response_streaming
+        else (grpc.unary_unary_rpc_method_handler, answer)
+    )
+    return make(
+        cast(Any, wrapped),  # the stubs know blocking behaviours only; aio takes both
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
+
+
+def _is_of_grpc(method: str) -> bool:
+    """Whether it is a call of health or reflection."""
+    return method.startswith("/grpc.")
 
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:

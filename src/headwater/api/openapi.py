@@ -34,7 +34,11 @@ class BuiltCalls:
 
     def add_registered_method_handlers(self, service: str, handlers: "Handlers") -> None:
         self._server.add_registered_method_handlers(service, handlers)
-        self.unbuilt |= {f"{service}/{name}" for name, handler in handlers.items() if not is_built(handler.unary_unary)}
+        self.unbuilt |= {
+            f"{service}/{name}"
+            for name, handler in handlers.items()
+            if not is_built(handler.unary_unary or handler.unary_stream)
+        }
 
 
 def served_document(unbuilt: set[str]) -> bytes:

@@ -95,6 +95,7 @@ __all__ = (
     "ListApplicationUsersResponse",
     "ListConnectionIdentitiesRequest",
     "ListConnectionIdentitiesResponse",
+    "ListConnectionsJsonRequest",
     "ListConnectionsRequest",
     "ListConnectionsResponse",
     "ListConnectorsRequest",
@@ -2641,6 +2642,18 @@ class ListConnectionIdentitiesResponse(betterproto2.Message):
 default_message_pool.register_message(
     "headwater.v1", "ListConnectionIdentitiesResponse", ListConnectionIdentitiesResponse
 )
+
+
+@dataclass(eq=False, repr=False)
+class ListConnectionsJsonRequest(betterproto2.Message):
+    """
+    ListConnectionsJsonRequest has no parameters.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "ListConnectionsJsonRequest", ListConnectionsJsonRequest)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,65 @@
+"""The list of connections as JSON text, from the same messages that the gateway would write as JSON, and equal to it.
+
+Most of such a text are schemas, and mostly the same ones, above all that of events: the text of each is made once. The
+gateway would write them all again, and holds no list of more than 8 MiB (decision 0016).
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import msgspec
+from google.protobuf import json_format
+
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1 import schemas_pb2
+
+PIECE_BYTES: Final = 512 * 1024
+"""How much is sent at once: the gateway buffers less than this where the caller reads slowly."""
+
+_SCHEMAS: Final[tuple[tuple[Literal["in_schema", "out_schema"], str], ...]] = (
+    ("in_schema", "inSchema"),
+    ("out_schema", "outSchema"),
+)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def document_of(message: pb.Connection) -> dict[str, Any]:
+    """The connection as `msgspec` encodes it. It is small: schemas are texts that all documents share."""
+    bare = pb.Connection()
+    bare.CopyFrom(message)
+    texts: list[dict[str, msgspec.Raw]] = []
+    for pipeline in bare.pipelines:
+        texts.append({})
+        for field, member in _SCHEMAS:
+            if pipeline.HasField(field):
+                texts[-1][member] = _schema_text(getattr(pipeline, field).SerializeToString(deterministic=True))
+                pipeline.ClearField(field)
+    document = _plain(bare)
+    for shown, schemas in zip(document["pipelines"], texts, strict=True):
+        shown |= schemas
+    return document
+
+
+def list_in_pieces(documents: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """The text of {"connections": [...]}, none of its pieces longer than `PIECE_BYTES`."""
+    text = bytearray(b'{"connections":[')
+    for index, document in enumerate(documents):
+        if index:
+            text += b","
+        _encoder.encode_into(document, text, -1)
+        while len(text) > PIECE_BYTES:
+            yield bytes(text[:PIECE_BYTES])
+            del text[:PIECE_BYTES]
+    text += b"]}"
+    for start in range(0, len(text), PIECE_BYTES):
+        yield bytes(text[start : start + PIECE_BYTES])
+
+
+@lru_cache(maxsize=4096)
+def _schema_text(serialised: bytes) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(_plain(schemas_pb2.Type.FromString(serialised))))
+
+
+def _plain(message: pb.Connection | schemas_pb2.Type) -> dict[str, Any]:
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
