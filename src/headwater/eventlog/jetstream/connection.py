@@ -39,6 +39,7 @@ class Connection:
         self._look = asyncio.Event()
         self._reason = "NATS cannot be reached"
         self._jetstream: JetStreamContext | None = None
+        self._is_closing = False
         self.client = Client()
         self.max_payload = 0
         """The bytes of the largest message that the server takes; 0 before the first connection."""
@@ -46,11 +47,11 @@ class Connection:
         """How often the connection was lost: what was under way before the last time is lost as well."""
         self._keeper = asyncio.create_task(self._keep(), name="nats-connection")
 
-    async def ready(self, seconds: float = READY_SECONDS) -> JetStreamContext:
+    async def ready(self) -> JetStreamContext:
         """JetStream, once all is well there. Raises Unavailable, with the reason, when that takes longer."""
         if not self._ready.is_set():
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(READY_SECONDS):
                     await self._ready.wait()
             except TimeoutError:
                 raise Unavailable(f"the event log is not available: {self._reason}") from None
@@ -64,12 +65,13 @@ class Connection:
 
     async def close(self) -> None:
         """End it. What is under way is not waited for."""
+        self._is_closing = True  # as nats-py may swallow a cancellation: its timeouts are those of Python 3.11
         self._keeper.cancel()
         with suppress(asyncio.CancelledError):
             await self._keeper
 
     async def _keep(self) -> None:
-        while True:
+        while not self._is_closing:
             self.client = client = Client()
             try:
                 await client.connect(
@@ -85,11 +87,12 @@ class Connection:
                     reconnected_cb=self._on_return,
                 )
                 self._jetstream = client.jetstream(timeout=REQUEST_SECONDS)
-                while not client.is_closed:
+                while not (client.is_closed or self._is_closing):
                     await self._check(client)
                     self._look.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._look.wait(), CHECK_SECONDS)
+                        async with asyncio.timeout(CHECK_SECONDS):
+                            await self._look.wait()
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 await self._on_error(error)
             except Exception:

@@ -146,10 +146,10 @@ class JetStreamLease:
         await self._consumers.move(self.consumer, position)
 
     async def release(self) -> None:
+        self._is_ours = False  # this ends the task too where nats-py swallows the cancellation
         self._renewing.cancel()
         with suppress(asyncio.CancelledError):
             await self._renewing
-        self._is_ours = False
         await self._consumers.give_back(self, self._revision)
 
     async def _renew(self) -> None:

@@ -156,7 +156,8 @@ class _Consumer:
             self._broken = True
             return None
         try:
-            return await asyncio.wait_for(self._messages.get(), max(0.0, deadline - now))
+            async with asyncio.timeout_at(deadline):
+                return await self._messages.get()
         except TimeoutError:
             return None
 
