@@ -76,8 +76,8 @@ STRICT_MODE = {
 CONTENT_ENCODING = {
     "name": "Content-Encoding",
     "in": "header",
-    "description": "`gzip` when the body is compressed.",
-    "schema": {"type": "string", "enum": ["gzip", "identity"]},
+    "description": "How the body is compressed, if it is.",
+    "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
 }
 HEADERS: dict[Access, list[dict[str, Any]]] = {"management": [WORKSPACE], "track": [STRICT_MODE]}
 
@@ -98,7 +98,8 @@ _RETRIED = (429, 503)
 ERROR_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
-        "description": "Every error that is not of the track API, whoever refused: the server, or the gateway.",
+        "description": "Every error that is not of the track or the client API, whoever refused: the server, or the "
+        "gateway.",
         "required": ["error"],
         "properties": {
             "error": {
@@ -132,7 +133,19 @@ ERROR_SCHEMAS: dict[str, Any] = {
             },
         },
     },
+    "ClientError": {
+        "type": "object",
+        "description": "An error of the client API, in the shape that its SDKs need.",
+        "required": ["status", "error"],
+        "properties": {
+            "status": {"const": "error"},
+            "error": {"type": "string", "description": "For people: it names the member and the rule."},
+            "code": {"type": "integer", "description": "1000 when the key is absent or not known."},
+        },
+    },
 }
+_FAMILIES: dict[Access, str] = {"track": "Track", "client": "Client"}
+"""What errors with a shape of their own are called after."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,7 @@ def access_of(service: str, method: str) -> Access:
 
 def responses(call: Call) -> dict[str, Any]:
     """The answers other than success, as references; 422 with the codes that the call's comment lists."""
-    family = "Track" if call.name.startswith("TrackService.") else ""
+    family = _FAMILIES.get(ACCESS[call.name.partition(".")[0]], "")
     made: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{family}{_STATUSES[status][0]}"} for status in _statuses(call)
     }
@@ -168,12 +181,15 @@ def components() -> dict[str, Any]:
     """The responses that `responses` refers to."""
     made = {
         f"{family}{name}": _response(text, f"{family}Error", retried=status in _RETRIED)
-        for family in ("", "Track")
+        for family in ("", *_FAMILIES.values())
         for status, (name, text) in sorted(_STATUSES.items())
         if not (family and status == 504)
     }
-    either = {"anyOf": [{"$ref": "#/components/schemas/TrackError"}, {"$ref": "#/components/schemas/Error"}]}
-    made["TrackServiceUnavailable"]["content"]["application/json"]["schema"] = either  # the server, or the gateway
+    made["ClientUnprocessable"]["description"] = "The call breaks a rule; nothing of it is accepted."
+    for family in _FAMILIES.values():
+        either = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in (f"{family}Error", "Error")]}
+        unavailable = made[f"{family}ServiceUnavailable"]  # the server, or the gateway
+        unavailable["content"]["application/json"]["schema"] = either
     return made
 
 
@@ -184,7 +200,7 @@ def _statuses(call: Call) -> list[int]:
         statuses |= {413} if call.has_body else set()
     elif call.access != "public":
         statuses |= {400, 401, 413, 429}
-    if call.access in ("client", "native"):
+    if call.access == "native":
         statuses |= {404, 501}
     if call.has_path_parameters:
         statuses |= {400, 404}

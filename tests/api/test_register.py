@@ -48,6 +48,7 @@ BUILT = {
     },
     "EventService": {"SendEvents", "ListEvents", "ListEventsJson", "ListRejectedEvents"},
     "IdentityService": {"ListConnectionIdentities"},
+    "ClientService": {"Alias", "Identify", "RegisterDevice", "PostEvents", "Track"},
     "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
     "FilterService": {"ParseFilter", "ExplainFilter", "ExplainFilterJson"},
     "SchemaService": {"GetEventSchema"},

@@ -15,7 +15,9 @@ INTAKE = [
     *(f"/v1/{call}" for call in ("identify", "track", "page", "screen", "group", "alias", "batch")),
     *(f"/v1/{letter}" for letter in "itpsgab"),
     "/v1/events",
-    "/api/client/events",
+    *(f"/api/client/{call}" for call in ("alias", "identify", "devices", "events", "track")),
+    "/devices",
+    "/events",
 ]
 MANAGEMENT = ["/v1/connections", "/v1/pipelines", "/healthz", "/v1/events/rejected", "/v1/tracks"]
 

@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/client.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\x8f\x03\n\rClientService\x12Q\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/alias:\x01*\x12W\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/client/identify:\x01*\x12k\n\x0eRegisterDevice\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"-\x82\xd3\xe4\x93\x02\'\"\x13/api/client/devices:\x01*Z\r\"\x08/devices:\x01*\x12\x65\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"+\x82\xd3\xe4\x93\x02%\"\x12/api/client/events:\x01*Z\x0c\"\x07/events:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/client.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\xe2\x03\n\rClientService\x12Q\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/alias:\x01*\x12W\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/client/identify:\x01*\x12k\n\x0eRegisterDevice\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"-\x82\xd3\xe4\x93\x02\'\"\x13/api/client/devices:\x01*Z\r\"\x08/devices:\x01*\x12\x65\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"+\x82\xd3\xe4\x93\x02%\"\x12/api/client/events:\x01*Z\x0c\"\x07/events:\x01*\x12Q\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/track:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTSERVICE'].methods_by_name['RegisterDevice']._serialized_options = b'\202\323\344\223\002\'\"\023/api/client/devices:\001*Z\r\"\010/devices:\001*'
   _globals['_CLIENTSERVICE'].methods_by_name['PostEvents']._loaded_options = None
   _globals['_CLIENTSERVICE'].methods_by_name['PostEvents']._serialized_options = b'\202\323\344\223\002%\"\022/api/client/events:\001*Z\014\"\007/events:\001*'
+  _globals['_CLIENTSERVICE'].methods_by_name['Track']._loaded_options = None
+  _globals['_CLIENTSERVICE'].methods_by_name['Track']._serialized_options = b'\202\323\344\223\002\026\"\021/api/client/track:\001*'
   _globals['_CLIENTSERVICE']._serialized_start=101
-  _globals['_CLIENTSERVICE']._serialized_end=500
+  _globals['_CLIENTSERVICE']._serialized_end=583
 # @@protoc_insertion_point(module_scope)

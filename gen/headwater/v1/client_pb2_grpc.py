@@ -28,8 +28,9 @@ if _version_not_supported:
 class ClientServiceStub:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -58,18 +59,24 @@ class ClientServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.Track = channel.unary_unary(
+                '/headwater.v1.ClientService/Track',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class ClientServiceServicer:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def Alias(self, request, context):
-        """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: an external
-        id that is known already stays as it is.
+        """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: what is
+        known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -81,7 +88,8 @@ class ClientServiceServicer:
 
     def Identify(self, request, context):
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id.
+        anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+        of data too, and null clears.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -93,7 +101,8 @@ class ClientServiceServicer:
 
     def RegisterDevice(self, request, context):
         """RegisterDevice says which device a user has, with its token for push notifications. It needs device_id, os,
-        model, app_build and app_version, and anonymous_id or external_id.
+        model, app_build and app_version, and anonymous_id or external_id. A device that comes again, by its device_id or
+        its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -104,8 +113,19 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PostEvents(self, request, context):
-        """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or
-        external_id.
+        """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or external_id,
+        and accepts all of them or none. An event without a name has an empty one.
+
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Track(self, request, context):
+        """Track records one event as the JavaScript SDK sends it: its name is in event.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -138,6 +158,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'Track': grpc.unary_unary_rpc_method_handler(
+                    servicer.Track,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'headwater.v1.ClientService', rpc_method_handlers)
@@ -149,8 +174,9 @@ def add_ClientServiceServicer_to_server(servicer, server):
 class ClientService:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @staticmethod
@@ -249,6 +275,33 @@ class ClientService:
             request,
             target,
             '/headwater.v1.ClientService/PostEvents',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Track(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ClientService/Track',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

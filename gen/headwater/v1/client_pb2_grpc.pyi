@@ -29,8 +29,9 @@ GRPC_VERSION: str
 class ClientServiceStub:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -38,8 +39,8 @@ class ClientServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ClientServiceAsyncStub: ...
     Alias: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: an external
-    id that is known already stays as it is.
+    """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: what is
+    known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -47,7 +48,8 @@ class ClientServiceStub:
     """
     Identify: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id.
+    anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+    of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -55,15 +57,23 @@ class ClientServiceStub:
     """
     RegisterDevice: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """RegisterDevice says which device a user has, with its token for push notifications. It needs device_id, os,
-    model, app_build and app_version, and anonymous_id or external_id.
+    model, app_build and app_version, and anonymous_id or external_id. A device that comes again, by its device_id or
+    its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvents: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or
-    external_id.
+    """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or external_id,
+    and accepts all of them or none. An event without a name has an empty one.
+
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """
+    Track: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
+    """Track records one event as the JavaScript SDK sends it: its name is in event.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -74,14 +84,15 @@ class ClientServiceStub:
 class ClientServiceAsyncStub(ClientServiceStub):
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Alias: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: an external
-    id that is known already stays as it is.
+    """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: what is
+    known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -89,7 +100,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
     Identify: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id.
+    anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+    of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -97,15 +109,23 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
     RegisterDevice: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """RegisterDevice says which device a user has, with its token for push notifications. It needs device_id, os,
-    model, app_build and app_version, and anonymous_id or external_id.
+    model, app_build and app_version, and anonymous_id or external_id. A device that comes again, by its device_id or
+    its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvents: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or
-    external_id.
+    """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or external_id,
+    and accepts all of them or none. An event without a name has an empty one.
+
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """
+    Track: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Track records one event as the JavaScript SDK sends it: its name is in event.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -115,8 +135,9 @@ class ClientServiceAsyncStub(ClientServiceStub):
 class ClientServiceServicer:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is kept with its reason and answered
-    422, and nothing of it is accepted. Typed clients use EventService.SendEvents instead.
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def Alias(
@@ -124,8 +145,8 @@ class ClientServiceServicer:
         request: httpbody_pb2.HttpBody,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: an external
-        id that is known already stays as it is.
+        """Alias joins an anonymous user and a known one. It needs anonymous_id and external_id, and works once: what is
+        known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -138,7 +159,8 @@ class ClientServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id.
+        anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+        of data too, and null clears.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -151,7 +173,8 @@ class ClientServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """RegisterDevice says which device a user has, with its token for push notifications. It needs device_id, os,
-        model, app_build and app_version, and anonymous_id or external_id.
+        model, app_build and app_version, and anonymous_id or external_id. A device that comes again, by its device_id or
+        its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -163,8 +186,20 @@ class ClientServiceServicer:
         request: httpbody_pb2.HttpBody,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or
-        external_id.
+        """PostEvents records what users did. It takes an array of at least one event, each with anonymous_id or external_id,
+        and accepts all of them or none. An event without a name has an empty one.
+
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """
+
+    def Track(
+        self,
+        request: httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
+        """Track records one event as the JavaScript SDK sends it: its name is in event.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer

@@ -5,7 +5,7 @@ from typing import Final, cast
 
 from grpc import aio
 
-from headwater.api import track
+from headwater.api import client, track
 from headwater.api.answers import ErrorBody
 from headwater.api.applications import ApplicationServicer
 from headwater.api.connections import ConnectionServicer
@@ -45,7 +45,10 @@ from headwater.v1 import (
 )
 from headwater.warehouse import Warehouse
 
-ERROR_BODIES: Final[dict[str, ErrorBody]] = {"headwater.v1.TrackService": track.error_body}
+ERROR_BODIES: Final[dict[str, ErrorBody]] = {
+    "headwater.v1.TrackService": track.error_body,
+    "headwater.v1.ClientService": client.error_body,
+}
 """The services whose errors have a shape of their own."""
 
 
@@ -76,6 +79,7 @@ def register(server: aio.Server, parts: Parts) -> None:
         EventServicer(parts.catalog, parts.intake, parts.warehouse), server
     )
     track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
+    client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
@@ -88,7 +92,6 @@ def register(server: aio.Server, parts: Parts) -> None:
 
 def _register_unbuilt(server: aio.Server) -> None:
     """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
-    client_pb2_grpc.add_ClientServiceServicer_to_server(client_pb2_grpc.ClientServiceServicer(), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(devices_pb2_grpc.DeviceServiceServicer(), server)
     identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
         identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server

@@ -19,6 +19,8 @@ from headwater.server.settings import Settings
 
 TRACK_PATHS = "/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])"
 """The paths of the Segment family of SDKs, with the letters that browser SDKs use."""
+CLIENT_PATHS = "/api/client/(alias|identify|devices|events|track)|/devices|/events"
+"""The paths of the client API."""
 
 DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.02
@@ -60,6 +62,8 @@ def render(settings: Settings) -> str:
         "errors_lua": str(folder / "errors.lua"),
         "track_paths": TRACK_PATHS,
         "track_with_query": TRACK_PATHS + r"(\?.*)?",
+        "client_paths": CLIENT_PATHS,
+        "client_with_query": rf"({CLIENT_PATHS})(\?.*)?",
         "max_body_bytes": settings.max_body_bytes,
         "max_buffer_bytes": 2 * settings.max_body_bytes,
         "too_large": f"the request body is larger than {settings.max_body_bytes} bytes",
