@@ -36,6 +36,7 @@ class Event(message.Message):
     GROUP_ID_FIELD_NUMBER: builtins.int
     MESSAGE_ID_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
+    OBJECT_TYPE_ID_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     CATEGORY_FIELD_NUMBER: builtins.int
@@ -71,6 +72,10 @@ class Event(message.Message):
     """
     type: builtins.str
     """type is the kind of event. Possible values: "alias", "group", "identify", "page", "screen" or "track"."""
+    object_type_id: builtins.str
+    """object_type_id is the type of the group: an integer as text. Every group event has one, "1" when the client gave
+    none, neither here nor in the traits as "object_type_id" or "objectTypeId". In other events it is what they say.
+    """
     event: builtins.str
     """event is the name of what happened, such as "Order Completed". Required for track events, absent for others."""
     name: builtins.str
@@ -130,6 +135,7 @@ class Event(message.Message):
         group_id: builtins.str | None = ...,
         message_id: builtins.str = ...,
         type: builtins.str = ...,
+        object_type_id: builtins.str | None = ...,
         event: builtins.str | None = ...,
         name: builtins.str | None = ...,
         category: builtins.str | None = ...,
@@ -144,9 +150,9 @@ class Event(message.Message):
         sent_at: timestamp_pb2.Timestamp | None = ...,
         received_at: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_category", b"_category", "_channel", b"_channel", "_event", b"_event", "_extra_json", b"_extra_json", "_group_id", b"_group_id", "_integrations_json", b"_integrations_json", "_kpid", b"_kpid", "_name", b"_name", "_previous_id", b"_previous_id", "_properties_json", b"_properties_json", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "category", b"category", "channel", b"channel", "context", b"context", "event", b"event", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "kpid", b"kpid", "name", b"name", "original_timestamp", b"original_timestamp", "previous_id", b"previous_id", "properties_json", b"properties_json", "received_at", b"received_at", "sent_at", b"sent_at", "timestamp", b"timestamp", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_category", b"_category", "_channel", b"_channel", "_event", b"_event", "_extra_json", b"_extra_json", "_group_id", b"_group_id", "_integrations_json", b"_integrations_json", "_kpid", b"_kpid", "_name", b"_name", "_object_type_id", b"_object_type_id", "_previous_id", b"_previous_id", "_properties_json", b"_properties_json", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "category", b"category", "channel", b"channel", "context", b"context", "event", b"event", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "kpid", b"kpid", "name", b"name", "object_type_id", b"object_type_id", "original_timestamp", b"original_timestamp", "previous_id", b"previous_id", "properties_json", b"properties_json", "received_at", b"received_at", "sent_at", b"sent_at", "timestamp", b"timestamp", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_category", b"_category", "_channel", b"_channel", "_event", b"_event", "_extra_json", b"_extra_json", "_group_id", b"_group_id", "_integrations_json", b"_integrations_json", "_kpid", b"_kpid", "_name", b"_name", "_previous_id", b"_previous_id", "_properties_json", b"_properties_json", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "category", b"category", "channel", b"channel", "connection_id", b"connection_id", "context", b"context", "event", b"event", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "kpid", b"kpid", "message_id", b"message_id", "name", b"name", "original_timestamp", b"original_timestamp", "previous_id", b"previous_id", "properties_json", b"properties_json", "received_at", b"received_at", "sent_at", b"sent_at", "timestamp", b"timestamp", "traits_json", b"traits_json", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_category", b"_category", "_channel", b"_channel", "_event", b"_event", "_extra_json", b"_extra_json", "_group_id", b"_group_id", "_integrations_json", b"_integrations_json", "_kpid", b"_kpid", "_name", b"_name", "_object_type_id", b"_object_type_id", "_previous_id", b"_previous_id", "_properties_json", b"_properties_json", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "category", b"category", "channel", b"channel", "connection_id", b"connection_id", "context", b"context", "event", b"event", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "kpid", b"kpid", "message_id", b"message_id", "name", b"name", "object_type_id", b"object_type_id", "original_timestamp", b"original_timestamp", "previous_id", b"previous_id", "properties_json", b"properties_json", "received_at", b"received_at", "sent_at", b"sent_at", "timestamp", b"timestamp", "traits_json", b"traits_json", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
     _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
@@ -166,6 +172,8 @@ class Event(message.Message):
     _WhichOneofArgType__kpid: _TypeAlias = typing.Literal["_kpid", b"_kpid"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__object_type_id: _TypeAlias = typing.Literal["object_type_id"]  # noqa: Y015
+    _WhichOneofArgType__object_type_id: _TypeAlias = typing.Literal["_object_type_id", b"_object_type_id"]  # noqa: Y015
     _WhichOneofReturnType__previous_id: _TypeAlias = typing.Literal["previous_id"]  # noqa: Y015
     _WhichOneofArgType__previous_id: _TypeAlias = typing.Literal["_previous_id", b"_previous_id"]  # noqa: Y015
     _WhichOneofReturnType__properties_json: _TypeAlias = typing.Literal["properties_json"]  # noqa: Y015
@@ -190,6 +198,8 @@ class Event(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kpid) -> _WhichOneofReturnType__kpid | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__object_type_id) -> _WhichOneofReturnType__object_type_id | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_id) -> _WhichOneofReturnType__previous_id | None: ...
     @typing.overload
@@ -755,6 +765,26 @@ class EventContext(message.Message):
         @typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
 
+    @typing.final
+    class ConsentsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.bool
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     APP_FIELD_NUMBER: builtins.int
     BROWSER_FIELD_NUMBER: builtins.int
     CAMPAIGN_FIELD_NUMBER: builtins.int
@@ -771,6 +801,7 @@ class EventContext(message.Message):
     SESSION_FIELD_NUMBER: builtins.int
     TIMEZONE_FIELD_NUMBER: builtins.int
     USER_AGENT_FIELD_NUMBER: builtins.int
+    CONSENTS_FIELD_NUMBER: builtins.int
     EXTRA_JSON_FIELD_NUMBER: builtins.int
     ip: builtins.str
     """ip is the IP address of the user, as text."""
@@ -833,6 +864,10 @@ class EventContext(message.Message):
     def session(self) -> EventContext.Session:
         """session is the session in which the event happened."""
 
+    @builtins.property
+    def consents(self) -> containers.ScalarMap[builtins.str, builtins.bool]:
+        """consents says by purpose whether the user consents."""
+
     def __init__(
         self,
         *,
@@ -852,11 +887,12 @@ class EventContext(message.Message):
         session: EventContext.Session | None = ...,
         timezone: builtins.str | None = ...,
         user_agent: builtins.str | None = ...,
+        consents: abc.Mapping[builtins.str, builtins.bool] | None = ...,
         extra_json: builtins.str | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_extra_json", b"_extra_json", "_ip", b"_ip", "_locale", b"_locale", "_timezone", b"_timezone", "_user_agent", b"_user_agent", "app", b"app", "browser", b"browser", "campaign", b"campaign", "device", b"device", "extra_json", b"extra_json", "ip", b"ip", "library", b"library", "locale", b"locale", "location", b"location", "network", b"network", "os", b"os", "page", b"page", "referrer", b"referrer", "screen", b"screen", "session", b"session", "timezone", b"timezone", "user_agent", b"user_agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_extra_json", b"_extra_json", "_ip", b"_ip", "_locale", b"_locale", "_timezone", b"_timezone", "_user_agent", b"_user_agent", "app", b"app", "browser", b"browser", "campaign", b"campaign", "device", b"device", "extra_json", b"extra_json", "ip", b"ip", "library", b"library", "locale", b"locale", "location", b"location", "network", b"network", "os", b"os", "page", b"page", "referrer", b"referrer", "screen", b"screen", "session", b"session", "timezone", b"timezone", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_extra_json", b"_extra_json", "_ip", b"_ip", "_locale", b"_locale", "_timezone", b"_timezone", "_user_agent", b"_user_agent", "app", b"app", "browser", b"browser", "campaign", b"campaign", "consents", b"consents", "device", b"device", "extra_json", b"extra_json", "ip", b"ip", "library", b"library", "locale", b"locale", "location", b"location", "network", b"network", "os", b"os", "page", b"page", "referrer", b"referrer", "screen", b"screen", "session", b"session", "timezone", b"timezone", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extra_json: _TypeAlias = typing.Literal["extra_json"]  # noqa: Y015
     _WhichOneofArgType__extra_json: _TypeAlias = typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015

@@ -4,6 +4,7 @@ The typed message has a field for every documented member. What it has none for,
 as JSON text in an `extra_json` field, in both directions: nothing is lost by choosing the typed face.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +21,15 @@ _JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", 
 _SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
 """What a client cannot say of an event."""
 
-_INTEGERS: Final = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
+_MAPS: Final = frozenset(
+    field.full_name
+    for field in pb.EventContext.DESCRIPTOR.fields
+    if field.message_type is not None and field.message_type.GetOptions().map_entry
+)
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""How JSON writes an integer of 64 bits, as a string."""
 _decode = msgspec.json.Decoder().decode
+_decode_flags = msgspec.json.Decoder(dict[str, bool]).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -61,7 +69,8 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
     for field in pb.Event.DESCRIPTOR.fields:
         if field.name == "extra_json":
             continue
-        text = rest.pop(_JSON_TEXTS.get(field.name, field.json_name), None)
+        member = _JSON_TEXTS.get(field.name, field.json_name)
+        text = rest.pop(member, None)
         if text is None:
             continue
         if field.name in _JSON_TEXTS:
@@ -72,19 +81,27 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
         elif field.name == "context":
             event.context.SetInParent()  # an empty context is there too
             _fill(event.context, text)
+        elif (scalar := _scalar(field.type, text)) is not None:
+            setattr(event, field.name, scalar)
         else:
-            setattr(event, field.name, _decode(text))
+            rest[member] = text
     if rest:
         event.extra_json = _text(rest)
     return event
 
 
 def _object(message: Message) -> Raw:
-    """A part of the context as JSON; whole numbers stay numbers, which protobuf's own JSON would write as text."""
+    """A part of the context as JSON."""
     parts = _extra_members(message)
     for field, value in message.ListFields():
-        if field.name != "extra_json":
-            parts[field.json_name] = _object(value) if isinstance(value, Message) else _raw(value)
+        if field.name == "extra_json":
+            continue
+        if isinstance(value, Message):
+            parts[field.json_name] = _object(value)
+        elif field.full_name in _MAPS:
+            parts[field.json_name] = _raw(dict(value))
+        else:
+            parts[field.json_name] = _raw(str(value) if field.type == FieldDescriptor.TYPE_INT64 else value)
     return join(parts)
 
 
@@ -95,7 +112,12 @@ def _fill(message: Message, text: Raw) -> None:
         value = rest.get(field.json_name)
         if value is None or field.name == "extra_json":
             continue
-        if field.message_type is not None:
+        if field.full_name in _MAPS:
+            flags = _flags(value)
+            if flags:  # an empty map would be none
+                getattr(message, field.name).update(flags)
+                del rest[field.json_name]
+        elif field.message_type is not None:
             if is_object(value) and set(members(value)) <= {part.json_name for part in field.message_type.fields}:
                 part = getattr(message, field.name)
                 part.SetInParent()
@@ -104,24 +126,43 @@ def _fill(message: Message, text: Raw) -> None:
                     del rest[field.json_name]
                 else:
                     message.ClearField(field.name)
-        elif _fits(field.type, scalar := _scalar(value)):
+        elif (scalar := _scalar(field.type, value)) is not None:
             setattr(message, field.name, scalar)
             del rest[field.json_name]
     if rest and "extra_json" in message.DESCRIPTOR.fields_by_name:
         message.extra_json = _text(rest)  # type: ignore[attr-defined]  # the context has it, its parts have not
 
 
-def _fits(field_type: int, value: Any) -> bool:
-    if field_type == FieldDescriptor.TYPE_STRING:
-        return isinstance(value, str)
-    if field_type == FieldDescriptor.TYPE_BOOL:
-        return isinstance(value, bool)
-    if isinstance(value, bool):
-        return False
-    if field_type in _INTEGERS:
-        bits = 31 if field_type == FieldDescriptor.TYPE_INT32 else 63
-        return isinstance(value, int) and -(2**bits) <= value < 2**bits
-    return isinstance(value, float) or (isinstance(value, int) and _is_double(value))
+def _flags(text: Raw) -> dict[str, bool] | None:
+    """The members of an object that are all true or false."""
+    try:
+        return _decode_flags(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def _scalar(type: int, text: Raw) -> Any:
+    """The value for a field of one value; None when the text is none that the field can hold as it is."""
+    if bytes(memoryview(text)[:1]) in b"{[":
+        return None
+    try:
+        value = _decode(text)
+    except msgspec.DecodeError:  # a number that Python cannot hold
+        return None
+    match type, value:
+        case (FieldDescriptor.TYPE_STRING, str()) | (FieldDescriptor.TYPE_BOOL, bool()):
+            return value
+        case FieldDescriptor.TYPE_INT64, str() if _INTEGER.fullmatch(value) and -(2**63) <= int(value) < 2**63:
+            return int(value)
+        case _, bool():
+            return None
+        case FieldDescriptor.TYPE_INT32, int() if -(2**31) <= value < 2**31:
+            return value
+        case (FieldDescriptor.TYPE_DOUBLE, float()):
+            return value
+        case FieldDescriptor.TYPE_DOUBLE, int() if _is_double(value):
+            return value
+    return None
 
 
 def _is_double(value: int) -> bool:
@@ -129,16 +170,6 @@ def _is_double(value: int) -> bool:
         return float(value) == value
     except OverflowError:
         return False
-
-
-def _scalar(text: Raw) -> Any:
-    """The value of a text, number, true or false; None for everything else, and for numbers that Python cannot hold."""
-    if bytes(memoryview(text)[:1]) in b"{[":
-        return None
-    try:
-        return _decode(text)
-    except msgspec.DecodeError:
-        return None
 
 
 def _extra_members(message: Message) -> dict[str, Raw]:

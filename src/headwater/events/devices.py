@@ -14,7 +14,7 @@ from headwater.events.raw import ABSENT, is_absent, is_object, is_string, member
 
 DEVICE_CREATED_OR_UPDATED: Final = "Device Created or Updated"
 DEVICE_DELETED: Final = "Device Deleted"
-_NAMES: Final = frozenset((DEVICE_CREATED_OR_UPDATED, DEVICE_DELETED))
+DEVICE_EVENTS: Final = frozenset((DEVICE_CREATED_OR_UPDATED, DEVICE_DELETED))
 
 MAX_KEY_BYTES: Final = 1_000
 """The longest id or token of a device, in UTF-8: both are found by an index, whose keys PostgreSQL bounds."""
@@ -40,7 +40,7 @@ class DeviceChange(Struct, frozen=True):
 
 def device_change(event: Event) -> DeviceChange | None:
     """What the event says of a device; None when it is about none, or about one that no id or token names."""
-    if event.event not in _NAMES or event.type != "track":
+    if event.event not in DEVICE_EVENTS or event.type != "track":
         return None
     context, flat = members(event.context or ABSENT), members(event.properties or ABSENT)
     device, os, app = (_section(context, name) for name in ("device", "os", "app"))

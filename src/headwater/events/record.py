@@ -1,7 +1,7 @@
 """An event as filters and transformations see it: a record of `EVENT_SCHEMA`.
 
-What clients put into the context does not always fit the schema. What does not is left out of the record, and only of
-the record: the stored document keeps it.
+What clients put into the context does not always fit the schema, even when it has been normalised. What does not is
+left out of the record, and only of the record: the stored document keeps it. So a record always satisfies the schema.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Raw
 
 from headwater.events.event import Event
-from headwater.events.raw import is_object, join, members
+from headwater.events.raw import is_absent, is_object, join, members
 from headwater.schemas import (
     EVENT_SCHEMA,
     Codec,
@@ -121,11 +121,11 @@ def _section(name: str, value: Raw) -> Record:
 
 
 def _known(text: Raw, schema: Schema) -> dict[str, Raw]:
-    """The members that the schema has, and in sections the members that they have."""
+    """The members that the schema has, and in sections the members that they have, without those that are null."""
     known: dict[str, Raw] = {}
     for name, value in members(text).items():
         property_ = schema.get(name)
-        if property_ is None:
+        if property_ is None or is_absent(value):
             continue
         if isinstance(property_.type, ObjectType) and is_object(value):
             value = join(_known(value, property_.type))

@@ -1105,6 +1105,12 @@ class Event(betterproto2.Message):
     type is the kind of event. Possible values: "alias", "group", "identify", "page", "screen" or "track".
     """
 
+    object_type_id: "str | None" = betterproto2.field(22, betterproto2.TYPE_STRING, optional=True)
+    """
+    object_type_id is the type of the group: an integer as text. Every group event has one, "1" when the client gave
+    none, neither here nor in the traits as "object_type_id" or "objectTypeId". In other events it is what they say.
+    """
+
     event: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
     """
     event is the name of what happened, such as "Order Completed". Required for track events, absent for others.
@@ -1272,6 +1278,13 @@ class EventContext(betterproto2.Message):
     user_agent: "str | None" = betterproto2.field(16, betterproto2.TYPE_STRING, optional=True)
     """
     user_agent is the User-Agent of the browser or application.
+    """
+
+    consents: "dict[str, bool]" = betterproto2.field(
+        18, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_BOOL)
+    )
+    """
+    consents says by purpose whether the user consents.
     """
 
     extra_json: "str | None" = betterproto2.field(17, betterproto2.TYPE_STRING, optional=True)
