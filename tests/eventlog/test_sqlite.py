@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -239,3 +240,134 @@ async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Pat
         assert [frame.position for frame in await log.read(41, max_bytes=1 << 20, wait=timedelta(0))] == [42, 44]
     finally:
         await log.close()
+
+
+async def test_positions_have_no_gaps(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
+    try:
+        assert [await log.append(Frame(events, b"", b"")) for events in (1, 3, 1, 100, 1)] == [1, 2, 5, 6, 106]
+    finally:
+        await log.close()
+
+
+# --- Room ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A real filesystem without much room. Skips where it cannot be mounted."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a filesystem of its own needs root: " + mounted.stderr.decode().strip())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_disk_that_fills_up_is_unavailable_until_there_is_room(tmp_path: Path, in_thread: bool) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        (disk / "ballast").write_bytes(bytes(3 << 20))
+        log = SqliteEventLog(disk / "log.db", SystemClock(), commit_in_thread=in_thread)
+        acknowledged: list[tuple[int, Frame]] = []
+
+        async def fill() -> None:
+            with pytest.raises(Unavailable, match="cannot be written"):
+                for number in range(1000):
+                    frame = Frame(1, b"", b"%d " % number * 10_000)
+                    acknowledged.append((await log.append(frame), frame))
+
+        await fill()
+        assert acknowledged
+        before = len(acknowledged)
+        (disk / "ballast").unlink()
+        await fill()
+        assert len(acknowledged) > before, "it goes on by itself when there is room"
+        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+        await log.close()
+        log = SqliteEventLog(disk / "log.db", SystemClock(), commit_in_thread=in_thread)
+        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+        await log.close()
+
+
+async def test_the_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
+    """A hundred times the bound goes through it, at the pace of its consumer."""
+    bound = 1 << 20
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), max_bytes=bound)
+    try:
+        lease = await log.lease("warehouse")
+        for _ in range(1000):
+            await lease.advance(await log.append(Frame(1, b"", bytes(100_000))))
+        await lease.release()
+        assert (tmp_path / "log.db").stat().st_size <= bound
+    finally:
+        await log.close()
+
+
+async def test_a_bound_that_was_lowered_below_what_is_there_refuses_and_keeps_it(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
+    for _ in range(20):
+        await log.append(Frame(1, b"", bytes(100_000)))
+    await log.close()
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), max_bytes=1 << 20)
+    try:
+        with pytest.raises(Unavailable):
+            await log.append(Frame(1, b"", bytes(100_000)))
+        assert len(await stored(log)) == 20
+    finally:
+        await log.close()
+
+
+async def test_a_file_from_before_sizes_were_counted_is_taken(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "log.db")
+    old.execute(
+        "CREATE TABLE frames (position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL, "
+        "header BLOB NOT NULL, body BLOB NOT NULL)"
+    )
+    old.execute("INSERT INTO frames VALUES (1, 2, 0, x'', x'00')")
+    old.commit()
+    old.close()
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
+    try:
+        assert await log.append(Frame(1, b"", bytes(1000))) == 3
+        assert [frame.position for frame in await stored(log)] == [1, 3]
+        assert await log.unfinished_bytes() == 1001
+    finally:
+        await log.close()
+
+
+# --- A torn write -------------------------------------------------------------------------------------------------
+
+
+async def test_after_a_torn_write_every_frame_before_the_tear_is_there(tmp_path: Path) -> None:
+    """The end of the file is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
+    sizes: list[int] = []  # of the file after each append
+    frames = [Frame(1, b"", b"%d " % number * 2_000) for number in range(40)]
+    for frame in frames:
+        await log.append(frame)
+        sizes.append((tmp_path / "log.db-wal").stat().st_size)
+    database, wal = (tmp_path / "log.db").read_bytes(), (tmp_path / "log.db-wal").read_bytes()
+    await log.close()
+    assert sizes == sorted(set(sizes)), "all of it is in the WAL"
+    source = random.Random(5)
+    for number in range(40):
+        tear = source.randrange(sizes[0], len(wal))
+        end = wal[tear:]
+        spoilt = source.choice([b"", bytes(len(end)), source.randbytes(len(end)), bytes([end[0] ^ 1]) + end[1:]])
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "log.db").write_bytes(database)
+        (folder / "log.db-wal").write_bytes(wal[:tear] + spoilt)
+        log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
+        try:
+            found = [frame.frame for frame in await stored(log)]
+            before_the_tear = sum(size <= tear for size in sizes)
+            assert found[:before_the_tear] == frames[:before_the_tear]
+            assert len(found) == before_the_tear, "and nothing of what was torn"
+            await log.append(Frame(1, b"", b"goes on"))
+            assert [frame.position for frame in await stored(log)] == list(range(1, len(found) + 2))
+        finally:
+            await log.close()
