@@ -1265,6 +1265,98 @@ class RejectedEvent(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
 
 @typing.final
+class CountRejectedEventsRequest(message.Message):
+    """CountRejectedEventsRequest selects counts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection that received them. Absent means all connections of the workspace."""
+    def __init__(
+        self,
+        *,
+        connection: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
+    _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
+
+@typing.final
+class CountRejectedEventsResponse(message.Message):
+    """CountRejectedEventsResponse holds the counts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def counts(self) -> containers.RepeatedCompositeFieldContainer[RejectedEventCount]:
+        """counts are the counts, the greatest first, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        counts: abc.Iterable[RejectedEventCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RejectedEventCount(message.Message):
+    """RejectedEventCount is how often a source was sent what breaks one rule."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    DIALECT_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    FIRST_AT_FIELD_NUMBER: builtins.int
+    LAST_AT_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection."""
+    dialect: builtins.str
+    """dialect is the protocol in which they came: "track", "client", "native" or "grpc"."""
+    code: builtins.str
+    """code is for programs, such as "BadRequest", "PayloadTooLarge" or "Unauthorized"."""
+    path: builtins.str
+    """path is the offending value, from the event's own root. Empty when it is the event as a whole."""
+    count: builtins.int
+    """count is how many there were. In JSON it is a string."""
+    @builtins.property
+    def first_at(self) -> timestamp_pb2.Timestamp:
+        """first_at is when the first arrived."""
+
+    @builtins.property
+    def last_at(self) -> timestamp_pb2.Timestamp:
+        """last_at is when the latest arrived."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        dialect: builtins.str = ...,
+        code: builtins.str = ...,
+        path: builtins.str = ...,
+        count: builtins.int = ...,
+        first_at: timestamp_pb2.Timestamp | None = ...,
+        last_at: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "connection", b"connection", "count", b"count", "dialect", b"dialect", "first_at", b"first_at", "last_at", b"last_at", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class TraceEventRequest(message.Message):
     """TraceEventRequest names the event."""
 
@@ -1320,6 +1412,7 @@ class EventTrace(message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
+    DUPLICATES_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection that received it."""
     position: builtins.int
@@ -1330,6 +1423,8 @@ class EventTrace(message.Message):
     """
     message: builtins.str
     """message says why, for people. Empty unless outcome is "Rejected"."""
+    duplicates: builtins.int
+    """duplicates is how many later arrivals repeated it. Of more than 20 the first are told among the traces."""
     @builtins.property
     def received_at(self) -> timestamp_pb2.Timestamp:
         """received_at is when it arrived."""
@@ -1347,10 +1442,11 @@ class EventTrace(message.Message):
         outcome: builtins.str = ...,
         message: builtins.str = ...,
         steps: abc.Iterable[EventTraceStep] | None = ...,
+        duplicates: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["connection", b"connection", "message", b"message", "outcome", b"outcome", "position", b"position", "received_at", b"received_at", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["connection", b"connection", "duplicates", b"duplicates", "message", b"message", "outcome", b"outcome", "position", b"position", "received_at", b"received_at", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,11 @@ class EventServiceStub:
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsResponse.FromString,
                 _registered_method=True)
+        self.CountRejectedEvents = channel.unary_unary(
+                '/headwater.v1.EventService/CountRejectedEvents',
+                request_serializer=headwater_dot_v1_dot_events__pb2.CountRejectedEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.CountRejectedEventsResponse.FromString,
+                _registered_method=True)
         self.TraceEvent = channel.unary_unary(
                 '/headwater.v1.EventService/TraceEvent',
                 request_serializer=headwater_dot_v1_dot_events__pb2.TraceEventRequest.SerializeToString,
@@ -104,6 +109,14 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountRejectedEvents(self, request, context):
+        """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
+        counts refused events that are no longer kept, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TraceEvent(self, request, context):
         """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
         only, and every arrival counts, so the answer is a list.
@@ -134,6 +147,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListRejectedEvents,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsResponse.SerializeToString,
+            ),
+            'CountRejectedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountRejectedEvents,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.CountRejectedEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.CountRejectedEventsResponse.SerializeToString,
             ),
             'TraceEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.TraceEvent,
@@ -250,6 +268,33 @@ class EventService:
             '/headwater.v1.EventService/ListRejectedEvents',
             headwater_dot_v1_dot_events__pb2.ListRejectedEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.ListRejectedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountRejectedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/CountRejectedEvents',
+            headwater_dot_v1_dot_events__pb2.CountRejectedEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.CountRejectedEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class EventServiceStub:
     """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
     """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+    CountRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]
+    """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
+    counts refused events that are no longer kept, too.
+    """
     TraceEvent: grpc.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]
     """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
     only, and every arrival counts, so the answer is a list.
@@ -82,6 +86,10 @@ class EventServiceAsyncStub(EventServiceStub):
     """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+    CountRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]  # type: ignore[assignment]
+    """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
+    counts refused events that are no longer kept, too.
+    """
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
     """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
     only, and every arrival counts, so the answer is a list.
@@ -128,6 +136,15 @@ class EventServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListRejectedEventsResponse, abc.Awaitable[events_pb2.ListRejectedEventsResponse]]:
         """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+
+    def CountRejectedEvents(
+        self,
+        request: events_pb2.CountRejectedEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.CountRejectedEventsResponse, abc.Awaitable[events_pb2.CountRejectedEventsResponse]]:
+        """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
+        counts refused events that are no longer kept, too.
+        """
 
     def TraceEvent(
         self,

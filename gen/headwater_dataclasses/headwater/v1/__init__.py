@@ -11,6 +11,8 @@ __all__ = (
     "ConnectorAsSource",
     "ConnectorOAuth",
     "ConnectorTerms",
+    "CountRejectedEventsRequest",
+    "CountRejectedEventsResponse",
     "CreateApiKeyRequest",
     "CreateApiKeyResponse",
     "CreateConnectionRequest",
@@ -141,6 +143,7 @@ __all__ = (
     "Profile",
     "Property",
     "RejectedEvent",
+    "RejectedEventCount",
     "RunPipelineRequest",
     "RunPipelineResponse",
     "SendEventsRequest",
@@ -489,6 +492,36 @@ class ConnectorTerms(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Connector.Terms", ConnectorTerms)
+
+
+@dataclass(eq=False, repr=False)
+class CountRejectedEventsRequest(betterproto2.Message):
+    """
+    CountRejectedEventsRequest selects counts.
+    """
+
+    connection: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection is the id of the source connection that received them. Absent means all connections of the workspace.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CountRejectedEventsRequest", CountRejectedEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CountRejectedEventsResponse(betterproto2.Message):
+    """
+    CountRejectedEventsResponse holds the counts.
+    """
+
+    counts: "list[RejectedEventCount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    counts are the counts, the greatest first, at most 1000.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CountRejectedEventsResponse", CountRejectedEventsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1717,6 +1750,11 @@ class EventTrace(betterproto2.Message):
     steps: "list[EventTraceStep]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     steps are what pipelines did with it, in the order of time. Empty when no pipeline has had it.
+    """
+
+    duplicates: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
+    """
+    duplicates is how many later arrivals repeated it. Of more than 20 the first are told among the traces.
     """
 
 
@@ -3888,6 +3926,55 @@ class RejectedEvent(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "RejectedEvent", RejectedEvent)
+
+
+@dataclass(eq=False, repr=False)
+class RejectedEventCount(betterproto2.Message):
+    """
+    RejectedEventCount is how often a source was sent what breaks one rule.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection.
+    """
+
+    dialect: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    dialect is the protocol in which they came: "track", "client", "native" or "grpc".
+    """
+
+    code: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    code is for programs, such as "BadRequest", "PayloadTooLarge" or "Unauthorized".
+    """
+
+    path: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    path is the offending value, from the event's own root. Empty when it is the event as a whole.
+    """
+
+    count: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    count is how many there were. In JSON it is a string.
+    """
+
+    first_at: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    first_at is when the first arrived.
+    """
+
+    last_at: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    last_at is when the latest arrived.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "RejectedEventCount", RejectedEventCount)
 
 
 @dataclass(eq=False, repr=False)
