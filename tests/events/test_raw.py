@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from msgspec import Raw
 
-from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, is_string, join, members, merge
+from headwater.events.raw import (
+    ABSENT,
+    is_absent,
+    is_array,
+    is_deeper,
+    is_object,
+    is_string,
+    join,
+    members,
+    merge,
+    repeated_member,
+)
 from tests.jsontexts import json_values
 
 
@@ -25,6 +36,27 @@ from tests.jsontexts import json_values
 )
 def test_looks_at_a_text(text: bytes, absent: bool, object_: bool, string: bool) -> None:
     assert (is_absent(Raw(text)), is_object(Raw(text)), is_string(Raw(text))) == (absent, object_, string)
+
+
+@pytest.mark.parametrize(("text", "array"), [(b"", False), (b"[]", True), (b'"["', False), (b"{}", False)])
+def test_knows_an_array(text: bytes, array: bool) -> None:
+    assert is_array(Raw(text)) == array
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        (b"{}", None),
+        (b'{"a":1,"b":2}', None),
+        (b'{"a":1,"b":2,"a":1}', "a"),
+        (b'{"a":1,"\\u0061":2}', "a"),
+        (b'{"c":1,"c":2,"b":1,"b":2}', "b"),
+        (b'{"c":1,"c":2}', None),
+        (b'{"a":{"b":1},"b":{"a":1}}', None),
+    ],
+)
+def test_finds_the_first_repeated_member_of_those_that_matter(text: bytes, repeated: str | None) -> None:
+    assert repeated_member(Raw(text), frozenset("ab")) == repeated
 
 
 def test_members_are_texts_as_they_were_sent() -> None:

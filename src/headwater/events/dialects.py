@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from headwater.events import client, track
+from headwater.events import client, native, track
 from headwater.events.call import Call
 from headwater.events.envelope import DialectName
 from headwater.events.limits import Limits
@@ -40,4 +40,4 @@ class Dialect(Protocol):
         ...
 
 
-DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client}
+DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client, "native": native}

@@ -15,9 +15,9 @@ from headwater.base.clock import from_microseconds
 from headwater.events.limits import DEFAULT_LIMITS, Limits
 from headwater.events.refusal import Refusal
 
-DialectName = Literal["track", "grpc", "client"]
-"""Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, or of the
-client API."""
+DialectName = Literal["track", "grpc", "client", "native"]
+"""Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the
+client API, or of the native events API."""
 
 
 class Envelope(Struct, frozen=True, array_like=True):
@@ -25,7 +25,7 @@ class Envelope(Struct, frozen=True, array_like=True):
 
     dialect: DialectName
     call: str
-    """Which call of the dialect: what its route names ("track", "batch", "devices")."""
+    """Which call of the dialect: what its route names ("track", "batch", "devices", "events")."""
     workspace: int
     """0 when the key is unknown."""
     connection: int

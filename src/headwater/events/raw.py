@@ -13,6 +13,7 @@ _NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
 """Strings as a whole, since brackets in them do not count, and what opens and closes arrays and objects."""
 
 _BRACE: Final = ord("{")
+_BRACKET: Final = ord("[")
 _QUOTE: Final = ord('"')
 _NUMBER: Final = frozenset(b"-0123456789")
 
@@ -28,6 +29,11 @@ def is_absent(text: Raw) -> bool:
 def is_object(text: Raw) -> bool:
     """Whether the text, which is valid JSON, is an object."""
     return memoryview(text)[0] == _BRACE if text else False
+
+
+def is_array(text: Raw) -> bool:
+    """Whether the text, which is valid JSON, is an array."""
+    return memoryview(text)[0] == _BRACKET if text else False
 
 
 def is_string(text: Raw) -> bool:
@@ -59,6 +65,29 @@ def is_deeper(text: Raw, levels: int) -> bool:
 def members(text: Raw) -> dict[str, Raw]:
     """The members of an object; of repeated ones the last. Absent gives none."""
     return {} if is_absent(text) else _members(text)
+
+
+class _Name(str):
+    """A member's name that equals itself only, so that a dict keeps repeated ones apart."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+_all_members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda name, text: name(text)).decode
+
+
+def repeated_member(text: Raw, names: frozenset[str]) -> str | None:
+    """The first of these names that an object has more than once: decoders take the last one in silence."""
+    seen: set[str] = set()
+    for name in map(str.__str__, _all_members(text)):
+        if name in seen and name in names:
+            return name
+        seen.add(name)
+    return None
 
 
 def join(parts: dict[str, Raw]) -> Raw:

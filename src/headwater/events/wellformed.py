@@ -6,7 +6,12 @@ the character that Unicode has for it. Nothing else is changed.
 """
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|-?\bInfinity\b|\bNaN\b', re.DOTALL)
 """A string as a whole, since words in it are its own, or a word. A string without an end is one too: to start again
@@ -20,6 +25,19 @@ _ESCAPE: Final = re.compile(
 def well_formed(body: bytes) -> bytes:
     """The body with these values put right; the very same when it has none of them, whatever else is wrong with it."""
     return _TOKEN.sub(_token, body)
+
+
+def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> _T:
+    """What `decoder` makes of the body, put right where it must be. Raises what the decoder raises."""
+    try:
+        return decoder(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        corrected = well_formed(body)
+        if corrected == body:
+            raise
+        return decoder(corrected)
 
 
 def _token(match: re.Match[bytes]) -> bytes:

@@ -1,8 +1,5 @@
 """Takes the body of a call apart into events, which stay text, and what holds for all of them."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import msgspec
 from msgspec import Raw, Struct
 
@@ -12,9 +9,7 @@ from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DE
 from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
-from headwater.events.wellformed import well_formed
-
-_T = TypeVar("_T")
+from headwater.events.wellformed import decode_well_formed
 
 
 class _Batch(Struct, rename="camel"):
@@ -43,9 +38,9 @@ def read_call(call: str, body: bytes) -> Call:
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
         if call != "batch":
-            event = _decode(_decode_raw, body)
+            event = decode_well_formed(_decode_raw, body)
             return Call(type=call, events=[event], write_key=_decode_key(event).write_key)
-        batch = _decode(_decode_batch, body)
+        batch = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -73,18 +68,6 @@ def read_call(call: str, body: bytes) -> Call:
         context=batch.context,
         integrations=batch.integrations,
     )
-
-
-def _decode(decoder: Callable[[bytes], _T], body: bytes) -> _T:
-    try:
-        return decoder(body)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        corrected = well_formed(body)
-        if corrected == body:
-            raise
-        return decoder(corrected)
 
 
 def _write_key_of_first(events: list[Raw]) -> str | None:

@@ -1,0 +1,16 @@
+"""The native dialect: events in the shape in which they are stored.
+
+Unlike the track API it is strict: every member has one JSON type, and each type of event its own members, so that a
+mistake shows as a refused event and not as an odd one. One refused event refuses neither its neighbours nor the call;
+a body that is not JSON, or an envelope that is wrong, refuses the whole call.
+"""
+
+from typing import Final
+
+from headwater.events.native.call import EVENTS, read_call
+from headwater.events.native.rules import check, max_body
+from headwater.events.track.rules import extra
+
+KEY_IN_BODY: Final = True
+
+__all__ = ["EVENTS", "KEY_IN_BODY", "check", "extra", "max_body", "read_call"]

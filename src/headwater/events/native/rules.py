@@ -1,0 +1,142 @@
+"""Holds an event to the rules of its type."""
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.events.call import Call
+from headwater.events.event import EVENT_TYPES
+from headwater.events.limits import MAX_DEPTH, Limits
+from headwater.events.native.context import check_context
+from headwater.events.native.explain import explain
+from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, join, members, merge, repeated_member
+from headwater.events.refusal import Refusal
+from headwater.events.timestamps import parse_timestamp
+from headwater.events.wire import MAX_TEXT_LENGTH, MEMBERS, WireEvent
+
+
+class _Event(WireEvent):
+    """Identifiers are texts, and null stands only where it says so."""
+
+    message_id: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    group_id: str | None = None
+    object_type_id: str | None = None
+    previous_id: str = ""
+    event: str = ""
+    channel: str = ""
+    sent_at: str = ""
+
+
+_TEXTS: Final = (
+    "message_id",
+    "user_id",
+    "anonymous_id",
+    "previous_id",
+    "group_id",
+    "object_type_id",
+    "event",
+    "name",
+    "category",
+    "channel",
+)
+_TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
+_OBJECTS: Final = ("properties", "traits", "integrations")
+_REQUIRED: Final = {"track": "event", "group": "group_id", "alias": "previous_id"}
+_ONLY: Final = {
+    "event": ("track",),
+    "group_id": ("group",),
+    "previous_id": ("alias",),
+    "category": ("page",),
+    "name": ("page", "screen"),
+    "properties": ("page", "screen", "track"),
+    "traits": ("identify", "group"),
+}
+"""The types of event that a field belongs to, for those that do not belong to all."""
+_MEMBERS: Final = frozenset(MEMBERS.values())
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def max_body(call: str, limits: Limits) -> int:
+    """The largest body of a call, in bytes after inflation. There is no other limit to one event."""
+    return limits.batch_bytes
+
+
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+    """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+    if is_deeper(event, MAX_DEPTH):
+        return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
+    try:
+        wire: WireEvent = _decode_event(event)
+    except msgspec.ValidationError as error:
+        return explain(error, root="the event")
+    if (name := repeated_member(event, _MEMBERS)) is not None:
+        return Refusal("BadRequest", name, f"{name} is repeated")
+    wire.type = wire.type or call.type
+    try:
+        _check_values(wire)
+        _check_presence(wire)
+    except _Broken as broken:
+        return Refusal("BadRequest", broken.path, broken.message)
+    context = merge(call.context, wire.context)
+    refusal = check_context(context)
+    if refusal is not None:
+        return refusal
+    if is_absent(wire.traits) and is_object(traits := members(context).get("traits", ABSENT)):
+        wire.traits = traits
+        wire.context = _without_traits(wire.context)
+    return wire
+
+
+class _Broken(Exception):
+    def __init__(self, field: str, rule: str) -> None:
+        self.path = MEMBERS[field]
+        self.message = f"{self.path} {rule}"
+
+
+def _check_values(wire: WireEvent) -> None:
+    if wire.type not in EVENT_TYPES:
+        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
+    for field in _TEXTS:
+        text = getattr(wire, field)
+        if not text:
+            setattr(wire, field, None)  # an empty text counts as absent
+        elif len(text) > MAX_TEXT_LENGTH:
+            raise _Broken(field, f"is longer than {MAX_TEXT_LENGTH} characters")
+        elif "\0" in text:
+            raise _Broken(field, "contains the NUL character")
+    for field in _TIMES:
+        text = getattr(wire, field)
+        if text:
+            try:
+                parse_timestamp(text)
+            except ValueError as error:
+                raise _Broken(field, str(error)) from error
+    if wire.original_timestamp and not wire.timestamp:
+        raise _Broken("original_timestamp", "needs timestamp beside it")
+    for field in _OBJECTS:
+        value = getattr(wire, field)
+        if not is_absent(value) and not is_object(value):
+            raise _Broken(field, "must be an object or null")
+
+
+def _check_presence(wire: WireEvent) -> None:
+    for field, types in _ONLY.items():
+        value = getattr(wire, field)
+        is_there = not is_absent(value) if isinstance(value, Raw) else value is not None
+        if is_there and wire.type not in types:
+            raise _Broken(field, f"is only for events of the type {' or '.join(types)}, not {wire.type}")
+    required = _REQUIRED.get(wire.type or "")
+    if required is not None and getattr(wire, required) is None:
+        raise _Broken(required, f"is required in events of the type {wire.type}")
+    if wire.user_id is None and wire.anonymous_id is None:
+        raise _Broken("user_id", "or anonymousId is required")
+
+
+def _without_traits(context: Raw) -> Raw:
+    """Only the event's own: those of its call's defaults stay with them."""
+    others = {name: value for name, value in members(context).items() if name != "traits"}
+    return join(others) if others else ABSENT
