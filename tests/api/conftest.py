@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
@@ -45,16 +46,22 @@ class Api:
     channel: aio.Channel
 
     async def call(self, method: str, request: Any, *metadata: tuple[str, str], key: str | None = RESTRICTED) -> Any:
-        """The answer of "Service/Method" to the request: its message, or how it was refused."""
+        """The answer of "Service/Method" to the request: its message, the one that a stream's pieces make, or how it
+        was refused."""
         service = headwater_service(method)
-        callable_: Any = self.channel.unary_unary(
+        kind = self.channel.unary_stream if service.server_streaming else self.channel.unary_unary
+        callable_: Any = kind(
             f"/{service.containing_service.full_name}/{service.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_class(service.output_type).FromString,
         )
         authorization = () if key is None else (("authorization", f"Bearer {key}"),)
         try:
-            return await callable_(request, metadata=(*authorization, *metadata), timeout=20)
+            call = callable_(request, metadata=(*authorization, *metadata), timeout=20)
+            if not service.server_streaming:
+                return await call
+            pieces = [piece async for piece in call]
+            return HttpBody(content_type=pieces[0].content_type, data=b"".join(piece.data for piece in pieces))
         except aio.AioRpcError as error:
             return _refused(error)
 
@@ -116,7 +123,7 @@ async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenP
 @pytest.fixture
 async def api(parts: OpenParts) -> AsyncIterator[Api]:
     server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)])
-    register(server, Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions))
+    register(server, Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log))
     address = f"unix:{parts.folder}/api.sock"
     server.add_insecure_port(address)
     await server.start()

@@ -1,8 +1,9 @@
 """Connections and their keys over the typed face: what goes in comes out. The rules are tested in tests/management."""
 
+import json
 from typing import Any
 
-from google.protobuf import struct_pb2
+from google.protobuf import json_format, struct_pb2
 
 from headwater.v1 import connections_pb2 as pb
 from tests.api.conftest import REST, Api, Refused
@@ -36,6 +37,21 @@ async def test_a_list_holds_every_connection_by_name(api: Api) -> None:
         await create(api, name=name, connector="http", strategy=None)
     answer = await api.call("ConnectionService/ListConnections", pb.ListConnectionsRequest())
     assert [connection.name for connection in answer.connections] == ["a", "b", "c"]
+
+
+async def test_the_list_in_json_says_what_the_typed_one_says(api: Api) -> None:
+    empty = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+    assert (empty.content_type, empty.data) == ("application/json", b'{"connections":[]}')
+    source = await create(api)
+    await create(api, name="CRM", role="Destination", connector="dummy", strategy=None, linked_connections=[source])
+    typed = await api.call("ConnectionService/ListConnections", pb.ListConnectionsRequest())
+    for _ in range(2):  # made, and remembered
+        listed = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+        assert json_format.Parse(listed.data, pb.ListConnectionsResponse()) == typed
+    await api.call("ConnectionService/DeleteConnection", pb.DeleteConnectionRequest(id=source))
+    listed = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+    (left,) = json.loads(listed.data)["connections"]
+    assert (left["name"], left["linkedConnections"]) == ("CRM", [])
 
 
 async def test_an_update_replaces(api: Api) -> None:

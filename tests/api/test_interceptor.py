@@ -1,5 +1,7 @@
 """Every exception becomes an answer, and no defect shows its text."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from grpc import aio
@@ -7,7 +9,7 @@ from structlog.testing import capture_logs
 
 from headwater.api import AnswerInterceptor
 from headwater.base import errors
-from headwater.v1 import connections_pb2, system_pb2, system_pb2_grpc
+from headwater.v1 import connections_pb2, connections_pb2_grpc, system_pb2, system_pb2_grpc
 from tests.api.conftest import REST, Api, Refused
 from tests.parts import OpenParts
 
@@ -82,6 +84,53 @@ async def test_the_answer_to_each_error(
         assert message == "the server failed to handle the call"
         assert SECRET not in repr((native, rest))
         assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")] * 2
+
+
+class Streaming(connections_pb2_grpc.ConnectionServiceServicer):
+    def __init__(self, *steps: bytes | Exception) -> None:
+        self._steps = steps
+
+    async def ListConnectionsJson(
+        self, request: connections_pb2.ListConnectionsJsonRequest, context: object
+    ) -> AsyncIterator[HttpBody]:
+        for step in self._steps:
+            if isinstance(step, Exception):
+                raise step
+            yield HttpBody(content_type="application/json", data=step)
+
+
+async def streamed(parts: OpenParts, servicer: connections_pb2_grpc.ConnectionServiceServicer) -> object:
+    """What a REST caller is answered."""
+    server = aio.server(interceptors=[AnswerInterceptor()])
+    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(f"unix:{parts.folder}/streaming.sock")
+    await server.start()
+    async with aio.insecure_channel(f"unix:{parts.folder}/streaming.sock") as channel:
+        request = connections_pb2.ListConnectionsJsonRequest()
+        answer = await Api(parts, channel).call("ConnectionService/ListConnectionsJson", request, REST)
+    await server.stop(None)
+    return answer
+
+
+@pytest.mark.parametrize("before", [(), (b"[1,",)], ids=["first", "later"])
+async def test_streams_are_answered_alike(parts: OpenParts, before: tuple[bytes, ...]) -> None:
+    whole = await streamed(parts, Streaming(*before, b"2]"))
+    assert isinstance(whole, HttpBody)
+    assert whole.data == b"".join(before) + b"2]"
+    refused = await streamed(parts, Streaming(*before, errors.NotFound("no")))
+    assert isinstance(refused, Refused)
+    assert refused.http == (404, {"error": {"code": "NotFound", "message": "no"}})
+    with capture_logs() as logs:
+        broken = await streamed(parts, Streaming(*before, RuntimeError(SECRET)))
+    assert isinstance(broken, Refused)
+    assert (broken.status, SECRET in repr(broken)) == ("INTERNAL", False)
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")]
+
+
+async def test_a_stream_that_is_not_built_says_so(parts: OpenParts) -> None:
+    refused = await streamed(parts, connections_pb2_grpc.ConnectionServiceServicer())
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.reason or refused.message) == ("UNIMPLEMENTED", "this call is not built yet")
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\n"])

@@ -12,6 +12,7 @@ BUILT = {
         "CreateConnection",
         "UpdateConnection",
         "ListConnections",
+        "ListConnectionsJson",
         "GetConnection",
         "DeleteConnection",
         "GetAuthorizationUrl",

@@ -115,6 +115,53 @@ def test_a_dummy_from_its_creation_to_its_users(system: RunningSystem) -> None:
     )
 
 
+def test_a_list_shows_each_connection_as_it_is_alone(system: RunningSystem) -> None:
+    """The server writes the one, the gateway the other."""
+    source = make(system, "javascript", "Source", strategy="Fusion")
+    make(system, "dummy", "Destination", linkedConnections=[source], settings={"operationDelay": "1ms"})
+    number = {"kind": "int", "bitSize": 64, "minimum": 0, "maximum": "9223372036854775807"}
+    mapped = {
+        "filter": {
+            "logical": "or",
+            "conditions": [{"property": "event", "operator": "is one of", "values": ["Ordered", "é"]}],
+        },
+        "outSchema": {"kind": "object", "properties": [{"name": "n", "type": number, "readOptional": True}]},
+        "transformation": {"mapping": {"n": "traits.n"}},
+    }
+    for target, members in (("Event", {}), ("User", {}), ("User", mapped)):
+        post(system, "/v1/pipelines", {"connection": source, "name": "P", "target": target, **members})
+    listed = get(system, "/v1/connections")["connections"]
+    for shown in listed:
+        alone = get(system, f"/v1/connections/{shown['id']}")
+        assert shown == {**alone, "eventTypes": []}
+
+
+def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
+    system = start(tmp_path / "data")
+    source = make(system, "http", "Source")
+    function = {"language": "Python", "source": f"def transform(event):\n    return {{}}\n#{'x' * 49_000}"}
+    paths = {"inPaths": ["userId"], "outPaths": ["email"], "preserveJSON": False}
+    email = {"name": "email", "type": {"kind": "string"}, "readOptional": True}
+    pipeline = {
+        "connection": source,
+        "name": "P",
+        "target": "User",
+        "outSchema": {"kind": "object", "properties": [email]},
+        "transformation": {"function": {**function, **paths}},
+    }
+    for _ in range(180):
+        post(system, "/v1/pipelines", pipeline)
+    answer = send(system, "GET", "/v1/connections")
+    assert answer.headers["content-type"] == "application/json"
+    assert len(answer.content) > 10_000_000 > 8 << 20
+    (connection,) = answer.json()["connections"]
+    assert [shown["transformation"]["function"]["source"] for shown in connection["pipelines"]] == [
+        function["source"]
+    ] * 180
+    assert refused(send(system, "GET", "/v1/connections", key="api_unknown")) == (401, "Unauthorized")
+    assert system.stop() == 0
+
+
 def test_links(system: RunningSystem) -> None:
     source, destination = make(system, "http", "Source"), make(system, "dummy", "Destination")
     path = f"/v1/connections/{source}/links/{destination}"
