@@ -4,6 +4,7 @@ It lives in one database that all processes share; each process answers lookups 
 catalog keeps what it is given and serialises writers; what may be written is decided in `headwater.management`.
 """
 
+from headwater.catalog.access import Caller
 from headwater.catalog.catalog import Catalog, open_catalog
 from headwater.catalog.change import Change
 from headwater.catalog.definition import Definition, FunctionDefinition, Matching, TransformationDefinition
@@ -11,6 +12,7 @@ from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences,
 
 __all__ = [
     "ApiKey",
+    "Caller",
     "Catalog",
     "Change",
     "Connection",

@@ -1,0 +1,70 @@
+"""Who calls with an API key, and which workspace the call is for. Every face that takes API keys asks here."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from headwater.base.errors import BadRequest, Forbidden, NotFound, Unauthorized
+from headwater.base.identifiers import LARGEST_ID
+from headwater.catalog.catalog import Catalog
+from headwater.catalog.model import ApiKey
+
+API_KEY_PREFIX: Final = "api_"
+"""What every API key starts with, and no event write key."""
+WORKSPACE_HEADER: Final = "headwater-workspace"
+
+_IDENTIFIER = re.compile(r"[1-9][0-9]{0,9}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: the API key, and the workspace that it is restricted to or that the call names, if any."""
+
+    key: ApiKey
+    workspace: int | None
+
+    def the_workspace(self) -> int:
+        """For calls that need one. Raises Forbidden when an unrestricted key comes without naming it."""
+        if self.workspace is None:
+            raise Forbidden("this API key opens several workspaces: name one in the Headwater-Workspace header")
+        return self.workspace
+
+
+async def find_caller(catalog: Catalog, authorization: str | None, named: str | None) -> Caller:
+    """Who calls with this `Authorization` header, and with `named` in the header of the workspace.
+
+    Raises what `authenticate` raises; BadRequest for a header that is no identifier; NotFound for a workspace that the
+    key does not open or that does not exist.
+    """
+    key = await authenticate(catalog, authorization)
+    if named is None:
+        return Caller(key, key.workspace)
+    if not _IDENTIFIER.fullmatch(named) or int(named) > LARGEST_ID:
+        raise BadRequest("the Headwater-Workspace header must be the identifier of a workspace", field=WORKSPACE_HEADER)
+    workspace = int(named)
+    if key.workspace not in (None, workspace) or catalog.workspace(workspace) is None:
+        raise NotFound(f"workspace {workspace} does not exist")
+    return Caller(key, workspace)
+
+
+async def authenticate(catalog: Catalog, authorization: str | None) -> ApiKey:
+    """The API key of `Bearer api_…`.
+
+    Raises Unauthorized when it is absent or unknown, BadRequest when it is not of that form.
+    """
+    authorization = (authorization or "").strip()
+    if not authorization:
+        raise Unauthorized("the Authorization header with the API key is missing")
+    scheme, *rest = authorization.split(maxsplit=1)
+    token = rest[0].strip() if rest else ""
+    if scheme.lower() != "bearer" or not token:
+        raise BadRequest("the Authorization header must be 'Bearer' and an API key", field="authorization")
+    if not token.startswith(API_KEY_PREFIX):
+        raise BadRequest("an API key starts with api_", field="authorization")
+    key = catalog.api_key(token)
+    if key is None:
+        await catalog.refresh()  # another process may have registered it a moment ago
+        key = catalog.api_key(token)
+    if key is None:
+        raise Unauthorized("the API key is not known")
+    return key
