@@ -1,0 +1,75 @@
+"""SDKs, and what they talk to: a source of the running system, behind a recorder."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.e2e.source import Source, make_source
+from tests.sdks import javascript, python
+from tests.sdks.recorder import Recorder
+from tests.system import RunningSystem
+
+Send = Callable[[str, str, str, list[dict[str, Any]]], None]
+ON_SERVERS: dict[str, Send] = {
+    **dict.fromkeys(python.PACKAGES, python.send),
+    **dict.fromkeys(javascript.NODE_PACKAGES, javascript.send_from_node),
+}
+EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.BROWSER_PACKAGES, javascript.send_from_browser)
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """An SDK as its users install it."""
+
+    package: str
+
+    def send(self, key: str, address: str, calls: list[dict[str, Any]]) -> None:
+        """Make calls, and wait until the SDK has done with them, whether they were sent or given up."""
+        EVERYWHERE[self.package](self.package, key, address, calls)
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> None:
+    """The packages of npm are installed."""
+    if reason := javascript.missing_packages():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser(npm_packages: None) -> None:
+    """There is a browser too."""
+    if reason := javascript.missing_browser():
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=EVERYWHERE)
+def sdk(request: pytest.FixtureRequest) -> Sdk:
+    """Each SDK; `-k rudder` and the like select."""
+    return _installed(request)
+
+
+@pytest.fixture(params=ON_SERVERS)
+def server_sdk(request: pytest.FixtureRequest) -> Sdk:
+    """Each SDK that sends its events in batches: those for servers."""
+    return _installed(request)
+
+
+def _installed(request: pytest.FixtureRequest) -> Sdk:
+    if request.param in javascript.NODE_PACKAGES:
+        request.getfixturevalue("npm_packages")
+    if request.param in javascript.BROWSER_PACKAGES:
+        request.getfixturevalue("browser")
+    return Sdk(request.param)
+
+
+@pytest.fixture
+def source(system: RunningSystem) -> Source:
+    return make_source(system)
+
+
+@pytest.fixture
+def recorder(system: RunningSystem) -> Iterator[Recorder]:
+    with Recorder(system.port) as recorder:
+        yield recorder

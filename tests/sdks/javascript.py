@@ -1,0 +1,117 @@
+"""The SDKs of Node and of browsers: installs them from npm, and runs calls in Node and in headless Chromium."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any, Final
+
+from tests.sdks.snippets import snippet
+
+NODE_PACKAGES: Final = ("@customerio/cdp-analytics-node", "@segment/analytics-node", "@rudderstack/rudder-sdk-node")
+BROWSER_PACKAGES: Final = ("@segment/analytics-next", "@customerio/cdp-analytics-browser")
+FOLDER: Final = Path(__file__).parent / "node"
+"""Where the packages are named, and where they are installed."""
+TIMEOUT_S: Final = 60
+
+_NODE_CALLS = """
+for (const { type, timestamp, ...members } of CALLS) {
+  analytics[type]({ ...members, ...(timestamp && { timestamp: new Date(timestamp) }) });
+}
+await (analytics.closeAndFlush ? analytics.closeAndFlush() : analytics.flush());
+"""
+_BROWSER_CALLS = """
+const ARGUMENTS = {
+  identify: (call) => [call.userId, call.traits],
+  track: (call) => [call.event, call.properties],
+  page: (call) => [call.category, call.name, call.properties],
+  screen: (call) => [call.category, call.name, call.properties],
+  group: (call) => [call.groupId, call.traits],
+  alias: (call) => [call.userId, call.previousId],
+};
+(async () => {
+  for (const call of CALLS) {
+    const { messageId, timestamp, context, integrations } = call;
+    const options = { messageId, timestamp: timestamp && new Date(timestamp), context, integrations };
+    await analytics[call.type](...ARGUMENTS[call.type](call), options);
+  }
+  document.title = "done";
+})().catch((error) => { document.title = `failed: ${error}`; });
+"""
+
+
+def missing_packages() -> str | None:
+    """Why the packages cannot be used; None when they are installed, as the lock says."""
+    if shutil.which("npm") is None:
+        return "npm is not installed, and so the SDKs of Node and of browsers are not tested"
+    lock = (FOLDER / "package-lock.json").read_text()
+    stamp = FOLDER / "node_modules" / ".installed-lock"
+    if not stamp.exists() or stamp.read_text() != lock:
+        done = subprocess.run(["npm", "install", "--no-save"], cwd=FOLDER, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            return f"npm cannot install the SDKs: {done.stderr.strip()[-500:]}"
+        stamp.write_text(lock)
+    return None
+
+
+def missing_browser() -> str | None:
+    """Why there is no browser; None when there is one."""
+    return None if _browser() else "neither chromium nor chrome is installed (Debian: apt-get install chromium)"
+
+
+def send_from_node(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
+    """Make calls and wait until the SDK has done with them."""
+    _run(["node", "--input-type=module", "-"], _program(package, key, address, calls, _NODE_CALLS))
+
+
+def send_from_browser(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
+    """Make calls from a page of another origin than the server's, and wait until the SDK has done with them."""
+    browser = _browser()
+    assert browser is not None
+    bundle = _run(
+        [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"],
+        _program(package, key, address, calls, _BROWSER_CALLS),
+    )
+    with TemporaryDirectory() as folder, _served(Path(folder)) as origin:
+        (Path(folder) / "index.html").write_text('<!doctype html><meta charset="utf-8"><script src="page.js"></script>')
+        (Path(folder) / "page.js").write_text(bundle)
+        # As root Chromium runs only without its sandbox; the page is ours.
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
+        page = _run([browser, *flags, "--virtual-time-budget=20000", "--dump-dom", f"{origin}/index.html"])
+    assert "<title>done</title>" in page, page
+
+
+def _program(package: str, key: str, address: str, calls: list[dict[str, Any]], loop: str) -> str:
+    return f"{snippet(package, key, address)}\nconst CALLS = {json.dumps(calls)};\n{loop}"
+
+
+def _run(command: list[str], stdin: str = "") -> str:
+    done = subprocess.run(command, cwd=FOLDER, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _browser() -> str | None:
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    return next(filter(None, found), None)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://localhost:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()

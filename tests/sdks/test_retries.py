@@ -1,0 +1,52 @@
+"""An SDK sends again what was not answered, which is stored once; and it does not send again what was answered."""
+
+from collections import Counter
+
+from tests.e2e.source import Source, get
+from tests.sdks.arrival import sent_events, stored_events
+from tests.sdks.conftest import Sdk
+from tests.sdks.recorder import Recorder
+from tests.system import wait_until
+
+TRACK = {"type": "track", "userId": "u1", "event": "Order Completed"}
+
+
+def times_sent(recorder: Recorder) -> Counter[str]:
+    """How often each message was on the wire."""
+    return Counter(event.message_id for event in sent_events(recorder.posts))
+
+
+def test_what_was_stored_but_not_answered_is_sent_again_and_stored_once(
+    sdk: Sdk, source: Source, recorder: Recorder
+) -> None:
+    recorder.lose_answers(1)
+    sdk.send(source.write_key, recorder.address, [TRACK])
+    assert list(times_sent(recorder).values()) == [2]
+    assert source.send("track", {**TRACK, "messageId": "last"}).status_code == 200
+    assert stored_events(source, 2).keys() == {*times_sent(recorder), "last"}
+
+
+def test_refused_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source, recorder: Recorder) -> None:
+    said = [
+        {**TRACK, "messageId": "first"},
+        {**TRACK, "messageId": "refused", "event": "x" * 1001},
+        {**TRACK, "messageId": "first"},
+        {**TRACK, "messageId": "last"},
+    ]
+    sdk.send(source.write_key, recorder.address, said)
+    sent = sent_events(recorder.posts)
+    assert len(sent) == len(said)
+    [refused] = [event.message_id for event in sent if len(event.event["event"]) > 1000]
+    accepted = {event.message_id for event in sent} - {refused}
+    assert stored_events(source, len(accepted)).keys() == accepted
+
+    def rejections() -> list[tuple[str, str]]:
+        found = get(source.system, "/v1/events/rejected?limit=1000")["events"]
+        return [(event["code"], event["path"]) for event in found if event["connection"] == source.id]
+
+    wait_until(lambda: rejections() == [("BadRequest", "event")], 15)
+
+
+def test_a_key_that_nobody_knows_is_no_reason_to_send_again(server_sdk: Sdk, recorder: Recorder) -> None:
+    server_sdk.send("0" * 32, recorder.address, [TRACK])
+    assert list(times_sent(recorder).values()) == [1]
