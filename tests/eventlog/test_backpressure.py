@@ -61,14 +61,11 @@ class Away:
 
 async def test_a_lag_that_cannot_be_looked_up_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "LOOK_SECONDS", 0.01)
-    pressure, log, stop = BackPressure(1000), Away(), asyncio.Event()
-    following = asyncio.create_task(pressure.follow(log, stop))
-    async with asyncio.timeout(10):
+    pressure, log = BackPressure(1000), Away()
+    async with pressure.following(log), asyncio.timeout(10):
         while log.looks < 5:
             await asyncio.sleep(0.01)
-    assert refusal(pressure) is not None
-    stop.set()
-    await asyncio.wait_for(following, 10)
+        assert refusal(pressure) is not None
 
 
 async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
@@ -77,18 +74,14 @@ async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
     assert isinstance(log, SqliteEventLog | JetStreamEventLog)
     monkeypatch.setattr(backpressure, "LOOK_SECONDS", 0.02)
     log._back_pressure = pressure = BackPressure(50_000)
-    stop = asyncio.Event()
-    following = asyncio.create_task(pressure.follow(log, stop))
     last = 0
-    with pytest.raises(TooManyRequests, match="wait to be processed"):
-        while True:
-            last = await log.append(Frame(1, b"", bytes(10_000)))
-            await asyncio.sleep(0.03)
-    lease = await log.lease("warehouse")
-    await lease.advance(last)
-    async with asyncio.timeout(10):
+    async with pressure.following(log), asyncio.timeout(20):
+        with pytest.raises(TooManyRequests, match="wait to be processed"):
+            while True:
+                last = await log.append(Frame(1, b"", bytes(10_000)))
+                await asyncio.sleep(0.03)
+        lease = await log.lease("warehouse")
+        await lease.advance(last)
         while refusal(pressure) is not None:
             await asyncio.sleep(0.02)
-    await log.append(Frame(1, b"", b"accepted again"))
-    stop.set()
-    await following
+        await log.append(Frame(1, b"", b"accepted again"))

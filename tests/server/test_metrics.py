@@ -59,7 +59,7 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = CountedBatches()
     metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
     found = await page_of(metrics, tmp_path, backlog=12)
-    assert found["headwater_log_backlog_events", ()] == 12
+    assert found["headwater_log_unfinished_bytes", ()] == 12
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
@@ -74,7 +74,7 @@ async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -
     async with shown(metrics, tmp_path / "m.sock", away):
         _, page = await request("GET", "/metrics", tmp_path / "m.sock")
     found = samples(page)
-    assert found["headwater_log_backlog_events", ()] != found["headwater_log_backlog_events", ()]  # NaN
+    assert found["headwater_log_unfinished_bytes", ()] != found["headwater_log_unfinished_bytes", ()]  # NaN
     assert ("headwater_worker_events_stored_total", ()) in found
 
 
@@ -113,7 +113,7 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     assert found["headwater_worker_events_duplicate_total", worker] == 1
     assert found["headwater_worker_events_rejected_total", worker] == 1
     assert found["headwater_worker_identities_merged_total", worker] == 1
-    assert found["headwater_log_backlog_events", worker] == 0
+    assert found["headwater_log_unfinished_bytes", worker] == 0
     method = ("method", "/headwater.v1.ConnectionService/GetConnection")
     assert found["headwater_rpc_handled_total", (method, ("process", "backend"), ("status", "NOT_FOUND"))] == 1
     assert counted.stop() == 0, counted.errors

@@ -35,6 +35,12 @@ def test_defaults() -> None:
         ("OLD_SECRET_KEYS", "", "old_secret_keys", ()),
         ("MAX_EVENT_BYTES", "1024", "max_event_bytes", 1024),
         ("MAX_BATCH_BYTES", "8388608", "max_batch_bytes", 8 << 20),
+        ("NATS_URL", "nats://127.0.0.1:4222", "nats_url", "nats://127.0.0.1:4222"),
+        ("NATS_URL", "nats://a, tls://u:p@b:4333", "nats_url", "nats://a,tls://u:p@b:4333"),
+        ("NATS_REPLICAS", "3", "nats_replicas", 3),
+        ("LOG_KEEP", "7d", "log_keep", 604_800),
+        ("LOG_MAX_BYTES", "1TiB", "log_max_bytes", 1 << 40),
+        ("LOG_MAX_LAG_BYTES", "512MiB", "log_max_lag_bytes", 512 << 20),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
@@ -72,7 +78,16 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("DATABASE_URL", "postgresql://u:hidden@[::1/x", "is not a valid URL"),
         ("DATABASE_URL", "postgresql://u:hid den@db/x", "must not contain spaces"),
         ("DATABASE_URL", "postgresql://u:hidden@db/x\0", "must not contain spaces or control characters"),
-        ("NATS_URL", "nats://127.0.0.1:4222", "not supported yet"),
+        *(
+            ("NATS_URL", text, "must be nats://host:4222")
+            for text in ("127.0.0.1:4222", "http://hid:hid@nats", "nats://", "nats://hid:p@h:port", "nats://a, ,nats://b", "nats://h id")
+        ),
+        ("NATS_REPLICAS", "0", "must be a number from 1 to 5"),
+        ("NATS_REPLICAS", "6", "must be a number from 1 to 5"),
+        ("LOG_KEEP", "1w", "must be a number of seconds"),
+        ("LOG_MAX_BYTES", "1MiB", "must be 64MiB or more"),
+        ("LOG_MAX_BYTES", "10GB", "must be a number of bytes"),
+        ("LOG_MAX_LAG_BYTES", "much", "must be a number of bytes"),
         ("WORKERS", "2", "not supported yet"),
         ("WORKERS", "two", "must be 1"),
         ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
@@ -138,6 +153,9 @@ def test_children_read_the_same_settings() -> None:
             "HEADWATER_DATA_DIR": "/srv/x",
             "HEADWATER_API_KEY": KEY,
             "HEADWATER_LOG_LEVEL": "error",
+            "HEADWATER_NATS_URL": "nats://user:password@nats",
+            "HEADWATER_LOG_KEEP": "7d",
+            "HEADWATER_LOG_MAX_BYTES": "20GiB",
             "HEADWATER_MAX_EVENT_BYTES": "65536",
             "HEADWATER_OLD_SECRET_KEYS": f"{SECRET},{SECRET[:-1]}t",
         }
@@ -148,7 +166,8 @@ def test_children_read_the_same_settings() -> None:
 def test_secrets_are_not_shown() -> None:
     database = "postgres://u:hidden@db/x"
     secrets = {"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET, "HEADWATER_OLD_SECRET_KEYS": "o" * 32}
-    shown = repr(read({**secrets, "HEADWATER_DATABASE_URL": database}))
+    broker = "nats://u:hidden@nats"
+    shown = repr(read({**secrets, "HEADWATER_DATABASE_URL": database, "HEADWATER_NATS_URL": broker}))
     assert "o" * 32 not in shown
     assert "hidden" not in shown
     assert KEY not in shown

@@ -7,7 +7,8 @@ the next look. A lag that cannot be looked up stays what it was.
 import asyncio
 import math
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import structlog
@@ -31,7 +32,7 @@ class Lagging(Protocol):
 
 
 class BackPressure:
-    """Refuses appends while more than `max_lag_bytes` are unfinished. `follow` must run for it to know."""
+    """Refuses appends while more than `max_lag_bytes` are unfinished. It knows while it follows a log."""
 
     def __init__(self, max_lag_bytes: int) -> None:
         self._max = max_lag_bytes
@@ -44,13 +45,17 @@ class BackPressure:
         if self._lag > self._max:
             raise TooManyRequests("too many events wait to be processed", retry_after=self._seconds())
 
-    async def follow(self, log: Lagging, stop: asyncio.Event) -> None:
-        """Keep the lag up to date until `stop` is set."""
-        while not stop.is_set():
-            with suppress(Unavailable):
-                self.note(await log.unfinished_bytes(), time.monotonic())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+    @asynccontextmanager
+    async def following(self, log: Lagging) -> AsyncIterator[None]:
+        """Know the lag of `log` until the end of the block."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._look(log, stop), name="back-pressure")
+            try:
+                yield
+            finally:
+                stop.set()
+                looking.cancel()
 
     def note(self, lag: int, at: float) -> None:
         """The lag in bytes at a moment, in seconds of any clock that only goes forward."""
@@ -65,3 +70,9 @@ class BackPressure:
         if not self._bytes_per_second:
             return FIRST_RETRY_SECONDS
         return min(max(1, math.ceil((self._lag - self._max) / self._bytes_per_second)), LAST_RETRY_SECONDS)
+
+    async def _look(self, log: Lagging, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with suppress(Unavailable):
+                self.note(await log.unfinished_bytes(), time.monotonic())
+            await asyncio.sleep(LOOK_SECONDS)

@@ -52,7 +52,7 @@ PAGE_BYTES = 16 * 1024
 """A frame of a batch is some 70 KB: pages of four times the usual size write it 40 % faster."""
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """How much gathers in the WAL before it is moved into the file. More is no faster, and stalls one commit for longer."""
-TRIM_FRAMES = 200
+TRIM_FRAMES = 50
 """How many frames are removed in one transaction: appending waits for it."""
 DEFAULT_MAX_BYTES = 10 * 1024**3
 NEARLY_FULL = 0.9

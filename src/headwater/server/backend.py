@@ -21,14 +21,14 @@ from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
-from headwater.eventlog import SqliteEventLog
+from headwater.eventlog import BackPressure
 from headwater.events import Limits
 from headwater.intake import Intake
 from headwater.management.bootstrap import bootstrap
 from headwater.management.secrets import unreadable
-from headwater.pipelines import CONSUMER
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
+from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import keyring, write_once
 from headwater.server.settings import Settings
@@ -106,13 +106,14 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)
-        log = SqliteEventLog(settings.log_path, clock, after=await warehouse.finished(CONSUMER), metrics=metrics)
-        try:
+        pressure = BackPressure(settings.log_max_lag_bytes)
+        async with (
+            open_event_log(settings, warehouse, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
+            pressure.following(log),
+        ):
             limits = Limits(event_bytes=settings.max_event_bytes, batch_bytes=settings.max_batch_bytes)
             intake = Intake(catalog, log, clock, identifiers, metrics, limits)
             yield Parts(catalog, intake, warehouse, functions)
-        finally:
-            await log.close()
 
 
 def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:

@@ -88,8 +88,8 @@ class CountedBatches(Metrics):
     def __init__(self) -> None:
         self.registry = _registry()
         self.backlog = Gauge(
-            "headwater_log_backlog_events",
-            "Events that are durable and not yet in the warehouse.",
+            "headwater_log_unfinished_bytes",
+            "About how much of the event log the worker has not finished.",
             registry=self.registry,
         )
         self._seconds = Histogram(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from headwater.server import quantities
 from headwater.server.errors import StartupError
 
 PREFIX = "HEADWATER_"
@@ -22,6 +23,9 @@ SOCKET_PATH_LIMIT = 107
 SMALLEST_LIMIT = 1 << 10
 LARGEST_LIMIT = 8 << 20
 """Bounds of the limits on what clients send. The gateway and the backend hold whole bodies in memory."""
+
+SMALLEST_LOG = 64 << 20
+"""A log must at least hold some of the largest calls."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
@@ -43,8 +47,20 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     """Where catalog and warehouse live, `postgresql+asyncpg://…`; None: SQLite files in `data_dir`."""
 
-    nats_url: str | None = None
-    """Where the event log lives; None: a SQLite file in `data_dir`, the only choice so far."""
+    nats_url: str | None = field(default=None, repr=False)
+    """Where the event log lives, `nats://…`, several with commas between; None: a SQLite file in `data_dir`."""
+
+    nats_replicas: int = 1
+    """How many servers of NATS keep each frame; 1 to 5."""
+
+    log_keep: int = 24 * 3600
+    """How long the event log keeps what is finished, in seconds."""
+
+    log_max_bytes: int = 10 << 30
+    """The bytes of the event log. Beyond it finished frames go early, and without any calls are refused (503)."""
+
+    log_max_lag_bytes: int = 2 << 30
+    """How much of the event log may wait for the worker before calls are refused (429)."""
 
     workers: int = 1
     """Backend processes; 1 is the only choice so far."""
@@ -234,7 +250,28 @@ def _database(text: str) -> str | None:
 
 
 def _nats(text: str) -> str:
-    raise ValueError("is not supported yet: leave it unset to keep the event log in the data directory")
+    servers = [server.strip() for server in text.split(",")]
+    for server in servers:
+        try:
+            parts = urlsplit(server)
+            is_valid = parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_valid = False
+        if not is_valid or not server.isprintable() or " " in server:
+            raise ValueError("must be nats://host:4222 or tls://user:password@host, several with commas between")
+    return ",".join(servers)
+
+
+def _replicas(text: str) -> int:
+    if text not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"must be a number from 1 to 5, not {text!r}")
+    return int(text)
+
+
+def _log_bytes(text: str) -> int:
+    if (size := quantities.size(text)) < SMALLEST_LOG:
+        raise ValueError(f"must be {SMALLEST_LOG >> 20}MiB or more, not {text!r}")
+    return size
 
 
 def _workers(text: str) -> int:
@@ -279,6 +316,10 @@ _READERS: dict[str, Callable[[str], object]] = {
     "data_dir": _folder,
     "database_url": _database,
     "nats_url": _nats,
+    "nats_replicas": _replicas,
+    "log_keep": quantities.duration,
+    "log_max_bytes": _log_bytes,
+    "log_max_lag_bytes": quantities.size,
     "workers": _workers,
     "api_key": _api_key,
     "secret_key": _secret_key,

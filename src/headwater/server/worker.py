@@ -6,6 +6,7 @@ It may die at any moment: what it has stored and how far it has read are committ
 import asyncio
 import os
 from datetime import timedelta
+from functools import partial
 
 import uvloop
 
@@ -13,17 +14,13 @@ from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.eventlog import SqliteEventLog
 from headwater.events.context import Locate
-from headwater.pipelines import CONSUMER, StreamConsumer
+from headwater.pipelines import StreamConsumer
 from headwater.server import child
+from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
-
-KEEP = timedelta(hours=24)
-"""How long the log keeps what everyone has finished."""
-
 
 NICENESS = 5
 """Accepting comes first: where both want the processor, the backend gets about three times as much of it. What waits
@@ -32,30 +29,31 @@ in the log is safe, a call that waits is not."""
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then finish the group of events that was begun."""
-    clock = SystemClock()
+    clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_catalog(
-            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=Identifiers()
+            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=True) as warehouse,
+        open_event_log(settings, warehouse, clock, identifiers) as log,
         Runner(javascript=1, python=2) as functions,
     ):
-        log = SqliteEventLog(settings.log_path, clock)
-        locate = _locator(settings)
-        try:
-            if settings.metrics_port is None:
-                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, locate=locate).run(stop)
-                return
+        consumer = partial(
+            StreamConsumer,
+            log,
+            catalog,
+            warehouse,
+            functions,
+            keep=timedelta(seconds=settings.log_keep),
+            locate=_locator(settings),
+        )
+        if settings.metrics_port is None:
+            await consumer().run(stop)
+            return
+        from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
 
-            async def backlog() -> int:
-                return await log.last_position() - await warehouse.finished(CONSUMER)
-
-            from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
-
-            async with shown(CountedBatches(), settings.metrics_socket("worker"), backlog) as metrics:
-                await StreamConsumer(log, catalog, warehouse, functions, keep=KEEP, locate=locate, metrics=metrics).run(stop)
-        finally:
-            await log.close()
+        async with shown(CountedBatches(), settings.metrics_socket("worker"), log.unfinished_bytes) as metrics:
+            await consumer(metrics=metrics).run(stop)
 
 
 def _locator(settings: Settings) -> Locate | None:

@@ -31,8 +31,11 @@ _log = structlog.get_logger(__name__)
 class Connection:
     """Open it on a running event loop; close it when done. It owns one task, which ends with it."""
 
-    def __init__(self, url: str, prepare: Callable[[JetStreamContext], Awaitable[None]]) -> None:
+    def __init__(
+        self, url: str, prepare: Callable[[JetStreamContext], Awaitable[None]], *, largest_message: int
+    ) -> None:
         """`url` may list several servers, with commas between. `prepare` raises Unavailable when all is not well."""
+        self._largest_message = largest_message
         self._servers = [server.strip() for server in url.split(",")]
         self._prepare = prepare
         self._ready = asyncio.Event()
@@ -116,6 +119,12 @@ class Connection:
         else:
             if losses == self.losses and not self._ready.is_set():
                 _log.info("the event log is available", nats=str(client.connected_server_version))
+                if self.max_payload < self._largest_message:
+                    _log.warning(
+                        "the largest calls will be deflated, and may be too large: raise max_payload of NATS",
+                        max_payload=self.max_payload,
+                        wanted=self._largest_message,
+                    )
                 self._ready.set()
 
     def _not_ready(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,11 +15,12 @@ from nats.js.errors import APIError, NotFoundError
 from headwater.base.clock import Clock
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.eventlog.backpressure import BackPressure
 from headwater.eventlog.contract import Frame, Lease, StoredFrame
 from headwater.eventlog.jetstream.connection import Connection, answering_unavailable
 from headwater.eventlog.jetstream.consumers import Consumers
-from headwater.eventlog.jetstream.message import decode_frame, encode_frame, position_of, sequence_of
+from headwater.eventlog.jetstream.message import HEADERS_BYTES, decode_frame, encode_frame, position_of, sequence_of
 from headwater.eventlog.jetstream.reader import Reader
 from headwater.eventlog.jetstream.stream import Stream
 
@@ -53,16 +55,22 @@ class JetStreamEventLog:
         finished: Callable[[], Awaitable[int]],
         max_bytes: int,
         replicas: int = 1,
+        largest_body: int = 0,
         stream: str = DEFAULT_STREAM,
         back_pressure: BackPressure | None = None,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
-        """`finished` tells the position up to which consumers have finished: new positions come after it."""
+        """`finished` tells the position up to which consumers have finished: new positions come after it.
+
+        `largest_body` is that of a frame, for a warning where the server takes no messages so large.
+        """
         self._clock = clock
         self._identifiers = identifiers
         self._max_bytes = max_bytes
         self._back_pressure = back_pressure
+        self._metrics = metrics
         self._stream = Stream(stream, max_bytes=max_bytes, replicas=replicas, finished=finished)
-        self._connection = Connection(url, self._stream.prepare)
+        self._connection = Connection(url, self._stream.prepare, largest_message=largest_body + HEADERS_BYTES)
         self._reader = Reader(self._connection, self._stream)
         self._consumers = Consumers(self._connection, self._stream, identifiers.nonce().hex())
         self._window = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -83,7 +91,10 @@ class JetStreamEventLog:
         self._nothing_pending.clear()
         try:
             async with asyncio.timeout(APPEND_SECONDS), self._window:
-                return position_of(await self._publish(frame))
+                began = time.perf_counter()
+                sequence = await self._publish(frame)
+                self._metrics.log_committed(1, time.perf_counter() - began)
+                return position_of(sequence)
         except TimeoutError:
             raise Unavailable(f"the event log did not acknowledge within {APPEND_SECONDS:.0f} seconds") from None
         finally:

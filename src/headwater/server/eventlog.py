@@ -1,0 +1,53 @@
+"""Opens the event log that the settings ask for: a SQLite file in the data directory, or a stream of NATS."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from headwater.base.clock import Clock
+from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.eventlog import BackPressure, EventLog, SqliteEventLog
+from headwater.pipelines import CONSUMER
+from headwater.server.settings import Settings
+from headwater.warehouse import Warehouse
+
+
+@asynccontextmanager
+async def open_event_log(
+    settings: Settings,
+    warehouse: Warehouse,
+    clock: Clock,
+    identifiers: Identifiers,
+    *,
+    back_pressure: BackPressure | None = None,
+    metrics: Metrics = NO_METRICS,
+) -> AsyncIterator[EventLog]:
+    """The log; closed at the end of the block. Its positions come after what the warehouse has of an earlier one."""
+    log: EventLog
+    if settings.nats_url is None:
+        log = SqliteEventLog(
+            settings.log_path,
+            clock,
+            after=await warehouse.finished(CONSUMER),
+            max_bytes=settings.log_max_bytes,
+            back_pressure=back_pressure,
+            metrics=metrics,
+        )
+    else:
+        from headwater.eventlog.jetstream import JetStreamEventLog  # its library takes time and memory
+
+        log = JetStreamEventLog(
+            settings.nats_url,
+            clock,
+            identifiers,
+            finished=lambda: warehouse.finished(CONSUMER),
+            max_bytes=settings.log_max_bytes,
+            replicas=settings.nats_replicas,
+            largest_body=settings.max_batch_bytes,
+            back_pressure=back_pressure,
+            metrics=metrics,
+        )
+    try:
+        yield log
+    finally:
+        await log.close()
