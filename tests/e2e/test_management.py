@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from headwater.connectors.catalogue import CONNECTORS
+from headwater.v1 import connections_pb2 as pb
+from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from tests.e2e.source import get, post
 from tests.system import RunningSystem, free_port, start, wait_until
 
@@ -159,6 +162,13 @@ def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
         function["source"]
     ] * 180
     assert refused(send(system, "GET", "/v1/connections", key="api_unknown")) == (401, "Unauthorized")
+    alone = get(system, f"/v1/connections/{source}")
+    assert connection == alone
+    assert len(json.dumps(alone)) > 8 << 20
+    with grpc.insecure_channel(f"127.0.0.1:{system.port}", [("grpc.max_receive_message_length", -1)]) as channel:
+        metadata = (("authorization", f"Bearer {system.api_key}"),)
+        typed = ConnectionServiceStub(channel).ListConnections(pb.ListConnectionsRequest(), metadata=metadata)
+    assert typed.ByteSize() > 8 << 20
     assert system.stop() == 0
 
 

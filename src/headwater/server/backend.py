@@ -56,12 +56,8 @@ _OPTIONS = (
 
 
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
-    message_limit = 2 * settings.max_body_bytes  # of the largest message, either way
-    return (
-        *_OPTIONS,
-        ("grpc.max_receive_message_length", message_limit),
-        ("grpc.max_send_message_length", message_limit),
-    )
+    # What is sent has no limit: a list is as long as it is, and a limit would make it a 429 for ever.
+    return (*_OPTIONS, ("grpc.max_receive_message_length", 2 * settings.max_body_bytes))
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
