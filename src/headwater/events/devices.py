@@ -19,7 +19,7 @@ DEVICE_EVENTS: Final = frozenset((DEVICE_CREATED_OR_UPDATED, DEVICE_DELETED))
 MAX_KEY_BYTES: Final = 1_000
 """The longest id or token of a device, in UTF-8: both are found by an index, whose keys PostgreSQL bounds."""
 
-Text = str | None | UnsetType
+Text = str | UnsetType | None
 """None for one that was sent as null, UNSET for one that was not sent."""
 
 _decode_text = msgspec.json.Decoder(str).decode

@@ -1,8 +1,8 @@
 """Carries a batch of the log through the pipelines of its sources into the warehouse.
 
-One batch is one transaction of the warehouse: the claims, the events, the identities, the refused ones, and the
-position up to which the log is finished. A crash between any two lines leaves the batch undone, to be done again;
-nothing is lost and nothing happens twice.
+One batch is one transaction of the warehouse: the claims, the events, the identities, the devices, the refused ones,
+and the position up to which the log is finished. A crash between any two lines leaves the batch undone, to be done
+again; nothing is lost and nothing happens twice.
 
 An event goes through the pipelines that its source has when it is carried, a moment after it was accepted; a repetition
 of a message goes through none.
@@ -20,11 +20,12 @@ from headwater.catalog import Catalog
 from headwater.events import Event
 from headwater.events.wire import email_of
 from headwater.pipelines.batch import Arrival, Batch
+from headwater.pipelines.devices import device_event
 from headwater.pipelines.routes import Route, Routes
 from headwater.pipelines.transformer import Failed, Transformer
 from headwater.schemas import Record
 from headwater.transforms.functions import Runner
-from headwater.warehouse import Sighting, Step, StoredEvent, Warehouse, claim
+from headwater.warehouse import DeviceEvent, Sighting, Step, StoredEvent, Warehouse, claim
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ class Carrier:
                 entries[arrival.message_key].steps = passage.steps[arrival.position]
             await transaction.add_events(passage.events)
             identities = await transaction.merge_identities(passage.sightings())
+            await transaction.change_devices(passage.devices)
             await transaction.add_rejected(batch.rejected)
             await transaction.note_calls(batch.calls)
             await transaction.finish(self._consumer, batch.last, after=after)
@@ -104,6 +106,7 @@ class _Passage:
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         self.events: list[StoredEvent] = []
+        self.devices: list[DeviceEvent] = []
         self.steps: dict[int, list[Step]] = {}
         """What each pipeline did with each message, by the message's position."""
         self._people: list[_Seen] = []
@@ -113,6 +116,8 @@ class _Passage:
         """Let the messages through the filters of their sources' pipelines."""
         for arrival in arrivals:
             self.arrivals.append(arrival)
+            if (device := device_event(arrival)) is not None:
+                self.devices.append(device)
             routing = routes.of(arrival.workspace, arrival.event.connection_id)
             record = arrival.record() if routing.needs_record else None
             steps = self.steps[arrival.position] = []

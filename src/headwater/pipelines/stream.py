@@ -57,7 +57,7 @@ class StreamConsumer:
         self._warehouse = warehouse
         self._keep = keep
         self._locate = locate
-        self._swept: set[int] | None = None
+        self._swept: tuple[frozenset[int], frozenset[int]] | None = None
         self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -110,18 +110,20 @@ class StreamConsumer:
         await lease.advance(position)
         await self._events.trim(older_than=self._keep)
         await self._catalog.refresh()
-        present = {
-            pipeline.id
+        connections = [
+            connection
             for workspace in self._catalog.workspaces()
             for connection in self._catalog.connections(workspace.id)
-            for pipeline in connection.pipelines
-        }
+        ]
+        pipelines = frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines)
+        present = frozenset(connection.id for connection in connections), pipelines
         async with self._warehouse.transaction() as transaction:
             await transaction.trim_ledger()
             await transaction.shorten_rejected()
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
             async with self._warehouse.transaction() as transaction:
-                await transaction.remove_identities_except(present)
+                await transaction.remove_identities_except(pipelines)
+                await transaction.remove_devices_except(present[0])
             self._swept = present
 
 

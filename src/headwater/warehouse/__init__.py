@@ -1,4 +1,4 @@
-"""What is known: events, identities, rejected events, and the ledger of messages.
+"""What is known: events, identities, devices, rejected events, and the ledger of messages.
 
 One process writes (the worker), any number read. Everything that one batch of the log leads to is written in one
 transaction, together with the position up to which the log is finished: so a crash at any moment means that a batch
@@ -8,6 +8,7 @@ De-duplication happens here as well, by the ledger (`headwater.warehouse.ledger`
 messages before anything is done with them.
 """
 
+from headwater.warehouse.devices import Device, DeviceEvent
 from headwater.warehouse.identities import Identity, Sighting
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
@@ -15,6 +16,8 @@ from headwater.warehouse.transaction import Transaction
 from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
+    "Device",
+    "DeviceEvent",
     "Entries",
     "Entry",
     "EventOrder",

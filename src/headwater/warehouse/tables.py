@@ -42,6 +42,30 @@ identities = Table(
 )
 """One person as one pipeline sees them. `anonymous_ids` is a JSON array of strings, in the order of their arrival."""
 
+devices = Table(
+    "devices",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("device_id", String, nullable=False),
+    Column("user_id", String),
+    Column("anonymous_id", String),
+    Column("token", String),
+    Column("os", Text, nullable=False),
+    Column("os_version", Text),
+    Column("model", Text, nullable=False),
+    Column("app_build", Text, nullable=False),
+    Column("app_version", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Unique("connection", "device_id", name="devices_key"),
+    Index("devices_by_token", "connection", "token"),
+    Index("devices_by_user", "connection", "user_id"),
+    Index("devices_by_anonymous", "connection", "anonymous_id"),
+    Index("devices_by_time", "connection", "updated_at"),
+)
+"""The devices of people. Registering one is rare, so what it is looked up by has an index."""
+
 rejected_events = Table(
     "rejected_events",
     METADATA,

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.warehouse import bulk, tables
+from headwater.warehouse import bulk, deviceregistry, tables
+from headwater.warehouse.devices import DeviceEvent
 from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, keys_of, merge
 from headwater.warehouse.ledger import Entries, Ledger, Message
 from headwater.warehouse.rows import (
@@ -89,6 +90,10 @@ class Transaction:
         await bulk.upsert(self._connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY)
         return len(rows)
 
+    async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
+        """Bring the devices up to date with the events, in their order."""
+        await deviceregistry.change(self._connection, events)
+
     async def note_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.dialect) for call in calls]
@@ -148,6 +153,10 @@ class Transaction:
         for some in bulk.chunks(present - set(pipelines), _IDS_PER_QUERY):
             removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
         return removed
+
+    async def remove_devices_except(self, connections: Iterable[int]) -> None:
+        """Remove the devices of connections that are no more; `connections` are those that are."""
+        await deviceregistry.remove_except(self._connection, set(connections))
 
     async def finish(self, consumer: str, position: int, *, after: int) -> None:
         """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.

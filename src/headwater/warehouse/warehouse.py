@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, SystemClock, from_microseconds
 from headwater.base.database import answering_unavailable, opened
-from headwater.warehouse import tables
+from headwater.warehouse import deviceregistry, tables
+from headwater.warehouse.devices import Device
 from headwater.warehouse.identities import Identity
 from headwater.warehouse.ledger import Entry, Ledger, RocksLedger, SqlLedger
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent
@@ -98,6 +99,18 @@ class Warehouse:
             )
             for row in rows
         ], total
+
+    async def devices(
+        self, connections: list[int], *, user_id: str | None, anonymous_id: str | None, first: int, limit: int
+    ) -> tuple[list[Device], int]:
+        """Devices of these connections, the most recently changed first, and how many there are in all.
+
+        Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+        """
+        async with self._connect() as connection:
+            return await deviceregistry.page(
+                connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
+            )
 
     async def latest_call(self, connection_id: int) -> LatestCall | None:
         """The latest call that came with a key of the connection; None before the first."""
