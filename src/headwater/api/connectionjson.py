@@ -1,7 +1,7 @@
 """The list of connections as JSON text, from the same messages that the gateway would write as JSON, and equal to it.
 
 Most of such a text are schemas, and mostly the same ones, above all that of events: the text of each is made once. The
-gateway would write them all again, and holds no list of more than 8 MiB (decision 0016).
+gateway would write them all again, and hold the whole of it meanwhile (decision 0016).
 """
 
 from collections.abc import Iterable, Iterator
