@@ -1,5 +1,6 @@
 """What is shipped: the namespace package, the pinned requirements, and a wheel that holds everything that runs."""
 
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +51,17 @@ def test_every_requirement_is_pinned_and_hashed_and_no_index_is_named(lock: Path
         assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[^ ]+ .*--hash=sha256:[0-9a-f]{64}", requirement), requirement
         assert "://" not in requirement
         assert "/" not in requirement
+
+
+def test_every_npm_package_is_pinned_and_hashed_and_no_registry_is_named() -> None:
+    folder = ROOT / "tests" / "sdks" / "node"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    for name, package in packages.items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+\S*", package["version"]), name
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
 
 
 def test_the_locks_agree() -> None:
