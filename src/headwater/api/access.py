@@ -1,4 +1,4 @@
-"""Who makes a call, and which workspace they may work in: by its metadata, which for REST calls are the HTTP headers."""
+"""Who makes a call, and which workspace they may work in, by the metadata of the call: for REST, its HTTP headers."""
 
 from headwater.api.call import Context, metadata_of
 from headwater.base.errors import BadRequest

@@ -1,9 +1,9 @@
-"""Finds the write key in an `Authorization` header, in every form in which SDKs put it there."""
+"""Finds the key in an `Authorization` header, in every form in which SDKs put it there."""
 
 import base64
 import binascii
 
-from headwater.base.errors import Unauthorized
+from headwater.base.errors import BadRequest, Unauthorized
 
 
 def write_key_of(authorization: str | None) -> str | None:
@@ -23,6 +23,18 @@ def write_key_of(authorization: str | None) -> str | None:
             return _user(value) or None
         case _:
             raise Unauthorized("the Authorization header must be 'Basic' with the write key as user, or 'Bearer'")
+
+
+def bearer_token_of(authorization: str | None) -> str | None:
+    """What `Bearer` carries; None when there is no header. Raises BadRequest for anything else."""
+    if not authorization or not authorization.strip():
+        return None
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise BadRequest(
+            "the Authorization header must be 'Bearer' and an event write key or an API key", field="authorization"
+        )
+    return token.strip()
 
 
 def _user(value: str) -> str:

@@ -5,18 +5,29 @@ from typing import Final
 from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
-from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized, Unprocessable
+from headwater.base.errors import (
+    BadRequest,
+    Forbidden,
+    HeadwaterError,
+    NotFound,
+    PayloadTooLarge,
+    Unauthorized,
+    Unprocessable,
+)
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.catalog import Catalog, Connection
+from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.eventlog import EventLog, Frame
 from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
-from headwater.intake.credentials import write_key_of
 from headwater.intake.inflate import inflate
+from headwater.intake.mediatype import check_is_json
+from headwater.intake.senders import NOBODY, Sender, Senders
 
+_REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
+"""What refuses a call whoever sends it again."""
 MAX_KEPT_BYTES: Final = 64 * 1024
 """How much of a call that was refused as a whole is kept."""
 UNKNOWN_KEYS_PER_SECOND: Final = 10
@@ -34,6 +45,10 @@ class IncomingCall(Struct, frozen=True):
     content_encoding: str | None = None
     ip: str = ""
     user_agent: str = ""
+    content_type: str = ""
+    """Of the body; empty where any is taken for JSON, as most dialects do."""
+    workspace: str | None = None
+    """The `Headwater-Workspace` header, which an API key may need."""
 
 
 class Receipt(Struct, frozen=True):
@@ -60,7 +75,7 @@ class Intake:
         metrics: Metrics = NO_METRICS,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._catalog = catalog
+        self._senders = Senders(catalog)
         self._log = log
         self._clock = clock
         self._identifiers = identifiers
@@ -72,27 +87,28 @@ class Intake:
         """Store the events of a call.
 
         Raises Unauthorized, BadRequest, Unprocessable and PayloadTooLarge when the call is refused as a whole, which is
-        kept; and TooManyRequests and Unavailable when it could not be stored, which the caller should repeat.
+        kept, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable when it could not be stored, which
+        the caller should repeat.
         """
         dialect = DIALECTS[request.dialect]
-        source: Connection | None = None
+        sender = NOBODY
         body = request.body
         try:
-            key = write_key_of(request.authorization)
-            if key is not None or not dialect.KEY_IN_BODY:
-                source = await self._source_of(key)
+            sender = await self._senders.by_headers(request.dialect, request.authorization, request.workspace)
+            if sender is NOBODY and not dialect.KEY_IN_BODY:
+                raise Unauthorized("a write key is required, as Bearer token")
+            check_is_json(request.content_type)
             limit = dialect.max_body(request.call, self._limits)
             body = inflate(body, request.content_encoding, limit=limit)
             call = dialect.read_call(request.call, body)
-            if source is None:
-                source = await self._source_of(call.write_key)
-        except (BadRequest, Unauthorized, Unprocessable, PayloadTooLarge) as error:
+            sender = await self._senders.by_body(sender, call)
+        except _REFUSING as error:
             self._metrics.events_refused(request.dialect, error.code, 1)
-            await self._keep(request, body, source, error)
+            await self._keep(request, body, sender, error)
             raise
         refusals = [_refusal(dialect.check(event, call, self._limits)) for event in call.events]
         if refusals:
-            envelope = self._envelope(request, source)
+            envelope = self._envelope(request, sender)
             await self._log.append(Frame(len(refusals), encode_envelope(envelope), body))
         return self._counted(request, Receipt(refusals))
 
@@ -103,30 +119,20 @@ class Intake:
                 self._metrics.events_refused(request.dialect, refusal.code, 1)
         return receipt
 
-    async def _source_of(self, key: str | None) -> Connection:
-        if not key:
-            raise Unauthorized("a write key is required: as Basic user, as Bearer token, or as writeKey in the body")
-        source = self._catalog.source_of(key)
-        if source is None:
-            await self._catalog.refresh()  # another process may have made the key a moment ago
-            source = self._catalog.source_of(key)
-        if source is None:
-            raise Unauthorized("the write key is not known")
-        return source
-
-    async def _keep(self, request: IncomingCall, body: bytes, source: Connection | None, error: HeadwaterError) -> None:
+    async def _keep(self, request: IncomingCall, body: bytes, sender: Sender, error: HeadwaterError) -> None:
         """Keep a refused call with its `body`, which is inflated where that was possible."""
-        if source is None and not self._unknown_keys.take(self._clock):
+        if not sender.workspace and not self._unknown_keys.take(self._clock):
             return
         refusal = Refusal(error.code, error.field or "", error.message)
-        header = encode_envelope(self._envelope(request, source, refusal))
+        header = encode_envelope(self._envelope(request, sender, refusal))
         await self._log.append(Frame(1, header, body[:MAX_KEPT_BYTES]))
 
-    def _envelope(self, request: IncomingCall, source: Connection | None, refusal: Refusal | None = None) -> Envelope:
+    def _envelope(self, request: IncomingCall, sender: Sender, refusal: Refusal | None = None) -> Envelope:
+        source = sender.source
         return Envelope(
             dialect=request.dialect,
             call=request.call,
-            workspace=source.workspace if source else 0,
+            workspace=sender.workspace,
             connection=source.id if source else 0,
             received=microseconds(self._clock.now()),
             nonce=self._identifiers.nonce(),

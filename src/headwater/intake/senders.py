@@ -1,0 +1,91 @@
+"""Who sends a call with events, and of which source the events are.
+
+A write key, which stands in a header or in the body, is that of a source. An API key is that of a workspace, and then
+the body names the source: so do calls of the native dialect only.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from headwater.base.errors import BadRequest, Unauthorized, Unprocessable
+from headwater.catalog import Catalog, Connection
+from headwater.catalog.access import API_KEY_PREFIX, find_caller
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.connector import EVENT_SOURCE_TYPES
+from headwater.events import DialectName
+from headwater.events.call import Call
+from headwater.intake.credentials import bearer_token_of, write_key_of
+
+
+class Sender(Struct, frozen=True):
+    """A sender, as far as it is known."""
+
+    key: str = ""
+    """What tells it from others: the write key, or "api" and the identifier of the API key."""
+    workspace: int = 0
+    """0 when the key is unknown, or not read yet."""
+    source: Connection | None = None
+
+
+NOBODY: Final = Sender()
+
+
+class Senders:
+    """Finds senders in the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def by_headers(self, dialect: DialectName, authorization: str | None, workspace: str | None) -> Sender:
+        """The sender by the key in the `Authorization` header, and `workspace` in that of the workspace.
+
+        `NOBODY` when there is no key. Raises Unauthorized for a key that is not known, and what the dialect has for a
+        header of another form; for an API key also BadRequest, Forbidden and NotFound when the workspace is not clear.
+        """
+        if dialect != "native":
+            key = write_key_of(authorization)
+        elif (key := bearer_token_of(authorization)) is not None and key.startswith(API_KEY_PREFIX):
+            caller = await find_caller(self._catalog, authorization, workspace)
+            return Sender(f"api {caller.key.id}", caller.the_workspace())
+        return NOBODY if key is None else await self._by_write_key(key)
+
+    async def by_body(self, sender: Sender, call: Call) -> Sender:
+        """The sender of a call, which `by_headers` gave, with the source that the body names, or whose key it has.
+
+        Raises Unauthorized without a key; BadRequest when the body names a source that it should not, or names none;
+        Unprocessable with ConnectionNotExist for a source that the workspace does not have.
+        """
+        if sender.workspace and sender.source is None:
+            return Sender(sender.key, sender.workspace, await self._source_of(sender.workspace, call.connection_id))
+        if call.connection_id is not None:
+            raise BadRequest("connectionId is only for calls with an API key", field="connectionId")
+        return await self._by_write_key(call.write_key) if sender.source is None else sender
+
+    async def _by_write_key(self, key: str | None) -> Sender:
+        if not key:
+            raise Unauthorized("a write key is required: as Basic user, as Bearer token, or as writeKey in the body")
+        source = self._catalog.source_of(key)
+        if source is None:
+            await self._catalog.refresh()  # another process may have made the key a moment ago
+            source = self._catalog.source_of(key)
+        if source is None:
+            raise Unauthorized("the write key is not known")
+        return Sender(key, source.workspace, source)
+
+    async def _source_of(self, workspace: int, id_: int | None) -> Connection:
+        if id_ is None:
+            raise BadRequest("connectionId is required with an API key", field="connectionId")
+        source = self._catalog.connection(workspace, id_)
+        if source is None:
+            await self._catalog.refresh()
+            source = self._catalog.connection(workspace, id_)
+        if source is None:
+            raise Unprocessable("ConnectionNotExist", f"connection {id_} does not exist", field="connectionId")
+        if CONNECTORS[source.connector].type not in EVENT_SOURCE_TYPES:
+            raise Unprocessable(
+                "ConnectionNotExist",
+                f"connection {id_} receives no events",
+                field="connectionId",
+            )
+        return source
