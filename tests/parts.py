@@ -9,7 +9,6 @@ from pathlib import Path
 from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
-from headwater.base.metrics import NO_METRICS
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.eventlog import SqliteEventLog, StoredFrame
 from headwater.intake import IncomingCall, Intake, Receipt
@@ -57,11 +56,11 @@ class OpenParts:
 
     @property
     def consumer(self) -> StreamConsumer:
-        return StreamConsumer(self.log, self.catalog, self.warehouse, self.functions, keep=timedelta(hours=1))
+        return StreamConsumer(self.log, self.catalog, self.warehouse, self.functions, self.clock, keep=timedelta(hours=1))
 
     @property
     def carrier(self) -> Carrier:
-        return Carrier(CONSUMER, self.catalog, self.warehouse, self.functions, NO_METRICS)
+        return Carrier(CONSUMER, self.catalog, self.warehouse, self.functions, self.clock)
 
     async def frames(self, after: int = 0) -> list[StoredFrame]:
         """Everything in the log after a position."""
@@ -130,6 +129,11 @@ async def add_source(
     found = catalog.connection(workspace, source.id)
     assert found is not None
     return found
+
+
+def client_call(*, call: str, body: bytes, key: str) -> IncomingCall:
+    """A call of the client API."""
+    return IncomingCall("client", call, body, f"Bearer {key}")
 
 
 def track_call(

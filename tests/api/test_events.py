@@ -286,3 +286,45 @@ async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, 
     assert await positions(first=1) == [1]
     assert await positions(limit=1) == [3]
     assert (await api.call(REJECTED, pb.ListRejectedEventsRequest(limit=0))).reason == "BadRequest"
+
+
+# --- CountRejectedEvents and TraceEvent ---------------------------------------------------------------------------
+
+
+async def test_rejected_events_are_counted_by_source_and_rule(api: Api, source: Connection) -> None:
+    other = await add_source(api.parts.catalog, api.parts.workspace)
+    for _ in range(2):
+        await api.parts.send(source, b'{"batch":[{"type":"page"},{"type":"track","userId":"u"}]}')
+        await api.parts.send(source, b'{"batch":[{"type":"page"}]}')
+    await api.parts.send(other, b'{"batch":[7]}')
+    await api.parts.carry()
+    counts = (await api.call("EventService/CountRejectedEvents", pb.CountRejectedEventsRequest())).counts
+    assert [(row.connection, row.code, row.path, row.count) for row in counts] == [
+        (source.id, "BadRequest", "userId", 4),
+        (source.id, "BadRequest", "event", 2),
+        (other.id, "BadRequest", "", 1),
+    ]
+    assert counts[0].first_at.ToJsonString() == counts[0].last_at.ToJsonString() == "2026-11-22T12:00:10.500Z"
+    request = pb.CountRejectedEventsRequest(connection=other.id)
+    assert [row.count for row in (await api.call("EventService/CountRejectedEvents", request)).counts] == [1]
+
+
+async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connection) -> None:
+    body = b'{"batch":[{"type":"page","userId":"u","messageId":"m"},{"type":"page","messageId":"m"}]}'
+    await api.parts.send(source, body)
+    await api.parts.carry()
+    await api.parts.send(source, body)
+    await api.parts.carry()
+    traces = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
+    assert [(each.connection, each.position, each.outcome, each.duplicates) for each in traces] == [
+        (source.id, 1, "Processed", 1),
+        (source.id, 2, "Rejected", 0),
+        (source.id, 3, "Duplicate", 0),
+        (source.id, 4, "Rejected", 0),
+    ]
+    assert {(step.pipeline, step.step, step.outcome) for step in traces[0].steps} == {
+        (pipeline.id, "Finalize", "Passed") for pipeline in source.pipelines
+    }
+    assert {step.at.ToJsonString() for step in traces[0].steps} == {"2026-11-22T12:00:10.500Z"}
+    assert traces[1].message == "userId or anonymousId is required in a page event"
+    assert not (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="unknown"))).traces

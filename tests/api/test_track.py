@@ -1,5 +1,6 @@
 """The track API's answers: 200 and {} for everything, unless the caller asks for the truth."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -173,3 +174,39 @@ async def test_what_could_not_be_stored_is_never_answered_200(
 async def test_native_callers_get_a_status(api: Api, parts: OpenParts) -> None:
     refused = await api.call("TrackService/Page", HttpBody(data=b"{"), STRICT, key=None)
     assert (refused.status, refused.reason, refused.http) == ("INVALID_ARGUMENT", "BadRequest", None)
+
+
+# --- verbose=true: what became of each event ----------------------------------------------------------------------
+
+
+async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connection) -> None:
+    await post(api, "Page", {"userId": "u", "messageId": "a"}, source)
+    await api.parts.carry()
+    batch = [
+        {"type": "page", "userId": "u", "messageId": "a"},
+        {"type": "page", "userId": "u", "messageId": "b"},
+        {"type": "track", "userId": "u"},
+    ]
+    asked = ("x-envoy-original-path", "/v1/batch?x=%26&verbose=true")
+    call = asyncio.create_task(post(api, "Batch", {"batch": batch}, source, asked))
+    while not call.done():
+        await api.parts.carry()
+        await asyncio.sleep(0)
+    assert json.loads((await call).data) == {
+        "success": True,
+        "events": [
+            {"outcome": "Duplicate", "messageId": "a"},
+            {"outcome": "Accepted", "messageId": "b"},
+            {
+                "outcome": "Refused",
+                "code": "BadRequest",
+                "path": "event",
+                "message": "event is required in a track event",
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/page", "/v1/page?verbose=false", "/v1/page?verbose", "/v1/page?verbose=true%00"])
+async def test_nobody_else_is(api: Api, source: Connection, path: str) -> None:
+    assert accepted(await post(api, "Page", {"userId": "u"}, source, ("x-envoy-original-path", path)))

@@ -401,7 +401,10 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     await run(parts.consumer, parts)
     assert len(await identities(parts, source)) == 1
     await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
-    async with running(StreamConsumer(parts.log, parts.catalog, parts.warehouse, parts.functions, keep=timedelta(0))):
+    trimming = StreamConsumer(
+        parts.log, parts.catalog, parts.warehouse, parts.functions, parts.clock, keep=timedelta(0)
+    )
+    async with running(trimming):
         while await identities(parts, source):
             await asyncio.sleep(0.01)
     assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"

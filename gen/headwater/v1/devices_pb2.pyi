@@ -110,7 +110,9 @@ class ListDevicesRequest(message.Message):
     connection: builtins.int
     """connection is the id of the source connection that they were registered through. Absent means all."""
     user_id: builtins.str
-    """user_id is the external id of their user. Absent means all users."""
+    """user_id is the external id of their user, some of whose devices may be known by an anonymous id only. Absent means
+    all users.
+    """
     anonymous_id: builtins.str
     """anonymous_id is the anonymous id of their user. Absent means all users."""
     first: builtins.int

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DeviceServiceStub:
-    """DeviceService answers the devices that users have registered through ClientService.
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class DeviceServiceStub:
 
 
 class DeviceServiceServicer:
-    """DeviceService answers the devices that users have registered through ClientService.
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
     def ListDevices(self, request, context):
@@ -70,7 +72,8 @@ def add_DeviceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
-    """DeviceService answers the devices that users have registered through ClientService.
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
     @staticmethod

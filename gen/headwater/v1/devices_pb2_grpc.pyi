@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeviceServiceStub:
-    """DeviceService answers the devices that users have registered through ClientService."""
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
+    """
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
@@ -38,14 +40,18 @@ class DeviceServiceStub:
 
 @typing.type_check_only
 class DeviceServiceAsyncStub(DeviceServiceStub):
-    """DeviceService answers the devices that users have registered through ClientService."""
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
+    """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListDevices: aio.UnaryUnaryMultiCallable[devices_pb2.ListDevicesRequest, devices_pb2.ListDevicesResponse]  # type: ignore[assignment]
     """ListDevices answers devices of the workspace, the most recently changed first."""
 
 class DeviceServiceServicer:
-    """DeviceService answers the devices that users have registered through ClientService."""
+    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    Created or Updated" and "Device Deleted" of any other service that takes events.
+    """
 
     def ListDevices(
         self,

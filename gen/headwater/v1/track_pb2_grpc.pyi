@@ -33,7 +33,9 @@ class TrackServiceStub:
     event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
     "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
     that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
+    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
+    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -108,7 +110,9 @@ class TrackServiceAsyncStub(TrackServiceStub):
     event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
     "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
     that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
+    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
+    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -179,7 +183,9 @@ class TrackServiceServicer:
     event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
     "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
     that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. Typed clients use EventService.SendEvents instead.
+    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
+    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
+    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(

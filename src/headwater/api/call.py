@@ -2,6 +2,7 @@
 
 import inspect
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from grpc import aio
 
@@ -19,6 +20,12 @@ def metadata_of(context: Context) -> dict[str, str]:
 def is_transcoded(metadata: dict[str, str]) -> bool:
     """Whether the caller speaks JSON over HTTP. The gateway sets this header, and removes one that a client sends."""
     return "x-envoy-original-path" in metadata
+
+
+def query_of(metadata: dict[str, str]) -> dict[str, str]:
+    """The query parameters of a REST call; of repeated ones the last. Only for calls whose message is a raw body."""
+    _, _, query = metadata.get("x-envoy-original-path", "").partition("?")
+    return dict(parse_qsl(query)) if query else {}
 
 
 def caller_address(metadata: dict[str, str]) -> str:

@@ -12,11 +12,13 @@ from headwater.api.eventmessage import event_message, wire_event, wire_time
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
+from headwater.eventlog import EventLog
 from headwater.events import Refusal
 from headwater.intake import IncomingCall, Intake
+from headwater.pipelines.trace import Arrived, trace
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.warehouse import EventOrder, RejectedEvent, Warehouse
+from headwater.warehouse import EventOrder, RefusalCount, RejectedEvent, Warehouse
 
 _ORDERS: Final = ("timestamp", "receivedAt")
 _PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
@@ -29,10 +31,11 @@ Listing = pb.ListEventsRequest | pb.ListEventsJsonRequest
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse, log: EventLog) -> None:
         self._catalog = catalog
         self._intake = intake
         self._warehouse = warehouse
+        self._log = log
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         metadata = metadata_of(context)
@@ -80,6 +83,19 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         )
         return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in events])
 
+    async def CountRejectedEvents(
+        self, request: pb.CountRejectedEventsRequest, context: Context
+    ) -> pb.CountRejectedEventsResponse:
+        workspace = await workspace_of(self._catalog, context)
+        source = request.connection if request.HasField("connection") else None
+        counts = await self._warehouse.refusals(workspace, connection_id=source)
+        return pb.CountRejectedEventsResponse(counts=[_count(row) for row in counts])
+
+    async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
+        workspace = await workspace_of(self._catalog, context)
+        arrived = await trace(workspace, request.message_id, self._catalog, self._warehouse, self._log)
+        return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
+
     async def _list(self, request: Listing, context: Context) -> list[bytes]:
         workspace = await workspace_of(self._catalog, context)
         if request.HasField("filter"):
@@ -120,4 +136,34 @@ def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
         body=event.body,
     )
     message.received_at.FromDatetime(event.received_at)
+    return message
+
+
+def _count(row: RefusalCount) -> pb.RejectedEventCount:
+    message = pb.RejectedEventCount(
+        connection=row.connection, dialect=row.dialect, code=row.code, path=row.path, count=row.count
+    )
+    message.first_at.FromDatetime(row.first_at)
+    message.last_at.FromDatetime(row.last_at)
+    return message
+
+
+def _trace(arrived: Arrived) -> pb.EventTrace:
+    message = pb.EventTrace(
+        connection=arrived.connection,
+        position=arrived.position,
+        outcome=arrived.fate,
+        message=arrived.message,
+        duplicates=arrived.duplicates,
+    )
+    message.received_at.FromMicroseconds(arrived.received_at)
+    for step in arrived.steps:
+        told = message.steps.add(
+            pipeline=step.pipeline,
+            connection=step.connection,
+            step=step.step,
+            outcome=step.outcome,
+            message=step.message,
+        )
+        told.at.FromMicroseconds(arrived.carried_at)
     return message

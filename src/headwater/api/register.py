@@ -10,6 +10,7 @@ from headwater.api.answers import ErrorBody
 from headwater.api.applications import ApplicationServicer
 from headwater.api.connections import ConnectionServicer
 from headwater.api.connectors import ConnectorServicer
+from headwater.api.devices import DeviceServicer
 from headwater.api.events import EventServicer
 from headwater.api.filters import FilterServicer
 from headwater.api.identities import IdentityServicer
@@ -21,6 +22,7 @@ from headwater.api.system import SystemServicer
 from headwater.api.transformations import TransformationServicer
 from headwater.api.workspaces import WorkspaceServicer
 from headwater.catalog import Catalog
+from headwater.eventlog import EventLog
 from headwater.intake import Intake
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
@@ -60,6 +62,7 @@ class Parts:
     intake: Intake
     warehouse: Warehouse
     functions: Runner
+    log: EventLog
 
 
 def register(server: aio.Server, parts: Parts) -> None:
@@ -75,10 +78,11 @@ def register(server: aio.Server, parts: Parts) -> None:
     api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog), server)
     pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog), server)
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
+    devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.warehouse), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(
-        EventServicer(parts.catalog, parts.intake, parts.warehouse), server
+        EventServicer(parts.catalog, parts.intake, parts.warehouse, parts.log), server
     )
-    track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake), server)
+    track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake, parts.warehouse), server)
     client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
@@ -92,7 +96,6 @@ def register(server: aio.Server, parts: Parts) -> None:
 
 def _register_unbuilt(server: aio.Server) -> None:
     """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
-    devices_pb2_grpc.add_DeviceServiceServicer_to_server(devices_pb2_grpc.DeviceServiceServicer(), server)
     identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
         identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server
     )

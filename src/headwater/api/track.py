@@ -4,13 +4,19 @@ Like the documented API this is permissive: a call that is refused is answered 2
 would send it again and again; `X-Strict-Mode: 1` asks for the truth. Refused or not, nothing vanishes.
 """
 
-from google.api.httpbody_pb2 import HttpBody
+from typing import Literal
 
-from headwater.api.call import Context, caller_address, metadata_of
+import msgspec
+from google.api.httpbody_pb2 import HttpBody
+from msgspec import Struct
+
+from headwater.api.call import Context, caller_address, metadata_of, query_of
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.events import Refusal
-from headwater.intake import IncomingCall, Intake
+from headwater.intake import IncomingCall, Intake, Receipt
+from headwater.pipelines.outcomes import Fate, outcomes
 from headwater.v1 import track_pb2_grpc
+from headwater.warehouse import Warehouse
 
 _ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
 
@@ -25,6 +31,18 @@ class RefusedEvents(BadRequest):
             refusal.message if len(refusals) == 1 else f"batch[{index}]: {refusal.message}" for index, refusal in found
         ]
 
+
+class EventOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What became of one event, as the answer tells it."""
+
+    outcome: Fate | Literal["Refused"]
+    message_id: str | None = None
+    code: str = ""
+    path: str = ""
+    message: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
 
 MAX_LISTED = 20
 """How many refusals an error body lists."""
@@ -44,8 +62,9 @@ def error_body(error: HeadwaterError) -> dict[str, object]:
 class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     """identify, track, page, screen, group, alias, and batches of them."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, warehouse: Warehouse) -> None:
         self._intake = intake
+        self._warehouse = warehouse
 
     async def Identify(self, request: HttpBody, context: Context) -> HttpBody:
         return await self._accept("identify", request, context)
@@ -89,4 +108,18 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
             return _ACCEPTED
         if strict and receipt.accepted < len(receipt.refusals):
             raise RefusedEvents(receipt.refusals)
+        if query_of(metadata).get("verbose") == "true":
+            return await self._told(receipt)
         return _ACCEPTED
+
+    async def _told(self, receipt: Receipt) -> HttpBody:
+        """What became of each event of a call, when the worker has had them."""
+        ids = [receipt.message_id(index) for index in range(len(receipt.checked))]
+        fates = await outcomes(receipt.connection, receipt.position, ids, self._warehouse)
+        told = [
+            EventOutcome("Refused", None, refusal.code, refusal.path, refusal.message)
+            if refusal is not None
+            else EventOutcome(fate or "Pending", id_)
+            for refusal, fate, id_ in zip(receipt.refusals, fates, ids, strict=True)
+        ]
+        return HttpBody(content_type="application/json", data=_encode({"success": True, "events": told}))

@@ -18,6 +18,7 @@ from headwater.events.wire import WireEvent, text_of, traits_in
 DEFAULT_OBJECT_TYPE: Final = "1"
 """The type of a group that has none."""
 _OBJECT_TYPE_TRAITS: Final = ("object_type_id", "objectTypeId")
+_GENERATED: Final = "headwater-"
 _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 
 
@@ -68,7 +69,19 @@ def canonical(
 def generated_message_id(nonce: bytes, index: int) -> str:
     """The id of event number `index` of a call, for an event that brought none; the same at every reading."""
     number = (int.from_bytes(nonce) + index) % 2**128
-    return f"headwater-{uuid.UUID(int=number)}"
+    return f"{_GENERATED}{uuid.UUID(int=number)}"
+
+
+def index_of_generated(message_id: str, nonce: bytes) -> int | None:
+    """Which event of the call with this nonce `generated_message_id` would give the id to; None for other ids.
+
+    It may be one that the call does not have.
+    """
+    try:
+        number = uuid.UUID(message_id.removeprefix(_GENERATED)).int
+    except ValueError:
+        return None
+    return (number - int.from_bytes(nonce)) % 2**128 if message_id.startswith(_GENERATED) else None
 
 
 def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetime, datetime]:

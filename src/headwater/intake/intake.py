@@ -1,6 +1,6 @@
 """The path of a call with events, from its bytes to the log."""
 
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -20,6 +20,7 @@ from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.eventlog import EventLog, Frame
 from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal
+from headwater.events.canonical import generated_message_id
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
 from headwater.intake.inflate import inflate
@@ -54,13 +55,31 @@ class IncomingCall(Struct, frozen=True):
 class Receipt(Struct, frozen=True):
     """What became of the events of an accepted call, in their order."""
 
-    refusals: list[Refusal | None]
-    """None for an event that is stored."""
+    checked: list[WireEvent | Refusal]
+    """What is stored, and why the rest is not."""
+    connection: int = 0
+    """The source."""
+    position: int = 0
+    """The position of the first event in the log; the others follow it."""
+    nonce: bytes = b""
+    """From which the message ids are made of events that brought none."""
+
+    @property
+    def refusals(self) -> list[Refusal | None]:
+        """None for an event that is stored."""
+        return [each if isinstance(each, Refusal) else None for each in self.checked]
 
     @property
     def accepted(self) -> int:
         """How many events are stored."""
-        return self.refusals.count(None)
+        return sum(not isinstance(each, Refusal) for each in self.checked)
+
+    def message_id(self, index: int) -> str | None:
+        """The message id of event number `index`; None for one that is not stored."""
+        event = self.checked[index]
+        if isinstance(event, Refusal):
+            return None
+        return cast(str | None, event.message_id) or generated_message_id(self.nonce, index)
 
 
 class Intake:
@@ -106,17 +125,18 @@ class Intake:
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, body, sender, error)
             raise
-        refusals = [_refusal(dialect.check(event, call, self._limits)) for event in call.events]
-        if refusals:
-            envelope = self._envelope(request, sender)
-            await self._log.append(Frame(len(refusals), encode_envelope(envelope), body))
-        return self._counted(request, Receipt(refusals))
+        checked = [dialect.check(event, call, self._limits) for event in call.events]
+        if not checked:
+            return Receipt([])
+        envelope = self._envelope(request, sender)
+        position = await self._log.append(Frame(len(checked), encode_envelope(envelope), body))
+        return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce))
 
     def _counted(self, request: IncomingCall, receipt: Receipt) -> Receipt:
         self._metrics.events_accepted(request.dialect, receipt.accepted)
-        for refusal in receipt.refusals:
-            if refusal is not None:
-                self._metrics.events_refused(request.dialect, refusal.code, 1)
+        for each in receipt.checked:
+            if isinstance(each, Refusal):
+                self._metrics.events_refused(request.dialect, each.code, 1)
         return receipt
 
     async def _keep(self, request: IncomingCall, body: bytes, sender: Sender, error: HeadwaterError) -> None:
@@ -142,10 +162,6 @@ class Intake:
             limits=self._limits,
             is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
         )
-
-
-def _refusal(checked: WireEvent | Refusal) -> Refusal | None:
-    return checked if isinstance(checked, Refusal) else None
 
 
 class _Allowance:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import structlog
 from msgspec import Struct
 
-from headwater.base.clock import microseconds
-from headwater.base.metrics import Metrics
+from headwater.base.clock import Clock, microseconds
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.events import Event
 from headwater.events.wire import email_of
@@ -34,11 +34,18 @@ class Carrier:
     """Does all that a batch leads to, once."""
 
     def __init__(
-        self, consumer: str, catalog: Catalog, warehouse: Warehouse, functions: Runner, metrics: Metrics
+        self,
+        consumer: str,
+        catalog: Catalog,
+        warehouse: Warehouse,
+        functions: Runner,
+        clock: Clock,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._consumer = consumer
         self._catalog = catalog
         self._warehouse = warehouse
+        self._clock = clock
         self._metrics = metrics
         self._routes = Routes(catalog, functions)
 
@@ -52,7 +59,7 @@ class Carrier:
         self._routes.refresh()
         async with self._warehouse.transaction() as transaction:
             messages = [arrival.message for arrival in batch.arrivals]
-            fresh, entries = claim(messages, await transaction.known(messages))
+            fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
             passage = _Passage()
             passage.route(self._routes, (arrival for arrival in batch.arrivals if arrival.position in fresh))
             await passage.transform()

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
@@ -45,6 +46,7 @@ class StreamConsumer:
         catalog: Catalog,
         warehouse: Warehouse,
         functions: Runner,
+        clock: Clock,
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
@@ -58,7 +60,7 @@ class StreamConsumer:
         self._keep = keep
         self._locate = locate
         self._swept: tuple[frozenset[int], frozenset[int]] | None = None
-        self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, metrics)
+        self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, clock, metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""

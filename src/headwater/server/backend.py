@@ -109,7 +109,7 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
         ):
             limits = Limits(event_bytes=settings.max_event_bytes, batch_bytes=settings.max_batch_bytes)
             intake = Intake(catalog, log, clock, identifiers, metrics, limits)
-            yield Parts(catalog, intake, warehouse, functions)
+            yield Parts(catalog, intake, warehouse, functions, log)
 
 
 def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:

@@ -44,6 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             catalog,
             warehouse,
             functions,
+            clock,
             keep=timedelta(seconds=settings.log_keep),
             locate=_locator(settings),
         )

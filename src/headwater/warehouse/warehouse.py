@@ -1,20 +1,21 @@
 """The warehouse in a SQL database: the pages that people read, and the transactions of the process that writes it."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import RowMapping, func, make_url, select
+from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, SystemClock, from_microseconds
 from headwater.base.database import answering_unavailable, opened
+from headwater.base.sessions import snapshot
 from headwater.warehouse import deviceregistry, tables
 from headwater.warehouse.devices import Device
 from headwater.warehouse.identities import Identity
-from headwater.warehouse.ledger import Entry, Ledger, RocksLedger, SqlLedger
+from headwater.warehouse.ledger import Entries, Ledger, MessageKey, RocksLedger, SqlLedger
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent
 from headwater.warehouse.transaction import Transaction
 
@@ -43,6 +44,16 @@ class Warehouse:
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
         async with answering_unavailable(_WHAT), self._engine.connect() as connection:
             yield connection
+
+    async def _page(self, query: Select[Any], count: Select[tuple[int]]) -> tuple[Sequence[RowMapping], int]:
+        """The rows of a query, and a count that agrees with them."""
+
+        def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
+            with snapshot(connection):
+                return connection.execute(query).mappings().all(), connection.execute(count).scalar_one()
+
+        async with self._connect() as connection:
+            return await connection.run_sync(read)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -86,16 +97,14 @@ class Warehouse:
             .limit(limit)
         )
         count = select(func.count()).select_from(tables.identities).where(table.connection == connection_id)
-        async with self._connect() as connection:
-            rows = (await connection.execute(query)).all()
-            total = (await connection.execute(count)).scalar_one()
+        rows, total = await self._page(query, count)
         return [
             Identity(
-                user_id=None if row.is_anonymous else row.identity_id,
-                anonymous_ids=msgspec.json.decode(row.anonymous_ids, type=list[str]),
-                connection=row.connection,
-                pipeline=row.pipeline,
-                updated_at=from_microseconds(row.updated_at),
+                user_id=None if row["is_anonymous"] else row["identity_id"],
+                anonymous_ids=msgspec.json.decode(row["anonymous_ids"], type=list[str]),
+                connection=row["connection"],
+                pipeline=row["pipeline"],
+                updated_at=from_microseconds(row["updated_at"]),
             )
             for row in rows
         ], total
@@ -133,9 +142,7 @@ class Warehouse:
             chosen.append(table.dialect == dialect)
         query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
-        async with self._connect() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-            total = (await connection.execute(count)).scalar_one()
+        rows, total = await self._page(query, count)
         return [_rejected_event(row) for row in rows], total
 
     async def rejected_messages(self, workspace: int, message_id: str) -> list[RejectedEvent]:
@@ -164,12 +171,11 @@ class Warehouse:
         times = ("first_at", "last_at")
         return [RefusalCount(**{**row, **{name: from_microseconds(row[name]) for name in times}}) for row in rows]
 
-    async def messages(self, sources: Collection[int], message_id: str) -> dict[int, Entry]:
-        """What became of the messages with this id, by their source connection, of which those given are looked at."""
-        if "\0" in message_id:
-            return {}
+    async def entries(self, messages: Iterable[MessageKey]) -> Entries:
+        """What the ledger has of these messages."""
+        keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._ledger.find(connection, sources, message_id)
+            return await self._ledger.known(connection, keys)
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:

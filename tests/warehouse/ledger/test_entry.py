@@ -55,9 +55,9 @@ def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
 
 def test_an_entry_is_an_array_in_this_order() -> None:
     """Ledgers on people's disks look like this; a new field goes to the end."""
-    entry = Entry(4, 1004, [Step(7, 1, "Filter", "Filtered", "why")], [Repeat(9, 1009)], 3)
+    entry = Entry(4, 1004, [Step(7, 1, "Filter", "Filtered", "why")], [Repeat(9, 1009)], 3, 2000)
     stored = encode_entry(entry)
-    assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3]
+    assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000]
     assert decode_entry(stored) == entry
     assert decode_entry(msgspec.msgpack.encode([4, 1004])) == Entry(4, 1004)
 

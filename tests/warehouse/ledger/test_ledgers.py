@@ -40,7 +40,7 @@ async def test_what_was_recorded_is_known(warehouse: Warehouse) -> None:
 async def test_what_was_recorded_later_counts(warehouse: Warehouse) -> None:
     await record(warehouse, {(1, "a"): entry(1)})
     await record(warehouse, {(1, "a"): Entry(1, 5, [], [], 2)})
-    assert await warehouse.messages([1], "a") == {1: Entry(1, 5, [], [], 2)}
+    assert await warehouse.entries([(1, "a")]) == {(1, "a"): Entry(1, 5, [], [], 2)}
 
 
 async def test_message_ids_are_compared_exactly(warehouse: Warehouse) -> None:
@@ -58,11 +58,11 @@ async def test_a_large_batch_at_once(warehouse: Warehouse) -> None:
         assert await known(transaction, *entries) == entries
 
 
-async def test_a_message_is_found_by_its_id_in_the_sources_that_are_asked(warehouse: Warehouse) -> None:
+async def test_entries_are_read_outside_of_transactions_too(warehouse: Warehouse) -> None:
     await record(warehouse, {(1, "a"): entry(1), (2, "a"): entry(2), (3, "a"): entry(3)})
-    assert await warehouse.messages([1, 3, 4], "a") == {1: entry(1), 3: entry(3)}
-    assert await warehouse.messages([], "a") == {}
-    assert await warehouse.messages([1], "nul\0") == {}
+    asked = [(1, "a"), (3, "a"), (4, "a"), (1, "nul\0")]
+    assert await warehouse.entries(asked) == {(1, "a"): entry(1), (3, "a"): entry(3)}
+    assert await warehouse.entries([]) == {}
 
 
 async def test_what_was_recorded_is_there_after_a_restart(url: str) -> None:
@@ -74,10 +74,10 @@ async def test_what_was_recorded_is_there_after_a_restart(url: str) -> None:
 
 async def test_a_reader_sees_what_was_recorded_a_moment_ago(warehouse: Warehouse, url: str) -> None:
     async with open_warehouse(url, writes=False) as reader:
-        assert await reader.messages([1], "a") == {}
+        assert await reader.entries([(1, "a")]) == {}
         for number in range(3):
             await record(warehouse, {(1, "a"): entry(1, received_at=number)})
-            assert await reader.messages([1], "a") == {1: entry(1, received_at=number)}
+            assert await reader.entries([(1, "a")]) == {(1, "a"): entry(1, received_at=number)}
 
 
 async def test_postgresql_forgets_the_oldest_first(postgresql_server: PostgresqlServer) -> None:
@@ -89,12 +89,11 @@ async def test_postgresql_forgets_the_oldest_first(postgresql_server: Postgresql
         clock.advance(KEPT.total_seconds())
         async with warehouse.transaction() as transaction:
             await transaction.trim_ledger()
-        assert set(await warehouse.messages([1], "old")) == {1}
+        assert set(await warehouse.entries([(1, "old")])) == {(1, "old")}
         clock.advance(0.5)
         async with warehouse.transaction() as transaction:
             await transaction.trim_ledger()
-        assert await warehouse.messages([1], "old") == {}
-        assert set(await warehouse.messages([1], "new")) == {1}
+        assert set(await warehouse.entries([(1, "old"), (1, "new")])) == {(1, "new")}
 
 
 async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:

@@ -2774,7 +2774,8 @@ class ListDevicesRequest(betterproto2.Message):
 
     user_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
     """
-    user_id is the external id of their user. Absent means all users.
+    user_id is the external id of their user, some of whose devices may be known by an anonymous id only. Absent means
+    all users.
     """
 
     anonymous_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)

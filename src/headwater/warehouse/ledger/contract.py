@@ -5,7 +5,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from headwater.warehouse.ledger.entry import Entries, Entry, MessageKey
+from headwater.warehouse.ledger.entry import Entries, MessageKey
 
 
 class Ledger(Protocol):
@@ -24,10 +24,6 @@ class Ledger(Protocol):
         They may outlive a transaction that is undone. That is harmless: its positions come again, and the ledger says
         of a position that it knows that it is the message.
         """
-        ...
-
-    async def find(self, connection: AsyncConnection, sources: Collection[int], message_id: str) -> dict[int, Entry]:
-        """The entries of a message id in each of these source connections, by connection."""
         ...
 
     async def trim(self, connection: AsyncConnection) -> None:

@@ -49,6 +49,8 @@ class Entry(Struct, array_like=True):
     """The first `MAX_REPEATS` of its repetitions."""
     repeated: int = 0
     """How many there were."""
+    carried_at: int = 0
+    """When the pipelines had it, in microseconds since the epoch."""
 
 
 class Message(Struct, frozen=True):
@@ -71,11 +73,12 @@ encode_entry = msgspec.msgpack.Encoder().encode
 decode_entry = msgspec.msgpack.Decoder(Entry).decode
 
 
-def claim(messages: Iterable[Message], known: Entries) -> tuple[set[int], Entries]:
+def claim(messages: Iterable[Message], known: Entries, *, now: int = 0) -> tuple[set[int], Entries]:
     """Which positions are new messages, and the entries that change; `known` is what the ledger has of these messages.
 
-    `messages` are in the order of their positions. A position that the ledger has already is new again: then what was
-    done with it was undone by a crash, and is done once more.
+    `now` is the present moment in microseconds since the epoch. `messages` are in the order of their positions. A
+    position that the ledger has already is new again: then what was done with it was undone by a crash, and is done
+    once more.
     """
     fresh: set[int] = set()
     changed: Entries = {}
@@ -83,7 +86,7 @@ def claim(messages: Iterable[Message], known: Entries) -> tuple[set[int], Entrie
         key = message.key
         entry = changed.get(key) or known.get(key)
         if entry is None or entry.position == message.position:
-            changed[key] = Entry(message.position, message.received_at)
+            changed[key] = Entry(message.position, message.received_at, carried_at=now)
             fresh.add(message.position)
         elif all(repeat.position != message.position for repeat in entry.repeats):
             entry.repeated += 1

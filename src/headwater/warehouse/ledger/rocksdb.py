@@ -2,7 +2,7 @@
 
 Message ids are random, and an index on random values costs a B-tree a page to write for each of them as soon as it is
 larger than the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them
-in order, later. Decision record 0015 has the figures.
+in order, later. Decision record 0017 has the figures.
 
 A key is the connection, four bytes, and the message id in UTF-8; a value is an encoded `Entry`. RocksDB forgets a key
 `KEPT` after it was last written, when it merges the file that it is in.
@@ -20,7 +20,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Writ
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.errors import Unavailable
-from headwater.warehouse.ledger.entry import Entries, Entry, MessageKey, decode_entry, encode_entry
+from headwater.warehouse.ledger.entry import Entries, MessageKey, decode_entry, encode_entry
 from headwater.warehouse.ledger.retention import KEPT
 
 Result = TypeVar("Result")
@@ -58,10 +58,6 @@ class RocksLedger:
 
         await self._off_loop(write)
 
-    async def find(self, connection: AsyncConnection, sources: Collection[int], message_id: str) -> dict[int, Entry]:
-        entries = await self._off_loop(lambda: self._read([(source, message_id) for source in sources]))
-        return {source: entry for (source, _), entry in entries.items()}
-
     async def trim(self, connection: AsyncConnection) -> None:
         """Nothing to do: what is old expires."""
 
@@ -90,7 +86,7 @@ class RocksLedger:
         database = self._opened()
         if database is None or not keys:
             return {}
-        values: list[bytes | None] = database.get([_key(key) for key in keys])
+        values = database.get([_key(key) for key in keys]) or ()
         end = None if self._writes else -_EXPIRY_BYTES
         return {key: decode_entry(value[:end]) for key, value in zip(keys, values, strict=True) if value is not None}
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import Clock, microseconds
 from headwater.warehouse import bulk
-from headwater.warehouse.ledger.entry import Entries, Entry, MessageKey, decode_entry, encode_entry
+from headwater.warehouse.ledger.entry import Entries, MessageKey, decode_entry, encode_entry
 from headwater.warehouse.ledger.retention import KEPT
 from headwater.warehouse.tables import messages
 
@@ -43,10 +43,6 @@ class SqlLedger:
     async def record(self, connection: AsyncConnection, entries: Entries) -> None:
         rows = [(entry.position, *key, entry.received_at, encode_entry(entry)) for key, entry in entries.items()]
         await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
-
-    async def find(self, connection: AsyncConnection, sources: Collection[int], message_id: str) -> dict[int, Entry]:
-        entries = await self.known(connection, [(source, message_id) for source in sources])
-        return {source: entry for (source, _), entry in entries.items()}
 
     async def trim(self, connection: AsyncConnection) -> None:
         """Forget old messages, the oldest first, a bounded number at once."""

@@ -1,0 +1,85 @@
+"""What became of a message: "what happened to X?" in one answer."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from headwater.base.clock import microseconds
+from headwater.catalog import Catalog
+from headwater.eventlog import EventLog, StoredFrame
+from headwater.events.canonical import index_of_generated
+from headwater.events.envelope import decode_envelope
+from headwater.pipelines.batch import read_batch
+from headwater.pipelines.stream import CONSUMER
+from headwater.warehouse import Step, Warehouse
+
+MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
+"""How much of what waits in the log is looked through: more than a few seconds' worth is seldom there."""
+
+Fate = Literal["Pending", "Processed", "Duplicate", "Rejected"]
+
+
+class Arrived(Struct, frozen=True):
+    """One arrival of a message."""
+
+    connection: int
+    position: int
+    received_at: int
+    """Microseconds since the epoch."""
+    fate: Fate
+    message: str = ""
+    """Why, for people, when it was rejected."""
+    steps: tuple[Step, ...] = ()
+    carried_at: int = 0
+    """When the pipelines had it, in microseconds since the epoch."""
+    duplicates: int = 0
+    """How often the message was repeated; that many arrivals there were, of which the first are told."""
+
+
+async def trace(
+    workspace: int, message_id: str, catalog: Catalog, warehouse: Warehouse, log: EventLog
+) -> list[Arrived]:
+    """The arrivals of a message id at the sources of a workspace, in the order of the log.
+
+    A message id is unique per source only. What is not known is in no answer: it never came, or is forgotten, or waits
+    in the log behind more than `MAX_PENDING_BYTES`.
+    """
+    # In this order: what is carried meanwhile is seen in the log or in the ledger, or in both.
+    waiting = await log.read(await warehouse.finished(CONSUMER), max_bytes=MAX_PENDING_BYTES, wait=timedelta(0))
+    arrived = {each.position: each for each in _pending(waiting, workspace, message_id)}
+    sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
+    entries = await warehouse.entries((source, message_id) for source in sources)
+    for (source, _), entry in entries.items():
+        arrived[entry.position] = Arrived(
+            source, entry.position, entry.received_at, "Processed", "", tuple(entry.steps), entry.carried_at,
+            entry.repeated,
+        )  # fmt: skip
+        for repeat in entry.repeats:
+            arrived[repeat.position] = Arrived(source, repeat.position, repeat.received_at, "Duplicate")
+    for refused in await warehouse.rejected_messages(workspace, message_id):
+        arrived[refused.position] = Arrived(
+            refused.connection, refused.position, microseconds(refused.received_at), "Rejected", refused.message
+        )
+    return [arrived[position] for position in sorted(arrived)]
+
+
+def _pending(frames: Iterable[StoredFrame], workspace: int, message_id: str) -> Iterable[Arrived]:
+    likely = [frame for frame in frames if _may_hold(frame, message_id)]
+    for arrival in read_batch(likely).arrivals if likely else ():
+        event = arrival.event
+        if arrival.workspace == workspace and event.message_id == message_id:
+            received = microseconds(event.received_at)
+            yield Arrived(event.connection_id, arrival.position, received, "Pending")
+
+
+def _may_hold(stored: StoredFrame, message_id: str) -> bool:
+    """Whether a frame is worth reading: most can be told by a look at their bytes."""
+    body = stored.frame.body
+    if message_id.encode() in body:
+        return True
+    if b"\\u" in body or (b"\\" in body and not message_id.isalnum()):  # JSON has other ways to write characters
+        return True
+    index = index_of_generated(message_id, decode_envelope(stored.frame.header).nonce)
+    return index is not None and index < stored.frame.events

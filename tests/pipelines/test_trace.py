@@ -1,0 +1,143 @@
+"""What became of a message, at every stage of its way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from headwater.catalog import Connection, Definition, TransformationDefinition
+from headwater.filters import Condition, Filter
+from headwater.management.pipelines import UpdatePipeline, update_pipeline
+from headwater.pipelines import trace as module
+from headwater.pipelines.outcomes import outcomes
+from headwater.pipelines.trace import Arrived, trace
+from headwater.schemas import parse_schema
+from tests.parts import OpenParts, add_source, add_workspace, open_parts
+
+EMAIL = parse_schema(
+    '{"kind":"object","properties":[{"name":"email","type":{"kind":"string","maxLength":20},"readOptional":true}]}'
+)
+
+
+def event(message_id: str | None = "m", **members: Any) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": "E",
+        "userId": "u",
+        **({"messageId": message_id} if message_id else {}),
+        **members,
+    }
+
+
+async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
+    await parts.send(source, json.dumps({"batch": events}).encode())
+
+
+async def traced(parts: OpenParts, message_id: str = "m", workspace: int | None = None) -> list[Arrived]:
+    return await trace(workspace or parts.workspace, message_id, parts.catalog, parts.warehouse, parts.log)
+
+
+async def test_from_pending_to_processed_to_duplicate(parts: OpenParts, source: Connection) -> None:
+    assert await traced(parts) == []
+    await send(parts, source, event("other"), event())
+    [pending] = await traced(parts)
+    assert (pending.connection, pending.position, pending.fate, pending.steps) == (source.id, 2, "Pending", ())
+    await parts.carry()
+    [processed] = await traced(parts)
+    assert (processed.position, processed.fate, processed.received_at) == (2, "Processed", pending.received_at)
+    steps = {(step.pipeline, step.connection, step.step, step.outcome) for step in processed.steps}
+    assert steps == {(pipeline.id, source.id, "Finalize", "Passed") for pipeline in source.pipelines}
+    await send(parts, source, event())
+    await parts.carry()
+    assert [(each.position, each.fate, each.duplicates) for each in await traced(parts)] == [
+        (2, "Processed", 1),
+        (3, "Duplicate", 0),
+    ]
+
+
+async def test_a_refused_event_is_told_with_its_reason(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
+    await parts.carry()
+    [rejected] = await traced(parts)
+    assert (rejected.position, rejected.fate, rejected.message) == (1, "Rejected", "event is required in a track event")
+    assert [each.fate for each in await traced(parts, "5")] == ["Rejected"]
+
+
+async def test_what_pipelines_held_back_and_could_not_transform(parts: OpenParts, source: Connection) -> None:
+    storing, seeing = sorted(source.pipelines, key=lambda pipeline: pipeline.target)
+    filter_ = Filter("and", (Condition("event", "is", ("Other",)),))
+    change = UpdatePipeline(name="E", enabled=True, filter=filter_)
+    await update_pipeline(parts.catalog, parts.workspace, storing.id, change)
+    mapping = Definition(transformation=TransformationDefinition(mapping={"email": "traits.email"}))
+    change = UpdatePipeline(name="U", enabled=True, out_schema=EMAIL, definition=mapping)
+    await update_pipeline(parts.catalog, parts.workspace, seeing.id, change)
+    await send(parts, source, event(context={"traits": {"email": "much-longer-than-twenty@example.com"}}))
+    await parts.carry()
+    [processed] = await traced(parts)
+    filtered, failed = processed.steps
+    assert (filtered.pipeline, filtered.step, filtered.outcome) == (storing.id, "Filter", "Filtered")
+    assert (failed.pipeline, failed.step, failed.outcome) == (seeing.id, "Transformation", "Failed")
+    assert "email" in failed.message
+
+
+async def test_sources_of_one_workspace_only(parts: OpenParts, source: Connection) -> None:
+    second = await add_source(parts.catalog, parts.workspace)
+    elsewhere = await add_workspace(parts.catalog, "Elsewhere")
+    foreign = await add_source(parts.catalog, elsewhere.id)
+    for each in (source, second, foreign):
+        await send(parts, each, event())
+    assert [each.connection for each in await traced(parts)] == [source.id, second.id]
+    await parts.carry()
+    assert [each.connection for each in await traced(parts)] == [source.id, second.id]
+    assert [each.connection for each in await traced(parts, workspace=elsewhere.id)] == [foreign.id]
+
+
+@pytest.mark.parametrize("message_id", ["Größe", "😀", 'quo"te', "back\\slash", "a/b", "tab\t", "x" * 1000])
+async def test_an_id_that_json_writes_in_several_ways(tmp_path: Path, message_id: str) -> None:
+    async with open_parts(tmp_path) as parts:
+        source = await add_source(parts.catalog, parts.workspace)
+        text = json.dumps(message_id).replace("/", "\\/")
+        await parts.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":%s}]}' % text.encode())
+        assert [each.fate for each in await traced(parts, message_id)] == ["Pending"]
+        await parts.carry()
+        assert [each.fate for each in await traced(parts, message_id)] == ["Processed"]
+        assert await traced(parts, message_id + "?") == []
+
+
+async def test_an_id_that_the_server_made(parts: OpenParts, source: Connection) -> None:
+    receipt = await parts.send(source, json.dumps({"batch": [event(None), event("given"), event(None)]}).encode())
+    made = [receipt.message_id(index) for index in range(3)]
+    assert made[1] == "given"
+    for index in (0, 2):
+        [pending] = await traced(parts, made[index] or "")
+        assert (pending.position, pending.fate) == (index + 1, "Pending")
+    await parts.carry()
+    documents = [msgspec.json.decode(document)["messageId"] for document in await parts.documents()]
+    assert documents == made
+
+
+async def test_only_so_much_of_the_log_is_looked_through(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 1)
+    await send(parts, source, event("a"))
+    await send(parts, source, event("b"))
+    assert [each.fate for each in await traced(parts, "a")] == ["Pending"]
+    assert await traced(parts, "b") == []
+
+
+async def test_the_outcome_of_each_event_of_a_call(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.pipelines.outcomes.WAIT_SECONDS", 0)
+    await send(parts, source, event("a"))
+    await parts.carry()
+    batch = [event("a"), event("b"), {"type": "track"}, event(None), event("b")]
+    receipt = await parts.send(source, json.dumps({"batch": batch}).encode())
+    ids = [receipt.message_id(index) for index in range(len(batch))]
+    asked = (receipt.connection, receipt.position, ids, parts.warehouse)
+    assert await outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
+    await parts.carry()
+    assert await outcomes(*asked) == ["Duplicate", "Accepted", None, "Accepted", "Duplicate"]
