@@ -49,6 +49,7 @@ BUILT = {
     },
     "EventService": {"SendEvents", "ListEvents", "ListEventsJson", "ListRejectedEvents"},
     "IdentityService": {"ListConnectionIdentities"},
+    "DeviceService": {"ListDevices"},
     "ClientService": {"Alias", "Identify", "RegisterDevice", "PostEvents", "Track"},
     "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
     "FilterService": {"ParseFilter", "ExplainFilter", "ExplainFilterJson"},

@@ -1,0 +1,116 @@
+"""The devices of people, typed: registered through every dialect, listed a page at a time."""
+
+import json
+from typing import Any
+
+import pytest
+
+from headwater.catalog import Connection
+from headwater.management.connections import delete_connection
+from headwater.v1 import devices_pb2 as pb
+from tests.api.conftest import UNRESTRICTED, Api
+from tests.events.test_client import DEVICE
+from tests.parts import add_source, add_workspace, client_call
+
+LIST = "DeviceService/ListDevices"
+
+
+async def register(api: Api, source: Connection, **members: Any) -> None:
+    body = json.dumps({**DEVICE, **members}).encode()
+    await api.parts.intake.accept(client_call(call="devices", body=body, key=source.event_write_keys[0]))
+    await api.parts.carry()
+    api.parts.clock.advance(1)
+
+
+async def listed(api: Api, **request: Any) -> list[str]:
+    answer = await api.call(LIST, pb.ListDevicesRequest(**request))
+    assert answer.total == len(answer.devices)
+    return [device.device_id for device in answer.devices]
+
+
+async def test_a_device_is_listed_with_everything_that_is_known_of_it(api: Api, source: Connection) -> None:
+    await register(api, source, os_version="16.3.1", anonymous_id="A")
+    answer = await api.call(LIST, pb.ListDevicesRequest())
+    expected = pb.Device(
+        device_id="d1",
+        connection=source.id,
+        user_id="E",
+        anonymous_id="A",
+        token="t1",
+        os="iOS 16.3",
+        os_version="16.3.1",
+        model="iPhone15,2",
+        app_build="465",
+        app_version="1.2.4",
+    )
+    expected.updated_at.FromJsonString("2026-11-22T12:00:10.500Z")
+    assert answer == pb.ListDevicesResponse(devices=[expected], total=1)
+
+
+async def test_what_is_not_known_is_absent(api: Api, source: Connection) -> None:
+    event = {"event": "Device Created or Updated", "userId": "u", "context": {"device": {"token": "t", "type": "ios"}}}
+    await api.parts.send(source, json.dumps(event).encode(), call="track")
+    await api.parts.carry()
+    (device,) = (await api.call(LIST, pb.ListDevicesRequest())).devices
+    assert (device.device_id, device.token, device.os, device.model) == ("t", "t", "ios", "")
+    assert not device.HasField("anonymous_id")
+    assert not device.HasField("os_version")
+
+
+async def test_the_most_recently_registered_comes_first_and_filters_choose(api: Api, source: Connection) -> None:
+    other = await add_source(api.parts.catalog, api.parts.workspace)
+    await register(api, source, device_id="a", token="a", external_id="E")
+    await register(api, source, device_id="b", token="b", external_id="F", anonymous_id="X")
+    await register(api, other, device_id="c", token="c", external_id="E")
+    assert await listed(api) == ["c", "b", "a"]
+    assert await listed(api, connection=source.id) == ["b", "a"]
+    assert await listed(api, user_id="E") == ["c", "a"]
+    assert await listed(api, connection=source.id, user_id="E") == ["a"]
+    assert await listed(api, anonymous_id="X") == ["b"]
+    assert await listed(api, anonymous_id="X", user_id="E") == []
+    assert await listed(api, user_id="nobody") == []
+    assert await listed(api, user_id="a\0b") == []
+    assert await listed(api, connection=5) == []
+
+
+async def test_pages(api: Api, source: Connection) -> None:
+    for number in range(5):
+        await register(api, source, device_id=f"d{number}", token=f"t{number}")
+    found = []
+    for first in range(0, 6, 2):
+        page = await api.call(LIST, pb.ListDevicesRequest(first=first, limit=2))
+        assert page.total == 5
+        found += [device.device_id for device in page.devices]
+    assert found == ["d4", "d3", "d2", "d1", "d0"]
+
+
+async def test_a_user_has_the_devices_of_the_anonymous_ids_that_became_theirs(api: Api, source: Connection) -> None:
+    anonymous = {"external_id": None, "anonymous_id": "A"}
+    await register(api, source, **anonymous)
+    assert await listed(api, user_id="E") == []
+    call = client_call(call="identify", body=b'{"anonymous_id":"A","external_id":"E"}', key=source.event_write_keys[0])
+    await api.parts.intake.accept(call)
+    await api.parts.carry()
+    assert await listed(api, user_id="E") == ["d1"]
+    assert await listed(api, anonymous_id="A") == ["d1"]
+
+
+async def test_other_workspaces_and_removed_connections_have_none_here(api: Api, source: Connection) -> None:
+    elsewhere = await add_workspace(api.parts.catalog)
+    await register(api, source)
+    other = await api.call(LIST, pb.ListDevicesRequest(), ("headwater-workspace", str(elsewhere.id)), key=UNRESTRICTED)
+    assert other == pb.ListDevicesResponse()
+    await delete_connection(api.parts.catalog, api.parts.workspace, source.id)
+    assert await listed(api) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"), [({"first": -1}, "first"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit")]
+)
+async def test_bad_requests(api: Api, request_: dict[str, int], field: str) -> None:
+    refused = await api.call(LIST, pb.ListDevicesRequest(**request_))
+    assert (refused.status, refused.reason, refused.metadata) == ("INVALID_ARGUMENT", "BadRequest", (("field", field),))
+
+
+async def test_a_key_is_needed(api: Api) -> None:
+    assert (await api.call(LIST, pb.ListDevicesRequest(), key=None)).status == "UNAUTHENTICATED"
