@@ -45,12 +45,12 @@ class Warehouse:
         async with answering_unavailable(_WHAT), self._engine.connect() as connection:
             yield connection
 
-    async def _page(self, query: Select[Any], count: Select[tuple[int]]) -> tuple[Sequence[RowMapping], int]:
+    async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
         """The rows of a query, and a count that agrees with them."""
 
         def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
             with snapshot(connection):
-                return connection.execute(query).mappings().all(), connection.execute(count).scalar_one()
+                return connection.execute(query).mappings().all(), int(connection.execute(count).scalar_one())
 
         async with self._connect() as connection:
             return await connection.run_sync(read)
