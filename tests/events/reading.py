@@ -5,6 +5,7 @@ from msgspec import Raw
 from headwater.events import DEFAULT_LIMITS, Envelope, Event, Refusal, track
 from headwater.events import canonical as from_wire
 from headwater.events.call import Call
+from headwater.events.context import Locate
 from headwater.events.wire import WireEvent
 
 
@@ -12,5 +13,7 @@ def check(event: Raw, type_of_call: str | None = None) -> WireEvent | Refusal:
     return track.check(event, Call(type_of_call, [event]), DEFAULT_LIMITS)
 
 
-def canonical(wire: WireEvent, source: Raw, call: Call, envelope: Envelope, index: int) -> tuple[Event, bytes]:
-    return from_wire.canonical(wire, track.extra(source), call, envelope, index)
+def canonical(
+    wire: WireEvent, source: Raw, call: Call, envelope: Envelope, index: int, locate: Locate | None = None
+) -> tuple[Event, bytes]:
+    return from_wire.canonical(wire, track.extra(source), call, envelope, index, locate)

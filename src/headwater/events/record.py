@@ -18,6 +18,7 @@ from headwater.schemas import (
     DateTime,
     InvalidValue,
     Json,
+    MapType,
     ObjectType,
     Record,
     Schema,
@@ -108,7 +109,7 @@ def _section(name: str, value: Raw) -> Record:
     try:
         return _CONTEXT_CODEC.decode(bytes(join({name: value})), trusted=True)
     except InvalidValue:
-        if not is_object(value):
+        if not is_object(value) or not isinstance(_CONTEXT.by_name[name].type, ObjectType | MapType):
             return {}
     fitting: dict[str, Raw] = {}
     for member, part in members(value).items():
