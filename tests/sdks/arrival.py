@@ -138,9 +138,10 @@ def _body(event: dict[str, Any]) -> dict[str, Any]:
             del body[name]
     if event["type"] in WITH_PROPERTIES:
         body.setdefault("properties", {})
-    if event["type"] == "group":
-        body.setdefault("objectTypeId", "1")
     body.setdefault("traits", (event.get("context") or {}).get("traits") or {})
+    if event["type"] == "group":
+        type_ = body["traits"].get("object_type_id", "1")
+        body.setdefault("objectTypeId", type_.text if isinstance(type_, Number) else type_)
     return body
 
 

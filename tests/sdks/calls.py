@@ -46,6 +46,7 @@ def calls(prefix: str) -> list[dict[str, Any]]:
         },
         {"type": "screen", "userId": "u1", "category": "App", "name": "Main", "properties": {"k": 1}},
         {"type": "group", "userId": "u1", "groupId": "g1", "traits": {"name": "Acme", "employees": 328}},
+        {"type": "group", "userId": "u1", "groupId": "c1", "traits": {"object_type_id": 2, "name": "A course"}},
         {"type": "alias", "userId": "u1", "previousId": "before"},
         {"type": "track", "userId": "u1", "event": "Ünüsual ✓", "properties": UNUSUAL},
         {"type": "track", "userId": "u1", "event": "Long ago", "timestamp": "1999-12-31T23:59:59.123+05:30"},

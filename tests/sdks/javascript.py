@@ -70,13 +70,18 @@ def send_from_node(package: str, key: str, address: str, calls: list[dict[str, A
     _run(["node", "--input-type=module", "-"], _program(package, key, address, calls, _NODE_CALLS))
 
 
-def send_from_browser(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
-    """Make calls from a page of another origin than the server's, and wait until the SDK has done with them."""
+def send_from_browser(
+    package: str, key: str, address: str, calls: list[dict[str, Any]], settings: str = 'protocol: "http"'
+) -> None:
+    """Make calls from a page of another origin than the server's, and wait until the SDK has done with them.
+
+    `settings` stand in the place of `protocol` in the SDK's settings.
+    """
     browser = _browser()
     assert browser is not None
     bundle = _run(
         [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"],
-        _program(package, key, address, calls, _BROWSER_CALLS),
+        _program(package, key, address, calls, _BROWSER_CALLS).replace('protocol: "http"', settings),
     )
     with TemporaryDirectory() as folder, _served(Path(folder)) as origin:
         (Path(folder) / "index.html").write_text('<!doctype html><meta charset="utf-8"><script src="page.js"></script>')

@@ -3,8 +3,13 @@
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, contains, sayable, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.conftest import Sdk
+from tests.sdks.conftest import EVERYWHERE, Sdk
 from tests.sdks.recorder import Recorder
+from tests.sdks.snippets import SNIPPETS
+
+
+def test_every_sdk_that_is_documented_is_tested() -> None:
+    assert SNIPPETS.keys() == EVERYWHERE.keys()
 
 
 def test_what_arrives_is_what_was_sent(sdk: Sdk, source: Source, recorder: Recorder) -> None:

@@ -1,0 +1,24 @@
+"""What browser SDKs do in a page when they are told to."""
+
+import pytest
+
+from tests.e2e.source import Source
+from tests.sdks.arrival import assert_arrived, sent_events, stored_events
+from tests.sdks.calls import calls
+from tests.sdks.javascript import BROWSER_PACKAGES, send_from_browser
+from tests.sdks.recorder import Recorder
+
+BATCHING = 'protocol: "http", deliveryStrategy: { strategy: "batching", config: { size: 4, timeout: 200 } }'
+
+
+@pytest.mark.usefixtures("browser")
+@pytest.mark.parametrize("package", BROWSER_PACKAGES)
+def test_batches_of_a_browser_arrive(package: str, source: Source, recorder: Recorder) -> None:
+    said = calls(package)
+    send_from_browser(package, source.write_key, recorder.address, said, BATCHING)
+    assert {request.path for request in recorder.posts} == {"/v1/b"}
+    stored = stored_events(source, len(said))
+    sent = sent_events(recorder.posts)
+    assert stored.keys() == {event.message_id for event in sent}
+    for event in sent:
+        assert_arrived(event, stored[event.message_id], source.id)
