@@ -1,0 +1,83 @@
+"""The record of an event: what of it fits the event schema, whatever the client sent."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from headwater.events import Envelope, Event, Refusal
+from headwater.events.call import Call
+from headwater.events.context import Location
+from headwater.events.record import event_record
+from headwater.schemas import EVENT_SCHEMA, Codec
+from tests.events.contexts import USER_AGENT, contexts
+from tests.events.reading import canonical, check
+from tests.jsontexts import json_text, json_values
+
+CODEC = Codec(EVENT_SCHEMA)
+PLACE = Location("Rome", "IT", 41.9, 12.5)
+
+
+def event_of(text: str, *, is_client_side: bool = False) -> Event:
+    source = Raw(text.encode())
+    envelope = Envelope(
+        "track", "batch", 7, 42, 1_000_000, bytes(16), "203.0.113.9", USER_AGENT, is_client_side=is_client_side
+    )
+    wire = check(source)
+    assert not isinstance(wire, Refusal), wire
+    return canonical(wire, source, Call(None, [source]), envelope, 0, lambda ip: PLACE)[0]
+
+
+def seen_context(context: dict[str, Any]) -> Any:
+    return event_record(event_of(json.dumps({"type": "page", "userId": "u", "context": context})))["context"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ({"ip": "garbage", "locale": "en_US"}, {"locale": "en-US"}),
+        ({"ip": None, "page": None, "timezone": "Europe/Rome"}, {"timezone": "Europe/Rome"}),
+        ({"page": {"url": "x", "title": None, "path": 5, "keywords": ["a"]}}, {"page": {"url": "x"}}),
+        ({"network": {"wifi": False, "cellular": "yes"}}, {"network": {"wifi": False}}),
+        ({"screen": {"width": 40000, "height": 844}}, {"screen": {"height": 844}}),
+        ({"sessionId": 7, "sessionStart": True}, {"session": {"id": 7, "start": True}}),
+        ({"consents": {"ads": True, "stats": "x"}}, {"consents": {"ads": True}}),
+        ({"os": {"name": "Ubuntu"}}, {"os": {"name": "Other", "other": "Ubuntu"}}),
+        ({"browser": "Chrome"}, {}),
+        ({"ip": {}, "locale": {"x": 1}, "timezone": []}, {}),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_not_seen(sent: dict[str, Any], seen: dict[str, Any]) -> None:
+    assert seen_context(sent) == seen
+
+
+_IDS = st.one_of(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5), st.integers(), st.none())
+
+
+@given(
+    contexts(),
+    st.sampled_from(["track", "page", "screen", "identify", "group", "alias"]),
+    st.dictionaries(st.sampled_from(["anonymousId", "previousId", "messageId", "objectTypeId"]), _IDS),
+    st.dictionaries(st.text(max_size=3), json_values, max_size=2),
+    st.booleans(),
+    st.data(),
+)
+def test_the_record_of_every_event_satisfies_the_schema(
+    context: dict[str, Any],
+    type_: str,
+    ids: dict[str, object],
+    own: dict[str, Any],
+    is_client_side: bool,
+    data: st.DataObject,
+) -> None:
+    required = {"type": type_, "event": "e", "userId": "u", "groupId": "g", "previousId": "p"}
+    texts = {"context": context, "properties": own, "traits": own}
+    members = [f'"{name}":{json.dumps(value)}' for name, value in {**ids, **required}.items()]
+    members += [f'"{name}":{json_text(value, data.draw)}' for name, value in texts.items()]
+    record = event_record(event_of("{" + ",".join(members) + "}", is_client_side=is_client_side))
+    text = CODEC.encode(record)
+    assert json.loads(CODEC.encode(CODEC.decode(text))) == json.loads(text)
