@@ -19,7 +19,7 @@ from headwater.base.errors import Unavailable
 CHECK_SECONDS: Final = 1.0
 REQUEST_SECONDS: Final = 2.0
 """How long NATS may take to answer a request."""
-READY_SECONDS: Final = 5.0
+READY_SECONDS: Final = 4.0
 """How long a caller waits for a connection that is down: a server that is started again is back sooner."""
 RECONNECT_SECONDS: Final = 0.2
 PING_SECONDS: Final = 2

@@ -26,7 +26,8 @@ from headwater.eventlog.jetstream.stream import Stream
 
 DEFAULT_STREAM: Final = "HEADWATER"
 APPEND_SECONDS: Final = 5.0
-"""How long a frame may take to be acknowledged, with everything that is tried again."""
+"""How long a frame may take to be acknowledged, with everything that is tried again: longer than a connection that is
+down is waited for, which tells its reason."""
 ACK_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.1
 MAX_IN_FLIGHT: Final = 256

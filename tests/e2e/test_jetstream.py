@@ -1,0 +1,169 @@
+"""The whole system with its event log in NATS JetStream, and what clients are told when a log is full or far behind."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.source import Source, all_events, make_source
+from tests.nats import NatsServer
+from tests.system import RunningSystem, start, wait_until
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def server() -> Iterator[NatsServer]:
+    server = NatsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def nats_system(server: NatsServer, tmp_path: Path) -> Iterator[RunningSystem]:
+    running = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+def event(message: str) -> dict[str, str]:
+    return {"messageId": message, "userId": "ada", "event": "Ordered"}
+
+
+def stored(system: RunningSystem) -> Counter[str]:
+    return Counter(found["messageId"] for found in all_events(system))
+
+
+def send_until_accepted(source: Source, message: str) -> int:
+    """Send an event as an SDK does, again after 503; how many calls it took."""
+    calls = 0
+
+    def accepted() -> bool:
+        nonlocal calls
+        calls += 1
+        status = source.send("track", event(message), **{"X-Strict-Mode": "1"}).status_code
+        assert status in (200, 503)
+        return status == 200
+
+    wait_until(accepted, 40)
+    return calls
+
+
+def test_events_go_through_jetstream_and_survive_restarts_of_all(server: NatsServer, tmp_path: Path) -> None:
+    system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
+    source = make_source(system)
+    assert source.send("track", event("a")).status_code == 200
+    source.wait_for(1)
+    assert system.stop() == 0, system.errors
+    server.stop(signal.SIGTERM)
+    server.start()
+    system = start(tmp_path / "data", system.port, HEADWATER_NATS_URL=server.url)
+    assert source.send("track", event("b")).status_code == 200
+    assert source.send("track", event("a")).status_code == 200
+    source.wait_for(2)
+    assert stored(system) == {"a": 1, "b": 1}
+    assert not (tmp_path / "data" / "log.db").exists()
+    assert system.stop() == 0, system.errors
+
+
+def test_a_broker_that_stands_still_under_a_call_whose_client_tries_again(
+    nats_system: RunningSystem, server: NatsServer
+) -> None:
+    source = make_source(nats_system)
+    assert source.send("track", event("before")).status_code == 200
+    server.freeze()
+    refused = source.send("track", event("frozen"), **{"X-Strict-Mode": "1"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    server.thaw()
+    send_until_accepted(source, "frozen")
+    send_until_accepted(source, "after")
+    wait_until(lambda: "after" in stored(nats_system), 20)
+    assert stored(nats_system) == {"before": 1, "frozen": 1, "after": 1}
+
+
+async def test_nats_killed_under_load_loses_and_doubles_nothing(nats_system: RunningSystem, server: NatsServer) -> None:
+    source = make_source(nats_system)
+    acknowledged: set[str] = set()
+    stop = asyncio.Event()
+
+    async def send(sender: int) -> None:
+        number = 0
+        async with httpx.AsyncClient(timeout=20) as client:
+            while not stop.is_set():
+                batch = {"batch": [{"type": "track", **event(f"{sender}-{number}-{index}")} for index in range(10)]}
+                answer = await client.post(f"{nats_system.base_url}/v1/batch", json=batch, auth=(source.write_key, ""))
+                if answer.status_code == 200:
+                    acknowledged.update(each["messageId"] for each in batch["batch"])
+                    number += 1
+                else:
+                    assert answer.status_code == 503, answer.text
+
+    async with asyncio.TaskGroup() as senders:
+        for sender in range(6):
+            senders.create_task(send(sender))
+        for _ in range(ROUNDS):
+            before = len(acknowledged)
+            async with asyncio.timeout(30):
+                while len(acknowledged) < before + 300:
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+        stop.set()
+    await asyncio.to_thread(wait_until, lambda: acknowledged <= set(stored(nats_system)), 30)
+    assert max(stored(nats_system).values()) == 1
+
+
+def test_nats_may_be_away_at_the_start(tmp_path: Path) -> None:
+    server = NatsServer(started=False)
+    try:
+        system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
+        source = make_source(system)
+        assert source.send("track", event("refused"), **{"X-Strict-Mode": "1"}).status_code == 503
+        server.start()
+        send_until_accepted(source, "a")
+        source.wait_for(1)
+        assert stored(system) == {"a": 1}
+        assert system.stop() == 0, system.errors
+    finally:
+        server.close()
+
+
+def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) -> None:
+    """The worker stands still: callers get 429 and a time, nothing that was accepted is lost, and it passes."""
+    system = start(tmp_path / "data", HEADWATER_LOG_MAX_LAG_BYTES="100KiB")
+    source = make_source(system)
+    worker = _worker(system)
+    os.kill(worker, signal.SIGSTOP)
+    accepted: list[str] = []
+
+    def refused() -> bool:
+        message = str(len(accepted))
+        answer = source.send(
+            "track", {**event(message), "properties": {"text": "x" * 10_000}}, **{"X-Strict-Mode": "1"}
+        )
+        if answer.status_code == 200:
+            accepted.append(message)
+            return False
+        assert answer.status_code == 429, answer.text
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        return True
+
+    wait_until(refused, 20)
+    assert len(accepted) >= 10
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: not refused(), 30)
+    wait_until(lambda: set(stored(system)) >= set(accepted), 30)
+    assert system.stop() == 0, system.errors
+
+
+def _worker(system: RunningSystem) -> int:
+    pid = system.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if b"headwater.server.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError("there is no worker")
