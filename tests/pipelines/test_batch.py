@@ -10,6 +10,7 @@ from headwater.base.clock import from_microseconds
 from headwater.eventlog import Frame, StoredFrame
 from headwater.events import Envelope, Refusal
 from headwater.events.canonical import canonical
+from headwater.events.context import Location
 from headwater.events.envelope import encode_envelope
 from headwater.pipelines.batch import read_batch
 from headwater.warehouse import Message, RejectedEvent
@@ -111,6 +112,12 @@ def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: py
         batch = read_batch(frames)
     assert [arrival.position for arrival in batch.arrivals] == [1]
     assert [(row.position, row.code) for row in batch.rejected] == [(2, "InternalServerError")]
+
+
+def test_places_are_looked_up() -> None:
+    event = b'{"type":"page","userId":"u","context":{"ip":"203.0.113.9"}}'
+    batch = read_batch([stored(1, b'{"batch":[' + event + b"]}")], lambda ip: Location(country="IT"))
+    assert b'"location":{"country":"IT"}' in batch.arrivals[0].document
 
 
 @pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])

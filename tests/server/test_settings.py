@@ -41,6 +41,8 @@ def test_defaults() -> None:
         ("LOG_KEEP", "7d", "log_keep", 604_800),
         ("LOG_MAX_BYTES", "1TiB", "log_max_bytes", 1 << 40),
         ("LOG_MAX_LAG_BYTES", "512MiB", "log_max_lag_bytes", 512 << 20),
+        ("MAXMIND_DB", "/srv/city.mmdb", "maxmind_db", Path("/srv/city.mmdb")),
+        ("MAXMIND_DB", "city.mmdb", "maxmind_db", Path.cwd() / "city.mmdb"),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),

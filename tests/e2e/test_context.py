@@ -1,0 +1,65 @@
+"""The context of events in the whole system: what the connection, the user agent and a database of places tell."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.source import Source, make_source
+from tests.mmdb import write_mmdb
+from tests.system import RunningSystem, free_port, serve, start
+
+FIREFOX = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
+TOLD = {"browser": {"name": "Firefox", "version": "127.0"}, "os": {"name": "Linux"}}
+ROME = {"city": "Rome", "country": "IT", "latitude": 41.9, "longitude": 12.5}
+
+
+@pytest.fixture(scope="module")
+def located(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    folder = tmp_path_factory.mktemp("context")
+    place = {
+        "city": {"names": {"en": "Rome"}},
+        "country": {"iso_code": "IT"},
+        "location": {"latitude": 41.9, "longitude": 12.5},
+    }
+    write_mmdb(folder / "city.mmdb", {"203.0.113.0/24": place})
+    system = start(folder / "data", HEADWATER_MAXMIND_DB=str(folder / "city.mmdb"))
+    yield system
+    assert system.stop() == 0, system.errors
+
+
+def page(source: Source, **context: object) -> dict[str, object]:
+    """The stored context of a page event of a browser."""
+    body = {"userId": "u"} | ({"context": context} if context else {})
+    before = len(source.events())
+    assert source.send("page", body, **{"user-agent": FIREFOX}).status_code == 200
+    found: dict[str, object] = source.wait_for(before + 1)[-1].get("context", {})
+    return found
+
+
+def test_what_the_connection_tells_of_a_person(located: RunningSystem) -> None:
+    source = make_source(located, connector="javascript", strategy="Conversion")
+    assert page(source) == {"userAgent": FIREFOX, "ip": "127.0.0.1", **TOLD}
+    assert page(source, ip="255.255.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, "ip": "127.0.0.0", **TOLD}
+    assert page(source, ip="0.0.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, **TOLD}
+
+
+def test_what_a_server_says_of_a_person(located: RunningSystem) -> None:
+    source = make_source(located)
+    assert page(source) == {}
+    sent = {"ip": "203.0.113.9", "locale": "it_IT", "screen": {"width": 390, "density": 2.625}, "page": {"n": 1.0}}
+    assert page(source, **sent) == {
+        **sent,
+        "locale": "it-IT",
+        "screen": {"width": 390, "density": 2.63},
+        "location": ROME,
+    }
+
+
+def test_a_database_of_places_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+    process = serve(tmp_path / "data", free_port(), HEADWATER_MAXMIND_DB=str(tmp_path / "missing.mmdb"))
+    assert process.wait(30) == 1
+    errors = (tmp_path / "data" / "stderr.txt").read_text()
+    assert errors == (
+        f"headwater: HEADWATER_MAXMIND_DB cannot be read: {tmp_path}/missing.mmdb (No such file or directory)\n"
+    )
