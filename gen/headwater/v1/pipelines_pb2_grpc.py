@@ -92,8 +92,10 @@ class PipelineServiceServicer:
         """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
         role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
         with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-        InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
-        target "Event").
+        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
+        connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
+        compile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +112,9 @@ class PipelineServiceServicer:
 
     def UpdatePipeline(self, request, context):
         """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
-        default, enabled included. The connection, the target, the event type and the schedule stay as they are.
+        default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
+        as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
+        UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +128,8 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPipelineStatus(self, request, context):
-        """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing.
+        """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
+        fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,10 @@ class PipelineServiceStub:
     """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
     role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
     with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-    InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
-    target "Event").
+    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
+    connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
+    compile.
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
     """GetPipeline answers one pipeline.
@@ -49,12 +51,16 @@ class PipelineServiceStub:
     """
     UpdatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
-    default, enabled included. The connection, the target, the event type and the schedule stay as they are.
+    default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
+    as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
+    UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
     """
     DeletePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
     SetPipelineStatus: grpc.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]
-    """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing."""
+    """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
+    fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
+    """
     SetPipelineSchedule: grpc.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineScheduleRequest, pipelines_pb2.SetPipelineScheduleResponse]
     """SetPipelineSchedule says how often a batch pipeline runs by itself. It fails with 400 for pipelines with target
     "Event", which run all the time.
@@ -85,8 +91,10 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
     role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
     with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-    InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
-    target "Event").
+    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
+    connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
+    compile.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """GetPipeline answers one pipeline.
@@ -95,12 +103,16 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     UpdatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]  # type: ignore[assignment]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
-    default, enabled included. The connection, the target, the event type and the schedule stay as they are.
+    default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
+    as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
+    UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
     """
     DeletePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
     SetPipelineStatus: aio.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]  # type: ignore[assignment]
-    """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing."""
+    """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
+    fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
+    """
     SetPipelineSchedule: aio.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineScheduleRequest, pipelines_pb2.SetPipelineScheduleResponse]  # type: ignore[assignment]
     """SetPipelineSchedule says how often a batch pipeline runs by itself. It fails with 400 for pipelines with target
     "Event", which run all the time.
@@ -133,8 +145,10 @@ class PipelineServiceServicer:
         """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
         role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
         with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-        InvalidSettings, UnsupportedLanguage or TargetExist (an SDK or webhook connection has at most one pipeline with
-        target "Event").
+        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
+        connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
+        compile.
         """
 
     def GetPipeline(
@@ -153,7 +167,9 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.UpdatePipelineResponse, abc.Awaitable[pipelines_pb2.UpdatePipelineResponse]]:
         """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
-        default, enabled included. The connection, the target, the event type and the schedule stay as they are.
+        default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
+        as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
+        UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
         """
 
     def DeletePipeline(
@@ -168,7 +184,9 @@ class PipelineServiceServicer:
         request: pipelines_pb2.SetPipelineStatusRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.SetPipelineStatusResponse, abc.Awaitable[pipelines_pb2.SetPipelineStatusResponse]]:
-        """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing."""
+        """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
+        fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
+        """
 
     def SetPipelineSchedule(
         self,

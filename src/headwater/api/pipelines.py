@@ -5,6 +5,7 @@ from headwater.api.call import Context
 from headwater.api.pipelinemessage import create_of, pipeline_message, update_of
 from headwater.catalog import Catalog
 from headwater.management import pipelines
+from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import pipelines_pb2_grpc
 
@@ -12,12 +13,15 @@ from headwater.v1 import pipelines_pb2_grpc
 class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     """Create, read, replace, enable, schedule and delete pipelines."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, functions: Runner) -> None:
         self._catalog = catalog
+        self._functions = functions
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await workspace_of(self._catalog, context)
-        created = await pipelines.create_pipeline(self._catalog, workspace, create_of(request))
+        created = await pipelines.create_pipeline(
+            self._catalog, workspace, create_of(request), functions=self._functions
+        )
         return pb.CreatePipelineResponse(id=created.id)
 
     async def GetPipeline(self, request: pb.GetPipelineRequest, context: Context) -> pb.Pipeline:
@@ -30,14 +34,18 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
         workspace = await workspace_of(self._catalog, context)
         await pipelines.get_pipeline(self._catalog, workspace, request.id)  # before the body is looked into
-        await pipelines.update_pipeline(self._catalog, workspace, request.id, update_of(request))
+        await pipelines.update_pipeline(
+            self._catalog, workspace, request.id, update_of(request), functions=self._functions
+        )
         return pb.UpdatePipelineResponse()
 
     async def SetPipelineStatus(
         self, request: pb.SetPipelineStatusRequest, context: Context
     ) -> pb.SetPipelineStatusResponse:
         workspace = await workspace_of(self._catalog, context)
-        await pipelines.set_pipeline_status(self._catalog, workspace, request.id, enabled=request.enabled)
+        await pipelines.set_pipeline_status(
+            self._catalog, workspace, request.id, enabled=request.enabled, functions=self._functions
+        )
         return pb.SetPipelineStatusResponse()
 
     async def SetPipelineSchedule(

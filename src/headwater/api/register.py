@@ -76,7 +76,7 @@ def register(server: aio.Server, parts: Parts) -> None:
     applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
     workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
     api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog), server)
-    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog), server)
+    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog, parts.functions), server)
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.warehouse), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(

@@ -5,15 +5,17 @@ from typing import Final, get_args
 import msgspec
 
 from headwater.base.errors import BadRequest, Unprocessable
-from headwater.catalog import Catalog, Connection, Pipeline
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
 from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check, check_event_type_exists
+from headwater.transforms.functions import Runner
 
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
@@ -22,12 +24,15 @@ _LANGUAGES: Final = ("JavaScript", "Python")
 _MINUTES_A_DAY: Final = 1_440
 
 
-async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipeline) -> Pipeline:
-    """Create a pipeline.
+async def create_pipeline(
+    catalog: Catalog, workspace: int, request: CreatePipeline, *, functions: Runner | None = None
+) -> Pipeline:
+    """Create a pipeline. `functions` tries its function when it is to be enabled; without one nothing is tried.
 
     Raises BadRequest; NotFound when the connection does not exist, although the body names it; Unprocessable with
     FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable when
-    it is to be enabled and cannot run yet, and TargetExist for the second pipeline that collects a connection's events.
+    it is to be enabled and cannot run yet, TransformationFailed when its function does not compile then, and
+    TargetExist for the second pipeline that collects a connection's events.
     """
     target = _target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
@@ -35,7 +40,7 @@ async def create_pipeline(catalog: Catalog, workspace: int, request: CreatePipel
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await offered_event_types(catalog, connection))
-    _check_engine(draft.kind, enabled=request.enabled)
+    await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
         if draft.kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
@@ -63,7 +68,9 @@ async def get_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
     return find_pipeline(catalog, workspace, id_)
 
 
-async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: UpdatePipeline) -> Pipeline:
+async def update_pipeline(
+    catalog: Catalog, workspace: int, id_: int, request: UpdatePipeline, *, functions: Runner | None = None
+) -> Pipeline:
     """Replace what can be set; connection, target, event type and schedule stay. Raises what `create_pipeline` does."""
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
@@ -71,7 +78,7 @@ async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: U
     check(draft, catalog.connectors, _LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await offered_event_types(catalog, connection))
-    _check_engine(draft.kind, enabled=request.enabled)
+    await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=draft.definition)
@@ -80,12 +87,19 @@ async def update_pipeline(catalog: Catalog, workspace: int, id_: int, request: U
     return new
 
 
-async def set_pipeline_status(catalog: Catalog, workspace: int, id_: int, *, enabled: bool) -> Pipeline:
-    """Enable or disable a pipeline. Raises BadRequest, NotFound, and Unprocessable with EngineNotAvailable."""
+async def set_pipeline_status(
+    catalog: Catalog, workspace: int, id_: int, *, enabled: bool, functions: Runner | None = None
+) -> Pipeline:
+    """Enable or disable a pipeline.
+
+    Raises BadRequest, NotFound, and Unprocessable with EngineNotAvailable and TransformationFailed.
+    """
+    await catalog.refresh()  # what is looked up here is not looked up again in the change
+    old = find_pipeline(catalog, workspace, id_)
+    kind = _kind(catalog, find_connection(catalog, workspace, old.connection), old.target)
+    await _check_runs(kind, old.definition, enabled=enabled, functions=functions)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
-        connection = find_connection(catalog, workspace, old.connection)
-        _check_engine(_kind(catalog, connection, old.target), enabled=enabled)
         new = msgspec.structs.replace(old, enabled=enabled)
         if new != old:
             change.update_pipeline(new)
@@ -153,11 +167,16 @@ def _connector(catalog: Catalog, connection: Connection) -> Connector:
     return catalog.connectors[connection.connector]
 
 
-def _check_engine(kind: Kind, *, enabled: bool) -> None:
-    if enabled and not kind.runs:
+async def _check_runs(kind: Kind, definition: Definition, *, enabled: bool, functions: Runner | None) -> None:
+    """That a pipeline which is to be enabled can run. Not inside a change, which holds up all others."""
+    if not enabled:
+        return
+    if not kind.runs:
         raise Unprocessable(
             "EngineNotAvailable", f"pipelines that {kind.does} cannot run yet: leave it disabled", field="enabled"
         )
+    if functions is not None:
+        await check_function_loads(functions, kind, definition)
 
 
 def _schedule_start(connection: Connection, random: int) -> int:
