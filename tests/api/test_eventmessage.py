@@ -66,6 +66,7 @@ def test_every_documented_member_has_its_field() -> None:
         "anonymousId": "a",
         "groupId": "g",
         "previousId": "p",
+        "objectTypeId": "2",
         "messageId": "m",
         "name": "n",
         "category": "c",
@@ -78,6 +79,7 @@ def test_every_documented_member_has_its_field() -> None:
         "sentAt": "2026-11-22T12:00:01Z",
         "context": {
             "app": {"name": "x", "version": "1", "build": "2", "namespace": "com.example"},
+            "consents": {"ads": True, "stats": False},
             "device": {"id": "d", "adTrackingEnabled": False},
             "ip": "203.0.113.9",
             "location": {"latitude": 45.5, "speed": 0},
@@ -97,6 +99,7 @@ def test_every_documented_member_has_its_field() -> None:
         "u",
         '{"p": 1.0}',
     )
+    assert (message.object_type_id, dict(message.context.consents)) == ("2", {"ads": True, "stats": False})
     assert (message.context.session.id, message.context.HasField("os"), message.context.user_agent) == (2**62, True, "")
     assert message.timestamp.ToJsonString() == "2026-11-22T12:00:00.123456Z"
     assert message.received_at.ToJsonString() == "2026-11-22T12:00:10.500Z"
@@ -118,6 +121,9 @@ def test_every_documented_member_has_its_field() -> None:
         ({"screen": {"width": 1.0}}, {"screen": {"width": 1.0}}),
         ({"screen": {"width": True}}, {"screen": {"width": True}}),
         ({"session": {"id": 2**63}}, {"session": {"id": 2**63}}),
+        ({"session": {"id": "007"}}, {"session": {"id": "007"}}),
+        ({"consents": {"ads": True, "stats": 1}}, {"consents": {"ads": True, "stats": 1}}),
+        ({"consents": {}}, {"consents": {}}),
         ({"location": {"latitude": 2**53 + 1}}, {"location": {"latitude": 2**53 + 1}}),
         ({"location": {"latitude": 10**400}}, {"location": {"latitude": 10**400}}),
         ({"extraJson": {"a": 1}}, {"extraJson": {"a": 1}}),
@@ -144,6 +150,15 @@ def test_numbers_that_python_cannot_hold_travel_beside() -> None:
     )
     assert message.context.extra_json.count("9") == 10_000
     assert message.extra_json.count("9") == 5_000
+
+
+@pytest.mark.parametrize("object_type", ["5", "[1]", "null"])
+def test_an_object_type_of_an_older_version_travels_beside(object_type: str) -> None:
+    """Before it was an id, the member was kept as anything."""
+    stored = document(b'{"type":"page","userId":"u"}') | {"objectTypeId": Raw(object_type.encode())}
+    message = event_message(stored)
+    assert message.extra_json == '{"objectTypeId":' + object_type + "}"
+    assert not message.HasField("object_type_id")
 
 
 @pytest.mark.parametrize("name", ["_metadata", "version", "extraJson", "propertiesJson", "extra_json", "unknown"])

@@ -1,6 +1,8 @@
 """What user agents tell: real ones, and texts that are none."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -111,3 +113,9 @@ def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
             members = json.loads(bytes(section))
             assert members["name"] in set(names.values())
             assert ("other" in members) == (members["name"] == "Other")
+
+
+def test_the_rules_are_loaded_at_the_first_use() -> None:
+    """They take time and memory, which processes that only accept events do not need."""
+    program = "import sys, headwater.events.canonical; sys.exit('ua_parser' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
