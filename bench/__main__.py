@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from bench import management
+from bench import delivery, management
 from bench.filters import measure as measure_filters
 from bench.floors import parse_and_insert
 from bench.functions import functions
@@ -115,9 +115,40 @@ def filters(folder: Path, seconds: float) -> None:
         print(f"  {rate:9,.0f} records/s   floor {floor:9,.0f}   ratio {rate / floor:.2f} (goal 0.5)   {name}")
 
 
+def sustained(folder: Path, seconds: float) -> None:
+    """25,000 events/s in batches through Envoy until they are queryable, with rows already there."""
+    with _system(folder) as (system, connection, write_key):
+        api_key, rows = system.api_key, delivery.ROWS
+        system.stop()
+        asyncio.run(delivery.preload(folder, asyncio.run(delivery.workspace_of(folder)), connection, rows))
+        system = start(folder)
+        try:
+            assert system.api_key == api_key
+            delivery.sustained(system, write_key, max(seconds, 10), rows)
+            print(f"  {_memory(system)}   (goal: each below 300 MB)")
+        finally:
+            system.stop()
+
+
+def burst(folder: Path, seconds: float) -> None:
+    """15 s at full speed, and how much later all of it is visible."""
+    with _system(folder) as (system, _connection, write_key):
+        delivery.burst(system, write_key, max(seconds, 15))
+        print(f"  {_memory(system)}   (goal: each below 300 MB)")
+
+
+def visible(folder: Path, seconds: float) -> None:
+    """Milliseconds from the acknowledgement of an event until GET /v1/events shows it, at 1,000 events/s."""
+    with _system(folder) as (system, _connection, write_key):
+        delivery.visible(system, write_key, max(seconds, 10))
+
+
 FIGURES: dict[str, Callable[[Path, float], None]] = {
     "intake": intake,
     "single": single,
+    "sustained": sustained,
+    "burst": burst,
+    "visible": visible,
     "get": get,
     "startup": startup,
     "listing": management.listing,

@@ -29,6 +29,8 @@ class Plan:
     connections: int
     authorization: str
     path: str
+    rate: float = 0
+    """Requests/s, evenly spread; 0: as many as are answered."""
 
 
 @dataclass
@@ -49,17 +51,25 @@ class _Connection(asyncio.Protocol):
         result: Result,
         latencies: list[float],
         done: asyncio.Future[None],
+        next_slot: Callable[[], float],
     ) -> None:
         self._next_request = next_request
         self._result = result
         self._done = done
         self._latencies = latencies
+        self._next_slot = next_slot
         self._received = b""
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        self._send()
+        self._send_in_time()
+
+    def _send_in_time(self) -> None:
+        if (wait := self._next_slot()) > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         request = self._next_request()
@@ -82,7 +92,7 @@ class _Connection(asyncio.Protocol):
         self._latencies.append(time.perf_counter() - self._sent_at)
         if not head.startswith(b"HTTP/1.1 200"):
             self._result.failures += 1
-        self._send()
+        self._send_in_time()
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None:
@@ -115,12 +125,20 @@ async def run(plan: Plan) -> Result:
         body = bodies(result.requests)
         return head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
+    slots = 0
+
+    def next_slot() -> float:
+        """Seconds until the next request is due. Those that are late are sent at once."""
+        nonlocal slots
+        slots += 1
+        return start + slots / plan.rate - time.perf_counter() if plan.rate else 0
+
     finished = []
     for _ in range(plan.connections):
         done = loop.create_future()
         finished.append(done)
         await loop.create_connection(
-            lambda done=done: _Connection(next_request, result, latencies, done), "127.0.0.1", plan.port
+            lambda done=done: _Connection(next_request, result, latencies, done, next_slot), "127.0.0.1", plan.port
         )
     await asyncio.wait_for(asyncio.gather(*finished), plan.seconds + 60)
     result.seconds = time.perf_counter() - start
