@@ -107,7 +107,7 @@ async def test_other_workspaces_and_removed_connections_have_none_here(api: Api,
 @pytest.mark.parametrize(
     ("request_", "field"), [({"first": -1}, "first"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit")]
 )
-async def test_bad_requests(api: Api, request_: dict[str, int], field: str) -> None:
+async def test_bad_requests(api: Api, request_: dict[str, Any], field: str) -> None:
     refused = await api.call(LIST, pb.ListDevicesRequest(**request_))
     assert (refused.status, refused.reason, refused.metadata) == ("INVALID_ARGUMENT", "BadRequest", (("field", field),))
 

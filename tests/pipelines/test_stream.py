@@ -24,7 +24,7 @@ from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.pipelines import StreamConsumer, stream
-from tests.parts import OpenParts, add_source, add_workspace, open_parts
+from tests.parts import OpenParts, add_source, add_workspace, client_call, open_parts
 
 
 def event(message: str | None = None, type_: str = "track", **members: Any) -> dict[str, Any]:
@@ -174,7 +174,8 @@ async def test_an_event_belongs_to_the_workspace_of_its_source(parts: OpenParts,
         (event(type_="identify", traits={"email": "a@b.c"}), ("u", ())),
         (event(type_="group", userId=None, groupId="g"), None),
         (event(userId=None, groupId="g"), None),
-        (event(type_="alias", previousId="p"), ("u", ())),
+        (event(type_="alias", previousId="p"), ("u", ("p",))),
+        (event(type_="alias", previousId="u"), ("u", ())),
     ],
     ids=str,
 )
@@ -185,6 +186,33 @@ async def test_who_is_seen_in_an_event(
     await parts.carry()
     assert [found[:2] for found in await identities(parts, source)] == ([] if identity is None else [identity])
     assert len(await parts.documents()) == 1
+
+
+async def test_an_alias_joins_two_ids_and_leaves_what_is_known(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event(userId=None, anonymousId="a"), event(userId="old"))
+    await parts.carry()
+    await send(parts, source, event(type_="alias", previousId="a"), event(type_="alias", previousId="old"))
+    await parts.carry()
+    assert [found[:2] for found in await identities(parts, source)] == [("u", ("a",))]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_alias_of_the_client_api_works_once(parts: OpenParts, source: Connection, together: bool) -> None:
+    async def call(name: str, body: str) -> None:
+        key = source.event_write_keys[0]
+        await parts.intake.accept(client_call(call=name, body=body.encode(), key=key))
+        if not together:
+            await parts.carry()
+
+    await call("events", '[{"anonymous_id":"a"},{"anonymous_id":"b"}]')
+    await call("alias", '{"anonymous_id":"a","external_id":"E"}')
+    await call("alias", '{"anonymous_id":"b","external_id":"E"}')
+    await call("alias", '{"anonymous_id":"a","external_id":"F"}')
+    await call("alias", '{"anonymous_id":"nobody","external_id":"G"}')
+    await call("alias", '{"anonymous_id":"b","external_id":""}')
+    await parts.carry()
+    assert {found[:2] for found in await identities(parts, source)} == {("E", ("a",)), (None, ("b",))}
+    assert len(await parts.documents()) == 7, "all of them are acknowledged, and stored"
 
 
 async def test_refused_events_are_kept_and_their_neighbours_stored(parts: OpenParts, source: Connection) -> None:

@@ -5,9 +5,10 @@ from copy import deepcopy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from headwater.warehouse import Sighting
-from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, keys_of, merge
+from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, ids_of, keys_of, merge
 
 P1, P2 = 11, 12
 
@@ -16,6 +17,10 @@ def seen(
     user: str | None, anonymous: str | None, at: int = 0, *, connection: int = 1, pipelines: tuple[int, ...] = (P1, P2)
 ) -> Sighting:
     return Sighting(7, connection, pipelines, user, anonymous, at)
+
+
+def alias(previous: str, user: str, at: int = 0, *, pipelines: tuple[int, ...] = (P1,), once: bool = False) -> Sighting:
+    return Sighting(7, 1, () if once else pipelines, user, None, at, (), previous, once)
 
 
 def known(user: str, *anonymous_ids: str, at: int = 0, pipeline: int = P1) -> tuple[IdentityKey, IdentityState]:
@@ -30,8 +35,10 @@ def merged(sightings: list[Sighting], before: Identities | None = None) -> Ident
     """All identities after the sightings, as the warehouse does it: claimed rows are deleted, the others written."""
     everything: Identities = dict(before or {})
     some: Identities = {key: everything.get(key) for key in keys_of(sightings)}
-    claimed = merge(sightings, some)
-    for key in [key for key in everything if key.is_anonymous and (key.connection, key.identity_id) in claimed]:
+    ids = ids_of(sightings)
+    some |= {key: state for key, state in everything.items() if (key.connection, key.identity_id) in ids}
+    gone = merge(sightings, some)
+    for key in [key for key in everything if (key.connection, key.identity_id, key.is_anonymous) in gone]:
         del everything[key]
     everything.update(some)
     return {key: state for key, state in everything.items() if state is not None}
@@ -90,15 +97,84 @@ def test_a_user_owns_the_anonymous_id_in_every_pipeline_of_the_connection_but_in
     assert set(after) == {IdentityKey(1, "u", False, P1), IdentityKey(2, "a", True, 21)}
 
 
+# --- Aliases ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sightings", "after"),
+    [
+        # Of an anonymous person
+        ([seen(None, "a", 5), alias("a", "u", 3)], [known("u", "a", at=5)]),
+        ([seen(None, "a", 5), alias("a", "u", 9)], [known("u", "a", at=9)]),
+        ([seen("u", "b", 5), seen(None, "a", 6), alias("a", "u")], [known("u", "b", "a", at=6)]),
+        ([alias("a", "u", 3)], [known("u", "a", at=3)]),
+        ([alias("a", "u", 3), seen(None, "a", 4)], [known("u", "a", at=3), anonymous("a", 4)]),
+        # Of a user who had another id
+        ([seen("old", "a", 5), alias("old", "u", 3)], [known("u", "a", at=5)]),
+        ([seen("old", "a", 5), seen("u", "b", 6), alias("old", "u", 9)], [known("u", "b", "a", at=9)]),
+        ([seen("old", None, 1), seen(None, "old", 2), alias("old", "u")], [known("u", "old", at=2)]),
+        # Without effect
+        ([seen("u", None, 1), alias("u", "u", 2)], [known("u", at=2)]),
+        # That work once
+        ([seen(None, "a", 5), alias("a", "u", 9, once=True)], [known("u", "a", at=5)]),
+        ([alias("a", "u", once=True)], []),
+        ([seen("old", None, 1), alias("old", "u", once=True)], [known("old", at=1)]),
+        (
+            [seen("u", None, 1), seen(None, "a", 2), alias("a", "u", 3, once=True)],
+            [known("u", at=1), anonymous("a", 2)],
+        ),
+        ([seen(None, "a", 1), alias("a", "u", once=True), alias("a", "v", once=True)], [known("u", "a", at=1)]),
+        (
+            [seen(None, "a", 1), alias("a", "u", once=True), seen(None, "a", 2), alias("a", "u", once=True)],
+            [known("u", "a", at=1), anonymous("a", 2)],
+        ),
+    ],
+)
+def test_aliases(sightings: list[Sighting], after: list[tuple[IdentityKey, IdentityState]]) -> None:
+    one_pipeline = [structs.replace(each, pipelines=each.pipelines and (P1,)) for each in sightings]
+    assert merged(one_pipeline) == dict(after)
+
+
+def test_an_alias_links_in_every_pipeline_of_the_connection_but_in_no_other_connection() -> None:
+    before = merged([seen(None, "a", pipelines=(P1, P2, 13)), seen(None, "a", connection=2, pipelines=(21,))])
+    linked = {IdentityKey(1, "u", False, pipeline) for pipeline in (P1, P2, 13)}
+    for each in (alias("a", "u", pipelines=()), alias("a", "u", once=True), alias("a", "u", pipelines=(P2,))):
+        assert set(merged([each], before)) == linked | {IdentityKey(2, "a", True, 21)}
+
+
+def test_an_alias_says_nothing_of_attributes_but_unites_them() -> None:
+    def knowing(user: str | None, anonymous_id: str | None, attributes: str) -> Sighting:
+        return Sighting(7, 1, (P1,), user, anonymous_id, 0, (attributes,))
+
+    people = [knowing("u", None, '{"a":1,"b":null}'), knowing(None, "x", '{"a":2,"b":2,"c":2}')]
+    state = merged([*people, alias("x", "u")])[IdentityKey(1, "u", False, P1)]
+    assert state is not None
+    assert state.attributes == '{"a":1,"b":2,"c":2}'
+
+
 # --- For all sequences --------------------------------------------------------------------------------------------
 
 sightings = st.builds(
     lambda connection, pipelines, ids, at: Sighting(
-        7, connection, tuple(sorted(10 * connection + each for each in pipelines)), ids[0], ids[1], at
+        7,
+        connection,
+        () if ids[3] else tuple(sorted(10 * connection + each for each in pipelines)),
+        ids[0],
+        ids[1],
+        at,
+        (),
+        ids[2],
+        ids[3],
     ),
     st.sampled_from([1, 2]),
     st.sets(st.sampled_from([1, 2, 3]), min_size=1),
-    st.tuples(st.sampled_from([None, "a", "u", "v"]), st.sampled_from([None, "a", "b"])).filter(any),
+    st.one_of(
+        st.tuples(
+            st.sampled_from([None, "a", "u", "v"]), st.sampled_from([None, "a", "b"]), st.none(), st.just(False)
+        ).filter(any),
+        st.tuples(st.sampled_from("auv"), st.sampled_from([None, "a"]), st.sampled_from("abuv"), st.just(False)),
+        st.tuples(st.sampled_from("auv"), st.none(), st.sampled_from("abuv"), st.just(True)),
+    ),
     st.integers(0, 9),
 )
 
@@ -106,17 +182,31 @@ sightings = st.builds(
 def one_by_one(sighting: Sighting, now: Identities) -> Identities:
     """The rules as they are written, for one event."""
     now = deepcopy(now)
+    ids = [] if sighting.anonymous_id is None else [sighting.anonymous_id]
     if sighting.user_id is not None and sighting.anonymous_id is not None:
         for key in [*now]:
             if key.is_anonymous and (key.connection, key.identity_id) == (sighting.connection, sighting.anonymous_id):
                 del now[key]
+    previous = sighting.previous_id
+    if previous is not None and sighting.user_id is not None and previous != sighting.user_id:
+        here = [key for key in now if key.connection == sighting.connection]
+        if not any(key.identity_id == previous and not key.is_anonymous for key in here):
+            ids.append(previous)
+        is_known = any(key.identity_id == sighting.user_id and not key.is_anonymous for key in here)
+        for key in sorted(here, key=lambda key: not key.is_anonymous):
+            if key.identity_id == previous and not (sighting.is_once and (is_known or not key.is_anonymous)):
+                former = now.pop(key)
+                assert former is not None
+                user = now.setdefault(IdentityKey(key.connection, sighting.user_id, False, key.pipeline), former)
+                assert user is not None
+                user.anonymous_ids += [each for each in former.anonymous_ids if each not in user.anonymous_ids]
+                user.updated_at = max(user.updated_at, former.updated_at)
     for pipeline in sighting.pipelines:
         id_ = sighting.user_id or sighting.anonymous_id
         assert id_ is not None
         key = IdentityKey(sighting.connection, id_, sighting.user_id is None, pipeline)
         state = now.get(key) or IdentityState(sighting.workspace, [], sighting.at)
-        if sighting.anonymous_id is not None and sighting.anonymous_id not in state.anonymous_ids:
-            state.anonymous_ids.append(sighting.anonymous_id)
+        state.anonymous_ids += [each for each in ids if each not in state.anonymous_ids]
         state.updated_at = max(state.updated_at, sighting.at)
         now[key] = state
     return now

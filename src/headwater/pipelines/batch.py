@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from headwater.base.clock import microseconds
 from headwater.eventlog import StoredFrame
-from headwater.events import DIALECTS, Envelope, Event, Refusal
+from headwater.events import DIALECTS, DialectName, Envelope, Event, Refusal
 from headwater.events.canonical import canonical
 from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope
@@ -27,6 +27,7 @@ class Arrival(Struct, frozen=True):
 
     position: int
     workspace: int
+    dialect: DialectName
     event: Event
     document: bytes
 
@@ -111,7 +112,7 @@ def _read_frame(
             yield position, checked, source
         else:
             event, document = canonical(checked, dialect.extra(source), call, envelope, index, locate)
-            yield position, Arrival(position, envelope.workspace, event, document), source
+            yield position, Arrival(position, envelope.workspace, envelope.dialect, event, document), source
 
 
 class _Identified(Struct, rename="camel"):

@@ -104,6 +104,8 @@ class _Seen(Struct):
             anonymous_id=event.anonymous_id,
             at=microseconds(event.timestamp),
             attributes=tuple(self.attributes.values()),
+            previous_id=event.previous_id if event.type == "alias" and event.user_id is not None else None,
+            is_once=_is_once(self.arrival),
         )
 
 
@@ -134,14 +136,16 @@ class _Passage:
                 steps.append(storing.passed)
             user_id, is_about_somebody = _person(arrival.event)
             if is_about_somebody and routing.seeing:
-                self._see(_Seen(arrival, record, user_id, {}), routing.seeing, steps)
+                seen = _Seen(arrival, record, user_id, {})
+                self._people.append(seen)
+                if not _is_once(arrival):
+                    self._see(seen, routing.seeing, steps)
 
     def _see(self, seen: _Seen, routes: Iterable[Route], steps: list[Step]) -> None:
-        self._people.append(seen)
         for route in routes:
             if not _passes(route, seen.record, steps):
                 continue
-            if route.transformer is None:
+            if route.transformer is None or seen.arrival.event.type == "alias":
                 seen.attributes[route.pipeline] = "{}"
                 steps.append(route.passed)
             else:
@@ -165,8 +169,8 @@ class _Passage:
                 )
 
     def sightings(self) -> list[Sighting]:
-        """Who was seen by any pipeline, in the order of the messages."""
-        return [seen.sighting() for seen in self._people if seen.attributes]
+        """Who was seen by any pipeline, and who got another id, in the order of the messages."""
+        return [seen.sighting() for seen in self._people if seen.attributes or seen.arrival.event.type == "alias"]
 
 
 def _passes(route: Route, record: Record | None, steps: list[Step]) -> bool:
@@ -187,6 +191,11 @@ def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
         received_at=microseconds(event.received_at),
         document=arrival.document,
     )
+
+
+def _is_once(arrival: Arrival) -> bool:
+    """Whether it is an alias of the client API, which works once and says nothing else."""
+    return arrival.dialect == "client" and arrival.event.type == "alias"
 
 
 def _person(event: Event) -> tuple[str | None, bool]:

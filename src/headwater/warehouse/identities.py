@@ -2,12 +2,18 @@
 
 The rules: an event with a user id is a sighting of that user, who then also owns the event's anonymous id, and the
 anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a
-sighting of an anonymous identity. A sighting moves `updated_at` forward, never back."""
+sighting of an anonymous identity. A sighting moves `updated_at` forward, never back.
+
+An alias joins the identities of a user's previous id, anonymous or not, with those of the user in every pipeline of the
+connection, whatever its filter: it says who somebody is, and nothing of what is known about them."""
 
 from collections.abc import Iterable
 from datetime import datetime
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
+
+from headwater.events.raw import is_absent
 
 
 class Sighting(Struct, frozen=True):
@@ -16,7 +22,7 @@ class Sighting(Struct, frozen=True):
     workspace: int
     connection: int
     pipelines: tuple[int, ...]
-    """The enabled User pipelines of the connection."""
+    """Those that see the person; an alias links in the others too."""
     user_id: str | None
     anonymous_id: str | None
     """At least one of the two ids is there."""
@@ -24,6 +30,11 @@ class Sighting(Struct, frozen=True):
     """When, in microseconds since the epoch."""
     attributes: tuple[str, ...] = ()
     """What each of the pipelines knows of the person, a JSON object each; none at all when no pipeline transforms."""
+    previous_id: str | None = None
+    """The id that the user had before. Only an alias says one, and an alias has a user id."""
+    is_once: bool = False
+    """Whether the alias changes nothing where the user is known already, or nobody is known by the previous id: then
+    it is seen by no pipeline, and the previous id is anonymous."""
 
 
 class IdentityKey(Struct, frozen=True):
@@ -33,6 +44,10 @@ class IdentityKey(Struct, frozen=True):
     identity_id: str
     is_anonymous: bool
     pipeline: int
+
+
+IdentityId = tuple[int, str, bool]
+"""A connection, an id there, and whether it is anonymous: what the identities of a person in all pipelines share."""
 
 
 class IdentityState(Struct):
@@ -72,36 +87,94 @@ def keys_of(sightings: Iterable[Sighting]) -> list[IdentityKey]:
     return list(keys)
 
 
-def merge(sightings: Iterable[Sighting], known: Identities) -> set[tuple[int, str]]:
-    """Bring `known`, which holds every key of `keys_of(sightings)`, up to date with the sightings in their order.
+def ids_of(sightings: Iterable[Sighting]) -> set[tuple[int, str]]:
+    """The connections and ids whose identities in every pipeline these sightings can change."""
+    return {
+        (seen.connection, id_)
+        for seen in sightings
+        if seen.previous_id is not None
+        for id_ in (seen.previous_id, seen.user_id)
+        if id_ is not None
+    }
 
-    Returns the (connection, anonymous id) pairs whose anonymous identities belong to a user now. They are gone from
-    `known`; the caller removes them from the pipelines that `known` does not hold.
+
+def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityId]:
+    """Bring `known` up to date with the sightings in their order.
+
+    It holds every key of `keys_of(sightings)`, and every identity of `ids_of(sightings)`. Returns who is gone: from
+    `known`, unless seen again, and the caller removes them from the pipelines that it does not hold.
     """
-    anonymous: dict[tuple[int, str], list[IdentityKey]] = {}
-    for key in known:
-        if key.is_anonymous:
-            anonymous.setdefault((key.connection, key.identity_id), []).append(key)
-    claimed = set()
+    merging = _Merging(known)
     for seen in sightings:
-        if seen.user_id is not None and seen.anonymous_id is not None:
-            claim = (seen.connection, seen.anonymous_id)
-            claimed.add(claim)
-            known.update(dict.fromkeys(anonymous.get(claim, ())))
+        merging.see(seen)
+    return merging.gone
+
+
+class _Merging:
+    def __init__(self, known: Identities) -> None:
+        self.gone: set[IdentityId] = set()
+        self._known = known
+        self._keys: dict[IdentityId, dict[IdentityKey, None]] = {}
+        for key in known:
+            self._keys_of(key.connection, key.identity_id, key.is_anonymous)[key] = None
+
+    def see(self, seen: Sighting) -> None:
+        anonymous_ids = [] if seen.anonymous_id is None else [seen.anonymous_id]
+        if seen.pipelines and seen.user_id is not None and seen.anonymous_id is not None:
+            self._take(seen.connection, seen.anonymous_id, is_anonymous=True)
+        if seen.previous_id is not None and seen.previous_id != seen.user_id:
+            if not self._is_known(seen.connection, seen.previous_id):
+                anonymous_ids.append(seen.previous_id)
+            self._link(seen, seen.previous_id)
         for index, pipeline in enumerate(seen.pipelines):
             key = IdentityKey(seen.connection, seen.user_id or _only_id(seen), seen.user_id is None, pipeline)
-            _see(known, key, seen, seen.attributes[index] if seen.attributes else "{}")
-    return claimed
+            state = self._known.get(key)
+            if state is None:
+                state = self._known[key] = IdentityState(seen.workspace, [], seen.at)
+            state.anonymous_ids += [id_ for id_ in anonymous_ids if id_ not in state.anonymous_ids]
+            state.updated_at = max(state.updated_at, seen.at)
+            if seen.previous_id is None:
+                state.attributes = seen.attributes[index] if seen.attributes else "{}"
+
+    def _link(self, seen: Sighting, previous_id: str) -> None:
+        """Join the identities of the previous id with the user's."""
+        assert seen.user_id is not None, "an alias has a user id"
+        if seen.is_once and self._is_known(seen.connection, seen.user_id):
+            return
+        for is_anonymous in (True,) if seen.is_once else (True, False):
+            for previous, state in self._take(seen.connection, previous_id, is_anonymous=is_anonymous):
+                key = IdentityKey(seen.connection, seen.user_id, False, previous.pipeline)
+                self._known[key] = _united(self._known.get(key), state)
+                self._keys_of(key.connection, key.identity_id, False)[key] = None
+
+    def _take(self, connection: int, id_: str, *, is_anonymous: bool) -> list[tuple[IdentityKey, IdentityState]]:
+        """Make an id's identities disappear from every pipeline; returns those that were known."""
+        self.gone.add((connection, id_, is_anonymous))
+        keys = self._keys_of(connection, id_, is_anonymous)
+        taken = [(key, state) for key in keys if (state := self._known.get(key)) is not None]
+        self._known.update(dict.fromkeys(keys))
+        return taken
+
+    def _is_known(self, connection: int, user_id: str) -> bool:
+        return any(self._known.get(key) is not None for key in self._keys_of(connection, user_id, False))
+
+    def _keys_of(self, connection: int, id_: str, is_anonymous: bool) -> dict[IdentityKey, None]:
+        return self._keys.setdefault((connection, id_, is_anonymous), {})
 
 
-def _see(known: Identities, key: IdentityKey, seen: Sighting, attributes: str) -> None:
-    state = known.get(key)
-    if state is None:
-        state = known[key] = IdentityState(seen.workspace, [], seen.at)
-    if seen.anonymous_id is not None and seen.anonymous_id not in state.anonymous_ids:
-        state.anonymous_ids.append(seen.anonymous_id)
-    state.updated_at = max(state.updated_at, seen.at)
-    state.attributes = attributes
+def _united(user: IdentityState | None, previous: IdentityState) -> IdentityState:
+    """What is known of a user who had another identity before: what both know is as the user has it."""
+    if user is None:
+        return previous
+    ids = [*user.anonymous_ids, *(id_ for id_ in previous.anonymous_ids if id_ not in user.anonymous_ids)]
+    attributes = _members(previous.attributes)
+    attributes |= {name: value for name, value in _members(user.attributes).items() if not is_absent(value)}
+    return IdentityState(
+        user.workspace, ids, max(user.updated_at, previous.updated_at), msgspec.json.encode(attributes).decode()
+    )
+
+
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def _only_id(seen: Sighting) -> str:

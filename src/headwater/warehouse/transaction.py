@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, func, select, update
@@ -12,7 +12,7 @@ from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.warehouse import bulk, deviceregistry, tables
 from headwater.warehouse.devices import DeviceEvent
-from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, keys_of, merge
+from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, ids_of, keys_of, merge
 from headwater.warehouse.ledger import Entries, Ledger, Message
 from headwater.warehouse.rows import (
     MAX_REJECTED,
@@ -68,11 +68,13 @@ class Transaction:
 
     async def merge_identities(self, sightings: Sequence[Sighting]) -> int:
         """Bring the identities up to date with what was seen, in its order. Returns how many were written."""
-        known = await self._identities(keys_of(sightings))
-        claimed = merge(sightings, known)
         table = tables.identities.c
-        for some in bulk.among(self._connection, (table.connection, table.identity_id), claimed):
-            await self._connection.execute(delete(tables.identities).where(table.is_anonymous, some))
+        known: Identities = dict.fromkeys(keys_of(sightings))
+        known |= await self._identities([getattr(table, name) for name in _IDENTITY_KEY], map(_values, known))
+        known |= await self._identities([table.connection, table.identity_id], ids_of(sightings))
+        gone = merge(sightings, known)
+        for some in bulk.among(self._connection, (table.connection, table.identity_id, table.is_anonymous), gone):
+            await self._connection.execute(delete(tables.identities).where(some))
         rows = [
             (
                 state.workspace,
@@ -174,11 +176,9 @@ class Transaction:
         if moved.rowcount != 1:
             raise Unavailable("another process consumes the event log")
 
-    async def _identities(self, keys: list[IdentityKey]) -> Identities:
-        known: Identities = dict.fromkeys(keys)
-        table = tables.identities.c
-        columns = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)
-        for some in bulk.among(self._connection, columns, map(_values, keys)):
+    async def _identities(self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]) -> Identities:
+        known: Identities = {}
+        for some in bulk.among(self._connection, columns, keys):
             for row in await self._connection.execute(select(tables.identities).where(some)):
                 key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
                 ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
