@@ -79,7 +79,7 @@ CONTENT_ENCODING = {
     "description": "How the body is compressed, if it is.",
     "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
 }
-HEADERS: dict[Access, list[dict[str, Any]]] = {"management": [WORKSPACE], "track": [STRICT_MODE]}
+HEADERS: dict[Access, list[dict[str, Any]]] = {"management": [WORKSPACE], "track": [STRICT_MODE], "native": [WORKSPACE]}
 
 _STATUSES = {
     400: ("BadRequest", "The request cannot be read, or holds a value that is never valid: `BadRequest`."),
@@ -201,11 +201,11 @@ def _statuses(call: Call) -> list[int]:
     elif call.access != "public":
         statuses |= {400, 401, 413, 429}
     if call.access == "native":
-        statuses |= {404, 501}
+        statuses |= {403, 404}
     if call.has_path_parameters:
         statuses |= {400, 404}
-    if call.name in WITHOUT_CREDENTIALS:
-        statuses |= {401, 501}
+    if call.name in WITHOUT_CREDENTIALS and re.search(r"\b401\b", call.comment):
+        statuses.add(401)
     if re.search(r"\b422\b", call.comment) or call.access == "client":
         statuses.add(422)
     return sorted(statuses)

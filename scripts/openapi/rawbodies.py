@@ -100,6 +100,20 @@ def _native_event(description: str) -> Schema:
     return _object({"type": types, **members}, "type", description=description)
 
 
+def _with_text_ids(schema: Schema) -> Schema:
+    members = {
+        name: {
+            **member,
+            "type": ["string", "null"],
+            "description": member["description"].removesuffix(" A number is text."),
+        }
+        if "number" in member["type"]
+        else member
+        for name, member in schema["properties"].items()
+    }
+    return {**schema, "properties": members}
+
+
 _PERSON: dict[str, Schema] = {
     "anonymous_id": {"type": ["string", "null"], "description": "The user before authentication."},
     "external_id": {"type": ["string", "null"], "description": "The user after authentication."},
@@ -191,7 +205,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         "anyOf": _KNOWN_PERSON,
     },
-    "NativeEvent": _native_event("An event in the shape in which it is stored."),
+    "NativeEvent": _with_text_ids(_native_event("An event in the shape in which it is stored.")),
 }
 
 _EXAMPLES: dict[str, Any] = {
@@ -222,7 +236,17 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "anyOf": [
             component("NativeEvent"),
             {"type": "array", "items": component("NativeEvent")},
-            _object({"batch": {"type": "array", "items": component("NativeEvent")}}, "batch"),
+            _object(
+                {
+                    "batch": {"type": "array", "minItems": 1, "maxItems": 20_000, "items": component("NativeEvent")},
+                    "context": {"type": "object", "description": "The default of the events' `context`."},
+                    "sentAt": _text("The default of the events' `sentAt`.", format="date-time"),
+                    "writeKey": _COMMON["writeKey"],
+                    "connectionId": _text("The source connection, for callers with an API key.")
+                    | {"type": "integer", "format": "int32", "minimum": 1},
+                },
+                "batch",
+            ),
         ]
     }
     bodies = {

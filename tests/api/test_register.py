@@ -51,7 +51,8 @@ BUILT = {
     "IdentityService": {"ListConnectionIdentities"},
     "DeviceService": {"ListDevices"},
     "ClientService": {"Alias", "Identify", "RegisterDevice", "PostEvents", "Track"},
-    "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"},
+    "TrackService": {"Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch", "GetProjectSettings"},
+    "NativeEventService": {"PostEvents", "PostEvent", "GetEventSettings"},
     "FilterService": {"ParseFilter", "ExplainFilter", "ExplainFilterJson"},
     "SchemaService": {"GetEventSchema"},
     "TransformationService": {

@@ -27,11 +27,14 @@ if _version_not_supported:
 
 
 class NativeEventServiceStub:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -58,16 +61,20 @@ class NativeEventServiceStub:
 
 
 class NativeEventServiceServicer:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def PostEvents(self, request, context):
         """PostEvents takes one event, an array of events, or an object with the member "batch", whose members "context" and
-        "sentAt" are defaults for its events.
+        "sentAt" are defaults for its events; 1 to 20,000 events. It fails with 422 ConnectionNotExist when the workspace of
+        the API key has no source of that id that receives events.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -78,7 +85,8 @@ class NativeEventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PostEvent(self, request, context):
-        """PostEvent takes one event whose type stands in the path. It fails with 404 for a type that does not exist.
+        """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+        be in the header. It fails with 404 for a type that does not exist.
 
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
@@ -88,8 +96,8 @@ class NativeEventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEventSettings(self, request, context):
-        """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and where
-        events go. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
+        """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+        to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
 
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
@@ -125,11 +133,14 @@ def add_NativeEventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NativeEventService:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @staticmethod

@@ -28,11 +28,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NativeEventServiceStub:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -41,21 +44,23 @@ class NativeEventServiceStub:
     def __new__(cls, channel: aio.Channel) -> NativeEventServiceAsyncStub: ...
     PostEvents: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """PostEvents takes one event, an array of events, or an object with the member "batch", whose members "context" and
-    "sentAt" are defaults for its events.
+    "sentAt" are defaults for its events; 1 to 20,000 events. It fails with 422 ConnectionNotExist when the workspace of
+    the API key has no source of that id that receives events.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvent: grpc.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]
-    """PostEvent takes one event whose type stands in the path. It fails with 404 for a type that does not exist.
+    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    be in the header. It fails with 404 for a type that does not exist.
 
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetEventSettings: grpc.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]
-    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and where
-    events go. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
+    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+    to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
 
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
@@ -63,42 +68,50 @@ class NativeEventServiceStub:
 
 @typing.type_check_only
 class NativeEventServiceAsyncStub(NativeEventServiceStub):
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     PostEvents: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """PostEvents takes one event, an array of events, or an object with the member "batch", whose members "context" and
-    "sentAt" are defaults for its events.
+    "sentAt" are defaults for its events; 1 to 20,000 events. It fails with 422 ConnectionNotExist when the workspace of
+    the API key has no source of that id that receives events.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvent: aio.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """PostEvent takes one event whose type stands in the path. It fails with 404 for a type that does not exist.
+    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    be in the header. It fails with 404 for a type that does not exist.
 
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetEventSettings: aio.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and where
-    events go. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
+    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+    to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
 
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
 
 class NativeEventServiceServicer:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body when
-    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of
-    the body, or with an API key and the member "connectionId". A body is at most 500 KB after inflating. An event that
-    breaks a rule is kept with its reason; the others of the call are accepted, and the answer stays 200. Typed clients
-    use EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
+    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
+    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
+    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
+    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
+    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
+    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def PostEvents(
@@ -107,7 +120,8 @@ class NativeEventServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """PostEvents takes one event, an array of events, or an object with the member "batch", whose members "context" and
-        "sentAt" are defaults for its events.
+        "sentAt" are defaults for its events; 1 to 20,000 events. It fails with 422 ConnectionNotExist when the workspace of
+        the API key has no source of that id that receives events.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
@@ -119,7 +133,8 @@ class NativeEventServiceServicer:
         request: native_events_pb2.PostEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """PostEvent takes one event whose type stands in the path. It fails with 404 for a type that does not exist.
+        """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+        be in the header. It fails with 404 for a type that does not exist.
 
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
@@ -130,8 +145,8 @@ class NativeEventServiceServicer:
         request: native_events_pb2.GetEventSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and where
-        events go. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
+        """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+        to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
 
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body

@@ -28,13 +28,15 @@ if _version_not_supported:
 
 class TrackServiceStub:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
-    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
-    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
-    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
+    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
+    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
+    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
+    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
+    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
+    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
+    instead.
     """
 
     def __init__(self, channel):
@@ -87,13 +89,15 @@ class TrackServiceStub:
 
 class TrackServiceServicer:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
-    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
-    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
-    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
+    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
+    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
+    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
+    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
+    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
+    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
+    instead.
     """
 
     def Identify(self, request, context):
@@ -178,8 +182,8 @@ class TrackServiceServicer:
 
     def GetProjectSettings(self, request, context):
         """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
-        calls go to this server, and no other integration. It needs no authentication but a known key, else it fails with
-        404.
+        calls go to this server, at the address at which it was asked, and to no other integration. It needs no
+        authentication but a known key, else it fails with 404.
 
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because SDKs fix the shape of the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
@@ -241,13 +245,15 @@ def add_TrackServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TrackService:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. A call is at most 32 KB, a batch 500 KB with 32 KB for each call in it. By default a call
-    that breaks a rule is kept with its reason and still answered 200, because SDKs send refused calls again; with the
-    header "X-Strict-Mode: 1" it is answered 400, 401 or 413. With the query parameter "verbose=true" the answer tells
-    what became of each event, once the worker has had them: {"success": true, "events": [...]}, each with its messageId
-    and an outcome, "Accepted", "Duplicate", "Refused" (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
+    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
+    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
+    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
+    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
+    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
+    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
+    instead.
     """
 
     @staticmethod

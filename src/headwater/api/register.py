@@ -15,6 +15,7 @@ from headwater.api.events import EventServicer
 from headwater.api.filters import FilterServicer
 from headwater.api.identities import IdentityServicer
 from headwater.api.keys import ApiKeyServicer
+from headwater.api.native_events import NativeEventServicer
 from headwater.api.openapi import BuiltCalls, served_document
 from headwater.api.pipelines import PipelineServicer
 from headwater.api.schemas import SchemaServicer
@@ -82,7 +83,12 @@ def register(server: aio.Server, parts: Parts) -> None:
     events_pb2_grpc.add_EventServiceServicer_to_server(
         EventServicer(parts.catalog, parts.intake, parts.warehouse, parts.log), server
     )
-    track_pb2_grpc.add_TrackServiceServicer_to_server(track.TrackServicer(parts.intake, parts.warehouse), server)
+    track_pb2_grpc.add_TrackServiceServicer_to_server(
+        track.TrackServicer(parts.catalog, parts.intake, parts.warehouse), server
+    )
+    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
+        NativeEventServicer(parts.catalog, parts.intake), server
+    )
     client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
@@ -98,8 +104,5 @@ def _register_unbuilt(server: aio.Server) -> None:
     """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
     identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
         identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server
-    )
-    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
-        native_events_pb2_grpc.NativeEventServiceServicer(), server
     )
     profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles_pb2_grpc.ProfileServiceServicer(), server)

@@ -11,10 +11,13 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
 from headwater.api.call import Context, caller_address, metadata_of, query_of
+from headwater.api.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
+from headwater.catalog import Catalog
 from headwater.events import Refusal
-from headwater.intake import IncomingCall, Intake, Receipt
+from headwater.intake import IncomingCall, Intake, Receipt, project_settings
 from headwater.pipelines.outcomes import Fate, outcomes
+from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc
 from headwater.warehouse import Warehouse
 
@@ -62,7 +65,8 @@ def error_body(error: HeadwaterError) -> dict[str, object]:
 class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     """identify, track, page, screen, group, alias, and batches of them."""
 
-    def __init__(self, intake: Intake, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse) -> None:
+        self._catalog = catalog
         self._intake = intake
         self._warehouse = warehouse
 
@@ -86,6 +90,11 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
 
     async def Batch(self, request: HttpBody, context: Context) -> HttpBody:
         return await self._accept("batch", request, context)
+
+    async def GetProjectSettings(self, request: pb.GetProjectSettingsRequest, context: Context) -> HttpBody:
+        scheme, authority = address_of(metadata_of(context))
+        settings = await project_settings(self._catalog, request.write_key, scheme=scheme, authority=authority)
+        return await send_settings(context, settings)
 
     async def _accept(self, call: str, request: HttpBody, context: Context) -> HttpBody:
         metadata = metadata_of(context)

@@ -106,8 +106,8 @@ class Intake:
         """Store the events of a call.
 
         Raises Unauthorized, BadRequest, Unprocessable and PayloadTooLarge when the call is refused as a whole, which is
-        kept, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable when it could not be stored, which
-        the caller should repeat.
+        kept, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable when it could not be stored: the
+        caller should repeat it.
         """
         dialect = DIALECTS[request.dialect]
         sender = NOBODY
@@ -120,7 +120,7 @@ class Intake:
             limit = dialect.max_body(request.call, self._limits)
             body = inflate(body, request.content_encoding, limit=limit)
             call = dialect.read_call(request.call, body)
-            sender = await self._senders.by_body(sender, call)
+            sender = await self._senders.by_body(request.dialect, sender, call)
         except _REFUSING as error:
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, body, sender, error)

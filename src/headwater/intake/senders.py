@@ -17,6 +17,9 @@ from headwater.events import DialectName
 from headwater.events.call import Call
 from headwater.intake.credentials import bearer_token_of, write_key_of
 
+_HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"
+_HOW_NATIVE: Final = "a key is required: as Bearer token, or a write key as writeKey in the body"
+
 
 class Sender(Struct, frozen=True):
     """A sender, as far as it is known."""
@@ -29,6 +32,15 @@ class Sender(Struct, frozen=True):
 
 
 NOBODY: Final = Sender()
+
+
+async def find_source(catalog: Catalog, write_key: str) -> Connection | None:
+    """The source that an event write key belongs to."""
+    source = catalog.source_of(write_key)
+    if source is None:
+        await catalog.refresh()  # another process may have made the key a moment ago
+        source = catalog.source_of(write_key)
+    return source
 
 
 class Senders:
@@ -50,7 +62,7 @@ class Senders:
             return Sender(f"api {caller.key.id}", caller.the_workspace())
         return NOBODY if key is None else await self._by_write_key(key)
 
-    async def by_body(self, sender: Sender, call: Call) -> Sender:
+    async def by_body(self, dialect: DialectName, sender: Sender, call: Call) -> Sender:
         """The sender of a call, which `by_headers` gave, with the source that the body names, or whose key it has.
 
         Raises Unauthorized without a key; BadRequest when the body names a source that it should not, or names none;
@@ -60,15 +72,14 @@ class Senders:
             return Sender(sender.key, sender.workspace, await self._source_of(sender.workspace, call.connection_id))
         if call.connection_id is not None:
             raise BadRequest("connectionId is only for calls with an API key", field="connectionId")
-        return await self._by_write_key(call.write_key) if sender.source is None else sender
+        if sender.source is not None:
+            return sender
+        if not call.write_key:
+            raise Unauthorized(_HOW_NATIVE if dialect == "native" else _HOW)
+        return await self._by_write_key(call.write_key)
 
-    async def _by_write_key(self, key: str | None) -> Sender:
-        if not key:
-            raise Unauthorized("a write key is required: as Basic user, as Bearer token, or as writeKey in the body")
-        source = self._catalog.source_of(key)
-        if source is None:
-            await self._catalog.refresh()  # another process may have made the key a moment ago
-            source = self._catalog.source_of(key)
+    async def _by_write_key(self, key: str) -> Sender:
+        source = await find_source(self._catalog, key)
         if source is None:
             raise Unauthorized("the write key is not known")
         return Sender(key, source.workspace, source)

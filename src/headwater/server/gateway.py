@@ -17,8 +17,12 @@ from headwater.server.probe import request
 from headwater.server.processes import Program
 from headwater.server.settings import Settings
 
-TRACK_PATHS = "/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])"
-"""The paths of the Segment family of SDKs, with the letters that browser SDKs use."""
+TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)"
+"""The paths of the Segment family of SDKs, with the letters that browser SDKs use, and that of mobile ones which were
+given an address without /v1."""
+
+SETTINGS_PATHS = "/v1/events/settings/[^/]+|(/v1)?/projects/[^/]+/settings"
+"""What SDKs ask for before they send anything."""
 CLIENT_PATHS = "/api/client/(alias|identify|devices|events|track)|/devices|/events"
 """The paths of the client API."""
 
@@ -64,6 +68,7 @@ def render(settings: Settings) -> str:
         "track_with_query": TRACK_PATHS + r"(\?.*)?",
         "client_paths": CLIENT_PATHS,
         "client_with_query": rf"({CLIENT_PATHS})(\?.*)?",
+        "settings_paths": SETTINGS_PATHS,
         "max_body_bytes": settings.max_body_bytes,
         "max_buffer_bytes": 2 * settings.max_body_bytes,
         "too_large": f"the request body is larger than {settings.max_body_bytes} bytes",
