@@ -1,17 +1,19 @@
 """The floor of a unary call: a bare gRPC server behind the same Envoy, `python -m bench.echo SOCKET`.
 
-It answers GetConnection with one fixed message, without an interceptor, a key or a lookup.
+It answers GetConnection and Track with one fixed message each, without an interceptor, a key, a lookup or a log.
 """
 
 import sys
 
 import grpc
 import uvloop
+from google.api.httpbody_pb2 import HttpBody
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from headwater.api.types import type_message
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
 from headwater.v1 import connections_pb2 as pb
-from headwater.v1 import connections_pb2_grpc, pipelines_pb2, system_pb2, system_pb2_grpc
+from headwater.v1 import connections_pb2_grpc, pipelines_pb2, system_pb2, system_pb2_grpc, track_pb2_grpc
 
 
 def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
@@ -27,6 +29,7 @@ def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
     )
 
 
+ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
 ANSWER = pb.Connection(
     id=1371036433,
     name="Bench",
@@ -44,6 +47,11 @@ class _Echo(connections_pb2_grpc.ConnectionServiceServicer):
         return ANSWER
 
 
+class _Track(track_pb2_grpc.TrackServiceServicer):
+    async def Track(self, request: HttpBody, context: object) -> HttpBody:
+        return ACCEPTED
+
+
 class _Health(system_pb2_grpc.SystemServiceServicer):
     async def GetHealth(self, request: system_pb2.GetHealthRequest, context: object) -> system_pb2.GetHealthResponse:
         return system_pb2.GetHealthResponse(status="ok")
@@ -53,7 +61,11 @@ async def serve(socket: str) -> None:
     """Serve until killed."""
     server = grpc.aio.server()
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(_Echo(), server)
+    track_pb2_grpc.add_TrackServiceServicer_to_server(_Track(), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(_Health(), server)
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     await server.wait_for_termination()

@@ -1,6 +1,7 @@
 """The whole system, started as a person starts it: `headwater serve`, real Envoy, real processes, a port of its own."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -43,6 +44,10 @@ class RunningSystem:
     def errors(self) -> str:
         """What it and its children wrote to standard error."""
         return (self.data_dir / "stderr.txt").read_text()
+
+    def children(self) -> dict[str, int]:
+        """Its living child processes: their names, and their process ids."""
+        return children(self.process.pid)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal it, and give its exit status."""
@@ -89,6 +94,20 @@ def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningS
         raise
     api_key = variables.get("HEADWATER_API_KEY") or (data_dir / "api-key").read_text().strip()
     return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:])
+
+
+def children(parent: int) -> dict[str, int]:
+    """The living children of a supervisor: their names ("envoy", "backend", "backend-2", "worker") and process ids."""
+    found = {}
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if command:
+            is_python = "\0headwater.server." in command  # and then the last argument is the name of the process
+            found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = int(pid)
+    return found
 
 
 def is_healthy(base_url: str) -> bool:

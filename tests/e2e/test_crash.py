@@ -110,18 +110,8 @@ async def _kill(system: RunningSystem, victim: str) -> RunningSystem:
 
 def _child(system: RunningSystem, name: str) -> int:
     """The process id of a child, waiting for one that is being restarted."""
-    found: list[int] = []
-
-    def look() -> bool:
-        pid = system.process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-            if (b"bin/envoy" if name == "envoy" else f"headwater.server.{name}".encode()) in command:
-                found.append(int(child))
-        return bool(found)
-
-    wait_until(look, 10)
-    return found[0]
+    wait_until(lambda: name in system.children(), 10)
+    return system.children()[name]
 
 
 def _stored(system: RunningSystem) -> list[str]:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from headwater.server import gateway
 from headwater.server.probe import request
@@ -64,8 +65,11 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     backend = ScriptedSystem()
     server = grpc.aio.server()
     system_pb2_grpc.add_SystemServiceServicer_to_server(backend, server)
-    server.add_insecure_port(f"unix:{settings.backend_socket}")
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    server.add_insecure_port(f"unix:{settings.backend_socket('backend')}")
     await server.start()
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command)
     try:
         async with asyncio.timeout(10):
@@ -230,7 +234,7 @@ async def test_what_a_client_says_about_itself_is_replaced(running: Gateway) -> 
 
 async def test_draining_waits_for_the_request_that_has_arrived(running: Gateway, tmp_path: Path) -> None:
     settings = replace(running.settings, run_dir=tmp_path, port=free_port())
-    settings.backend_socket.symlink_to(running.settings.backend_socket)
+    settings.backend_socket("backend").symlink_to(running.settings.backend_socket("backend"))
     envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command)
     try:
         async with asyncio.timeout(10):

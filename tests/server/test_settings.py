@@ -28,6 +28,9 @@ def test_defaults() -> None:
         ("PORT", "65535", "port", 65535),
         ("DATA_DIR", "/srv/headwater", "data_dir", Path("/srv/headwater")),
         ("WORKERS", "1", "workers", 1),
+        ("WORKERS", "64", "workers", 64),
+        ("WORKERS", "1", "backends", ("backend",)),
+        ("WORKERS", "3", "backends", ("backend", "backend-2", "backend-3")),
         ("API_KEY", KEY, "api_key", KEY),
         ("SECRET_KEY", SECRET, "secret_key", SECRET),
         ("OLD_SECRET_KEYS", SECRET, "old_secret_keys", (SECRET,)),
@@ -90,8 +93,7 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("LOG_MAX_BYTES", "1MiB", "must be 64MiB or more"),
         ("LOG_MAX_BYTES", "10GB", "must be a number of bytes"),
         ("LOG_MAX_LAG_BYTES", "much", "must be a number of bytes"),
-        ("WORKERS", "2", "not supported yet"),
-        ("WORKERS", "two", "must be 1"),
+        *(("WORKERS", text, "must be a number from 1 to 64") for text in ("0", "65", "two", "-1", "1.5")),
         ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
         ("API_KEY", "api_short", "at least 20 characters"),
         ("API_KEY", "api_with a space in the middle", "visible ASCII"),
@@ -184,7 +186,7 @@ def test_everything_is_kept_below_the_data_directory() -> None:
         settings.warehouse_path,
         settings.api_key_path,
         settings.lock_path,
-        settings.backend_socket,
+        settings.backend_socket("backend"),
         settings.admin_socket,
     )
     assert len(set(paths)) == len(paths)

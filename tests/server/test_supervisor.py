@@ -15,7 +15,7 @@ import pytest
 
 from headwater.server.preflight import run_dir
 from headwater.server.settings import SOCKET_PATH_LIMIT, read
-from tests.system import RunningSystem, free_port, is_healthy, serve, start, wait_until
+from tests.system import RunningSystem, children, free_port, is_healthy, serve, start, wait_until
 
 Start = Callable[..., RunningSystem]
 
@@ -34,23 +34,6 @@ def starting(tmp_path: Path) -> Iterator[Start]:
         if running.process.poll() is None:
             running.process.kill()
             running.process.wait()
-
-
-def _children(pid: int) -> dict[str, int]:
-    """The living children of a process: what they are, and their process ids."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == pid and command:
-            module = command.rstrip("\0").rpartition("\0headwater.server.")[2]
-            found[module if module in ("backend", "worker") else "envoy"] = int(entry.name)
-    return found
 
 
 def _is_alive(pid: int) -> bool:
@@ -116,7 +99,7 @@ def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) ->
 
 def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
     running = starting()
-    children = _children(running.process.pid)
+    living = running.children()
     with socket.create_connection(("127.0.0.1", running.port)) as client:
         client.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
         assert is_healthy(running.base_url)
@@ -126,16 +109,16 @@ def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
         running.process.send_signal(signal.SIGINT)
         running.process.wait(5)
     assert time.monotonic() - began < 3
-    assert not any(map(_is_alive, children.values()))
+    assert not any(map(_is_alive, living.values()))
 
 
 def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
     first = starting()
-    children = _children(first.process.pid)
-    assert set(children) == {"backend", "worker", "envoy"}
+    living = first.children()
+    assert set(living) == {"backend", "worker", "envoy"}
     first.process.kill()
     first.process.wait()
-    wait_until(lambda: not any(map(_is_alive, children.values())), 2)
+    wait_until(lambda: not any(map(_is_alive, living.values())), 2)
     second = starting(first.port)
     assert second.api_key == first.api_key
     assert second.stop() == 0
@@ -144,12 +127,12 @@ def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(sta
 @pytest.mark.parametrize("name", ["backend", "worker", "envoy"])
 def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
     running = starting()
-    before = _children(running.process.pid)
+    before = running.children()
     os.kill(before[name], signal.SIGKILL)
-    wait_until(lambda: _children(running.process.pid).get(name) not in (None, before[name]), 10)
+    wait_until(lambda: running.children().get(name) not in (None, before[name]), 10)
     wait_until(lambda: is_healthy(running.base_url), 10)
     assert "a process ended and is started again" in running.errors
-    after = _children(running.process.pid)
+    after = running.children()
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
@@ -158,7 +141,7 @@ def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
 
 def test_without_its_backend_it_answers_503_with_the_seconds_to_wait(starting: Start) -> None:
     running = starting()
-    os.kill(_children(running.process.pid)["backend"], signal.SIGKILL)
+    os.kill(running.children()["backend"], signal.SIGKILL)
     response = httpx.get(f"{running.base_url}/v1/connections", headers=running.authorization)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
@@ -223,7 +206,7 @@ def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Pat
 
 def test_it_stops_while_it_is_still_starting(tmp_path: Path) -> None:
     process = serve(tmp_path / "data", free_port())
-    wait_until(lambda: bool(_children(process.pid)), 10)
+    wait_until(lambda: bool(children(process.pid)), 10)
     process.terminate()
     assert process.wait(30) == 0
 
@@ -247,7 +230,7 @@ def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
 def test_sockets_move_when_the_data_directory_has_a_long_path(tmp_path: Path) -> None:
     settings = read({"HEADWATER_DATA_DIR": str(tmp_path / ("d" * SOCKET_PATH_LIMIT))})
     with run_dir(settings) as moved:
-        assert len(os.fsencode(moved.backend_socket)) <= SOCKET_PATH_LIMIT
+        assert len(os.fsencode(moved.backend_socket("backend"))) <= SOCKET_PATH_LIMIT
         assert stat.S_IMODE(moved.run_dir.stat().st_mode) == 0o700
         assert moved.data_dir == settings.data_dir
     assert not moved.run_dir.exists()

@@ -1,13 +1,16 @@
 """Who makes a call, and which workspace they may work in, by the metadata of the call: for REST, its HTTP headers."""
 
+from contextlib import suppress
+
 from headwater.api.call import Context, metadata_of
-from headwater.base.errors import BadRequest
+from headwater.base.errors import BadRequest, Unavailable
 from headwater.catalog import ApiKey, Caller, Catalog, access
 from headwater.catalog.access import WORKSPACE_HEADER
 
 
 async def authenticate(catalog: Catalog, metadata: dict[str, str]) -> ApiKey:
     """The API key of a call that needs no workspace. Raises Unauthorized and BadRequest."""
+    await _see_the_newest(catalog)
     return await access.authenticate(catalog, metadata.get("authorization"))
 
 
@@ -26,8 +29,17 @@ async def caller_of(catalog: Catalog, context: Context) -> Caller:
     is repeated.
     """
     check_not_repeated(context)
+    await _see_the_newest(catalog)
     metadata = metadata_of(context)
     return await access.find_caller(catalog, metadata.get("authorization"), metadata.get(WORKSPACE_HEADER))
+
+
+async def _see_the_newest(catalog: Catalog) -> None:
+    """The caller may have changed something a moment ago, through another process. Where the database is away, what is
+    known goes on being shown."""
+    if catalog.is_shared:
+        with suppress(Unavailable):
+            await catalog.refresh()
 
 
 def check_not_repeated(context: Context) -> None:

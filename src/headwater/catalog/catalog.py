@@ -44,7 +44,8 @@ class Catalog:
     """Lookups are synchronous and answer from the view; made by `open_catalog`.
 
     `connectors` are those that are known here, by code. `keyring` opens the settings of connections; a process that
-    has none can do everything else.
+    has none can do everything else. `is_shared` says that other processes change the catalog too, all the time: then
+    whoever shows it to people refreshes it first.
     """
 
     def __init__(
@@ -54,15 +55,21 @@ class Catalog:
         identifiers: Identifiers,
         connectors: Mapping[str, Connector],
         keyring: Keyring | None = None,
+        is_shared: bool = False,
     ) -> None:
         self.connectors = connectors
         self.keyring = keyring
+        self.is_shared = is_shared
         self._sessions = sessions
         self._clock = clock
         self._identifiers = identifiers
         self._view = View()
         self._changing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
+        self._begun = 0
+        """How many refreshes have looked into the database."""
+        self._reached = 0
+        """The last of them that came to its end."""
 
     def workspaces(self) -> list[Workspace]:
         """All workspaces, oldest first."""
@@ -106,14 +113,18 @@ class Catalog:
     async def refresh(self) -> None:
         """Bring the view up to everything that was committed before this call, by whichever process.
 
-        One small query when nothing is new; otherwise what changed is read, and nothing else. Raises Unavailable.
+        One small query when nothing is new; otherwise what changed is read, and nothing else. Callers that wait at the
+        same time share one. Raises Unavailable.
         """
-        async with _answering_unavailable():
+        before = self._begun
+        async with _answering_unavailable(), _turn(self._refreshing):
+            if self._reached > before:  # it began after this call
+                return
+            self._begun = begun = self._begun + 1
             async with self._sessions.open() as session:
-                if await session.run(_version) <= self._view.version:
-                    return
-            async with _turn(self._refreshing), self._sessions.open() as session:
-                self._view = self._view.advanced(await session.run(_news_since(self._view.version)))
+                if await session.run(_version) > self._view.version:
+                    self._view = self._view.advanced(await session.run(_news_since(self._view.version)))
+            self._reached = begun
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[Change]:
@@ -181,10 +192,11 @@ async def open_catalog(
     identifiers: Identifiers,
     connectors: Mapping[str, Connector] = CONNECTORS,
     keyring: Keyring | None = None,
+    is_shared: bool = False,
 ) -> AsyncIterator[Catalog]:
     """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
     async with opened(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
-        catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring)
+        catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
         yield catalog
 

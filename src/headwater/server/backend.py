@@ -79,8 +79,8 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
         tasks.create_task(_keep_fresh(parts.catalog, stop))
-        for name in ("", *services):
-            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        for service in ("", *services):
+            await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
         await healthy.enter_graceful_shutdown()
         await server.stop(GRACE_S)
@@ -96,6 +96,7 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
+            is_shared=settings.workers > 1 or settings.nats_url is not None,
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False) as warehouse,
         Runner(javascript=1, python=2) as functions,

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
             "postgresql://user@host/database; with a password better in [HEADWATER_DATABASE_URL, DATABASE_URL]; "
             "without it SQLite files in the data directory",
         ),
-        ("--workers", "NUMBER", "backend processes; only 1 yet [HEADWATER_WORKERS]"),
+        ("--workers", "NUMBER", "backend processes, 1 to 64 [HEADWATER_WORKERS, 1]"),
         (
             "--metrics-port",
             "PORT",

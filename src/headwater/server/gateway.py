@@ -60,7 +60,10 @@ def render(settings: Settings) -> str:
         "host": settings.host,
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
-        "endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.backend_socket)}}}}],
+        "endpoints": [
+            {"endpoint": {"address": {"pipe": {"path": str(settings.backend_socket(name))}}}}
+            for name in settings.backends
+        ],
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "errors_lua": str(folder / "errors.lua"),
@@ -106,6 +109,15 @@ async def drain(settings: Settings) -> None:
 
 async def active_requests(settings: Settings) -> int:
     """How many requests of the public port are not answered yet."""
-    _, statistics = await request("GET", "/stats?filter=^http.public.downstream_rq_active$", settings.admin_socket)
-    found = re.search(r"downstream_rq_active: (\d+)", statistics)
+    return await _gauge(settings, "http.public.downstream_rq_active")
+
+
+async def healthy_backends(settings: Settings) -> int:
+    """How many backends Envoy sends calls to now."""
+    return await _gauge(settings, "cluster.backend.membership_healthy")
+
+
+async def _gauge(settings: Settings, name: str) -> int:
+    _, statistics = await request("GET", f"/stats?filter=^{name}$", settings.admin_socket)
+    found = re.search(r": (\d+)", statistics)
     return int(found[1]) if found else 0

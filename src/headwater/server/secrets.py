@@ -26,7 +26,7 @@ def keyring(settings: Settings, *, make: bool = True) -> Keyring:
     if not path.exists():
         if not make:
             raise StartupError(f"there is no secret key: set {variable('secret_key')}, or bring back {path}")
-        _make(path)
+        write_once(path, secrets.token_urlsafe(32))
     return Keyring(_read(path), settings.old_secret_keys)
 
 
@@ -40,11 +40,12 @@ def _read(path: Path) -> str:
     return secret
 
 
-def _make(path: Path) -> None:
-    """Write a key that is there whole or not at all, and never in the place of another one."""
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix="secret-key.")  # mode 0600
+def write_once(path: Path, secret: str) -> None:
+    """Write a secret that is there whole or not at all, and never in the place of another one: of several processes
+    that do so at once the first one's stands. Mode 0600."""
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
+        file.write(secret + "\n")
         file.flush()
         os.fsync(file.fileno())
     with suppress(FileExistsError):  # another process has made one at the same moment

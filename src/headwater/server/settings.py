@@ -27,6 +27,8 @@ LARGEST_LIMIT = 8 << 20
 SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
+MAX_WORKERS = 64
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
 
@@ -63,7 +65,7 @@ class Settings:
     """How much of the event log may wait for the worker before calls are refused (429)."""
 
     workers: int = 1
-    """Backend processes; 1 is the only choice so far."""
+    """Backend processes, 1 to 64, between which Envoy shares out the calls."""
 
     api_key: str | None = field(default=None, repr=False)
     """Registered for the default workspace at the first start; None: one is made."""
@@ -129,8 +131,13 @@ class Settings:
         return self.data_dir / "lock"
 
     @property
-    def backend_socket(self) -> Path:
-        return self.run_dir / "backend.sock"
+    def backends(self) -> tuple[str, ...]:
+        """The names of the backend processes. The first has the same name however many there are."""
+        return ("backend", *(f"backend-{number}" for number in range(2, self.workers + 1)))
+
+    def backend_socket(self, name: str) -> Path:
+        """Where the backend of this name serves: each has a socket of its own."""
+        return self.run_dir / f"{name}.sock"
 
     @property
     def admin_socket(self) -> Path:
@@ -275,9 +282,9 @@ def _log_bytes(text: str) -> int:
 
 
 def _workers(text: str) -> int:
-    if text != "1":
-        raise ValueError(f"must be 1: more backend processes are not supported yet, not {text!r}")
-    return 1
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS):
+        raise ValueError(f"must be a number from 1 to {MAX_WORKERS}, not {text!r}")
+    return int(text)
 
 
 def _api_key(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Starts Envoy, the backend and the worker, restarts what ends, and stops them in order.
+"""Starts Envoy, the backends and the worker, restarts what ends, and stops them in order.
 
 It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end
-a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backend ends,
+a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backends end,
 then the worker. When the supervisor itself is killed the kernel ends the children, and the next start finds everything
 free.
 """
@@ -33,7 +33,7 @@ READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.02
 GATEWAY_PATIENCE_S = 2.0
 PATIENCE_S = 15.0
-"""How long the backend and the worker may take to end: above the grace that they give to their own work."""
+"""How long a backend and the worker may take to end: above the grace that they give to their own work."""
 
 
 def serve(settings: Settings) -> None:
@@ -109,18 +109,18 @@ class _Supervisor:
 
     async def run(self) -> None:
         await preflight.check_port(self._settings)
-        # The backend takes longest to be ready, so it comes first.
-        self._backend = self._service(self._python("backend"))
+        # The backends take longest to be ready, so they come first.
+        self._backends = [self._service(self._python(name, "backend", name)) for name in self._settings.backends]
         self._gateway = self._service(gateway.program(self._settings))
-        self._worker = self._service(self._python("worker"))
-        services = (self._backend, self._gateway, self._worker)
+        self._worker = self._service(self._python("worker", "worker"))
+        self._services = (*self._backends, self._gateway, self._worker)
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         try:
-            async with metrics_port(self._settings, ("backend", "worker")), asyncio.TaskGroup() as group:
-                for service in services:
+            async with metrics_port(self._settings, (*self._settings.backends, "worker")), asyncio.TaskGroup() as group:
+                for service in self._services:
                     group.create_task(service.run())
                 announcement = group.create_task(self._announce())
                 await self._stop.wait()
@@ -132,14 +132,15 @@ class _Supervisor:
     def _service(self, program: Program) -> _Service:
         return _Service(program, self._settings, self._ready)
 
-    def _python(self, name: str) -> Program:
-        return Program(name, (sys.executable, "-m", f"headwater.server.{name}"), self._settings.environment())
+    def _python(self, name: str, module: str, *arguments: str) -> Program:
+        command = (sys.executable, "-m", f"headwater.server.{module}", *arguments)
+        return Program(name, command, self._settings.environment())
 
     def _on_signal(self) -> None:
         if not self._stop.is_set():
             self._stop.set()
             return
-        for service in (self._gateway, self._backend, self._worker):
+        for service in self._services:
             service.kill()
 
     async def _announce(self) -> None:
@@ -156,6 +157,8 @@ class _Supervisor:
 
     async def _answers(self) -> bool:
         try:
+            if await gateway.healthy_backends(self._settings) < self._settings.workers:
+                return False
             status, _ = await request("GET", "/healthz", (self._settings.local_host, self._settings.port))
         except OSError:
             return False
@@ -164,7 +167,7 @@ class _Supervisor:
     async def _stop_in_order(self) -> None:
         await gateway.drain(self._settings)
         await self._gateway.stop(GATEWAY_PATIENCE_S)
-        await self._backend.stop(PATIENCE_S)
+        await asyncio.gather(*(backend.stop(PATIENCE_S) for backend in self._backends))
         await self._worker.stop(PATIENCE_S)
 
 
