@@ -10,6 +10,8 @@ def parse_timestamp(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo is UTC:  # as nearly all SDKs write it
+            return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError("is not an ISO 8601 date and time") from error

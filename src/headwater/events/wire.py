@@ -1,6 +1,6 @@
 """An event as a dialect has read it: checked, but its values still as the client gave them."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -11,7 +11,8 @@ from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_str
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
 
-Id = str | int | float | None
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
+Id = Text | int | float | None
 """As SDKs send identifiers. A checked event has them as text."""
 
 
@@ -25,10 +26,10 @@ class WireEvent(Struct, rename="camel"):
     previous_id: Id = None
     group_id: Id = None
     object_type_id: Id = None
-    event: str | None = None
-    name: str | None = None
-    category: str | None = None
-    channel: str | None = None
+    event: Text | None = None
+    name: Text | None = None
+    category: Text | None = None
+    channel: Text | None = None
     timestamp: str | None = None
     original_timestamp: str | None = None
     sent_at: str | None = None

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from headwater.events.refusal import Refusal
-from headwater.events.wire import MEMBERS
+from headwater.events.wire import MAX_TEXT_LENGTH, MEMBERS
 
 IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
 """The fields that may be numbers on the wire."""
@@ -16,7 +16,9 @@ def explain(error: msgspec.ValidationError) -> Refusal:
     _, _, path = str(error).partition(" - at `$.")
     path = path.rstrip("`")
     field = next((field for field, member in MEMBERS.items() if member == path), "")
-    if field in IDS:
+    if "of length <=" in str(error):
+        rule = f"is longer than {MAX_TEXT_LENGTH} characters"
+    elif field in IDS:
         rule = "must be a string, a number or null"
     elif path == "batch":
         rule = "must be an array of events"

@@ -28,6 +28,9 @@ _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
 """What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
+_NUL: Final = rb"\u0000"
+"""How JSON writes the NUL character; nearly no event has it anywhere."""
+
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
@@ -73,14 +76,12 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     for field in IDS:
         value = getattr(wire, field)
-        if value is not None:
-            text = value if isinstance(value, str) else bytes(members(event)[MEMBERS[field]]).decode()
-            _check_text(field, text)
-            setattr(wire, field, text or None)
-    for field in _TEXTS:
-        value = getattr(wire, field)
-        if value is not None:
-            _check_text(field, value)
+        if value == "":
+            setattr(wire, field, None)
+        elif value is not None and not isinstance(value, str):
+            setattr(wire, field, _number_as_written(event, field))
+    if _NUL in bytes(event):
+        _check_for_nul(wire)
     for field in _TIMES:
         value = getattr(wire, field)
         if value:
@@ -94,11 +95,17 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
             raise _Broken(MEMBERS[field], "must be an object or null")
 
 
-def _check_text(field: str, text: str) -> None:
-    if len(text) > MAX_TEXT_LENGTH:
+def _number_as_written(event: Raw, field: str) -> str:
+    text = bytes(members(event)[MEMBERS[field]]).decode()
+    if len(text) > MAX_TEXT_LENGTH:  # of strings the decoder sees to it
         raise _Broken(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
-    if "\0" in text:
-        raise _Broken(MEMBERS[field], "contains the NUL character")
+    return text
+
+
+def _check_for_nul(wire: WireEvent) -> None:
+    for field in (*IDS, *_TEXTS):
+        if "\0" in (getattr(wire, field) or ""):
+            raise _Broken(MEMBERS[field], "contains the NUL character")
 
 
 def _check_presence(wire: WireEvent) -> None:
