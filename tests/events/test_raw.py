@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from headwater.events.raw import (
     ABSENT,
+    changed,
     is_absent,
     is_array,
     is_deeper,
@@ -103,3 +104,29 @@ def test_depth_is_what_a_parser_finds(value: object) -> None:
 def test_brackets_and_quotes_in_strings_do_not_count() -> None:
     assert not is_deeper(Raw(rb'["[[[\"[[[\\", {"[[[":"\"{{{"}]'), 2)
     assert is_deeper(Raw(rb'["\\", [[]]]'), 2)
+
+
+# --- changed ------------------------------------------------------------------------------------------------------
+
+OBJECT = b'{ "a" : 1.0 , "b":[ 1 ]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "replaced", "added", "result"),
+    [
+        (OBJECT, {}, {}, OBJECT),
+        (OBJECT, {}, {"c": b"2"}, b'{ "a" : 1.0 , "b":[ 1 ],"c":2}'),
+        (OBJECT, {"a": b"2"}, {}, b'{"a":2,"b":[ 1 ]}'),
+        (OBJECT, {"a": b""}, {}, b'{"b":[ 1 ]}'),
+        (OBJECT, {"a": b"", "b": b""}, {}, b"{}"),
+        (OBJECT, {"a": b"", "b": b""}, {"c": b"2"}, b'{"c":2}'),
+        (b"{ }", {}, {"c": b"2", "d": b"3"}, b'{"c":2,"d":3}'),
+        (b'{"a":"{" }', {}, {"c": b"2"}, b'{"a":"{","c":2}'),
+        (b"", {}, {"c": b"2"}, b'{"c":2}'),
+        (b"null", {}, {"c": b"2"}, b'{"c":2}'),
+        (b"null", {}, {}, b"null"),
+    ],
+)
+def test_changed(text: bytes, replaced: dict[str, bytes], added: dict[str, bytes], result: bytes) -> None:
+    given = [{name: Raw(value) for name, value in members.items()} for members in (replaced, added)]
+    assert bytes(changed(Raw(text), *given)) == result

@@ -115,8 +115,12 @@ def changed(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
     """
     if replaced:
         parts = members(text)
-        parts.update(replaced)
-        text = join({name: value for name, value in parts.items() if value})
+        for name, value in replaced.items():
+            if value:
+                parts[name] = value
+            else:
+                del parts[name]
+        text = join(parts)
     if not added:
         return text
     if is_absent(text):

@@ -13,6 +13,10 @@ from msgspec import Raw, Struct
 from headwater.events.raw import ABSENT, is_absent, is_string
 from headwater.schemas import canonical_ip
 
+REMEMBERED: Final = 8192
+MAX_BYTES: Final = 64
+"""The longest text that can be an address."""
+
 _OPT_OUT: Final = "0.0.0.0"
 _MASKS: Final = {"255.255.255.255": (32, 128), "255.255.255.0": (24, 48), "255.255.0.0": (16, 32)}
 """How many bits of the caller's address may be kept, of IPv4 and of IPv6, by what the client sends instead of one."""
@@ -36,7 +40,16 @@ def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
     nothing was sent.
     """
-    if is_absent(sent) or len(sent) == 2:
+    if len(sent) > MAX_BYTES:
+        return Address(sent)
+    address = _address_of(bytes(sent), caller, is_client_side)
+    return Address(sent, address.whole) if address.text == sent else address
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _address_of(own: bytes, caller: str, is_client_side: bool) -> Address:
+    sent = Raw(own)
+    if is_absent(sent) or own == b'""':
         whole = caller_address(caller) if is_client_side else ""
         return Address(Raw(_encode(whole)) if whole else sent, whole)
     if not is_string(sent):
@@ -54,7 +67,6 @@ def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     return Address(sent if normal == text else Raw(_encode(normal)), normal)
 
 
-@lru_cache(maxsize=4096)
 def caller_address(text: str) -> str:
     """The address of a connection in its canonical form, one of IPv4 as such; empty when it is none."""
     try:
@@ -68,7 +80,6 @@ def caller_address(text: str) -> str:
     return str(address)
 
 
-@lru_cache(maxsize=4096)
 def _masked(address: str, bits_of_4: int, bits_of_6: int) -> str:
     bits = bits_of_6 if ":" in address else bits_of_4
     return str(ipaddress.ip_network((address, bits), strict=False).network_address)

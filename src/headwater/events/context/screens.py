@@ -4,7 +4,8 @@ import re
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
 from headwater.events.raw import ABSENT, is_object, join, members
 
@@ -14,16 +15,22 @@ _HUNDREDTH: Final = Decimal("0.01")
 _LEAST, _LIMIT = Decimal("0.005"), Decimal("9.995")
 
 
+class _Screen(Struct):
+    density: Raw = ABSENT
+
+
+_decode = msgspec.json.Decoder(_Screen).decode
+
+
 def screen_of(sent: Raw) -> Raw:
     """The section with its density, which Android computes to seven digits, rounded; itself when that fits already."""
     if not is_object(sent):
         return sent
-    own = members(sent)
-    density = bytes(own.get("density", ABSENT))
+    density = bytes(_decode(sent).density)
     if _FITTING.fullmatch(density) or not _NUMBER.fullmatch(density):
         return sent
     value = Decimal(density.decode())
     if not _LEAST <= value < _LIMIT:
         return sent
     rounded = value.quantize(_HUNDREDTH, ROUND_HALF_UP)
-    return join(own | {"density": Raw(str(rounded).encode())})
+    return join(members(sent) | {"density": Raw(str(rounded).encode())})
