@@ -71,23 +71,31 @@ def send_from_node(package: str, key: str, address: str, calls: list[dict[str, A
 
 
 def send_from_browser(
-    package: str, key: str, address: str, calls: list[dict[str, Any]], settings: str = 'protocol: "http"'
+    package: str, key: str, address: str, calls: list[dict[str, Any]], options: dict[str, Any] | None = None
 ) -> None:
     """Make calls from a page of another origin than the server's, and wait until the SDK has done with them.
 
-    `settings` stand in the place of `protocol` in the SDK's settings.
+    `options` are those that a page may give to the SDK beside its settings.
     """
     browser = _browser()
     assert browser is not None
     bundle = _run(
         [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"],
-        _program(package, key, address, calls, _BROWSER_CALLS).replace('protocol: "http"', settings),
+        _program(package, key, address, calls, _BROWSER_CALLS).replace(
+            '" });', f'" }}, {json.dumps(options or {})});', 1
+        ),
     )
     with TemporaryDirectory() as folder, _served(Path(folder)) as origin:
         (Path(folder) / "index.html").write_text('<!doctype html><meta charset="utf-8"><script src="page.js"></script>')
         (Path(folder) / "page.js").write_text(bundle)
-        # As root Chromium runs only without its sandbox; the page is ours.
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
+        flags = [
+            "--headless=new",
+            "--no-sandbox",  # as root it runs only so; the page is ours
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",  # nothing leaves the machine
+            f"--user-data-dir={folder}/profile",
+        ]
         page = _run([browser, *flags, "--virtual-time-budget=20000", "--dump-dom", f"{origin}/index.html"])
     assert "<title>done</title>" in page, page
 

@@ -5,17 +5,26 @@ import pytest
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.javascript import BROWSER_PACKAGES, send_from_browser
+from tests.sdks.javascript import send_from_browser
 from tests.sdks.recorder import Recorder
 
-BATCHING = 'protocol: "http", deliveryStrategy: { strategy: "batching", config: { size: 4, timeout: 200 } }'
+INTEGRATIONS = {
+    "@segment/analytics-next": "Segment.io",
+    "@customerio/cdp-analytics-browser": "Customer.io Data Pipelines",
+}
+BATCHING = {"deliveryStrategy": {"strategy": "batching", "config": {"size": 4, "timeout": 200}}}
 
 
 @pytest.mark.usefixtures("browser")
-@pytest.mark.parametrize("package", BROWSER_PACKAGES)
+@pytest.mark.parametrize("package", INTEGRATIONS)
 def test_batches_of_a_browser_arrive(package: str, source: Source, recorder: Recorder) -> None:
     said = calls(package)
-    send_from_browser(package, source.write_key, recorder.address, said, BATCHING)
+    send_from_browser(
+        package, source.write_key, recorder.address, said, {"integrations": {INTEGRATIONS[package]: BATCHING}}
+    )
+    assert [request.path for request in recorder.requests if request.method == "GET"] == [
+        f"/v1/projects/{source.write_key}/settings"
+    ]
     assert {request.path for request in recorder.posts} == {"/v1/b"}
     stored = stored_events(source, len(said))
     sent = sent_events(recorder.posts)
