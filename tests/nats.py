@@ -24,7 +24,7 @@ PASSWORD = "secret-of-nats"
 class NatsServer:
     """A server of its own, on 127.0.0.1, which fsyncs before it acknowledges. `close` it at the end."""
 
-    def __init__(self, *, max_payload: int = 1 << 20, max_file_store: int = 1 << 30, started: bool = True) -> None:
+    def __init__(self, *, max_payload: int = 1 << 20, max_file_store: int = 1 << 36, started: bool = True) -> None:
         self.port = free_port()
         self.url = f"nats://headwater:{PASSWORD}@127.0.0.1:{self.port}"
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-nats-"))

@@ -78,7 +78,7 @@ def test_a_broker_that_stands_still_under_a_call_whose_client_tries_again(
     assert source.send("track", event("before")).status_code == 200
     server.freeze()
     refused = source.send("track", event("frozen"), **{"X-Strict-Mode": "1"})
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert (refused.status_code, refused.headers.get("retry-after")) == (503, "1"), refused.text
     server.thaw()
     send_until_accepted(source, "frozen")
     send_until_accepted(source, "after")

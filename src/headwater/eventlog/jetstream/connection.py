@@ -112,10 +112,11 @@ class Connection:
         losses = self.losses
         try:
             self.max_payload = client.max_payload
-            async with answering_unavailable():
-                await self._prepare(self._jetstream)
+            await self._prepare(self._jetstream)
         except Unavailable as error:
             self._not_ready(error.message)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            self._not_ready(_words(error))
         else:
             if losses == self.losses and not self._ready.is_set():
                 _log.info("the event log is available", nats=str(client.connected_server_version))

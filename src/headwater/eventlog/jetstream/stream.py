@@ -95,8 +95,9 @@ class Stream:
             duplicate_window=DUPLICATE_SECONDS,
             first_seq=first,
         )
-        _log.info("the stream is made", stream=self.name, first=first)
-        return await jetstream.add_stream(config)
+        info = await jetstream.add_stream(config)
+        _log.info("the stream was made", stream=self.name, first=first)
+        return info
 
     async def _go_on_after_what_is_finished(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
         """Everything up to `finished` is done with, so purging it loses nothing; it also sets the next number."""
