@@ -1,6 +1,8 @@
 """Several processes on one catalog: each sees what the others changed, and reads no more than that."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from sqlalchemy import event, text
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
+from headwater.base.sessions import Session
 from headwater.catalog import Catalog, Workspace, open_catalog, reading
+from headwater.catalog.view import Delta
 from tests.catalog import make
 
 
@@ -117,6 +121,42 @@ async def test_refreshes_at_once_agree(catalog: Catalog, other: Catalog, workspa
     await other.refresh()
     assert make.everything(other) == make.everything(catalog)
     assert len(other.connections(workspace.id)) == 20
+
+
+class _Interrupted:
+    """Sessions of a catalog in which something happens after the first reading of news, and before it is taken in."""
+
+    def __init__(self, catalog: Catalog, between: Callable[[], Awaitable[object]]) -> None:
+        self._sessions = catalog._sessions
+        self._between: Callable[[], Awaitable[object]] | None = between
+        self.engine = self._sessions.engine
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Session]:
+        async with self._sessions.open() as session:
+            run = session.run
+
+            async def interrupted(work: Any) -> Any:
+                result = await run(work)
+                if isinstance(result, Delta) and (between := self._between) is not None:
+                    self._between = None
+                    await between()
+                return result
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(session, "run", interrupted)
+                yield session
+
+
+@pytest.mark.parametrize("kept", [1000, -1], ids=["what changed", "everything"])
+async def test_a_change_during_a_refresh_is_not_lost(
+    catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(reading, "KEPT_CHANGES", kept)
+    await make.added(catalog, workspace, "news")
+    monkeypatch.setattr(other, "_sessions", _Interrupted(other, lambda: make.added(other, workspace, "between")))
+    await other.refresh()
+    assert [connection.name for connection in other.connections(workspace.id)] == ["between", "news"]
 
 
 async def test_changes_from_two_catalogs_never_overlap(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:

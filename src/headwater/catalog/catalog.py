@@ -123,7 +123,10 @@ class Catalog:
             self._begun = begun = self._begun + 1
             async with self._sessions.open() as session:
                 if await session.run(_version) > self._view.version:
-                    self._view = self._view.advanced(await session.run(_news_since(self._view.version)))
+                    news = await session.run(_news_since(self._view.version))
+                self._view = self._view.advanced(
+                    news
+                )  # which may be another view by now, of a change that came between
             self._reached = begun
 
     @asynccontextmanager
