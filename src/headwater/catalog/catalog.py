@@ -124,9 +124,8 @@ class Catalog:
             async with self._sessions.open() as session:
                 if await session.run(_version) > self._view.version:
                     news = await session.run(_news_since(self._view.version))
-                self._view = self._view.advanced(
-                    news
-                )  # which may be another view by now, of a change that came between
+                    # Only now: a change that came between may have left another view here.
+                    self._view = self._view.advanced(news)
             self._reached = begun
 
     @asynccontextmanager
