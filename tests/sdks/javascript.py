@@ -19,6 +19,7 @@ BROWSER_PACKAGES: Final = ("@segment/analytics-next", "@customerio/cdp-analytics
 FOLDER: Final = Path(__file__).parent / "node"
 """Where the packages are named, and where they are installed."""
 TIMEOUT_S: Final = 60
+INSTALL_TIMEOUT_S: Final = 120
 
 _NODE_CALLS = """
 for (const { type, timestamp, ...members } of CALLS) {
@@ -53,7 +54,11 @@ def missing_packages() -> str | None:
     lock = (FOLDER / "package-lock.json").read_text()
     stamp = FOLDER / "node_modules" / ".installed-lock"
     if not stamp.exists() or stamp.read_text() != lock:
-        done = subprocess.run(["npm", "install", "--no-save"], cwd=FOLDER, capture_output=True, text=True, timeout=300)
+        command = ["npm", "install", "--no-save"]
+        try:
+            done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return f"npm has not installed the SDKs within {INSTALL_TIMEOUT_S} s"
         if done.returncode != 0:
             return f"npm cannot install the SDKs: {done.stderr.strip()[-500:]}"
         stamp.write_text(lock)

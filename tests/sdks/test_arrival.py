@@ -1,11 +1,16 @@
 """What every SDK sends arrives as it was sent, member by member and digit by digit."""
 
+import pytest
+
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, contains, sayable, sent_events, stored_events
 from tests.sdks.calls import calls
 from tests.sdks.conftest import EVERYWHERE, Sdk
+from tests.sdks.javascript import INSTALL_TIMEOUT_S
 from tests.sdks.recorder import Recorder
 from tests.sdks.snippets import SNIPPETS
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
 
 
 def test_every_sdk_that_is_documented_is_tested() -> None:

@@ -5,8 +5,10 @@ import pytest
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.javascript import send_from_browser
+from tests.sdks.javascript import INSTALL_TIMEOUT_S, send_from_browser
 from tests.sdks.recorder import Recorder
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
 
 INTEGRATIONS = {
     "@segment/analytics-next": "Segment.io",

@@ -2,11 +2,16 @@
 
 from collections import Counter
 
+import pytest
+
 from tests.e2e.source import Source, get
 from tests.sdks.arrival import sent_events, stored_events
 from tests.sdks.conftest import Sdk
+from tests.sdks.javascript import INSTALL_TIMEOUT_S
 from tests.sdks.recorder import Recorder
 from tests.system import wait_until
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
 
 TRACK = {"type": "track", "userId": "u1", "event": "Order Completed"}
 
