@@ -9,10 +9,10 @@ of a message goes through none.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import structlog
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.metrics import NO_METRICS, Metrics
@@ -22,6 +22,7 @@ from headwater.events.wire import email_of
 from headwater.pipelines.batch import Arrival, Batch
 from headwater.pipelines.devices import device_event
 from headwater.pipelines.routes import Route, Routes
+from headwater.pipelines.traits import knowing, saying_of
 from headwater.pipelines.transformer import Failed, Transformer
 from headwater.schemas import Record
 from headwater.transforms.functions import Runner
@@ -60,8 +61,9 @@ class Carrier:
         async with self._warehouse.transaction() as transaction:
             messages = [arrival.message for arrival in batch.arrivals]
             fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
-            passage = _Passage()
-            passage.route(self._routes, (arrival for arrival in batch.arrivals if arrival.position in fresh))
+            passage = _Passage([arrival for arrival in batch.arrivals if arrival.position in fresh])
+            passage.learn(await transaction.merge_traits(passage.sayings))
+            passage.route(self._routes)
             await passage.transform()
             for arrival in passage.arrivals:
                 entries[arrival.message_key].steps = passage.steps[arrival.position]
@@ -112,8 +114,13 @@ class _Seen(Struct):
 class _Passage:
     """The way of one batch's new messages through the pipelines."""
 
-    def __init__(self) -> None:
-        self.arrivals: list[Arrival] = []
+    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+        self.arrivals = arrivals
+        said = [(arrival.position, saying) for arrival in arrivals if (saying := saying_of(arrival)) is not None]
+        self.sayings = [saying for _, saying in said]
+        """What the messages say of people, where that adds up."""
+        self._speaking = [position for position, _ in said]
+        self._known: dict[int, Raw] = {}
         self.events: list[StoredEvent] = []
         self.devices: list[DeviceEvent] = []
         self.steps: dict[int, list[Step]] = {}
@@ -121,10 +128,13 @@ class _Passage:
         self._people: list[_Seen] = []
         self._waiting: dict[int, tuple[Route, Transformer, list[_Seen]]] = {}
 
-    def route(self, routes: Routes, arrivals: Iterable[Arrival]) -> None:
+    def learn(self, traits: Iterable[Raw]) -> None:
+        """What is known of people after each of the `sayings`, for the pipelines that see them."""
+        self._known = dict(zip(self._speaking, traits, strict=True))
+
+    def route(self, routes: Routes) -> None:
         """Let the messages through the filters of their sources' pipelines."""
-        for arrival in arrivals:
-            self.arrivals.append(arrival)
+        for arrival in self.arrivals:
             if (device := device_event(arrival)) is not None:
                 self.devices.append(device)
             routing = routes.of(arrival.workspace, arrival.event.connection_id)
@@ -136,7 +146,7 @@ class _Passage:
                 steps.append(storing.passed)
             user_id, is_about_somebody = _person(arrival.event)
             if is_about_somebody and routing.seeing:
-                seen = _Seen(arrival, record, user_id, {})
+                seen = _Seen(arrival, knowing(record, self._known.get(arrival.position)), user_id, {})
                 self._people.append(seen)
                 if not _is_once(arrival):
                     self._see(seen, routing.seeing, steps)

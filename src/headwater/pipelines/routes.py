@@ -48,11 +48,8 @@ class Routing(Struct, frozen=True):
 
     storing: Route | None = None
     seeing: tuple[Route, ...] = ()
-
-    @property
-    def needs_record(self) -> bool:
-        """Whether one of them looks into events."""
-        return any(route.needs_record for route in (self.storing, *self.seeing) if route is not None)
+    needs_record: bool = False
+    """Whether one of them looks into events."""
 
 
 class Routes:
@@ -84,7 +81,8 @@ class Routes:
         storing = self._ready(pipeline for pipeline in enabled if pipeline.target == "Event")
         seeing = self._ready(pipeline for pipeline in enabled if pipeline.target == "User")
         # A source has at most one Event pipeline, and an event is stored once.
-        return Routing(storing[0] if storing else None, seeing)
+        needs_record = any(route.needs_record for route in (*storing[:1], *seeing))
+        return Routing(storing[0] if storing else None, seeing, needs_record)
 
     def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[Route, ...]:
         return tuple(route for pipeline in pipelines if (route := self._route(pipeline)) is not None)

@@ -125,7 +125,7 @@ class StreamConsumer:
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
             async with self._warehouse.transaction() as transaction:
                 await transaction.remove_identities_except(pipelines)
-                await transaction.remove_devices_except(present[0])
+                await transaction.remove_sources_except(present[0])
             self._swept = present
 
 
