@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from headwater.base.errors import Unauthorized
-from headwater.intake.credentials import write_key_of
+from headwater.base.errors import BadRequest, Unauthorized
+from headwater.intake.credentials import bearer_token_of, write_key_of
 
 KEY = "AbCdEfGhIjKlMnOpQrStUvWxYz012345"  # 32 characters, which base64 would take too
 PUBLIC = "pk_2f1e8a52-5c5f-4f0e-9d0c-0f6d8b1c2a3b"
@@ -48,3 +48,17 @@ def test_finds_the_key(header: str | None, key: str | None) -> None:
 def test_refuses_another_scheme(header: str) -> None:
     with pytest.raises(Unauthorized, match="'Basic' with the write key as user, or 'Bearer'"):
         write_key_of(header)
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [(None, None), ("", None), ("  ", None), ("Bearer k", "k"), ("bearer  k ", "k"), ("BEARER api_k", "api_k")],
+)
+def test_a_bearer_token(header: str | None, token: str | None) -> None:
+    assert bearer_token_of(header) == token
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic azo=", "k", "Token k"])
+def test_nothing_but_a_bearer_token(header: str) -> None:
+    with pytest.raises(BadRequest, match="must be 'Bearer'"):
+        bearer_token_of(header)

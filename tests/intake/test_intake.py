@@ -20,11 +20,12 @@ from headwater.base.errors import (
     Unavailable,
 )
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
 from headwater.eventlog import Frame, SqliteEventLog
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import decode_envelope
-from headwater.intake import Intake
+from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.management.event_write_keys import create_event_write_key
 from tests.jsontexts import json_values
 from tests.parts import NOW, OpenParts, open_parts, track_call
@@ -280,3 +281,64 @@ async def test_every_call_is_accepted_or_refused(
             )
         except HeadwaterError as error:
             assert error.status in (400, 401, 413)
+
+
+# --- Limits of how much may be sent -------------------------------------------------------------------------------
+
+
+class Counted(Metrics):
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, str, int]] = []
+
+    def events_refused(self, dialect: str, code: str, events: int) -> None:
+        self.refused.append((dialect, code, events))
+
+
+def limited(
+    parts: OpenParts,
+    metrics: Metrics = NO_METRICS,
+    *,
+    workspace: RateLimit | None = None,
+    key: RateLimit | None = None,
+) -> Intake:
+    limiter = RateLimiter(parts.clock, workspace=workspace, key=key)
+    return Intake(parts.catalog, parts.log, parts.clock, Identifiers(), metrics, limiter=limiter)
+
+
+async def test_each_event_counts_stored_or_refused(parts: OpenParts, source: Connection) -> None:
+    intake = limited(parts, key=RateLimit(1, 5))
+    key = f"Bearer {source.event_write_keys[0]}"
+    receipt = await intake.accept(track_call(call="batch", body=batch(GOOD, BAD, GOOD), authorization=key))
+    assert receipt.headers == {"ratelimit-limit": "5", "ratelimit-remaining": "2", "ratelimit-reset": "3"}
+    with pytest.raises(BadRequest) as refused:
+        await intake.accept(track_call(call="batch", body=b"{", authorization=key))
+    assert refused.value.headers["ratelimit-remaining"] == "1", "what is kept takes room as well"
+
+
+async def test_too_many_are_not_stored_and_counted(parts: OpenParts, source: Connection) -> None:
+    metrics = Counted()
+    intake = limited(parts, metrics, workspace=RateLimit(1, 2))
+    call = track_call(call="batch", body=batch(GOOD, GOOD), authorization=f"Bearer {source.event_write_keys[0]}")
+    await intake.accept(call)
+    for again in (call, track_call(call="batch", body=b"{", authorization=call.authorization)):
+        with pytest.raises(TooManyRequests) as refused:
+            await intake.accept(again)
+        assert refused.value.headers["ratelimit-remaining"] == "0"
+    assert len(await parts.frames()) == 1
+    assert metrics.refused == [("track", "TooManyRequests", 2), ("track", "TooManyRequests", 1)]
+    parts.clock.advance(2)
+    assert (await intake.accept(call)).accepted == 2
+
+
+async def test_a_call_that_could_never_pass_is_too_large(parts: OpenParts, source: Connection) -> None:
+    intake = limited(parts, key=RateLimit(1000, 2))
+    key = f"Bearer {source.event_write_keys[0]}"
+    with pytest.raises(PayloadTooLarge):
+        await intake.accept(track_call(call="batch", body=batch(GOOD, GOOD, GOOD), authorization=key))
+    (envelope,) = await envelopes(parts)
+    assert envelope.refusal is not None
+    assert envelope.refusal.code == "PayloadTooLarge"
+
+
+async def test_without_a_limit_nothing_is_said(parts: OpenParts, source: Connection) -> None:
+    assert (await parts.send(source, batch(GOOD))).headers == {}

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from headwater.events import DEFAULT_LIMITS, Limits
+from headwater.events.limits import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
+from headwater.server.quantities import LARGEST_CALL, EventRate
 from headwater.server.settings import Settings, read
 
 KEY = "api_0123456789abcdef"
@@ -38,6 +40,7 @@ def test_defaults() -> None:
         ("OLD_SECRET_KEYS", "", "old_secret_keys", ()),
         ("MAX_EVENT_BYTES", "1024", "max_event_bytes", 1024),
         ("MAX_BATCH_BYTES", "8388608", "max_batch_bytes", 8 << 20),
+        ("MAX_BATCH_BYTES", "4MiB", "max_batch_bytes", 4 << 20),
         ("NATS_URL", "nats://127.0.0.1:4222", "nats_url", "nats://127.0.0.1:4222"),
         ("NATS_URL", "nats://a, tls://u:p@b:4333", "nats_url", "nats://a,tls://u:p@b:4333"),
         ("NATS_REPLICAS", "3", "nats_replicas", 3),
@@ -46,6 +49,10 @@ def test_defaults() -> None:
         ("LOG_MAX_LAG_BYTES", "512MiB", "log_max_lag_bytes", 512 << 20),
         ("MAXMIND_DB", "/srv/city.mmdb", "maxmind_db", Path("/srv/city.mmdb")),
         ("MAXMIND_DB", "city.mmdb", "maxmind_db", Path.cwd() / "city.mmdb"),
+        ("RATE_LIMIT_WORKSPACE", "", "rate_limit_workspace", None),
+        ("RATE_LIMIT_WORKSPACE", "1000", "rate_limit_workspace", EventRate(1000, 20_000)),
+        ("RATE_LIMIT_WORKSPACE", "30000", "rate_limit_workspace", EventRate(30_000, 30_000)),
+        ("RATE_LIMIT_KEY", "5:10", "rate_limit_key", EventRate(5, 10)),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
@@ -85,7 +92,14 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("DATABASE_URL", "postgresql://u:hidden@db/x\0", "must not contain spaces or control characters"),
         *(
             ("NATS_URL", text, "must be nats://host:4222")
-            for text in ("127.0.0.1:4222", "http://hid:hid@nats", "nats://", "nats://hid:p@h:port", "nats://a, ,nats://b", "nats://h id")
+            for text in (
+                "127.0.0.1:4222",
+                "http://hid:hid@nats",
+                "nats://",
+                "nats://hid:p@h:port",
+                "nats://a, ,nats://b",
+                "nats://h id",
+            )
         ),
         ("NATS_REPLICAS", "0", "must be a number from 1 to 5"),
         ("NATS_REPLICAS", "6", "must be a number from 1 to 5"),
@@ -99,10 +113,15 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("API_KEY", "api_with a space in the middle", "visible ASCII"),
         ("SECRET_KEY", "short", "at least 32 characters"),
         ("OLD_SECRET_KEYS", f"{SECRET},short", "at least 32 characters, separated by commas"),
-        ("MAX_EVENT_BYTES", "1023", "must be a number of bytes from 1024 to 8388608"),
+        ("MAX_EVENT_BYTES", "1023", "must be a size from 1024 to 8388608 bytes"),
         ("MAX_EVENT_BYTES", "512001", "must not be larger than HEADWATER_MAX_BATCH_BYTES"),
-        ("MAX_BATCH_BYTES", "8388609", "must be a number of bytes from 1024 to 8388608"),
-        ("MAX_BATCH_BYTES", "1e6", "must be a number of bytes from 1024 to 8388608"),
+        ("MAX_BATCH_BYTES", "8388609", "must be a size from 1024 to 8388608 bytes"),
+        ("MAX_BATCH_BYTES", "1e6", "must be a number of bytes"),
+        ("RATE_LIMIT_WORKSPACE", "0", "must be the events a second, from 1 to 10000000"),
+        ("RATE_LIMIT_WORKSPACE", "1.5", "must be the events a second"),
+        ("RATE_LIMIT_KEY", "5:", "must be the events a second"),
+        ("RATE_LIMIT_KEY", "5:6:7", "must be the events a second"),
+        ("RATE_LIMIT_KEY", "٥", "must be the events a second"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
@@ -122,6 +141,7 @@ def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule:
 def test_the_limits_of_what_clients_send_are_those_of_the_events_room() -> None:
     settings = read({})
     assert Limits(settings.max_event_bytes, settings.max_batch_bytes) == DEFAULT_LIMITS
+    assert LARGEST_CALL == MAX_BATCH_EVENTS
 
 
 @pytest.mark.parametrize("batch", [1 << 15, 500 << 10, 8 << 20])
@@ -161,6 +181,7 @@ def test_children_read_the_same_settings() -> None:
             "HEADWATER_LOG_KEEP": "7d",
             "HEADWATER_LOG_MAX_BYTES": "20GiB",
             "HEADWATER_MAX_EVENT_BYTES": "65536",
+            "HEADWATER_RATE_LIMIT_KEY": "5:10",
             "HEADWATER_OLD_SECRET_KEYS": f"{SECRET},{SECRET[:-1]}t",
         }
     )

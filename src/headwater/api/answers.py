@@ -50,7 +50,7 @@ def status_of(error: HeadwaterError) -> grpc.StatusCode:
 def http_trailers(error: HeadwaterError, body_of: ErrorBody) -> Trailers:
     """What makes the gateway answer with this error."""
     trailers: Trailers = (("x-http-code", str(error.status)), ("x-http-body", json.dumps(body_of(error))))
-    return (*trailers, *_retry_after(error))
+    return (*trailers, *error.headers.items())
 
 
 def grpc_trailers(error: HeadwaterError) -> Trailers:
@@ -59,9 +59,4 @@ def grpc_trailers(error: HeadwaterError) -> Trailers:
     detail = any_pb2.Any()
     detail.Pack(info)
     status = status_pb2.Status(code=status_of(error).value[0], message=message_of(error), details=[detail])
-    return (("grpc-status-details-bin", status.SerializeToString()), *_retry_after(error))
-
-
-def _retry_after(error: HeadwaterError) -> Trailers:
-    seconds = error.details.get("retryAfter")
-    return () if seconds is None else (("retry-after", seconds),)
+    return (("grpc-status-details-bin", status.SerializeToString()), *error.headers.items())

@@ -1,6 +1,7 @@
 """What a call says about itself beside its message: its metadata, which for REST calls are the HTTP headers."""
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -31,6 +32,15 @@ def query_of(metadata: dict[str, str]) -> dict[str, str]:
 def caller_address(metadata: dict[str, str]) -> str:
     """The IP address that the call came from, as the gateway saw it; empty when it did not come through a gateway."""
     return metadata.get("x-envoy-external-address", "")
+
+
+async def send_headers(context: Context, headers: Mapping[str, str]) -> None:
+    """Send what goes with a success, once and before its message; nothing when there is nothing.
+
+    Never before an error: its own would not arrive.
+    """
+    if headers:
+        await context.send_initial_metadata(tuple(headers.items()))
 
 
 def is_built(behavior: object) -> bool:

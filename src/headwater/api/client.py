@@ -8,12 +8,12 @@ from typing import Final
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.answers import message_of
-from headwater.api.call import Context, caller_address, is_transcoded, metadata_of
+from headwater.api.call import Context, caller_address, is_transcoded, metadata_of, send_headers
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized
 from headwater.intake import IncomingCall, Intake
 from headwater.v1 import client_pb2_grpc
 
-_NO_CONTENT: Final = (("x-http-code", "204"),)
+_NO_CONTENT: Final = {"x-http-code": "204"}
 
 
 def error_body(error: HeadwaterError) -> dict[str, object]:
@@ -50,7 +50,7 @@ class ClientServicer(client_pb2_grpc.ClientServiceServicer):
 
     async def _accept(self, call: str, request: HttpBody, context: Context) -> HttpBody:
         metadata = metadata_of(context)
-        await self._intake.accept(
+        receipt = await self._intake.accept(
             IncomingCall(
                 dialect="client",
                 call=call,
@@ -61,6 +61,5 @@ class ClientServicer(client_pb2_grpc.ClientServiceServicer):
                 user_agent=metadata.get("user-agent", ""),
             )
         )
-        if is_transcoded(metadata):
-            await context.send_initial_metadata(_NO_CONTENT)
+        await send_headers(context, receipt.headers | (_NO_CONTENT if is_transcoded(metadata) else {}))
         return HttpBody()

@@ -7,7 +7,7 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw
 
 from headwater.api.access import workspace_of
-from headwater.api.call import Context, caller_address, metadata_of
+from headwater.api.call import Context, caller_address, metadata_of, send_headers
 from headwater.api.eventmessage import event_message, wire_event, wire_time
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
@@ -52,6 +52,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
                 user_agent=metadata.get("user-agent", ""),
             )
         )
+        await send_headers(context, receipt.headers)
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
             rejected=[

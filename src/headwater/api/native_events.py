@@ -9,7 +9,7 @@ from typing import Final
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.access import check_not_repeated
-from headwater.api.call import Context, caller_address, metadata_of
+from headwater.api.call import Context, caller_address, metadata_of, send_headers
 from headwater.api.sdksettings import send_settings
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
@@ -44,7 +44,7 @@ class NativeEventServicer(native_events_pb2_grpc.NativeEventServiceServicer):
     async def _accept(self, call: str, body: HttpBody, context: Context) -> HttpBody:
         check_not_repeated(context)
         metadata = metadata_of(context)
-        await self._intake.accept(
+        receipt = await self._intake.accept(
             IncomingCall(
                 dialect="native",
                 call=call,
@@ -57,4 +57,5 @@ class NativeEventServicer(native_events_pb2_grpc.NativeEventServiceServicer):
                 workspace=metadata.get(WORKSPACE_HEADER),
             )
         )
+        await send_headers(context, receipt.headers)
         return _ACCEPTED

@@ -10,7 +10,7 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
-from headwater.api.call import Context, caller_address, metadata_of, query_of
+from headwater.api.call import Context, caller_address, metadata_of, query_of, send_headers
 from headwater.api.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.catalog import Catalog
@@ -111,15 +111,18 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
                     user_agent=metadata.get("user-agent", ""),
                 )
             )
-        except (BadRequest, Unauthorized, PayloadTooLarge):
+        except (BadRequest, Unauthorized, PayloadTooLarge) as error:
             if strict:
                 raise
+            await send_headers(context, error.headers)
             return _ACCEPTED
         if strict and receipt.accepted < len(receipt.refusals):
-            raise RefusedEvents(receipt.refusals)
-        if query_of(metadata).get("verbose") == "true":
-            return await self._told(receipt)
-        return _ACCEPTED
+            refused = RefusedEvents(receipt.refusals)
+            refused.headers |= receipt.headers
+            raise refused
+        answer = await self._told(receipt) if query_of(metadata).get("verbose") == "true" else _ACCEPTED
+        await send_headers(context, receipt.headers)
+        return answer
 
     async def _told(self, receipt: Receipt) -> HttpBody:
         """What became of each event of a call, when the worker has had them."""

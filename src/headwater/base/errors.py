@@ -32,6 +32,8 @@ class HeadwaterError(Exception):
         super().__init__(message)
         self.message = message
         self.field = field
+        self.headers: dict[str, str] = {}
+        """What goes with the answer beside its body: HTTP headers, or metadata, by their names in lower case."""
 
     @property
     def details(self) -> dict[str, str]:
@@ -88,6 +90,7 @@ class _RetryLater(HeadwaterError):
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.headers["retry-after"] = str(retry_after)
 
     @property
     def details(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ with its reason in the envelope, and raises.
 """
 
 from headwater.intake.intake import IncomingCall, Intake, Receipt
+from headwater.intake.ratelimit import RateLimit, RateLimiter
 from headwater.intake.sdksettings import native_settings, project_settings
 
-__all__ = ["IncomingCall", "Intake", "Receipt", "native_settings", "project_settings"]
+__all__ = ["IncomingCall", "Intake", "RateLimit", "RateLimiter", "Receipt", "native_settings", "project_settings"]

@@ -11,6 +11,7 @@ from headwater.base.errors import (
     HeadwaterError,
     NotFound,
     PayloadTooLarge,
+    TooManyRequests,
     Unauthorized,
     Unprocessable,
 )
@@ -25,6 +26,7 @@ from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
 from headwater.intake.inflate import inflate
 from headwater.intake.mediatype import check_is_json
+from headwater.intake.ratelimit import Quota, RateLimiter
 from headwater.intake.senders import NOBODY, Sender, Senders
 
 _REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
@@ -63,6 +65,13 @@ class Receipt(Struct, frozen=True):
     """The position of the first event in the log; the others follow it."""
     nonce: bytes = b""
     """From which the message ids are made of events that brought none."""
+    quota: Quota | None = None
+    """What the sender may still send; None without a limit."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with the answer."""
+        return self.quota.headers if self.quota else {}
 
     @property
     def refusals(self) -> list[Refusal | None]:
@@ -93,6 +102,7 @@ class Intake:
         identifiers: Identifiers,
         metrics: Metrics = NO_METRICS,
         limits: Limits = DEFAULT_LIMITS,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self._senders = Senders(catalog)
         self._log = log
@@ -100,6 +110,7 @@ class Intake:
         self._identifiers = identifiers
         self._metrics = metrics
         self._limits = limits
+        self._limiter = limiter or RateLimiter(clock)
         self._unknown_keys = _Allowance(UNKNOWN_KEYS_PER_SECOND)
 
     async def accept(self, request: IncomingCall) -> Receipt:
@@ -121,16 +132,28 @@ class Intake:
             body = inflate(body, request.content_encoding, limit=limit)
             call = dialect.read_call(request.call, body)
             sender = await self._senders.by_body(request.dialect, sender, call)
+            quota = self._take(request, sender, len(call.events))
         except _REFUSING as error:
+            quota = self._take(request, sender, 1)  # it is kept, and so takes room as an event does
+            error.headers |= quota.headers if quota else {}
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, body, sender, error)
             raise
         checked = [dialect.check(event, call, self._limits) for event in call.events]
         if not checked:
-            return Receipt([])
+            return Receipt([], quota=quota)
         envelope = self._envelope(request, sender)
         position = await self._log.append(Frame(len(checked), encode_envelope(envelope), body))
-        return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce))
+        return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
+
+    def _take(self, request: IncomingCall, sender: Sender, events: int) -> Quota | None:
+        if not sender.workspace:
+            return None
+        try:
+            return self._limiter.take(sender.workspace, sender.key, events)
+        except TooManyRequests as error:
+            self._metrics.events_refused(request.dialect, error.code, events)
+            raise
 
     def _counted(self, request: IncomingCall, receipt: Receipt) -> Receipt:
         self._metrics.events_accepted(request.dialect, receipt.accepted)

@@ -23,13 +23,14 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import BackPressure
 from headwater.events import Limits
-from headwater.intake import Intake
+from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.management.bootstrap import bootstrap
 from headwater.management.secrets import unreadable
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
+from headwater.server.quantities import EventRate
 from headwater.server.secrets import keyring, write_once
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
@@ -109,8 +110,18 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             pressure.following(log),
         ):
             limits = Limits(event_bytes=settings.max_event_bytes, batch_bytes=settings.max_batch_bytes)
-            intake = Intake(catalog, log, clock, identifiers, metrics, limits)
+            limiter = RateLimiter(
+                clock,
+                workspace=_rate_limit(settings.rate_limit_workspace),
+                key=_rate_limit(settings.rate_limit_key),
+                processes=settings.workers,
+            )
+            intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             yield Parts(catalog, intake, warehouse, functions, log)
+
+
+def _rate_limit(rate: EventRate | None) -> RateLimit | None:
+    return None if rate is None else RateLimit(rate.per_second, rate.burst)
 
 
 def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:

@@ -1,11 +1,41 @@
-"""Sizes and durations as people write them in settings: `10GiB`, `7d`. A number alone is bytes, or seconds."""
+"""Sizes, durations and rates as people write them in settings: `10GiB`, `7d`, `1000:20000`. A number alone is bytes,
+seconds, or events a second."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 _SIZES: Final = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NUMBER: Final = re.compile(r"([0-9]{1,15})\s*([A-Za-z]*)")
+
+
+LARGEST_RATE: Final = 10_000_000
+LARGEST_CALL: Final = 20_000
+"""The most events of one call, which a rate lets come at once unless it says otherwise."""
+
+
+class EventRate(NamedTuple):
+    """So many events a second in the long run, and so many at once. As text "1000:20000"."""
+
+    per_second: int
+    burst: int
+
+    def __str__(self) -> str:
+        return f"{self.per_second}:{self.burst}"
+
+
+def event_rate(text: str) -> EventRate:
+    """A rate of events. Raises ValueError with the rule."""
+    numbers = text.strip().split(":")
+    if len(numbers) > 2 or not all(
+        number.isascii() and number.isdigit() and 1 <= int(number) <= LARGEST_RATE for number in numbers
+    ):
+        raise ValueError(
+            f"must be the events a second, from 1 to {LARGEST_RATE}, or these and the events at once (1000:20000), "
+            f"not {text!r}"
+        )
+    per_second = int(numbers[0])
+    return EventRate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, LARGEST_CALL))
 
 
 def size(text: str) -> int:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from headwater.server import quantities
 from headwater.server.errors import StartupError
+from headwater.server.quantities import EventRate
 
 PREFIX = "HEADWATER_"
 SHARED_DATABASE_VARIABLE = "DATABASE_URL"
@@ -81,6 +82,12 @@ class Settings:
 
     max_batch_bytes: int = 500 * 1024
     """The largest batch, and the largest call of the native API, as JSON after inflating."""
+
+    rate_limit_workspace: EventRate | None = None
+    """How many events each workspace may send; None: any number."""
+
+    rate_limit_key: EventRate | None = None
+    """How many events may be sent with each event write key, and with each API key; None: any number."""
 
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: there is none."""
@@ -215,9 +222,10 @@ def _port(text: str) -> int:
 
 
 def _body_bytes(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and SMALLEST_LIMIT <= int(text) <= LARGEST_LIMIT):
-        raise ValueError(f"must be a number of bytes from {SMALLEST_LIMIT} to {LARGEST_LIMIT}, not {text!r}")
-    return int(text)
+    number = quantities.size(text)
+    if not SMALLEST_LIMIT <= number <= LARGEST_LIMIT:
+        raise ValueError(f"must be a size from {SMALLEST_LIMIT} to {LARGEST_LIMIT} bytes, not {text!r}")
+    return number
 
 
 def _folder(text: str) -> Path:
@@ -333,6 +341,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "old_secret_keys": _old_secret_keys,
     "max_event_bytes": _body_bytes,
     "max_batch_bytes": _body_bytes,
+    "rate_limit_workspace": quantities.event_rate,
+    "rate_limit_key": quantities.event_rate,
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,

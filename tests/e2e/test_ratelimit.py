@@ -1,0 +1,103 @@
+"""Rate limits through real Envoy: the status and the headers of every dialect, over both faces."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from headwater.v1 import events_pb2 as pb
+from headwater.v1.events_pb2_grpc import EventServiceStub
+from tests.e2e.source import HTTP, Source, make_source
+from tests.system import RunningSystem, start
+
+TRACK: dict[str, Any] = {"type": "track", "event": "E", "userId": "u"}
+BURST = 3
+CALLS: dict[str, tuple[str, Any, int]] = {
+    "track": ("/v1/batch", {"batch": [TRACK]}, 200),
+    "native": ("/v1/events", [TRACK], 200),
+    "client": ("/api/client/events", [{"name": "E", "external_id": "u"}], 204),
+}
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """One event in two hours, and three at once, with each key."""
+    running = start(
+        tmp_path_factory.mktemp("limited") / "data",
+        HEADWATER_RATE_LIMIT_KEY=f"1:{BURST}",
+        HEADWATER_RATE_LIMIT_WORKSPACE="100000",
+    )
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+@pytest.fixture
+def source(limited: RunningSystem) -> Source:
+    return make_source(limited)
+
+
+def send(source: Source, path: str, body: Any, **headers: str) -> httpx.Response:
+    bearer = {"authorization": f"Bearer {source.write_key}", "origin": "https://shop.example"}
+    return HTTP.post(f"{source.system.base_url}{path}", json=body, headers={**bearer, **headers}, timeout=15)
+
+
+def left(response: httpx.Response) -> int:
+    assert response.headers["ratelimit-limit"] == str(BURST)
+    assert 0 < int(response.headers["ratelimit-reset"]) <= BURST
+    assert not [name for name in response.headers if name.startswith(("x-http", "grpc-"))]
+    return int(response.headers["ratelimit-remaining"])
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, dialect: str) -> None:
+    path, body, success = CALLS[dialect]
+    first = send(source, path, body)
+    assert (first.status_code, left(first)) == (success, BURST - 1)
+    events = body["batch"] if isinstance(body, dict) else body
+    many = events * BURST
+    refused = send(source, path, {"batch": many} if isinstance(body, dict) else many)
+    assert refused.status_code == 429
+    assert left(refused) < BURST
+    assert 1 <= int(refused.headers["retry-after"]) <= BURST
+    assert "ratelimit-remaining" in refused.headers["access-control-expose-headers"]
+    error = refused.json()
+    assert "TooManyRequests" in (error.get("code"), error.get("error", {}) and str(error)) or dialect == "client"
+    assert len(source.wait_for(1)) == 1
+
+
+def test_a_refused_call_tells_it_too(source: Source) -> None:
+    assert left(send(source, "/v1/events", {"batch": []})) == BURST - 1
+    permissive = send(source, "/v1/batch", {"batch": 5})
+    assert (permissive.status_code, permissive.json()) == (200, {})
+    assert "ratelimit-remaining" in permissive.headers
+    strict = send(source, "/v1/batch", {"batch": [{}]}, **{"x-strict-mode": "1"})
+    assert strict.status_code == 400
+    assert "ratelimit-remaining" in strict.headers
+
+
+def test_a_call_of_more_events_than_may_come_at_once_is_413(source: Source) -> None:
+    refused = send(source, "/v1/events", [TRACK] * (BURST + 1))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "PayloadTooLarge")
+
+
+def test_native_grpc_callers_see_it_in_the_metadata(source: Source) -> None:
+    request = pb.SendEventsRequest(events=[pb.Event(type="track", event="E", user_id="u")] * 2)
+    metadata = (("authorization", f"Bearer {source.write_key}"),)
+    with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
+        stub = EventServiceStub(channel)
+        _, call = stub.SendEvents.with_call(request, metadata=metadata)
+        assert dict(call.initial_metadata())["ratelimit-remaining"] == "1"
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.SendEvents(request, metadata=metadata)
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= dict(
+        error.trailing_metadata()
+    ).keys()
+
+
+def test_without_a_limit_there_are_no_such_headers(system: RunningSystem) -> None:
+    response = send(make_source(system), "/v1/events", [TRACK])
+    assert not [name for name in response.headers if name.startswith("ratelimit")]
