@@ -2,7 +2,7 @@
 
 Message ids are random, and an index on random values costs a B-tree a page to write for each of them as soon as it is
 larger than the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them
-in order, later. Decision record 0017 has the figures.
+in order, later. Decision record 0019 has the figures.
 
 A key is the connection, four bytes, and the message id in UTF-8; a value is an encoded `Entry`. RocksDB forgets a key
 `KEPT` after it was last written, when it merges the file that it is in.
