@@ -1,8 +1,8 @@
-"""Sizes and durations as people write them."""
+"""Sizes, durations and rates as people write them."""
 
 import pytest
 
-from headwater.server.quantities import duration, size
+from headwater.server.quantities import EventRate, duration, event_rate, size
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,24 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number of seconds"):
         duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("1", EventRate(1, 20_000)),
+        (" 1000 ", EventRate(1000, 20_000)),
+        ("30000", EventRate(30_000, 30_000)),
+        ("30000:5", EventRate(30_000, 5)),
+        ("10000000:10000000", EventRate(10_000_000, 10_000_000)),
+    ],
+)
+def test_rates(text: str, rate: EventRate) -> None:
+    assert event_rate(text) == rate
+    assert event_rate(str(rate)) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "1:0", ":", "1:", ":1", "1:2:3", "-1", "1.5", "1k", "10000001", "\u0665"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be the events a second"):
+        event_rate(text)

@@ -121,7 +121,7 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("RATE_LIMIT_WORKSPACE", "1.5", "must be the events a second"),
         ("RATE_LIMIT_KEY", "5:", "must be the events a second"),
         ("RATE_LIMIT_KEY", "5:6:7", "must be the events a second"),
-        ("RATE_LIMIT_KEY", "٥", "must be the events a second"),
+        ("RATE_LIMIT_KEY", "\u0665", "must be the events a second"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
