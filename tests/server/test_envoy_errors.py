@@ -14,12 +14,14 @@ from tests.system import RunningSystem
 INTAKE = [
     *(f"/v1/{call}" for call in ("identify", "track", "page", "screen", "group", "alias", "batch")),
     *(f"/v1/{letter}" for letter in "itpsgab"),
+    "/b",
     "/v1/events",
+    "/v1/events/track",
     *(f"/api/client/{call}" for call in ("alias", "identify", "devices", "events", "track")),
     "/devices",
     "/events",
 ]
-MANAGEMENT = ["/v1/connections", "/v1/pipelines", "/healthz", "/v1/events/rejected", "/v1/tracks"]
+MANAGEMENT = ["/v1/connections", "/v1/pipelines", "/healthz", "/v1/events/rejected", "/v1/events/other", "/v1/tracks"]
 
 
 def _error(response: httpx.Response) -> str:

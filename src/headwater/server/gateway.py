@@ -21,6 +21,9 @@ TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)
 """The paths of the Segment family of SDKs, with the letters that browser SDKs use, and that of mobile ones which were
 given an address without /v1."""
 
+NATIVE_PATHS = "/v1/events(/(alias|group|identify|page|screen|track))?"
+"""Where events of the native API are sent. What else is below the path reads events, and is not for web pages."""
+
 SETTINGS_PATHS = "/v1/events/settings/[^/]+|(/v1)?/projects/[^/]+/settings"
 """What SDKs ask for before they send anything."""
 CLIENT_PATHS = "/api/client/(alias|identify|devices|events|track)|/devices|/events"
@@ -71,6 +74,7 @@ def render(settings: Settings) -> str:
         "track_with_query": TRACK_PATHS + r"(\?.*)?",
         "client_paths": CLIENT_PATHS,
         "client_with_query": rf"({CLIENT_PATHS})(\?.*)?",
+        "native_paths": NATIVE_PATHS,
         "settings_paths": SETTINGS_PATHS,
         "max_body_bytes": settings.max_body_bytes,
         "max_buffer_bytes": 2 * settings.max_body_bytes,
