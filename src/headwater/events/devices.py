@@ -52,11 +52,11 @@ def device_change(event: Event) -> DeviceChange | None:
         kind="registered" if event.event == DEVICE_CREATED_OR_UPDATED else "removed",
         device_id=device_id,
         token=token or None if isinstance(token, str) else token,
-        os=_first(flat.get("os"), os.get("other"), os.get("name"), device.get("type")),
-        os_version=_first(flat.get("os_version"), os.get("version")),
-        model=_first(flat.get("model"), device.get("model")),
-        app_build=_first(flat.get("app_build"), app.get("build")),
-        app_version=_first(flat.get("app_version"), app.get("version")),
+        os=_described(flat.get("os"), os.get("other"), os.get("name"), device.get("type")),
+        os_version=_described(flat.get("os_version"), os.get("version")),
+        model=_described(flat.get("model"), device.get("model")),
+        app_build=_described(flat.get("app_build"), app.get("build")),
+        app_version=_described(flat.get("app_version"), app.get("version")),
     )
 
 
@@ -73,6 +73,12 @@ def _first(*values: Raw | None) -> Text:
         if value is not None and is_absent(value):
             return None
     return UNSET
+
+
+def _described(*values: Raw | None) -> Text:
+    """The first that is a text, or null, without what PostgreSQL has not in texts: NUL."""
+    text = _first(*values)
+    return text.replace("\0", "\ufffd") if isinstance(text, str) else text
 
 
 def _is_key(text: Text) -> bool:

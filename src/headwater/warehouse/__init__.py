@@ -12,6 +12,7 @@ from headwater.warehouse.devices import Device, DeviceEvent
 from headwater.warehouse.identities import Identity, Sighting
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
+from headwater.warehouse.traits import Saying
 from headwater.warehouse.transaction import Transaction
 from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
@@ -27,6 +28,7 @@ __all__ = [
     "MessageKey",
     "RefusalCount",
     "RejectedEvent",
+    "Saying",
     "Sighting",
     "Step",
     "StoredEvent",

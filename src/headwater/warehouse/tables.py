@@ -66,6 +66,16 @@ devices = Table(
 )
 """The devices of people. Registering one is rare, so what it is looked up by has an index."""
 
+traits = Table(
+    "traits",
+    METADATA,
+    Column("connection", Integer, primary_key=True, autoincrement=False),
+    Column("identity_id", String, primary_key=True),
+    Column("is_anonymous", Boolean, primary_key=True),
+    Column("traits", Text, nullable=False),
+)
+"""What each source knows of people by the client API: a JSON object each."""
+
 rejected_events = Table(
     "rejected_events",
     METADATA,

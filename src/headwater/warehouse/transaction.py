@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.warehouse import bulk, deviceregistry, tables
+from headwater.warehouse import bulk, deviceregistry, tables, traits
 from headwater.warehouse.devices import DeviceEvent
 from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, ids_of, keys_of, merge
 from headwater.warehouse.ledger import Entries, Ledger, Message
@@ -22,6 +23,7 @@ from headwater.warehouse.rows import (
     RejectedEvent,
     StoredEvent,
 )
+from headwater.warehouse.traits import Saying
 
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
@@ -96,6 +98,10 @@ class Transaction:
         """Bring the devices up to date with the events, in their order."""
         await deviceregistry.change(self._connection, events)
 
+    async def merge_traits(self, sayings: Sequence[Saying]) -> list[Raw]:
+        """Add up what is said of people, in its order; returns what is known of each from then on."""
+        return await traits.merge(self._connection, sayings)
+
     async def note_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.dialect) for call in calls]
@@ -156,9 +162,11 @@ class Transaction:
             removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
         return removed
 
-    async def remove_devices_except(self, connections: Iterable[int]) -> None:
-        """Remove the devices of connections that are no more; `connections` are those that are."""
-        await deviceregistry.remove_except(self._connection, set(connections))
+    async def remove_sources_except(self, connections: Iterable[int]) -> None:
+        """Remove the devices and traits of connections that are no more; `connections` are those that are."""
+        present = set(connections)
+        await deviceregistry.remove_except(self._connection, present)
+        await traits.remove_except(self._connection, present)
 
     async def finish(self, consumer: str, position: int, *, after: int) -> None:
         """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,7 +34,8 @@ _EXPIRY_BYTES: Final = 4
 class RocksLedger:
     """The ledger in the folder `path`: the one process that writes it (`writes`), or any number that read it.
 
-    It is opened when it is first needed. Everything raises Unavailable when it cannot be read or written.
+    It is opened when it is first needed, and again after an error. Everything raises Unavailable when it cannot be read
+    or written.
     """
 
     def __init__(self, path: Path, *, writes: bool) -> None:
@@ -62,14 +64,7 @@ class RocksLedger:
         """Nothing to do: what is old expires."""
 
     async def close(self) -> None:
-        def close() -> None:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
-            if self._scratch is not None:
-                shutil.rmtree(self._scratch, ignore_errors=True)
-
-        await self._off_loop(close)
+        await self._off_loop(self._let_go)
         self._thread.shutdown()
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
@@ -80,7 +75,18 @@ class RocksLedger:
         try:
             return work()
         except Exception as error:  # the library has one exception, that of Python
+            # A write that failed, on a full disk above all, fails all that follow until the database is opened anew.
+            self._let_go()
             raise Unavailable(f"the ledger does not answer: {error}") from error
+
+    def _let_go(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(Exception):  # it says once more what failed; what was durable is
+                database.close()
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _read(self, keys: list[MessageKey]) -> Entries:
         database = self._opened()

@@ -1,0 +1,104 @@
+"""How the traits that the client API says of people add up.
+
+Its calls say what changes: a trait that is not said stays, one that is null is cleared, and others are replaced as a
+whole. So what a source knows of a person is kept here, beside the identities, which are what pipelines make of it. The
+traits of somebody anonymous become those of a user who appears with both ids, or in an alias, if the user has none.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from headwater.warehouse import bulk, tables
+
+MAX_TRAITS_BYTES: Final = 1024 * 1024
+"""How much is kept of a person. What is said when it becomes more replaces all that was said before."""
+
+_COLUMNS: Final = list(tables.traits.c)
+_KEY: Final = ("connection", "identity_id", "is_anonymous")
+
+PersonKey = tuple[int, str, bool]
+"""A connection, an id there, and whether it is anonymous."""
+Traits = dict[str, Raw]
+
+
+class Saying(Struct, frozen=True):
+    """What an event of the client API says of a person."""
+
+    connection: int
+    user_id: str | None
+    anonymous_id: str | None
+    traits: Raw
+    previous_id: str | None = None
+    """The anonymous id that the user had before, in an alias, which says nothing else."""
+
+    @property
+    def user(self) -> PersonKey | None:
+        """The person as a user."""
+        return None if self.user_id is None else (self.connection, self.user_id, False)
+
+    @property
+    def anonymous(self) -> PersonKey | None:
+        """The person as somebody anonymous, now or before."""
+        id_ = self.previous_id or self.anonymous_id
+        return None if id_ is None else (self.connection, id_, True)
+
+
+async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[Raw]:
+    """Add up what is said, in its order; returns what is known of each person from then on."""
+    if not sayings:
+        return []
+    keys = {key for saying in sayings for key in (saying.user, saying.anonymous) if key is not None}
+    columns = [tables.traits.c[name] for name in _KEY]
+    before: dict[PersonKey, Traits] = {}
+    for some in bulk.among(connection, columns, keys):
+        for row in await connection.execute(select(tables.traits).where(some)):
+            before[row.connection, row.identity_id, row.is_anonymous] = _members(row.traits)
+    known = dict(before)
+    merged = [add(saying, known) for saying in sayings]
+    for some in bulk.among(connection, columns, before.keys() - known.keys()):
+        await connection.execute(delete(tables.traits).where(some))
+    rows = [
+        (*key, msgspec.json.encode(traits).decode()) for key, traits in known.items() if traits is not before.get(key)
+    ]
+    await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
+    return merged
+
+
+def add(saying: Saying, known: dict[PersonKey, Traits]) -> Raw:
+    """Add what is said to what is known of people; returns what is known of this person then."""
+    user, anonymous = saying.user, saying.anonymous
+    if saying.previous_id is not None:
+        if user is not None and anonymous in known and user not in known:
+            known[user] = known.pop(anonymous)
+        return saying.traits
+    person = user or anonymous
+    if person is None:
+        return saying.traits
+    if user is not None and anonymous is not None:
+        former = known.pop(anonymous, None)
+        if former is not None:
+            known.setdefault(user, former)
+    said = _members(saying.traits)
+    if said:
+        known[person] = known.get(person, {}) | said
+    text = msgspec.json.encode(known.get(person, {}))
+    if len(text) > MAX_TRAITS_BYTES:
+        known[person] = said
+        return saying.traits
+    return Raw(text)
+
+
+async def remove_except(connection: AsyncConnection, connections: Iterable[int]) -> None:
+    """Forget the people of connections that are no more; `connections` are those that are."""
+    table = tables.traits.c.connection
+    present = set(await connection.scalars(select(table).distinct()))
+    for some in bulk.chunks(present - set(connections), 200):
+        await connection.execute(delete(tables.traits).where(table.in_(some)))
+
+
+_members = msgspec.json.Decoder(Traits).decode

@@ -1,0 +1,76 @@
+"""What pipelines know of people from the client API: all that its calls have said, not only what the last one did."""
+
+import json
+
+import pytest
+
+from headwater.catalog import Connection, Definition, TransformationDefinition
+from headwater.management.pipelines import CreatePipeline, create_pipeline
+from headwater.schemas import parse_schema
+from tests.parts import OpenParts, add_source, client_call
+
+PERSON = parse_schema(
+    '{"kind":"object","properties":['
+    '{"name":"email","type":{"kind":"string"},"readOptional":true},'
+    '{"name":"plan","type":{"kind":"string"},"readOptional":true}]}'
+)
+
+
+@pytest.fixture
+async def source(parts: OpenParts) -> Connection:
+    source = await add_source(parts.catalog, parts.workspace, users=())
+    mapping = TransformationDefinition(mapping={"email": "traits.email", "plan": "traits.plan"})
+    request = CreatePipeline(
+        connection=source.id,
+        target="User",
+        name="People",
+        enabled=True,
+        out_schema=PERSON,
+        definition=Definition(transformation=mapping),
+    )
+    await create_pipeline(parts.catalog, parts.workspace, request)
+    found = parts.catalog.connection(parts.workspace, source.id)
+    assert found is not None
+    return found
+
+
+async def attributes(parts: OpenParts) -> dict[str, object]:
+    async with parts.warehouse.transaction() as transaction:
+        rows = await transaction._connection.exec_driver_sql("SELECT identity_id, attributes FROM identities")
+        return {id_: json.loads(text) for id_, text in rows}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_not_said_stays_and_null_clears(parts: OpenParts, source: Connection, together: bool) -> None:
+    async def call(name: str, body: object) -> None:
+        key = source.event_write_keys[0]
+        await parts.intake.accept(client_call(call=name, body=json.dumps(body).encode(), key=key))
+        if not together:
+            await parts.carry()
+
+    await call("identify", {"anonymous_id": "A", "email": "a@b.c", "data": {"plan": "free"}})
+    await call("alias", {"anonymous_id": "A", "external_id": "E"})
+    await call("identify", {"external_id": "E", "data": {"plan": "pro"}})
+    await call("events", [{"external_id": "E", "name": "Opened"}])
+    await parts.carry()
+    assert await attributes(parts) == {"E": {"email": "a@b.c", "plan": "pro"}}
+    await call("identify", {"external_id": "E", "email": None})
+    await call("events", [{"external_id": "E", "user": {"data": {"plan": "team"}}}])
+    await parts.carry()
+    assert await attributes(parts) == {"E": {"plan": "team"}}
+    stored = [json.loads(document)["traits"] for document in await parts.documents()]
+    assert stored == [
+        {"plan": "free", "email": "a@b.c"},
+        {},
+        {"plan": "pro"},
+        {},
+        {"email": None},
+        {"plan": "team"},
+    ], "events are stored as they were sent"
+
+
+async def test_events_of_the_track_api_stand_for_themselves(parts: OpenParts, source: Connection) -> None:
+    for traits in ({"email": "a@b.c"}, {"plan": "pro"}):
+        await parts.send(source, json.dumps({"userId": "u", "traits": traits}).encode(), call="identify")
+        await parts.carry()
+    assert await attributes(parts) == {"u": {"plan": "pro"}}
