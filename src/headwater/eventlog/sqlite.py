@@ -245,7 +245,10 @@ class SqliteEventLog:
         return _remove(self._reader, horizon)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+        except sqlite3.Error as error:  # a full disk above all: cursors and trimming write too
+            raise Unavailable(f"the event log does not answer: {error}") from error
 
 
 class SqliteLease:

@@ -140,7 +140,8 @@ class Connection:
 
     async def _on_loss(self) -> None:
         self.losses += 1
-        self._not_ready("the connection to NATS was lost")
+        if not self._is_closing:
+            self._not_ready("the connection to NATS was lost")
         self._look.set()
 
     async def _on_return(self) -> None:
