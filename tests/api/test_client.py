@@ -94,8 +94,8 @@ async def test_without_a_known_key_it_is_401(
         ("Identify", {"external_id": "E", "plan": "pro"}, "", "Must NOT have additional properties"),
         ("RegisterDevice", {}, "device_id", "Must have required property 'device_id'"),
         ("PostEvents", [], "", "Must NOT have fewer than 1 items"),
-        ("PostEvents", [EVENT, {"name": "x"}], "1.anonymous_id", "Must have required property 'anonymous_id'"),
-        ("PostEvents", [EVENT, {**EVENT, "data": 1}], "1.data", "The value of `1/data` must be a object."),
+        ("PostEvents", [EVENT, {"name": "x"}], "anonymous_id", "Must have required property 'anonymous_id'"),
+        ("PostEvents", [EVENT, {**EVENT, "data": 1}], "data", "The value of `1/data` must be a object."),
         ("Track", {"external_id": 1}, "external_id", "The value of `external_id` must be a string."),
     ],
 )

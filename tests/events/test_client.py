@@ -175,6 +175,14 @@ def test_every_digit_of_a_number_stays() -> None:
     assert b'"n":12345678901234567890.10' in bytes(event)
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"), [(b'"cut \\ud83d"', b'"cut \\ufffd"'), (b"NaN", b"null"), (b"[Infinity]", b"[null]")]
+)
+def test_what_sdks_write_and_json_has_not_is_put_right(sent: bytes, kept: bytes) -> None:
+    (event,) = client.read_call("events", b'[{"external_id":"E","data":{"x":' + sent + b"}}]").events
+    assert bytes(members(event)["properties"]) == b'{"x":' + kept + b"}"
+
+
 # --- What is refused, and in which words --------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, object, str | None, str]] = [
@@ -215,32 +223,32 @@ REFUSED: list[tuple[str, object, str | None, str]] = [
     ("events", {}, None, "The value of `` must be a array."),
     ("events", b"", None, "The value of `` must be a array."),
     ("events", [], None, "Must NOT have fewer than 1 items"),
-    ("events", [5], "0", "The value of `0` must be a object."),
-    ("events", [{"name": "n"}], "0.anonymous_id", "Must have required property 'anonymous_id'"),
+    ("events", [5], None, "The value of `0` must be a object."),
+    ("events", [{"name": "n"}], "anonymous_id", "Must have required property 'anonymous_id'"),
     (
         "events",
         [{"external_id": "E"}, {"external_id": "E", "data": 5}],
-        "1.data",
+        "data",
         "The value of `1/data` must be a object.",
     ),
-    ("events", [{"external_id": "E", "name": 5}], "0.name", "The value of `0/name` must be a string."),
-    ("events", [{"external_id": "E", "user": 5}], "0.user", "The value of `0/user` must be a object."),
+    ("events", [{"external_id": "E", "name": 5}], "name", "The value of `0/name` must be a string."),
+    ("events", [{"external_id": "E", "user": 5}], "user", "The value of `0/user` must be a object."),
     (
         "events",
         [{"external_id": "E", "user": {"email": 5}}],
-        "0.user.email",
+        "user.email",
         "The value of `0/user/email` must be a string.",
     ),
     (
         "events",
         [{"external_id": "x" * 1001}],
-        "0.external_id",
+        "external_id",
         "The value of `0/external_id` must NOT have more than 1000 characters.",
     ),
     (
         "events",
         b'[{"external_id":"E","data":%s1%s}]' % (b'{"a":' * 100, b"}" * 100),
-        "0",
+        None,
         "The value of `0` must NOT be nested deeper than 100 levels.",
     ),
     ("track", [], None, "The value of `` must be a object."),

@@ -36,8 +36,9 @@ async def source(parts: OpenParts) -> Connection:
 
 async def attributes(parts: OpenParts) -> dict[str, object]:
     async with parts.warehouse.transaction() as transaction:
-        rows = await transaction._connection.exec_driver_sql("SELECT identity_id, attributes FROM identities")
-        return {id_: json.loads(text) for id_, text in rows}
+        query = "SELECT identity_id, attributes FROM identities"
+        rows = (await transaction._connection.exec_driver_sql(query)).mappings()
+        return {row["identity_id"]: json.loads(row["attributes"]) for row in rows}
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -12,6 +12,7 @@ from headwater.events.client import shapes, translation
 from headwater.events.client.shapes import CODE, Shape, take_apart, wrong_type
 from headwater.events.limits import MAX_BATCH_EVENTS, Limits
 from headwater.events.raw import is_object, join
+from headwater.events.wellformed import well_formed
 from headwater.events.wire import WireEvent
 
 _CALLS: Final[dict[str, tuple[Shape, Callable[[dict[str, Raw]], dict[str, Raw]]]]] = {
@@ -41,7 +42,7 @@ def read_call(call: str, body: bytes) -> Call:
     shape, translate = _CALLS[call]
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
-        root = _decode(body or b"{}")
+        root = _root(body or b"{}")
         if not is_object(root) and not _is_array(root):
             raise BadRequest("the body must be a JSON object or array")
         if call != "events":
@@ -56,6 +57,13 @@ def read_call(call: str, body: bytes) -> Call:
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent:
     """The event. It has kept every rule when its call was read."""
     return _decode_event(event)
+
+
+def _root(body: bytes) -> Raw:
+    try:
+        return _decode(body)
+    except msgspec.DecodeError:
+        return _decode(well_formed(body))
 
 
 def _items(root: Raw) -> list[Raw]:

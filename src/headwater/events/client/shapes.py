@@ -128,4 +128,5 @@ def _missing(path: str, name: str) -> NoReturn:
 
 
 def _refuse(path: str, message: str) -> NoReturn:
-    raise Unprocessable(CODE, message, field=path.replace("/", ".") or None)
+    """Refuse the call. The field is said from the event's own root, so that refusals can be counted by it."""
+    raise Unprocessable(CODE, message, field=".".join(part for part in path.split("/") if not part.isdigit()) or None)
