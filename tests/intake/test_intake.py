@@ -25,8 +25,9 @@ from headwater.catalog import Connection
 from headwater.eventlog import Frame, SqliteEventLog
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import decode_envelope
-from headwater.intake import Intake, RateLimit, RateLimiter
+from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
 from headwater.management.event_write_keys import create_event_write_key
+from headwater.pipelines.batch import read_batch
 from tests.jsontexts import json_values
 from tests.parts import NOW, OpenParts, open_parts, track_call
 
@@ -342,3 +343,51 @@ async def test_a_call_that_could_never_pass_is_too_large(parts: OpenParts, sourc
 
 async def test_without_a_limit_nothing_is_said(parts: OpenParts, source: Connection) -> None:
     assert (await parts.send(source, batch(GOOD))).headers == {}
+
+
+NATIVE_EVENT = st.one_of(
+    json_values,
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["track", "page", "group", "nonsense"]),
+            "userId": st.sampled_from(["u", "", 5, None]),
+        },
+        optional={
+            "event": st.sampled_from(["E", ""]),
+            "groupId": st.just("g"),
+            "context": st.one_of(json_values, st.fixed_dictionaries({"screen": json_values, "ip": json_values})),
+            "traits": json_values,
+            "properties": json_values,
+            "timestamp": st.sampled_from(["2026-11-22T12:00:00Z", "soon"]),
+        },
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.one_of(
+        NATIVE_EVENT,
+        st.lists(NATIVE_EVENT, max_size=4),
+        st.fixed_dictionaries(
+            {"batch": st.lists(NATIVE_EVENT, max_size=4)},
+            optional={"context": st.one_of(json_values, st.just({"page": {"url": "u"}})), "sentAt": json_values},
+        ),
+    )
+)
+async def test_the_worker_finds_what_the_intake_has_promised(
+    parts: OpenParts, source: Connection, body: object
+) -> None:
+    """Of the native dialect, whose rules are the most: the events that were accepted, and the refusals, and no others."""
+    before = await parts.log.last_position()
+    call = IncomingCall("native", "events", json.dumps(body).encode(), f"Bearer {source.event_write_keys[0]}")
+    try:
+        receipt = await parts.intake.accept(call)
+    except HeadwaterError as error:
+        assert error.status in (400, 413)
+        (rejected,) = read_batch(await parts.frames(before)).rejected
+        assert (rejected.code, rejected.message) == (error.code, error.message)
+        return
+    batch = read_batch(await parts.frames(before))
+    assert len(batch.arrivals) == receipt.accepted
+    assert [row.message for row in batch.rejected] == [refusal.message for refusal in receipt.refusals if refusal]

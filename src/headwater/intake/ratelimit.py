@@ -5,7 +5,6 @@ is kept of a bucket is the one moment at which it will be full). The arithmetic 
 lets more through. Every backend process has buckets of its own, and its share of the limit.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -60,6 +59,7 @@ class RateLimiter:
         self._clock = clock
         self._workspaces = None if workspace is None else _Buckets(workspace, processes, "the workspace")
         self._keys = None if key is None else _Buckets(key, processes, "the key")
+        self._is_limited = workspace is not None or key is not None
 
     def take(self, workspace: int, key: str, events: int) -> Quota | None:
         """What is left, of the tighter limit, when so many events are taken; None without a limit.
@@ -67,15 +67,16 @@ class RateLimiter:
         Raises TooManyRequests when they are too many now, and PayloadTooLarge when they always will be. Then none are
         taken.
         """
+        if not self._is_limited:
+            return None
         now = microseconds(self._clock.now())
-        taken = [
-            buckets.take(name, events, now)
+        asked = [
+            (buckets, name, buckets.full_at(name, events, now))
             for buckets, name in ((self._workspaces, workspace), (self._keys, key))
             if buckets is not None
         ]
-        for _, commit in taken:
-            commit()
-        return min((quota for quota, _ in taken), key=lambda quota: quota.remaining, default=None)
+        left = [buckets.fill(name, full_at, now) for buckets, name, full_at in asked]
+        return left[0] if len(left) == 1 or left[0].remaining < left[1].remaining else left[1]
 
 
 class _Buckets:
@@ -94,8 +95,8 @@ class _Buckets:
         self._full_at: dict[int | str, int] = {}
         self._sweep_at = _FEW
 
-    def take(self, name: int | str, events: int, now: int) -> tuple[Quota, Callable[[], None]]:
-        """What would be left, and what takes it."""
+    def full_at(self, name: int | str, events: int, now: int) -> int:
+        """When the bucket will be full again, if so many events are taken. Raises as `RateLimiter.take` does."""
         if events > self._burst:
             raise PayloadTooLarge(f"the call has more events than {self._whose} may send at once, {self._burst}")
         moment = now * self._microsecond
@@ -111,12 +112,15 @@ class _Buckets:
             )
             error.headers |= self._quota(before - moment).headers
             raise error
+        return after
 
-        def commit() -> None:
+    def fill(self, name: int | str, full_at: int, now: int) -> Quota:
+        """Take what `full_at` was asked for; what is left."""
+        moment = now * self._microsecond
+        if len(self._full_at) >= self._sweep_at:
             self._sweep(moment)
-            self._full_at[name] = after
-
-        return self._quota(after - moment), commit
+        self._full_at[name] = full_at
+        return self._quota(full_at - moment)
 
     def _quota(self, missing: int) -> Quota:
         return Quota(self._burst, (self._capacity - missing) // self._event, self._seconds(missing))
@@ -125,7 +129,6 @@ class _Buckets:
         return -(-time // (self._microsecond * _SECOND))
 
     def _sweep(self, moment: int) -> None:
-        """Forget full buckets, now and then: there are as many as there ever were keys."""
-        if len(self._full_at) >= self._sweep_at:
-            self._full_at = {name: full_at for name, full_at in self._full_at.items() if full_at > moment}
-            self._sweep_at = max(_FEW, 2 * len(self._full_at))
+        """Forget full buckets: there are as many as there ever were keys."""
+        self._full_at = {name: full_at for name, full_at in self._full_at.items() if full_at > moment}
+        self._sweep_at = max(_FEW, 2 * len(self._full_at))

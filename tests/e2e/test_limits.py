@@ -1,0 +1,89 @@
+"""The limits of what clients send, where the operator has set others: the gateway and the backend follow them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from headwater.v1 import events_pb2 as pb
+from headwater.v1.events_pb2_grpc import EventServiceStub
+from tests.e2e.source import HTTP, Source, make_source
+from tests.system import RunningSystem, start
+
+EVENT_BYTES = 2 << 20
+BATCH_BYTES = 6 << 20
+
+
+@pytest.fixture(scope="module")
+def generous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    running = start(
+        tmp_path_factory.mktemp("generous") / "data",
+        HEADWATER_MAX_EVENT_BYTES=str(EVENT_BYTES),
+        HEADWATER_MAX_BATCH_BYTES="6MiB",
+    )
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+@pytest.fixture
+def source(generous: RunningSystem) -> Source:
+    return make_source(generous)
+
+
+def sized(size: int) -> dict[str, Any]:
+    """An event of exactly so many bytes."""
+    event: dict[str, Any] = {"type": "track", "event": "E", "userId": "u", "properties": {"text": ""}}
+    event["properties"]["text"] = "x" * (size - len(json.dumps(event)))
+    return event
+
+
+def send(source: Source, call: str, body: Any) -> httpx.Response:
+    return HTTP.post(
+        f"{source.system.base_url}/v1/{call}",
+        content=json.dumps(body).encode(),
+        headers={
+            "authorization": f"Bearer {source.write_key}",
+            "content-type": "application/json",
+            "x-strict-mode": "1",
+        },
+        timeout=30,
+    )
+
+
+def test_the_largest_event_and_the_largest_batch_are_stored(source: Source) -> None:
+    assert send(source, "track", sized(EVENT_BYTES)).status_code == 200
+    assert send(source, "batch", {"batch": [sized(EVENT_BYTES - 100)] * 2}).status_code == 200
+    assert send(source, "events", sized(BATCH_BYTES)).status_code == 200
+    assert len(source.wait_for(4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("track", sized(EVENT_BYTES + 1)),
+        ("batch", {"batch": [sized(EVENT_BYTES)] * 4}),
+        ("events", sized(BATCH_BYTES + 1)),
+        ("events", sized(13 << 20)),
+    ],
+    ids=["event", "batch", "native", "gateway"],
+)
+def test_what_is_larger_is_413(source: Source, call: str, body: Any) -> None:
+    response = send(source, call, body)
+    assert response.status_code == 413
+    assert "PayloadTooLarge" in response.text
+
+
+def test_grpc_takes_as_much(source: Source) -> None:
+    event = pb.Event(
+        type="track", event="E", user_id="u", properties_json=json.dumps({"text": "x" * (EVENT_BYTES - 200)})
+    )
+    with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
+        answer = EventServiceStub(channel).SendEvents(
+            pb.SendEventsRequest(events=[event] * 2),
+            metadata=(("authorization", f"Bearer {source.write_key}"),),
+            timeout=30,
+        )
+    assert answer.accepted == 2
