@@ -56,7 +56,9 @@ class OpenParts:
 
     @property
     def consumer(self) -> StreamConsumer:
-        return StreamConsumer(self.log, self.catalog, self.warehouse, self.functions, self.clock, keep=timedelta(hours=1))
+        return StreamConsumer(
+            self.log, self.catalog, self.warehouse, self.functions, self.clock, keep=timedelta(hours=1)
+        )
 
     @property
     def carrier(self) -> Carrier:
@@ -96,7 +98,8 @@ async def open_parts(
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
-        log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
+        after = await warehouse.finished(CONSUMER)
+        log = SqliteEventLog(folder / "log.db", SystemClock(), after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
             yield OpenParts(folder, database_url, clock, catalog, log, warehouse, intake, functions, workspace.id)

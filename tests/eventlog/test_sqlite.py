@@ -3,14 +3,11 @@
 import asyncio
 import os
 import random
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.eventlog import Frame, LeaseTaken, SqliteEventLog, StoredFrame, sqlite
+from tests.disk import no_file_larger_than, small_disk
 
 CRASH_ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 
@@ -135,17 +133,6 @@ async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
         await log.close()
 
 
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """A disk without room: the kernel refuses to write beyond `size` in any file (Python ignores SIGXFSZ)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_path: Path, in_thread: bool) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=in_thread)
@@ -200,7 +187,7 @@ async def test_too_much_that_waits_is_too_many_requests(tmp_path: Path, monkeypa
 async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
-        with no_file_larger_than(0), pytest.raises(Exception, match="disk"):
+        with no_file_larger_than(0), pytest.raises(Unavailable, match="disk"):
             await log.lease("warehouse")
         await (await log.lease("warehouse")).release()
     finally:
@@ -251,19 +238,6 @@ async def test_positions_have_no_gaps(tmp_path: Path) -> None:
 
 
 # --- Room ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A real filesystem without much room. Skips where it cannot be mounted."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("a filesystem of its own needs root: " + mounted.stderr.decode().strip())
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("in_thread", [False, True])

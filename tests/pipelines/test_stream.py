@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headwater.base.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
-from headwater.eventlog import Frame
+from headwater.eventlog import Frame, Lease
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
@@ -411,6 +411,41 @@ async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
     stop.set()
     await asyncio.wait_for(running, 5)
     await lease.release()
+
+
+async def test_a_consumer_that_lost_its_lease_asks_for_it_again(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
+    leases: list[Lease] = []
+    lease = parts.log.lease
+
+    async def noted(consumer: str) -> Lease:
+        leases.append(await lease(consumer))
+        return leases[-1]
+
+    monkeypatch.setattr(parts.log, "lease", noted)
+    async with running(parts.consumer):
+        while not leases:
+            await asyncio.sleep(0.01)
+        await leases[0].release()
+        while len(leases) < 2:
+            await asyncio.sleep(0.01)
+        await send(parts, source, event("a"))
+        while not await parts.documents():
+            await asyncio.sleep(0.01)
+        assert leases[1].held
+
+
+async def test_it_waits_for_a_log_that_cannot_give_the_lease(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event("a"))
+    with closing(sqlite3.connect(parts.folder / "log.db", isolation_level=None)) as log:
+        log.execute("ALTER TABLE cursors RENAME TO gone")
+        async with running(parts.consumer):
+            await asyncio.sleep(0.05)
+            log.execute("ALTER TABLE gone RENAME TO cursors")
+            while not await parts.documents():
+                await asyncio.sleep(0.01)
 
 
 async def test_after_a_failure_its_name_is_free(parts: OpenParts, source: Connection) -> None:

@@ -12,7 +12,7 @@ from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.eventlog import EventLog, Lease, LeaseTaken
+from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.events.context import Locate
 from headwater.pipelines.batch import read_batch
 from headwater.pipelines.carrier import Carrier
@@ -64,29 +64,35 @@ class StreamConsumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
-        lease = await self._lease(stop)
-        if lease is None:
-            return
+        reached, pause = 0, FIRST_PAUSE_SECONDS
+        lease: Lease | None = None
         try:
-            reached, pause = 0, FIRST_PAUSE_SECONDS
-            while True:
+            while not stop.is_set():
                 try:
+                    if lease is None:
+                        lease = await self._events.lease(CONSUMER)
                     # Asked again after each outage: one that came during a commit does not tell whether it happened.
                     position = await self._warehouse.finished(CONSUMER)
                     if position > reached:
                         reached, pause = position, FIRST_PAUSE_SECONDS
-                    return await self._follow(lease, position, stop)
+                    await self._follow(lease, position, stop)
+                except LeaseTaken:
+                    await _until(stop, LEASE_SECONDS)
+                except LeaseLost:
+                    _log.warning("another worker may have taken over: this one asks again")
+                    if lease is not None:
+                        await lease.release()
+                    lease = None
                 except Unavailable as error:
                     _log.warning("the worker waits, and will go on", reason=error.message, seconds=pause)
                     await _until(stop, pause)
-                    if stop.is_set():
-                        return
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
         finally:
-            await lease.release()
+            if lease is not None:
+                await lease.release()
 
     async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
-        """Consume what comes after `position`. Raises Unavailable when a database is away."""
+        """Consume what comes after `position`. Raises Unavailable when a database is away, and LeaseLost."""
         next_housekeeping = 0.0
         while not stop.is_set():
             frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
@@ -98,15 +104,6 @@ class StreamConsumer:
             if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
                 await _until(stop, GATHER_SECONDS)
         await lease.advance(position)
-
-    async def _lease(self, stop: asyncio.Event) -> Lease | None:
-        """The right to consume; None when `stop` came first. Whoever has it loses it at the latest when it ends."""
-        while not stop.is_set():
-            try:
-                return await self._events.lease(CONSUMER)
-            except LeaseTaken:
-                await asyncio.sleep(LEASE_SECONDS)
-        return None
 
     async def _housekeeping(self, lease: Lease, position: int) -> None:
         await lease.advance(position)
