@@ -378,7 +378,7 @@ NATIVE_EVENT = st.one_of(
 async def test_the_worker_finds_what_the_intake_has_promised(
     parts: OpenParts, source: Connection, body: object
 ) -> None:
-    """Of the native dialect, whose rules are the most: the events that were accepted, and the refusals, and no others."""
+    """Of the native dialect, which has the most rules: what was accepted, what was refused and why, and no more."""
     before = await parts.log.last_position()
     call = IncomingCall("native", "events", json.dumps(body).encode(), f"Bearer {source.event_write_keys[0]}")
     try:
