@@ -109,7 +109,11 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             open_event_log(settings, warehouse, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
             pressure.following(log),
         ):
-            limits = Limits(event_bytes=settings.max_event_bytes, batch_bytes=settings.max_batch_bytes)
+            limits = Limits(
+                event_bytes=settings.max_event_bytes,
+                batch_bytes=settings.max_batch_bytes,
+                client_bytes=settings.max_client_bytes,
+            )
             limiter = RateLimiter(
                 clock,
                 workspace=_rate_limit(settings.rate_limit_workspace),

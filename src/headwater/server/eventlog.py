@@ -43,7 +43,7 @@ async def open_event_log(
             finished=lambda: warehouse.finished(CONSUMER),
             max_bytes=settings.log_max_bytes,
             replicas=settings.nats_replicas,
-            largest_body=settings.max_batch_bytes,
+            largest_body=settings.max_call_bytes,
             back_pressure=back_pressure,
             metrics=metrics,
         )

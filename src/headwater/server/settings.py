@@ -83,6 +83,9 @@ class Settings:
     max_batch_bytes: int = 500 * 1024
     """The largest batch, and the largest call of the native API, as JSON after inflating."""
 
+    max_client_bytes: int = 1024 * 1024
+    """The largest call of the client API, as JSON after inflating."""
+
     rate_limit_workspace: EventRate | None = None
     """How many events each workspace may send; None: any number."""
 
@@ -105,10 +108,15 @@ class Settings:
     """The folder of unix sockets and of the rendered gateway configuration; made anew at every start."""
 
     @property
+    def max_call_bytes(self) -> int:
+        """The largest call with events, of any dialect, as JSON after inflating."""
+        return max(self.max_batch_bytes, self.max_client_bytes)
+
+    @property
     def max_body_bytes(self) -> int:
         """The largest body of an intake call that the gateway lets pass: more than any limit, so that what is too large
         by some is refused where its reason can be kept, and little enough to be held in memory."""
-        return max(4 << 20, 2 * self.max_batch_bytes)
+        return max(4 << 20, 2 * self.max_call_bytes)
 
     @property
     def catalog_path(self) -> Path:
@@ -341,6 +349,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "old_secret_keys": _old_secret_keys,
     "max_event_bytes": _body_bytes,
     "max_batch_bytes": _body_bytes,
+    "max_client_bytes": _body_bytes,
     "rate_limit_workspace": quantities.event_rate,
     "rate_limit_key": quantities.event_rate,
     "metrics_port": _port,
