@@ -180,7 +180,7 @@ def responses(call: Call) -> dict[str, Any]:
 def components() -> dict[str, Any]:
     """The responses that `responses` refers to."""
     made = {
-        f"{family}{name}": _response(text, f"{family}Error", retried=status in _RETRIED)
+        f"{family}{name}": _response(text, f"{family}Error", retried=status in _RETRIED, limited=status == 429)
         for family in ("", *_FAMILIES.values())
         for status, (name, text) in sorted(_STATUSES.items())
         if not (family and status == 504)
@@ -217,12 +217,24 @@ def _codes(comment: str) -> list[str]:
     return re.findall(r"\b[A-Z]\w+", found[1]) if found else []
 
 
-def _response(text: str, schema: str, *, retried: bool = False) -> dict[str, Any]:
+def _number(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "integer", "minimum": 0}}
+
+
+RATE_LIMIT = {
+    "RateLimit-Limit": _number("How many events may come at once, where the operator has set a limit."),
+    "RateLimit-Remaining": _number("How many more may come now."),
+    "RateLimit-Reset": _number("Seconds until all of them may."),
+}
+
+
+def _response(text: str, schema: str, *, retried: bool = False, limited: bool = False) -> dict[str, Any]:
     response: dict[str, Any] = {
         "description": text,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
     if retried:
-        wait = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
-        response["headers"] = {"Retry-After": wait}
+        response["headers"] = {"Retry-After": _number("Seconds to wait.")}
+    if limited:
+        response["headers"] |= RATE_LIMIT
     return response

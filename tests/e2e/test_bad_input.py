@@ -229,7 +229,17 @@ def test_no_batch_is_a_500(source: Source, client: httpx.Client, body: list[Any]
 
 
 @GIVEN
-@given(path=st.sampled_from(["/v1/connections", "/v1/track", "/v1/batch"]), body=st.binary(max_size=200))
+@given(
+    path=st.sampled_from(["/v1/events", "/v1/events/track", "/v1/events/page"]), body=EVENTS | st.lists(EVENTS) | JSON
+)
+def test_no_native_event_is_a_500(source: Source, client: httpx.Client, path: str, body: Any) -> None:
+    headers = {"authorization": f"Bearer {source.write_key}", "content-type": "application/json"}
+    response = client.post(path, content=json.dumps(body), headers=headers)
+    assert (response.status_code, response.content) == (200, b"") or _is_an_answer(response)
+
+
+@GIVEN
+@given(path=st.sampled_from(["/v1/connections", "/v1/track", "/v1/batch", "/v1/events"]), body=st.binary(max_size=200))
 def test_no_bytes_are_a_500(source: Source, client: httpx.Client, path: str, body: bytes) -> None:
     assert _is_an_answer(client.post(path, content=body, headers=STRICT))
 
