@@ -81,9 +81,9 @@ class EventLog(Protocol):
     async def append(self, frame: Frame) -> int:
         """Store the frame and return its position, once it is durable.
 
-        Raises TooManyRequests when too much waits to be written, or to be consumed; PayloadTooLarge when the log takes
-        no frame so large; and Unavailable when it cannot be written (a full disk, a log at its bound). Then nothing was
-        stored, with one exception: a broker that did not answer in time may have stored it.
+        Raises TooManyRequests when too much waits to be written, or to be consumed, and Unavailable when it cannot be
+        written (a full disk, a log at its bound). Then nothing was stored, with one exception: a broker that did not
+        answer in time may have stored it.
         """
         ...
 

@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
             "postgresql://user@host/database; with a password better in [HEADWATER_DATABASE_URL, DATABASE_URL]; "
             "without it SQLite files in the data directory",
         ),
+        (
+            "--nats-url",
+            "URL",
+            "nats://host:4222, where the event log is; without it a file in the data directory [HEADWATER_NATS_URL]",
+        ),
         ("--workers", "NUMBER", "backend processes, 1 to 64 [HEADWATER_WORKERS, 1]"),
         (
             "--metrics-port",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.base.errors import PayloadTooLarge
+from headwater.base.errors import Unavailable
 from headwater.eventlog import Frame
 from headwater.eventlog.contract import MAX_FRAME_EVENTS
 from headwater.eventlog.jetstream.message import decode_frame, encode_frame, position_of, sequence_of
@@ -28,7 +28,7 @@ def test_what_is_too_large_for_a_message_is_deflated() -> None:
 
 
 def test_what_cannot_be_made_small_enough_is_refused() -> None:
-    with pytest.raises(PayloadTooLarge, match="the call has 10000 bytes, and the event log takes no more than 4096"):
+    with pytest.raises(Unavailable, match="the call has 10000 bytes, and NATS takes no more than 4096"):
         encode_frame(Frame(1, b"", random.Random(1).randbytes(10_000)), LIMIT)
 
 

@@ -122,7 +122,7 @@ class Connection:
                 _log.info("the event log is available", nats=str(client.connected_server_version))
                 if self.max_payload < self._largest_message:
                     _log.warning(
-                        "the largest calls will be deflated, and may be too large: raise max_payload of NATS",
+                        "the largest calls will be deflated, and refused if still too large: raise max_payload of NATS",
                         max_payload=self.max_payload,
                         wanted=self._largest_message,
                     )

@@ -11,7 +11,7 @@ import struct
 import zlib
 from typing import Final
 
-from headwater.base.errors import PayloadTooLarge
+from headwater.base.errors import Unavailable
 from headwater.eventlog.contract import MAX_FRAME_EVENTS, Frame
 
 _PREFIX: Final = struct.Struct(">BHI")
@@ -22,14 +22,15 @@ HEADERS_BYTES: Final = 512
 
 
 def encode_frame(frame: Frame, max_bytes: int) -> bytes:
-    """The message of a frame. Raises PayloadTooLarge when it cannot be made smaller than `max_bytes`."""
+    """The message of a frame. Raises Unavailable when it cannot be made smaller than `max_bytes`: it is within the limits
+    of what clients may send, so the server of NATS is to blame, and not the call."""
     plain = b"".join((_PREFIX.pack(_PLAIN, frame.events, len(frame.header)), frame.header, frame.body))
     if len(plain) + HEADERS_BYTES <= max_bytes:
         return plain
     packed = zlib.compress(plain[_PREFIX.size :], level=1)
     if len(packed) + _PREFIX.size + HEADERS_BYTES > max_bytes:
-        raise PayloadTooLarge(
-            f"the call has {len(frame.body)} bytes, and the event log takes no more than {max_bytes} in one message"
+        raise Unavailable(
+            f"the call has {len(frame.body)} bytes, and NATS takes no more than {max_bytes} (its max_payload)"
         )
     return _PREFIX.pack(_DEFLATED, frame.events, len(frame.header)) + packed
 
