@@ -177,6 +177,7 @@ REFUSED: list[tuple[object, str, str]] = [
     ({"type": "page", "userId": "", "anonymousId": None}, "userId", "userId or anonymousId is required"),
     ({**TRACK, "userId": 42}, "userId", "userId must be a string or null"),
     ({**TRACK, "userId": "u" * 1001}, "userId", "userId is longer than 1000 characters"),
+    ({"type": "page", "userId": "u", "name": "n" * 1001}, "name", "name is longer than 1000 characters"),
     ({**TRACK, "userId": "a\0"}, "userId", "userId contains the NUL character"),
     (
         {"type": "page", "userId": "u1", "event": "x"},

@@ -82,8 +82,11 @@ _all_members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda name, text
 
 def repeated_member(text: Raw, names: frozenset[str]) -> str | None:
     """The first of these names that an object has more than once: decoders take the last one in silence."""
+    all_names = [*map(str.__str__, _all_members(text))]
+    if len(set(all_names)) == len(all_names):
+        return None
     seen: set[str] = set()
-    for name in map(str.__str__, _all_members(text)):
+    for name in all_names:
         if name in seen and name in names:
             return name
         seen.add(name)

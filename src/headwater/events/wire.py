@@ -11,6 +11,9 @@ from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_str
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
 
+NUL: Final = rb"\u0000"
+"""How JSON writes the NUL character; nearly no event has it anywhere."""
+
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 Id = Text | int | float | None
 """As SDKs send identifiers. A checked event has them as text."""

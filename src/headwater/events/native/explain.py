@@ -8,7 +8,8 @@ import msgspec
 from headwater.events.refusal import Refusal
 
 _COMPLAINT: Final = re.compile(
-    r"(?:Expected `(?P<type>[^`]+)`)?.*?(?: - at (?:`key` in )?`\$\.?(?P<path>[^`[]*)(?P<each>\[\.\.\.])?`)?"
+    r"(?:Expected `(?P<type>[^`]+)`(?: of length <= (?P<longest>\d+))?)?.*?"
+    r"(?: - at (?:`key` in )?`\$\.?(?P<path>[^`[]*)(?P<each>\[\.\.\.])?`)?"
 )
 _TYPES: Final = {
     "array": "an array",
@@ -31,6 +32,9 @@ def explain(error: msgspec.ValidationError, *, root: str, parent: str = "") -> R
     assert complaint is not None
     path = ".".join(part for part in (parent, complaint["path"]) if part)
     types = complaint["type"]
-    rule = "is out of range" if types is None else f"must be {_TYPES.get(types, types)}"
+    if complaint["longest"]:
+        rule = f"is longer than {complaint['longest']} characters"
+    else:
+        rule = "is out of range" if types is None else f"must be {_TYPES.get(types, types)}"
     subject = f"each value of {path}" if complaint["each"] else path or root
     return Refusal("BadRequest", path, f"{subject} {rule}")

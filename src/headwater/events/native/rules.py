@@ -13,20 +13,20 @@ from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, join, members, merge, repeated_member
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wire import MAX_TEXT_LENGTH, MEMBERS, WireEvent
+from headwater.events.wire import MEMBERS, NUL, Text, WireEvent
 
 
 class _Event(WireEvent):
     """Identifiers are texts, and null stands only where it says so."""
 
-    message_id: str | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    group_id: str | None = None
-    object_type_id: str | None = None
-    previous_id: str = ""
-    event: str = ""
-    channel: str = ""
+    message_id: Text | None = None
+    user_id: Text | None = None
+    anonymous_id: Text | None = None
+    group_id: Text | None = None
+    object_type_id: Text | None = None
+    previous_id: Text = ""
+    event: Text = ""
+    channel: Text = ""
     sent_at: str = ""
 
 
@@ -77,7 +77,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
         return Refusal("BadRequest", name, f"{name} is repeated")
     wire.type = wire.type or call.type
     try:
-        _check_values(wire)
+        _check_values(wire, event)
         _check_presence(wire)
     except _Broken as broken:
         return Refusal("BadRequest", broken.path, broken.message)
@@ -85,7 +85,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     refusal = check_context(context)
     if refusal is not None:
         return refusal
-    if is_absent(wire.traits) and is_object(traits := members(context).get("traits", ABSENT)):
+    if context and is_absent(wire.traits) and is_object(traits := members(context).get("traits", ABSENT)):
         wire.traits = traits
         wire.context = _without_traits(wire.context)
     return wire
@@ -97,17 +97,14 @@ class _Broken(Exception):
         self.message = f"{self.path} {rule}"
 
 
-def _check_values(wire: WireEvent) -> None:
+def _check_values(wire: WireEvent, event: Raw) -> None:
     if wire.type not in EVENT_TYPES:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     for field in _TEXTS:
-        text = getattr(wire, field)
-        if not text:
+        if getattr(wire, field) == "":
             setattr(wire, field, None)  # an empty text counts as absent
-        elif len(text) > MAX_TEXT_LENGTH:
-            raise _Broken(field, f"is longer than {MAX_TEXT_LENGTH} characters")
-        elif "\0" in text:
-            raise _Broken(field, "contains the NUL character")
+    if NUL in bytes(event):
+        _check_for_nul(wire)
     for field in _TIMES:
         text = getattr(wire, field)
         if text:
@@ -121,6 +118,12 @@ def _check_values(wire: WireEvent) -> None:
         value = getattr(wire, field)
         if not is_absent(value) and not is_object(value):
             raise _Broken(field, "must be an object or null")
+
+
+def _check_for_nul(wire: WireEvent) -> None:
+    for field in _TEXTS:
+        if "\0" in (getattr(wire, field) or ""):
+            raise _Broken(field, "contains the NUL character")
 
 
 def _check_presence(wire: WireEvent) -> None:

@@ -15,6 +15,7 @@ from headwater.events.track.explain import IDS, explain
 from headwater.events.wire import (
     MAX_TEXT_LENGTH,
     MEMBERS,
+    NUL,
     WireEvent,
     email_of,
     traits_of,
@@ -28,8 +29,6 @@ _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
 """What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
-_NUL: Final = rb"\u0000"
-"""How JSON writes the NUL character; nearly no event has it anywhere."""
 
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 
@@ -80,7 +79,7 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
             setattr(wire, field, None)
         elif value is not None and not isinstance(value, str):
             setattr(wire, field, _number_as_written(event, field))
-    if _NUL in bytes(event):
+    if NUL in bytes(event):
         _check_for_nul(wire)
     for field in _TIMES:
         value = getattr(wire, field)
