@@ -29,7 +29,6 @@ _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
 """What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
-
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
