@@ -22,8 +22,8 @@ HEADERS_BYTES: Final = 512
 
 
 def encode_frame(frame: Frame, max_bytes: int) -> bytes:
-    """The message of a frame. Raises Unavailable when it cannot be made smaller than `max_bytes`: the call is within the
-    limits of what clients may send, so NATS's own limit is to blame."""
+    """The message of a frame. Raises Unavailable when it cannot be made smaller than `max_bytes`: the call keeps
+    the limits of what clients may send, so NATS's own limit is to blame."""
     plain = b"".join((_PREFIX.pack(_PLAIN, frame.events, len(frame.header)), frame.header, frame.body))
     if len(plain) + HEADERS_BYTES <= max_bytes:
         return plain
