@@ -220,6 +220,12 @@ REFUSED: list[tuple[str, object, str | None, str]] = [
         "device_id",
         "The value of `device_id` must NOT contain the NUL character.",
     ),
+    (
+        "identify",
+        {"external_id": "\U0001f680" * 501},
+        "external_id",
+        "The value of `external_id` must NOT have more than 2000 bytes.",
+    ),
     ("events", {}, None, "The value of `` must be a array."),
     ("events", b"", None, "The value of `` must be a array."),
     ("events", [], None, "Must NOT have fewer than 1 items"),

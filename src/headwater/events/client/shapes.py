@@ -18,7 +18,10 @@ CODE: Final = "ValidationError"
 """The code of a call that breaks a rule."""
 
 Kind = Literal["id", "key", "text", "object", "user"]
-"""id: a text of at most 1,000 characters; key: of at most 1,000 bytes; text: of any length."""
+"""id: a text of at most 1,000 characters and 2,000 bytes; key: of at most 1,000 bytes; text: of any length."""
+
+MAX_ID_BYTES: Final = 2_000
+"""In UTF-8. Identities are found by an index, whose entries have at most 2,704 bytes on PostgreSQL."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -117,8 +120,9 @@ def _check_text(text: str, kind: Kind, path: str) -> None:
         return
     if "\0" in text:
         _refuse(path, f"The value of `{path}` must NOT contain the NUL character.")
-    if kind == "key" and len(text.encode()) > MAX_KEY_BYTES:
-        _refuse(path, f"The value of `{path}` must NOT have more than {MAX_KEY_BYTES} bytes.")
+    most = MAX_KEY_BYTES if kind == "key" else MAX_ID_BYTES
+    if len(text.encode()) > most:
+        _refuse(path, f"The value of `{path}` must NOT have more than {most} bytes.")
     if len(text) > MAX_TEXT_LENGTH:
         _refuse(path, f"The value of `{path}` must NOT have more than {MAX_TEXT_LENGTH} characters.")
 
