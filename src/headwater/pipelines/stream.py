@@ -31,8 +31,10 @@ LEASE_SECONDS: Final = 0.2
 FIRST_PAUSE_SECONDS: Final = 0.1
 LAST_PAUSE_SECONDS: Final = 2.0
 """How long a database that is away is left alone before it is tried again; each pause is twice the one before."""
+ADVANCE_SECONDS: Final = 1.0
+"""How often the log is told how far the consumer has come: by that, too, it tells how far it is behind."""
 HOUSEKEEPING_SECONDS: Final = 5.0
-"""How often the log's cursor is moved, and what is old enough is removed."""
+"""How often what is old enough is removed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -93,20 +95,24 @@ class StreamConsumer:
 
     async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
         """Consume what comes after `position`. Raises Unavailable when a database is away, and LeaseLost."""
-        next_housekeeping = 0.0
+        next_advance = next_housekeeping = 0.0
         while not stop.is_set():
+            if not lease.held:
+                raise LeaseLost(CONSUMER)
             frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
             if frames:
                 position = await self._carrier.carry(read_batch(frames, self._locate), after=position)
+            if time.monotonic() >= next_advance:
+                await lease.advance(position)
+                next_advance = time.monotonic() + ADVANCE_SECONDS
             if time.monotonic() >= next_housekeeping:
-                await self._housekeeping(lease, position)
+                await self._housekeeping()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
             if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
                 await _until(stop, GATHER_SECONDS)
         await lease.advance(position)
 
-    async def _housekeeping(self, lease: Lease, position: int) -> None:
-        await lease.advance(position)
+    async def _housekeeping(self) -> None:
         await self._events.trim(older_than=self._keep)
         await self._catalog.refresh()
         connections = [
