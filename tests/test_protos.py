@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = sorted((ROOT / "protos/headwater/v1").glob("*.proto"))
 
 RAW = "google.api.HttpBody"
-WITHOUT_JSON_TWIN = {"SendEvents"}
+WITHOUT_JSON_TWIN = {"SendEvents", "StreamEvents"}
 """Typed calls without a REST route whose raw counterparts are whole services: the dialects."""
 
 

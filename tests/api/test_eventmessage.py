@@ -1,6 +1,7 @@
 """Typed events and JSON: nothing is lost by choosing the typed face."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.api.eventmessage import event_message, wire_event
+from headwater.api.eventjson import wire_event, wire_time
+from headwater.api.eventmessage import event_message
 from headwater.base.clock import microseconds
 from headwater.events import Envelope, Refusal
 from headwater.events.track import read_call
@@ -206,7 +208,7 @@ def test_for_every_event_nothing_is_lost(context: dict[str, Any], members: dict[
 
 
 def sent(**values: Any) -> dict[str, Any]:
-    members: dict[str, Any] = json.loads(bytes(wire_event(pb.Event(**values))))
+    members: dict[str, Any] = json.loads(wire_event(pb.Event(**values)))
     return members
 
 
@@ -222,8 +224,8 @@ def test_what_only_the_server_says_is_not_sent() -> None:
 @pytest.mark.parametrize("text", ["{", "x", "", "\ufeff{}", "NaN", "[" * 100_000])
 def test_text_that_is_no_json_is_refused_with_the_members_name(text: str) -> None:
     wire = wire_event(pb.Event(type="page", user_id="u", properties_json=text))
-    assert json.loads(bytes(wire))["properties"] == text
-    outcome = check(wire, None)
+    assert json.loads(wire)["properties"] == text
+    outcome = check(Raw(wire), None)
     assert isinstance(outcome, Refusal)
     assert outcome.path == "properties" or outcome.code == "PayloadTooLarge"
 
@@ -252,6 +254,14 @@ def test_fields_come_before_extra_members() -> None:
 def test_a_time_that_no_calendar_has_is_refused_with_its_name(field: str, seconds: int, nanos: int) -> None:
     event = pb.Event(type="page", user_id="u")
     getattr(event, field).CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
-    outcome = check(wire_event(event), None)
+    outcome = check(Raw(wire_event(event)), None)
     assert isinstance(outcome, Refusal)
     assert outcome.path == event.DESCRIPTOR.fields_by_name[field].json_name
+
+
+@given(st.datetimes(), st.integers(0, 999), st.sampled_from([1, 1_000, 1_000_000, 1_000_000_000]))
+def test_times_are_written_as_protobuf_writes_them(moment: datetime, nanos: int, unit: int) -> None:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    timestamp.nanos = (timestamp.nanos + nanos) // unit * unit % 1_000_000_000
+    assert wire_time(timestamp) == timestamp.ToJsonString()

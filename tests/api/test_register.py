@@ -49,6 +49,7 @@ BUILT = {
     },
     "EventService": {
         "SendEvents",
+        "StreamEvents",
         "ListEvents",
         "ListEventsJson",
         "ListRejectedEvents",

@@ -29,8 +29,8 @@ def metrics_port() -> int:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[RunningSystem]:
     """A system with two backends."""
-    variables = {"HEADWATER_WORKERS": "2", "HEADWATER_METRICS_PORT": str(metrics_port)}
-    running = start(tmp_path_factory.mktemp("workers") / "data", **variables)
+    folder = tmp_path_factory.mktemp("workers")
+    running = start(folder / "data", HEADWATER_WORKERS="2", HEADWATER_METRICS_PORT=str(metrics_port))
     yield running
     assert running.stop() == 0, running.errors
 

@@ -974,6 +974,92 @@ class SendEventsResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class StreamEventsRequest(message.Message):
+    """StreamEventsRequest holds events of one source connection. About a hundred make a good request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    SENT_AT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
+        """events are stored in their order. Their bounds are those of SendEventsRequest."""
+
+    @builtins.property
+    def sent_at(self) -> timestamp_pb2.Timestamp:
+        """sent_at is when the client sends this request, as in SendEventsRequest."""
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[Event] | None = ...,
+        sent_at: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["sent_at", b"sent_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "sent_at", b"sent_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamEventsResponse(message.Message):
+    """StreamEventsResponse acknowledges what has become durable since the answer before. One may stand for many requests."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: builtins.int
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
+    requests: builtins.int
+    """requests is how many requests of this stream are done with, from its begin: each of their events is durable, or
+    among those that were rejected.
+    """
+    accepted: builtins.int
+    """accepted is how many events of this stream are durable, from its begin. Duplicates are among them."""
+    @builtins.property
+    def rejected(self) -> containers.RepeatedCompositeFieldContainer[StreamedEventRejection]:
+        """rejected are the events that break a rule, of the requests that this answer is the first to count, in their order."""
+
+    def __init__(
+        self,
+        *,
+        requests: builtins.int = ...,
+        accepted: builtins.int = ...,
+        rejected: abc.Iterable[StreamedEventRejection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "rejected", b"rejected", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamedEventRejection(message.Message):
+    """StreamedEventRejection tells why one event of a stream was refused."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    REJECTION_FIELD_NUMBER: builtins.int
+    request: builtins.int
+    """request is the position of the request in the stream, from 0."""
+    @builtins.property
+    def rejection(self) -> EventRejection:
+        """rejection tells which event of the request it is, and why."""
+
+    def __init__(
+        self,
+        *,
+        request: builtins.int = ...,
+        rejection: EventRejection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["rejection", b"rejection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["rejection", b"rejection", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class EventRejection(message.Message):
     """EventRejection tells why one event of a call was refused."""
 

@@ -41,6 +41,11 @@ class EventServiceStub:
                 request_serializer=headwater_dot_v1_dot_events__pb2.SendEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.SendEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEvents = channel.stream_stream(
+                '/headwater.v1.EventService/StreamEvents',
+                request_serializer=headwater_dot_v1_dot_events__pb2.StreamEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.StreamEventsResponse.FromString,
+                _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/headwater.v1.EventService/ListEvents',
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
@@ -79,6 +84,19 @@ class EventServiceServicer:
         durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
         safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
         unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamEvents(self, request_iterator, context):
+        """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
+        them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
+        counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+        again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
+        each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+        The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
+        is durable. It is closed after five minutes without a request or an answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +150,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.SendEvents,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.SendEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.SendEventsResponse.SerializeToString,
+            ),
+            'StreamEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.StreamEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.StreamEventsResponse.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -187,6 +210,33 @@ class EventService:
             '/headwater.v1.EventService/SendEvents',
             headwater_dot_v1_dot_events__pb2.SendEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.SendEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/headwater.v1.EventService/StreamEvents',
+            headwater_dot_v1_dot_events__pb2.StreamEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.StreamEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,15 @@ class EventServiceStub:
     safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
     unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
     """
+    StreamEvents: grpc.StreamStreamMultiCallable[events_pb2.StreamEventsRequest, events_pb2.StreamEventsResponse]
+    """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
+    them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
+    counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+    again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
+    each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+    The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
+    is durable. It is closed after five minutes without a request or an answer.
+    """
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]
     """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
     ListEventsJson: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsJsonRequest, httpbody_pb2.HttpBody]
@@ -74,6 +83,15 @@ class EventServiceAsyncStub(EventServiceStub):
     durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
     safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
     unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
+    """
+    StreamEvents: aio.StreamStreamMultiCallable[events_pb2.StreamEventsRequest, events_pb2.StreamEventsResponse]  # type: ignore[assignment]
+    """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
+    them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
+    counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+    again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
+    each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+    The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
+    is durable. It is closed after five minutes without a request or an answer.
     """
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
@@ -109,6 +127,20 @@ class EventServiceServicer:
         durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
         safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
         unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
+        """
+
+    def StreamEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[events_pb2.StreamEventsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[events_pb2.StreamEventsResponse], abc.AsyncIterator[events_pb2.StreamEventsResponse]]:
+        """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
+        them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
+        counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+        again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
+        each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+        The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
+        is durable. It is closed after five minutes without a request or an answer.
         """
 
     def ListEvents(

@@ -1,4 +1,4 @@
-"""Typed events ⇄ the JSON that events are sent and stored as.
+"""Stored events as typed messages: the way out. `eventjson` is the way in.
 
 The typed message has a field for every documented member. What it has none for, or what does not fit its field, travels
 as JSON text in an `extra_json` field, in both directions: nothing is lost by choosing the typed face.
@@ -13,14 +13,11 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec import Raw
 
+from headwater.api.eventjson import JSON_TEXTS
 from headwater.events.raw import is_object, join, members
 from headwater.v1 import events_pb2 as pb
 
 _TIMES: Final = ("timestamp", "original_timestamp", "sent_at", "received_at")
-_JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", "integrations_json": "integrations"}
-_SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
-"""What a client cannot say of an event."""
-
 _MAPS: Final = frozenset(
     field.full_name
     for field in pb.EventContext.DESCRIPTOR.fields
@@ -30,36 +27,6 @@ _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 """How JSON writes an integer of 64 bits, as a string."""
 _decode = msgspec.json.Decoder().decode
 _decode_flags = msgspec.json.Decoder(dict[str, bool]).decode
-_decode_raw = msgspec.json.Decoder(Raw).decode
-
-
-def wire_event(event: pb.Event) -> Raw:
-    """The event as a client of the track API would send it.
-
-    A JSON text that is no JSON becomes a string, which the dialect refuses with the member's name; extra members that
-    are no JSON object are kept as one member, `extraJson`.
-    """
-    wire = _extra_members(event)
-    for field, value in event.ListFields():
-        if field.name in _SERVER_SIDE or field.name == "extra_json":
-            continue
-        if field.name in _JSON_TEXTS:
-            wire[_JSON_TEXTS[field.name]] = _json_text(value)
-        elif field.name in _TIMES:
-            wire[field.json_name] = _raw(wire_time(value))
-        elif field.name == "context":
-            wire["context"] = _object(value)
-        else:
-            wire[field.json_name] = _raw(value)
-    return join(wire)
-
-
-def wire_time(moment: Timestamp) -> str:
-    """The moment in RFC 3339; one that no calendar has becomes a text that the dialect refuses."""
-    try:
-        return moment.ToJsonString()
-    except ValueError:
-        return f"{moment.seconds} s and {moment.nanos} ns"
 
 
 def event_message(document: dict[str, Raw]) -> pb.Event:
@@ -69,11 +36,11 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
     for field in pb.Event.DESCRIPTOR.fields:
         if field.name == "extra_json":
             continue
-        member = _JSON_TEXTS.get(field.name, field.json_name)
+        member = JSON_TEXTS.get(field.name, field.json_name)
         text = rest.pop(member, None)
         if text is None:
             continue
-        if field.name in _JSON_TEXTS:
+        if field.name in JSON_TEXTS:
             setattr(event, field.name, bytes(text).decode())
         elif field.name in _TIMES:
             moment: Timestamp = getattr(event, field.name)
@@ -88,21 +55,6 @@ def event_message(document: dict[str, Raw]) -> pb.Event:
     if rest:
         event.extra_json = _text(rest)
     return event
-
-
-def _object(message: Message) -> Raw:
-    """A part of the context as JSON."""
-    parts = _extra_members(message)
-    for field, value in message.ListFields():
-        if field.name == "extra_json":
-            continue
-        if isinstance(value, Message):
-            parts[field.json_name] = _object(value)
-        elif field.full_name in _MAPS:
-            parts[field.json_name] = _raw(dict(value))
-        else:
-            parts[field.json_name] = _raw(str(value) if field.type == FieldDescriptor.TYPE_INT64 else value)
-    return join(parts)
 
 
 def _fill(message: Message, text: Raw) -> None:
@@ -170,27 +122,6 @@ def _is_double(value: int) -> bool:
         return float(value) == value
     except OverflowError:
         return False
-
-
-def _extra_members(message: Message) -> dict[str, Raw]:
-    """What the `extra_json` of a message that has one holds."""
-    extra: str = getattr(message, "extra_json", "")
-    text = _json_text(extra)
-    if is_object(text):
-        return members(text)
-    return {"extraJson": text} if extra else {}
-
-
-def _json_text(text: str) -> Raw:
-    """JSON given as text; text that is no JSON becomes a JSON string."""
-    try:
-        return _decode_raw(text.encode())
-    except (msgspec.DecodeError, RecursionError):
-        return _raw(text)
-
-
-def _raw(value: object) -> Raw:
-    return Raw(msgspec.json.encode(value))
 
 
 def _text(parts: dict[str, Raw]) -> str:

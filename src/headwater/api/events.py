@@ -1,6 +1,7 @@
 """EventService: typed events in, and events out, typed or as the JSON documents that they are stored as."""
 
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator
+from typing import Final, cast
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
@@ -8,13 +9,14 @@ from msgspec import Raw
 
 from headwater.api.access import workspace_of
 from headwater.api.call import Context, caller_address, metadata_of, send_headers
-from headwater.api.eventmessage import event_message, wire_event, wire_time
+from headwater.api.eventjson import batch_body, wire_event, wire_time
+from headwater.api.eventmessage import event_message
+from headwater.api.eventstream import EventStream, rejection
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog
-from headwater.events import Refusal
-from headwater.intake import IncomingCall, Intake
+from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.pipelines.trace import Arrived, trace
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
@@ -38,27 +40,27 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         self._log = log
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
-        metadata = metadata_of(context)
-        batch: dict[str, Any] = {"batch": [wire_event(event) for event in request.events]}
-        if request.HasField("sent_at"):
-            batch["sentAt"] = wire_time(request.sent_at)
-        receipt = await self._intake.accept(
-            IncomingCall(
-                dialect="grpc",
-                call="batch",
-                body=_encode(batch),
-                authorization=metadata.get("authorization"),
-                ip=caller_address(metadata),
-                user_agent=metadata.get("user-agent", ""),
-            )
-        )
+        sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
+        body = batch_body((wire_event(event) for event in request.events), sent_at)
+        receipt = await self._intake.accept(_batch(metadata_of(context), body))
         await send_headers(context, receipt.headers)
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
             rejected=[
-                _rejection(index, refusal) for index, refusal in enumerate(receipt.refusals) if refusal is not None
+                rejection(index, refusal) for index, refusal in enumerate(receipt.refusals) if refusal is not None
             ],
         )
+
+    async def StreamEvents(  # type: ignore[override]  # the stubs know generators only; aio takes what writes, too
+        self, requests: AsyncIterator[pb.StreamEventsRequest], context: Context
+    ) -> None:
+        metadata = metadata_of(context)
+
+        async def accept(body: bytes) -> Receipt:
+            return await self._intake.accept(_batch(metadata, body))
+
+        await accept(batch_body([]))  # a key that is not known is refused before the first event
+        await EventStream(accept, group_bytes=self._intake.limits.batch_bytes).acknowledge(requests, context.write)
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         documents = await self._list(request, context)
@@ -122,8 +124,15 @@ def _only(document: bytes, names: list[str]) -> bytes:
     return _encode({name: value for name, value in members.items() if name in names})
 
 
-def _rejection(index: int, refusal: Refusal) -> pb.EventRejection:
-    return pb.EventRejection(index=index, code=refusal.code, path=refusal.path, message=refusal.message)
+def _batch(metadata: dict[str, str], body: bytes) -> IncomingCall:
+    return IncomingCall(
+        dialect="grpc",
+        call="batch",
+        body=body,
+        authorization=metadata.get("authorization"),
+        ip=caller_address(metadata),
+        user_agent=metadata.get("user-agent", ""),
+    )
 
 
 def _rejected(event: RejectedEvent) -> pb.RejectedEvent:

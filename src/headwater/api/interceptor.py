@@ -44,7 +44,7 @@ class AnswerInterceptor(aio.ServerInterceptor):
         wrapped = self._handlers.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            if handler is None or handler.request_streaming or (handler.response_streaming and _is_of_grpc(method)):
+            if handler is None or (handler.response_streaming and _is_of_grpc(method)):
                 return handler  # unknown methods, and the streams of health and reflection
             wrapped = self._handlers[method] = _wrapped(method, handler, self._body_of(method), self._metrics)
         return wrapped
@@ -54,7 +54,7 @@ class AnswerInterceptor(aio.ServerInterceptor):
 
 
 def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
-    behavior = cast(Callable[[Any, Context], Any], handler.unary_stream or handler.unary_unary)
+    behavior = cast(Callable[[Any, Context], Any], handler.stream_stream or handler.unary_stream or handler.unary_unary)
     built = is_built(behavior)
 
     @asynccontextmanager
@@ -88,13 +88,16 @@ def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics
             async for piece in behavior(request, context):
                 yield piece
 
-    make, wrapped = (
-        (grpc.unary_stream_rpc_method_handler, answer_in_pieces)
-        if handler.response_streaming
-        else (grpc.unary_unary_rpc_method_handler, answer)
-    )
+    make: Callable[..., Handler]
+    wrapped: Any  # the stubs know blocking behaviours only; aio takes both
+    if handler.request_streaming:
+        make, wrapped = grpc.stream_stream_rpc_method_handler, answer
+    elif handler.response_streaming:
+        make, wrapped = grpc.unary_stream_rpc_method_handler, answer_in_pieces
+    else:
+        make, wrapped = grpc.unary_unary_rpc_method_handler, answer
     return make(
-        cast(Any, wrapped),  # the stubs know blocking behaviours only; aio takes both
+        wrapped,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

@@ -109,7 +109,7 @@ class Intake:
         self._clock = clock
         self._identifiers = identifiers
         self._metrics = metrics
-        self._limits = limits
+        self.limits = limits
         self._limiter = limiter or RateLimiter(clock)
         self._unknown_keys = _Allowance(UNKNOWN_KEYS_PER_SECOND)
 
@@ -128,7 +128,7 @@ class Intake:
             if sender is NOBODY and not dialect.KEY_IN_BODY:
                 raise Unauthorized("a write key is required, as Bearer token")
             check_is_json(request.content_type)
-            limit = dialect.max_body(request.call, self._limits)
+            limit = dialect.max_body(request.call, self.limits)
             body = inflate(body, request.content_encoding, limit=limit)
             call = dialect.read_call(request.call, body)
             sender = await self._senders.by_body(request.dialect, sender, call)
@@ -139,7 +139,7 @@ class Intake:
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, body, sender, error)
             raise
-        checked = [dialect.check(event, call, self._limits) for event in call.events]
+        checked = [dialect.check(event, call, self.limits) for event in call.events]
         if not checked:
             return Receipt([], quota=quota)
         envelope = self._envelope(request, sender)
@@ -182,7 +182,7 @@ class Intake:
             ip=request.ip,
             user_agent=request.user_agent,
             refusal=refusal,
-            limits=self._limits,
+            limits=self.limits,
             is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
         )
 

@@ -154,6 +154,9 @@ __all__ = (
     "SetPipelineStatusResponse",
     "StartIdentityResolutionRequest",
     "StartIdentityResolutionResponse",
+    "StreamEventsRequest",
+    "StreamEventsResponse",
+    "StreamedEventRejection",
     "TestConnectionRequest",
     "TestConnectionResponse",
     "TraceEventRequest",
@@ -4147,6 +4150,74 @@ class StartIdentityResolutionResponse(betterproto2.Message):
 default_message_pool.register_message(
     "headwater.v1", "StartIdentityResolutionResponse", StartIdentityResolutionResponse
 )
+
+
+@dataclass(eq=False, repr=False)
+class StreamedEventRejection(betterproto2.Message):
+    """
+    StreamedEventRejection tells why one event of a stream was refused.
+    """
+
+    request: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    request is the position of the request in the stream, from 0.
+    """
+
+    rejection: "EventRejection | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    rejection tells which event of the request it is, and why.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "StreamedEventRejection", StreamedEventRejection)
+
+
+@dataclass(eq=False, repr=False)
+class StreamEventsRequest(betterproto2.Message):
+    """
+    StreamEventsRequest holds events of one source connection. About a hundred make a good request.
+    """
+
+    events: "list[Event]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    events are stored in their order. Their bounds are those of SendEventsRequest.
+    """
+
+    sent_at: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    sent_at is when the client sends this request, as in SendEventsRequest.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "StreamEventsRequest", StreamEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class StreamEventsResponse(betterproto2.Message):
+    """
+    StreamEventsResponse acknowledges what has become durable since the answer before. One may stand for many requests.
+    """
+
+    requests: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    requests is how many requests of this stream are done with, from its begin: each of their events is durable, or
+    among those that were rejected.
+    """
+
+    accepted: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    accepted is how many events of this stream are durable, from its begin. Duplicates are among them.
+    """
+
+    rejected: "list[StreamedEventRejection]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    rejected are the events that break a rule, of the requests that this answer is the first to count, in their order.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "StreamEventsResponse", StreamEventsResponse)
 
 
 @dataclass(eq=False, repr=False)
