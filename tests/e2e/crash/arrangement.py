@@ -1,0 +1,142 @@
+"""A running installation: its machines and servers, any of which can be killed, and what it has stored."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+from collections.abc import Callable, Coroutine
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+
+from tests.nats import NatsServer
+from tests.postgresql import PostgresqlServer
+from tests.system import RunningSystem, start, wait_until
+
+Kill = Callable[[float], Coroutine[None, None, None]]
+"""Kills somebody, who stays away for so many seconds if nobody else restarts it, and is back after that."""
+
+
+@dataclass
+class Arrangement:
+    """Machines, each a whole `headwater serve`, and the servers that they share."""
+
+    folder: Path
+    machines: int = 1
+    processes: int = 1
+    """Backend processes of each machine."""
+    database: PostgresqlServer | None = None
+    nats: NatsServer | None = None
+    systems: dict[str, RunningSystem] = field(default_factory=dict)
+    """The living machines by name."""
+    _variables: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Start it. `close` it at the end, also when this fails."""
+        self._variables = {
+            "HEADWATER_WORKERS": str(self.processes),
+            "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-000000",
+            "HEADWATER_SECRET_KEY": "a secret that all machines share",
+        }
+        if self.database is not None:
+            self._variables["HEADWATER_DATABASE_URL"] = self.database.create()
+        if self.nats is not None:
+            self._variables["HEADWATER_NATS_URL"] = self.nats.url
+        for number in range(self.machines):
+            name = f"machine-{number + 1}"
+            self.systems[name] = start(self.folder / name, None, **self._variables)
+
+    @property
+    def ports(self) -> list[int]:
+        """Where it takes events."""
+        return [system.port for system in self.systems.values()]
+
+    def victims(self) -> dict[str, Kill]:
+        """Whom one may kill, by what they are called."""
+        found: dict[str, Kill] = {}
+        for machine, system in self.systems.items():
+            for child in ("worker", "envoy", "backend", *(f"backend-{n}" for n in range(2, self.processes + 1))):
+                found[f"{machine} {child}"] = partial(self._kill_child, system, child)
+            found[f"{machine} everything"] = partial(self._kill_and_start, machine)
+        if self.database is not None:
+            found["postgresql"] = self._kill_database
+        if self.nats is not None:
+            found["nats"] = self._kill_nats
+        return found
+
+    async def kill_for_good(self, machine: str) -> None:
+        """Kill a machine as a whole; it never comes back."""
+        system = self.systems.pop(machine)
+        system.process.kill()
+        await asyncio.to_thread(system.process.wait)
+
+    async def _kill_child(self, system: RunningSystem, child: str, _: float) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError):  # all of the machine may be killed at the same time
+            await asyncio.to_thread(wait_until, lambda: child in system.children(), 30)
+            os.kill(system.children()[child], signal.SIGKILL)
+
+    async def _kill_and_start(self, machine: str, away_s: float) -> None:
+        system = self.systems[machine]
+        system.process.kill()
+        await asyncio.to_thread(system.process.wait)
+        await asyncio.sleep(away_s)
+        self.systems[machine] = await asyncio.to_thread(start, system.data_dir, system.port, **self._variables)
+
+    async def _kill_database(self, away_s: float) -> None:
+        assert self.database is not None
+        await asyncio.to_thread(self.database.crash)
+        await asyncio.sleep(away_s)
+        await asyncio.to_thread(self.database.start)
+
+    async def _kill_nats(self, away_s: float) -> None:
+        assert self.nats is not None
+        await asyncio.to_thread(self.nats.stop)
+        await asyncio.sleep(away_s)
+        await asyncio.to_thread(self.nats.start)
+
+    async def stored(self) -> list[str]:
+        """The names of all stored events, in the order of their positions."""
+        query = "SELECT document FROM {}events ORDER BY position"
+        if self.database is None:
+            (system,) = self.systems.values()
+            with closing(sqlite3.connect(system.data_dir / "warehouse.db")) as file:
+                documents = [document for (document,) in file.execute(query.format(""))]
+        else:
+            connection = await asyncpg.connect(self._variables["HEADWATER_DATABASE_URL"].replace("+asyncpg", ""))
+            try:
+                documents = [document for (document,) in await connection.fetch(query.format("warehouse."))]
+            finally:
+                await connection.close()
+        return [json.loads(document)["event"] for document in documents]
+
+    def memory(self) -> dict[str, int]:
+        """The most memory that each living process has had, in MiB."""
+        return {
+            f"{machine} {name}": _peak_mib(pid)
+            for machine, system in self.systems.items()
+            for name, pid in {**system.children(), "supervisor": system.process.pid}.items()
+        }
+
+    def close(self) -> None:
+        """Stop all that is left. What its processes complain of as a defect fails the test."""
+        errors = []
+        for system in self.systems.values():
+            status = system.stop()
+            if status != 0 or "Traceback" in system.errors:
+                errors.append(system.errors)
+        self.systems.clear()
+        if self.database is not None and "HEADWATER_DATABASE_URL" in self._variables:
+            self.database.drop(self._variables["HEADWATER_DATABASE_URL"])
+        assert not errors, "\n".join(errors)
+
+
+def _peak_mib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024 if "VmHWM:" in status else 0

@@ -1,0 +1,182 @@
+"""Clients of every dialect: each sends numbered events, call after call, and each call until it is acknowledged.
+
+An event's name is its number, which is its message id too where the dialect has one. The client API has none: there
+each attempt has a name of its own, since a repetition cannot be recognised.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import grpc
+import httpx
+
+from headwater.v1 import events_pb2 as pb
+from headwater.v1 import events_pb2_grpc
+
+PAUSE_S: Final = 0.02
+"""An SDK's pause before it tries again."""
+PATIENCE_S: Final = 15.0
+MAY_COME_BACK: Final = {408, 429, 502, 503, 504}
+"""What tells a client to try again. Anything else that is not an acknowledgement is a defect."""
+GRPC_MAY_COME_BACK: Final = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+class Addresses(Protocol):
+    """Where clients send: changes when machines die."""
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Ports of 127.0.0.1; any of them will do."""
+        ...
+
+
+class Dialect(Protocol):
+    """How one dialect says events."""
+
+    name: str
+    events: int
+    """How many there are in a call."""
+    has_message_ids: bool
+
+    async def send(self, port: int, key: str, user: str, names: list[str]) -> str | None:
+        """Send one call; None when it is acknowledged, or else why it is to be sent again."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Sender:
+    """One client, with a user of its own."""
+
+    def __init__(self, name: str, dialect: Dialect, addresses: Addresses, key: str) -> None:
+        self.name = name
+        self.acknowledged: list[str] = []
+        """Names of events, in the order in which they were sent."""
+        self.attempted: set[str] = set()
+        """All names that it has ever sent."""
+        self.retries = 0
+        self._dialect = dialect
+        self._addresses = addresses
+        self._key = key
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until `stop` is set, and the last call until it is acknowledged."""
+        number = 0
+        async with self._dialect:
+            while not stop.is_set():
+                self.acknowledged += await self._until_acknowledged(range(number, number + self._dialect.events))
+                number += self._dialect.events
+
+    async def _until_acknowledged(self, numbers: range) -> list[str]:
+        attempt = 0
+        while True:
+            suffix = "" if self._dialect.has_message_ids else f" {attempt}"
+            names = [f"{self.name} {number}{suffix}" for number in numbers]
+            self.attempted.update(names)
+            ports = self._addresses.ports
+            if await self._dialect.send(ports[attempt % len(ports)], self._key, self.name, names) is None:
+                return names
+            attempt += 1
+            self.retries += 1
+            await asyncio.sleep(PAUSE_S)
+
+
+class HttpDialect:
+    """A dialect of JSON over HTTP."""
+
+    def __init__(
+        self, name: str, path: str, events: int, body: Callable[[str, list[str]], Any], *, has_message_ids: bool = True
+    ) -> None:
+        self.name = name
+        self.events = events
+        self.has_message_ids = has_message_ids
+        self._path = path
+        self._body = body
+        self._client = httpx.AsyncClient(timeout=PATIENCE_S, verify=False)
+
+    async def send(self, port: int, key: str, user: str, names: list[str]) -> str | None:
+        url = f"http://127.0.0.1:{port}{self._path}"
+        headers = {"authorization": f"Bearer {key}", "x-strict-mode": "1"}
+        try:
+            answer = await self._client.post(url, json=self._body(user, names), headers=headers)
+        except httpx.TransportError as error:
+            return repr(error)
+        if answer.status_code in (200, 204):
+            return None
+        assert answer.status_code in MAY_COME_BACK, f"{self.name}: {answer.status_code} {answer.text}"
+        return answer.text
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+
+class GrpcDialect:
+    """The typed events API."""
+
+    def __init__(self, name: str, events: int) -> None:
+        self.name = name
+        self.events = events
+        self.has_message_ids = True
+        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._open = AsyncExitStack()
+
+    async def send(self, port: int, key: str, user: str, names: list[str]) -> str | None:
+        metadata = (("authorization", f"Bearer {key}"),)
+        events = [pb.Event(type="track", user_id=user, event=name, message_id=name) for name in names]
+        stub = events_pb2_grpc.EventServiceStub(await self._channel(port))
+        try:
+            answer = await stub.SendEvents(pb.SendEventsRequest(events=events), metadata=metadata, timeout=PATIENCE_S)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() in GRPC_MAY_COME_BACK, f"{self.name}: {error.code()} {error.details()}"
+            return error.details() or ""
+        assert (answer.accepted, len(answer.rejected)) == (len(events), 0)
+        return None
+
+    async def _channel(self, port: int) -> grpc.aio.Channel:
+        if port not in self._channels:
+            options = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
+            self._channels[port] = await self._open.enter_async_context(channel)
+        return self._channels[port]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+
+def dialects() -> list[Dialect]:
+    """One of each."""
+
+    def track(user: str, name: str) -> dict[str, str]:
+        return {"type": "track", "userId": user, "event": name, "messageId": name}
+
+    def batch(user: str, names: list[str]) -> dict[str, Any]:
+        return {"batch": [track(user, name) for name in names]}
+
+    def client(user: str, names: list[str]) -> list[dict[str, str]]:
+        return [{"external_id": user, "name": name} for name in names]
+
+    return [
+        HttpDialect("track", "/v1/track", 1, lambda user, names: track(user, names[0])),
+        HttpDialect("batch", "/v1/batch", 10, batch),
+        HttpDialect("native", "/v1/events", 10, batch),
+        HttpDialect("native-one", "/v1/events/track", 1, lambda user, names: track(user, names[0])),
+        HttpDialect("client", "/api/client/events", 5, client, has_message_ids=False),
+        GrpcDialect("grpc", 10),
+    ]

@@ -1,0 +1,142 @@
+"""A disk that fills up under the running system, and is given room again: nobody has to be started again."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.disk import small_disk
+from tests.e2e.source import HTTP, Source, get, make_source
+from tests.system import RunningSystem, start, wait_until
+
+FILLING = "ballast"
+RECOVERY_S = 60
+
+
+def _fill(disk: Path) -> None:
+    """Take all room that is left."""
+    with (disk / FILLING).open("ab", buffering=0) as ballast:
+        try:
+            while ballast.write(bytes(1 << 16)) == 1 << 16:
+                pass
+        except OSError:
+            return
+
+
+def _make_room(disk: Path) -> None:
+    (disk / FILLING).unlink()
+
+
+def _send(source: Source, number: int) -> httpx.Response:
+    events = [
+        {"type": "track", "messageId": f"{number}-{index}", "userId": f"u{number}", "event": "E", "text": "x" * 500}
+        for index in range(10)
+    ]
+    return source.send("batch", {"batch": events}, **{"X-Strict-Mode": "1"})
+
+
+class _Client:
+    """Sends calls one after another, each with its number."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.number = 0
+        self.acknowledged: list[int] = []
+
+    def until_refused(self) -> httpx.Response:
+        """Send until a call is refused, which is the answer."""
+        for _ in range(5_000):
+            answer = _send(self.source, self.number)
+            if answer.status_code != 200:
+                return answer
+            self.acknowledged.append(self.number)
+            self.number += 1
+        raise AssertionError("the disk has room for everything")
+
+    def is_accepted(self) -> bool:
+        """Whether the call that was refused is taken now."""
+        if _send(self.source, self.number).status_code != 200:
+            return False
+        self.acknowledged.append(self.number)
+        self.number += 1
+        return True
+
+    def message_ids(self) -> list[str]:
+        """Of all that was acknowledged."""
+        return [f"{number}-{index}" for number in self.acknowledged for index in range(10)]
+
+
+def _stored(source: Source) -> list[str]:
+    return [event["messageId"] for event in source.events()]
+
+
+def _processes(system: RunningSystem) -> dict[str, int]:
+    return {**system.children(), "supervisor": system.process.pid}
+
+
+@pytest.mark.timeout(240)
+def test_intake_says_so_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "96m") as disk:
+        system = start(disk / "data")
+        try:
+            source = make_source(system)
+            client = _Client(source)
+            for _ in range(20):
+                assert client.is_accepted()
+            processes = _processes(system)
+            for _ in range(2):
+                _fill(disk)
+                refused = client.until_refused()
+                assert refused.status_code == 503, refused.text
+                assert int(refused.headers["retry-after"]) >= 1
+                assert refused.json()["code"] == "ServiceUnavailable"
+                _management_is_unavailable_or_works(system)
+                _make_room(disk)
+                wait_until(client.is_accepted, RECOVERY_S)
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
+            assert _stored(source) == client.message_ids()
+            make_source(system)
+            assert _processes(system) == processes, "nobody has been started again"
+        finally:
+            assert system.stop() == 0, system.errors
+        assert "Traceback" not in system.errors, system.errors
+
+
+def _management_is_unavailable_or_works(system: RunningSystem) -> None:
+    """What can be read is, and what would be written is refused in the envelope."""
+    assert get(system, "/v1/connections")["connections"]
+    body = {"name": "n" * 60, "role": "Source", "connector": "http"}
+    for _ in range(50):
+        answer = HTTP.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=30)
+        assert answer.status_code in (200, 503), answer.text
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_without_room_waits_and_then_carries_everything_once(tmp_path: Path) -> None:
+    """The ledger alone is on the full disk: the log takes events, and the worker cannot carry them."""
+    with small_disk(tmp_path / "disk", "96m") as disk:
+        data = tmp_path / "data"
+        data.mkdir()
+        (disk / "ledger").mkdir()
+        (data / "ledger").symlink_to(disk / "ledger")
+        system = start(data)
+        try:
+            source = make_source(system)
+            client = _Client(source)
+            processes = _processes(system)
+            _fill(disk)
+            for _ in range(100):
+                assert client.is_accepted()
+            wait_until(lambda: "the worker waits" in system.errors, RECOVERY_S)
+            _make_room(disk)
+            assert client.is_accepted()
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
+            assert _stored(source) == client.message_ids()
+            assert _send(source, 0).status_code == 200
+            assert client.is_accepted()
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
+            assert _stored(source) == client.message_ids(), "the ledger has forgotten what it knew"
+            assert _processes(system) == processes, "nobody has been started again"
+        finally:
+            assert system.stop() == 0, system.errors
+        assert "Traceback" not in system.errors, system.errors
