@@ -11,8 +11,9 @@ from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_str
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
 
-NUL: Final = rb"\u0000"
-"""How JSON writes the NUL character; nearly no event has it anywhere."""
+MAX_ID_BYTES: Final = 2_000
+"""The longest identifier in UTF-8. People and messages are found by an index, whose entries have at most 2,704 bytes on
+PostgreSQL."""
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 Id = Text | int | float | None
@@ -46,6 +47,34 @@ class WireEvent(Struct, rename="camel"):
 MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode_fields__, strict=True))
 """The member of each field."""
 
+IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
+"""The fields that identify something."""
+_TEXTS: Final = (*IDS, "event", "name", "category", "channel")
+
+
+def broken_text(wire: WireEvent, event: Raw) -> tuple[str, str] | None:
+    """The first field of `wire`, which is read from `event`, that has a text as it may not be, and the rule it breaks.
+
+    Of most events it is plain that there is none: they are ASCII, without escapes.
+    """
+    raw = bytes(event)
+    if raw.isascii() and b"\\u" not in raw:
+        return None
+    for field in _TEXTS:
+        text = getattr(wire, field)
+        if isinstance(text, str):
+            if "\0" in text:
+                return field, "contains the NUL character"
+            if field in IDS and is_long_id(text):
+                return field, f"is longer than {MAX_ID_BYTES} bytes"
+    return None
+
+
+def is_long_id(text: str) -> bool:
+    """Whether a text has too many bytes for an identifier."""
+    return len(text) > MAX_ID_BYTES // 4 and len(text.encode()) > MAX_ID_BYTES
+
+
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -58,7 +87,8 @@ def text_of(text: Raw) -> str | None:
 def email_of(traits: Raw) -> str | None:
     """`traits.email`, which identifies a person in an identify event without ids; None when it is not a text."""
     email = members(traits).get("email", ABSENT)
-    return text_of(email) if is_string(email) else None
+    text = text_of(email) if is_string(email) else None
+    return None if text is None or is_long_id(text) else text
 
 
 def traits_of(wire: WireEvent) -> Raw:

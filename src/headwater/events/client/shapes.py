@@ -12,16 +12,13 @@ from headwater.base.errors import Unprocessable
 from headwater.events.devices import MAX_KEY_BYTES
 from headwater.events.limits import MAX_DEPTH
 from headwater.events.raw import is_absent, is_deeper, is_object, is_string, members
-from headwater.events.wire import MAX_TEXT_LENGTH
+from headwater.events.wire import MAX_ID_BYTES, MAX_TEXT_LENGTH
 
 CODE: Final = "ValidationError"
 """The code of a call that breaks a rule."""
 
 Kind = Literal["id", "key", "text", "object", "user"]
 """id: a text of at most 1,000 characters and 2,000 bytes; key: of at most 1,000 bytes; text: of any length."""
-
-MAX_ID_BYTES: Final = 2_000
-"""In UTF-8. Identities are found by an index, whose entries have at most 2,704 bytes on PostgreSQL."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 

@@ -13,7 +13,7 @@ from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, join, members, merge, repeated_member
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wire import MEMBERS, NUL, Text, WireEvent
+from headwater.events.wire import MEMBERS, Text, WireEvent, broken_text
 
 
 class _Event(WireEvent):
@@ -103,8 +103,8 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
     for field in _TEXTS:
         if getattr(wire, field) == "":
             setattr(wire, field, None)  # an empty text counts as absent
-    if NUL in bytes(event):
-        _check_for_nul(wire)
+    if (broken := broken_text(wire, event)) is not None:
+        raise _Broken(*broken)
     for field in _TIMES:
         text = getattr(wire, field)
         if text:
@@ -118,12 +118,6 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
         value = getattr(wire, field)
         if not is_absent(value) and not is_object(value):
             raise _Broken(field, "must be an object or null")
-
-
-def _check_for_nul(wire: WireEvent) -> None:
-    for field in _TEXTS:
-        if "\0" in (getattr(wire, field) or ""):
-            raise _Broken(field, "contains the NUL character")
 
 
 def _check_presence(wire: WireEvent) -> None:

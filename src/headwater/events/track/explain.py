@@ -1,14 +1,9 @@
 """The decoder's complaints in the words of JSON: it speaks of Python's types."""
 
-from typing import Final
-
 import msgspec
 
 from headwater.events.refusal import Refusal
-from headwater.events.wire import MAX_TEXT_LENGTH, MEMBERS
-
-IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
-"""The fields that may be numbers on the wire."""
+from headwater.events.wire import IDS, MAX_TEXT_LENGTH, MEMBERS
 
 
 def explain(error: msgspec.ValidationError) -> Refusal:

@@ -11,17 +11,17 @@ from headwater.events.limits import MAX_DEPTH, Limits
 from headwater.events.raw import is_absent, is_deeper, is_object, members
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.track.explain import IDS, explain
+from headwater.events.track.explain import explain
 from headwater.events.wire import (
+    IDS,
     MAX_TEXT_LENGTH,
     MEMBERS,
-    NUL,
     WireEvent,
+    broken_text,
     email_of,
     traits_of,
 )
 
-_TEXTS: Final = ("event", "name", "category", "channel")
 _TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
@@ -78,8 +78,8 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
             setattr(wire, field, None)
         elif value is not None and not isinstance(value, str):
             setattr(wire, field, _number_as_written(event, field))
-    if NUL in bytes(event):
-        _check_for_nul(wire)
+    if (broken := broken_text(wire, event)) is not None:
+        raise _Broken(MEMBERS[broken[0]], broken[1])
     for field in _TIMES:
         value = getattr(wire, field)
         if value:
@@ -98,12 +98,6 @@ def _number_as_written(event: Raw, field: str) -> str:
     if len(text) > MAX_TEXT_LENGTH:  # of strings the decoder sees to it
         raise _Broken(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
     return text
-
-
-def _check_for_nul(wire: WireEvent) -> None:
-    for field in (*IDS, *_TEXTS):
-        if "\0" in (getattr(wire, field) or ""):
-            raise _Broken(MEMBERS[field], "contains the NUL character")
 
 
 def _check_presence(wire: WireEvent) -> None:
