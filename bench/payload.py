@@ -57,6 +57,12 @@ class Batch:
         return bytes(self.body)
 
 
-def single(number: int) -> bytes:
-    """The body of a call with one event."""
-    return json.dumps(_event(number, str(uuid.uuid4())), separators=(",", ":")).encode()
+class Single:
+    """The body of a call with one event, whose id `refresh` makes new."""
+
+    def __init__(self) -> None:
+        self._before, self._after = json.dumps(_event(0, _ID), separators=(",", ":")).encode().split(_ID.encode())
+
+    def refresh(self) -> bytes:
+        """The body with a new id."""
+        return b"%b%b%b" % (self._before, os.urandom(18).hex().encode(), self._after)
