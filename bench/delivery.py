@@ -52,7 +52,9 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
             frames, position = [], after + 1
             for batch in batches:
                 received = microseconds(clock.now())
-                header = encode_envelope(Envelope("track", "batch", workspace, connection, received, os.urandom(16)))
+                header = encode_envelope(
+                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), refused={})
+                )
                 frames.append(StoredFrame(position, Frame(batch.events, header, batch.refresh())))
                 position += batch.events
             after = await carrier.carry(read_batch(frames), after=after)

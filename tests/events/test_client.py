@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unprocessable
-from headwater.events import DEFAULT_LIMITS, DIALECTS, Envelope, Limits, client
+from headwater.events import DIALECTS, Envelope, Limits, client
 from headwater.events.canonical import canonical
 from headwater.events.raw import members
 from headwater.events.wire import MEMBERS
@@ -38,8 +38,7 @@ def documents(call: str, body: object) -> list[dict[str, Any]]:
     read = client.read_call(call, text(body))
     found = []
     for index, event in enumerate(read.events):
-        wire = client.check(event, read, DEFAULT_LIMITS)
-        document = json.loads(canonical(wire, client.extra(event), read, ENVELOPE, index)[1])
+        document = json.loads(canonical(*client.read(event, read), read, ENVELOPE, index)[1])
         for member in ("connectionId", "messageId", "timestamp", "originalTimestamp", "sentAt", "receivedAt"):
             del document[member]
         found.append(document)

@@ -19,6 +19,7 @@ FULL = Envelope(
     user_agent="analytics-node/3.1.0",
     refusal=Refusal("BadRequest", "batch", "batch must be an array of events"),
     is_client_side=True,
+    refused={1: Refusal("BadRequest", "batch", "batch must be an array of events")},
 )
 
 
@@ -42,6 +43,7 @@ def test_a_header_is_an_array_in_this_order() -> None:
         refusal,
         [32 * 1024, 500 * 1024, 1024 * 1024],
         True,
+        {1: refusal},
     ]
 
 

@@ -51,7 +51,7 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
     for index, event in enumerate(taken.events):
         wire = outcome(event, taken)
         if isinstance(wire, WireEvent):
-            stored.append(json.loads(canonical(wire, native.extra(event), taken, ENVELOPE, index)[1]))
+            stored.append(json.loads(canonical(*native.read(event, taken), taken, ENVELOPE, index)[1]))
     return stored
 
 
@@ -397,7 +397,7 @@ def test_what_has_no_field_is_kept_to_the_letter() -> None:
     call = read(body)
     wire = outcome(call.events[0])
     assert isinstance(wire, WireEvent)
-    text = canonical(wire, native.extra(call.events[0]), call, ENVELOPE, 0)[1]
+    text = canonical(*native.read(call.events[0], call), call, ENVELOPE, 0)[1]
     assert b'"properties":{"n":1.10}' in text
     assert b'"_metadata":{"big":9007199254740993}' in text
 
@@ -452,7 +452,7 @@ def _everything(call: str, body: bytes) -> list[object]:
         if isinstance(checked, Refusal):
             made.append(checked)
         else:
-            made.append(canonical(checked, native.extra(event), taken, ENVELOPE, index)[1])
+            made.append(canonical(*native.read(event, taken), taken, ENVELOPE, index)[1])
     return made
 
 

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, Envelope, Refusal
+from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, track
 from headwater.events.canonical import generated_message_id
 from headwater.events.track import read_call
 from headwater.events.track.rules import _KNOWN
@@ -690,3 +690,23 @@ def test_every_body_is_a_call_or_a_bad_request(body: bytes) -> None:
             continue
         for event in read.events:
             assert isinstance(check(event, read.type), WireEvent | Refusal)
+
+
+# --- read: a checked event once more ------------------------------------------------------------------------------
+
+
+@given(json_values)
+def test_what_was_checked_is_read_again_as_it_was(value: Any) -> None:
+    event = raw({"userId": 7, "type": "page", "anonymousId": "", "properties": value, "_metadata": value})
+    call = read_call("batch", b'{"batch":[' + bytes(event) + b"]}")
+    wire = check(event, None)
+    if isinstance(wire, WireEvent):
+        again, other = track.read(event, call)
+        assert {name: getattr(again, name) for name in MEMBERS} == {name: getattr(wire, name) for name in MEMBERS}
+        assert other == {"_metadata": raw(value)}
+
+
+def test_an_event_of_a_call_has_its_type_when_read_again() -> None:
+    call = read_call("screen", b'{"userId":"u","type":"track"}')
+    wire, other = track.read(call.events[0], call)
+    assert (wire.type, wire.user_id, other) == ("screen", "u", {})

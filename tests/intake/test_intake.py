@@ -73,6 +73,7 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
         envelope.nonce,
         "203.0.113.9",
         "analytics-python/2.4.0",
+        refused={1: Refusal("BadRequest", "event", "event is required in a track event")},
     )
 
 

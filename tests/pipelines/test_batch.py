@@ -127,3 +127,13 @@ def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> Non
     assert batch.rejected == [rejected(1, UNREADABLE, b"body", workspace=0, connection=0, received=0)]
     assert [arrival.position for arrival in batch.arrivals] == [3]
     assert logs[0]["log_level"] == "error"
+
+
+def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
+    """A version with other rules may carry what another one accepted."""
+    refusal = Refusal("BadRequest", "event", "is out of fashion")
+    envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), refused={0: refusal})
+    body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"
+    batch = read_batch([StoredFrame(1, Frame(2, encode_envelope(envelope), body))])
+    assert [(row.position, row.message, row.message_id) for row in batch.rejected] == [(1, "is out of fashion", "m")]
+    assert [arrival.position for arrival in batch.arrivals] == [2]

@@ -35,8 +35,11 @@ class Dialect(Protocol):
         """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
         ...
 
-    def extra(self, event: Raw) -> dict[str, Raw]:
-        """The members of a checked event that `WireEvent` has no field for: kept and forwarded, but not looked at."""
+    def read(self, event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
+        """An event that `check` has let through, once more, without holding it to the rules again.
+
+        Beside it the members that `WireEvent` has no field for: kept and forwarded, but not looked at.
+        """
         ...
 
 

@@ -43,6 +43,9 @@ class Envelope(Struct, frozen=True, array_like=True):
     """Those of the moment of acceptance: another setting later may not change what was accepted."""
     is_client_side: bool = False
     """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
+    refused: dict[int, Refusal] | None = None
+    """The events that were refused, by their number in the call. What was accepted stays accepted, whatever rules a
+    later version has. None in frames that an older version wrote: there the rules have to be asked again."""
 
     @property
     def received_at(self) -> datetime:

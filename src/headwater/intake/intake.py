@@ -142,7 +142,8 @@ class Intake:
         checked = [dialect.check(event, call, self.limits) for event in call.events]
         if not checked:
             return Receipt([], quota=quota)
-        envelope = self._envelope(request, sender)
+        refused = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Refusal)}
+        envelope = self._envelope(request, sender, refused=refused)
         position = await self._log.append(Frame(len(checked), encode_envelope(envelope), body))
         return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
 
@@ -167,10 +168,17 @@ class Intake:
         if not sender.workspace and not self._unknown_keys.take(self._clock):
             return
         refusal = Refusal(error.code, error.field or "", error.message)
-        header = encode_envelope(self._envelope(request, sender, refusal))
+        header = encode_envelope(self._envelope(request, sender, refusal=refusal))
         await self._log.append(Frame(1, header, body[:MAX_KEPT_BYTES]))
 
-    def _envelope(self, request: IncomingCall, sender: Sender, refusal: Refusal | None = None) -> Envelope:
+    def _envelope(
+        self,
+        request: IncomingCall,
+        sender: Sender,
+        *,
+        refusal: Refusal | None = None,
+        refused: dict[int, Refusal] | None = None,
+    ) -> Envelope:
         source = sender.source
         return Envelope(
             dialect=request.dialect,
@@ -184,6 +192,7 @@ class Intake:
             refusal=refusal,
             limits=self.limits,
             is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
+            refused=refused,
         )
 
 

@@ -105,13 +105,17 @@ def _read_frame(
 ) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
     dialect = DIALECTS[envelope.dialect]
     call = dialect.read_call(envelope.call, stored.frame.body)
+    refused = envelope.refused
+    if refused is None:
+        checked = enumerate(dialect.check(source, call, envelope.limits) for source in call.events)
+        refused = {index: outcome for index, outcome in checked if isinstance(outcome, Refusal)}
     for index, source in enumerate(call.events):
         position = stored.position + index
-        checked = dialect.check(source, call, envelope.limits)
-        if isinstance(checked, Refusal):
-            yield position, checked, source
+        if (refusal := refused.get(index)) is not None:
+            yield position, refusal, source
         else:
-            event, document = canonical(checked, dialect.extra(source), call, envelope, index, locate)
+            wire, extra = dialect.read(source, call)
+            event, document = canonical(wire, extra, call, envelope, index, locate)
             yield position, Arrival(position, envelope.workspace, envelope.dialect, event, document), source
 
 

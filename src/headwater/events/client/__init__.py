@@ -7,9 +7,8 @@ canonical event serves all dialects.
 
 from typing import Final
 
-from headwater.events.client.call import check, max_body, read_call
-from headwater.events.track import extra
+from headwater.events.client.call import check, max_body, read, read_call
 
 KEY_IN_BODY: Final = False
 
-__all__ = ["KEY_IN_BODY", "check", "extra", "max_body", "read_call"]
+__all__ = ["KEY_IN_BODY", "check", "max_body", "read", "read_call"]

@@ -12,6 +12,7 @@ from headwater.events.client import shapes, translation
 from headwater.events.client.shapes import CODE, Shape, take_apart, wrong_type
 from headwater.events.limits import MAX_BATCH_EVENTS, Limits
 from headwater.events.raw import is_object, join
+from headwater.events.track.rules import extra
 from headwater.events.wellformed import well_formed
 from headwater.events.wire import WireEvent
 
@@ -57,6 +58,11 @@ def read_call(call: str, body: bytes) -> Call:
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent:
     """The event. It has kept every rule when its call was read."""
     return _decode_event(event)
+
+
+def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
+    """The event once more, and the members that `WireEvent` has no field for."""
+    return _decode_event(event), extra(event)
 
 
 def _root(body: bytes) -> Raw:

@@ -8,9 +8,8 @@ a body that is not JSON, or an envelope that is wrong, refuses the whole call.
 from typing import Final
 
 from headwater.events.native.call import EVENTS, read_call
-from headwater.events.native.rules import check, max_body
-from headwater.events.track.rules import extra
+from headwater.events.native.rules import check, max_body, read
 
 KEY_IN_BODY: Final = True
 
-__all__ = ["EVENTS", "KEY_IN_BODY", "check", "extra", "max_body", "read_call"]
+__all__ = ["EVENTS", "KEY_IN_BODY", "check", "max_body", "read", "read_call"]

@@ -13,6 +13,7 @@ from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, join, members, merge, repeated_member
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
+from headwater.events.track.rules import extra
 from headwater.events.wire import MEMBERS, Text, WireEvent, broken_text
 
 
@@ -70,12 +71,11 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     if is_deeper(event, MAX_DEPTH):
         return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
-        wire: WireEvent = _decode_event(event)
+        wire = _settled(event, call)
     except msgspec.ValidationError as error:
         return explain(error, root="the event")
     if (name := repeated_member(event, _MEMBERS)) is not None:
         return Refusal("BadRequest", name, f"{name} is repeated")
-    wire.type = wire.type or call.type
     try:
         _check_values(wire, event)
         _check_presence(wire)
@@ -85,6 +85,27 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     refusal = check_context(context)
     if refusal is not None:
         return refusal
+    return _with_traits(wire, context)
+
+
+def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
+    """A checked event once more, and the members that `WireEvent` has no field for."""
+    wire = _settled(event, call)
+    return _with_traits(wire, merge(call.context, wire.context)), extra(event)
+
+
+def _settled(event: Raw, call: Call) -> WireEvent:
+    """The event with its type, where an empty text counts as absent."""
+    wire: WireEvent = _decode_event(event)
+    wire.type = wire.type or call.type
+    for field in _TEXTS:
+        if getattr(wire, field) == "":
+            setattr(wire, field, None)
+    return wire
+
+
+def _with_traits(wire: WireEvent, context: Raw) -> WireEvent:
+    """The event with its traits, which may stand in the context instead."""
     if context and is_absent(wire.traits) and is_object(traits := members(context).get("traits", ABSENT)):
         wire.traits = traits
         wire.context = _without_traits(wire.context)
@@ -100,9 +121,6 @@ class _Broken(Exception):
 def _check_values(wire: WireEvent, event: Raw) -> None:
     if wire.type not in EVENT_TYPES:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
-    for field in _TEXTS:
-        if getattr(wire, field) == "":
-            setattr(wire, field, None)  # an empty text counts as absent
     if (broken := broken_text(wire, event)) is not None:
         raise _Broken(*broken)
     for field in _TIMES:

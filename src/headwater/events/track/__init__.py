@@ -8,8 +8,8 @@ not become so by what `headwater.events.wellformed` does, refuses the whole call
 from typing import Final
 
 from headwater.events.track.call import read_call
-from headwater.events.track.rules import check, extra, max_body
+from headwater.events.track.rules import check, max_body, read
 
 KEY_IN_BODY: Final = True
 
-__all__ = ["KEY_IN_BODY", "check", "extra", "max_body", "read_call"]
+__all__ = ["KEY_IN_BODY", "check", "max_body", "read", "read_call"]

@@ -29,7 +29,13 @@ _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
 """What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
+
+class _PlainEvent(WireEvent, forbid_unknown_fields=True):
+    """An event with members of ours only, as most are: then they need not be looked through once more."""
+
+
 _decode_event = msgspec.json.Decoder(WireEvent).decode
+_decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
@@ -47,14 +53,24 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
         wire = _decode_event(event)
     except msgspec.ValidationError as error:
         return explain(error)
-    if call.type is not None:
-        wire.type = call.type
     try:
+        _settle(wire, event, call)
         _check_values(wire, event)
         _check_presence(wire)
     except _Broken as broken:
         return Refusal("BadRequest", broken.path, broken.message)
     return wire
+
+
+def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
+    """A checked event once more, and the members that `WireEvent` has no field for."""
+    wire: WireEvent
+    try:
+        wire, other = _decode_plain(event), {}
+    except msgspec.ValidationError:  # for a member that is not ours
+        wire, other = _decode_event(event), extra(event)
+    _settle(wire, event, call)
+    return wire, other
 
 
 def extra(event: Raw) -> dict[str, Raw]:
@@ -69,15 +85,21 @@ class _Broken(Exception):
         self.message = f"{path} {rule}"
 
 
-def _check_values(wire: WireEvent, event: Raw) -> None:
-    if wire.type not in EVENT_TYPES:
-        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
+def _settle(wire: WireEvent, event: Raw, call: Call) -> None:
+    """The type is that of the call, and identifiers are texts, or absent."""
+    if call.type is not None:
+        wire.type = call.type
     for field in IDS:
         value = getattr(wire, field)
         if value == "":
             setattr(wire, field, None)
         elif value is not None and not isinstance(value, str):
             setattr(wire, field, _number_as_written(event, field))
+
+
+def _check_values(wire: WireEvent, event: Raw) -> None:
+    if wire.type not in EVENT_TYPES:
+        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     if (broken := broken_text(wire, event)) is not None:
         raise _Broken(MEMBERS[broken[0]], broken[1])
     for field in _TIMES:
