@@ -119,6 +119,7 @@ BECOMES: list[tuple[str, object, dict[str, Any]]] = [
         [{"external_id": "E", "created_at": "2020-01-01", "timestamp": "2020-01-01", "userId": "F", "kpid": "x"}],
         {"userId": "E", "created_at": "2020-01-01"},
     ),
+    ("events", [{"external_id": "E", "name": "n", "event": []}], {"event": "n"}),
     ("track", {"event": "Opened", "anonymous_id": "A", "data": {"a": 1}}, {"event": "Opened", "properties": {"a": 1}}),
     ("track", {"name": "Opened", "external_id": "E"}, {"type": "track", "event": "Opened", "userId": "E"}),
     (

@@ -21,7 +21,7 @@ _CALLS: Final[dict[str, tuple[Shape, Callable[[dict[str, Raw]], dict[str, Raw]]]
     "identify": (shapes.IDENTIFY, translation.identify),
     "devices": (shapes.DEVICE, translation.device),
     "events": (shapes.EVENT, translation.event),
-    "track": (shapes.TRACK, translation.event),
+    "track": (shapes.TRACK, translation.named_event),
 }
 
 _decode = msgspec.json.Decoder(Raw).decode

@@ -34,11 +34,10 @@ def identify(parts: Parts) -> Parts:
 
 def event(parts: Parts) -> Parts:
     """An event without a name has an empty one. The Android SDK says `properties` for `data`."""
-    name = text_of(parts.get("event")) or text_of(parts.get("name")) or ""
     made = {
         **_others(parts, ("name", "event", "data", "user", *_PERSON)),
         "type": _raw("track"),
-        "event": _raw(name),
+        "event": _raw(text_of(parts.get("name")) or ""),
         **_person(parts),
         "properties": join({**_object(parts.get("properties")), **_object(parts.get("data"))}),
     }
@@ -46,6 +45,12 @@ def event(parts: Parts) -> Parts:
     if user is not None and not is_absent(user):
         made["traits"] = join(_traits(members(user)))
     return made
+
+
+def named_event(parts: Parts) -> Parts:
+    """The JavaScript SDK has the name in `event`."""
+    name = text_of(parts.get("event"))
+    return event(parts if name is None else {**parts, "name": _raw(name)})
 
 
 def device(parts: Parts) -> Parts:
