@@ -198,10 +198,6 @@ def _object_of(*names: str) -> st.SearchStrategy[Any]:
 
 
 MANAGED = _object_of("name", "role", "connector", "strategy", "linkedConnections", "settings", "sendingMode", "target")
-TYPES = st.sampled_from(["track", "identify", "page", "screen", "group", "alias"])
-EVENTS = _object_of(
-    "type", "userId", "anonymousId", "event", "traits", "properties", "context", "timestamp", "messageId"
-)
 
 
 def _is_an_answer(response: httpx.Response) -> bool:
@@ -212,30 +208,6 @@ def _is_an_answer(response: httpx.Response) -> bool:
 @given(path=st.sampled_from(["/v1/connections", "/v1/pipelines"]), body=MANAGED | JSON)
 def test_no_management_body_is_a_500(client: httpx.Client, path: str, body: Any) -> None:
     assert _is_an_answer(client.post(path, content=json.dumps(body)))
-
-
-@GIVEN
-@given(call=TYPES, body=EVENTS | JSON, strict=st.booleans())
-def test_no_event_is_a_500(source: Source, client: httpx.Client, call: str, body: Any, strict: bool) -> None:
-    headers = {"authorization": f"Bearer {source.write_key}", "x-strict-mode": "1" if strict else "0"}
-    assert _is_an_answer(client.post(f"/v1/{call}", content=json.dumps(body), headers=headers))
-
-
-@GIVEN
-@given(body=st.lists(EVENTS | JSON, max_size=5), strict=st.booleans())
-def test_no_batch_is_a_500(source: Source, client: httpx.Client, body: list[Any], strict: bool) -> None:
-    headers = {"authorization": f"Bearer {source.write_key}", "x-strict-mode": "1" if strict else "0"}
-    assert _is_an_answer(client.post("/v1/batch", content=json.dumps({"batch": body}), headers=headers))
-
-
-@GIVEN
-@given(
-    path=st.sampled_from(["/v1/events", "/v1/events/track", "/v1/events/page"]), body=EVENTS | st.lists(EVENTS) | JSON
-)
-def test_no_native_event_is_a_500(source: Source, client: httpx.Client, path: str, body: Any) -> None:
-    headers = {"authorization": f"Bearer {source.write_key}", "content-type": "application/json"}
-    response = client.post(path, content=json.dumps(body), headers=headers)
-    assert (response.status_code, response.content) == (200, b"") or _is_an_answer(response)
 
 
 @GIVEN

@@ -116,7 +116,7 @@ class Arrangement:
     def memory(self) -> dict[str, int]:
         """The most memory that each living process has had, in MiB."""
         return {
-            f"{machine} {name}": _peak_mib(pid)
+            f"{machine} {name}": peak_mib(pid)
             for machine, system in self.systems.items()
             for name, pid in {**system.children(), "supervisor": system.process.pid}.items()
         }
@@ -134,7 +134,8 @@ class Arrangement:
         assert not errors, "\n".join(errors)
 
 
-def _peak_mib(pid: int) -> int:
+def peak_mib(pid: int) -> int:
+    """The most memory that a living process has had, in MiB."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,10 +1,11 @@
 """Clients of every dialect: each sends numbered events, call after call, and each call until it is acknowledged.
 
 An event's name is its number, which is its message id too where the dialect has one. The client API has none: there
-each attempt has a name of its own, since a repetition cannot be recognised.
+each attempt is of new events, since a repetition cannot be recognised.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -26,6 +27,7 @@ GRPC_MAY_COME_BACK: Final = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+GRPC_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
 
 
 class Addresses(Protocol):
@@ -56,40 +58,54 @@ class Dialect(Protocol):
     ) -> None: ...
 
 
-class Sender:
+class Sender(ABC):
     """One client, with a user of its own."""
 
-    def __init__(self, name: str, dialect: Dialect, addresses: Addresses, key: str) -> None:
+    def __init__(self, name: str, addresses: Addresses, key: str) -> None:
         self.name = name
+        self.key = key
         self.acknowledged: list[str] = []
         """Names of events, in the order in which they were sent."""
         self.attempted: set[str] = set()
         """All names that it has ever sent."""
         self.retries = 0
-        self._dialect = dialect
         self._addresses = addresses
-        self._key = key
+        self._number = 0
 
+    @abstractmethod
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, and the last call until it is acknowledged."""
-        number = 0
+
+    def port(self) -> int:
+        """Where to send: another place after each failure, if there is one."""
+        ports = self._addresses.ports
+        return ports[self.retries % len(ports)]
+
+    def next_names(self, events: int) -> list[str]:
+        """Names of so many new events."""
+        names = [f"{self.name} {number}" for number in range(self._number, self._number + events)]
+        self._number += events
+        self.attempted.update(names)
+        return names
+
+
+class CallSender(Sender):
+    """Sends one call after another."""
+
+    def __init__(self, name: str, dialect: Dialect, addresses: Addresses, key: str) -> None:
+        super().__init__(name, addresses, key)
+        self._dialect = dialect
+
+    async def run(self, stop: asyncio.Event) -> None:
         async with self._dialect:
             while not stop.is_set():
-                self.acknowledged += await self._until_acknowledged(range(number, number + self._dialect.events))
-                number += self._dialect.events
-
-    async def _until_acknowledged(self, numbers: range) -> list[str]:
-        attempt = 0
-        while True:
-            suffix = "" if self._dialect.has_message_ids else f" {attempt}"
-            names = [f"{self.name} {number}{suffix}" for number in numbers]
-            self.attempted.update(names)
-            ports = self._addresses.ports
-            if await self._dialect.send(ports[attempt % len(ports)], self._key, self.name, names) is None:
-                return names
-            attempt += 1
-            self.retries += 1
-            await asyncio.sleep(PAUSE_S)
+                names = self.next_names(self._dialect.events)
+                while await self._dialect.send(self.port(), self.key, self.name, names) is not None:
+                    self.retries += 1
+                    await asyncio.sleep(PAUSE_S)
+                    if not self._dialect.has_message_ids:
+                        names = self.next_names(self._dialect.events)
+                self.acknowledged += names
 
 
 class HttpDialect:
@@ -148,8 +164,7 @@ class GrpcDialect:
 
     async def _channel(self, port: int) -> grpc.aio.Channel:
         if port not in self._channels:
-            options = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
-            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=GRPC_OPTIONS)
             self._channels[port] = await self._open.enter_async_context(channel)
         return self._channels[port]
 

@@ -1,0 +1,89 @@
+"""The load of the crash tests: clients of every dialect, and what must hold of all that they have sent."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from tests.e2e.crash.arrangement import Arrangement
+from tests.e2e.crash.senders import CallSender, Sender, dialects
+from tests.e2e.crash.streaming import StreamSender
+from tests.e2e.source import make_source
+
+SENDERS_OF_A_DIALECT: Final = 2
+RECOVERY_S: Final = 60
+
+
+class Load:
+    """Senders at work."""
+
+    def __init__(self, senders: list[Sender]) -> None:
+        self.senders = senders
+
+    @property
+    def acknowledged(self) -> int:
+        """How many events are."""
+        return sum(len(sender.acknowledged) for sender in self.senders)
+
+    @property
+    def retries(self) -> int:
+        """How many calls were sent again."""
+        return sum(sender.retries for sender in self.senders)
+
+    async def until_more(self, events: int) -> None:
+        """Until so many more events are acknowledged: all goes on."""
+        enough = self.acknowledged + events
+        async with asyncio.timeout(RECOVERY_S):
+            while self.acknowledged < enough:
+                await asyncio.sleep(0.01)
+
+    async def until_all_try_again(self) -> None:
+        """Until each sender has been refused once more."""
+        before = [sender.retries for sender in self.senders]
+        async with asyncio.timeout(RECOVERY_S):
+            while any(sender.retries <= retries for sender, retries in zip(self.senders, before, strict=True)):
+                await asyncio.sleep(0.01)
+
+    async def check(self, arrangement: Arrangement) -> None:
+        """Every acknowledged event is stored once, nothing that was not sent, and each sender's in its order."""
+        acknowledged = {name for sender in self.senders for name in sender.acknowledged}
+        async with asyncio.timeout(RECOVERY_S):
+            while not acknowledged.issubset(stored := await arrangement.stored()):
+                await asyncio.sleep(0.2)
+        print(f"{self.acknowledged} acknowledged, {len(stored)} stored, {self.retries} calls were sent again")
+        print(f"most memory in MiB: {arrangement.memory()}")
+        assert [name for name, times in Counter(stored).items() if times > 1] == [], "stored twice"
+        unknown = set(stored).difference(*(sender.attempted for sender in self.senders))
+        assert not unknown, "stored and never sent"
+        place = {name: number for number, name in enumerate(stored)}
+        for sender in self.senders:
+            places = [place[name] for name in sender.acknowledged]
+            assert places == sorted(places), f"the events of {sender.name} are not in their order"
+
+
+@asynccontextmanager
+async def loaded(arrangement: Arrangement) -> AsyncIterator[Load]:
+    """The arrangement runs, and clients send during the block. After it all of them have been acknowledged, and what is
+    stored is checked."""
+    try:
+        await asyncio.to_thread(arrangement.start)
+        key = make_source(next(iter(arrangement.systems.values()))).write_key
+        load = Load(_senders(arrangement, key))
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as sending:
+            for sender in load.senders:
+                sending.create_task(sender.run(stop))
+            yield load
+            stop.set()
+        await load.check(arrangement)
+    finally:
+        await asyncio.to_thread(arrangement.close)
+
+
+def _senders(arrangement: Arrangement, key: str) -> list[Sender]:
+    senders: list[Sender] = []
+    for number in range(SENDERS_OF_A_DIALECT):
+        senders += [CallSender(f"{dialect.name}-{number}", dialect, arrangement, key) for dialect in dialects()]
+        senders.append(StreamSender(f"stream-{number}", arrangement, key))
+    return senders

@@ -1,0 +1,65 @@
+"""A client that streams typed events: some requests are always under way, and after a break all that were not
+acknowledged are sent again, in their order, on a new stream."""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+import grpc
+
+from headwater.v1 import events_pb2 as pb
+from headwater.v1 import events_pb2_grpc
+from tests.e2e.crash.senders import GRPC_MAY_COME_BACK, GRPC_OPTIONS, PATIENCE_S, PAUSE_S, Sender
+
+EVENTS: Final = 5
+"""In one request."""
+UNDER_WAY: Final = 4
+MAY_BREAK_WITH: Final = GRPC_MAY_COME_BACK | {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+"""A stream that loses its server in the middle is not always told why."""
+
+
+class StreamSender(Sender):
+    """One client of StreamEvents."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        waiting: deque[list[str]] = deque()
+        while not (stop.is_set() and not waiting):
+            port = self.port()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=GRPC_OPTIONS) as channel:
+                stub = events_pb2_grpc.EventServiceStub(channel)
+                call = stub.StreamEvents(metadata=(("authorization", f"Bearer {self.key}"),))
+                try:
+                    await self._stream(call, waiting, stop)
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() in MAY_BREAK_WITH, f"{self.name}: {error.code()} {error.details()}"
+                except (TimeoutError, asyncio.InvalidStateError):
+                    call.cancel()
+                else:
+                    continue
+            self.retries += 1
+            await asyncio.sleep(PAUSE_S)
+
+    async def _stream(self, call: Any, waiting: deque[list[str]], stop: asyncio.Event) -> None:
+        """Send what waits, then new events until `stop` is set; return when all are acknowledged."""
+        done = 0
+        for names in waiting:
+            await self._write(call, names)
+        while True:
+            while not stop.is_set() and len(waiting) < UNDER_WAY:
+                waiting.append(self.next_names(EVENTS))
+                await self._write(call, waiting[-1])
+            if not waiting:
+                return
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await call.read()
+            if answer is grpc.aio.EOF:
+                raise TimeoutError("the stream has ended")
+            assert not answer.rejected
+            for _ in range(answer.requests - done):
+                self.acknowledged += waiting.popleft()
+            done = answer.requests
+
+    async def _write(self, call: Any, names: list[str]) -> None:
+        events = [pb.Event(type="track", user_id=self.name, event=name, message_id=name) for name in names]
+        async with asyncio.timeout(PATIENCE_S):
+            await call.write(pb.StreamEventsRequest(events=events))

@@ -1,0 +1,200 @@
+"""Clients that are slow, many, cut off or in a hurry, on every route of the intake: others are served meanwhile, a call
+arrives whole or not at all, and each gets its own answer."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.routes import ROUTES, Route
+from tests.e2e.source import Source, get, make_source
+from tests.system import RunningSystem, wait_until
+
+CONNECTIONS = 500
+PATIENCE_S = 40
+
+
+@pytest.fixture
+def source(system: RunningSystem) -> Source:
+    return make_source(system)
+
+
+class Wire:
+    """One HTTP/1.1 connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def status(self) -> int:
+        """That of the next answer, whose body is read too."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+        lines = head.decode().lower().split("\r\n")
+        fields = dict(line.split(": ", 1) for line in lines[1:] if line)
+        assert "transfer-encoding" not in fields
+        await self._reader.readexactly(int(fields.get("content-length", 0)))
+        return int(lines[0].split()[1])
+
+    async def is_closed(self) -> bool:
+        """Whether the other side closes it soon."""
+        try:
+            await asyncio.wait_for(self._reader.read(), PATIENCE_S)
+        except ConnectionError:
+            return True
+        return self._reader.at_eof()
+
+    async def cut(self) -> None:
+        """Say no more, as one that has crashed."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+@asynccontextmanager
+async def connected(system: RunningSystem) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", system.port)
+    wire = Wire(reader, writer)
+    try:
+        yield wire
+    finally:
+        await wire.cut()
+
+
+def head(route: Route, source: Source, length: int | None) -> bytes:
+    """The start of a call; without a length its body comes in chunks."""
+    fields = {"host": "localhost", **route.headers_for(source)}
+    fields |= {"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)}
+    lines = [f"POST {route.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def whole(route: Route, source: Source, content: bytes | None = None) -> bytes:
+    content = route.content() if content is None else content
+    return head(route, source, len(content)) + content
+
+
+def stored(source: Source) -> int:
+    with closing(sqlite3.connect(source.system.data_dir / "warehouse.db")) as warehouse:
+        found = warehouse.execute("SELECT count(*) FROM events WHERE connection = ?", (source.id,))
+        return int(found.fetchone()[0])
+
+
+async def until_carried(source: Source, marker: str) -> None:
+    """Until all that was sent before has been carried: what comes later is stored later."""
+    event = {"userId": "u", "event": marker, "messageId": marker}
+    assert (await asyncio.to_thread(source.send, "track", event)).status_code == 200
+    await asyncio.to_thread(wait_until, lambda: marker in [event["messageId"] for event in source.events()], PATIENCE_S)
+
+
+async def serve_others(source: Source, calls: int) -> None:
+    """Others are served."""
+    async with httpx.AsyncClient(base_url=source.system.base_url, timeout=PATIENCE_S) as client:
+        for number in range(calls):
+            event = {"userId": "u", "event": "E", "messageId": f"other {number}"}
+            answer = await client.post("/v1/track", json=event, auth=(source.write_key, ""))
+            assert answer.status_code == 200
+
+
+async def test_a_byte_a_second(system: RunningSystem, source: Source) -> None:
+    async def slow(route: Route) -> None:
+        async with connected(system) as wire:
+            request = whole(route, source)
+            await wire.write(request[:-5])
+            for byte in request[-5:]:
+                await asyncio.sleep(1)
+                await wire.write(bytes([byte]))
+            assert await wire.status() == route.accepted
+
+    async def never_ends_its_headers(route: Route) -> None:
+        async with connected(system) as wire:
+            closed = asyncio.create_task(wire.is_closed())
+            with suppress(ConnectionError):
+                for byte in head(route, source, 10):
+                    await wire.write(bytes([byte]))
+                    await asyncio.sleep(0.5)
+                    if closed.done():
+                        break
+            assert await closed
+
+    async with asyncio.TaskGroup() as clients:
+        for route in ROUTES:
+            clients.create_task(slow(route))
+        for route in ROUTES[:3]:
+            clients.create_task(never_ends_its_headers(route))
+        clients.create_task(serve_others(source, 100))
+    await until_carried(source, "slow")
+    assert stored(source) == sum(route.events for route in ROUTES) + 100 + 1
+
+
+async def test_500_open_connections(system: RunningSystem, source: Source) -> None:
+    async def waits(route: Route, number: int, others: asyncio.Event, half: asyncio.Semaphore) -> None:
+        async with connected(system) as wire:
+            content = json.dumps(_numbered(route, f"waiting {number}")).encode()
+            request = whole(route, source, content)
+            await wire.write(request[: -len(content) // 2])
+            half.release()
+            await others.wait()
+            await wire.write(request[-len(content) // 2 :])
+            assert await wire.status() == route.accepted
+
+    others, half = asyncio.Event(), asyncio.Semaphore(0)
+    events = 0
+    async with asyncio.TaskGroup() as clients:
+        for number in range(CONNECTIONS):
+            route = ROUTES[number % len(ROUTES)]
+            events += route.events
+            clients.create_task(waits(route, number, others, half))
+        for _ in range(CONNECTIONS):
+            await asyncio.wait_for(half.acquire(), PATIENCE_S)
+        await serve_others(source, 100)
+        others.set()
+    await until_carried(source, "after them")
+    assert stored(source) == events + 100 + 1
+
+
+def _numbered(route: Route, id_: str) -> Any:
+    """The route's body with ids of its own where it takes them."""
+    if not isinstance(route.body, dict) or "batch" in route.body or "external_id" in route.body:
+        return route.body
+    return {**route.body, "messageId": id_}
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+async def test_a_call_that_is_cut_off_is_no_call(system: RunningSystem, source: Source, chunked: bool) -> None:
+    refused = get(system, f"/v1/events/rejected?connection={source.id}")["events"]
+    for route in ROUTES:
+        content = route.content()
+        for part in (0, 1, len(content) // 2, len(content) - 1, len(content)):
+            async with connected(system) as wire:
+                if chunked:  # all of it may be there, but not the chunk that ends it
+                    chunk = b"%x\r\n%s\r\n" % (part, content[:part]) if part else b""
+                    await wire.write(head(route, source, None) + chunk)
+                elif part < len(content):
+                    await wire.write(head(route, source, len(content)) + content[:part])
+    await until_carried(source, "whole")
+    assert stored(source) == 1
+    assert get(system, f"/v1/events/rejected?connection={source.id}")["events"] == refused == []
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_calls_in_a_row_on_one_connection_get_their_answers_in_a_row(
+    system: RunningSystem, source: Source, route: Route
+) -> None:
+    bad = whole(route, source, b"{")
+    good = whole(route, source)
+    unknown = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
+    async with connected(system) as wire:
+        await wire.write(good + bad + unknown + good + good)
+        statuses = [await wire.status() for _ in range(5)]
+    assert statuses == [route.accepted, route.bad, 404, route.accepted, route.accepted]
+    await until_carried(source, "pipelined")
+    assert stored(source) == 3 * route.events + 1
