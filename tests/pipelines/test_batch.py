@@ -61,7 +61,7 @@ def test_every_event_has_its_position_and_its_outcome() -> None:
         (7, 7, 42, "track"),
         (8, 7, 42, "page"),
     ]
-    assert batch.arrivals[0].message == Message(5, 42, "m", 1_000_000)
+    assert batch.arrivals[0].message == Message(5, (42, "m"), 1_000_000)
     assert batch.rejected == [rejected(6, Refusal("BadRequest", "event", "event is required in a track event"), BAD)]
 
 

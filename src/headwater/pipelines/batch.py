@@ -16,7 +16,7 @@ from headwater.events.envelope import decode_envelope
 from headwater.events.record import event_record
 from headwater.events.wire import MAX_TEXT_LENGTH
 from headwater.schemas import Record
-from headwater.warehouse import LatestCall, Message, MessageKey, RejectedEvent
+from headwater.warehouse import LatestCall, Message, RejectedEvent
 
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
@@ -30,17 +30,10 @@ class Arrival(Struct, frozen=True):
     dialect: DialectName
     event: Event
     document: bytes
-
-    @property
-    def message(self) -> Message:
-        """What the ledger knows it by."""
-        event = self.event
-        return Message(self.position, event.connection_id, event.message_id, microseconds(event.received_at))
-
-    @property
-    def message_key(self) -> MessageKey:
-        """Its key in the ledger."""
-        return self.event.connection_id, self.event.message_id
+    message: Message
+    """What the ledger knows it by."""
+    at: int
+    """When it happened, in microseconds since the epoch."""
 
     def record(self) -> Record:
         """The event as filters and transformations see it."""
@@ -116,7 +109,13 @@ def _read_frame(
         else:
             wire, extra = dialect.read(source, call)
             event, document = canonical(wire, extra, call, envelope, index, locate)
-            yield position, Arrival(position, envelope.workspace, envelope.dialect, event, document), source
+            yield position, _arrival(position, envelope, event, document), source
+
+
+def _arrival(position: int, envelope: Envelope, event: Event, document: bytes) -> Arrival:
+    message = Message(position, (event.connection_id, event.message_id), envelope.received)
+    at = microseconds(event.timestamp)
+    return Arrival(position, envelope.workspace, envelope.dialect, event, document, message, at)
 
 
 class _Identified(Struct, rename="camel"):

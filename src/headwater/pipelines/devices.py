@@ -1,6 +1,5 @@
 """What the devices of people learn from events. They do not depend on the pipelines of a source."""
 
-from headwater.base.clock import microseconds
 from headwater.events.devices import device_change
 from headwater.pipelines.batch import Arrival
 from headwater.warehouse import DeviceEvent
@@ -17,6 +16,6 @@ def device_event(arrival: Arrival) -> DeviceEvent | None:
         connection=event.connection_id,
         user_id=event.user_id,
         anonymous_id=event.anonymous_id,
-        at=microseconds(event.timestamp),
+        at=arrival.at,
         change=change,
     )

@@ -150,7 +150,9 @@ class _Merging:
     def _take(self, connection: int, id_: str, *, is_anonymous: bool) -> list[tuple[IdentityKey, IdentityState]]:
         """Make an id's identities disappear from every pipeline; returns those that were known."""
         self.gone.add((connection, id_, is_anonymous))
-        keys = self._keys_of(connection, id_, is_anonymous)
+        keys = self._keys.get((connection, id_, is_anonymous))
+        if not keys:
+            return []
         taken = [(key, state) for key in keys if (state := self._known.get(key)) is not None]
         self._known.update(dict.fromkeys(keys))
         return taken

@@ -9,7 +9,7 @@ from headwater.warehouse.ledger.entry import MAX_REPEATS, decode_entry, encode_e
 
 
 def message(position: int, id_: str = "m", connection: int = 1) -> Message:
-    return Message(position, connection, id_, 1000 + position)
+    return Message(position, (connection, id_), 1000 + position)
 
 
 def test_the_first_position_is_the_message() -> None:
@@ -74,8 +74,8 @@ def test_in_whatever_batches_messages_come_each_is_fresh_once(batches: list[list
         fresh, entries = claim(messages, known)
         known |= entries
         for each in messages:
-            if each.message_id not in first:
-                first[each.message_id] = each.position
+            if each.key[1] not in first:
+                first[each.key[1]] = each.position
                 assert each.position in fresh
             else:
                 assert each.position not in fresh

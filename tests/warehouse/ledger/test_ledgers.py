@@ -26,7 +26,7 @@ async def record(warehouse: Warehouse, entries: Entries) -> None:
 
 
 async def known(transaction: Transaction, *keys: tuple[int, str]) -> Entries:
-    return await transaction.known([Message(0, connection, id_, 0) for connection, id_ in keys])
+    return await transaction.known([Message(0, key, 0) for key in keys])
 
 
 async def test_what_was_recorded_is_known(warehouse: Warehouse) -> None:

@@ -57,14 +57,9 @@ class Message(Struct, frozen=True):
     """An arrival that wants to be a message."""
 
     position: int
-    connection: int
-    message_id: str
+    key: MessageKey
     received_at: int
     """Microseconds since the epoch."""
-
-    @property
-    def key(self) -> MessageKey:
-        return self.connection, self.message_id
 
 
 Entries = dict[MessageKey, Entry]
