@@ -13,6 +13,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"<!-- tested -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 EXPECTED = [
     "Order Completed",  # what curl sent is listed
+    '"outcome":"Processed"',  # and traced
     '"userId":"ada"',
     '"total":1',  # one person so far
     "StatusCode.NOT_FOUND connection 7 does not exist",  # the synchronous client
