@@ -49,6 +49,17 @@ async def test_a_refresh_without_news_is_one_query(catalog: Catalog, other: Cata
     assert "catalog_version" in statements[0]
 
 
+async def test_callers_at_the_same_time_share_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+    await other.refresh()
+    statements = _statements(other)
+    await asyncio.gather(*(other.refresh() for _ in range(20)))
+    assert len(statements) == 2, "the first, and one for all who came while it ran"
+    made = await make.added(catalog, workspace)
+    running = asyncio.create_task(other.refresh())
+    await asyncio.gather(running, other.refresh())
+    assert other.connection(workspace.id, made.id) is not None
+
+
 async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
     statements = _statements(catalog)
