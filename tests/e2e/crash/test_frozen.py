@@ -1,31 +1,64 @@
-"""A broker that stands still under calls, whose clients try again: stored once, and nobody is told of what is not."""
+"""What stands still and goes on later: a broker under calls whose clients try again, a worker whose place was taken.
+All is stored once, and nobody is told of what is not."""
 
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.crash.arrangement import Arrangement
-from tests.e2e.crash.load import loaded
+from tests.e2e.crash.load import RECOVERY_S, loaded
 from tests.nats import NatsServer
+from tests.postgresql import PostgresqlServer
+
+END_IDLE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE state = 'idle in transaction' AND application_name LIKE 'headwater %' AND state_change < now() - interval '3 s'
+"""
+"""What PostgreSQL does by itself to a transaction in which nothing happens for a minute."""
+
+pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.mark.timeout(180)
-async def test_nothing_is_acknowledged_by_a_broker_that_stands_still(tmp_path: Path) -> None:
-    nats = NatsServer()
-    try:
-        async with loaded(Arrangement(tmp_path, processes=2, nats=nats)) as load:
-            for is_killed in (False, True):
-                await load.until_more(100)
-                nats.freeze()
-                await load.until_all_try_again()  # what it had acknowledged before has reached its clients
-                before = load.acknowledged
-                await load.until_all_try_again()
-                assert load.acknowledged == before
-                print(f"frozen after {before} acknowledged events")
-                if is_killed:
-                    nats.stop()
-                    nats.start()
-                else:
-                    nats.thaw()
-    finally:
-        nats.close()
+@pytest.fixture
+def nats() -> Iterator[NatsServer]:
+    server = NatsServer()
+    yield server
+    server.close()
+
+
+async def test_nothing_is_acknowledged_by_a_broker_that_stands_still(tmp_path: Path, nats: NatsServer) -> None:
+    async with loaded(Arrangement(tmp_path, processes=2, nats=nats)) as load:
+        for is_killed in (False, True):
+            await load.until_more(100)
+            nats.freeze()
+            await load.until_all_try_again()  # what it had acknowledged before has reached its clients
+            before = load.acknowledged
+            await load.until_all_try_again()
+            assert load.acknowledged == before
+            print(f"frozen after {before} acknowledged events")
+            if is_killed:
+                nats.stop()
+                nats.start()
+            else:
+                nats.thaw()
+
+
+async def test_a_worker_that_believes_to_hold_the_lease_does_no_harm(
+    tmp_path: Path, nats: NatsServer, postgresql_server: PostgresqlServer
+) -> None:
+    shared = Arrangement(tmp_path, machines=2, database=postgresql_server, nats=nats)
+    async with loaded(shared) as load:
+        await load.until_more(100)
+        workers = [system.children()["worker"] for system in shared.systems.values()]
+        for worker in workers:  # each works when its turn comes, the second one in the place of the first
+            os.kill(worker, signal.SIGSTOP)
+            before = len(await shared.stored())
+            async with asyncio.timeout(RECOVERY_S):
+                while len(await shared.stored()) <= before + 100:
+                    await asyncio.to_thread(postgresql_server.administer, END_IDLE)
+                    await asyncio.sleep(0.5)
+            os.kill(worker, signal.SIGCONT)
