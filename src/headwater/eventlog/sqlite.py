@@ -306,7 +306,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    """Wait for the turn of this process. SQLite's own waiting sleeps for up to 100 ms, while a turn takes one or two."""
+    """Wait for the turn of this process. SQLite's own waiting sleeps for up to 100 ms; a turn takes one or two."""
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
