@@ -1,6 +1,5 @@
 """A real NATS server for the tests, from a wheel: started, killed, frozen, and started again with what it stored."""
 
-import ctypes
 import shutil
 import signal
 import subprocess
@@ -57,11 +56,12 @@ class NatsServer:
 
             def spawn() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    [str(program), "-c", str(self._configuration)],
+                    # Tests that are killed leave nothing running. Not by preexec_fn: it makes Python fork, and that is
+                    # not safe beside the threads of a gRPC client.
+                    ["setpriv", "--pdeathsig", "KILL", str(program), "-c", str(self._configuration)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    preexec_fn=_die_with_parent,
                 )
 
             # The kernel watches the thread that forked, and that of a caller may end before its test does.
@@ -96,7 +96,3 @@ class NatsServer:
 
     def _ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: tests that are killed leave nothing running

@@ -5,7 +5,6 @@ programs are started here, on a port of their own; root, whom PostgreSQL refuses
 """
 
 import asyncio
-import ctypes
 import os
 import shutil
 import signal
@@ -153,20 +152,19 @@ class PostgresqlServer:
         return self._thread.submit(asyncio.run, coroutine).result(60)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        as_nobody: dict[str, Any] = {}
+        # Not by preexec_fn: it makes Python fork, and a fork is not safe beside the threads of a gRPC client.
+        prefix = ["setpriv", "--pdeathsig", "QUIT"]  # tests that are killed leave nothing running
         if os.geteuid() == 0:
-            as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            prefix += ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
         with self._output.open("ab") as output:
 
             def spawn() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    [str(self._programs / program), *arguments],
+                    [*prefix, str(self._programs / program), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     cwd=self._folder,
-                    preexec_fn=_die_with_parent,
-                    **as_nobody,
                 )
 
             # The kernel watches the thread that forked, and that of a caller may end before its test does.
@@ -197,10 +195,6 @@ def _programs(folder: Path) -> Path:
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
     return copy / "bin"
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG: tests that are killed leave nothing running
 
 
 async def _migrate(url: str) -> None:
