@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import quote
 
 from tests.e2e.crash.arrangement import Arrangement
 from tests.e2e.crash.senders import CallSender, Sender, dialects
 from tests.e2e.crash.streaming import StreamSender
-from tests.e2e.source import make_source
+from tests.e2e.source import get, make_source
+from tests.system import RunningSystem
 
 SENDERS_OF_A_DIALECT: Final = 2
 RECOVERY_S: Final = 60
@@ -60,6 +62,16 @@ class Load:
         for sender in self.senders:
             places = [place[name] for name in sender.acknowledged]
             assert places == sorted(places), f"the events of {sender.name} are not in their order"
+        for system in arrangement.systems.values():
+            await asyncio.to_thread(self._check_traces, system)
+
+    def _check_traces(self, system: RunningSystem) -> None:
+        """Each machine knows what became of an event, whatever was killed between the writer of the ledger and it."""
+        for sender in self.senders:
+            name = sender.acknowledged[-1]
+            traces = get(system, f"/v1/events/{quote(name)}/trace")["traces"]
+            outcomes = [trace["outcome"] for trace in traces if trace["outcome"] != "Duplicate"]
+            assert outcomes == (["Processed"] if sender.has_message_ids else []), (name, traces)
 
 
 @asynccontextmanager

@@ -61,6 +61,8 @@ class Dialect(Protocol):
 class Sender(ABC):
     """One client, with a user of its own."""
 
+    has_message_ids = True
+
     def __init__(self, name: str, addresses: Addresses, key: str) -> None:
         self.name = name
         self.key = key
@@ -94,6 +96,7 @@ class CallSender(Sender):
 
     def __init__(self, name: str, dialect: Dialect, addresses: Addresses, key: str) -> None:
         super().__init__(name, addresses, key)
+        self.has_message_ids = dialect.has_message_ids
         self._dialect = dialect
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,7 +106,7 @@ class CallSender(Sender):
                 while await self._dialect.send(self.port(), self.key, self.name, names) is not None:
                     self.retries += 1
                     await asyncio.sleep(PAUSE_S)
-                    if not self._dialect.has_message_ids:
+                    if not self.has_message_ids:
                         names = self.next_names(self._dialect.events)
                 self.acknowledged += names
 

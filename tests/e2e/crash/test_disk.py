@@ -136,6 +136,8 @@ def test_a_worker_without_room_waits_and_then_carries_everything_once(tmp_path: 
             assert client.is_accepted()
             wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
             assert _stored(source) == client.message_ids(), "the ledger has forgotten what it knew"
+            traces = get(system, "/v1/events/0-0/trace")["traces"]
+            assert [trace["outcome"] for trace in traces] == ["Processed", "Duplicate"]
             assert _processes(system) == processes, "nobody has been started again"
         finally:
             assert system.stop() == 0, system.errors
