@@ -80,6 +80,8 @@ class NatsServer:
         """Let it stand still: connections stay open, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")  # each of its threads stops when it is scheduled next
+        wait_until(lambda: all(_state(task) == "T" for task in tasks.iterdir()), 20)
 
     def thaw(self) -> None:
         """Let it go on where it stood still."""
@@ -96,3 +98,8 @@ class NatsServer:
 
     def _ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
+
+
+def _state(task: Path) -> str:
+    """What the kernel calls the state of a thread: T when it is stopped."""
+    return (task / "stat").read_text().rpartition(") ")[2][:1]
