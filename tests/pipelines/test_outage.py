@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
+from headwater.pipelines.outcomes import outcomes
 from tests.parts import OpenParts, add_source, open_parts, track_call
 from tests.postgresql import PostgresqlServer
 
@@ -106,6 +107,7 @@ async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_other
         with pytest.raises(Unavailable):  # the key may have been made by another process a moment ago
             await parts.intake.accept(track_call(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
         assert parts.catalog.connections(parts.workspace) == [source]
+        assert await outcomes(source.id, 1, ["a", None], parts.warehouse) == ["Pending", None]
         await send(parts, source, "a")
     finally:
         await asyncio.to_thread(postgresql_server.start)

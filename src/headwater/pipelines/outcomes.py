@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from headwater.base.errors import Unavailable
 from headwater.pipelines.stream import CONSUMER
 from headwater.warehouse import Warehouse
 
@@ -21,9 +22,13 @@ async def outcomes(
     """What became of the events of a source from `position` on, by their message ids; None for those without one.
 
     Whether an event repeats another is known when the worker has carried it, usually after some fifty milliseconds.
+    Until then events are pending, and while the warehouse is away.
     """
-    finished = await _wait_for(position + len(message_ids) - 1, warehouse)
-    entries = await warehouse.entries((connection, id_) for id_ in message_ids if id_ is not None)
+    try:
+        finished = await _wait_for(position + len(message_ids) - 1, warehouse)
+        entries = await warehouse.entries((connection, id_) for id_ in message_ids if id_ is not None)
+    except Unavailable:  # they are durable all the same, and a client that hears of a failure sends them again
+        finished, entries = 0, {}
     found: list[Fate | None] = []
     for place, id_ in enumerate(message_ids, position):
         entry = None if id_ is None else entries.get((connection, id_))
