@@ -1,5 +1,6 @@
 """Frames taken apart: accepted events, refused ones, and what nobody can read."""
 
+import json
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: by
     assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 2)]
 
 
-def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_cannot_be_read_costs_none_of_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*arguments: Any) -> object:
         if arguments[4] == 2:
             raise ValueError("a defect")
@@ -106,12 +107,39 @@ def test_what_was_read_of_a_frame_before_it_failed_is_taken_back(monkeypatch: py
     monkeypatch.setattr("headwater.pipelines.batch.canonical", failing)
     frames = [
         stored(1, b'{"batch":[' + GOOD + b"]}"),
-        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD]) + b"]}", events=3),
+        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD, GOOD]) + b"]}", events=4),
     ]
-    with capture_logs():
+    with capture_logs() as logs:
         batch = read_batch(frames)
-    assert [arrival.position for arrival in batch.arrivals] == [1]
-    assert [(row.position, row.code) for row in batch.rejected] == [(2, "InternalServerError")]
+    assert [arrival.position for arrival in batch.arrivals] == [1, 2, 5]
+    assert [(row.position, row.code, row.message_id) for row in batch.rejected] == [
+        (3, "BadRequest", None),
+        (4, "InternalServerError", "m"),
+    ]
+    assert batch.rejected[1].body == GOOD
+    assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 4)]
+
+
+@pytest.mark.parametrize(
+    ("message_id", "kept"),
+    [
+        ("m", "m"),
+        (5, "5"),
+        ("", None),
+        (None, None),
+        (["m"], None),
+        ("\0", None),
+        ("a" * 1000, "a" * 1000),
+        ("a" * 1001, None),
+        ("\U0001f600" * 500, "\U0001f600" * 500),
+        ("\U0001f600" * 501, None),  # PostgreSQL could not index it, and the batch would fail for ever
+    ],
+)
+def test_a_refused_event_is_known_by_its_message_id_where_an_accepted_one_could_be(
+    message_id: object, kept: str | None
+) -> None:
+    body = json.dumps({"batch": [{"type": "track", "messageId": message_id}]}, ensure_ascii=False).encode()
+    assert [row.message_id for row in read_batch([stored(1, body)]).rejected] == [kept]
 
 
 def test_places_are_looked_up() -> None:

@@ -1,6 +1,6 @@
 """Reads a batch of frames into what is to be done with it. Pure: the same frames always give the same result."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -10,11 +10,12 @@ from msgspec import Raw, Struct
 from headwater.base.clock import microseconds
 from headwater.eventlog import StoredFrame
 from headwater.events import DIALECTS, DialectName, Envelope, Event, Refusal
+from headwater.events.call import Call
 from headwater.events.canonical import canonical
 from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope
 from headwater.events.record import event_record
-from headwater.events.wire import MAX_TEXT_LENGTH
+from headwater.events.wire import MAX_TEXT_LENGTH, is_long_id
 from headwater.schemas import Record
 from headwater.warehouse import LatestCall, Message, RejectedEvent
 
@@ -54,8 +55,8 @@ class Batch(Struct, frozen=True):
 def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> Batch:
     """Take the frames apart into accepted and refused events; `locate` finds the places of those that say none.
 
-    A frame that cannot be read, which a defect of ours would be, is kept among the refused ones: it may not hold up
-    all that comes after it.
+    A frame that cannot be read, or an event in it, which a defect of ours would be, is kept among the refused ones: it
+    may not hold up all that comes after it, nor cost its neighbours in the call, which were accepted as well.
     """
     arrivals: list[Arrival] = []
     rejected: list[RejectedEvent] = []
@@ -72,16 +73,18 @@ def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> B
             rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
             continue
         try:
-            for position, outcome, source in _read_frame(stored, envelope, locate):
-                if isinstance(outcome, Refusal):
-                    rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
-                else:
-                    arrivals.append(outcome)
+            call, refused = _read_call(stored, envelope)
         except Exception:
             _log.exception("frame cannot be read", position=stored.position)
-            arrivals = [arrival for arrival in arrivals if arrival.position < stored.position]
-            rejected = [row for row in rejected if row.position < stored.position]
             rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
+            continue
+        for index, source in enumerate(call.events):
+            position = stored.position + index
+            outcome = refused.get(index) or _read_event(position, source, call, envelope, index, locate)
+            if isinstance(outcome, Refusal):
+                rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
+            else:
+                arrivals.append(outcome)
     return Batch(arrivals, rejected, list(calls.values()), last)
 
 
@@ -93,23 +96,26 @@ def _envelope(stored: StoredFrame) -> Envelope:
         return Envelope("track", "", 0, 0, 0, b"", refusal=_UNREADABLE)
 
 
-def _read_frame(
-    stored: StoredFrame, envelope: Envelope, locate: Locate | None
-) -> Iterator[tuple[int, Arrival | Refusal, Raw]]:
+def _read_call(stored: StoredFrame, envelope: Envelope) -> tuple[Call, dict[int, Refusal]]:
+    """The call in a frame, and which of its events were refused, by their number."""
     dialect = DIALECTS[envelope.dialect]
     call = dialect.read_call(envelope.call, stored.frame.body)
-    refused = envelope.refused
-    if refused is None:
-        checked = enumerate(dialect.check(source, call, envelope.limits) for source in call.events)
-        refused = {index: outcome for index, outcome in checked if isinstance(outcome, Refusal)}
-    for index, source in enumerate(call.events):
-        position = stored.position + index
-        if (refusal := refused.get(index)) is not None:
-            yield position, refusal, source
-        else:
-            wire, extra = dialect.read(source, call)
-            event, document = canonical(wire, extra, call, envelope, index, locate)
-            yield position, _arrival(position, envelope, event, document), source
+    if envelope.refused is not None:
+        return call, envelope.refused
+    checked = enumerate(dialect.check(source, call, envelope.limits) for source in call.events)
+    return call, {index: outcome for index, outcome in checked if isinstance(outcome, Refusal)}
+
+
+def _read_event(
+    position: int, source: Raw, call: Call, envelope: Envelope, index: int, locate: Locate | None
+) -> Arrival | Refusal:
+    try:
+        wire, extra = DIALECTS[envelope.dialect].read(source, call)
+        event, document = canonical(wire, extra, call, envelope, index, locate)
+        return _arrival(position, envelope, event, document)
+    except Exception:
+        _log.exception("event cannot be read", position=position)
+        return _UNREADABLE
 
 
 def _arrival(position: int, envelope: Envelope, event: Event, document: bytes) -> Arrival:
@@ -126,13 +132,14 @@ _decode_identified = msgspec.json.Decoder(_Identified).decode
 
 
 def _message_id(source: Raw) -> str | None:
-    """The message id of a refused event, by which people ask for it."""
+    """The message id of a refused event, by which people ask for it; None for what no accepted event could have, which
+    may be the very reason of the refusal."""
     try:
         message_id = _decode_identified(source).message_id
     except (msgspec.DecodeError, RecursionError):
         return None
     text = "" if message_id is None else str(message_id)
-    return text if 0 < len(text) <= MAX_TEXT_LENGTH and "\0" not in text else None
+    return text if 0 < len(text) <= MAX_TEXT_LENGTH and not is_long_id(text) and "\0" not in text else None
 
 
 def _rejected(
