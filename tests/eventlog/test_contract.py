@@ -100,9 +100,14 @@ async def test_reads_from_where_the_consumer_has_finished(log: EventLog) -> None
 async def test_reads_about_so_many_bytes_but_at_least_one_frame(log: EventLog) -> None:
     at = [await log.append(frame(number, size=1000)) for number in range(10)]
     assert [stored.position for stored in await read(log, max_bytes=1)] == at[:1]
-    assert [stored.position for stored in await read(log, max_bytes=1001)] == at[:2]
+    assert [stored.position for stored in await read(log, max_bytes=1009)] == at[:2]
     assert [stored.position for stored in await read(log, after=at[1], max_bytes=3000)] == at[2:5]
     assert len(await read(log, max_bytes=EVERYTHING)) == 10
+
+
+async def test_the_headers_of_frames_without_a_body_count_too(log: EventLog) -> None:
+    at = [await log.append(Frame(1, b"h" * 100, b"")) for _ in range(10)]
+    assert [stored.position for stored in await read(log, max_bytes=250)] == at[:3]
 
 
 async def test_waits_for_the_first_frame(log: EventLog, other: EventLog) -> None:

@@ -88,7 +88,7 @@ class EventLog(Protocol):
         ...
 
     async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
-        """The frames after position `after`, oldest first: about `max_bytes` of them, but at least one.
+        """The frames after position `after`, oldest first: about `max_bytes` of headers and bodies, and at least one.
 
         Waits up to `wait` for the first, and returns an empty list when none came.
         """

@@ -236,7 +236,7 @@ class SqliteEventLog:
         )
         for position, events, header, body in rows:
             frames.append(StoredFrame(position, Frame(events, header, body)))
-            max_bytes -= len(body)
+            max_bytes -= frames[-1].frame.size
             if max_bytes <= 0:
                 break
         rows.close()

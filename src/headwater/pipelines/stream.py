@@ -108,7 +108,7 @@ class StreamConsumer:
             if time.monotonic() >= next_housekeeping:
                 await self._housekeeping()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
-            if sum(len(stored.frame.body) for stored in frames) < MAX_BATCH_BYTES:
+            if sum(stored.frame.size for stored in frames) < MAX_BATCH_BYTES:
                 await _until(stop, GATHER_SECONDS)
         await lease.advance(position)
 

@@ -50,7 +50,7 @@ class Reader:
                 if message is not None:
                     after = message.metadata.sequence.stream
                     frames.append(StoredFrame(position_of(after), decode_frame(message.data)))
-                    max_bytes -= len(frames[-1].frame.body)
+                    max_bytes -= frames[-1].frame.size
                 elif frames or loop.time() > deadline + 2 * REQUEST_SECONDS or not await consumer.is_behind():
                     break
         return frames
