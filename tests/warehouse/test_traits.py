@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from headwater.warehouse import Saying, Warehouse
+from headwater.warehouse import traits as module
 from headwater.warehouse.traits import MAX_TRAITS_BYTES, PersonKey, Traits, add
 
 
@@ -70,6 +71,25 @@ async def test_what_becomes_too_much_is_replaced(warehouse: Warehouse) -> None:
     large = "x" * (MAX_TRAITS_BYTES // 2)
     assert (await merged(warehouse, says("u", None, a=large), says("u", None, b=large)))[-1] == {"b": large}
     assert await merged(warehouse, says("u", None)) == [{"b": large}]
+
+
+async def test_what_a_batch_is_told_is_bounded(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a thousand small calls would otherwise hold all that is known of the person."""
+    monkeypatch.setattr(module, "MAX_TOLD_BYTES", 250)
+    large = "x" * 100
+    told = await merged(
+        warehouse,
+        says("u", None, a=large),
+        says("u", None, b=1),
+        says("u", None, b=2),
+        says("u", None, b=3),
+        says("v", None, c=4),
+        says("u", None, b=5),
+        alias("x", "u"),
+    )
+    everything = [{"a": large}, *({"a": large, "b": number} for number in (1, 2))]
+    assert told == [*everything, {"b": 3}, {"c": 4}, {"a": large, "b": 5}, {}]
+    assert await merged(warehouse, says("u", None)) == [{"a": large, "b": 5}]
 
 
 async def test_the_people_of_connections_that_are_gone_are_forgotten(warehouse: Warehouse) -> None:

@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.warehouse import bulk, tables
 
-MAX_TRAITS_BYTES: Final = 1024 * 1024
+MAX_TRAITS_BYTES: Final = 64 * 1024
 """How much is kept of a person. What is said when it becomes more replaces all that was said before."""
+MAX_TOLD_BYTES: Final = 32 * 1024 * 1024
+"""How much is told of people in one batch: a thousand small calls may be about one person of whom much is known."""
 
 _COLUMNS: Final = list(tables.traits.c)
 _KEY: Final = ("connection", "identity_id", "is_anonymous")
@@ -47,9 +49,18 @@ class Saying(Struct, frozen=True):
         id_ = self.previous_id or self.anonymous_id
         return None if id_ is None else (self.connection, id_, True)
 
+    @property
+    def person(self) -> PersonKey | None:
+        """The person, as a user where that is known; None when it names nobody."""
+        return self.user or self.anonymous
+
 
 async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[Raw]:
-    """Add up what is said, in its order; returns what is known of each person from then on."""
+    """Add up what is said, in its order; returns what is known of each person from then on.
+
+    When that becomes more than `MAX_TOLD_BYTES`, only the last of what is said of each person comes with all that is
+    known; of the others there is what they say themselves.
+    """
     if not sayings:
         return []
     keys = {key for saying in sayings for key in (saying.user, saying.anonymous) if key is not None}
@@ -59,7 +70,7 @@ async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[
         for row in await connection.execute(select(tables.traits).where(some)):
             before[row.connection, row.identity_id, row.is_anonymous] = _members(row.traits)
     known = dict(before)
-    merged = [add(saying, known) for saying in sayings]
+    merged = add_all(sayings, known)
     for some in bulk.among(connection, columns, before.keys() - known.keys()):
         await connection.execute(delete(tables.traits).where(some))
     rows = [
@@ -69,6 +80,20 @@ async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[
     return merged
 
 
+def add_all(sayings: Sequence[Saying], known: dict[PersonKey, Traits]) -> list[Raw]:
+    """Add what is said to what is known of people; returns what `merge` does."""
+    last = {saying.person: index for index, saying in enumerate(sayings) if saying.previous_id is None}
+    told: list[Raw] = []
+    left = MAX_TOLD_BYTES
+    for index, saying in enumerate(sayings):
+        traits = add(saying, known)
+        if left <= 0 and last.get(saying.person) != index:
+            traits = saying.traits
+        left -= len(traits)
+        told.append(traits)
+    return told
+
+
 def add(saying: Saying, known: dict[PersonKey, Traits]) -> Raw:
     """Add what is said to what is known of people; returns what is known of this person then."""
     user, anonymous = saying.user, saying.anonymous
@@ -76,7 +101,7 @@ def add(saying: Saying, known: dict[PersonKey, Traits]) -> Raw:
         if user is not None and anonymous in known and user not in known:
             known[user] = known.pop(anonymous)
         return saying.traits
-    person = user or anonymous
+    person = saying.person
     if person is None:
         return saying.traits
     if user is not None and anonymous is not None:
