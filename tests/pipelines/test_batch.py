@@ -73,6 +73,17 @@ def test_the_same_frames_give_the_same_batch() -> None:
     assert first.rejected == second.rejected
 
 
+def test_a_batch_ends_with_the_frame_whose_documents_are_enough() -> None:
+    """A context that a call says once is in each of its documents."""
+    event = b'{"type":"page","userId":"u"}'
+    body = b'{"context":{"a":"' + b"x" * 1000 + b'"},"batch":[' + b",".join([event] * 5) + b"]}"
+    frames = [stored(position, body, events=5) for position in (1, 6, 11, 16)]
+    batch = read_batch(frames, max_bytes=9_000)
+    assert (len(batch.arrivals), batch.last) == (10, 10)
+    assert [read_batch(frames, max_bytes=size).last for size in (1, 4_000)] == [5, 5]
+    assert read_batch(frames).last == 20
+
+
 def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
     refusal = Refusal("Unauthorized", "", "the write key is not known")
     batch = read_batch([stored(3, b"any bytes \xff", refusal=refusal)])

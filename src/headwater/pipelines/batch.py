@@ -52,8 +52,11 @@ class Batch(Struct, frozen=True):
     """The position of the last event."""
 
 
-def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> Batch:
+def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None, *, max_bytes: int | None = None) -> Batch:
     """Take the frames apart into accepted and refused events; `locate` finds the places of those that say none.
+
+    After the frame with which the documents become `max_bytes` it stops. What a call says once, its context above all,
+    stands in the document of each of its events: they may be a hundred times as large as the frames.
 
     A frame that cannot be read, or an event in it, which a defect of ours would be, is kept among the refused ones: it
     may not hold up all that comes after it, nor cost its neighbours in the call, which were accepted as well.
@@ -61,8 +64,10 @@ def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> B
     arrivals: list[Arrival] = []
     rejected: list[RejectedEvent] = []
     calls: dict[int, LatestCall] = {}
-    last = 0
+    last = size = 0
     for stored in frames:
+        if max_bytes is not None and size >= max_bytes:
+            break
         last = stored.last
         envelope = _envelope(stored)
         if envelope.connection:
@@ -85,6 +90,7 @@ def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None) -> B
                 rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
             else:
                 arrivals.append(outcome)
+                size += len(outcome.document)
     return Batch(arrivals, rejected, list(calls.values()), last)
 
 

@@ -22,6 +22,8 @@ from headwater.warehouse import Warehouse
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """How much of the log one transaction carries: enough to be quick, little enough to be seen soon."""
+MAX_DOCUMENT_BYTES: Final = 4 * MAX_BATCH_BYTES
+"""About how much its documents may have; the frames that remain are the next batch."""
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""
 GATHER_SECONDS: Final = 0.05
@@ -101,14 +103,16 @@ class StreamConsumer:
                 raise LeaseLost(CONSUMER)
             frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
             if frames:
-                position = await self._carrier.carry(read_batch(frames, self._locate), after=position)
+                batch = read_batch(frames, self._locate, max_bytes=MAX_DOCUMENT_BYTES)
+                position = await self._carrier.carry(batch, after=position)
             if time.monotonic() >= next_advance:
                 await lease.advance(position)
                 next_advance = time.monotonic() + ADVANCE_SECONDS
             if time.monotonic() >= next_housekeeping:
                 await self._housekeeping()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
-            if sum(stored.frame.size for stored in frames) < MAX_BATCH_BYTES:
+            is_all = not frames or position == frames[-1].last
+            if is_all and sum(stored.frame.size for stored in frames) < MAX_BATCH_BYTES:
                 await _until(stop, GATHER_SECONDS)
         await lease.advance(position)
 
