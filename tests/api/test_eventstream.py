@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode, aio
 
-from headwater.api.eventstream import GROUP_EVENTS, WINDOW_BYTES, EventStream
+from headwater.api.eventstream import GROUP_EVENTS, REQUEST_BYTES, WINDOW_BYTES, EventStream
 from headwater.catalog import Connection
 from headwater.intake import Receipt
 from headwater.v1 import events_pb2 as pb
@@ -179,6 +179,33 @@ async def test_what_waits_is_bounded() -> None:
     await running
     assert taken == 200
     assert max(map(len, log.bodies)) <= 100_000
+
+
+async def test_requests_without_events_wait_in_bounds_too() -> None:
+    """A client may send them without ever reading an answer."""
+    may_answer, taken = asyncio.Event(), 0
+    log = SlowLog()
+    log.may_store.set()
+
+    async def requests() -> AsyncIterator[pb.StreamEventsRequest]:
+        nonlocal taken
+        for _ in range(3 * WINDOW_BYTES // REQUEST_BYTES):
+            taken += 1
+            yield request()
+
+    answers: list[int] = []
+
+    async def answer(response: pb.StreamEventsResponse) -> None:
+        await may_answer.wait()
+        answers.append(response.requests)
+
+    running = asyncio.create_task(EventStream(log.accept, group_bytes=100_000).acknowledge(requests(), answer))
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert 1 < taken <= 2 + (WINDOW_BYTES + 100_000) // REQUEST_BYTES
+    may_answer.set()
+    await running
+    assert answers[-1] == taken == 3 * WINDOW_BYTES // REQUEST_BYTES
 
 
 async def test_a_group_has_a_bounded_number_of_events() -> None:

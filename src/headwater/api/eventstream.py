@@ -19,6 +19,8 @@ from headwater.v1 import events_pb2 as pb
 
 WINDOW_BYTES: Final = 1 << 20
 """How much of a stream may wait for its turn, as JSON. One request may, whatever its size."""
+REQUEST_BYTES: Final = 100
+"""What a request counts beside its events: one without any waits too, and a client may send them without end."""
 GROUP_EVENTS: Final = 1_000
 """How many events are appended together, unless one request alone has more: its client waits for all of them."""
 
@@ -33,7 +35,7 @@ class _Request(Struct, frozen=True):
     events: list[bytes]
     """They are JSON already."""
     size: int
-    """In bytes, with the commas between them."""
+    """In bytes, with the commas between them, and `REQUEST_BYTES`."""
 
 
 class EventStream:
@@ -70,7 +72,7 @@ class EventStream:
             async for message in requests:
                 sent_at = wire_time(message.sent_at) if message.HasField("sent_at") else None
                 events = [wire_event(event, sent_at) for event in message.events]
-                size = sum(map(len, events)) + len(events)
+                size = sum(map(len, events)) + len(events) + REQUEST_BYTES
                 while self._waiting and self._waiting_bytes + size > WINDOW_BYTES:
                     self._has_room.clear()
                     await self._has_room.wait()
