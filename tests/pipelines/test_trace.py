@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from headwater.catalog import Connection, Definition, TransformationDefinition
+from headwater.eventlog import Frame
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
 from headwater.pipelines import trace as module
@@ -141,3 +142,9 @@ async def test_the_outcome_of_each_event_of_a_call(
     assert await outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
     await parts.carry()
     assert await outcomes(*asked) == ["Duplicate", "Accepted", None, "Accepted", "Duplicate"]
+
+
+async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(parts: OpenParts, source: Connection) -> None:
+    await parts.log.append(Frame(1, b"no header", b'"m"'))
+    await send(parts, source, event())
+    assert [each.fate for each in await traced(parts)] == ["Pending"]

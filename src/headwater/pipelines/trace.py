@@ -1,9 +1,11 @@
 """What became of a message: "what happened to X?" in one answer."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from headwater.base.clock import microseconds
@@ -17,6 +19,8 @@ from headwater.warehouse import Step, Warehouse
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 """How much of what waits in the log is looked through: more than a few seconds' worth is seldom there."""
+_ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
+"""What JSON has another way to write, beside that by its number, which every character has."""
 
 Fate = Literal["Pending", "Processed", "Duplicate", "Rejected"]
 
@@ -48,7 +52,9 @@ async def trace(
     """
     # In this order: what is carried meanwhile is seen in the log or in the ledger, or in both.
     waiting = await log.read(await warehouse.finished(CONSUMER), max_bytes=MAX_PENDING_BYTES, wait=timedelta(0))
-    arrived = {each.position: each for each in _pending(waiting, workspace, message_id)}
+    # In a thread, since it may take a second, and others wait for their events to be accepted.
+    pending = await asyncio.to_thread(_pending, waiting, workspace, message_id)
+    arrived = {each.position: each for each in pending}
     sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
     entries = await warehouse.entries((source, message_id) for source in sources)
     for (source, _), entry in entries.items():
@@ -65,21 +71,27 @@ async def trace(
     return [arrived[position] for position in sorted(arrived)]
 
 
-def _pending(frames: Iterable[StoredFrame], workspace: int, message_id: str) -> Iterable[Arrived]:
-    likely = [frame for frame in frames if _may_hold(frame, message_id)]
-    for arrival in read_batch(likely).arrivals if likely else ():
-        event = arrival.event
-        if arrival.workspace == workspace and event.message_id == message_id:
-            received = microseconds(event.received_at)
-            yield Arrived(event.connection_id, arrival.position, received, "Pending")
+def _pending(frames: Iterable[StoredFrame], workspace: int, message_id: str) -> list[Arrived]:
+    likely = [frame for frame in frames if _may_hold(frame, workspace, message_id)]
+    return [
+        Arrived(arrival.event.connection_id, arrival.position, arrival.message.received_at, "Pending")
+        for arrival in read_batch(likely).arrivals
+        if arrival.event.message_id == message_id
+    ]
 
 
-def _may_hold(stored: StoredFrame, message_id: str) -> bool:
-    """Whether a frame is worth reading: most can be told by a look at their bytes."""
+def _may_hold(stored: StoredFrame, workspace: int, message_id: str) -> bool:
+    """Whether a frame is of the workspace, and worth reading: most can be told by a look at their bytes."""
+    try:
+        envelope = decode_envelope(stored.frame.header)
+    except msgspec.DecodeError:  # the worker tells of it
+        return False
+    if envelope.workspace != workspace:
+        return False
     body = stored.frame.body
-    if message_id.encode() in body:
+    if message_id.encode() in body or b"\\u" in body:
         return True
-    if b"\\u" in body or (b"\\" in body and not message_id.isalnum()):  # JSON has other ways to write characters
+    if b"\\" in body and not _ESCAPED.isdisjoint(message_id):
         return True
-    index = index_of_generated(message_id, decode_envelope(stored.frame.header).nonce)
+    index = index_of_generated(message_id, envelope.nonce)
     return index is not None and index < stored.frame.events
