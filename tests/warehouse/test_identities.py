@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from headwater.warehouse import Sighting
-from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, ids_of, keys_of, merge
+from headwater.warehouse.identities import (
+    MAX_ANONYMOUS_IDS,
+    Identities,
+    IdentityKey,
+    IdentityState,
+    ids_of,
+    keys_of,
+    merge,
+)
 
 P1, P2 = 11, 12
 
@@ -221,3 +229,14 @@ def test_a_batch_leads_to_what_its_events_lead_to_one_by_one(batches: list[list[
             expected = one_by_one(sighting, expected)
         now = merged(batch, now)
     assert now == expected
+
+
+# --- Bounds -------------------------------------------------------------------------------------------------------
+
+
+def test_of_the_anonymous_ids_of_a_user_the_latest_are_kept() -> None:
+    ids = [str(number) for number in range(MAX_ANONYMOUS_IDS + 5)]
+    now = merged([seen("u", id_, pipelines=(P1,)) for id_ in ids])
+    assert now == dict([known("u", *ids[5:])])
+    now = merged([seen("v", "x", pipelines=(P1,)), alias("v", "u"), seen("u", ids[-1], pipelines=(P1,))], now)
+    assert now == dict([known("u", *ids[6:], "x")])

@@ -9,11 +9,16 @@ connection, whatever its filter: it says who somebody is, and nothing of what is
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headwater.events.raw import is_absent
+
+MAX_ANONYMOUS_IDS: Final = 1_000
+"""How many anonymous ids of an identity are kept, the latest. Whoever has more is no person but a login that many share,
+or a client's defect, and every event of theirs would cost more than the one before."""
 
 
 class Sighting(Struct, frozen=True):
@@ -131,7 +136,7 @@ class _Merging:
             state = self._known.get(key)
             if state is None:
                 state = self._known[key] = IdentityState(seen.workspace, [], seen.at)
-            state.anonymous_ids += [id_ for id_ in anonymous_ids if id_ not in state.anonymous_ids]
+            state.anonymous_ids = _joined(state.anonymous_ids, anonymous_ids)
             state.updated_at = max(state.updated_at, seen.at)
             if seen.previous_id is None:
                 state.attributes = seen.attributes[index] if seen.attributes else "{}"
@@ -168,12 +173,17 @@ def _united(user: IdentityState | None, previous: IdentityState) -> IdentityStat
     """What is known of a user who had another identity before: what both know is as the user has it."""
     if user is None:
         return previous
-    ids = [*user.anonymous_ids, *(id_ for id_ in previous.anonymous_ids if id_ not in user.anonymous_ids)]
+    ids = _joined(user.anonymous_ids, previous.anonymous_ids)
     attributes = _members(previous.attributes)
     attributes |= {name: value for name, value in _members(user.attributes).items() if not is_absent(value)}
     return IdentityState(
         user.workspace, ids, max(user.updated_at, previous.updated_at), msgspec.json.encode(attributes).decode()
     )
+
+
+def _joined(known: list[str], new: list[str]) -> list[str]:
+    """The ids of both, each once, and of too many the latest."""
+    return [*known, *(id_ for id_ in new if id_ not in known)][-MAX_ANONYMOUS_IDS:]
 
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
