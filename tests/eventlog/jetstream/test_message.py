@@ -32,6 +32,28 @@ def test_what_cannot_be_made_small_enough_is_refused() -> None:
         encode_frame(Frame(1, b"", random.Random(1).randbytes(10_000)), LIMIT)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\0\0\1",
+        b'{"hello":"world"}',
+        b"\0\0\0" + bytes(4) + b"no events",
+        b"\0\xff\xff" + bytes(4) + b"too many",
+        b"\0\0\1\0\0\0\x0atoo short",
+        b"\1\0\1" + bytes(4) + b"not deflated",
+        b"\2\0\1" + bytes(4) + b"of another form",
+    ],
+)
+def test_a_message_of_somebody_else_is_a_frame_that_a_consumer_can_pass(message: bytes) -> None:
+    assert decode_frame(message) == Frame(1, b"", message)
+
+
+@given(st.binary(max_size=40))
+def test_whatever_a_message_holds_its_positions_are_its_own(message: bytes) -> None:
+    assert 1 <= decode_frame(message).events <= MAX_FRAME_EVENTS
+
+
 @given(st.integers(1, 2**48), st.integers(1, MAX_FRAME_EVENTS))
 def test_positions_of_later_messages_are_higher(sequence: int, events: int) -> None:
     last = position_of(sequence) + events - 1

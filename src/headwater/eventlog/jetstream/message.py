@@ -36,9 +36,18 @@ def encode_frame(frame: Frame, max_bytes: int) -> bytes:
 
 
 def decode_frame(message: bytes) -> Frame:
-    """The frame in a message that `encode_frame` made."""
-    form, events, header_length = _PREFIX.unpack_from(message)
-    content = message[_PREFIX.size :] if form == _PLAIN else zlib.decompress(message[_PREFIX.size :])
+    """The frame in a message that `encode_frame` made.
+
+    Any other message, which somebody has published past us, is the body of a frame without a header: whoever consumes
+    it can tell of it, and go on.
+    """
+    try:
+        form, events, header_length = _PREFIX.unpack_from(message)
+        content = message[_PREFIX.size :] if form == _PLAIN else zlib.decompress(message[_PREFIX.size :])
+    except (struct.error, zlib.error):
+        return Frame(1, b"", message)
+    if form not in (_PLAIN, _DEFLATED) or not 1 <= events <= MAX_FRAME_EVENTS or header_length > len(content):
+        return Frame(1, b"", message)
     return Frame(events, content[:header_length], content[header_length:])
 
 
