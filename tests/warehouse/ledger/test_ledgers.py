@@ -8,7 +8,7 @@ import pytest
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.warehouse import Entries, Entry, Step, Transaction, Warehouse, open_warehouse
-from headwater.warehouse.ledger import KEPT, Message
+from headwater.warehouse.ledger import KEPT, Message, sql
 from tests.parts import NOW, MovableClock
 from tests.postgresql import PostgresqlServer
 from tests.sqlite import migrated_url
@@ -94,6 +94,24 @@ async def test_postgresql_forgets_the_oldest_first(postgresql_server: Postgresql
         async with warehouse.transaction() as transaction:
             await transaction.trim_ledger()
         assert set(await warehouse.entries([(1, "old"), (1, "new")])) == {(1, "new")}
+
+
+async def test_postgresql_forgets_as_much_as_arrives(
+    postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "_TRIMMED_AT_ONCE", 10)
+    monkeypatch.setattr(sql, "_TRIMMED_IN_ALL", 30)
+    clock = MovableClock()
+    async with open_warehouse(postgresql_server.create(), writes=True, clock=clock) as warehouse:
+        keys = [(1, str(number)) for number in range(35)]
+        await record(warehouse, {key: entry(position) for position, key in enumerate(keys, 1)})
+        clock.advance(KEPT.total_seconds() + 1)
+        left = []
+        for _ in range(2):
+            async with warehouse.transaction() as transaction:
+                await transaction.trim_ledger()
+            left.append(set(await warehouse.entries(keys)))
+        assert left == [set(keys[30:]), set()]
 
 
 async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:

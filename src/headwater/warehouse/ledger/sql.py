@@ -17,6 +17,8 @@ from headwater.warehouse.ledger.retention import KEPT
 from headwater.warehouse.tables import messages
 
 _TRIMMED_AT_ONCE: Final = 20_000
+_TRIMMED_IN_ALL: Final = 400_000
+"""In one call: more than arrive between two of them, or the table would only grow."""
 _COLUMNS: Final = (
     messages.c.position,
     messages.c.connection,
@@ -48,9 +50,10 @@ class SqlLedger:
         """Forget old messages, the oldest first, a bounded number at once."""
         horizon = microseconds(self._clock.now() - KEPT)
         oldest = select(messages.c.position).order_by(messages.c.position).limit(_TRIMMED_AT_ONCE)
-        await connection.execute(
-            delete(messages).where(messages.c.position.in_(oldest), messages.c.received_at < horizon)
-        )
+        trim = delete(messages).where(messages.c.position.in_(oldest), messages.c.received_at < horizon)
+        for _ in range(_TRIMMED_IN_ALL // _TRIMMED_AT_ONCE):
+            if (await connection.execute(trim)).rowcount < _TRIMMED_AT_ONCE:
+                break
 
     async def close(self) -> None:
         """Nothing is open."""
