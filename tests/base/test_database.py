@@ -43,6 +43,13 @@ async def test_references_are_checked(engine: AsyncEngine) -> None:
             await connection.execute(text("INSERT INTO children VALUES (5)"))
 
 
+async def test_errors_do_not_tell_what_people_have_sent(engine: AsyncEngine) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        async with engine.begin() as connection:
+            await connection.execute(text("INSERT INTO children VALUES (:parent)"), {"parent": 424_242})
+    assert "424242" not in str(caught.value)
+
+
 async def test_a_block_that_fails_is_undone(engine: AsyncEngine) -> None:
     with pytest.raises(RuntimeError):
         async with engine.begin() as connection:
@@ -75,7 +82,7 @@ async def test_a_migration_waits_for_its_turn(tmp_path: Path) -> None:
         assert not waiting.done()
         other.execute("COMMIT")
         await asyncio.wait_for(waiting, 20)
-        assert ("messages",) in other.execute("SELECT name FROM sqlite_master").fetchall()
+        assert ("events",) in other.execute("SELECT name FROM sqlite_master").fetchall()
     finally:
         other.close()
         await engine.dispose()
@@ -91,7 +98,7 @@ async def test_the_patience_of_a_migration_does_not_stay(tmp_path: Path, monkeyp
     try:
         with pytest.raises(OperationalError, match="locked"):
             async with asyncio.timeout(20), engine.begin() as connection:
-                await connection.execute(text("DELETE FROM messages"))
+                await connection.execute(text("DELETE FROM events"))
     finally:
         other.close()
         await engine.dispose()

@@ -37,10 +37,13 @@ class UnusableDatabase(Exception):
 
 def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> AsyncEngine:
     """An engine for `url`; on PostgreSQL for the tables in `schema`, which SQLite has a file for. The caller disposes
-    of it."""
+    of it.
+
+    Its errors hide the parameters of statements: they end up in logs, and what people have sent does not belong there.
+    """
     if url.startswith("postgresql"):
         return postgresql.open_postgresql(url, schema)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, hide_parameters=True)
     configure_sqlite(engine.sync_engine, cache_mib=cache_mib)
     return engine
 

@@ -52,7 +52,7 @@ async def sessions(engine: AsyncEngine) -> AsyncIterator[Sessions]:
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
-    in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool)
+    in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
     configure_sqlite(in_threads)
     threads = _ThreadSessions(in_threads)
     try:
