@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from headwater.events.raw import is_absent
 
 MAX_ANONYMOUS_IDS: Final = 1_000
-"""How many anonymous ids of an identity are kept, the latest. Whoever has more is no person but a login that many share,
+"""How many anonymous ids of an identity are kept, the latest. Whoever has more is no person but a login that is shared,
 or a client's defect, and every event of theirs would cost more than the one before."""
 
 
