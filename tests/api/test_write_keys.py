@@ -6,7 +6,12 @@ from headwater.catalog import Connection
 from tests.api.conftest import REST, Api, Refused, headwater_service, message_class
 from tests.api.test_register import BUILT
 
-INGESTION = {"EventService/SendEvents", *(f"TrackService/{name}" for name in BUILT["TrackService"])}
+DIALECTS = ("TrackService", "ClientService", "NativeEventService")
+INGESTION = {
+    "EventService/SendEvents",
+    "EventService/StreamEvents",
+    *(f"{dialect}/{name}" for dialect in DIALECTS for name in BUILT[dialect]),
+}
 OPEN = {"SystemService/GetHealth", "SystemService/GetOpenApi"}
 MANAGEMENT = sorted({f"{service}/{name}" for service, names in BUILT.items() for name in names} - INGESTION - OPEN)
 
