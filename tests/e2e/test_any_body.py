@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from tests.e2e.routes import CLIENT, NATIVE, ROUTES, TRACK, Route
+from tests.e2e.carried import until_carried
+from tests.e2e.routes import CLIENT, NATIVE, TRACK, Route
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import RunningSystem
 
 EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "60"))
 GIVEN = settings(
@@ -143,9 +144,7 @@ def test_the_typed_api_has_an_answer(source: Source, events: list[pb.Event]) -> 
             assert error.code() in GRPC_REFUSALS, error
 
 
-def test_what_was_accepted_could_be_read_again(client: httpx.Client, source: Source) -> None:
-    marker = {"userId": "u", "event": "marker", "messageId": "after everything"}
-    assert client.post("/v1/track", json=marker, headers=ROUTES[0].headers_for(source)).status_code == 200
-    wait_until(lambda: "after everything" in [event["messageId"] for event in source.events()], 60)
+def test_what_was_accepted_could_be_read_again(source: Source) -> None:
+    until_carried(source)
     counts = get(source.system, "/v1/events/rejected/counts")["counts"]
     assert "InternalServerError" not in {count["code"] for count in counts}

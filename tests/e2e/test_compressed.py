@@ -3,18 +3,17 @@ stored; and the largest batches."""
 
 import gzip
 import json
-import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.carried import stored, until_carried
 from tests.e2e.routes import ROUTES, Route
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import RunningSystem, start, wait_until
 
 
 def bomb() -> bytes:
@@ -27,6 +26,14 @@ BOMB = bomb()
 NESTED_BOMB = gzip.compress(BOMB)
 MANY = 10_000
 MANIFOLD = [route for route in ROUTES if route.path in ("/v1/batch", "/v1/events", "/api/client/events")]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """One of its own: other tests read all events that there are, and here are many."""
+    running = start(tmp_path_factory.mktemp("system") / "data")
+    yield running
+    assert running.stop() == 0, running.errors
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +50,6 @@ def client(system: RunningSystem) -> Iterator[httpx.Client]:
 def send(client: httpx.Client, source: Source, route: Route, body: bytes, **headers: str) -> httpx.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(route.path, content=body, headers=route.headers_for(source) | names)
-
-
-def stored(source: Source) -> int:
-    with closing(sqlite3.connect(source.system.data_dir / "warehouse.db")) as warehouse:
-        found = warehouse.execute("SELECT count(*) FROM events WHERE connection = ?", (source.id,))
-        return int(found.fetchone()[0])
-
-
-def until_carried(client: httpx.Client, source: Source) -> None:
-    """Until all that was sent before has been carried: what comes later is stored later."""
-    before = stored(source)
-    assert send(client, source, ROUTES[0], ROUTES[0].content()).status_code == 200
-    wait_until(lambda: stored(source) > before, 60)
 
 
 def spoilt(compressed: bytes) -> list[bytes]:
@@ -92,7 +86,7 @@ def test_what_is_compressed_is_taken_whole_or_not_at_all(
         assert answer.status_code in (route.bad, 413), answer.text
     answer = send(client, source, route, content, content_encoding="br")
     assert answer.status_code == route.bad, answer.text
-    until_carried(client, source)
+    until_carried(source)
     assert stored(source) == 2 * route.events + 1
 
 
@@ -121,19 +115,19 @@ def test_ten_thousand_events_in_one_call(client: httpx.Client, source: Source, r
 def test_ten_thousand_elements_that_are_no_events(
     client: httpx.Client, source: Source, route: Route, element: str
 ) -> None:
-    until_carried(client, source)
+    until_carried(source)
     before = stored(source)
     array = "[" + ",".join([element] * MANY) + "]"
     content = (f'{{"batch":{array}}}' if route.path == "/v1/batch" else array).encode()
     answer = send(client, source, route, content)
     assert answer.status_code in (200, 400, 422), answer.text
     assert len(answer.content) < 10_000
-    until_carried(client, source)
+    until_carried(source)
     assert stored(source) == before + 1
 
 
 def test_nothing_that_was_accepted_could_not_be_read_again(client: httpx.Client, source: Source) -> None:
-    until_carried(client, source)
+    until_carried(source)
     assert "InternalServerError" not in {
         count["code"] for count in get(source.system, "/v1/events/rejected/counts")["counts"]
     }

@@ -3,17 +3,17 @@ arrives whole or not at all, and each gets its own answer."""
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.carried import stored, until_carried
 from tests.e2e.routes import ROUTES, Route
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import RunningSystem
 
 CONNECTIONS = 500
 PATIENCE_S = 40
@@ -82,19 +82,6 @@ def whole(route: Route, source: Source, content: bytes | None = None) -> bytes:
     return head(route, source, len(content)) + content
 
 
-def stored(source: Source) -> int:
-    with closing(sqlite3.connect(source.system.data_dir / "warehouse.db")) as warehouse:
-        found = warehouse.execute("SELECT count(*) FROM events WHERE connection = ?", (source.id,))
-        return int(found.fetchone()[0])
-
-
-async def until_carried(source: Source, marker: str) -> None:
-    """Until all that was sent before has been carried: what comes later is stored later."""
-    event = {"userId": "u", "event": marker, "messageId": marker}
-    assert (await asyncio.to_thread(source.send, "track", event)).status_code == 200
-    await asyncio.to_thread(wait_until, lambda: marker in [event["messageId"] for event in source.events()], PATIENCE_S)
-
-
 async def serve_others(source: Source, calls: int) -> None:
     """Others are served."""
     async with httpx.AsyncClient(base_url=source.system.base_url, timeout=PATIENCE_S) as client:
@@ -131,7 +118,7 @@ async def test_a_byte_a_second(system: RunningSystem, source: Source) -> None:
         for route in ROUTES[:3]:
             clients.create_task(never_ends_its_headers(route))
         clients.create_task(serve_others(source, 100))
-    await until_carried(source, "slow")
+    await asyncio.to_thread(until_carried, source)
     assert stored(source) == sum(route.events for route in ROUTES) + 100 + 1
 
 
@@ -157,7 +144,7 @@ async def test_500_open_connections(system: RunningSystem, source: Source) -> No
             await asyncio.wait_for(half.acquire(), PATIENCE_S)
         await serve_others(source, 100)
         others.set()
-    await until_carried(source, "after them")
+    await asyncio.to_thread(until_carried, source)
     assert stored(source) == events + 100 + 1
 
 
@@ -180,7 +167,7 @@ async def test_a_call_that_is_cut_off_is_no_call(system: RunningSystem, source: 
                     await wire.write(head(route, source, None) + chunk)
                 elif part < len(content):
                     await wire.write(head(route, source, len(content)) + content[:part])
-    await until_carried(source, "whole")
+    await asyncio.to_thread(until_carried, source)
     assert stored(source) == 1
     assert get(system, f"/v1/events/rejected?connection={source.id}")["events"] == refused == []
 
@@ -196,5 +183,5 @@ async def test_calls_in_a_row_on_one_connection_get_their_answers_in_a_row(
         await wire.write(good + bad + unknown + good + good)
         statuses = [await wire.status() for _ in range(5)]
     assert statuses == [route.accepted, route.bad, 404, route.accepted, route.accepted]
-    await until_carried(source, "pipelined")
+    await asyncio.to_thread(until_carried, source)
     assert stored(source) == 3 * route.events + 1
