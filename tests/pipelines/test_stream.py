@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.pipelines import StreamConsumer, stream
+from headwater.warehouse import StoredEvent, Transaction
 from tests.parts import OpenParts, add_source, add_workspace, client_call, open_parts
 
 
@@ -471,3 +472,31 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
         while await identities(parts, source):
             await asyncio.sleep(0.01)
     assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"
+
+
+# --- What cannot be carried ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("culprits", [{"b"}, {"a"}, {"c"}, {"a", "b", "c"}])
+async def test_an_event_that_cannot_be_carried_holds_up_nobody(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch, culprits: set[str]
+) -> None:
+    """A defect of ours, or a database that refuses a value: kept with its reason, and its neighbours are stored."""
+    add_events = Transaction.add_events
+
+    async def defective(self: Transaction, events: Sequence[StoredEvent]) -> None:
+        if any(json.loads(stored.document)["messageId"] in culprits for stored in events):
+            raise ValueError("a defect")
+        await add_events(self, events)
+
+    monkeypatch.setattr(Transaction, "add_events", defective)
+    await send(parts, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
+    await parts.carry()
+    assert set(await message_ids(parts)) == {"a", "b", "c"} - culprits
+    assert await parts.warehouse.finished("warehouse") == 5
+    rows, _ = await parts.warehouse.rejected(parts.workspace, connection_id=None, dialect=None, first=0, limit=10)
+    defects = {row.message_id for row in rows if row.code == "InternalServerError"}
+    assert defects == culprits
+    await send(parts, source, event("d"))
+    await parts.carry()
+    assert "d" in await message_ids(parts)

@@ -121,7 +121,8 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRejectedEvents(self, request, context):
-        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first.
+        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
+        early where its bodies would be more than 32 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,9 @@ class EventServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
-    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
+    early where its bodies would be more than 32 MiB.
+    """
     CountRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]
     """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
     counts refused events that are no longer kept, too.
@@ -103,7 +105,9 @@ class EventServiceAsyncStub(EventServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
-    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
+    early where its bodies would be more than 32 MiB.
+    """
     CountRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]  # type: ignore[assignment]
     """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
     counts refused events that are no longer kept, too.
@@ -167,7 +171,9 @@ class EventServiceServicer:
         request: events_pb2.ListRejectedEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListRejectedEventsResponse, abc.Awaitable[events_pb2.ListRejectedEventsResponse]]:
-        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first."""
+        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
+        early where its bodies would be more than 32 MiB.
+        """
 
     def CountRejectedEvents(
         self,

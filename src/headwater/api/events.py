@@ -1,6 +1,6 @@
 """EventService: typed events in, and events out, typed or as the JSON documents that they are stored as."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, cast
 
 import msgspec
@@ -22,6 +22,8 @@ from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
 from headwater.warehouse import EventOrder, RefusalCount, RejectedEvent, Warehouse
 
+MAX_REJECTED_PAGE: Final = 32 * 1024 * 1024
+"""How many bytes of refused events an answer has: a third more in JSON, and the gateway's bound is 64 MiB."""
 _ORDERS: Final = ("timestamp", "receivedAt")
 _PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -84,7 +86,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
             first=first,
             limit=limit,
         )
-        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in events])
+        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in _within(MAX_REJECTED_PAGE, events)])
 
     async def CountRejectedEvents(
         self, request: pb.CountRejectedEventsRequest, context: Context
@@ -147,6 +149,15 @@ def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
     )
     message.received_at.FromDatetime(event.received_at)
     return message
+
+
+def _within(size: int, events: list[RejectedEvent]) -> Iterator[RejectedEvent]:
+    """The first of the events: those whose bodies are together not larger than `size`, but at least one."""
+    for number, event in enumerate(events):
+        size -= len(event.body)
+        if number and size < 0:
+            return
+        yield event
 
 
 def _count(row: RefusalCount) -> pb.RejectedEventCount:

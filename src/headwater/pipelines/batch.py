@@ -20,6 +20,7 @@ from headwater.schemas import Record
 from headwater.warehouse import LatestCall, Message, RejectedEvent
 
 _log = structlog.get_logger(__name__)
+_NOT_CARRIED: Final = "the event was accepted but could not be carried"
 _UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
 
 
@@ -122,6 +123,22 @@ def _read_event(
     except Exception:
         _log.exception("event cannot be read", position=position)
         return _UNREADABLE
+
+
+def refused(arrival: Arrival) -> RejectedEvent:
+    """An accepted event that could not be carried, as it is kept then."""
+    return RejectedEvent(
+        position=arrival.position,
+        workspace=arrival.workspace,
+        connection=arrival.event.connection_id,
+        dialect=arrival.dialect,
+        received_at=arrival.event.received_at,
+        code="InternalServerError",
+        path="",
+        message=_NOT_CARRIED,
+        body=arrival.document,
+        message_id=arrival.event.message_id,
+    )
 
 
 def _arrival(position: int, envelope: Envelope, event: Event, document: bytes) -> Arrival:

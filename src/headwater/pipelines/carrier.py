@@ -10,16 +10,19 @@ of a message goes through none.
 
 import time
 
+import msgspec
 import structlog
+from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.pipelines.batch import Batch
+from headwater.pipelines.batch import Arrival, Batch, refused
 from headwater.pipelines.passage import Passage
 from headwater.pipelines.routes import Routes
 from headwater.transforms.functions import Runner
-from headwater.warehouse import Warehouse, claim
+from headwater.warehouse import Entries, Transaction, Warehouse, claim
 
 _log = structlog.get_logger(__name__)
 
@@ -46,35 +49,88 @@ class Carrier:
     async def carry(self, batch: Batch, *, after: int) -> int:
         """Carry the batch that follows position `after`; returns the position up to which the log is finished then.
 
-        Raises Unavailable when a database is away, or another process has carried this batch.
+        An event that cannot be carried, which a defect of ours would be, is kept among the refused ones. Raises
+        Unavailable when a database is away, or another process has carried this batch.
         """
         began = time.perf_counter()
         await self._catalog.refresh()
         self._routes.refresh()
+        try:
+            done = await self._carry(batch, after)
+        except Unavailable:
+            raise
+        except Exception:
+            _log.exception("a batch cannot be carried: each of its events is tried by itself", after=after)
+            batch = await self._without_culprits(batch)
+            done = await self._carry(batch, after)
+        self._metrics.batch_carried(
+            time.perf_counter() - began,
+            stored=done.stored,
+            duplicates=done.duplicates,
+            rejected=len(batch.rejected),
+            identities=done.identities,
+        )
+        if done.duplicates or batch.rejected:
+            _log.info("batch carried", last=batch.last, duplicates=done.duplicates, rejected=len(batch.rejected))
+        return batch.last
+
+    async def _carry(self, batch: Batch, after: int) -> "_Done":
         async with self._warehouse.transaction() as transaction:
-            messages = [arrival.message for arrival in batch.arrivals]
-            fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
-            passage = Passage([arrival for arrival in batch.arrivals if arrival.position in fresh])
-            passage.learn(await transaction.merge_traits(passage.sayings))
-            passage.route(self._routes)
-            await passage.transform()
-            for arrival in passage.arrivals:
-                entries[arrival.message.key].steps = passage.steps[arrival.position]
-            await transaction.add_events(passage.events)
-            identities = await transaction.merge_identities(passage.sightings())
-            await transaction.change_devices(passage.devices)
-            await transaction.add_rejected(batch.rejected)
+            done, entries = await self._do(batch, transaction)
             await transaction.note_calls(batch.calls)
             await transaction.finish(self._consumer, batch.last, after=after)
             await transaction.record(entries)
-        duplicates = len(batch.arrivals) - len(fresh)
-        self._metrics.batch_carried(
-            time.perf_counter() - began,
-            stored=len(passage.events),
-            duplicates=duplicates,
-            rejected=len(batch.rejected),
-            identities=identities,
+        return done
+
+    async def _do(self, batch: Batch, transaction: Transaction) -> "tuple[_Done, Entries]":
+        """All that the events lead to; returns what there is to tell of it, and what the ledger is to keep."""
+        messages = [arrival.message for arrival in batch.arrivals]
+        fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
+        passage = Passage([arrival for arrival in batch.arrivals if arrival.position in fresh])
+        passage.learn(await transaction.merge_traits(passage.sayings))
+        passage.route(self._routes)
+        await passage.transform()
+        for arrival in passage.arrivals:
+            entries[arrival.message.key].steps = passage.steps[arrival.position]
+        await transaction.add_events(passage.events)
+        identities = await transaction.merge_identities(passage.sightings())
+        await transaction.change_devices(passage.devices)
+        await transaction.add_rejected(batch.rejected)
+        return _Done(len(passage.events), len(batch.arrivals) - len(fresh), identities), entries
+
+    async def _without_culprits(self, batch: Batch) -> Batch:
+        """The batch, with each event that cannot be carried even by itself among the refused ones."""
+        culprits = {arrival.position for arrival in batch.arrivals if not await self._can_carry(arrival)}
+        return msgspec.structs.replace(
+            batch,
+            arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
+            rejected=sorted(
+                [*batch.rejected, *(refused(each) for each in batch.arrivals if each.position in culprits)],
+                key=lambda row: row.position,
+            ),
         )
-        if duplicates or batch.rejected:
-            _log.info("batch carried", last=batch.last, duplicates=duplicates, rejected=len(batch.rejected))
-        return batch.last
+
+    async def _can_carry(self, arrival: Arrival) -> bool:
+        try:
+            async with self._warehouse.transaction() as transaction:
+                await self._do(Batch([arrival], [], [], arrival.position), transaction)
+                raise _Undone
+        except _Undone:
+            return True
+        except Unavailable:
+            raise
+        except Exception:
+            _log.exception("an event cannot be carried and is kept as refused", position=arrival.position)
+            return False
+
+
+class _Done(Struct):
+    """What there is to tell of a batch."""
+
+    stored: int
+    duplicates: int
+    identities: int
+
+
+class _Undone(Exception):
+    """Ends a transaction that was a trial."""
