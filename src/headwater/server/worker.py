@@ -4,7 +4,6 @@ It may die at any moment: what it has stored and how far it has read are committ
 """
 
 import asyncio
-import gc
 import os
 from datetime import timedelta
 from functools import partial
@@ -66,11 +65,6 @@ def _locator(settings: Settings) -> Locate | None:
     return open_locator(settings.maxmind_db)
 
 
-COLLECT_AFTER = 100_000
-"""Objects between two looks for garbage in cycles. A batch makes some ten thousand, which all go with it: to look among
-them every 700, as Python does, is a tenth of the work."""
-
 if __name__ == "__main__":
     os.nice(NICENESS)
-    gc.set_threshold(COLLECT_AFTER)
     child.run("worker", run, loop_factory=uvloop.new_event_loop)
