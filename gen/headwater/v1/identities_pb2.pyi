@@ -40,7 +40,9 @@ class Identity(message.Message):
     """pipeline is the id of the pipeline that imported the identity."""
     @builtins.property
     def anonymous_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """anonymous_ids are the anonymous ids under which the user was seen. Empty unless the identity comes from events."""
+        """anonymous_ids are the anonymous ids under which the user was seen, the latest 1000. Empty unless the identity comes
+        from events.
+        """
 
     @builtins.property
     def updated_at(self) -> timestamp_pb2.Timestamp:

@@ -2483,7 +2483,8 @@ class Identity(betterproto2.Message):
 
     anonymous_ids: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
-    anonymous_ids are the anonymous ids under which the user was seen. Empty unless the identity comes from events.
+    anonymous_ids are the anonymous ids under which the user was seen, the latest 1000. Empty unless the identity comes
+    from events.
     """
 
     connection: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
