@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from headwater.catalog import Definition, FunctionDefinition, TransformationDefinition
 from headwater.filters import Condition, Filter
@@ -38,7 +39,7 @@ async def attributes(parts: OpenParts, events: list[dict[str, Any]], **definitio
 
 
 def identify(user: str, email: object) -> dict[str, Any]:
-    return {"type": "identify", "userId": user, "traits": {"email": email}}
+    return {"type": "identify", "userId": user, "traits": {"email": email}, "messageId": "m" if user == "a" else user}
 
 
 async def test_a_record_that_cannot_be_mapped_does_not_hinder_the_others(tmp_path: Path) -> None:
@@ -98,3 +99,17 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
             after = await parts.warehouse.finished(CONSUMER)
             await carrier.carry(read_batch(await parts.frames(after)), after=after)
         assert [json.loads(document)["messageId"] for document in await parts.documents()] == ["0", "2"]
+
+
+async def test_transformations_that_take_too_long_together_do_not_all_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.pipelines.passage.TRANSFORMATION_SECONDS", -1)
+    mapping = TransformationDefinition(mapping={"email": "traits.email"})
+    async with open_parts(tmp_path) as parts:
+        found = await attributes(parts, [identify("a", "a@x")], definition=Definition(transformation=mapping))
+        assert found == []
+        [told] = (await parts.warehouse.entries([(parts.catalog.connections(parts.workspace)[0].id, "m")])).values()
+        assert [(step.outcome, step.message) for step in told.steps] == [
+            ("Failed", "the transformations of other pipelines took too long")
+        ]

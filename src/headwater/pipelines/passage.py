@@ -1,6 +1,8 @@
 """The way of new messages through the pipelines of their sources: what is to be stored, who was seen, and each step."""
 
+import time
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import structlog
 from msgspec import Raw, Struct
@@ -11,9 +13,14 @@ from headwater.pipelines.batch import Arrival
 from headwater.pipelines.devices import device_event
 from headwater.pipelines.routes import Route, Routes
 from headwater.pipelines.traits import knowing, saying_of
-from headwater.pipelines.transformer import Failed, Transformer
+from headwater.pipelines.transformer import Attributes, Failed, Transformer
 from headwater.schemas import Record
 from headwater.warehouse import DeviceEvent, Sighting, Step, StoredEvent
+
+TRANSFORMATION_SECONDS: Final = 20.0
+"""How long the transformations of a batch may take together before no other is begun: the transaction of the batch
+waits for them, and PostgreSQL ends one that waits for a minute."""
+_TOO_LATE: Final = Failed("the transformations of other pipelines took too long")
 
 _log = structlog.get_logger(__name__)
 
@@ -90,9 +97,13 @@ class Passage:
 
     async def transform(self) -> None:
         """Let each pipeline's transformation have everything that it lets through, at once."""
+        deadline = time.monotonic() + TRANSFORMATION_SECONDS
         for route, transformer, people in self._waiting.values():
             failures: list[Failed] = []
-            results = await transformer.run([seen.record for seen in people if seen.record is not None])
+            if time.monotonic() > deadline:
+                results: list[Attributes | Failed] = [_TOO_LATE] * len(people)
+            else:
+                results = await transformer.run([seen.record for seen in people if seen.record is not None])
             for seen, result in zip(people, results, strict=True):
                 if isinstance(result, Failed):
                     failures.append(result)
