@@ -49,8 +49,8 @@ class Carrier:
     async def carry(self, batch: Batch, *, after: int) -> int:
         """Carry the batch that follows position `after`; returns the position up to which the log is finished then.
 
-        An event that cannot be carried, which a defect of ours would be, is kept among the refused ones. Raises
-        Unavailable when a database is away, or another process has carried this batch.
+        An event that cannot be carried while others can, which a defect of ours would be, is kept among the refused
+        ones. Raises Unavailable when a database is away, or another process has carried this batch.
         """
         began = time.perf_counter()
         await self._catalog.refresh()
@@ -61,7 +61,10 @@ class Carrier:
             raise
         except Exception:
             _log.exception("a batch cannot be carried: each of its events is tried by itself", after=after)
-            batch = await self._without_culprits(batch)
+            culprits = {arrival.position for arrival in batch.arrivals if not await self._can_carry(arrival)}
+            if len(culprits) == len(batch.arrivals):
+                raise  # it is not the events: nothing can be carried now
+            batch = _without(batch, culprits)
             done = await self._carry(batch, after)
         self._metrics.batch_carried(
             time.perf_counter() - began,
@@ -98,18 +101,6 @@ class Carrier:
         await transaction.add_rejected(batch.rejected)
         return _Done(len(passage.events), len(batch.arrivals) - len(fresh), identities), entries
 
-    async def _without_culprits(self, batch: Batch) -> Batch:
-        """The batch, with each event that cannot be carried even by itself among the refused ones."""
-        culprits = {arrival.position for arrival in batch.arrivals if not await self._can_carry(arrival)}
-        return msgspec.structs.replace(
-            batch,
-            arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
-            rejected=sorted(
-                [*batch.rejected, *(refused(each) for each in batch.arrivals if each.position in culprits)],
-                key=lambda row: row.position,
-            ),
-        )
-
     async def _can_carry(self, arrival: Arrival) -> bool:
         try:
             async with self._warehouse.transaction() as transaction:
@@ -134,3 +125,13 @@ class _Done(Struct):
 
 class _Undone(Exception):
     """Ends a transaction that was a trial."""
+
+
+def _without(batch: Batch, culprits: set[int]) -> Batch:
+    """The batch, with the events at these positions among the refused ones."""
+    rejected = [*batch.rejected, *(refused(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    return msgspec.structs.replace(
+        batch,
+        arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
+        rejected=sorted(rejected, key=lambda row: row.position),
+    )
