@@ -21,7 +21,7 @@ async def outcomes(
 ) -> list[Fate | None]:
     """What became of the events of a source from `position` on, by their message ids; None for those without one.
 
-    Whether an event repeats another is known when the worker has carried it, usually after some fifty milliseconds.
+    Whether an event repeats another is known when the worker has carried it, usually after a tenth of a second.
     Until then events are pending, and while the warehouse is away.
     """
     try:

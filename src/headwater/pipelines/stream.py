@@ -26,7 +26,7 @@ MAX_DOCUMENT_BYTES: Final = 4 * MAX_BATCH_BYTES
 """About how much its documents may have; the frames that remain are the next batch."""
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""
-GATHER_SECONDS: Final = 0.05
+GATHER_SECONDS: Final = 0.1
 """How long frames gather after a batch that took all there was: even a small transaction costs milliseconds."""
 LEASE_SECONDS: Final = 0.2
 """How often a taken lease is asked for again."""
