@@ -8,9 +8,10 @@ from typing import Final
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.answers import message_of
-from headwater.api.call import Context, caller_address, is_transcoded, metadata_of, send_headers
+from headwater.api.call import Context, is_transcoded, metadata_of, send_headers
+from headwater.api.incoming import incoming_call
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized
-from headwater.intake import IncomingCall, Intake
+from headwater.intake import Intake
 from headwater.v1 import client_pb2_grpc
 
 _NO_CONTENT: Final = {"x-http-code": "204"}
@@ -50,16 +51,6 @@ class ClientServicer(client_pb2_grpc.ClientServiceServicer):
 
     async def _accept(self, call: str, request: HttpBody, context: Context) -> HttpBody:
         metadata = metadata_of(context)
-        receipt = await self._intake.accept(
-            IncomingCall(
-                dialect="client",
-                call=call,
-                body=request.data,
-                authorization=metadata.get("authorization"),
-                content_encoding=metadata.get("content-encoding"),
-                ip=caller_address(metadata),
-                user_agent=metadata.get("user-agent", ""),
-            )
-        )
+        receipt = await self._intake.accept(incoming_call("client", call, request.data, metadata))
         await send_headers(context, receipt.headers | (_NO_CONTENT if is_transcoded(metadata) else {}))
         return HttpBody()

@@ -6,12 +6,14 @@ from typing import Final, cast
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw
+from msgspec.structs import replace
 
 from headwater.api.access import workspace_of
-from headwater.api.call import Context, caller_address, metadata_of, send_headers
+from headwater.api.call import Context, metadata_of, send_headers
 from headwater.api.eventjson import batch_body, wire_event, wire_time
 from headwater.api.eventmessage import event_message
 from headwater.api.eventstream import EventStream, rejection
+from headwater.api.incoming import incoming_call
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
@@ -127,14 +129,8 @@ def _only(document: bytes, names: list[str]) -> bytes:
 
 
 def _batch(metadata: dict[str, str], body: bytes) -> IncomingCall:
-    return IncomingCall(
-        dialect="grpc",
-        call="batch",
-        body=body,
-        authorization=metadata.get("authorization"),
-        ip=caller_address(metadata),
-        user_agent=metadata.get("user-agent", ""),
-    )
+    incoming = incoming_call("grpc", "batch", body, metadata)
+    return replace(incoming, content_encoding=None)  # the body is of our own making
 
 
 def _rejected(event: RejectedEvent) -> pb.RejectedEvent:

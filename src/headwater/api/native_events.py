@@ -7,16 +7,18 @@ answer.
 from typing import Final
 
 from google.api.httpbody_pb2 import HttpBody
+from msgspec.structs import replace
 
 from headwater.api.access import check_not_repeated
-from headwater.api.call import Context, caller_address, metadata_of, send_headers
+from headwater.api.call import Context, metadata_of, send_headers
+from headwater.api.incoming import incoming_call
 from headwater.api.sdksettings import send_settings
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
 from headwater.catalog.access import WORKSPACE_HEADER
 from headwater.events import EVENT_TYPES
 from headwater.events.native import EVENTS
-from headwater.intake import IncomingCall, Intake, native_settings
+from headwater.intake import Intake, native_settings
 from headwater.v1 import native_events_pb2 as pb
 from headwater.v1 import native_events_pb2_grpc
 
@@ -44,18 +46,9 @@ class NativeEventServicer(native_events_pb2_grpc.NativeEventServiceServicer):
     async def _accept(self, call: str, body: HttpBody, context: Context) -> HttpBody:
         check_not_repeated(context)
         metadata = metadata_of(context)
+        incoming = incoming_call("native", call, body.data, metadata)
         receipt = await self._intake.accept(
-            IncomingCall(
-                dialect="native",
-                call=call,
-                body=body.data,
-                authorization=metadata.get("authorization"),
-                content_encoding=metadata.get("content-encoding"),
-                ip=caller_address(metadata),
-                user_agent=metadata.get("user-agent", ""),
-                content_type=body.content_type,
-                workspace=metadata.get(WORKSPACE_HEADER),
-            )
+            replace(incoming, content_type=body.content_type, workspace=metadata.get(WORKSPACE_HEADER))
         )
         await send_headers(context, receipt.headers)
         return _ACCEPTED

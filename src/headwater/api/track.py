@@ -10,12 +10,13 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
-from headwater.api.call import Context, caller_address, metadata_of, query_of, send_headers
+from headwater.api.call import Context, metadata_of, query_of, send_headers
+from headwater.api.incoming import incoming_call
 from headwater.api.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.catalog import Catalog
 from headwater.events import Refusal
-from headwater.intake import IncomingCall, Intake, Receipt, project_settings
+from headwater.intake import Intake, Receipt, project_settings
 from headwater.pipelines.outcomes import Fate, outcomes
 from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc
@@ -100,17 +101,7 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
         metadata = metadata_of(context)
         strict = metadata.get("x-strict-mode") == "1"
         try:
-            receipt = await self._intake.accept(
-                IncomingCall(
-                    dialect="track",
-                    call=call,
-                    body=request.data,
-                    authorization=metadata.get("authorization"),
-                    content_encoding=metadata.get("content-encoding"),
-                    ip=caller_address(metadata),
-                    user_agent=metadata.get("user-agent", ""),
-                )
-            )
+            receipt = await self._intake.accept(incoming_call("track", call, request.data, metadata))
         except (BadRequest, Unauthorized, PayloadTooLarge) as error:
             if strict:
                 raise
