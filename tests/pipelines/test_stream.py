@@ -24,7 +24,7 @@ from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.pipelines import StreamConsumer, stream
-from headwater.warehouse import StoredEvent, Transaction
+from headwater.warehouse import Entries, StoredEvent, Transaction
 from tests.parts import OpenParts, add_source, add_workspace, client_call, open_parts
 
 
@@ -520,3 +520,25 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(
     monkeypatch.setattr(Transaction, "add_events", add_events)
     await parts.carry()
     assert await message_ids(parts) == ["a", "b"]
+
+
+async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repeats_nothing(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB has the messages then, and the warehouse has not their events."""
+    record = Transaction.record
+
+    async def recorded_and_cut(self: Transaction, entries: Entries) -> None:
+        await record(self, entries)
+        raise Unavailable("the process ends here")
+
+    await send(parts, source, event("a"), event("b"), event("a"))
+    with monkeypatch.context() as crashing:
+        crashing.setattr(Transaction, "record", recorded_and_cut)
+        with pytest.raises(Unavailable):
+            await parts.carry()
+    assert await message_ids(parts) == []
+    await parts.carry()
+    assert await message_ids(parts) == ["a", "b"]
+    entries = await parts.warehouse.entries([(source.id, "a"), (source.id, "b")])
+    assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}
