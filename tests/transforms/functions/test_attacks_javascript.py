@@ -1,6 +1,6 @@
 """What hostile JavaScript does, and what becomes of it: an error in bounded time, and a next call that works."""
 
-import time
+import asyncio
 
 import pytest
 
@@ -40,10 +40,9 @@ FAILS = {
 @pytest.mark.parametrize("name", FAILS)
 async def test_stopped_and_the_next_call_works(runner: Runner, name: str) -> None:
     source, message = FAILS[name]
-    began = time.monotonic()
     with pytest.raises(FunctionFailed, match=message):
-        await runner.run(function("JavaScript", source), USERS, SCHEMA, SCHEMA)
-    assert time.monotonic() - began < 5
+        async with asyncio.timeout(30):
+            await runner.run(function("JavaScript", source), USERS, SCHEMA, SCHEMA)
     assert await runner.run(function("JavaScript", GOOD), USERS, SCHEMA, SCHEMA) == USERS
 
 

@@ -1,6 +1,6 @@
 """What hostile Python does, and what becomes of it: an error in bounded time, and a next call that works."""
 
-import time
+import asyncio
 
 import pytest
 
@@ -37,10 +37,9 @@ FAILS = {
 @pytest.mark.parametrize("name", FAILS)
 async def test_stopped_and_the_next_call_works(runner: Runner, name: str) -> None:
     source, message = FAILS[name]
-    began = time.monotonic()
     with pytest.raises(FunctionFailed, match=message):
-        await runner.run(function("Python", source), USERS, SCHEMA, SCHEMA)
-    assert time.monotonic() - began < 5
+        async with asyncio.timeout(30):
+            await runner.run(function("Python", source), USERS, SCHEMA, SCHEMA)
     assert await runner.run(function("Python", GOOD), USERS, SCHEMA, SCHEMA) == USERS
 
 

@@ -1,6 +1,6 @@
 """Expressions as people write them, and every way to write what is none."""
 
-import time
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -21,6 +21,7 @@ from headwater.transforms.mapping.language.tree import (
     PathReference,
     Step,
 )
+from tests.growth import assert_linear
 
 A, B, X = (PathReference((Step(name),)) for name in "abx")
 NULL = Constant(None, None)
@@ -188,30 +189,33 @@ def test_has_a_longest_path() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "(" * 50_000,
-        "f(" * 25_000,
-        "a." * 25_000,
-        "a b " * 12_500,
-        "''" * 25_000,
-        "f(" + "a," * 24_000,
-        "1" * 50_000,
-        "1e" + "9" * 49_000,
-        "0." + "0" * 49_000 + "1",
-        "'" + "\\u0301" * 8_000 + "'",
-        "'" + "\u0327\u0301" * 24_000 + "'",
-        "a" * 50_000,
-        " " * 50_000,
-        "a['" + "\\" * 49_000,
-        "- " * 25_000,
+        lambda n: "(" * n,
+        lambda n: "f(" * (n // 2),
+        lambda n: "a." * (n // 2),
+        lambda n: "a b " * (n // 4),
+        lambda n: "''" * (n // 2),
+        lambda n: "f(" + "a," * (n // 2 - 1),
+        lambda n: "1" * n,
+        lambda n: "1e" + "9" * (n - 2),
+        lambda n: "0." + "0" * (n - 3) + "1",
+        lambda n: "'" + "\\u0301" * (n // 6 - 1) + "'",
+        lambda n: "'" + "\u0327\u0301" * (n // 2 - 1) + "'",
+        lambda n: "a" * n,
+        lambda n: " " * n,
+        lambda n: "a['" + "\\" * (n - 3),
+        lambda n: "- " * (n // 2),
     ],
 )
-def test_ends_soon_whatever_the_text(source: str) -> None:
-    began = time.perf_counter()
-    try:
-        parse(source)
-    except InvalidExpression as error:
-        assert len(error.message) < 300
-    assert time.perf_counter() - began < 1
+def test_its_work_grows_with_the_text_and_no_faster(source: Callable[[int], str]) -> None:
+    def parsed(length: int) -> None:
+        text = source(length)
+        assert len(text) <= length
+        try:
+            parse(text)
+        except InvalidExpression as error:
+            assert len(error.message) < 300
+
+    assert_linear(parsed, MAX_LENGTH)
 
 
 @given(st.text() | st.text("ab.[]()?,'\"\\ u0163-e\n"))
