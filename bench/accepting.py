@@ -33,11 +33,12 @@ def intake(folder: Path, seconds: float) -> None:
 
 
 def single(folder: Path, seconds: float) -> None:
-    """Requests/s with one event each, 64 connections, durable, against a bare gRPC echo behind the same Envoy."""
+    """Requests/s with one event each, 64 connections, durable, against a bare answer behind the same Envoy."""
     with running(folder / "system") as (system, _connection, write_key), echo(folder / "echo") as (port, floor_pid):
         for _ in range(ROUNDS):
             before = seconds_by_process(floor_pid)
             floor = measure(Plan(port, "single", seconds, 64, "Bearer none", "/v1/track"))
+            assert not floor.failures
             floor_cost = _cost(floor, before, seconds_by_process(floor_pid))
             before = seconds_by_process(system.process.pid)
             result = measure(_singles(system, write_key, seconds))

@@ -1,15 +1,20 @@
-"""The floor of a unary call: a bare gRPC server behind the same Envoy, `python -m bench.echo SOCKET`.
+"""The floor of a call: a bare server behind the same Envoy, `python -m bench.echo SOCKET RAW_SOCKET`.
 
-It answers GetConnection and Track with one fixed message each, without an interceptor, a key, a lookup or a log.
+It answers GetConnection over gRPC, and Track as the raw call that it is, with one fixed message each: without a key, a
+lookup or a log.
 """
 
 import sys
+from pathlib import Path
+from typing import cast
 
 import grpc
 import uvloop
 from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from headwater.api import AnswerInterceptor
+from headwater.api.http import HttpServer, RawCalls
 from headwater.api.types import type_message
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
 from headwater.v1 import connections_pb2 as pb
@@ -57,11 +62,13 @@ class _Health(system_pb2_grpc.SystemServiceServicer):
         return system_pb2.GetHealthResponse(status="ok")
 
 
-async def serve(socket: str) -> None:
+async def serve(socket: str, raw_socket: str) -> None:
     """Serve until killed."""
+    calls = RawCalls(AnswerInterceptor())
+    track_pb2_grpc.add_TrackServiceServicer_to_server(_Track(), cast(grpc.aio.Server, calls))
+    await HttpServer(calls, max_body_bytes=1 << 20).start(Path(raw_socket))
     server = grpc.aio.server()
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(_Echo(), server)
-    track_pb2_grpc.add_TrackServiceServicer_to_server(_Track(), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(_Health(), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -72,4 +79,4 @@ async def serve(socket: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(*sys.argv[1:]))

@@ -34,7 +34,7 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int
 
 @contextmanager
 def echo(folder: Path) -> Iterator[tuple[int, int]]:
-    """The bare gRPC server behind an Envoy with our configuration: the port, and the parent of both processes."""
+    """The bare server behind an Envoy with our configuration: the port, and the parent of both processes."""
     run_dir = folder / "run"
     run_dir.mkdir(parents=True)
     port = free_port()
@@ -43,7 +43,10 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
     )
     envoy = gateway.program(configuration)
     processes = [
-        subprocess.Popen([sys.executable, "-m", "bench.echo", str(configuration.backend_socket("backend"))]),
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.echo"]
+            + [str(socket) for socket in (configuration.backend_socket("backend"), configuration.raw_socket("backend"))]
+        ),
         subprocess.Popen(envoy.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
     ]
     try:

@@ -46,14 +46,16 @@ class AnswerInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None or (handler.response_streaming and _is_of_grpc(method)):
                 return handler  # unknown methods, and the streams of health and reflection
-            wrapped = self._handlers[method] = _wrapped(method, handler, self._body_of(method), self._metrics)
+            wrapped = self._handlers[method] = self.answering(method, handler)
         return wrapped
 
-    def _body_of(self, method: str) -> ErrorBody:
-        return self._bodies.get(method.strip("/").partition("/")[0], envelope)
+    def answering(self, method: str, handler: Handler) -> Handler:
+        """The handler of "/package.Service/Method", made to answer whatever happens in it."""
+        body_of = self._bodies.get(method.strip("/").partition("/")[0], envelope)
+        return _answering(method, handler, body_of, self._metrics)
 
 
-def _wrapped(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
+def _answering(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
     behavior = cast(Callable[[Any, Context], Any], handler.stream_stream or handler.unary_stream or handler.unary_unary)
     built = is_built(behavior)
 

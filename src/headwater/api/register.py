@@ -83,13 +83,7 @@ def register(server: aio.Server, parts: Parts) -> None:
     events_pb2_grpc.add_EventServiceServicer_to_server(
         EventServicer(parts.catalog, parts.intake, parts.warehouse, parts.log), server
     )
-    track_pb2_grpc.add_TrackServiceServicer_to_server(
-        track.TrackServicer(parts.catalog, parts.intake, parts.warehouse), server
-    )
-    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
-        NativeEventServicer(parts.catalog, parts.intake), server
-    )
-    client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
+    register_dialects(server, parts)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
@@ -98,6 +92,17 @@ def register(server: aio.Server, parts: Parts) -> None:
     _register_unbuilt(server)
     openapi = served_document(calls.unbuilt)
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
+
+
+def register_dialects(server: aio.Server, parts: Parts) -> None:
+    """Add the services that take events as SDKs send them."""
+    track_pb2_grpc.add_TrackServiceServicer_to_server(
+        track.TrackServicer(parts.catalog, parts.intake, parts.warehouse), server
+    )
+    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
+        NativeEventServicer(parts.catalog, parts.intake), server
+    )
+    client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
 
 
 def _register_unbuilt(server: aio.Server) -> None:

@@ -8,13 +8,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import cast
 
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register, register_dialects
+from headwater.api.http import HttpServer, RawCalls
 from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.errors import Unavailable
@@ -71,20 +73,25 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
         parts = await stack.enter_async_context(open_backend(settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        server = grpc.aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, metrics)], options=_options(settings))
+        answers = AnswerInterceptor(ERROR_BODIES, metrics)
+        server = grpc.aio.server(interceptors=[answers], options=_options(settings))
         register(server, parts)
+        raw_calls = RawCalls(answers)
+        register_dialects(cast(grpc.aio.Server, raw_calls), parts)
+        raw_server = HttpServer(raw_calls, max_body_bytes=settings.max_body_bytes)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
+        await raw_server.start(settings.raw_socket(name))
         tasks.create_task(_keep_fresh(parts.catalog, stop))
         for service in ("", *services):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
         await healthy.enter_graceful_shutdown()
-        await server.stop(GRACE_S)
+        await asyncio.gather(server.stop(GRACE_S), raw_server.stop(GRACE_S))
 
 
 @asynccontextmanager

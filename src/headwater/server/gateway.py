@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import json
 import re
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -63,10 +64,8 @@ def render(settings: Settings) -> str:
         "host": settings.host,
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
-        "endpoints": [
-            {"endpoint": {"address": {"pipe": {"path": str(settings.backend_socket(name))}}}}
-            for name in settings.backends
-        ],
+        "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backends),
+        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backends),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "errors_lua": str(folder / "errors.lua"),
@@ -83,6 +82,10 @@ def render(settings: Settings) -> str:
     }
     template = Template((folder / "envoy.yaml.tmpl").read_text())
     return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def _endpoints(sockets: Iterable[Path]) -> list[dict[str, object]]:
+    return [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}} for socket in sockets]
 
 
 def configuration_dir() -> Path:
@@ -117,8 +120,8 @@ async def active_requests(settings: Settings) -> int:
 
 
 async def healthy_backends(settings: Settings) -> int:
-    """How many backends Envoy sends calls to now."""
-    return await _gauge(settings, "cluster.backend.membership_healthy")
+    """How many backends Envoy sends calls to now, raw ones and others."""
+    return min([await _gauge(settings, f"cluster.{name}.membership_healthy") for name in ("backend", "raw")])
 
 
 async def _gauge(settings: Settings, name: str) -> int:

@@ -151,8 +151,12 @@ class Settings:
         return ("backend", *(f"backend-{number}" for number in range(2, self.workers + 1)))
 
     def backend_socket(self, name: str) -> Path:
-        """Where the backend of this name serves: each has a socket of its own."""
+        """Where the backend of this name serves gRPC: each has sockets of its own."""
         return self.run_dir / f"{name}.sock"
+
+    def raw_socket(self, name: str) -> Path:
+        """Where the backend of this name takes raw calls over HTTP."""
+        return self.run_dir / f"{name}-raw.sock"
 
     @property
     def admin_socket(self) -> Path:

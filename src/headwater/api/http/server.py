@@ -1,0 +1,133 @@
+"""The HTTP server of a backend: its socket, and the connections that the gateway keeps open to it.
+
+Only the gateway comes here. It has bounded and buffered each body, normalised the path and ended what is no HTTP, and
+asks one thing at a time of a connection; what is not as it would send it closes the connection.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final, cast
+
+import httptools
+from google.api.httpbody_pb2 import HttpBody
+from grpc import aio
+
+from headwater.api.http.call import HttpCall, context_of, metadata_text, response
+from headwater.api.http.routes import RawCall, RawCalls
+
+HEALTH_PATH: Final = "/healthz"
+"""Where the gateway asks whether this process still answers."""
+BACKLOG: Final = 1024
+"""Connections that may wait to be taken: more than the gateway opens."""
+
+_NOT_FOUND: Final = response(
+    404, b'{"error":{"code":"NotFound","message":"there is no such path, or it does not take this method"}}'
+)
+_HEALTHY: Final = response(200, b"{}")
+_DRAINING: Final = response(503, b"{}")
+
+
+class HttpServer:
+    """Answers raw calls until `stop`."""
+
+    def __init__(self, calls: RawCalls, *, max_body_bytes: int) -> None:
+        self.calls = calls
+        self.max_body_bytes = max_body_bytes
+        self.connections: set[_Connection] = set()
+        self.is_stopping = False
+
+    async def start(self, socket: Path) -> None:
+        """Listen on a unix socket."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_unix_server(lambda: _Connection(self), str(socket), backlog=BACKLOG)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new connections, answer the requests that have begun, for at most `grace_s`, and close."""
+        self.is_stopping = True
+        self._listening.close()
+        if answers := [each.answer for each in self.connections if each.answer is not None]:
+            await asyncio.wait(answers, timeout=grace_s)
+        for connection in tuple(self.connections):
+            connection.close()
+
+
+class _Connection(asyncio.Protocol):
+    """What httptools calls while it reads, and the task that answers."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self.answer: asyncio.Task[None] | None = None
+        """The task that answers the request that is open."""
+        self._await_request()
+
+    def _await_request(self) -> None:
+        self._url = b""
+        self._headers: list[tuple[str, str]] = []
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def close(self) -> None:
+        """Close, once what was written is sent."""
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._server.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.connections.discard(self)
+        if self.answer is not None:  # nobody waits for it any more
+            self.answer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.close()
+
+    def on_url(self, piece: bytes) -> None:
+        self._url += piece
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((metadata_text(name).lower(), metadata_text(value)))
+
+    def on_body(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._server.max_body_bytes:
+            self.close()
+        else:
+            self._body.append(piece)
+
+    def on_message_complete(self) -> None:
+        if self.answer is not None:  # a second request before the answer to the first
+            self.close()
+        if self._transport.is_closing():
+            return
+        target = metadata_text(self._url)
+        path, _, _ = target.partition("?")
+        found = self._server.calls.find(path) if self._parser.get_method() == b"POST" else None
+        if path == HEALTH_PATH:
+            self._transport.write(_DRAINING if self._server.is_stopping else _HEALTHY)
+        elif found is None:
+            self._transport.write(_NOT_FOUND)
+        else:
+            call, variables = found
+            content_type = next((value for name, value in self._headers if name == "content-type"), "")
+            message = call.message(HttpBody(content_type=content_type, data=b"".join(self._body)), variables)
+            answering = self._answer(call, message, HttpCall(self._headers, target))
+            self.answer = asyncio.get_running_loop().create_task(answering)
+        self._await_request()
+
+    async def _answer(self, raw: RawCall, message: Any, call: HttpCall) -> None:
+        try:
+            try:
+                body = await raw.answer(message, context_of(call))
+            except aio.AbortError:
+                body = None
+            self._transport.write(call.answered(body))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self.answer = None
