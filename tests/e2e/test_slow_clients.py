@@ -180,8 +180,8 @@ async def test_calls_in_a_row_on_one_connection_get_their_answers_in_a_row(
     good = whole(route, source)
     unknown = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
     async with connected(system) as wire:
-        # The unknown path comes last: what the gateway answers itself it answers at once, and with more than two answers
-        # to write on a connection it takes the client for a flood, and closes.
+        # The unknown path comes last: what the gateway answers itself it answers at once, and with more than two
+        # answers to write on a connection it takes the client for a flood, and closes.
         await wire.write(good + bad + good + good + unknown)
         statuses = [await wire.status() for _ in range(5)]
     assert statuses == [route.accepted, route.bad, route.accepted, route.accepted, 404]
