@@ -1,9 +1,6 @@
 """Work on JSON text that changes no value."""
 
-import json
-
 import pytest
-from hypothesis import given
 from msgspec import Raw
 
 from headwater.events.raw import (
@@ -11,7 +8,6 @@ from headwater.events.raw import (
     changed,
     is_absent,
     is_array,
-    is_deeper,
     is_object,
     is_string,
     join,
@@ -19,7 +15,6 @@ from headwater.events.raw import (
     merge,
     repeated_member,
 )
-from tests.jsontexts import json_values
 
 
 @pytest.mark.parametrize(
@@ -86,24 +81,6 @@ def test_join_puts_members_together() -> None:
 )
 def test_merge_keeps_what_is_own(defaults: bytes, own: bytes, merged: bytes) -> None:
     assert bytes(merge(Raw(defaults), Raw(own))) == merged
-
-
-def _depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
-
-
-@given(json_values)
-def test_depth_is_what_a_parser_finds(value: object) -> None:
-    text = Raw(json.dumps(value).encode())
-    for levels in range(8):
-        assert is_deeper(text, levels) == (_depth(value) > levels)
-
-
-def test_brackets_and_quotes_in_strings_do_not_count() -> None:
-    assert not is_deeper(Raw(rb'["[[[\"[[[\\", {"[[[":"\"{{{"}]'), 2)
-    assert is_deeper(Raw(rb'["\\", [[]]]'), 2)
 
 
 # --- changed ------------------------------------------------------------------------------------------------------

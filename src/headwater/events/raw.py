@@ -1,6 +1,5 @@
 """Works on JSON that stays text: looks at it, takes its members apart and puts them together, changing no value."""
 
-import re
 from typing import Final
 
 import msgspec
@@ -8,9 +7,6 @@ from msgspec import Raw
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
-
-_NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
-"""Strings as a whole, since brackets in them do not count, and what opens and closes arrays and objects."""
 
 _BRACE: Final = ord("{")
 _BRACKET: Final = ord("[")
@@ -44,22 +40,6 @@ def is_string(text: Raw) -> bool:
 def is_number(text: Raw) -> bool:
     """Whether the text, which is valid JSON, is a number."""
     return memoryview(text)[0] in _NUMBER if text else False
-
-
-def is_deeper(text: Raw, levels: int) -> bool:
-    """Whether arrays and objects of the text, which is valid JSON, stand in each other more than `levels` deep."""
-    raw = bytes(text)
-    if raw.count(b"{") + raw.count(b"[") <= levels:  # true of nearly every event, and quick to see
-        return False
-    depth = 0
-    for token in _NESTING.finditer(raw):
-        if token[0] in b"{[":
-            depth += 1
-            if depth > levels:
-                return True
-        elif token[0] in b"}]":
-            depth -= 1
-    return False
 
 
 def members(text: Raw) -> dict[str, Raw]:

@@ -8,10 +8,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from headwater.base.nesting import is_deeper
 from headwater.schemas.decoding import reader_of
 from headwater.schemas.encoding import writer_of
 from headwater.schemas.errors import InvalidValue
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, is_deeper, refuse_repeats
+from headwater.schemas.jsontext import MAX_JSON_DEPTH, refuse_repeats
 from headwater.schemas.types import MAX_DEPTH, Schema
 from headwater.schemas.values import Record
 

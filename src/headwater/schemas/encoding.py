@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from headwater.base.nesting import is_deeper
 from headwater.schemas.constraints import Check, check_of
 from headwater.schemas.decimals import decimal_text
 from headwater.schemas.decoding import key_component, name_component
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import float_text, to_float32
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, Json, is_deeper
+from headwater.schemas.jsontext import MAX_JSON_DEPTH, Json
 from headwater.schemas.moments import DateTime, Time
 from headwater.schemas.types import (
     ArrayType,

@@ -1,21 +1,18 @@
 """Values of kind json: JSON that stays text, so that every digit of a number and every repeated member survives."""
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Final, Self
 
 import msgspec
 from msgspec import Raw, Struct
 
+from headwater.base.nesting import is_deeper
 from headwater.schemas.errors import InvalidValue
 
 MAX_JSON_DEPTH: Final = 100
 """How deep arrays and objects of a value may stand in each other. The decoder's own limit depends on how deep the stack
 is where it is called."""
-
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
-"""Strings as a whole, since brackets in them do not count, and what opens and closes arrays and objects."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -49,21 +46,6 @@ class Json(Struct, frozen=True):
 
 
 JSON_NULL: Final = Json("null")
-
-
-def is_deeper(text: str, levels: int) -> bool:
-    """Whether arrays and objects stand in each other more than `levels` deep, in a text that is JSON or is refused."""
-    if text.count("{") + text.count("[") <= levels:  # true of nearly every value, and quick to see
-        return False
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        if token[0] in "{[":
-            depth += 1
-            if depth > levels:
-                return True
-        elif token[0] in "}]":
-            depth -= 1
-    return False
 
 
 def refuse_repeats(text: str) -> None:

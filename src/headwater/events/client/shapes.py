@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import Unprocessable
+from headwater.base.nesting import is_deeper
 from headwater.events.devices import MAX_KEY_BYTES
 from headwater.events.limits import MAX_DEPTH
-from headwater.events.raw import is_absent, is_deeper, is_object, is_string, members
+from headwater.events.raw import is_absent, is_object, is_string, members
 from headwater.events.wire import MAX_ID_BYTES, MAX_TEXT_LENGTH
 
 CODE: Final = "ValidationError"

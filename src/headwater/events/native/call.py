@@ -10,10 +10,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.identifiers import LARGEST_ID
+from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.native.explain import explain
-from headwater.events.raw import ABSENT, is_array, is_deeper, is_object, repeated_member
+from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.wellformed import decode_well_formed
 

@@ -5,12 +5,13 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.event import EVENT_TYPES
 from headwater.events.limits import MAX_DEPTH, Limits
 from headwater.events.native.context import check_context
 from headwater.events.native.explain import explain
-from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object, join, members, merge, repeated_member
+from headwater.events.raw import ABSENT, is_absent, is_object, join, members, merge, repeated_member
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.rules import extra

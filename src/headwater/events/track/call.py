@@ -4,9 +4,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-from headwater.events.raw import ABSENT, is_absent, is_deeper, is_object
+from headwater.events.raw import ABSENT, is_absent, is_object
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
 from headwater.events.wellformed import decode_well_formed

@@ -5,10 +5,11 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.event import EVENT_TYPES
 from headwater.events.limits import MAX_DEPTH, Limits
-from headwater.events.raw import is_absent, is_deeper, is_object, members
+from headwater.events.raw import is_absent, is_object, members
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headwater.base.nesting import is_deeper
 from headwater.schemas import (
     JSON_NULL,
     MAX_JSON_DEPTH,
@@ -24,7 +25,6 @@ from headwater.schemas import (
     elements_of,
     float_text,
 )
-from headwater.schemas.jsontext import is_deeper
 
 TextOf = Callable[[Any], str]
 """Gives the text of a value that is not None."""
