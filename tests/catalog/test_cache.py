@@ -14,8 +14,10 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.sessions import Session
 from headwater.catalog import Catalog, Workspace, open_catalog, reading
+from headwater.catalog.misses import MOST, WINDOW_S
 from headwater.catalog.view import Delta
 from tests.catalog import make
+from tests.parts import MovableClock
 
 
 def _statements(catalog: Catalog) -> list[str]:
@@ -58,6 +60,36 @@ async def test_callers_at_the_same_time_share_a_refresh(catalog: Catalog, other:
     running = asyncio.create_task(other.refresh())
     await asyncio.gather(running, other.refresh())
     assert other.connection(workspace.id, made.id) is not None
+
+
+async def test_a_key_that_another_process_made_a_moment_ago_is_found(
+    catalog: Catalog, other: Catalog, workspace: Workspace
+) -> None:
+    await other.refresh()
+    statements = _statements(other)
+    for _ in range(MOST + 1):  # what is found is no miss
+        made = await make.added(catalog, workspace)
+        assert await other.seek(other.source_of, made.event_write_keys[0]) == made
+        assert await other.seek(other.connection, workspace.id, made.id) == made
+    statements.clear()
+    assert await other.seek(other.source_of, made.event_write_keys[0]) == made
+    assert statements == []
+
+
+async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: str, workspace: Workspace) -> None:
+    clock = MovableClock()
+    async with open_catalog(url, clock=clock, identifiers=Identifiers()) as other:
+        statements = _statements(other)
+        for _ in range(100):
+            assert await other.seek(other.source_of, "unknown") is None
+        assert len(statements) == 1
+        for number in range(100):
+            assert await other.seek(other.source_of, f"unknown {number}") is None
+        assert len(statements) == MOST
+        made = await make.added(catalog, workspace)
+        assert await other.seek(other.source_of, made.event_write_keys[0]) is None
+        clock.advance(WINDOW_S)
+        assert await other.seek(other.source_of, made.event_write_keys[0]) == made
 
 
 async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:

@@ -61,10 +61,7 @@ async def authenticate(catalog: Catalog, authorization: str | None) -> ApiKey:
         raise BadRequest("the Authorization header must be 'Bearer' and an API key", field="authorization")
     if not token.startswith(API_KEY_PREFIX):
         raise BadRequest("an API key starts with api_", field="authorization")
-    key = catalog.api_key(token)
-    if key is None:
-        await catalog.refresh()  # another process may have registered it a moment ago
-        key = catalog.api_key(token)
+    key = await catalog.seek(catalog.api_key, token)
     if key is None:
         raise Unauthorized("the API key is not known")
     return key

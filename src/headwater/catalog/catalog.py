@@ -4,13 +4,14 @@ Every change takes the next version first, which is one row that all writers of 
 after another, on SQLite and PostgreSQL alike, and what a writer has looked up stays true until it commits. The version
 also tells a process cheaply whether its view is old, and `catalog_changes` which objects it must read again.
 
-The catalog does not refresh itself: whoever needs the newest state calls `refresh`.
+The catalog does not refresh itself: whoever needs the newest state calls `refresh`, or `seek` for one
+object.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 import sqlalchemy
 from sqlalchemy import delete, insert, update
@@ -22,6 +23,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.sessions import Sessions, sessions, snapshot
 from headwater.catalog import tables
 from headwater.catalog.change import Change
+from headwater.catalog.misses import Misses
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
 from headwater.catalog.sealing import open_settings, seal_settings
@@ -31,6 +33,9 @@ from headwater.connectors.connector import Connector
 
 TURN_TIMEOUT_S: Final = 10.0
 """How long a change waits for the other changes of this process, and a refresh for another refresh."""
+
+_Key = TypeVarTuple("_Key")
+_Found = TypeVar("_Found")
 
 _NEXT_VERSION = (
     update(tables.catalog_version)
@@ -64,6 +69,7 @@ class Catalog:
         self._clock = clock
         self._identifiers = identifiers
         self._view = View()
+        self._misses = Misses(clock)
         self._changing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._begun = 0
@@ -127,6 +133,20 @@ class Catalog:
                     # Only now: a change that came between may have left another view here.
                     self._view = self._view.advanced(news)
             self._reached = begun
+
+    async def seek(self, lookup: Callable[[*_Key], _Found | None], *key: *_Key) -> _Found | None:
+        """What one of the lookups finds for the key, even when another process made it a moment ago.
+
+        The database is not asked for what it did not have a moment ago, nor in a flood of other things that it does not
+        have: then the answer is that of the view, which the next `refresh` brings up to date. Raises Unavailable.
+        """
+        found = lookup(*key)
+        if found is None and self._misses.is_worth_a_look(key):
+            await self.refresh()
+            found = lookup(*key)
+            if found is None:
+                self._misses.add(key)
+        return found
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[Change]:

@@ -9,7 +9,6 @@ import msgspec
 
 from headwater.base.errors import NotFound, Unauthorized
 from headwater.catalog import Catalog
-from headwater.intake.senders import find_source
 
 CACHED: Final = "public, max-age=3600, stale-while-revalidate=10800"
 """How long an answer may be kept (`Cache-Control`): every page view asks."""
@@ -26,7 +25,7 @@ async def native_settings(catalog: Catalog, write_key: str) -> bytes:
 
     Raises Unauthorized for a key that is not known, or of a source that has no strategy for anonymous users.
     """
-    source = await find_source(catalog, write_key)
+    source = await catalog.seek(catalog.source_of, write_key)
     if source is None or source.strategy is None:
         raise Unauthorized("the write key is not known, or not that of a client-side source")
     # The name is the one by which these SDKs know the server that they send to.
@@ -39,7 +38,7 @@ async def project_settings(catalog: Catalog, write_key: str, *, scheme: str, aut
     `scheme` and `authority` ("https", "events.example.com") are where the caller reaches this server: there the events
     go. Raises NotFound for a key that is not known.
     """
-    if await find_source(catalog, write_key) is None:
+    if await catalog.seek(catalog.source_of, write_key) is None:
         raise NotFound("the write key is not known", field="writeKey")
     destination = {
         "apiKey": write_key,

@@ -34,15 +34,6 @@ class Sender(Struct, frozen=True):
 NOBODY: Final = Sender()
 
 
-async def find_source(catalog: Catalog, write_key: str) -> Connection | None:
-    """The source that an event write key belongs to."""
-    source = catalog.source_of(write_key)
-    if source is None:
-        await catalog.refresh()  # another process may have made the key a moment ago
-        source = catalog.source_of(write_key)
-    return source
-
-
 class Senders:
     """Finds senders in the catalog."""
 
@@ -79,7 +70,7 @@ class Senders:
         return await self._by_write_key(call.write_key)
 
     async def _by_write_key(self, key: str) -> Sender:
-        source = await find_source(self._catalog, key)
+        source = await self._catalog.seek(self._catalog.source_of, key)
         if source is None:
             raise Unauthorized("the write key is not known")
         return Sender(key, source.workspace, source)
@@ -87,10 +78,7 @@ class Senders:
     async def _source_of(self, workspace: int, id_: int | None) -> Connection:
         if id_ is None:
             raise BadRequest("connectionId is required with an API key", field="connectionId")
-        source = self._catalog.connection(workspace, id_)
-        if source is None:
-            await self._catalog.refresh()
-            source = self._catalog.connection(workspace, id_)
+        source = await self._catalog.seek(self._catalog.connection, workspace, id_)
         if source is None:
             raise Unprocessable("ConnectionNotExist", f"connection {id_} does not exist", field="connectionId")
         if CONNECTORS[source.connector].type not in EVENT_SOURCE_TYPES:
