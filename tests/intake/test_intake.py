@@ -26,10 +26,11 @@ from headwater.eventlog import Frame, SqliteEventLog
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import decode_envelope
 from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
+from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.event_write_keys import create_event_write_key
 from headwater.pipelines.batch import read_batch
 from tests.jsontexts import json_values
-from tests.parts import NOW, OpenParts, open_parts, track_call
+from tests.parts import NOW, OpenParts, client_call, open_parts, track_call
 
 GOOD = b'{"type":"track","event":"e","userId":"u"}'
 BAD = b'{"type":"track","userId":"u"}'
@@ -75,6 +76,28 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
         "analytics-python/2.4.0",
         refused={1: Refusal("BadRequest", "event", "event is required in a track event")},
     )
+
+
+@pytest.mark.parametrize(
+    ("connector", "strategy", "is_client_side"),
+    [("javascript", "Conversion", True), ("http", None, False), ("client", None, False)],
+)
+async def test_only_a_source_whose_calls_can_decline_it_gets_the_address_of_the_person(
+    parts: OpenParts, connector: str, strategy: str | None, is_client_side: bool
+) -> None:
+    request = CreateConnection(name="Shop", role="Source", connector=connector, strategy=strategy)
+    made = parts.catalog.connection(
+        parts.workspace, (await create_connection(parts.catalog, parts.workspace, request)).id
+    )
+    assert made is not None
+    (key,) = made.event_write_keys
+    if connector == "client":
+        body = b'[{"name":"e","anonymous_id":"a"}]'
+        await parts.intake.accept(client_call(call="events", body=body, key=key))
+    else:
+        await parts.intake.accept(track_call(call="track", body=GOOD, authorization=f"Bearer {key}"))
+    (envelope,) = await envelopes(parts)
+    assert envelope.is_client_side is is_client_side
 
 
 async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> None:

@@ -51,7 +51,7 @@ CONNECTORS: Final = (
         source=_source("plain HTTP calls"),
         available=True,
     ),
-    Connector(
+    Connector(  # no fall-back to the request's address: its calls have no context, in which a person could decline that
         code="client",
         label="Client API",
         type="SDK",
