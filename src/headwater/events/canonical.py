@@ -7,13 +7,13 @@ from typing import Final, cast
 from msgspec import Raw
 
 from headwater.events.call import Call
-from headwater.events.context import Locate, normalise, read_sections
-from headwater.events.context.devices import device_of
+from headwater.events.context import Locate, normal_context
+from headwater.events.context.devices import described_device
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
 from headwater.events.raw import ABSENT, is_absent, members, merge
 from headwater.events.timestamps import correct, parse_timestamp
-from headwater.events.wire import WireEvent, text_of, traits_in
+from headwater.events.wire import WireEvent, text_of
 
 DEFAULT_OBJECT_TYPE: Final = "1"
 """The type of a group that has none."""
@@ -34,27 +34,23 @@ def canonical(
     sent_text = wire.sent_at or call.sent_at
     sent = parse_timestamp(sent_text) if sent_text else received
     timestamp, original = _times(wire, sent, received)
-    own = sections = read_sections(wire.context)
-    context = merge(call.context, wire.context)
-    if context is not wire.context:
-        sections = read_sections(context)
-    device = device_of(wire.event, sections.device, wire.properties)
-    context = normalise(context, sections, device, envelope, locate)
-    traits = traits_in(own.traits) if is_absent(wire.traits) else wire.traits
+    device = described_device(wire.event, wire.properties)
+    context = normal_context(wire.context, call.context, device, envelope, locate)
+    traits = context.traits if is_absent(wire.traits) else wire.traits
     event = Event(
         connection_id=envelope.connection,
-        message_id=cast(str | None, wire.message_id) or generated_message_id(envelope.nonce, index),
-        type=cast(EventType, wire.type),
-        user_id=cast(str | None, wire.user_id),
-        anonymous_id=cast(str | None, wire.anonymous_id),
-        previous_id=cast(str | None, wire.previous_id),
-        group_id=cast(str | None, wire.group_id),
+        message_id=cast("str | None", wire.message_id) or generated_message_id(envelope.nonce, index),
+        type=cast("EventType", wire.type),
+        user_id=cast("str | None", wire.user_id),
+        anonymous_id=cast("str | None", wire.anonymous_id),
+        previous_id=cast("str | None", wire.previous_id),
+        group_id=cast("str | None", wire.group_id),
         object_type_id=_object_type(wire, traits),
         event=wire.event,
         name=wire.name,
         category=wire.category,
-        channel=wire.channel or text_of(sections.channel),
-        context=None if is_absent(context) else context,
+        channel=wire.channel or context.channel,
+        context=context.text,
         properties=_properties(wire),
         traits=traits,
         integrations=_or_none(merge(call.integrations, wire.integrations)),
@@ -101,7 +97,7 @@ def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetim
 
 def _object_type(wire: WireEvent, traits: Raw) -> str | None:
     """The type of the group, from where the documentation says and where its examples put it."""
-    given = cast(str | None, wire.object_type_id)
+    given = cast("str | None", wire.object_type_id)
     if given is not None or wire.type != "group":
         return given
     said = members(traits)

@@ -11,6 +11,7 @@ _encode = msgspec.json.Encoder().encode
 _BRACE: Final = ord("{")
 _BRACKET: Final = ord("[")
 _QUOTE: Final = ord('"')
+_NULL: Final = b"null"
 _NUMBER: Final = frozenset(b"-0123456789")
 
 ABSENT = Raw()
@@ -19,7 +20,7 @@ ABSENT = Raw()
 
 def is_absent(text: Raw) -> bool:
     """Whether a member was not sent, or sent as null: the dialects make no difference between the two."""
-    return not text or bytes(text) == b"null"
+    return not text or (len(text) == len(_NULL) and bytes(text) == _NULL)
 
 
 def is_object(text: Raw) -> bool:

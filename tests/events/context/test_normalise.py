@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from headwater.events import Envelope
-from headwater.events.context import Locate, Location, Sections, normalise, read_sections
+from headwater.events.context import Locate, Location, normal_context
+from headwater.events.context.normalise import MAX_BYTES
+from headwater.events.context.sections import Sections
 from tests.events.contexts import context_texts
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
@@ -22,8 +24,7 @@ OS = {"name": "Linux"}
 
 
 def normal_text(context: bytes, envelope: Envelope = SERVER_SIDE, locate: Locate | None = None) -> bytes:
-    sections = read_sections(Raw(context))
-    return bytes(normalise(Raw(context), sections, sections.device, envelope, locate))
+    return bytes(normal_context(Raw(context), Raw(), Raw(), envelope, locate).text or b"")
 
 
 def normal(context: object, envelope: Envelope = SERVER_SIDE, locate: Locate | None = None) -> Any:
@@ -33,7 +34,7 @@ def normal(context: object, envelope: Envelope = SERVER_SIDE, locate: Locate | N
 
 def test_a_server_says_nothing_of_the_environment_of_a_person() -> None:
     assert normal(...) is ...
-    assert normal(None) is None
+    assert normal(None) is ...
     assert normal({"library": {"name": "x"}}) == {"library": {"name": "x"}}
 
 
@@ -148,3 +149,31 @@ def test_members_that_nobody_looks_at_stay(context: bytes) -> None:
     for name in before.keys() - set(Sections.__struct_encode_fields__):
         assert bytes(after[name]) == bytes(before[name])
     assert after.keys() - before.keys() <= {"browser", "os", "session"}
+
+
+@pytest.mark.parametrize(
+    ("own", "described", "expected"),
+    [
+        ({}, b"", {"device": {"id": "of the call"}}),
+        ({"device": {"id": "own"}}, b'{"token":"t"}', {"device": {"id": "own"}}),
+        ({"locale": "de_de"}, b"", {"device": {"id": "of the call"}, "locale": "de-DE"}),
+    ],
+)
+def test_what_the_call_says_holds_for_events_that_do_not(own: object, described: bytes, expected: object) -> None:
+    defaults = Raw(b'{"device":{"id":"of the call"},"traits":{"of":"the call"}}')
+    read = normal_context(Raw(json.dumps(own).encode()), defaults, Raw(described), SERVER_SIDE)
+    assert json.loads(bytes(read.text or b"")) == {"traits": {"of": "the call"}, **expected}  # type: ignore[dict-item]
+    assert bytes(read.traits) == b"{}"
+
+
+@pytest.mark.parametrize(("own", "expected"), [(b"", {"token": "t"}), (b'{"device":null}', {"token": "t"})])
+def test_a_device_that_is_described_elsewhere_counts_where_the_context_says_none(own: bytes, expected: object) -> None:
+    read = normal_context(Raw(own), Raw(), Raw(b'{"token":"t"}'), SERVER_SIDE)
+    assert json.loads(bytes(read.text or b""))["device"] == expected
+
+
+@given(context_texts(), st.sampled_from([SERVER_SIDE, CLIENT_SIDE]))
+def test_what_is_remembered_is_what_is_read(text: bytes, envelope: Envelope) -> None:
+    long = text[:-1] + b" " * MAX_BYTES + text[-1:]  # too long to be remembered
+    assert normal_text(text, envelope) == normal_text(text, envelope)
+    assert json.loads(normal_text(long, envelope)) == json.loads(normal_text(text, envelope))

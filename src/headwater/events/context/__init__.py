@@ -6,7 +6,6 @@ stored document keeps it and destinations get it; filters, mappings and function
 """
 
 from headwater.events.context.location import Locate, Location
-from headwater.events.context.normalise import normalise
-from headwater.events.context.sections import Sections, read_sections
+from headwater.events.context.normalise import NormalContext, normal_context
 
-__all__ = ["Locate", "Location", "Sections", "normalise", "read_sections"]
+__all__ = ["Locate", "Location", "NormalContext", "normal_context"]

@@ -1,14 +1,14 @@
-"""`context.device` of the events that are about a device, which some SDKs describe in the properties."""
+"""The device of the events that are about one, which some SDKs describe in the properties and not in the context."""
 
 from msgspec import Raw
 
 from headwater.events.devices import DEVICE_EVENTS
-from headwater.events.raw import ABSENT, is_absent, is_object, members
+from headwater.events.raw import ABSENT, is_object, members
 
 
-def device_of(event: str | None, device: Raw, properties: Raw) -> Raw:
-    """`device` as the context has it, or `properties.device` where only that is there."""
-    if event not in DEVICE_EVENTS or not is_absent(device):
-        return device
+def described_device(event: str | None, properties: Raw) -> Raw:
+    """`properties.device` of an event that is about a device; otherwise ABSENT."""
+    if event not in DEVICE_EVENTS:
+        return ABSENT
     described = members(properties).get("device", ABSENT)
-    return described if is_object(described) else device
+    return described if is_object(described) else ABSENT

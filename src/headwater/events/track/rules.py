@@ -1,6 +1,6 @@
 """Holds an event to the rules of its type."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Raw
@@ -31,8 +31,18 @@ _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
 
+_PlainId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH)] | None
+
+
 class _PlainEvent(WireEvent, forbid_unknown_fields=True):
-    """An event with members of ours only, as most are: then they need not be looked through once more."""
+    """An event as most are: with members of ours only, and identifiers that are texts already. It is as it will be."""
+
+    message_id: _PlainId = None
+    user_id: _PlainId = None
+    anonymous_id: _PlainId = None
+    previous_id: _PlainId = None
+    group_id: _PlainId = None
+    object_type_id: _PlainId = None
 
 
 _decode_event = msgspec.json.Decoder(WireEvent).decode
@@ -65,13 +75,15 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
 
 def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
     """A checked event once more, and the members that `WireEvent` has no field for."""
-    wire: WireEvent
     try:
-        wire, other = _decode_plain(event), {}
-    except msgspec.ValidationError:  # for a member that is not ours
-        wire, other = _decode_event(event), extra(event)
-    _settle(wire, event, call)
-    return wire, other
+        plain = _decode_plain(event)
+    except msgspec.ValidationError:
+        wire = _decode_event(event)
+        _settle(wire, event, call)
+        return wire, extra(event)
+    if call.type is not None:
+        plain.type = call.type
+    return plain, {}
 
 
 def extra(event: Raw) -> dict[str, Raw]:
