@@ -210,7 +210,11 @@ REFUSED: list[tuple[object, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "path", "message"), REFUSED, ids=lambda value: str(value)[:50])
+def _shown(value: object) -> str:
+    return str(bytes(value) if isinstance(value, Raw) else value)[:50]
+
+
+@pytest.mark.parametrize(("event", "path", "message"), REFUSED, ids=_shown)
 def test_refuses(event: object, path: str, message: str) -> None:
     assert refused(event) == Refusal("BadRequest", path, message)
 
