@@ -17,3 +17,6 @@ class Call(Struct, frozen=True):
     integrations: Raw = ABSENT
     connection_id: int | None = None
     """The source connection that the body names, for callers with an API key."""
+    has_plain_texts: bool = False
+    """Whether all of it is known to be ASCII without escapes of characters: what is wrong with a text is then its
+    length at most."""

@@ -52,14 +52,14 @@ IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id"
 _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 
 
-def broken_text(wire: WireEvent, event: Raw) -> tuple[str, str] | None:
-    """The first field of `wire`, which is read from `event`, that has a text as it may not be, and the rule it breaks.
+def is_plain(text: bytes | Raw) -> bool:
+    """Whether JSON is ASCII without escapes of characters, as most is: nothing in it can be a text as it may not be."""
+    raw = bytes(text)
+    return raw.isascii() and b"\\u" not in raw
 
-    Of most events it is plain that there is none: they are ASCII, without escapes.
-    """
-    raw = bytes(event)
-    if raw.isascii() and b"\\u" not in raw:
-        return None
+
+def broken_text(wire: WireEvent) -> tuple[str, str] | None:
+    """The first field that has a text as it may not be, and the rule it breaks: none of an event that is plain."""
     for field in _TEXTS:
         text = getattr(wire, field)
         if isinstance(text, str):

@@ -15,7 +15,7 @@ from headwater.events.raw import ABSENT, is_absent, is_object, join, members, me
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.rules import extra
-from headwater.events.wire import MEMBERS, Text, WireEvent, broken_text
+from headwater.events.wire import MEMBERS, Text, WireEvent, broken_text, is_plain
 
 
 class _Event(WireEvent):
@@ -122,7 +122,7 @@ class _Broken(Exception):
 def _check_values(wire: WireEvent, event: Raw) -> None:
     if wire.type not in EVENT_TYPES:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
-    if (broken := broken_text(wire, event)) is not None:
+    if not is_plain(event) and (broken := broken_text(wire)) is not None:
         raise _Broken(*broken)
     for field in _TIMES:
         text = getattr(wire, field)

@@ -11,6 +11,7 @@ from headwater.events.raw import ABSENT, is_absent, is_object
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
 from headwater.events.wellformed import decode_well_formed
+from headwater.events.wire import is_plain
 
 
 class _Batch(Struct, rename="camel"):
@@ -40,7 +41,8 @@ def read_call(call: str, body: bytes) -> Call:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
         if call != "batch":
             event = decode_well_formed(_decode_raw, body)
-            return Call(type=call, events=[event], write_key=_decode_key(event).write_key)
+            key = _decode_key(event).write_key
+            return Call(type=call, events=[event], write_key=key, has_plain_texts=is_plain(body))
         batch = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
@@ -68,6 +70,7 @@ def read_call(call: str, body: bytes) -> Call:
         sent_at=batch.sent_at,
         context=batch.context,
         integrations=batch.integrations,
+        has_plain_texts=is_plain(body),
     )
 
 

@@ -61,13 +61,11 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     if is_deeper(event, MAX_DEPTH):
         return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
-        wire = _decode_event(event)
+        wire, _ = _decoded(event, call)
+        _check_values(wire, call)
+        _check_presence(wire)
     except msgspec.ValidationError as error:
         return explain(error)
-    try:
-        _settle(wire, event, call)
-        _check_values(wire, event)
-        _check_presence(wire)
     except _Broken as broken:
         return Refusal("BadRequest", broken.path, broken.message)
     return wire
@@ -75,15 +73,8 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
 
 def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
     """A checked event once more, and the members that `WireEvent` has no field for."""
-    try:
-        plain = _decode_plain(event)
-    except msgspec.ValidationError:
-        wire = _decode_event(event)
-        _settle(wire, event, call)
-        return wire, extra(event)
-    if call.type is not None:
-        plain.type = call.type
-    return plain, {}
+    wire, is_plain = _decoded(event, call)
+    return wire, {} if is_plain else extra(event)
 
 
 def extra(event: Raw) -> dict[str, Raw]:
@@ -98,22 +89,28 @@ class _Broken(Exception):
         self.message = f"{path} {rule}"
 
 
-def _settle(wire: WireEvent, event: Raw, call: Call) -> None:
-    """The type is that of the call, and identifiers are texts, or absent."""
+def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
+    """The event, its type that of the call and its identifiers texts or absent; whether it has members of ours only."""
+    wire: WireEvent
+    try:
+        wire, is_plain = _decode_plain(event), True
+    except msgspec.ValidationError:
+        wire, is_plain = _decode_event(event), False
+        for field in IDS:
+            value = getattr(wire, field)
+            if value == "":
+                setattr(wire, field, None)
+            elif value is not None and not isinstance(value, str):
+                setattr(wire, field, _number_as_written(event, field))
     if call.type is not None:
         wire.type = call.type
-    for field in IDS:
-        value = getattr(wire, field)
-        if value == "":
-            setattr(wire, field, None)
-        elif value is not None and not isinstance(value, str):
-            setattr(wire, field, _number_as_written(event, field))
+    return wire, is_plain
 
 
-def _check_values(wire: WireEvent, event: Raw) -> None:
+def _check_values(wire: WireEvent, call: Call) -> None:
     if wire.type not in EVENT_TYPES:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
-    if (broken := broken_text(wire, event)) is not None:
+    if not call.has_plain_texts and (broken := broken_text(wire)) is not None:
         raise _Broken(MEMBERS[broken[0]], broken[1])
     for field in _TIMES:
         value = getattr(wire, field)
