@@ -1,7 +1,7 @@
 """The warehouse: what a transaction promises, who claims a message, and the pages that people read."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ from headwater.warehouse import (
     Warehouse,
     open_warehouse,
 )
-from headwater.warehouse import transaction as module
 from headwater.warehouse.identities import Identities
 from tests.warehouse.test_identities import one_by_one, seen, sightings
 
@@ -260,47 +259,6 @@ async def test_a_reason_may_repeat_any_text(warehouse: Warehouse) -> None:
     await add(warehouse, row)
     (found,), _ = await warehouse.rejected(7, connection_id=None, dialect=None, first=0, limit=1)
     assert (found.path, found.message) == ("batch[0].\ufffd", "\ufffd is no type, \U0001f600 neither")
-
-
-async def test_the_bytes_of_a_rejected_event_are_kept_up_to_a_bound(warehouse: Warehouse) -> None:
-    body = bytes(range(256)) * 300
-    await add(warehouse, rejected(1, body=body))
-    (row,), _ = await warehouse.rejected(7, connection_id=None, dialect=None, first=0, limit=1)
-    assert row.body == body[: 64 * 1024]
-
-
-async def test_of_calls_with_unknown_keys_only_the_newest_are_kept(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_UNKNOWN_REJECTED", 5)
-    await add(warehouse, rejected(1), *(rejected(position, workspace=0, connection=0) for position in range(2, 9)))
-    await add(warehouse, rejected(9, workspace=0, connection=0), rejected(10))
-    assert await refused(warehouse, 0) == [9, 8, 7, 6, 5]
-    assert await refused(warehouse) == [10, 1], "those of a known key stay"
-
-
-async def test_of_a_workspace_the_newest_are_kept(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REJECTED", 3)
-    await add(warehouse, *(rejected(position) for position in range(1, 6)), rejected(6, workspace=8))
-    async with warehouse.transaction() as transaction:
-        await transaction.shorten_rejected()
-    assert await refused(warehouse) == [5, 4, 3]
-    assert await refused(warehouse, 8) == [6]
-    assert [(row.count, row.workspace) for row in await warehouse.refusals(7, connection_id=None)] == [(5, 7)]
-
-
-async def test_refusals_are_counted_by_source_and_rule(warehouse: Warehouse) -> None:
-    later = msgspec.structs.replace(rejected(4), received_at=NOON + timedelta(hours=1))
-    await add(warehouse, rejected(1), rejected(2), rejected(3, connection=2), rejected(5, workspace=8))
-    await add(warehouse, later, msgspec.structs.replace(rejected(6), path="event"))
-    rows = await warehouse.refusals(7, connection_id=None)
-    assert [(row.connection, row.path, row.count) for row in rows] == [
-        (1, "userId", 3),
-        (1, "event", 1),
-        (2, "userId", 1),
-    ]
-    assert (rows[0].first_at, rows[0].last_at) == (NOON, NOON + timedelta(hours=1))
-    assert [row.connection for row in await warehouse.refusals(7, connection_id=2)] == [2]
 
 
 async def test_a_refused_event_is_found_by_its_message_id(warehouse: Warehouse) -> None:

@@ -64,6 +64,6 @@ class RefusalCount(Struct, frozen=True):
 MAX_REJECTED_BYTES = 64 * 1024
 """How much of a refused call is kept."""
 MAX_REJECTED = 100_000
-"""How many refused events of a workspace are kept; the oldest go first, and stay counted."""
+"""How many refused events of a workspace are kept, or a few more; the oldest go first, and stay counted."""
 MAX_UNKNOWN_REJECTED = 1_000
 """How many refused calls with an unknown key are kept in an installation; the oldest go first."""

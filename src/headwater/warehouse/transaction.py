@@ -1,12 +1,11 @@
 """One transaction of the warehouse: everything that one batch of the log leads to."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
@@ -15,29 +14,22 @@ from headwater.warehouse import bulk, deviceregistry, tables, traits
 from headwater.warehouse.devices import DeviceEvent
 from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, ids_of, keys_of, merge
 from headwater.warehouse.ledger import Entries, Ledger, Message
-from headwater.warehouse.rows import (
-    MAX_REJECTED,
-    MAX_REJECTED_BYTES,
-    MAX_UNKNOWN_REJECTED,
-    LatestCall,
-    RejectedEvent,
-    StoredEvent,
-)
+from headwater.warehouse.rejections import Rejections
+from headwater.warehouse.rows import LatestCall, RejectedEvent, StoredEvent
 from headwater.warehouse.traits import Saying
 
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
 _IDS_PER_QUERY: Final = 200
-_MAX_COUNTED_PATH: Final = 200
-"""How many characters of a path tell refusals apart: what is sent decides it, and nobody may fill our disk by that."""
 
 
 class Transaction:
     """Everything that one batch of the log leads to."""
 
-    def __init__(self, connection: AsyncConnection, ledger: Ledger) -> None:
+    def __init__(self, connection: AsyncConnection, ledger: Ledger, rejections: Rejections) -> None:
         self._connection = connection
         self._ledger = ledger
+        self._rejections = rejections
 
     async def known(self, messages: Iterable[Message]) -> Entries:
         """What the ledger has of these messages."""
@@ -109,49 +101,11 @@ class Transaction:
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
         """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
-        if not rejected:
-            return
-        rows = [
-            (
-                row.position,
-                row.workspace,
-                row.connection,
-                row.dialect,
-                microseconds(row.received_at),
-                row.code,
-                _text(row.path),
-                _text(row.message),
-                row.body[:MAX_REJECTED_BYTES],
-                row.message_id,
-            )
-            for row in rejected
-        ]
-        await bulk.insert(self._connection, list(tables.rejected_events.c), rows)
-        await bulk.upsert(
-            self._connection,
-            list(tables.refusals.c),
-            _counted(rejected),
-            key=[column.name for column in tables.refusals.primary_key],
-            adding=("count",),
-            keeping=("first_at",),
-        )
-        if any(row.workspace == 0 for row in rejected):
-            await self._shorten(0, MAX_UNKNOWN_REJECTED)
+        await self._rejections.add(self._connection, rejected)
 
     async def shorten_rejected(self) -> None:
-        """Remove the oldest refused events of every workspace that has more than `MAX_REJECTED` of them."""
-        table = tables.rejected_events.c
-        crowded = select(table.workspace).group_by(table.workspace).having(func.count() > MAX_REJECTED)
-        for workspace in (await self._connection.scalars(crowded)).all():
-            await self._shorten(workspace, MAX_REJECTED)
-
-    async def _shorten(self, workspace: int, kept: int) -> None:
-        table = tables.rejected_events.c
-        mine = table.workspace == workspace
-        oldest = select(table.position).where(mine).order_by(table.position.desc()).offset(kept - 1).limit(1)
-        await self._connection.execute(
-            delete(tables.rejected_events).where(mine, table.position < oldest.scalar_subquery())
-        )
+        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them."""
+        await self._rejections.shorten(self._connection)
 
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
         """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
@@ -196,19 +150,3 @@ class Transaction:
 
 def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
     return key.connection, key.identity_id, key.is_anonymous, key.pipeline
-
-
-def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
-    """Rows of `refusals`."""
-    counts: Counter[tuple[object, ...]] = Counter()
-    at: dict[tuple[object, ...], int] = {}
-    for row in rejected:
-        key = (row.workspace, row.connection, row.dialect, row.code, _text(row.path)[:_MAX_COUNTED_PATH])
-        counts[key] += 1
-        at[key] = microseconds(row.received_at)
-    return [(*key, count, at[key], at[key]) for key, count in counts.items()]
-
-
-def _text(text: str) -> str:
-    """What was sent may be repeated in it, and PostgreSQL has no NUL in texts."""
-    return text.replace("\0", "\ufffd")

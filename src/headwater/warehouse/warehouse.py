@@ -16,6 +16,7 @@ from headwater.warehouse import deviceregistry, tables
 from headwater.warehouse.devices import Device
 from headwater.warehouse.identities import Identity
 from headwater.warehouse.ledger import Entries, Ledger, MessageKey, RocksLedger, SqlLedger
+from headwater.warehouse.rejections import Rejections
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent
 from headwater.warehouse.transaction import Transaction
 
@@ -27,6 +28,8 @@ MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
 """How many counts of refusals are told."""
+PAGE_BYTES: Final = 16 * 1024
+"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
 _WHAT: Final = "the warehouse's database"
 
 
@@ -39,6 +42,7 @@ class Warehouse:
     def __init__(self, engine: AsyncEngine, ledger: Ledger) -> None:
         self._engine = engine
         self._ledger = ledger
+        self._rejections = Rejections()
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
@@ -63,7 +67,7 @@ class Warehouse:
         went away during the commit: `finished` tells.
         """
         async with answering_unavailable(_WHAT), self._engine.begin() as connection:
-            yield Transaction(connection, self._ledger)
+            yield Transaction(connection, self._ledger, self._rejections)
 
     async def finished(self, consumer: str) -> int:
         """The position up to which `consumer` has finished the log; 0 at first."""
@@ -188,7 +192,7 @@ async def open_warehouse(url: str, *, writes: bool, clock: Clock | None = None) 
 
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it.
     """
-    async with opened(url, "headwater.warehouse.migrations", cache_mib=64) as engine:
+    async with opened(url, "headwater.warehouse.migrations", cache_mib=64, page_bytes=PAGE_BYTES) as engine:
         ledger: Ledger
         if engine.dialect.name == "sqlite":
             ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes)

@@ -1,0 +1,103 @@
+"""Refused events: which are kept, what their counts say, and what keeping them few costs."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import event
+
+from headwater.warehouse import RejectedEvent, Warehouse
+from headwater.warehouse import rejections as module
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def rejected(
+    position: int, workspace: int = 7, connection: int = 1, dialect: str = "track", body: bytes = b"{}"
+) -> RejectedEvent:
+    return RejectedEvent(
+        position, workspace, connection, dialect, NOON, "BadRequest", "userId", "userId is required", body
+    )
+
+
+async def add(warehouse: Warehouse, *rows: RejectedEvent) -> None:
+    async with warehouse.transaction() as transaction:
+        await transaction.add_rejected(rows)
+
+
+async def shorten(warehouse: Warehouse) -> None:
+    async with warehouse.transaction() as transaction:
+        await transaction.shorten_rejected()
+
+
+async def refused(warehouse: Warehouse, workspace: int = 7) -> list[int]:
+    rows, _ = await warehouse.rejected(workspace, connection_id=None, dialect=None, first=0, limit=1000)
+    return [row.position for row in rows]
+
+
+async def test_the_bytes_of_a_rejected_event_are_kept_up_to_a_bound(warehouse: Warehouse) -> None:
+    body = bytes(range(256)) * 300
+    await add(warehouse, rejected(1, body=body))
+    (row,), _ = await warehouse.rejected(7, connection_id=None, dialect=None, first=0, limit=1)
+    assert row.body == body[: 64 * 1024]
+
+
+async def test_of_calls_with_unknown_keys_only_the_newest_are_kept(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_UNKNOWN_REJECTED", 5)
+    await add(warehouse, rejected(1), *(rejected(position, workspace=0, connection=0) for position in range(2, 9)))
+    await add(warehouse, rejected(9, workspace=0, connection=0), rejected(10))
+    assert await refused(warehouse, 0) == [9, 8, 7, 6, 5]
+    assert await refused(warehouse) == [10, 1], "those of a known key stay"
+
+
+async def test_of_a_workspace_the_newest_are_kept(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REJECTED", 3)
+    await add(warehouse, *(rejected(position) for position in range(1, 6)), rejected(6, workspace=8))
+    await shorten(warehouse)
+    assert await refused(warehouse) == [5, 4, 3]
+    assert await refused(warehouse, 8) == [6]
+    assert [(row.count, row.workspace) for row in await warehouse.refusals(7, connection_id=None)] == [(5, 7)]
+    await add(warehouse, rejected(7), rejected(8, workspace=8))
+    await shorten(warehouse)
+    assert await refused(warehouse) == [7, 5, 4]
+    assert await refused(warehouse, 8) == [8, 6]
+
+
+async def test_they_are_looked_at_only_after_many_have_come(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_REJECTED", 200)
+    await add(warehouse, *(rejected(position) for position in range(1, 300)))
+    await shorten(warehouse)
+    assert len(await refused(warehouse)) == 200
+    statements: list[str] = []
+
+    @event.listens_for(warehouse._engine.sync_engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    for position in (301, 302):
+        await add(warehouse, rejected(position))
+        statements.clear()
+        await shorten(warehouse)
+        assert statements == []
+    await add(warehouse, rejected(303))
+    await shorten(warehouse)
+    assert len(await refused(warehouse)) == 200
+
+
+async def test_refusals_are_counted_by_source_and_rule(warehouse: Warehouse) -> None:
+    later = msgspec.structs.replace(rejected(4), received_at=NOON + timedelta(hours=1))
+    await add(warehouse, rejected(1), rejected(2), rejected(3, connection=2), rejected(5, workspace=8))
+    await add(warehouse, later, msgspec.structs.replace(rejected(6), path="event"))
+    rows = await warehouse.refusals(7, connection_id=None)
+    assert [(row.connection, row.path, row.count) for row in rows] == [
+        (1, "userId", 3),
+        (1, "event", 1),
+        (2, "userId", 1),
+    ]
+    assert (rows[0].first_at, rows[0].last_at) == (NOON, NOON + timedelta(hours=1))
+    assert [row.connection for row in await warehouse.refusals(7, connection_id=2)] == [2]
