@@ -1,14 +1,17 @@
 """The HTTP server of a backend: its socket, and the connections that the gateway keeps open to it.
 
-Only the gateway comes here. It has bounded and buffered each body, normalised the path and ended what is no HTTP, and
-asks one thing at a time of a connection; what is not as it would send it closes the connection.
+Only the gateway comes here. It has bounded and buffered each body and normalised the path, and asks one thing at a time
+of a connection; what is not as it would send it closes the connection. What it takes for HTTP and httptools does not is
+the client's mistake and is answered 400: a connection that just ends would be 503, which asks for the same again.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, cast
 
 import httptools
+import structlog
 from google.api.httpbody_pb2 import HttpBody
 from grpc import aio
 
@@ -17,14 +20,23 @@ from headwater.api.http.routes import RawCall, RawCalls
 
 HEALTH_PATH: Final = "/healthz"
 """Where the gateway asks whether this process still answers."""
-BACKLOG: Final = 1024
+BACKLOG: Final = 2048
 """Connections that may wait to be taken: more than the gateway opens."""
 
 _NOT_FOUND: Final = response(
     404, b'{"error":{"code":"NotFound","message":"there is no such path, or it does not take this method"}}'
 )
+_NOT_HTTP: Final = response(
+    400, b'{"error":{"code":"BadRequest","message":"the request is not valid HTTP"}}', {"connection": "close"}
+)
+_FAILED: Final = response(
+    500,
+    b'{"error":{"code":"InternalServerError","message":"the server failed to handle the call"}}',
+    {"connection": "close"},
+)
 _HEALTHY: Final = response(200, b"{}")
-_DRAINING: Final = response(503, b"{}")
+
+_log = structlog.get_logger(__name__)
 
 
 class HttpServer:
@@ -35,6 +47,7 @@ class HttpServer:
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
         self.is_stopping = False
+        self._answers: set[asyncio.Task[None]] = set()
 
     async def start(self, socket: Path) -> None:
         """Listen on a unix socket."""
@@ -42,13 +55,27 @@ class HttpServer:
         self._listening = await loop.create_unix_server(lambda: _Connection(self), str(socket), backlog=BACKLOG)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new connections, answer the requests that have begun, for at most `grace_s`, and close."""
+        """Take no more requests, answer those that have begun, for at most `grace_s`, and end."""
         self.is_stopping = True
         self._listening.close()
-        if answers := [each.answer for each in self.connections if each.answer is not None]:
-            await asyncio.wait(answers, timeout=grace_s)
+        for connection in tuple(self.connections):
+            if connection.answer is None:
+                connection.close()
+        if self._answers:
+            await asyncio.wait(self._answers, timeout=grace_s)
+        unfinished = tuple(self._answers)
+        for answer in unfinished:
+            answer.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
         for connection in tuple(self.connections):
             connection.close()
+
+    def begin(self, answer: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Let an answer be made, which `stop` waits for."""
+        task = asyncio.get_running_loop().create_task(answer)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+        return task
 
 
 class _Connection(asyncio.Protocol):
@@ -77,14 +104,23 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
+        self._await_request()  # the parser and this refer to each other: what had arrived would stay for a while
         if self.answer is not None:  # nobody waits for it any more
             self.answer.cancel()
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            _log.exception("a request could not be taken")
+            self._give_up(_FAILED)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.close()
+            self._give_up(_NOT_HTTP)
+
+    def _give_up(self, last_words: bytes) -> None:
+        if self.answer is None and not self._transport.is_closing():  # or they would be taken for that answer
+            self._transport.write(last_words)
+        self.close()
 
     def on_url(self, piece: bytes) -> None:
         self._url += piece
@@ -108,26 +144,29 @@ class _Connection(asyncio.Protocol):
         path, _, _ = target.partition("?")
         found = self._server.calls.find(path) if self._parser.get_method() == b"POST" else None
         if path == HEALTH_PATH:
-            self._transport.write(_DRAINING if self._server.is_stopping else _HEALTHY)
+            self._transport.write(_HEALTHY)
         elif found is None:
             self._transport.write(_NOT_FOUND)
         else:
             call, variables = found
             content_type = next((value for name, value in self._headers if name == "content-type"), "")
             message = call.message(HttpBody(content_type=content_type, data=b"".join(self._body)), variables)
-            answering = self._answer(call, message, HttpCall(self._headers, target))
-            self.answer = asyncio.get_running_loop().create_task(answering)
+            self.answer = self._server.begin(self._answer(call, message, HttpCall(self._headers, target)))
         self._await_request()
 
     async def _answer(self, raw: RawCall, message: Any, call: HttpCall) -> None:
+        is_last = True
         try:
             try:
                 body = await raw.answer(message, context_of(call))
             except aio.AbortError:
                 body = None
             self._transport.write(call.answered(body))
-        except BaseException:
-            self.close()
-            raise
+            is_last = self._server.is_stopping
+        except Exception:  # a defect of ours: what servicers raise is answered before it comes here
+            _log.exception("a call has no answer")
+            self._transport.write(_FAILED)
         finally:
             self.answer = None
+            if is_last:
+                self.close()
