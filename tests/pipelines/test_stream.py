@@ -474,6 +474,21 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"
 
 
+async def test_housekeeping_removes_what_was_refused_of_a_deleted_connection(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
+    await send(parts, source, {"type": "track"})
+    await parts.carry()
+    assert await rejected(parts) == [(1, "BadRequest")]
+    await delete_connection(parts.catalog, parts.workspace, source.id)
+    async with running(parts.consumer):
+        while await parts.warehouse.refusals(parts.workspace, connection_id=None):
+            await asyncio.sleep(0.01)
+    assert await rejected(parts) == []
+    assert await parts.warehouse.latest_call(source.id) is None
+
+
 # --- What cannot be carried ---------------------------------------------------------------------------------------
 
 

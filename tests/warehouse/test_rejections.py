@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from sqlalchemy import event
 
-from headwater.warehouse import RejectedEvent, Warehouse
+from headwater.warehouse import LatestCall, RejectedEvent, Warehouse
 from headwater.warehouse import rejections as module
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -34,6 +34,17 @@ async def shorten(warehouse: Warehouse) -> None:
 async def refused(warehouse: Warehouse, workspace: int = 7) -> list[int]:
     rows, _ = await warehouse.rejected(workspace, connection_id=None, dialect=None, first=0, limit=1000)
     return [row.position for row in rows]
+
+
+def noted(warehouse: Warehouse) -> list[str]:
+    """The statements that are executed from now on."""
+    statements: list[str] = []
+
+    @event.listens_for(warehouse._engine.sync_engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    return statements
 
 
 async def test_the_bytes_of_a_rejected_event_are_kept_up_to_a_bound(warehouse: Warehouse) -> None:
@@ -73,12 +84,7 @@ async def test_they_are_looked_at_only_after_many_have_come(
     await add(warehouse, *(rejected(position) for position in range(1, 300)))
     await shorten(warehouse)
     assert len(await refused(warehouse)) == 200
-    statements: list[str] = []
-
-    @event.listens_for(warehouse._engine.sync_engine, "before_cursor_execute")
-    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
+    statements = noted(warehouse)
     for position in (301, 302):
         await add(warehouse, rejected(position))
         statements.clear()
@@ -101,3 +107,52 @@ async def test_refusals_are_counted_by_source_and_rule(warehouse: Warehouse) -> 
     ]
     assert (rows[0].first_at, rows[0].last_at) == (NOON, NOON + timedelta(hours=1))
     assert [row.connection for row in await warehouse.refusals(7, connection_id=2)] == [2]
+
+
+async def counted(warehouse: Warehouse, workspace: int = 7) -> list[int]:
+    return [row.connection for row in await warehouse.refusals(workspace, connection_id=None)]
+
+
+async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REMOVED_AT_ONCE", 3)
+    await add(warehouse, *(rejected(position) for position in range(1, 6)), rejected(6, connection=2))
+    await add(warehouse, rejected(7, connection=0), rejected(8, workspace=8, connection=3))
+    async with warehouse.transaction() as transaction:
+        await transaction.note_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
+        await transaction.remove_sources_except([2])
+    assert [await warehouse.latest_call(connection) for connection in (1, 2)] == [None, LatestCall(2, 7, NOON, "track")]
+    assert len(await refused(warehouse)) + len(await refused(warehouse, 8)) == 8, "nothing yet"
+    await shorten(warehouse)
+    assert len(await refused(warehouse)) + len(await refused(warehouse, 8)) == 5
+    assert sorted(await counted(warehouse) + await counted(warehouse, 8)) == [0, 1, 2, 3], "until all is gone"
+    await shorten(warehouse)
+    await shorten(warehouse)
+    assert (await refused(warehouse), await refused(warehouse, 8)) == ([7, 6], [])
+    assert (sorted(await counted(warehouse)), await counted(warehouse, 8)) == ([0, 2], [])
+
+
+async def test_what_was_rolled_back_is_removed_the_next_time(warehouse: Warehouse) -> None:
+    await add(warehouse, rejected(1))
+    async with warehouse.transaction() as transaction:
+        await transaction.remove_sources_except([])
+    with pytest.raises(RuntimeError):
+        async with warehouse.transaction() as transaction:
+            await transaction.shorten_rejected()
+            raise RuntimeError("the process ends here")
+    assert (await refused(warehouse), await counted(warehouse)) == ([1], [1])
+    await shorten(warehouse)
+    assert (await refused(warehouse), await counted(warehouse)) == ([], [])
+
+
+async def test_when_all_is_gone_nothing_is_asked_for_any_more(warehouse: Warehouse) -> None:
+    await add(warehouse, rejected(1))
+    await shorten(warehouse)
+    async with warehouse.transaction() as transaction:
+        await transaction.remove_sources_except([])
+    await shorten(warehouse)
+    await shorten(warehouse)
+    statements = noted(warehouse)
+    await shorten(warehouse)
+    assert statements == []

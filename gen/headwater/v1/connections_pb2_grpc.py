@@ -181,7 +181,7 @@ class ConnectionServiceServicer:
 
     def DeleteConnection(self, request, context):
         """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
-        identities that it imported are removed afterwards; the events that it received stay.
+        identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,7 @@ class ConnectionServiceStub:
     """
     DeleteConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
-    identities that it imported are removed afterwards; the events that it received stay.
+    identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
     """
     LinkConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.LinkConnectionsRequest, connections_pb2.LinkConnectionsResponse]
     """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
@@ -147,7 +147,7 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """
     DeleteConnection: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]  # type: ignore[assignment]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
-    identities that it imported are removed afterwards; the events that it received stay.
+    identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
     """
     LinkConnections: aio.UnaryUnaryMultiCallable[connections_pb2.LinkConnectionsRequest, connections_pb2.LinkConnectionsResponse]  # type: ignore[assignment]
     """LinkConnections lets the events that a source receives reach a destination. Linking what is linked changes
@@ -256,7 +256,7 @@ class ConnectionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.DeleteConnectionResponse, abc.Awaitable[connections_pb2.DeleteConnectionResponse]]:
         """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
-        identities that it imported are removed afterwards; the events that it received stay.
+        identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
         """
 
     def LinkConnections(

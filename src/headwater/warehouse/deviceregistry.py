@@ -1,6 +1,6 @@
 """The devices in the warehouse's database: changed by one batch of the log, and listed for people."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -40,14 +40,6 @@ async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> 
         await connection.execute(delete(tables.devices).where(table.id.in_(ids)))
     rows = [msgspec.structs.astuple(device) for device in devices]
     await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
-
-
-async def remove_except(connection: AsyncConnection, connections: Collection[int]) -> None:
-    """Remove the devices of connections that are no more; `connections` are those that are."""
-    table = tables.devices.c.connection
-    present = set(await connection.scalars(select(table).distinct()))
-    for some in bulk.chunks(present - set(connections), _IDS_PER_QUERY):
-        await connection.execute(delete(tables.devices).where(table.in_(some)))
 
 
 async def page(

@@ -1,10 +1,11 @@
-"""Refused events as they were sent, of which the newest are kept, and how often each rule was broken.
+"""Refused events as they were sent, of which the newest are kept, and how often each rule was broken;
+until the source is removed.
 
 What it costs to keep them few depends on how many come, not on how many there are.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import delete, func, select
@@ -19,6 +20,9 @@ _SLACK: Final = 100
 that are younger."""
 _MAX_COUNTED_PATH: Final = 200
 """How many characters of a path tell refusals apart: what is sent decides it, and nobody may fill our disk by that."""
+_REMOVED_AT_ONCE: Final = 1_000
+"""Of 64 KiB each, if they are large; events wait meanwhile."""
+_SOURCES_AT_ONCE: Final = 200
 
 
 class Rejections:
@@ -30,6 +34,8 @@ class Rejections:
     def __init__(self) -> None:
         self._added: Counter[int] | None = None
         """Since a workspace was last known to have no more than `MAX_REJECTED`; None before all were looked at."""
+        self._gone: list[int] = []
+        """Sources that are no more, of which there may be something left."""
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
         """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
@@ -65,8 +71,17 @@ class Rejections:
         if self._added is not None:
             self._added += workspaces
 
+    async def remove_except(self, connection: AsyncConnection, sources: Collection[int]) -> None:
+        """From now on `shorten` removes what there is of all other sources, some of it each time."""
+        table = tables.refusals.c.connection
+        known = set(await connection.scalars(select(table).distinct()))
+        self._gone = sorted(known - set(sources) - {0})
+
     async def shorten(self, connection: AsyncConnection) -> None:
-        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them."""
+        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them, and
+        some of those whose source is no more."""
+        if self._gone:
+            await self._remove_gone(connection)
         if self._added is None:
             table = tables.rejected_events.c
             crowded = select(table.workspace).group_by(table.workspace).having(func.count() > MAX_REJECTED)
@@ -77,6 +92,17 @@ class Rejections:
         for workspace in [each for each, added in self._added.items() if added > MAX_REJECTED // _SLACK]:
             await _shorten(connection, workspace, MAX_REJECTED)
             del self._added[workspace]
+
+    async def _remove_gone(self, connection: AsyncConnection) -> None:
+        """The counts go last, since by them it is known which sources there were."""
+        events, counts = tables.rejected_events.c, tables.refusals.c
+        some = self._gone[:_SOURCES_AT_ONCE]
+        found = select(events.position).where(events.connection.in_(some)).limit(_REMOVED_AT_ONCE)
+        removed = await connection.execute(delete(tables.rejected_events).where(events.position.in_(found)))
+        if removed.rowcount < _REMOVED_AT_ONCE:
+            counted = await connection.execute(delete(tables.refusals).where(counts.connection.in_(some)))
+            if removed.rowcount == counted.rowcount == 0:  # then all of it was also committed
+                del self._gone[: len(some)]
 
 
 async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> None:

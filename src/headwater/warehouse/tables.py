@@ -91,6 +91,7 @@ rejected_events = Table(
     Column("message_id", String),
     Index("rejected_events_by_workspace", "workspace", "position"),
     Index("rejected_events_by_message", "workspace", "message_id"),
+    Index("rejected_events_by_connection", "connection", "position"),
 )
 """Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
 
@@ -106,7 +107,8 @@ refusals = Table(
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
 )
-"""How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened."""
+"""How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened
+while the source is there."""
 
 calls = Table(
     "calls",

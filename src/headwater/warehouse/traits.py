@@ -5,7 +5,7 @@ whole. So what a source knows of a person is kept here, beside the identities, w
 traits of somebody anonymous become those of a user who appears with both ids, or in an alias, if the user has none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -116,14 +116,6 @@ def add(saying: Saying, known: dict[PersonKey, Traits]) -> Raw:
         known[person] = said
         return saying.traits
     return Raw(text)
-
-
-async def remove_except(connection: AsyncConnection, connections: Iterable[int]) -> None:
-    """Forget the people of connections that are no more; `connections` are those that are."""
-    table = tables.traits.c.connection
-    present = set(await connection.scalars(select(table).distinct()))
-    for some in bulk.chunks(present - set(connections), 200):
-        await connection.execute(delete(tables.traits).where(table.in_(some)))
 
 
 _members = msgspec.json.Decoder(Traits).decode

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
-from sqlalchemy import delete, select, update
+from sqlalchemy import Column, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
@@ -104,23 +104,23 @@ class Transaction:
         await self._rejections.add(self._connection, rejected)
 
     async def shorten_rejected(self) -> None:
-        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them."""
+        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them, and
+        some of those that `remove_sources_except` is to remove."""
         await self._rejections.shorten(self._connection)
 
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
         """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
-        table = tables.identities.c.pipeline
-        present = set(await self._connection.scalars(select(table).distinct()))
-        removed = 0
-        for some in bulk.chunks(present - set(pipelines), _IDS_PER_QUERY):
-            removed += (await self._connection.execute(delete(tables.identities).where(table.in_(some)))).rowcount
-        return removed
+        return await self._remove_except(tables.identities.c.pipeline, pipelines)
 
     async def remove_sources_except(self, connections: Iterable[int]) -> None:
-        """Remove the devices and traits of connections that are no more; `connections` are those that are."""
+        """Remove what there is of connections that are no more, but for their events; `connections` are those that are.
+
+        Refused events and their counts may be many: `shorten_rejected` removes some of them each time.
+        """
         present = set(connections)
-        await deviceregistry.remove_except(self._connection, present)
-        await traits.remove_except(self._connection, present)
+        for table in (tables.devices, tables.traits, tables.calls):
+            await self._remove_except(table.c.connection, present)
+        await self._rejections.remove_except(self._connection, present)
 
     async def finish(self, consumer: str, position: int, *, after: int) -> None:
         """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.
@@ -137,6 +137,14 @@ class Transaction:
         )
         if moved.rowcount != 1:
             raise Unavailable("another process consumes the event log")
+
+    async def _remove_except(self, column: Column[int], present: Iterable[int]) -> int:
+        """Remove the rows with another value in the column. Returns how many."""
+        known = set(await self._connection.scalars(select(column).distinct()))
+        removed = 0
+        for some in bulk.chunks(known - set(present), _IDS_PER_QUERY):
+            removed += (await self._connection.execute(delete(column.table).where(column.in_(some)))).rowcount
+        return removed
 
     async def _identities(self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]) -> Identities:
         known: Identities = {}
