@@ -138,7 +138,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.answer is not None:  # a second request before the answer to the first
             self.close()
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._parser.should_upgrade():  # which ends in HttpParserUpgrade
             return
         target = metadata_text(self._url)
         path, _, _ = target.partition("?")
