@@ -71,7 +71,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             from headwater.server.metrics import CountedCalls, shown  # its library takes time and memory
 
             metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
-        parts = await stack.enter_async_context(open_backend(settings, metrics))
+        parts = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         answers = AnswerInterceptor(ERROR_BODIES, metrics)
         server = grpc.aio.server(interceptors=[answers], options=_options(settings))
@@ -95,8 +95,8 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> AsyncIterator[Parts]:
-    """What the servicers need, opened; closed again when the server has stopped."""
+async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
+    """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_catalog(
@@ -106,7 +106,11 @@ async def open_backend(settings: Settings, metrics: Metrics = NO_METRICS) -> Asy
             keyring=keyring(settings),
             is_shared=settings.workers > 1 or settings.nats_url is not None,
         ) as catalog,
-        open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False) as warehouse,
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path),
+            writes=False,
+            scratch=settings.ledger_scratch(name),
+        ) as warehouse,
         Runner(javascript=1, python=2) as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))

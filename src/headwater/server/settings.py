@@ -163,6 +163,10 @@ class Settings:
         """Envoy's administration interface."""
         return self.run_dir / "envoy.sock"
 
+    def ledger_scratch(self, name: str) -> Path:
+        """What the backend of this name needs while it reads the ledger, and nobody afterwards."""
+        return self.run_dir / f"{name}-ledger"
+
     def metrics_socket(self, process: str) -> Path:
         """Where a process shows its metrics, for the supervisor to collect."""
         return self.run_dir / f"{process}-metrics.sock"

@@ -185,15 +185,18 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 
 @asynccontextmanager
-async def open_warehouse(url: str, *, writes: bool, clock: Clock | None = None) -> AsyncIterator[Warehouse]:
+async def open_warehouse(
+    url: str, *, writes: bool, clock: Clock | None = None, scratch: Path | None = None
+) -> AsyncIterator[Warehouse]:
     """The warehouse at `url`, its tables up to date; closed at the end of the block.
 
-    One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it.
+    One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
+    who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
     async with opened(url, "headwater.warehouse.migrations", cache_mib=64) as engine:
         ledger: Ledger
         if engine.dialect.name == "sqlite":
-            ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes)
+            ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
         else:
             ledger = SqlLedger(clock or SystemClock())
         try:

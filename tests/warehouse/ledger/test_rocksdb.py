@@ -1,7 +1,12 @@
 """The ledger in RocksDB: a full disk, and a write that was cut short."""
 
+import asyncio
 import random
 import shutil
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -33,6 +38,45 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
         assert await warehouse.entries(some(2)) == some(2)
     async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=False) as reader:
         assert await reader.entries(some(0) | some(2)) == some(0) | some(2)
+
+
+async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, scratch = tmp_path / "temporary", tmp_path / "scratch"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    url = migrated_url(tmp_path / "warehouse.db")
+    async with open_warehouse(url, writes=True) as warehouse:
+        await record(warehouse, some(0))
+        async with open_warehouse(url, writes=False) as reader:
+            assert await reader.entries(some(0)) == some(0)
+            assert len([*temporary.iterdir()]) == 1
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, url, str(scratch), stdout=PIPE)
+        async with asyncio.timeout(60):
+            assert await killed.communicate() == (b"1", None)
+        assert killed.returncode == -signal.SIGKILL
+        assert scratch.is_dir()
+        (scratch / "left").touch()
+        async with open_warehouse(url, writes=False, scratch=scratch) as reader:
+            assert await reader.entries(some(0)) == some(0)
+            assert not (scratch / "left").exists()
+    assert not scratch.exists()
+    assert [*temporary.iterdir()] == []
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from headwater.warehouse import open_warehouse
+
+async def read(url, scratch):
+    async with open_warehouse(url, writes=False, scratch=Path(scratch)) as reader:
+        print(len(await reader.entries([(1, "0-0")])), end="", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(read(*sys.argv[1:]))
+"""
 
 
 async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path) -> None:

@@ -35,13 +35,15 @@ class RocksLedger:
     """The ledger in the folder `path`: the one process that writes it (`writes`), or any number that read it.
 
     It is opened when it is first needed, and again after an error. Everything raises Unavailable when it cannot be read
-    or written.
+    or written. While it is open a reader needs a folder for itself: `scratch`, where what a killed process left goes
+    when the next one opens it, or a temporary one.
     """
 
-    def __init__(self, path: Path, *, writes: bool) -> None:
+    def __init__(self, path: Path, *, writes: bool, scratch: Path | None = None) -> None:
         self._path = path
         self._writes = writes
         self._database: Rdict | None = None
+        self._own_scratch = scratch
         self._scratch: Path | None = None
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._durably = WriteOptions()
@@ -106,10 +108,18 @@ class RocksLedger:
         if self._database is None:
             if not (self._path / "CURRENT").exists():
                 return None
-            self._scratch = Path(tempfile.mkdtemp(prefix="headwater-ledger-"))
+            self._scratch = self._new_scratch()
             self._database = Rdict(str(self._path), _options(), access_type=AccessType.secondary(str(self._scratch)))
         self._database.try_catch_up_with_primary()
         return self._database
+
+    def _new_scratch(self) -> Path:
+        if self._own_scratch is None:
+            return Path(tempfile.mkdtemp(prefix="headwater-ledger-"))
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._own_scratch)
+        self._own_scratch.mkdir()
+        return self._own_scratch
 
 
 def _key(key: MessageKey) -> bytes:
