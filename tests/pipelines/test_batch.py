@@ -13,7 +13,7 @@ from headwater.events import Envelope, Refusal
 from headwater.events.canonical import canonical
 from headwater.events.context import Location
 from headwater.events.envelope import encode_envelope
-from headwater.pipelines.batch import read_batch
+from headwater.pipelines.batch import BatchReader, read_batch
 from headwater.warehouse import Message, RejectedEvent
 
 GOOD = b'{"type":"track","event":"e","userId":"u","messageId":"m"}'
@@ -71,17 +71,6 @@ def test_the_same_frames_give_the_same_batch() -> None:
     first, second = read_batch(frames), read_batch(frames)
     assert [arrival.document for arrival in first.arrivals] == [arrival.document for arrival in second.arrivals]
     assert first.rejected == second.rejected
-
-
-def test_a_batch_ends_with_the_frame_whose_documents_are_enough() -> None:
-    """A context that a call says once is in each of its documents."""
-    event = b'{"type":"page","userId":"u"}'
-    body = b'{"context":{"a":"' + b"x" * 1000 + b'"},"batch":[' + b",".join([event] * 5) + b"]}"
-    frames = [stored(position, body, events=5) for position in (1, 6, 11, 16)]
-    batch = read_batch(frames, max_bytes=9_000)
-    assert (len(batch.arrivals), batch.last) == (10, 10)
-    assert [read_batch(frames, max_bytes=size).last for size in (1, 4_000)] == [5, 5]
-    assert read_batch(frames).last == 20
 
 
 def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
@@ -155,8 +144,9 @@ def test_a_refused_event_is_known_by_its_message_id_where_an_accepted_one_could_
 
 def test_places_are_looked_up() -> None:
     event = b'{"type":"page","userId":"u","context":{"ip":"203.0.113.9"}}'
-    batch = read_batch([stored(1, b'{"batch":[' + event + b"]}")], lambda ip: Location(country="IT"))
-    assert b'"location":{"country":"IT"}' in batch.arrivals[0].document
+    reader = BatchReader(lambda ip: Location(country="IT"))
+    reader.add(stored(1, b'{"batch":[' + event + b"]}"))
+    assert b'"location":{"country":"IT"}' in reader.batch().arrivals[0].document
 
 
 @pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])

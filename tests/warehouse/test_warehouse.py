@@ -50,7 +50,9 @@ async def add(warehouse: Warehouse, *rows: StoredEvent | RejectedEvent | Sightin
     async with warehouse.transaction() as transaction:
         await transaction.add_events([row for row in rows if isinstance(row, StoredEvent)])
         await transaction.add_rejected([row for row in rows if isinstance(row, RejectedEvent)])
-        await transaction.merge_identities([row for row in rows if isinstance(row, Sighting)])
+        await transaction.change_identities(
+            await transaction.merge_identities([row for row in rows if isinstance(row, Sighting)])
+        )
 
 
 # --- Transactions -------------------------------------------------------------------------------------------------
@@ -60,7 +62,7 @@ async def test_a_transaction_that_fails_leaves_nothing(warehouse: Warehouse) -> 
     with pytest.raises(RuntimeError):
         async with warehouse.transaction() as transaction:
             await transaction.add_events([event(1)])
-            await transaction.merge_identities([seen("u", "a")])
+            await transaction.change_identities(await transaction.merge_identities([seen("u", "a")]))
             await transaction.add_rejected([rejected(2)])
             await transaction.finish("warehouse", 2, after=0)
             raise RuntimeError("the process ends here")

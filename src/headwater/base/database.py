@@ -26,6 +26,10 @@ MIGRATION_TIMEOUT_MS = 60_000
 """How long a start waits while another process brings the tables of the same SQLite file up to date."""
 
 
+SQLITE_PAGE_BYTES = 4096
+"""What SQLite writes at once, where nobody says otherwise. Small rows that change one by one want small pages."""
+
+
 def sqlite_url(path: Path) -> str:
     """The SQLAlchemy URL of a SQLite file. Quoted: two files below a folder with a question mark would be one."""
     return f"sqlite+aiosqlite:///{quote(str(path))}"
@@ -35,7 +39,9 @@ class UnusableDatabase(Exception):
     """No work can begin with this database. The message is one line for whoever starts the system."""
 
 
-def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> AsyncEngine:
+def open_engine(
+    url: str, *, schema: str = "public", cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES
+) -> AsyncEngine:
     """An engine for `url`; on PostgreSQL for the tables in `schema`, which SQLite has a file for. The caller disposes
     of it.
 
@@ -44,11 +50,11 @@ def open_engine(url: str, *, schema: str = "public", cache_mib: int = 16) -> Asy
     if url.startswith("postgresql"):
         return postgresql.open_postgresql(url, schema)
     engine = create_async_engine(url, hide_parameters=True)
-    configure_sqlite(engine.sync_engine, cache_mib=cache_mib)
+    configure_sqlite(engine.sync_engine, cache_mib=cache_mib, page_bytes=page_bytes)
     return engine
 
 
-def configure_sqlite(engine: Engine, *, cache_mib: int = 16) -> None:
+def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
     """Make every connection of the engine a durable and patient one."""
 
     @event.listens_for(engine, "connect")
@@ -56,6 +62,7 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16) -> None:
         cursor = connection.cursor()
         # First, since switching a new file to WAL takes a lock that another process may hold just then.
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA page_size={page_bytes}")  # has effect before the first table only
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -64,12 +71,14 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16) -> None:
 
 
 @asynccontextmanager
-async def opened(url: str, migrations: str, *, cache_mib: int = 16) -> AsyncIterator[AsyncEngine]:
+async def opened(
+    url: str, migrations: str, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES
+) -> AsyncIterator[AsyncEngine]:
     """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
 
     Raises UnusableDatabase when a PostgreSQL database is out of reach, too old, or not ours to write.
     """
-    engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib)
+    engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib, page_bytes=page_bytes)
     try:
         try:
             if engine.dialect.name == "postgresql":

@@ -53,46 +53,61 @@ class Batch(Struct, frozen=True):
     """The position of the last event."""
 
 
-def read_batch(frames: Iterable[StoredFrame], locate: Locate | None = None, *, max_bytes: int | None = None) -> Batch:
-    """Take the frames apart into accepted and refused events; `locate` finds the places of those that say none.
-
-    After the frame with which the documents become `max_bytes` it stops. What a call says once, its context above all,
-    stands in the document of each of its events: they may be a hundred times as large as the frames.
+class BatchReader:
+    """Takes frames apart, one after the other, into accepted and refused events.
 
     A frame that cannot be read, or an event in it, which a defect of ours would be, is kept among the refused ones: it
     may not hold up all that comes after it, nor cost its neighbours in the call, which were accepted as well.
     """
-    arrivals: list[Arrival] = []
-    rejected: list[RejectedEvent] = []
-    calls: dict[int, LatestCall] = {}
-    last = size = 0
-    for stored in frames:
-        if max_bytes is not None and size >= max_bytes:
-            break
-        last = stored.last
+
+    def __init__(self, locate: Locate | None = None) -> None:
+        """`locate` finds the places of events that say none."""
+        self._locate = locate
+        self._arrivals: list[Arrival] = []
+        self._rejected: list[RejectedEvent] = []
+        self._calls: dict[int, LatestCall] = {}
+        self._last = 0
+        self.size = 0
+        """The bytes of the accepted events' documents. What a call says once, its context above all, stands in the
+        document of each of its events: they may be a hundred times as large as the frames."""
+
+    def add(self, stored: StoredFrame) -> None:
+        """Read one more frame."""
+        self._last = stored.last
         envelope = _envelope(stored)
         if envelope.connection:
-            calls[envelope.connection] = LatestCall(
+            self._calls[envelope.connection] = LatestCall(
                 envelope.connection, envelope.workspace, envelope.received_at, envelope.dialect
             )
         if envelope.refusal is not None:
-            rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
-            continue
+            self._rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
+            return
         try:
             call, refused = _read_call(stored, envelope)
         except Exception:
             _log.exception("frame cannot be read", position=stored.position)
-            rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
-            continue
+            self._rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
+            return
         for index, source in enumerate(call.events):
             position = stored.position + index
-            outcome = refused.get(index) or _read_event(position, source, call, envelope, index, locate)
+            outcome = refused.get(index) or _read_event(position, source, call, envelope, index, self._locate)
             if isinstance(outcome, Refusal):
-                rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
+                self._rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
             else:
-                arrivals.append(outcome)
-                size += len(outcome.document)
-    return Batch(arrivals, rejected, list(calls.values()), last)
+                self._arrivals.append(outcome)
+                self.size += len(outcome.document)
+
+    def batch(self) -> Batch:
+        """All that was read."""
+        return Batch(self._arrivals, self._rejected, list(self._calls.values()), self._last)
+
+
+def read_batch(frames: Iterable[StoredFrame]) -> Batch:
+    """All frames at once."""
+    reader = BatchReader()
+    for stored in frames:
+        reader.add(stored)
+    return reader.batch()
 
 
 def _envelope(stored: StoredFrame) -> Envelope:

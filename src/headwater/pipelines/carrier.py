@@ -8,6 +8,7 @@ An event goes through the pipelines that its source has when it is carried, a mo
 of a message goes through none.
 """
 
+import asyncio
 import time
 
 import msgspec
@@ -22,7 +23,7 @@ from headwater.pipelines.batch import Arrival, Batch, refused
 from headwater.pipelines.passage import Passage
 from headwater.pipelines.routes import Routes
 from headwater.transforms.functions import Runner
-from headwater.warehouse import Entries, Transaction, Warehouse, claim
+from headwater.warehouse import Entries, IdentityChanges, Transaction, Warehouse, claim
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,8 @@ class Carrier:
         self._clock = clock
         self._metrics = metrics
         self._routes = Routes(catalog, functions)
+        self.is_writing = asyncio.Event()
+        """Set while what a batch leads to is only written: the databases work, and this process has time."""
 
     async def carry(self, batch: Batch, *, after: int) -> int:
         """Carry the batch that follows position `after`; returns the position up to which the log is finished then.
@@ -68,25 +71,30 @@ class Carrier:
             done = await self._carry(batch, after)
         self._metrics.batch_carried(
             time.perf_counter() - began,
-            stored=done.stored,
+            stored=len(done.passage.events),
             duplicates=done.duplicates,
             rejected=len(batch.rejected),
-            identities=done.identities,
+            identities=len(done.identities.changed),
         )
         if done.duplicates or batch.rejected:
             _log.info("batch carried", last=batch.last, duplicates=done.duplicates, rejected=len(batch.rejected))
         return batch.last
 
-    async def _carry(self, batch: Batch, after: int) -> "_Done":
-        async with self._warehouse.transaction() as transaction:
-            done, entries = await self._do(batch, transaction)
-            await transaction.note_calls(batch.calls)
-            await transaction.finish(self._consumer, batch.last, after=after)
-            await transaction.record(entries)
-        return done
+    async def _carry(self, batch: Batch, after: int) -> "_Decided":
+        try:
+            async with self._warehouse.transaction() as transaction:
+                decided = await self._decide(batch, transaction)
+                self.is_writing.set()
+                await self._write(batch, decided, transaction)
+                await transaction.note_calls(batch.calls)
+                await transaction.finish(self._consumer, batch.last, after=after)
+                await transaction.record(decided.entries)
+        finally:
+            self.is_writing.clear()
+        return decided
 
-    async def _do(self, batch: Batch, transaction: Transaction) -> "tuple[_Done, Entries]":
-        """All that the events lead to; returns what there is to tell of it, and what the ledger is to keep."""
+    async def _decide(self, batch: Batch, transaction: Transaction) -> "_Decided":
+        """All that the events lead to."""
         messages = [arrival.message for arrival in batch.arrivals]
         fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
         passage = Passage([arrival for arrival in batch.arrivals if arrival.position in fresh])
@@ -95,16 +103,20 @@ class Carrier:
         await passage.transform()
         for arrival in passage.arrivals:
             entries[arrival.message.key].steps = passage.steps[arrival.position]
-        await transaction.add_events(passage.events)
         identities = await transaction.merge_identities(passage.sightings())
-        await transaction.change_devices(passage.devices)
+        return _Decided(passage, identities, entries, len(batch.arrivals) - len(fresh))
+
+    async def _write(self, batch: Batch, decided: "_Decided", transaction: Transaction) -> None:
+        await transaction.add_events(decided.passage.events)
+        await transaction.change_identities(decided.identities)
+        await transaction.change_devices(decided.passage.devices)
         await transaction.add_rejected(batch.rejected)
-        return _Done(len(passage.events), len(batch.arrivals) - len(fresh), identities), entries
 
     async def _can_carry(self, arrival: Arrival) -> bool:
         try:
             async with self._warehouse.transaction() as transaction:
-                await self._do(Batch([arrival], [], [], arrival.position), transaction)
+                batch = Batch([arrival], [], [], arrival.position)
+                await self._write(batch, await self._decide(batch, transaction), transaction)
                 raise _Undone
         except _Undone:
             return True
@@ -115,12 +127,14 @@ class Carrier:
             return False
 
 
-class _Done(Struct):
-    """What there is to tell of a batch."""
+class _Decided(Struct):
+    """What a batch leads to."""
 
-    stored: int
+    passage: Passage
+    identities: IdentityChanges
+    entries: Entries
+    """What the ledger is to keep."""
     duplicates: int
-    identities: int
 
 
 class _Undone(Exception):

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -12,18 +13,16 @@ from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken
+from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken, StoredFrame
 from headwater.events.context import Locate
-from headwater.pipelines.batch import read_batch
 from headwater.pipelines.carrier import Carrier
+from headwater.pipelines.reading import Reading
 from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """How much of the log one transaction carries: enough to be quick, little enough to be seen soon."""
-MAX_DOCUMENT_BYTES: Final = 4 * MAX_BATCH_BYTES
-"""About how much its documents may have; the frames that remain are the next batch."""
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""
 GATHER_SECONDS: Final = 0.1
@@ -98,23 +97,34 @@ class StreamConsumer:
     async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
         """Consume what comes after `position`. Raises Unavailable when a database is away, and LeaseLost."""
         next_advance = next_housekeeping = 0.0
+        frames = await self._frames(position, WAIT)
+        reading = Reading(frames, self._locate)
         while not stop.is_set():
             if not lease.held:
                 raise LeaseLost(CONSUMER)
-            frames = await self._events.read(position, max_bytes=MAX_BATCH_BYTES, wait=WAIT)
-            if frames:
-                batch = read_batch(frames, self._locate, max_bytes=MAX_DOCUMENT_BYTES)
-                position = await self._carrier.carry(batch, after=position)
+            batch = reading.finish()
+            # What is there already is read while this batch is written; what comes bit by bit gathers meanwhile.
+            is_all = not frames or batch.last == frames[-1].last
+            has_more = not is_all or sum(stored.frame.size for stored in frames) >= MAX_BATCH_BYTES
+            frames = await self._frames(batch.last, timedelta()) if has_more else []
+            reading = Reading(frames, self._locate)
+            if batch.last:
+                async with _beside(reading.go_on(self._carrier.is_writing)):
+                    position = await self._carrier.carry(batch, after=position)
             if time.monotonic() >= next_advance:
                 await lease.advance(position)
                 next_advance = time.monotonic() + ADVANCE_SECONDS
             if time.monotonic() >= next_housekeeping:
                 await self._housekeeping()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
-            is_all = not frames or position == frames[-1].last
-            if is_all and sum(stored.frame.size for stored in frames) < MAX_BATCH_BYTES:
+            if not frames:
                 await _until(stop, GATHER_SECONDS)
+                frames = await self._frames(position, WAIT)
+                reading = Reading(frames, self._locate)
         await lease.advance(position)
+
+    async def _frames(self, after: int, wait: timedelta) -> list[StoredFrame]:
+        return await self._events.read(after, max_bytes=MAX_BATCH_BYTES, wait=wait)
 
     async def _housekeeping(self) -> None:
         await self._events.trim(older_than=self._keep)
@@ -134,6 +144,18 @@ class StreamConsumer:
                 await transaction.remove_identities_except(pipelines)
                 await transaction.remove_sources_except(present[0])
             self._swept = present
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do this work, too, and end it with the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

@@ -9,7 +9,7 @@ messages before anything is done with them.
 """
 
 from headwater.warehouse.devices import Device, DeviceEvent
-from headwater.warehouse.identities import Identity, Sighting
+from headwater.warehouse.identities import Identity, IdentityChanges, Sighting
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
 from headwater.warehouse.traits import Saying
@@ -23,6 +23,7 @@ __all__ = [
     "Entry",
     "EventOrder",
     "Identity",
+    "IdentityChanges",
     "LatestCall",
     "Message",
     "MessageKey",

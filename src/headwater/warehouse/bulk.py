@@ -1,10 +1,12 @@
 """Many rows at once, as each database takes them best.
 
-SQLite runs one prepared statement for each row. PostgreSQL gets one statement with an array for each column, which
-saves it a message a row, and is not bound by the 32,767 parameters that a statement may have.
+SQLite gets as many rows as fit into a statement: it works on one without Python's lock, and takes the lock again after
+it, for which it has to wait. PostgreSQL gets one statement with an array for each column, which saves it a message a
+row, and is not bound by the 32,767 parameters that a statement may have.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Select, bindparam, exists, func, select, tuple_
@@ -18,6 +20,8 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 200
+_SQLITE_PARAMETERS: Final = 32_766
+_ROWS_PER_STATEMENT: Final = 1_000
 
 
 async def insert(connection: AsyncConnection, columns: Columns, rows: Rows) -> None:
@@ -90,7 +94,12 @@ async def _run(connection: AsyncConnection, statement: Any, columns: Columns, ro
         # Past SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
         compiled = statement.compile(dialect=connection.dialect, column_keys=names)
         assert compiled.positiontup == names, "the rows are in the order of the statement"
-        await connection.exec_driver_sql(str(compiled), rows)
+        one_row = f"({', '.join('?' * len(names))})"
+        before, values, after = str(compiled).partition(f"VALUES {one_row}")
+        assert values, "the statement has the values of one row"
+        for some in chunks(rows, min(_ROWS_PER_STATEMENT, _SQLITE_PARAMETERS // len(names))):
+            text = f"{before}VALUES {', '.join([one_row] * len(some))}{after}"
+            await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
 
 
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:

@@ -80,6 +80,15 @@ Identities = dict[IdentityKey, IdentityState | None]
 """Identities by their key; None for one that is not, or no longer, there."""
 
 
+class IdentityChanges(Struct, frozen=True):
+    """What sightings lead to."""
+
+    gone: set[IdentityId]
+    """Who is to be removed from every pipeline, before anybody is written."""
+    changed: dict[IdentityKey, IdentityState]
+    """Who is to be written."""
+
+
 def keys_of(sightings: Iterable[Sighting]) -> list[IdentityKey]:
     """Every identity that these sightings can change, in the order of first sight: so new rows are made in it too."""
     keys: dict[IdentityKey, None] = {}

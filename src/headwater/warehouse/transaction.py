@@ -12,7 +12,16 @@ from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.warehouse import bulk, deviceregistry, tables, traits
 from headwater.warehouse.devices import DeviceEvent
-from headwater.warehouse.identities import Identities, IdentityKey, IdentityState, Sighting, ids_of, keys_of, merge
+from headwater.warehouse.identities import (
+    Identities,
+    IdentityChanges,
+    IdentityKey,
+    IdentityState,
+    Sighting,
+    ids_of,
+    keys_of,
+    merge,
+)
 from headwater.warehouse.ledger import Entries, Ledger, Message
 from headwater.warehouse.rejections import Rejections
 from headwater.warehouse.rows import LatestCall, RejectedEvent, StoredEvent
@@ -60,14 +69,21 @@ class Transaction:
         ]
         await bulk.insert(self._connection, list(tables.events.c), rows)
 
-    async def merge_identities(self, sightings: Sequence[Sighting]) -> int:
-        """Bring the identities up to date with what was seen, in its order. Returns how many were written."""
+    async def merge_identities(self, sightings: Sequence[Sighting]) -> IdentityChanges:
+        """What becomes of the identities by what was seen, in its order. Nothing is written yet."""
         table = tables.identities.c
         known: Identities = dict.fromkeys(keys_of(sightings))
         known |= await self._identities([getattr(table, name) for name in _IDENTITY_KEY], map(_values, known))
         known |= await self._identities([table.connection, table.identity_id], ids_of(sightings))
         gone = merge(sightings, known)
-        for some in bulk.among(self._connection, (table.connection, table.identity_id, table.is_anonymous), gone):
+        return IdentityChanges(gone, {key: state for key, state in known.items() if state is not None})
+
+    async def change_identities(self, changes: IdentityChanges) -> None:
+        """Write what `merge_identities` found."""
+        table = tables.identities.c
+        for some in bulk.among(
+            self._connection, (table.connection, table.identity_id, table.is_anonymous), changes.gone
+        ):
             await self._connection.execute(delete(tables.identities).where(some))
         rows = [
             (
@@ -80,11 +96,9 @@ class Transaction:
                 state.updated_at,
                 state.attributes,
             )
-            for key, state in known.items()
-            if state is not None
+            for key, state in changes.changed.items()
         ]
         await bulk.upsert(self._connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY)
-        return len(rows)
 
     async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
         """Bring the devices up to date with the events, in their order."""

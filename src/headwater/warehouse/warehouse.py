@@ -28,6 +28,8 @@ MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
 """How many counts of refusals are told."""
+PAGE_BYTES: Final = 16 * 1024
+"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
 _WHAT: Final = "the warehouse's database"
 
 
@@ -193,7 +195,7 @@ async def open_warehouse(
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with opened(url, "headwater.warehouse.migrations", cache_mib=64) as engine:
+    async with opened(url, "headwater.warehouse.migrations", cache_mib=64, page_bytes=PAGE_BYTES) as engine:
         ledger: Ledger
         if engine.dialect.name == "sqlite":
             ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
