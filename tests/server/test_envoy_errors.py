@@ -5,9 +5,12 @@ import struct
 import grpc
 import httpx
 import pytest
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from headwater.server.descriptors import service_names
+from headwater.server.gateway import configuration_dir
 from headwater.v1 import system_pb2, system_pb2_grpc
 from tests.system import RunningSystem
 
@@ -172,14 +175,22 @@ def test_the_standard_health_service(system: RunningSystem, service: str) -> Non
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_reflection_lists_and_describes_our_services(system: RunningSystem) -> None:
+def test_reflection_lists_and_describes_every_service(system: RunningSystem) -> None:
+    ours = service_names((configuration_dir() / "descriptors.pb").read_bytes())
+    services = {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
         ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         questions = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
-            reflection_pb2.ServerReflectionRequest(file_containing_symbol="headwater.v1.SystemService"),
+            *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(services)),
         ]
-        listing, file = list(ask(iter(questions), timeout=5))
-    names = {service.name for service in listing.list_services_response.service}
-    assert {"headwater.v1.SystemService", "headwater.v1.ConnectionService", "grpc.health.v1.Health"} <= names
-    assert file.file_descriptor_response.file_descriptor_proto
+        listing, *answers = ask(iter(questions), timeout=5)
+    assert {service.name for service in listing.list_services_response.service} == services
+    described = {
+        f"{file.package}.{service.name}"
+        for answer in answers
+        for text in answer.file_descriptor_response.file_descriptor_proto
+        for file in [descriptor_pb2.FileDescriptorProto.FromString(text)]
+        for service in file.service
+    }
+    assert described == services
