@@ -97,7 +97,7 @@ async def test_a_device_and_a_token_are_of_one_connection(warehouse: Warehouse) 
 async def test_the_devices_of_connections_that_are_gone_are_removed(warehouse: Warehouse) -> None:
     async with warehouse.transaction() as transaction:
         await transaction.change_devices([registered("d"), registered("e", source=2)])
-        await transaction.remove_sources_except([2])
+        await transaction.remove_sources_except([2], workspaces=[7])
     found, _ = await warehouse.devices([1, 2], user_id=None, anonymous_id=None, first=0, limit=10)
     assert [each.device_id for each in found] == ["e"]
 

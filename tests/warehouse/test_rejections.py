@@ -119,9 +119,10 @@ async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     monkeypatch.setattr(module, "_REMOVED_AT_ONCE", 3)
     await add(warehouse, *(rejected(position) for position in range(1, 6)), rejected(6, connection=2))
     await add(warehouse, rejected(7, connection=0), rejected(8, workspace=8, connection=3))
+    await add(warehouse, rejected(9, workspace=0, connection=0))
     async with warehouse.transaction() as transaction:
         await transaction.note_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
-        await transaction.remove_sources_except([2])
+        await transaction.remove_sources_except([2], workspaces=[7, 8])
     assert [await warehouse.latest_call(connection) for connection in (1, 2)] == [None, LatestCall(2, 7, NOON, "track")]
     assert len(await refused(warehouse)) + len(await refused(warehouse, 8)) == 8, "nothing yet"
     await shorten(warehouse)
@@ -129,14 +130,24 @@ async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     assert sorted(await counted(warehouse) + await counted(warehouse, 8)) == [0, 1, 2, 3], "until all is gone"
     await shorten(warehouse)
     await shorten(warehouse)
-    assert (await refused(warehouse), await refused(warehouse, 8)) == ([7, 6], [])
+    assert (await refused(warehouse), await refused(warehouse, 8), await refused(warehouse, 0)) == ([7, 6], [], [9])
     assert (sorted(await counted(warehouse)), await counted(warehouse, 8)) == ([0, 2], [])
+
+
+async def test_what_there_is_of_a_workspace_goes_with_it(warehouse: Warehouse) -> None:
+    """Calls with its API key that name no source, too."""
+    await add(warehouse, rejected(1, connection=0), rejected(2, workspace=8, connection=0))
+    async with warehouse.transaction() as transaction:
+        await transaction.remove_sources_except([], workspaces=[7])
+    await shorten(warehouse)
+    assert (await refused(warehouse), await counted(warehouse)) == ([1], [0])
+    assert (await refused(warehouse, 8), await counted(warehouse, 8)) == ([], [])
 
 
 async def test_what_was_rolled_back_is_removed_the_next_time(warehouse: Warehouse) -> None:
     await add(warehouse, rejected(1))
     async with warehouse.transaction() as transaction:
-        await transaction.remove_sources_except([])
+        await transaction.remove_sources_except([], workspaces=[7])
     with pytest.raises(RuntimeError):
         async with warehouse.transaction() as transaction:
             await transaction.shorten_rejected()
@@ -150,7 +161,7 @@ async def test_when_all_is_gone_nothing_is_asked_for_any_more(warehouse: Warehou
     await add(warehouse, rejected(1))
     await shorten(warehouse)
     async with warehouse.transaction() as transaction:
-        await transaction.remove_sources_except([])
+        await transaction.remove_sources_except([], workspaces=[7])
     await shorten(warehouse)
     await shorten(warehouse)
     statements = noted(warehouse)

@@ -95,10 +95,10 @@ async def test_what_a_batch_is_told_is_bounded(warehouse: Warehouse, monkeypatch
 async def test_the_people_of_connections_that_are_gone_are_forgotten(warehouse: Warehouse) -> None:
     await merged(warehouse, says("u", None, a=1))
     async with warehouse.transaction() as transaction:
-        await transaction.remove_sources_except([1])
+        await transaction.remove_sources_except([1], workspaces=[7])
     assert await merged(warehouse, says("u", None)) == [{"a": 1}]
     async with warehouse.transaction() as transaction:
-        await transaction.remove_sources_except([2])
+        await transaction.remove_sources_except([2], workspaces=[7])
     assert await merged(warehouse, says("u", None)) == [{}]
 
 

@@ -62,7 +62,7 @@ class StreamConsumer:
         self._warehouse = warehouse
         self._keep = keep
         self._locate = locate
-        self._swept: tuple[frozenset[int], frozenset[int]] | None = None
+        self._swept: tuple[frozenset[int], ...] | None = None
         self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, clock, metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -129,20 +129,18 @@ class StreamConsumer:
     async def _housekeeping(self) -> None:
         await self._events.trim(older_than=self._keep)
         await self._catalog.refresh()
-        connections = [
-            connection
-            for workspace in self._catalog.workspaces()
-            for connection in self._catalog.connections(workspace.id)
-        ]
+        workspaces = frozenset(workspace.id for workspace in self._catalog.workspaces())
+        connections = [connection for workspace in workspaces for connection in self._catalog.connections(workspace)]
+        sources = frozenset(connection.id for connection in connections)
         pipelines = frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines)
-        present = frozenset(connection.id for connection in connections), pipelines
+        present = workspaces, sources, pipelines
         async with self._warehouse.transaction() as transaction:
             await transaction.trim_ledger()
             await transaction.shorten_rejected()
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
             async with self._warehouse.transaction() as transaction:
                 await transaction.remove_identities_except(pipelines)
-                await transaction.remove_sources_except(present[0])
+                await transaction.remove_sources_except(sources, workspaces=workspaces)
             self._swept = present
 
 

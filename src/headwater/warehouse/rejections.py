@@ -34,8 +34,8 @@ class Rejections:
     def __init__(self) -> None:
         self._added: Counter[int] | None = None
         """Since a workspace was last known to have no more than `MAX_REJECTED`; None before all were looked at."""
-        self._gone: list[int] = []
-        """Sources that are no more, of which there may be something left."""
+        self._gone: dict[str, list[int]] = {}
+        """The connections and the workspaces that are no more, of which there may be something left."""
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
         """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
@@ -71,17 +71,20 @@ class Rejections:
         if self._added is not None:
             self._added += workspaces
 
-    async def remove_except(self, connection: AsyncConnection, sources: Collection[int]) -> None:
-        """From now on `shorten` removes what there is of all other sources, some of it each time."""
-        table = tables.refusals.c.connection
-        known = set(await connection.scalars(select(table).distinct()))
-        self._gone = sorted(known - set(sources) - {0})
+    async def remove_except(
+        self, connection: AsyncConnection, *, sources: Collection[int], workspaces: Collection[int]
+    ) -> None:
+        """From now on `shorten` removes what there is of all others, some of it each time."""
+        for name, ids in (("connection", sources), ("workspace", workspaces)):
+            known = set(await connection.scalars(select(tables.refusals.c[name]).distinct()))
+            self._gone[name] = sorted(known - set(ids) - {0})
 
     async def shorten(self, connection: AsyncConnection) -> None:
         """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them, and
         some of those whose source is no more."""
-        if self._gone:
-            await self._remove_gone(connection)
+        for name, gone in self._gone.items():
+            if gone:
+                await _remove(connection, name, gone)
         if self._added is None:
             table = tables.rejected_events.c
             crowded = select(table.workspace).group_by(table.workspace).having(func.count() > MAX_REJECTED)
@@ -93,16 +96,20 @@ class Rejections:
             await _shorten(connection, workspace, MAX_REJECTED)
             del self._added[workspace]
 
-    async def _remove_gone(self, connection: AsyncConnection) -> None:
-        """The counts go last, since by them it is known which sources there were."""
-        events, counts = tables.rejected_events.c, tables.refusals.c
-        some = self._gone[:_SOURCES_AT_ONCE]
-        found = select(events.position).where(events.connection.in_(some)).limit(_REMOVED_AT_ONCE)
-        removed = await connection.execute(delete(tables.rejected_events).where(events.position.in_(found)))
-        if removed.rowcount < _REMOVED_AT_ONCE:
-            counted = await connection.execute(delete(tables.refusals).where(counts.connection.in_(some)))
-            if removed.rowcount == counted.rowcount == 0:  # then all of it was also committed
-                del self._gone[: len(some)]
+
+async def _remove(connection: AsyncConnection, name: str, gone: list[int]) -> None:
+    """Remove some of what there is of those that are `gone`, and them from the list when there is nothing left.
+
+    The counts go last, since by them it is known who there was.
+    """
+    events, counts = tables.rejected_events.c, tables.refusals.c
+    some = gone[:_SOURCES_AT_ONCE]
+    found = select(events.position).where(events[name].in_(some)).limit(_REMOVED_AT_ONCE)
+    removed = await connection.execute(delete(tables.rejected_events).where(events.position.in_(found)))
+    if removed.rowcount < _REMOVED_AT_ONCE:
+        counted = await connection.execute(delete(tables.refusals).where(counts[name].in_(some)))
+        if removed.rowcount == counted.rowcount == 0:  # then what was removed was also committed
+            del gone[: len(some)]
 
 
 async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> None:

@@ -1,6 +1,6 @@
 """One transaction of the warehouse: everything that one batch of the log leads to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -126,15 +126,15 @@ class Transaction:
         """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
         return await self._remove_except(tables.identities.c.pipeline, pipelines)
 
-    async def remove_sources_except(self, connections: Iterable[int]) -> None:
-        """Remove what there is of connections that are no more, but for their events; `connections` are those that are.
+    async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> None:
+        """Remove what there is of connections and workspaces that are no more, but for events; given are those that
+        are.
 
         Refused events and their counts may be many: `shorten_rejected` removes some of them each time.
         """
-        present = set(connections)
         for table in (tables.devices, tables.traits, tables.calls):
-            await self._remove_except(table.c.connection, present)
-        await self._rejections.remove_except(self._connection, present)
+            await self._remove_except(table.c.connection, connections)
+        await self._rejections.remove_except(self._connection, sources=connections, workspaces=workspaces)
 
     async def finish(self, consumer: str, position: int, *, after: int) -> None:
         """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.
