@@ -220,7 +220,7 @@ def one_by_one(sighting: Sighting, now: Identities) -> Identities:
     return now
 
 
-@given(st.lists(st.lists(sightings, max_size=6), max_size=4))
+@given(st.lists(st.lists(sightings, max_size=12), max_size=4))
 def test_a_batch_leads_to_what_its_events_lead_to_one_by_one(batches: list[list[Sighting]]) -> None:
     expected: Identities = {}
     now: Identities = {}

@@ -11,7 +11,7 @@ from headwater.events import Event
 from headwater.events.wire import email_of
 from headwater.pipelines.batch import Arrival
 from headwater.pipelines.devices import device_event
-from headwater.pipelines.routes import Route, Routes
+from headwater.pipelines.routes import Route, Routes, Routing
 from headwater.pipelines.traits import knowing, saying_of
 from headwater.pipelines.transformer import Attributes, Failed, Transformer
 from headwater.schemas import Record
@@ -31,6 +31,7 @@ class _Waiting(Struct):
     arrival: Arrival
     record: Record | None
     user_id: str | None
+    steps: list[Step]
     attributes: dict[int, str]
     """What each pipeline made of the event, by pipeline."""
 
@@ -47,7 +48,7 @@ class Passage:
         self._known: dict[int, Raw] = {}
         self.events: list[StoredEvent] = []
         self.devices: list[DeviceEvent] = []
-        self.steps: dict[int, list[Step]] = {}
+        self.steps: dict[int, Sequence[Step]] = {}
         """What each pipeline did with each message, by the message's position."""
         self._people: list[Sighting | _Waiting] = []
         self._waiting: dict[int, tuple[Route, Transformer, list[_Waiting]]] = {}
@@ -62,15 +63,32 @@ class Passage:
             if (device := device_event(arrival)) is not None:
                 self.devices.append(device)
             routing = routes.of(arrival.workspace, arrival.event.connection_id)
-            record = arrival.record() if routing.needs_record else None
-            steps = self.steps[arrival.position] = []
-            storing = routing.storing
-            if storing is not None and _passes(storing, record, steps):
-                self.events.append(_stored(arrival, storing.pipeline))
-                steps.append(storing.passed)
-            user_id, is_about_somebody = _person(arrival.event)
-            if is_about_somebody and routing.seeing:
-                self._see(arrival, record, user_id, routing.seeing, steps)
+            if routing.needs_record or _is_once(arrival):
+                self._look_into(arrival, routing)
+            else:
+                self._let_through(arrival, routing)
+
+    def _let_through(self, arrival: Arrival, routing: Routing) -> None:
+        """What happens where no pipeline looks into events, in one go: most sources have none that does."""
+        if routing.storing is not None:
+            self.events.append(_stored(arrival, routing.storing.pipeline))
+        user_id, is_about_somebody = _person(arrival.event)
+        if is_about_somebody and routing.seeing:
+            self.steps[arrival.position] = routing.seen
+            self._people.append(_sighting(arrival, user_id, routing.pipelines, ()))
+        else:
+            self.steps[arrival.position] = routing.stored
+
+    def _look_into(self, arrival: Arrival, routing: Routing) -> None:
+        record = arrival.record() if routing.needs_record else None
+        steps: list[Step] = []
+        self.steps[arrival.position] = steps
+        if routing.storing is not None and _passes(routing.storing, record, steps):
+            self.events.append(_stored(arrival, routing.storing.pipeline))
+            steps.append(routing.storing.passed)
+        user_id, is_about_somebody = _person(arrival.event)
+        if is_about_somebody and routing.seeing:
+            self._see(arrival, record, user_id, routing.seeing, steps)
 
     def _see(
         self, arrival: Arrival, record: Record | None, user_id: str | None, routes: Iterable[Route], steps: list[Step]
@@ -86,7 +104,7 @@ class Passage:
             if passed or is_alias:
                 self._people.append(_sighting(arrival, user_id, tuple(route.pipeline for route in passed), ()))
             return
-        waiting = _Waiting(arrival, record, user_id, {})
+        waiting = _Waiting(arrival, record, user_id, steps, {})
         self._people.append(waiting)
         for route in passed:
             if route.transformer is None:
@@ -107,10 +125,10 @@ class Passage:
             for seen, result in zip(people, results, strict=True):
                 if isinstance(result, Failed):
                     failures.append(result)
-                    self.steps[seen.arrival.position].append(route.failed(str(result)))
+                    seen.steps.append(route.failed(str(result)))
                 else:
                     seen.attributes[route.pipeline] = result
-                    self.steps[seen.arrival.position].append(route.passed)
+                    seen.steps.append(route.passed)
             if failures:
                 _log.warning(
                     "events cannot be transformed", pipeline=route.pipeline, count=len(failures), first=str(failures[0])

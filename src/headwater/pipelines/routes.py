@@ -50,6 +50,12 @@ class Routing(Struct, frozen=True):
     seeing: tuple[Route, ...] = ()
     needs_record: bool = False
     """Whether one of them looks into events."""
+    stored: tuple[Step, ...] = ()
+    """What is remembered of an event that was stored, if it is, and is about nobody who is seen."""
+    seen: tuple[Step, ...] = ()
+    """What is remembered of an event that everything let through."""
+    pipelines: tuple[int, ...] = ()
+    """Those that see people."""
 
 
 class Routes:
@@ -82,7 +88,10 @@ class Routes:
         seeing = self._ready(pipeline for pipeline in enabled if pipeline.target == "User")
         # A source has at most one Event pipeline, and an event is stored once.
         needs_record = any(route.needs_record for route in (*storing[:1], *seeing))
-        return Routing(storing[0] if storing else None, seeing, needs_record)
+        stored = tuple(route.passed for route in storing[:1])
+        seen = (*stored, *(route.passed for route in seeing))
+        pipelines = tuple(route.pipeline for route in seeing)
+        return Routing(storing[0] if storing else None, seeing, needs_record, stored, seen, pipelines)
 
     def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[Route, ...]:
         return tuple(route for pipeline in pipelines if (route := self._route(pipeline)) is not None)

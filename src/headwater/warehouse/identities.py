@@ -124,15 +124,37 @@ def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityId]:
     return merging.gone
 
 
+_NOBODY: Final[tuple[str | None, tuple[int, ...], list[IdentityState]]] = (None, (), [])
+
+
 class _Merging:
     def __init__(self, known: Identities) -> None:
         self.gone: set[IdentityId] = set()
         self._known = known
+        self._latest: dict[tuple[int, str | None], tuple[str | None, tuple[int, ...], list[IdentityState]]] = {}
+        """Who was last seen with each anonymous id of a connection, by which pipelines, and what they know."""
         self._keys: dict[IdentityId, dict[IdentityKey, None]] = {}
         for key in known:
             self._keys_of(key.connection, key.identity_id, key.is_anonymous)[key] = None
 
     def see(self, seen: Sighting) -> None:
+        if not self._is_seen_again(seen):
+            self._see(seen)
+
+    def _is_seen_again(self, seen: Sighting) -> bool:
+        """Whether the same was seen the last time, as in most events: then only the time is new, and is noted here."""
+        user_id, pipelines, states = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
+        if user_id != seen.user_id or pipelines != seen.pipelines or seen.previous_id is not None or seen.attributes:
+            return False
+        for state in states:
+            if len(state.anonymous_ids) >= MAX_ANONYMOUS_IDS:  # the id may have been pushed out since
+                return False
+        for state in states:
+            state.updated_at = max(state.updated_at, seen.at)
+            state.attributes = "{}"
+        return True
+
+    def _see(self, seen: Sighting) -> None:
         anonymous_ids = [] if seen.anonymous_id is None else [seen.anonymous_id]
         if seen.pipelines and seen.user_id is not None and seen.anonymous_id is not None:
             self._take(seen.connection, seen.anonymous_id, is_anonymous=True)
@@ -140,6 +162,7 @@ class _Merging:
             if not self._is_known(seen.connection, seen.previous_id):
                 anonymous_ids.append(seen.previous_id)
             self._link(seen, seen.previous_id)
+        states: list[IdentityState] = []
         for index, pipeline in enumerate(seen.pipelines):
             key = IdentityKey(seen.connection, seen.user_id or _only_id(seen), seen.user_id is None, pipeline)
             state = self._known.get(key)
@@ -149,6 +172,10 @@ class _Merging:
             state.updated_at = max(state.updated_at, seen.at)
             if seen.previous_id is None:
                 state.attributes = seen.attributes[index] if seen.attributes else "{}"
+            states.append(state)
+        if seen.previous_id is not None:  # others may have become this one
+            self._latest.clear()
+        self._latest[seen.connection, seen.anonymous_id] = (seen.user_id, seen.pipelines, states)
 
     def _link(self, seen: Sighting, previous_id: str) -> None:
         """Join the identities of the previous id with the user's."""
