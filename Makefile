@@ -20,7 +20,7 @@ run: $(RUN) ## Start the whole system in the foreground, on http://127.0.0.1:808
 	@exec $(BIN)/headwater serve
 
 test: $(DEV) ## Run all tests, the real Envoy included, on free ports
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 bench: $(DEV) ## Run the benchmarks: ratios against floors of the same run
 	@$(BIN)/python -m bench

@@ -1,12 +1,34 @@
-"""Fixtures that several rooms share."""
+"""Fixtures that several rooms share, and what all tests run under."""
 
+import os
 from collections.abc import Iterator
+from typing import Final
 
+import hypothesis
 import pytest
+import structlog
 
 from tests import postgresql
+from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
+
+ROOM_BYTES: Final = 4 << 30
+
+# Whether an example takes 200 ms says how busy the machine is, and nothing of the example.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+# Unless it is told otherwise, structlog draws the variables of every frame of an error, which takes it seconds.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
+if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where pytest makes the folders of tests
 
 
 @pytest.fixture(scope="session")

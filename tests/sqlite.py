@@ -1,6 +1,7 @@
 """SQLite files with all tables made: copied, because making them anew for each test takes most of the tests' time."""
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ def migrated_url(path: Path) -> str:
 @cache
 def _templates() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="headwater-templates-"))
+    atexit.register(shutil.rmtree, folder)
 
     async def make() -> None:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):

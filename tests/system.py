@@ -1,6 +1,7 @@
 """The whole system, started as a person starts it: `headwater serve`, real Envoy, real processes, a port of its own."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -10,17 +11,42 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import httpx
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 90.0
+
+
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT: Final = 10_000
+_given: Final[set[int]] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that nobody listens on now, and that nobody else takes before the caller does.
+
+    It is not one of those that the kernel gives to whoever asks for any, to connections above all; processes that share
+    the tests (pytest-xdist) divide the others among them; and none is given twice.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    highest = int(_EPHEMERAL.read_text().split()[0])
+    assert highest - _LOWEST_PORT > 10_000, f"the kernel keeps all ports above {highest} for itself"
+    while True:
+        port = random.SystemRandom().randrange(_LOWEST_PORT + number, highest, step)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -52,7 +78,7 @@ class RunningSystem:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal it, and give its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:

@@ -1,5 +1,6 @@
 """The SDKs of Node and of browsers: installs them from npm, and runs calls in Node and in headless Chromium."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -51,6 +52,12 @@ def missing_packages() -> str | None:
     """Why the packages cannot be used; None when they are installed, as the lock says."""
     if shutil.which("npm") is None:
         return "npm is not installed, and so the SDKs of Node and of browsers are not tested"
+    with (FOLDER / "package.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes share the tests, and one of them installs
+        return _install()
+
+
+def _install() -> str | None:
     lock = (FOLDER / "package-lock.json").read_text()
     stamp = FOLDER / "node_modules" / ".installed-lock"
     if not stamp.exists() or stamp.read_text() != lock:
