@@ -2,23 +2,39 @@
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import httpx
 import pytest
 import pytest_asyncio
+from google.api import annotations_pb2
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headwater.api import AnswerInterceptor
+from headwater.api.http import HttpServer, RawCalls
+from headwater.base.errors import TooManyRequests
+from headwater.events import EVENT_TYPES
 from headwater.server import gateway
 from headwater.server.probe import request
 from headwater.server.settings import Settings, read
-from headwater.v1 import system_pb2, system_pb2_grpc
+from headwater.v1 import (
+    client_pb2,
+    native_events_pb2,
+    system_pb2,
+    system_pb2_grpc,
+    track_pb2,
+    track_pb2_grpc,
+)
 from tests.system import free_port, is_healthy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,10 +66,52 @@ class ScriptedSystem(system_pb2_grpc.SystemServiceServicer):
         return system_pb2.GetHealthResponse(status="ok")
 
 
+class Dialect(track_pb2_grpc.TrackServiceServicer):
+    """Answers raw calls with their own bodies, and what SDKs ask for before them."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, Any] = {}
+        self.begun = asyncio.Queue[bytes]()
+
+    async def Track(self, request: HttpBody, context: Any) -> HttpBody:
+        self.metadata = dict(context.invocation_metadata())
+        match request.data:
+            case b"refuse":
+                raise TooManyRequests("later", retry_after=7)
+            case b"wait":
+                self.begun.put_nowait(request.data)
+                await asyncio.Event().wait()
+        return HttpBody(content_type="application/json", data=request.data)
+
+    async def GetProjectSettings(self, request: object, context: Any) -> HttpBody:
+        self.metadata = dict(context.invocation_metadata())
+        return HttpBody(content_type="application/json", data=b'{"settings":1}')
+
+
+@dataclass
+class RawBackend:
+    """The backend's other socket, with the one server that listens there."""
+
+    dialect: Dialect
+    socket: Path
+    server: HttpServer = field(init=False)
+
+    async def start(self) -> None:
+        calls = RawCalls(AnswerInterceptor())
+        track_pb2_grpc.add_TrackServiceServicer_to_server(self.dialect, cast(grpc.aio.Server, calls))
+        self.server = HttpServer(calls, max_body_bytes=8 << 20)
+        await self.server.start(self.socket)
+
+    async def stop(self) -> None:
+        await self.server.stop(0)
+        self.socket.unlink(missing_ok=True)
+
+
 @dataclass
 class Gateway:
     settings: Settings
     backend: ScriptedSystem
+    raw: RawBackend
     http: httpx.AsyncClient
 
 
@@ -67,20 +125,28 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     system_pb2_grpc.add_SystemServiceServicer_to_server(backend, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    raw = RawBackend(Dialect(), settings.raw_socket("backend"))
+    track_pb2_grpc.add_TrackServiceServicer_to_server(raw.dialect, server)
     server.add_insecure_port(f"unix:{settings.backend_socket('backend')}")
     await server.start()
+    await raw.start()
     await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command)
     try:
         async with asyncio.timeout(10):
-            while not await asyncio.to_thread(is_healthy, settings.base_url):
+            while not await asyncio.to_thread(is_healthy, settings.base_url) or not await _all_healthy(settings):
                 await asyncio.sleep(0.02)
         async with httpx.AsyncClient(base_url=settings.base_url) as http:
-            yield Gateway(settings, backend, http)
+            yield Gateway(settings, backend, raw, http)
     finally:
         envoy.terminate()
         await envoy.wait()
         await server.stop(None)
+        await raw.stop()
+
+
+async def _all_healthy(settings: Settings) -> bool:
+    return await gateway.healthy_backends(settings) == 1
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +184,46 @@ async def test_every_service_of_the_protos_is_transcoded() -> None:
     services = [f"{file.package}.{service.name}" for file in descriptors.file for service in file.service]
     assert services
     assert f"services: {json.dumps(services)}" in rendered
+
+
+DIALECTS = [
+    (track_pb2, "TrackService", gateway.TRACK_PATHS),
+    (native_events_pb2, "NativeEventService", gateway.NATIVE_PATHS),
+    (client_pb2, "ClientService", gateway.CLIENT_PATHS),
+]
+
+
+def _paths(protos: Any, service: str, verb: str) -> set[str]:
+    """What the rules of a service bind to a verb; for the type of an event its values."""
+    found = set()
+    for method in protos.DESCRIPTOR.services_by_name[service].methods:
+        rule = method.GetOptions().Extensions[annotations_pb2.http]
+        found |= {getattr(binding, verb) for binding in (rule, *rule.additional_bindings)} - {""}
+    return {path.replace("{type}", type_) for path in found for type_ in (EVENT_TYPES if "{type}" in path else ("",))}
+
+
+@pytest.mark.parametrize(("protos", "service", "pattern"), DIALECTS, ids=[service for _, service, _ in DIALECTS])
+async def test_what_is_passed_on_as_it_is_are_the_posts_of_the_protos(protos: Any, service: str, pattern: str) -> None:
+    paths = _paths(protos, service, "post")
+    assert paths
+    assert {path for path in paths if not re.fullmatch(pattern, path)} == set()
+    others = {path for other, name, _ in DIALECTS for path in _paths(other, name, "post") if name != service}
+    assert {path for path in others if re.fullmatch(pattern, path)} == set()
+
+    @given(st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True))
+    def nothing_else_matches(path: str) -> None:
+        assert path in paths
+
+    nothing_else_matches()
+
+
+async def test_what_sdks_ask_for_are_the_gets_of_the_protos() -> None:
+    paths = {path for protos, service, _ in DIALECTS for path in _paths(protos, service, "get")}
+    assert paths
+    for path in paths:
+        key = path.replace("{write_key}", "k%2F1")
+        assert re.fullmatch(gateway.SETTINGS_PATHS, key), path
+        assert not any(re.fullmatch(pattern, key) for *_, pattern in DIALECTS)
 
 
 async def test_rest_is_transcoded(running: Gateway) -> None:
@@ -232,9 +338,144 @@ async def test_what_a_client_says_about_itself_is_replaced(running: Gateway) -> 
     assert running.backend.metadata["x-envoy-original-path"] == "/healthz"
 
 
+# --- raw calls ------------------------------------------------------------------------------------------------------
+
+
+async def _post(running: Gateway, content: bytes, path: str = "/v1/track", **headers: str) -> httpx.Response:
+    response = await running.http.post(path, content=content, headers=headers)
+    assert [name for name in response.headers if name.startswith(("x-envoy", "x-http", "grpc"))] == []
+    assert response.headers["server"] == "headwater"
+    return response
+
+
+@pytest.mark.parametrize(
+    "type_", ["application/json", "text/plain", "", "application/grpc-web", "application/grpc-web-text+proto"]
+)
+async def test_a_raw_call_arrives_as_it_was_sent(running: Gateway, type_: str) -> None:
+    content = b'{"b":1.0,"a":9007199254740993,\xff\0 '
+    response = await _post(running, content, "/v1/track?verbose=true&x=%26", **{"content-type": type_, "x-a!b": "1"})
+    assert (response.status_code, response.content) == (200, content)
+    metadata = running.raw.dialect.metadata
+    assert metadata["x-envoy-original-path"] == "/v1/track?verbose=true&x=%26"
+    assert metadata["x-a!b"] == "1"
+    assert response.headers["x-request-id"] == metadata["x-request-id"]
+
+
+async def test_a_raw_call_is_refused_as_its_servicer_says(running: Gateway) -> None:
+    response = await _post(running, b"refuse")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+    assert response.json() == {"error": {"code": "TooManyRequests", "message": "later"}}
+
+
+async def test_what_the_client_of_a_raw_call_says_about_itself_is_replaced(running: Gateway) -> None:
+    own = {
+        "x-request-id": "mine",
+        "x-envoy-original-path": "/v1/track?verbose=true",
+        "x-envoy-external-address": "192.0.2.1",
+        "x-http-code": "418",
+        "x-http-body": "{}",
+        "x-envoy-retry-on": "5xx",
+        "x-envoy-upstream-rq-timeout-ms": "1",
+    }
+    assert (await _post(running, b"{}", **own)).status_code == 200
+    metadata = running.raw.dialect.metadata
+    assert metadata["x-request-id"] != "mine"
+    assert metadata["x-envoy-original-path"] == "/v1/track"
+    assert metadata["x-envoy-external-address"] == "127.0.0.1"
+    assert {"x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms"} & set(metadata) == set()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_only_post_is_a_raw_call(running: Gateway, method: str) -> None:
+    running.raw.dialect.metadata = {}
+    response = await running.http.request(method, "/v1/track")
+    assert response.status_code == 404
+    assert method == "HEAD" or response.json()["error"]["code"] == "NotFound"
+    assert running.raw.dialect.metadata == {}
+
+
+async def test_what_sdks_ask_for_is_transcoded(running: Gateway) -> None:
+    response = await running.http.get("/v1/projects/key/settings", headers={"x-headwater-authority": "mine"})
+    assert (response.status_code, response.json()) == (200, {"settings": 1})
+    assert running.raw.dialect.metadata["x-headwater-authority"] == f"127.0.0.1:{running.settings.port}"
+
+
+async def _refused_at_once(running: Gateway) -> None:
+    """A raw call is answered 503 by the gateway; other calls are not."""
+    response = await _post(running, b"{}")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json() == {"error": {"code": "ServiceUnavailable", "message": "the server cannot answer now"}}
+    assert (await running.http.get("/v1/projects/key/settings")).status_code == 200
+
+
+async def _until_back(running: Gateway) -> None:
+    async with asyncio.timeout(10):
+        while not await _all_healthy(running.settings):
+            await asyncio.sleep(0.02)
+    assert (await _post(running, b"{}")).status_code == 200
+
+
+async def test_without_a_backend_a_raw_call_is_503_at_once_until_there_is_one(running: Gateway) -> None:
+    await running.raw.stop()
+    await _refused_at_once(running)  # nobody listens
+    async with asyncio.timeout(10):
+        while await _all_healthy(running.settings):
+            await asyncio.sleep(0.02)
+    await _refused_at_once(running)  # nobody is asked
+    await running.raw.start()
+    await _until_back(running)
+
+
+async def test_a_call_whose_backend_dies_is_503_and_not_made_again(running: Gateway) -> None:
+    call = asyncio.create_task(_post(running, b"wait"))
+    await asyncio.wait_for(running.raw.dialect.begun.get(), 5)
+    await running.raw.stop()
+    await running.raw.start()
+    response = await call
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["error"]["code"] == "ServiceUnavailable"
+    await _until_back(running)
+    assert running.raw.dialect.begun.empty()
+
+
+async def test_a_backend_that_hangs_is_asked_no_more_until_it_answers(running: Gateway) -> None:
+    await running.raw.stop()
+    ended = asyncio.Event()
+
+    async def hang(_reader: object, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    hanging = await asyncio.start_unix_server(hang, str(running.raw.socket))
+    in_hand = asyncio.create_task(running.http.post("/v1/track", content=b"{}", timeout=25))
+    async with asyncio.timeout(20):
+        while await _all_healthy(running.settings):
+            await asyncio.sleep(0.02)
+    await _refused_at_once(running)
+    # It may be carried out: only the client can know whether to send it again.
+    assert ((await in_hand).status_code, (await in_hand).json()["error"]["code"]) == (504, "Timeout")
+    ended.set()
+    hanging.close()
+    running.raw.socket.unlink(missing_ok=True)
+    await running.raw.start()
+    await _until_back(running)
+
+
+@pytest.mark.parametrize("query", [b"a=\xc3\xa9", b"a=\xe9"])
+async def test_letters_that_only_http2_has_in_a_query_are_400(running: Gateway, query: bytes) -> None:
+    """Not 503, for which SDKs would send the call again and again; and others' calls have nothing to do with it."""
+    async with httpx.AsyncClient(base_url=running.settings.base_url, http1=False, http2=True) as http:
+        calls = [
+            http.post("/v1/track", content=b"{}", extensions={"target": b"/v1/track?" + target})
+            for target in (query, b"a=b", query, b"a=b")
+        ]
+        assert [response.status_code for response in await asyncio.gather(*calls)] == [400, 200, 400, 200]
+
+
 async def test_draining_waits_for_the_request_that_has_arrived(running: Gateway, tmp_path: Path) -> None:
     settings = replace(running.settings, run_dir=tmp_path, port=free_port())
     settings.backend_socket("backend").symlink_to(running.settings.backend_socket("backend"))
+    settings.raw_socket("backend").symlink_to(running.settings.raw_socket("backend"))
     envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command)
     try:
         async with asyncio.timeout(10):

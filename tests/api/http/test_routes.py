@@ -73,7 +73,7 @@ async def told(calls: RawCalls, path: str) -> str:
     call, variables = found
     message = call.message(HttpBody(content_type="text/csv", data=b"body"), variables)
     answer = await call.answer(message, context_of(HttpCall((), path)))
-    return answer.data.decode()
+    return str(answer.data, "utf-8")
 
 
 @pytest.mark.parametrize(("service", "method", "path"), ROUTES, ids=[path for *_, path in ROUTES])
