@@ -153,10 +153,9 @@ async def _until_serving(settings: Settings, backend: str) -> None:
 
 
 async def _checks(settings: Settings) -> int:
-    """How many backends Envoy has found to be healthy so far, counted at each check."""
-    _, text = await request("GET", "/stats?filter=^cluster.backend.health_check.success$", settings.admin_socket)
-    found = re.search(r": (\d+)", text)
-    return int(found[1]) if found else 0
+    """How many backends Envoy has found to be healthy so far, counted at each check, over gRPC and over HTTP."""
+    _, text = await request("GET", "/stats?filter=^cluster.*.health_check.success$", settings.admin_socket)
+    return min(map(int, re.findall(r"^cluster\.(?:backend|raw)\.health_check\.success: (\d+)", text, re.MULTILINE)))
 
 
 async def _until_more(acknowledged: set[str]) -> None:
