@@ -102,7 +102,7 @@ class Carrier:
         passage.route(self._routes)
         await passage.transform()
         for arrival in passage.arrivals:
-            entries[arrival.message.key].steps = passage.steps[arrival.position]
+            entries[arrival.message.key].steps = tuple(passage.steps[arrival.position])
         identities = await transaction.merge_identities(passage.sightings())
         return _Decided(passage, identities, entries, len(batch.arrivals) - len(fresh))
 

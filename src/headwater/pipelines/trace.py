@@ -59,7 +59,7 @@ async def trace(
     entries = await warehouse.entries((source, message_id) for source in sources)
     for (source, _), entry in entries.items():
         arrived[entry.position] = Arrived(
-            source, entry.position, entry.received_at, "Processed", "", tuple(entry.steps), entry.carried_at,
+            source, entry.position, entry.received_at, "Processed", "", entry.steps, entry.carried_at,
             entry.repeated,
         )  # fmt: skip
         for repeat in entry.repeats:

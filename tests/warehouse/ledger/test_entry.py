@@ -22,9 +22,9 @@ def test_the_first_position_is_the_message() -> None:
 
 
 def test_what_the_ledger_knows_is_repeated() -> None:
-    fresh, entries = claim([message(9)], {(1, "m"): Entry(4, 1004, [Step(7, 1, "Finalize", "Passed")])})
+    fresh, entries = claim([message(9)], {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),))})
     assert fresh == set()
-    assert entries == {(1, "m"): Entry(4, 1004, [Step(7, 1, "Finalize", "Passed")], [Repeat(9, 1009)], 1)}
+    assert entries == {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),), [Repeat(9, 1009)], 1)}
 
 
 def test_a_message_id_is_unique_per_connection() -> None:
@@ -34,7 +34,7 @@ def test_a_message_id_is_unique_per_connection() -> None:
 
 def test_a_position_that_the_ledger_has_is_carried_again() -> None:
     """After a crash between the ledger's write and the warehouse's commit."""
-    known: Entries = {(1, "m"): Entry(4, 1004, [Step(7, 1, "Finalize", "Passed")])}
+    known: Entries = {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
     assert claim([message(4)], known) == ({4}, {(1, "m"): Entry(4, 1004)})
 
 
@@ -55,7 +55,7 @@ def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
 
 def test_an_entry_is_an_array_in_this_order() -> None:
     """Ledgers on people's disks look like this; a new field goes to the end."""
-    entry = Entry(4, 1004, [Step(7, 1, "Filter", "Filtered", "why")], [Repeat(9, 1009)], 3, 2000)
+    entry = Entry(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
     stored = encode_entry(entry)
     assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000]
     assert decode_entry(stored) == entry

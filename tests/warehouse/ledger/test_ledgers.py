@@ -13,7 +13,7 @@ from tests.parts import NOW, MovableClock
 from tests.postgresql import PostgresqlServer
 from tests.sqlite import migrated_url
 
-STEPS = [Step(7, 1, "Finalize", "Passed"), Step(8, 1, "Transformation", "Failed", "email is longer than 20 characters")]
+STEPS = (Step(7, 1, "Finalize", "Passed"), Step(8, 1, "Transformation", "Failed", "email is longer than 20 characters"))
 
 
 def entry(position: int, received_at: int = microseconds(NOW)) -> Entry:
@@ -39,8 +39,8 @@ async def test_what_was_recorded_is_known(warehouse: Warehouse) -> None:
 
 async def test_what_was_recorded_later_counts(warehouse: Warehouse) -> None:
     await record(warehouse, {(1, "a"): entry(1)})
-    await record(warehouse, {(1, "a"): Entry(1, 5, [], [], 2)})
-    assert await warehouse.entries([(1, "a")]) == {(1, "a"): Entry(1, 5, [], [], 2)}
+    await record(warehouse, {(1, "a"): Entry(1, 5, (), [], 2)})
+    assert await warehouse.entries([(1, "a")]) == {(1, "a"): Entry(1, 5, (), [], 2)}
 
 
 async def test_message_ids_are_compared_exactly(warehouse: Warehouse) -> None:

@@ -1,7 +1,7 @@
 """What the ledger knows of a message: the position that is the message, what became of it, and which positions only
 repeated it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -43,7 +43,7 @@ class Entry(Struct, array_like=True):
     """The position of its first arrival, which is the message."""
     received_at: int
     """Microseconds since the epoch."""
-    steps: Sequence[Step] = ()
+    steps: tuple[Step, ...] = ()
     """What pipelines did with it, in their order."""
     repeats: list[Repeat] = []
     """The first `MAX_REPEATS` of its repetitions."""
