@@ -16,6 +16,8 @@ from typing import Final
 import httpx
 
 READY_TIMEOUT_S = 90.0
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+"""One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
 
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -144,7 +146,7 @@ def child_ids(parent: int) -> list[int]:
 def is_healthy(base_url: str) -> bool:
     """Whether the system says that it takes traffic."""
     try:
-        return httpx.get(f"{base_url}/healthz", timeout=5).status_code == 200
+        return HTTP.get(f"{base_url}/healthz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 

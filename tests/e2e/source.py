@@ -6,11 +6,9 @@ from typing import Any
 
 import httpx
 
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 
 STORED_WITHIN_S = 15.0
-HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
-"""One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 
 GIVEN = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMED = {"name": "Shop", "role": "Source", "connector": "http"}
@@ -179,7 +179,7 @@ def _message_ids(source: Source) -> list[str]:
 
 
 def test_a_body_above_the_gateways_limit_is_413_for_everyone(source: Source) -> None:
-    response = httpx.post(
+    response = HTTP.post(
         f"{source.system.base_url}/v1/batch", content=b" " * 5_000_000, auth=(source.write_key, ""), timeout=15
     )
     assert response.status_code == 413

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 
 IOS = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "Shop/1 CFNetwork/1474"}
 ANDROID = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "okhttp/4.10.0", "Accept-Encoding": "gzip"}
@@ -25,7 +25,7 @@ def send(source: Source, path: str, body: bytes, key: str | None = None, **heade
     """`key` is the source's own when it is None, and none at all when it is empty."""
     key = source.write_key if key is None else key
     authorization = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.post(f"{source.system.base_url}{path}", content=body, headers={**authorization, **headers}, timeout=15)
+    return HTTP.post(f"{source.system.base_url}{path}", content=body, headers={**authorization, **headers}, timeout=15)
 
 
 def assert_accepted(response: httpx.Response) -> None:

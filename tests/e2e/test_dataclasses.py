@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from betterproto2 import Message
 from grpc import aio
@@ -29,7 +28,7 @@ from headwater_dataclasses.headwater.v1 import (
 
 from headwater.v1 import connections_pb2
 from tests.e2e.source import make_source
-from tests.system import RunningSystem
+from tests.system import HTTP, RunningSystem
 
 
 @pytest.fixture
@@ -106,11 +105,11 @@ async def test_events_go_in_and_come_out(system: RunningSystem, channel: aio.Cha
 
 def test_rest_speaks_their_json(system: RunningSystem) -> None:
     request = CreateConnectionRequest(name="Shop", role="Source", connector="javascript", strategy="Fusion")
-    response = httpx.post(
+    response = HTTP.post(
         f"{system.base_url}/v1/connections", content=request.to_json(), headers=system.authorization, timeout=15
     )
     created = CreateConnectionResponse.from_json(response.content)
-    answer = httpx.get(f"{system.base_url}/v1/connections/{created.id}", headers=system.authorization, timeout=15)
+    answer = HTTP.get(f"{system.base_url}/v1/connections/{created.id}", headers=system.authorization, timeout=15)
     got = Connection.from_json(answer.content, ignore_unknown_fields=True)
     assert (got.id, got.strategy, got.linked_connections) == (created.id, "Fusion", [])
 

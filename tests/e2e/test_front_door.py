@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 
 import grpc
-import httpx
 import pytest
 from customerio.analytics import Client
 
@@ -19,7 +18,7 @@ from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from headwater.v1.events_pb2_grpc import EventServiceStub
 from headwater.v1.identities_pb2_grpc import IdentityServiceStub
 from tests.e2e.source import Source, get, make_source
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 
 
 @pytest.fixture(params=["system", "postgresql_system"], ids=["sqlite", "postgresql"])
@@ -74,9 +73,9 @@ def test_a_connection_is_created_read_listed_and_deleted(running: RunningSystem)
         ),
     }
     path = f"{running.base_url}/v1/connections/{source.id}"
-    assert httpx.delete(path, headers=running.authorization).status_code == 200
-    assert httpx.get(path, headers=running.authorization).status_code == 404
-    assert httpx.delete(path, headers=running.authorization).status_code == 404
+    assert HTTP.delete(path, headers=running.authorization).status_code == 200
+    assert HTTP.get(path, headers=running.authorization).status_code == 404
+    assert HTTP.delete(path, headers=running.authorization).status_code == 404
 
 
 @pytest.mark.parametrize("connector", ["javascript", "android", "ios"])
@@ -121,7 +120,7 @@ def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(running: Runnin
         ("batch", {}, {"batch": [{**track, "type": "track", "writeKey": key}]}),
     ]
     for call, headers, body in calls:
-        assert httpx.post(f"{url}/{call}", json=body, headers=headers).status_code == 200
+        assert HTTP.post(f"{url}/{call}", json=body, headers=headers).status_code == 200
     assert len(source.wait_for(len(calls))) == len(calls)
 
 
@@ -139,10 +138,10 @@ def test_a_message_is_stored_once_whoever_repeats_it(source: Source, channel: gr
 
 def test_numbers_and_unknown_members_are_kept_to_the_letter(source: Source) -> None:
     body = b'{"userId":"u1","event":"E","properties":{"big":9007199254740993,"exact":1.10},"_metadata":{"v":1}}'
-    response = httpx.post(f"{source.system.base_url}/v1/track", content=body, auth=(source.write_key, ""))
+    response = HTTP.post(f"{source.system.base_url}/v1/track", content=body, auth=(source.write_key, ""))
     assert response.status_code == 200
     source.wait_for(1)
-    text = httpx.get(f"{source.system.base_url}/v1/events?limit=1", headers=source.system.authorization).text
+    text = HTTP.get(f"{source.system.base_url}/v1/events?limit=1", headers=source.system.authorization).text
     assert '"properties":{"big":9007199254740993,"exact":1.10}' in text
     assert '"_metadata":{"v":1}' in text
 
@@ -151,7 +150,7 @@ def test_gzip_is_inflated(source: Source) -> None:
     body = gzip.compress(json.dumps({"userId": "u1", "event": "E"}).encode())
     url = f"{source.system.base_url}/v1/track"
     headers = {"content-encoding": "gzip", "content-type": "application/x-www-form-urlencoded"}
-    assert httpx.post(url, content=body, auth=(source.write_key, ""), headers=headers).status_code == 200
+    assert HTTP.post(url, content=body, auth=(source.write_key, ""), headers=headers).status_code == 200
     assert len(source.wait_for(1)) == 1
 
 

@@ -1,10 +1,9 @@
 """Headers that mean nothing to REST, but something to the gRPC behind it, change nothing; too many of them are 431."""
 
-import httpx
 import pytest
 
 from tests.e2e.source import make_source
-from tests.system import RunningSystem
+from tests.system import HTTP, RunningSystem
 
 
 @pytest.mark.parametrize(
@@ -17,18 +16,18 @@ def test_a_header_that_grpc_would_refuse_changes_nothing(
 ) -> None:
     headers = [*system.authorization.items(), (header, value)]
     encoded = [(name.encode(), text if isinstance(text, bytes) else text.encode()) for name, text in headers]
-    assert httpx.get(f"{system.base_url}/v1/events?limit=1", headers=encoded, timeout=15).status_code == 200
+    assert HTTP.get(f"{system.base_url}/v1/events?limit=1", headers=encoded, timeout=15).status_code == 200
 
 
 @pytest.mark.parametrize("size", [9_000, 17_000, 30_000])
 def test_headers_up_to_32_kib_are_taken(system: RunningSystem, size: int) -> None:
     headers = {**system.authorization, "cookie": "c" * size}
-    assert httpx.get(f"{system.base_url}/v1/events?limit=1", headers=headers, timeout=15).status_code == 200
+    assert HTTP.get(f"{system.base_url}/v1/events?limit=1", headers=headers, timeout=15).status_code == 200
 
 
 def test_larger_headers_are_431(system: RunningSystem) -> None:
     headers = {**system.authorization, "cookie": "c" * 40_000}
-    response = httpx.get(f"{system.base_url}/v1/connections", headers=headers, timeout=15)
+    response = HTTP.get(f"{system.base_url}/v1/connections", headers=headers, timeout=15)
     assert (response.status_code, response.json()["error"]["code"]) == (431, "HeadersTooLarge")
 
 

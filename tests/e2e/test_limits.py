@@ -10,8 +10,8 @@ import pytest
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1.events_pb2_grpc import EventServiceStub
-from tests.e2e.source import HTTP, Source, make_source
-from tests.system import RunningSystem, start
+from tests.e2e.source import Source, make_source
+from tests.system import HTTP, RunningSystem, start
 
 EVENT_BYTES = 2 << 20
 BATCH_BYTES = 6 << 20

@@ -15,7 +15,7 @@ from headwater.connectors.catalogue import CONNECTORS
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from tests.e2e.source import get, post
-from tests.system import RunningSystem, free_port, start, wait_until
+from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 
 SCHEMA = '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"}}]}'
 SEEN_WITHIN_S = 3.0
@@ -24,7 +24,7 @@ SEEN_WITHIN_S = 3.0
 
 def send(system: RunningSystem, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
     headers = system.authorization if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.request(method, f"{system.base_url}{path}", json=body, headers=headers, timeout=15)
+    return HTTP.request(method, f"{system.base_url}{path}", json=body, headers=headers, timeout=15)
 
 
 def refused(response: httpx.Response) -> tuple[int, str]:
@@ -210,7 +210,7 @@ def test_keys_and_workspaces_beside_the_command_line(system: RunningSystem) -> N
     assert refused(send(system, "POST", "/v1/workspaces", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
     assert refused(send(system, "POST", "/v1/keys", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
     header = {"authorization": f"Bearer {its['token']}", "headwater-workspace": "1"}
-    assert refused(httpx.get(f"{system.base_url}/v1/connections", headers=header)) == (404, "NotFound")
+    assert refused(HTTP.get(f"{system.base_url}/v1/connections", headers=header)) == (404, "NotFound")
     assert str(second) in command(system, "workspaces", "list")
     assert its["token"] not in command(system, "keys", "list")
 
@@ -268,5 +268,5 @@ def test_a_write_key_sends_events_and_nothing_else(system: RunningSystem) -> Non
     ):
         body = {"name": "x"} if method == "POST" else None
         assert refused(send(system, method, path, body, key=key)) == (400, "BadRequest")
-    accepted = httpx.post(f"{system.base_url}/v1/track", json={"userId": "u", "event": "E"}, auth=(key, ""))
+    accepted = HTTP.post(f"{system.base_url}/v1/track", json={"userId": "u", "event": "E"}, auth=(key, ""))
     assert (accepted.status_code, json.loads(accepted.text)) == (200, {})

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.crash.arrangement import peak_mib
 from tests.e2e.source import make_source
-from tests.system import start, wait_until
+from tests.system import HTTP, start, wait_until
 
 SECONDS: Final = float(os.environ.get("HEADWATER_BURST_SECONDS", "2"))
 LONG_S: Final = 10
@@ -58,7 +58,7 @@ async def test_a_burst(tmp_path: Path) -> None:
         url = f"{system.base_url}/v1/events?limit=1&order=receivedAt&properties=messageId"
 
         def is_carried() -> bool:
-            events = httpx.get(url, headers=system.authorization, timeout=30).json()["events"]
+            events = HTTP.get(url, headers=system.authorization, timeout=30).json()["events"]
             return bool(events) and events[0]["messageId"] == "last"
 
         await asyncio.to_thread(wait_until, is_carried, CAUGHT_UP_S)

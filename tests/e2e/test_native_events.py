@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.source import HTTP, Source, make_source
-from tests.system import RunningSystem
+from tests.e2e.source import Source, make_source
+from tests.system import HTTP, RunningSystem
 
 GOOD: dict[str, Any] = {"type": "track", "event": "Signed Up", "userId": "u"}
 ORIGIN = {"origin": "https://shop.example"}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.source import HTTP, get, post
-from tests.system import RunningSystem
+from tests.e2e.source import get, post
+from tests.system import HTTP, RunningSystem
 
 
 @pytest.fixture(params=["system", "postgresql_system"])

@@ -3,11 +3,9 @@
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
-
 from tests.e2e.source import get, make_source
 from tests.postgresql import PASSWORD, PostgresqlServer
-from tests.system import free_port, serve, start, wait_until
+from tests.system import HTTP, free_port, serve, start, wait_until
 
 
 def test_a_start_that_fails_says_why_in_one_line(postgresql_server: PostgresqlServer, tmp_path: Path) -> None:
@@ -40,8 +38,8 @@ def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
                 assert source.send("track", {"userId": "u", "event": f"during {number}"}).status_code == 200
             body = {"name": "Shop", "role": "Source", "connector": "http"}
             for answer in (
-                httpx.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=15),
-                httpx.get(f"{system.base_url}/v1/events", headers=system.authorization, timeout=15),
+                HTTP.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=15),
+                HTTP.get(f"{system.base_url}/v1/events", headers=system.authorization, timeout=15),
             ):
                 assert answer.status_code == 503
                 assert answer.json()["error"]["code"] == "ServiceUnavailable"
@@ -49,7 +47,7 @@ def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
             assert [each["id"] for each in get(system, "/v1/connections")["connections"]] == [source.id]
         finally:
             postgresql_server.start()
-        wait_until(lambda: httpx.get(f"{system.base_url}/v1/events", headers=system.authorization).is_success, 10)
+        wait_until(lambda: HTTP.get(f"{system.base_url}/v1/events", headers=system.authorization).is_success, 10)
         events = [event["event"] for event in source.wait_for(21)]
         assert events == ["before", *(f"during {number}" for number in range(20))]
         make_source(system)

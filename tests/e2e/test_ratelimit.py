@@ -9,8 +9,8 @@ import pytest
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1.events_pb2_grpc import EventServiceStub
-from tests.e2e.source import HTTP, Source, make_source
-from tests.system import RunningSystem, start
+from tests.e2e.source import Source, make_source
+from tests.system import HTTP, RunningSystem, start
 
 TRACK: dict[str, Any] = {"type": "track", "event": "E", "userId": "u"}
 BURST = 1000

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.e2e.source import get, make_source, post
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 
 ORDERS = {
     "logical": "and",
@@ -40,7 +40,7 @@ def test_an_event_pipeline_with_a_filter_stores_what_passes(system: RunningSyste
     post(system, "/v1/pipelines", body)
     for total in (1, 100):
         event = {"userId": "u", "event": "Order", "messageId": f"order-{total}", "properties": {"total": total}}
-        httpx.post(f"{system.base_url}/v1/track", json=event, auth=(key, "")).raise_for_status()
+        HTTP.post(f"{system.base_url}/v1/track", json=event, auth=(key, "")).raise_for_status()
 
     def stored() -> list[Any]:
         events = get(system, "/v1/events?limit=1000")["events"]
@@ -98,7 +98,7 @@ def test_a_transformation_can_be_tried_before_it_is_saved(system: RunningSystem)
 
     def tried(**transformation: Any) -> httpx.Response:
         body = {**trial, "transformation": transformation}
-        return httpx.post(f"{system.base_url}/v1/transformations", json=body, headers=system.authorization, timeout=30)
+        return HTTP.post(f"{system.base_url}/v1/transformations", json=body, headers=system.authorization, timeout=30)
 
     assert tried(mapping={"n": "n"}).json() == {"data": {"n": 20}}
     doubled = tried(function={**function, "source": "function transform(r) { return {n: 2 * r.n}; }"})

@@ -7,9 +7,9 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from tests.e2e.source import HTTP, STORED_WITHIN_S, Source
+from tests.e2e.source import STORED_WITHIN_S, Source
 from tests.sdks.recorder import Number, Request, exact_json
-from tests.system import wait_until
+from tests.system import HTTP, wait_until
 
 TYPES = {type_[0]: type_ for type_ in ("alias", "group", "identify", "page", "screen", "track")}
 """By the letter that routes of browser SDKs have."""

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from headwater.server.descriptors import service_names
 from headwater.server.gateway import configuration_dir
 from headwater.v1 import system_pb2, system_pb2_grpc
-from tests.system import RunningSystem
+from tests.system import HTTP, RunningSystem
 
 INTAKE = [
     *(f"/v1/{call}" for call in ("identify", "track", "page", "screen", "group", "alias", "batch")),
@@ -54,7 +54,7 @@ def _error(response: httpx.Response) -> str:
     ],
 )
 def test_an_unknown_path_or_method_is_404(system: RunningSystem, method: str, path: str) -> None:
-    response = httpx.request(method, system.base_url + path)
+    response = HTTP.request(method, system.base_url + path)
     assert response.status_code == 404
     if method != "HEAD":
         assert _error(response) == "NotFound"
@@ -63,13 +63,13 @@ def test_an_unknown_path_or_method_is_404(system: RunningSystem, method: str, pa
 
 @pytest.mark.parametrize("body", ["{", "nonsense", '{"name": }', '{"name": 5}', "[]", '"text"'])
 def test_malformed_json_for_a_typed_call_is_400(system: RunningSystem, body: str) -> None:
-    response = httpx.post(f"{system.base_url}/v1/connections", content=body, headers=system.authorization)
+    response = HTTP.post(f"{system.base_url}/v1/connections", content=body, headers=system.authorization)
     assert response.status_code == 400
     assert _error(response) == "BadRequest"
 
 
 def test_a_management_body_may_have_1_mib(system: RunningSystem) -> None:
-    response = httpx.post(f"{system.base_url}/v1/connections", content=b" " * (1 << 20) + b"{}")
+    response = HTTP.post(f"{system.base_url}/v1/connections", content=b" " * (1 << 20) + b"{}")
     assert response.status_code == 413
     assert _error(response) == "PayloadTooLarge"
 
@@ -77,8 +77,8 @@ def test_a_management_body_may_have_1_mib(system: RunningSystem) -> None:
 @pytest.mark.parametrize("path", ["/v1/batch", "/v1/t", "/v1/track?x=1"])
 def test_an_intake_body_may_have_4_mib_and_beyond_sdks_get_their_own_shape(system: RunningSystem, path: str) -> None:
     url = system.base_url + path
-    assert httpx.post(url, content=b" " * (4 << 20)).status_code != 413
-    response = httpx.post(url, content=b" " * (4 << 20) + b"{}")
+    assert HTTP.post(url, content=b" " * (4 << 20)).status_code != 413
+    response = HTTP.post(url, content=b" " * (4 << 20) + b"{}")
     assert response.status_code == 413
     body = response.json()
     assert body["code"] == "PayloadTooLarge"
@@ -87,13 +87,13 @@ def test_an_intake_body_may_have_4_mib_and_beyond_sdks_get_their_own_shape(syste
 
 
 def test_too_many_headers_are_431(system: RunningSystem) -> None:
-    response = httpx.get(f"{system.base_url}/healthz", headers={"x-large": "x" * 40_000})
+    response = HTTP.get(f"{system.base_url}/healthz", headers={"x-large": "x" * 40_000})
     assert response.status_code == 431
     assert _error(response) == "HeadersTooLarge"
 
 
 def test_two_lengths_in_one_request_are_refused(system: RunningSystem) -> None:
-    response = httpx.post(
+    response = HTTP.post(
         f"{system.base_url}/v1/track",
         content=iter([b"{}"]),
         headers={"content-length": "2", "transfer-encoding": "chunked"},
@@ -118,7 +118,7 @@ def test_any_origin_may_call_intake_without_credentials(system: RunningSystem, p
     assert set(allowed) == {"authorization", "content-type", "content-encoding", "x-strict-mode", "x-retry-count"}
     assert "access-control-allow-credentials" not in preflight.headers
 
-    call = httpx.post(system.base_url + path, content=b"{}", headers={"origin": "https://shop.example"})
+    call = HTTP.post(system.base_url + path, content=b"{}", headers={"origin": "https://shop.example"})
     assert "access-control-allow-origin" in call.headers
     assert "access-control-allow-credentials" not in call.headers
 
@@ -127,12 +127,12 @@ def test_any_origin_may_call_intake_without_credentials(system: RunningSystem, p
 @pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
 def test_no_origin_is_allowed_anywhere_else(system: RunningSystem, path: str, method: str) -> None:
     headers = {"origin": "https://shop.example", "access-control-request-method": method}
-    response = httpx.request(method, system.base_url + path, headers=headers)
+    response = HTTP.request(method, system.base_url + path, headers=headers)
     assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 def test_reading_events_is_management_although_it_shares_a_path_with_intake(system: RunningSystem) -> None:
-    response = httpx.get(f"{system.base_url}/v1/events", headers={"origin": "https://shop.example"})
+    response = HTTP.get(f"{system.base_url}/v1/events", headers={"origin": "https://shop.example"})
     assert "access-control-allow-origin" not in response.headers
     assert response.headers["cache-control"] == "no-store"
 
@@ -155,7 +155,7 @@ def test_an_unknown_native_call_is_unimplemented(system: RunningSystem) -> None:
 
 @pytest.mark.parametrize("content_type", ["application/grpc-web+proto", "application/grpc-web"])
 def test_grpc_web(system: RunningSystem, content_type: str) -> None:
-    response = httpx.post(
+    response = HTTP.post(
         f"{system.base_url}/headwater.v1.SystemService/GetHealth",
         content=struct.pack(">BI", 0, 0),
         headers={"content-type": content_type, "x-grpc-web": "1"},

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headwater.server.metrics import Counted, CountedBatches, CountedCalls, shown
 from headwater.server.probe import request
 from tests.e2e.source import make_source
-from tests.system import RunningSystem, free_port, start, wait_until
+from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -93,10 +92,10 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     event = {"type": "track", "userId": "ada", "event": "Seen", "messageId": "1"}
     source.send("batch", {"batch": [event, event, {"type": "nosuch"}]})
     source.wait_for(1)
-    assert httpx.get(f"{counted.base_url}/v1/connections/7", headers=counted.authorization).status_code == 404
+    assert HTTP.get(f"{counted.base_url}/v1/connections/7", headers=counted.authorization).status_code == 404
 
     def scrape() -> Samples:
-        response = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5)
+        response = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5)
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         return samples(response.text)
 

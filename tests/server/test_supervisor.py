@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from headwater.server.preflight import run_dir
 from headwater.server.settings import SOCKET_PATH_LIMIT, read
-from tests.system import RunningSystem, children, free_port, is_healthy, serve, start, wait_until
+from tests.system import HTTP, RunningSystem, children, free_port, is_healthy, serve, start, wait_until
 
 Start = Callable[..., RunningSystem]
 
@@ -131,7 +130,7 @@ def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
 def test_without_its_backend_it_answers_503_with_the_seconds_to_wait(starting: Start) -> None:
     running = starting()
     os.kill(running.children()["backend"], signal.SIGKILL)
-    response = httpx.get(f"{running.base_url}/v1/connections", headers=running.authorization)
+    response = HTTP.get(f"{running.base_url}/v1/connections", headers=running.authorization)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
     assert response.json()["error"]["code"] == "ServiceUnavailable"
@@ -210,7 +209,7 @@ def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
     os.close(writer)
     wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), 20)
     for _ in range(400):  # access logs, more than a pipe holds
-        httpx.get(f"http://127.0.0.1:{port}/healthz")
+        HTTP.get(f"http://127.0.0.1:{port}/healthz")
     assert process.poll() is None
     process.terminate()
     process.wait(30)

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from tests.disk import small_disk
-from tests.e2e.source import HTTP, Source, get, make_source
-from tests.system import RunningSystem, start, wait_until
+from tests.e2e.source import Source, get, make_source
+from tests.system import HTTP, RunningSystem, start, wait_until
 
 FILLING = "ballast"
 RECOVERY_S = 60
