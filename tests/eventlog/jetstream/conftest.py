@@ -1,12 +1,14 @@
 """Logs on a server that the test may harm."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
 
 from headwater.base.clock import SystemClock
+from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.eventlog.jetstream import JetStreamEventLog
 from tests.eventlog.conftest import SMALL
@@ -25,6 +27,16 @@ class OpenJetStream(Protocol):
         max_bytes: int = SMALL,
         replicas: int = 1,
     ) -> JetStreamEventLog: ...
+
+
+async def refusal_of(call: Callable[[], Awaitable[object]]) -> str:
+    """Why a call of an impatient log is refused, once the server can be reached, however long that takes."""
+    async with asyncio.timeout(60):
+        while True:
+            with pytest.raises(Unavailable) as refused:
+                await call()
+            if "NATS cannot be reached" not in refused.value.message:
+                return refused.value.message
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from tests.nats import NatsServer
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "LEASE_SECONDS", 0.6)
+    monkeypatch.setattr(consumers, "LEASE_SECONDS", 2.0)  # longer than a busy machine takes to renew one
     monkeypatch.setattr(consumers, "RENEW_SECONDS", 0.1)
 
 
 async def lease_when_free(log: EventLog) -> Lease:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await log.lease("warehouse")
@@ -33,7 +33,7 @@ async def test_a_lease_is_kept_for_as_long_as_its_holder_lives(
     name = nats_server.stream()
     log, other = (open_jetstream(nats_server, stream=name) for _ in range(2))
     lease = await log.lease("warehouse")
-    until = time.monotonic() + 3 * consumers.LEASE_SECONDS
+    until = time.monotonic() + 2 * consumers.LEASE_SECONDS
     while time.monotonic() < until:
         with pytest.raises(LeaseTaken):
             await other.lease("warehouse")
@@ -80,7 +80,7 @@ async def test_a_lease_does_not_survive_an_outage_of_nats_but_its_name_does(
     log = open_jetstream(own_server)
     lease = await log.lease("warehouse")
     await asyncio.to_thread(own_server.stop)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while lease.held:
             await asyncio.sleep(0.05)
     await asyncio.to_thread(own_server.start)
