@@ -269,6 +269,16 @@ async def test_a_caller_who_leaves_ends_the_call(running: Running) -> None:
     assert (await other.answer())[0] == 200
 
 
+async def test_of_callers_who_leave_at_once_nothing_stays(running: Running) -> None:
+    for _ in range(20):
+        wire = await running.connect()
+        wire.send(post(b"wait"))
+        wire.writer.close()
+    async with asyncio.timeout(SOON_S):
+        while running.server.connections or running.server.answers:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_call_that_is_cut_off_is_no_call(running: Running) -> None:
     request = post(b"{}")
     for length in (0, 1, len(request) // 2, len(request) - 1):

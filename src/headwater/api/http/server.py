@@ -6,7 +6,6 @@ the client's mistake and is answered 400: a connection that just ends would be 5
 """
 
 import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -47,7 +46,8 @@ class HttpServer:
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
         self.is_stopping = False
-        self._answers: set[asyncio.Task[None]] = set()
+        self.answers: set[asyncio.Task[None]] = set()
+        """Those that are being made."""
 
     async def start(self, socket: Path) -> None:
         """Listen on a unix socket."""
@@ -61,21 +61,14 @@ class HttpServer:
         for connection in tuple(self.connections):
             if connection.answer is None:
                 connection.close()
-        if self._answers:
-            await asyncio.wait(self._answers, timeout=grace_s)
-        unfinished = tuple(self._answers)
+        if self.answers:
+            await asyncio.wait(self.answers, timeout=grace_s)
+        unfinished = tuple(self.answers)
         for answer in unfinished:
             answer.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         for connection in tuple(self.connections):
             connection.close()
-
-    def begin(self, answer: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Let an answer be made, which `stop` waits for."""
-        task = asyncio.get_running_loop().create_task(answer)
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
-        return task
 
 
 class _Connection(asyncio.Protocol):
@@ -107,6 +100,7 @@ class _Connection(asyncio.Protocol):
         self._await_request()  # the parser and this refer to each other: what had arrived would stay for a while
         if self.answer is not None:  # nobody waits for it any more
             self.answer.cancel()
+            self.answer.add_done_callback(self._server.answers.discard)  # it may end before it begins
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -151,7 +145,9 @@ class _Connection(asyncio.Protocol):
             call, variables = found
             content_type = next((value for name, value in self._headers if name == "content-type"), "")
             message = call.message(HttpBody(content_type=content_type, data=b"".join(self._body)), variables)
-            self.answer = self._server.begin(self._answer(call, message, HttpCall(self._headers, target)))
+            answering = self._answer(call, message, HttpCall(self._headers, target))
+            self.answer = asyncio.get_running_loop().create_task(answering)
+            self._server.answers.add(self.answer)
         self._await_request()
 
     async def _answer(self, raw: RawCall, message: Any, call: HttpCall) -> None:
@@ -167,6 +163,7 @@ class _Connection(asyncio.Protocol):
             _log.exception("a call has no answer")
             self._transport.write(_FAILED)
         finally:
+            self._server.answers.discard(cast("asyncio.Task[None]", self.answer))
             self.answer = None
             if is_last:
                 self.close()
