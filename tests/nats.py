@@ -66,14 +66,14 @@ class NatsServer:
 
             # The kernel watches the thread that forked, and that of a caller may end before its test does.
             self._process = self._thread.submit(spawn).result()
-        wait_until(lambda: self._starts() > before or self._ended(), 20)
+        wait_until(lambda: self._starts() > before or self._ended(), 60)
         assert not self._ended(), self._output.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it: SIGKILL is a crash, SIGTERM is an orderly end."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def freeze(self) -> None:
@@ -81,7 +81,7 @@ class NatsServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")  # each of its threads stops when it is scheduled next
-        wait_until(lambda: all(_state(task) == "T" for task in tasks.iterdir()), 20)
+        wait_until(lambda: all(_state(task) == "T" for task in tasks.iterdir()), 60)
 
     def thaw(self) -> None:
         """Let it go on where it stood still."""

@@ -104,7 +104,7 @@ class PostgresqlServer:
 
         async def execute() -> Any:
             connection = await asyncpg.connect(
-                host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, database=database, timeout=10
+                host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, database=database, timeout=60
             )
             try:
                 if statement.lstrip().upper().startswith("SELECT"):
@@ -119,13 +119,13 @@ class PostgresqlServer:
         """Start it, again after `stop`, with everything that was committed; wait until it answers."""
         settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
         self._process = self._run("postgres", "-D", str(self._data), *settings)
-        wait_until(self._answers, 30)
+        wait_until(self._answers, 60)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT cuts its connections and shuts down, SIGQUIT is a crash: the next start recovers."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
 
     def crash(self) -> None:
@@ -134,7 +134,7 @@ class PostgresqlServer:
             for pid in (self._process.pid, *child_ids(self._process.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class PostgresqlServer:
 
     def _in_thread(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Fixtures are no coroutines, and a test's own loop may be there already."""
-        return self._thread.submit(asyncio.run, coroutine).result(60)
+        return self._thread.submit(asyncio.run, coroutine).result(120)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Not by preexec_fn: it makes Python fork, and a fork is not safe beside the threads of a gRPC client.

@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 
 READY_TIMEOUT_S = 90.0
-HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+HTTP = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 """One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
 

@@ -8,7 +8,7 @@ import httpx
 
 from tests.system import HTTP, RunningSystem, wait_until
 
-STORED_WITHIN_S = 15.0
+STORED_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
     def send(self, call: str, body: Any, **headers: str) -> httpx.Response:
         """Send a call of the track API with the write key as Basic user."""
         return HTTP.post(
-            f"{self.system.base_url}/v1/{call}", json=body, auth=(self.write_key, ""), headers=headers, timeout=15
+            f"{self.system.base_url}/v1/{call}", json=body, auth=(self.write_key, ""), headers=headers, timeout=30
         )
 
     def events(self) -> list[dict[str, Any]]:
@@ -82,6 +82,6 @@ def get(system: RunningSystem, path: str) -> Any:
 
 def post(system: RunningSystem, path: str, body: Any) -> Any:
     """POST as the workspace's administrator; the JSON of a 200."""
-    response = HTTP.post(f"{system.base_url}{path}", json=body, headers=system.authorization, timeout=15)
+    response = HTTP.post(f"{system.base_url}{path}", json=body, headers=system.authorization, timeout=30)
     assert response.status_code == 200, response.text
     return response.json()

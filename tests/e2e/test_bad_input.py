@@ -170,7 +170,7 @@ def test_the_track_api_tells_strict_callers_why_and_nobody_else(quiet: Source, b
     # What came before a stored event in the log has been carried when that event can be read.
     marker = f"marker {uuid.uuid4()}"
     source.send("track", {**TRACK, "messageId": marker})
-    wait_until(lambda: marker in _message_ids(source), 15)
+    wait_until(lambda: marker in _message_ids(source), 60)
     assert all(id_.startswith("marker ") for id_ in _message_ids(source)), "a refused event was stored"
 
 

@@ -154,7 +154,7 @@ def test_refusals(source: Source, system: RunningSystem) -> None:
         listed = get(system, f"/v1/events/rejected?connection={source.id}")["events"]
         return sorted(event["code"] for event in listed if event["dialect"] == "client")
 
-    wait_until(lambda: len(kept()) == 4, 15)
+    wait_until(lambda: len(kept()) == 4, 60)
     assert kept() == ["BadRequest", "PayloadTooLarge", "ValidationError", "ValidationError"]
     assert source.events() == []
 
@@ -167,6 +167,6 @@ def test_devices_of_the_track_api_are_in_the_same_registry(system: RunningSystem
     def tokens() -> list[str]:
         return [each["token"] for each in get(system, f"/v1/devices?connection={source.id}")["devices"]]
 
-    wait_until(lambda: tokens() == ["push"], 15)
+    wait_until(lambda: tokens() == ["push"], 60)
     source.send("track", {"userId": "dora", "event": "Device Deleted", "context": context})
-    wait_until(lambda: tokens() == [], 15)
+    wait_until(lambda: tokens() == [], 60)

@@ -58,7 +58,7 @@ def test_what_a_server_says_of_a_person(located: RunningSystem) -> None:
 
 def test_a_database_of_places_that_is_none_is_said_at_once(tmp_path: Path) -> None:
     process = serve(tmp_path / "data", free_port(), HEADWATER_MAXMIND_DB=str(tmp_path / "missing.mmdb"))
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     errors = (tmp_path / "data" / "stderr.txt").read_text()
     assert errors == (
         f"headwater: HEADWATER_MAXMIND_DB cannot be read: {tmp_path}/missing.mmdb (No such file or directory)\n"

@@ -12,7 +12,7 @@ def test_a_start_that_fails_says_why_in_one_line(postgresql_server: PostgresqlSe
     """The reasons are a table in tests/base/test_postgresql.py."""
     url = postgresql_server.url("missing")
     process = serve(tmp_path, free_port(), HEADWATER_DATABASE_URL=url)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     errors = (tmp_path / "stderr.txt").read_text()
     last = errors.splitlines()[-1]
     assert last.startswith("headwater: ")
@@ -47,7 +47,7 @@ def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
             assert [each["id"] for each in get(system, "/v1/connections")["connections"]] == [source.id]
         finally:
             postgresql_server.start()
-        wait_until(lambda: HTTP.get(f"{system.base_url}/v1/events", headers=system.authorization).is_success, 10)
+        wait_until(lambda: HTTP.get(f"{system.base_url}/v1/events", headers=system.authorization).is_success, 60)
         events = [event["event"] for event in source.wait_for(21)]
         assert events == ["before", *(f"during {number}" for number in range(20))]
         make_source(system)

@@ -46,7 +46,7 @@ def test_an_event_pipeline_with_a_filter_stores_what_passes(system: RunningSyste
         events = get(system, "/v1/events?limit=1000")["events"]
         return [event["messageId"] for event in events if event["connectionId"] == connection]
 
-    wait_until(lambda: stored() == ["order-100"], 15)
+    wait_until(lambda: stored() == ["order-100"], 60)
 
 
 @pytest.mark.parametrize("expression", ["lower(traits.email)", "coalesce(traits.email, 'nobody')"])

@@ -111,11 +111,11 @@ async def test_the_headers_of_frames_without_a_body_count_too(log: EventLog) -> 
 
 
 async def test_waits_for_the_first_frame(log: EventLog, other: EventLog) -> None:
-    reading = asyncio.create_task(log.read(0, max_bytes=EVERYTHING, wait=timedelta(seconds=20)))
+    reading = asyncio.create_task(log.read(0, max_bytes=EVERYTHING, wait=timedelta(seconds=120)))
     await asyncio.sleep(0.05)
     assert not reading.done()
     await other.append(frame(0))
-    assert [stored.frame for stored in await asyncio.wait_for(reading, 10)] == [frame(0)]
+    assert [stored.frame for stored in await asyncio.wait_for(reading, 60)] == [frame(0)]
 
 
 async def test_waits_no_longer_than_it_was_told(log: EventLog) -> None:

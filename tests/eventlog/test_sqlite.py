@@ -89,7 +89,7 @@ async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> N
     processes = [run(APPEND, tmp_path / "log.db", name, 4, 100) for name in ("a", "b", "c")]
     lines = []
     for process in processes:
-        lines += process.communicate(timeout=40)[0].splitlines()
+        lines += process.communicate(timeout=120)[0].splitlines()
         assert process.returncode == 0
     acknowledged = dict(line.split(" ", 1) for line in lines if line != "ready")
     assert len(acknowledged) == 1200
@@ -126,7 +126,7 @@ async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
         with pytest.raises(LeaseTaken):
             await log.lease("warehouse")
         process.kill()
-        process.wait(10)
+        process.wait(60)
         await (await log.lease("warehouse")).release()
     finally:
         process.stdout.close()

@@ -53,7 +53,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
             sent.extend(ids)
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
         tasks.create_task(parts.consumer.run(stop))
         sending = tasks.create_task(keep_sending())
         for _ in range(3):
@@ -123,7 +123,7 @@ async def test_a_worker_that_waits_can_be_stopped(parts: OpenParts, postgresql_s
         stop = asyncio.Event()
         with capture_logs() as logs:
             running = asyncio.create_task(parts.consumer.run(stop))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(logs) < 3:
                     await asyncio.sleep(0.01)
                 stop.set()

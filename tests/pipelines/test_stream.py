@@ -347,7 +347,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
         assert await process.stdout.readline() == b"ready\n"
         await asyncio.sleep(random.uniform(0, 0.2))
         process.kill()
-        await asyncio.wait_for(process.communicate(), 10)
+        await asyncio.wait_for(process.communicate(), 60)
     monkeypatch.setattr(stream, "MAX_BATCH_BYTES", 50_000)
     await run(parts.consumer, parts)
     stored = [
@@ -410,7 +410,7 @@ async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
     running = asyncio.create_task(parts.consumer.run(stop))
     await asyncio.sleep(0.01)
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
     await lease.release()
 
 

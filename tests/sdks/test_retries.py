@@ -49,7 +49,7 @@ def test_refused_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source
         found = get(source.system, "/v1/events/rejected?limit=1000")["events"]
         return [(event["code"], event["path"]) for event in found if event["connection"] == source.id]
 
-    wait_until(lambda: rejections() == [("BadRequest", "event")], 15)
+    wait_until(lambda: rejections() == [("BadRequest", "event")], 60)
 
 
 def test_a_key_that_nobody_knows_is_no_reason_to_send_again(server_sdk: Sdk, recorder: Recorder) -> None:

@@ -139,7 +139,7 @@ def test_reading_events_is_management_although_it_shares_a_path_with_intake(syst
 
 def test_native_grpc(system: RunningSystem) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
-        answer = system_pb2_grpc.SystemServiceStub(channel).GetHealth(system_pb2.GetHealthRequest(), timeout=5)
+        answer = system_pb2_grpc.SystemServiceStub(channel).GetHealth(system_pb2.GetHealthRequest(), timeout=30)
     assert answer.status == "ok"
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_native_call_is_unimplemented(system: RunningSystem) -> None:
             "/headwater.v1.NoService/NoCall", request_serializer=bytes, response_deserializer=bytes
         )
         with pytest.raises(grpc.RpcError) as caught:
-            call(b"", timeout=5)
+            call(b"", timeout=30)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -171,7 +171,7 @@ def test_grpc_web(system: RunningSystem, content_type: str) -> None:
 @pytest.mark.parametrize("service", ["", "headwater.v1.SystemService"])
 def test_the_standard_health_service(system: RunningSystem, service: str) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -184,7 +184,7 @@ def test_reflection_lists_and_describes_every_service(system: RunningSystem) -> 
             reflection_pb2.ServerReflectionRequest(list_services=""),
             *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(services)),
         ]
-        listing, *answers = ask(iter(questions), timeout=5)
+        listing, *answers = ask(iter(questions), timeout=30)
     assert {service.name for service in listing.list_services_response.service} == services
     described = {
         f"{file.package}.{service.name}"

@@ -95,12 +95,12 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     assert HTTP.get(f"{counted.base_url}/v1/connections/7", headers=counted.authorization).status_code == 404
 
     def scrape() -> Samples:
-        response = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5)
+        response = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics")
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         return samples(response.text)
 
     worker = (("process", "worker"),)
-    wait_until(lambda: scrape()["headwater_worker_batch_duration_seconds_count", worker] >= 1, 10)
+    wait_until(lambda: scrape()["headwater_worker_batch_duration_seconds_count", worker] >= 1, 60)
     found = scrape()
     for process in ("backend", "worker"):
         assert found["headwater_up", (("process", process),)] == 1

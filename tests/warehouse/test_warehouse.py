@@ -104,7 +104,7 @@ async def test_a_batch_that_another_consumer_has_carried_is_undone(warehouse: Wa
 async def test_readers_do_not_wait_for_the_writer(warehouse: Warehouse) -> None:
     async with warehouse.transaction() as transaction:
         await transaction.add_events([event(1)])
-        assert await asyncio.wait_for(documents(warehouse), 2) == []
+        assert await asyncio.wait_for(documents(warehouse), 30) == []
     assert await documents(warehouse) == [b'{"n":1}']
 
 
