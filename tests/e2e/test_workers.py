@@ -16,7 +16,7 @@ from headwater.server.gateway import healthy_backends
 from headwater.server.probe import request
 from headwater.server.settings import Settings, read
 from tests.e2e.source import Source, all_events, get, make_source, post
-from tests.system import RunningSystem, free_port, start, wait_until
+from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 
 SENDERS = 8
 
@@ -37,7 +37,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator
 
 def _accepted(metrics_port: int) -> dict[str, float]:
     """How many events each backend has accepted."""
-    page = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5).text
+    page = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics").text
     pattern = r'^headwater_events_accepted_total\{process="([^"]+)",dialect="track"\} (\S+)'
     return {process: float(count) for process, count in re.findall(pattern, page, re.MULTILINE)}
 
@@ -61,7 +61,7 @@ def test_what_one_process_changes_holds_at_once_for_calls_to_all(two: RunningSys
         source = make_source(two)  # five calls, each of which needs what those before it made
         assert source.send("track", {"userId": "ada", "event": "Seen"}, **{"X-Strict-Mode": "1"}).status_code == 200
         renamed = {"name": "Renamed"}
-        response = httpx.put(
+        response = HTTP.put(
             f"{two.base_url}/v1/connections/{source.id}", json=renamed, headers=two.authorization, timeout=15
         )
         assert response.status_code == 200, response.text
@@ -73,8 +73,8 @@ def test_a_deleted_key_is_soon_refused_by_all(two: RunningSystem) -> None:
     post(two, f"/v1/connections/{source.id}/event-write-keys", {})
     assert [_strict(source) for _ in range(8)] == [200] * 8
     path = f"/v1/connections/{source.id}/event-write-keys/{source.write_key}"
-    assert httpx.delete(two.base_url + path, headers=two.authorization, timeout=15).status_code == 200
-    wait_until(lambda: [_strict(source) for _ in range(8)] == [401] * 8, 10)
+    assert HTTP.delete(two.base_url + path, headers=two.authorization, timeout=15).status_code == 200
+    wait_until(lambda: [_strict(source) for _ in range(8)] == [401] * 8, 60)
 
 
 def _strict(source: Source) -> int:
@@ -96,7 +96,7 @@ def _answers_quickly(source: Source) -> bool:
     url, auth = f"{source.system.base_url}/v1/track", (source.write_key, "")
     event = {"userId": "ada", "event": "Seen"}
     try:
-        return all(httpx.post(url, json=event, auth=auth, timeout=0.5).status_code == 200 for _ in range(8))
+        return all(HTTP.post(url, json=event, auth=auth, timeout=0.5).status_code == 200 for _ in range(8))
     except httpx.TimeoutException:
         return False
 
@@ -132,7 +132,7 @@ async def _send(source: Source, sender: int, acknowledged: set[str], failures: l
     """Send numbered events, each until it is acknowledged."""
     number = 0
     url = f"{source.system.base_url}/v1/track"
-    async with httpx.AsyncClient(auth=(source.write_key, ""), timeout=10) as client:
+    async with httpx.AsyncClient(auth=(source.write_key, ""), timeout=30) as client:
         while not stop.is_set():
             message_id = f"{sender}-{number}"
             number += 1
