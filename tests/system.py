@@ -19,7 +19,6 @@ READY_TIMEOUT_S = 90.0
 HTTP = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 """One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
-
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST_PORT: Final = 10_000
 _HIGHEST_PORT: Final = 60_000
@@ -35,7 +34,8 @@ def free_port() -> int:
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     ephemeral = int(_EPHEMERAL.read_text().split()[0])
-    end = ephemeral if ephemeral > 2 * _LOWEST_PORT else _HIGHEST_PORT  # where nearly all are the kernel's, chance helps
+    # Where nearly all of them are the kernel's, it is for chance to keep them apart.
+    end = ephemeral if ephemeral > 2 * _LOWEST_PORT else _HIGHEST_PORT
     while True:
         port = random.SystemRandom().randrange(_LOWEST_PORT + number, end, step)
         if port not in _given and _is_free(port):
