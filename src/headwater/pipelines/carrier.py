@@ -47,7 +47,7 @@ class Carrier:
         self._metrics = metrics
         self._routes = Routes(catalog, functions)
         self.is_writing = asyncio.Event()
-        """Set while what a batch leads to is only written: the databases work, and this process has time."""
+        """Set while most of what a batch leads to is written: the databases work then, and this process has time."""
 
     async def carry(self, batch: Batch, *, after: int) -> int:
         """Carry the batch that follows position `after`; returns the position up to which the log is finished then.
@@ -84,10 +84,11 @@ class Carrier:
         try:
             async with self._warehouse.transaction() as transaction:
                 decided = await self._decide(batch, transaction)
-                self.is_writing.set()
-                await self._write(batch, decided, transaction)
+                await self._write_little(batch, decided, transaction)
                 await transaction.note_calls(batch.calls)
                 await transaction.finish(self._consumer, batch.last, after=after)
+                self.is_writing.set()
+                await transaction.add_events(decided.passage.events)
                 await transaction.record(decided.entries)
         finally:
             self.is_writing.clear()
@@ -106,8 +107,7 @@ class Carrier:
         identities = await transaction.merge_identities(passage.sightings())
         return _Decided(passage, identities, entries, len(batch.arrivals) - len(fresh))
 
-    async def _write(self, batch: Batch, decided: "_Decided", transaction: Transaction) -> None:
-        await transaction.add_events(decided.passage.events)
+    async def _write_little(self, batch: Batch, decided: "_Decided", transaction: Transaction) -> None:
         await transaction.change_identities(decided.identities)
         await transaction.change_devices(decided.passage.devices)
         await transaction.add_rejected(batch.rejected)
@@ -116,7 +116,9 @@ class Carrier:
         try:
             async with self._warehouse.transaction() as transaction:
                 batch = Batch([arrival], [], [], arrival.position)
-                await self._write(batch, await self._decide(batch, transaction), transaction)
+                decided = await self._decide(batch, transaction)
+                await self._write_little(batch, decided, transaction)
+                await transaction.add_events(decided.passage.events)
                 raise _Undone
         except _Undone:
             return True

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -13,7 +14,7 @@ from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken, StoredFrame
+from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.events.context import Locate
 from headwater.pipelines.carrier import Carrier
 from headwater.pipelines.reading import Reading
@@ -97,34 +98,35 @@ class StreamConsumer:
     async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
         """Consume what comes after `position`. Raises Unavailable when a database is away, and LeaseLost."""
         next_advance = next_housekeeping = 0.0
-        frames = await self._frames(position, WAIT)
-        reading = Reading(frames, self._locate)
-        while not stop.is_set():
-            if not lease.held:
-                raise LeaseLost(CONSUMER)
-            batch = reading.finish()
-            # What is there already is read while this batch is written; what comes bit by bit gathers meanwhile.
-            is_all = not frames or batch.last == frames[-1].last
-            has_more = not is_all or sum(stored.frame.size for stored in frames) >= MAX_BATCH_BYTES
-            frames = await self._frames(batch.last, timedelta()) if has_more else []
-            reading = Reading(frames, self._locate)
-            if batch.last:
-                async with _beside(reading.go_on(self._carrier.is_writing)):
-                    position = await self._carrier.carry(batch, after=position)
-            if time.monotonic() >= next_advance:
-                await lease.advance(position)
-                next_advance = time.monotonic() + ADVANCE_SECONDS
-            if time.monotonic() >= next_housekeeping:
-                await self._housekeeping()
-                next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
-            if not frames:
-                await _until(stop, GATHER_SECONDS)
-                frames = await self._frames(position, WAIT)
-                reading = Reading(frames, self._locate)
+        reading = self._reading(position, WAIT)
+        try:
+            while not stop.is_set():
+                if not lease.held:
+                    raise LeaseLost(CONSUMER)
+                batch = await reading.finish()
+                # What is there already is read while this batch is written; what comes bit by bit gathers meanwhile.
+                is_all = not reading.frames or batch.last == reading.frames[-1].last
+                has_more = not is_all or sum(stored.frame.size for stored in reading.frames) >= MAX_BATCH_BYTES
+                if batch.last:
+                    reading = self._reading(batch.last, timedelta())
+                    async with _beside(reading.go_on(self._carrier.is_writing)) if has_more else nullcontext():
+                        position = await self._carrier.carry(batch, after=position)
+                if time.monotonic() >= next_advance:
+                    await lease.advance(position)
+                    next_advance = time.monotonic() + ADVANCE_SECONDS
+                if time.monotonic() >= next_housekeeping:
+                    await self._housekeeping()
+                    next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+                if not has_more:
+                    await _until(stop, GATHER_SECONDS)
+                    reading = self._reading(position, WAIT)
+        finally:
+            await reading.close()
         await lease.advance(position)
 
-    async def _frames(self, after: int, wait: timedelta) -> list[StoredFrame]:
-        return await self._events.read(after, max_bytes=MAX_BATCH_BYTES, wait=wait)
+    def _reading(self, after: int, wait: timedelta) -> Reading:
+        """The frames after a position, up to a batch of them."""
+        return Reading(partial(self._events.read, after, max_bytes=MAX_BATCH_BYTES, wait=wait), self._locate)
 
     async def _housekeeping(self) -> None:
         await self._events.trim(older_than=self._keep)

@@ -21,7 +21,6 @@ Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 200
 _SQLITE_PARAMETERS: Final = 32_766
-_ROWS_PER_STATEMENT: Final = 1_000
 
 
 async def insert(connection: AsyncConnection, columns: Columns, rows: Rows) -> None:
@@ -97,7 +96,7 @@ async def _run(connection: AsyncConnection, statement: Any, columns: Columns, ro
         one_row = f"({', '.join('?' * len(names))})"
         before, values, after = str(compiled).partition(f"VALUES {one_row}")
         assert values, "the statement has the values of one row"
-        for some in chunks(rows, min(_ROWS_PER_STATEMENT, _SQLITE_PARAMETERS // len(names))):
+        for some in chunks(rows, _SQLITE_PARAMETERS // len(names)):
             text = f"{before}VALUES {', '.join([one_row] * len(some))}{after}"
             await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
 
