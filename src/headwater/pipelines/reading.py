@@ -8,7 +8,7 @@ from headwater.eventlog import StoredFrame
 from headwater.events.context import Locate
 from headwater.pipelines.batch import Batch, BatchReader
 
-MAX_DOCUMENT_BYTES: Final = 8 * 1024 * 1024
+MAX_DOCUMENT_BYTES: Final = 6 * 1024 * 1024
 """About how much the documents of a batch may have; the frames that remain are the next batch."""
 SLICE_BYTES: Final = 128 * 1024
 """After how many bytes of documents reading lets others go on: about a millisecond."""

@@ -22,7 +22,7 @@ from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
-MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
 """How much of the log one transaction carries: enough to be quick, little enough to be seen soon."""
 WAIT: Final = timedelta(milliseconds=500)
 """How long one look for new frames may take, and so how long a stop waits for an idle consumer."""

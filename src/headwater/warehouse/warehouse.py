@@ -195,7 +195,7 @@ async def open_warehouse(
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with opened(url, "headwater.warehouse.migrations", cache_mib=32, page_bytes=PAGE_BYTES) as engine:
+    async with opened(url, "headwater.warehouse.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
         ledger: Ledger
         if engine.dialect.name == "sqlite":
             ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
