@@ -125,3 +125,12 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
             assert not any(found[before + 1 :]), "what lies behind the tear"
             await record(warehouse, some(100))
             assert await warehouse.entries(some(100)) == some(100)
+
+
+async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path) -> None:
+    """Without them each lookup of a new message reads a page of every file."""
+    for opening in range(3):
+        async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True) as warehouse:
+            await record(warehouse, some(opening))
+        newest = max((tmp_path / "ledger").glob("OPTIONS-*"))
+        assert "filter_policy=bloomfilter" in newest.read_text()

@@ -103,13 +103,13 @@ class RocksLedger:
         if self._writes:
             if self._database is None:
                 lifetime = AccessType.with_ttl(int(KEPT.total_seconds()))
-                self._database = Rdict(str(self._path), _options(), access_type=lifetime)
+                self._database = _open(self._path, lifetime)
             return self._database
         if self._database is None:
             if not (self._path / "CURRENT").exists():
                 return None
             self._scratch = self._new_scratch()
-            self._database = Rdict(str(self._path), _options(), access_type=AccessType.secondary(str(self._scratch)))
+            self._database = _open(self._path, AccessType.secondary(str(self._scratch)))
         self._database.try_catch_up_with_primary()
         return self._database
 
@@ -120,6 +120,13 @@ class RocksLedger:
             shutil.rmtree(self._own_scratch)
         self._own_scratch.mkdir()
         return self._own_scratch
+
+
+def _open(path: Path, access: AccessType) -> Rdict:
+    # Given for the family of columns by name, too: else the options of a database that exists come from its own file,
+    # which does not say how to make Bloom filters, and from the second opening on there were none.
+    options = _options()
+    return Rdict(str(path), options, column_families={"default": options}, access_type=access)
 
 
 def _key(key: MessageKey) -> bytes:
