@@ -12,9 +12,9 @@ from headwater.api.call import Context, is_transcoded, metadata_of, send_headers
 from headwater.api.incoming import incoming_call
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized
 from headwater.intake import Intake
-from headwater.v1 import client_pb2 as _described  # noqa: F401  # the pool learns of the service; it has no messages
-from headwater.v1 import client_pb2_grpc
+from headwater.v1 import client_pb2, client_pb2_grpc
 
+SERVICE: Final = client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name
 _NO_CONTENT: Final = {"x-http-code": "204"}
 
 

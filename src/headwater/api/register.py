@@ -49,8 +49,8 @@ from headwater.v1 import (
 from headwater.warehouse import Warehouse
 
 ERROR_BODIES: Final[dict[str, ErrorBody]] = {
-    "headwater.v1.TrackService": track.error_body,
-    "headwater.v1.ClientService": client.error_body,
+    track.SERVICE: track.error_body,
+    client.SERVICE: client.error_body,
 }
 """The services whose errors have a shape of their own."""
 

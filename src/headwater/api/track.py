@@ -4,7 +4,7 @@ Like the documented API this is permissive: a call that is refused is answered 2
 would send it again and again; `X-Strict-Mode: 1` asks for the truth. Refused or not, nothing vanishes.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
@@ -22,6 +22,7 @@ from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc
 from headwater.warehouse import Warehouse
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["TrackService"].full_name
 _ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
 
 

@@ -59,7 +59,7 @@ class Carrier:
         await self._catalog.refresh()
         self._routes.refresh()
         try:
-            done = await self._carry(batch, after)
+            decided = await self._carry(batch, after)
         except Unavailable:
             raise
         except Exception:
@@ -68,22 +68,23 @@ class Carrier:
             if len(culprits) == len(batch.arrivals):
                 raise  # it is not the events: nothing can be carried now
             batch = _without(batch, culprits)
-            done = await self._carry(batch, after)
+            decided = await self._carry(batch, after)
         self._metrics.batch_carried(
             time.perf_counter() - began,
-            stored=len(done.passage.events),
-            duplicates=done.duplicates,
+            stored=len(decided.passage.events),
+            duplicates=decided.duplicates,
             rejected=len(batch.rejected),
-            identities=len(done.identities.changed),
+            identities=len(decided.identities.changed),
         )
-        if done.duplicates or batch.rejected:
-            _log.info("batch carried", last=batch.last, duplicates=done.duplicates, rejected=len(batch.rejected))
+        if decided.duplicates or batch.rejected:
+            _log.info("batch carried", last=batch.last, duplicates=decided.duplicates, rejected=len(batch.rejected))
         return batch.last
 
     async def _carry(self, batch: Batch, after: int) -> "_Decided":
         try:
             async with self._warehouse.transaction() as transaction:
                 decided = await self._decide(batch, transaction)
+                # The great writes come last: meanwhile the next batch is read, for which small ones would have to wait.
                 await self._write_little(batch, decided, transaction)
                 await transaction.note_calls(batch.calls)
                 await transaction.finish(self._consumer, batch.last, after=after)

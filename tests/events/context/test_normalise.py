@@ -159,10 +159,12 @@ def test_members_that_nobody_looks_at_stay(context: bytes) -> None:
         ({"locale": "de_de"}, b"", {"device": {"id": "of the call"}, "locale": "de-DE"}),
     ],
 )
-def test_what_the_call_says_holds_for_events_that_do_not(own: object, described: bytes, expected: object) -> None:
+def test_what_the_call_says_holds_for_events_that_do_not(
+    own: object, described: bytes, expected: dict[str, object]
+) -> None:
     defaults = Raw(b'{"device":{"id":"of the call"},"traits":{"of":"the call"}}')
     read = normal_context(Raw(json.dumps(own).encode()), defaults, Raw(described), SERVER_SIDE)
-    assert json.loads(bytes(read.text or b"")) == {"traits": {"of": "the call"}, **expected}  # type: ignore[dict-item]
+    assert json.loads(bytes(read.text or b"")) == {"traits": {"of": "the call"}, **expected}
     assert bytes(read.traits) == b"{}"
 
 
