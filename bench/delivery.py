@@ -27,8 +27,7 @@ from headwater.events import Envelope
 from headwater.events.envelope import encode_envelope
 from headwater.pipelines import CONSUMER
 from headwater.pipelines.batch import read_batch
-from headwater.pipelines.carrier import Carrier
-from headwater.transforms.functions import Runner
+from headwater.pipelines.processor import BatchProcessor
 from headwater.warehouse import open_warehouse
 from tests.system import RunningSystem
 
@@ -43,9 +42,8 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
         open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True) as warehouse,
-        Runner(javascript=1, python=1) as functions,
     ):
-        carrier = Carrier(CONSUMER, catalog, warehouse, functions, clock)
+        processor = BatchProcessor(CONSUMER, catalog, warehouse, clock)
         batches = [Batch() for _ in range(30)]
         after = await warehouse.finished(CONSUMER)
         while rows > 0:
@@ -57,7 +55,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
                 )
                 frames.append(StoredFrame(position, Frame(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await carrier.carry(read_batch(frames), after=after)
+            after = await processor.process(read_batch(frames), after=after)
             rows -= position - frames[0].position
 
 

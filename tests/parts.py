@@ -1,5 +1,6 @@
 """The parts below the servicers, put together in one process on real files, for the tests of several rooms."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
+from headwater.courier import Courier
 from headwater.eventlog import SqliteEventLog, StoredFrame
 from headwater.intake import IncomingCall, Intake, Receipt
+from headwater.lanestore import LaneStore, open_lane_store
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.pipelines import CONSUMER, StreamConsumer
 from headwater.pipelines.batch import read_batch
-from headwater.pipelines.carrier import Carrier
+from headwater.pipelines.lanes import ResultApplier
+from headwater.pipelines.processor import BatchProcessor
 from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse, open_warehouse
 from tests.sqlite import migrated_url
@@ -50,6 +54,7 @@ class OpenParts:
     catalog: Catalog
     log: SqliteEventLog
     warehouse: Warehouse
+    store: LaneStore
     intake: Intake
     functions: Runner
     workspace: int
@@ -57,12 +62,16 @@ class OpenParts:
     @property
     def consumer(self) -> StreamConsumer:
         return StreamConsumer(
-            self.log, self.catalog, self.warehouse, self.functions, self.clock, keep=timedelta(hours=1)
+            self.log, self.catalog, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
         )
 
     @property
-    def carrier(self) -> Carrier:
-        return Carrier(CONSUMER, self.catalog, self.warehouse, self.functions, self.clock)
+    def processor(self) -> BatchProcessor:
+        return BatchProcessor(CONSUMER, self.catalog, self.warehouse, self.clock)
+
+    @property
+    def courier(self) -> Courier:
+        return Courier(self.catalog, self.warehouse, self.store, self.functions, self.clock)
 
     async def frames(self, after: int = 0) -> list[StoredFrame]:
         """Everything in the log after a position."""
@@ -77,7 +86,18 @@ class OpenParts:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
         after = await self.warehouse.finished(CONSUMER)
         if frames := await self.frames(after):
-            await self.carrier.carry(read_batch(frames), after=after)
+            await self.processor.process(read_batch(frames), after=after)
+
+    async def drain_lanes(self) -> None:
+        """Run the courier and apply its results until nothing waits in lanes."""
+        applier = ResultApplier(self.catalog, self.warehouse, self.store)
+        stop = asyncio.Event()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(self.courier.run(stop))
+            while await self.warehouse.lanes():
+                if not await applier.apply():
+                    await asyncio.sleep(0.01)
+            stop.set()
 
     async def documents(self) -> list[bytes]:
         """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
@@ -95,6 +115,7 @@ async def open_parts(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
         open_warehouse(database_url or migrated_url(folder / "warehouse.db"), writes=True) as warehouse,
+        open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
@@ -102,7 +123,9 @@ async def open_parts(
         log = SqliteEventLog(folder / "log.db", SystemClock(), after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
-            yield OpenParts(folder, database_url, clock, catalog, log, warehouse, intake, functions, workspace.id)
+            yield OpenParts(
+                folder, database_url, clock, catalog, log, warehouse, store, intake, functions, workspace.id
+            )
         finally:
             await log.close()
 

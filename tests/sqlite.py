@@ -12,11 +12,12 @@ from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
+from headwater.lanestore import open_lane_store
 from headwater.warehouse import open_warehouse
 
 
 def migrated_url(path: Path) -> str:
-    """The URL of `path`, a catalog.db or warehouse.db, which is made with its tables unless it is there."""
+    """The URL of `path`, a catalog.db, warehouse.db or courier.db, which is made with its tables unless it is there."""
     if not path.exists():
         shutil.copyfile(_templates() / path.name, path)
     return sqlite_url(path)
@@ -31,6 +32,8 @@ def _templates() -> Path:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
         async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True):
+            pass
+        async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop

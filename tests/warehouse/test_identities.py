@@ -19,6 +19,8 @@ from headwater.warehouse.identities import (
 )
 
 P1, P2 = 11, 12
+REACHES = {1: (P1, P2, 13), 2: (21, 22, 23)}
+"""The pipelines of each connection."""
 
 
 def seen(
@@ -39,15 +41,21 @@ def anonymous(id_: str, at: int = 0, pipeline: int = P1) -> tuple[IdentityKey, I
     return IdentityKey(1, id_, True, pipeline), IdentityState(7, [id_], at)
 
 
+def reaching_all(sighting: Sighting) -> Sighting:
+    """The sighting, with effect in every pipeline of its connection."""
+    return structs.replace(sighting, reaches=REACHES[sighting.connection])
+
+
 def merged(sightings: list[Sighting], before: Identities | None = None) -> Identities:
     """All identities after the sightings, as the warehouse does it: claimed rows are deleted, the others written."""
     everything: Identities = dict(before or {})
+    sightings = [reaching_all(each) for each in sightings]
     some: Identities = {key: everything.get(key) for key in keys_of(sightings)}
     ids = ids_of(sightings)
     some |= {key: state for key, state in everything.items() if (key.connection, key.identity_id) in ids}
     gone = merge(sightings, some)
-    for key in [key for key in everything if (key.connection, key.identity_id, key.is_anonymous) in gone]:
-        del everything[key]
+    for key in gone:
+        everything.pop(key, None)
     everything.update(some)
     return {key: state for key, state in everything.items() if state is not None}
 
@@ -158,6 +166,30 @@ def test_an_alias_says_nothing_of_attributes_but_unites_them() -> None:
     state = merged([*people, alias("x", "u")])[IdentityKey(1, "u", False, P1)]
     assert state is not None
     assert state.attributes == '{"a":1,"b":2,"c":2}'
+
+
+# --- Reach --------------------------------------------------------------------------------------------------------
+
+
+def test_claims_and_aliases_have_effect_only_in_the_pipelines_that_they_reach() -> None:
+    before = dict([anonymous("a"), anonymous("a", pipeline=P2)])
+    for change in (
+        Sighting(7, 1, (), "u", "a", 1, reaches=(P1,)),
+        Sighting(7, 1, (), "u", None, 1, previous_id="a", reaches=(P1,)),
+    ):
+        now: Identities = dict(before)
+        gone = merge([change], now)
+        assert gone == {IdentityKey(1, "a", True, P1)} | (
+            {IdentityKey(1, "a", False, P1)} if change.previous_id else set()
+        )
+        assert now[IdentityKey(1, "a", True, P1)] is None
+        assert now[IdentityKey(1, "a", True, P2)] is not None
+
+
+def test_an_event_that_every_pipeline_filtered_out_claims_nothing() -> None:
+    now: Identities = dict([anonymous("a")])
+    assert merge([Sighting(7, 1, (), "u", "a", 1, reaches=(P1,), claims=False)], now) == set()
+    assert now == dict([anonymous("a")])
 
 
 # --- For all sequences --------------------------------------------------------------------------------------------

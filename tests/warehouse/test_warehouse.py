@@ -21,7 +21,7 @@ from headwater.warehouse import (
     open_warehouse,
 )
 from headwater.warehouse.identities import Identities
-from tests.warehouse.test_identities import one_by_one, seen, sightings
+from tests.warehouse.test_identities import one_by_one, reaching_all, seen, sightings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ async def add(warehouse: Warehouse, *rows: StoredEvent | RejectedEvent | Sightin
         await transaction.add_events([row for row in rows if isinstance(row, StoredEvent)])
         await transaction.add_rejected([row for row in rows if isinstance(row, RejectedEvent)])
         await transaction.change_identities(
-            await transaction.merge_identities([row for row in rows if isinstance(row, Sighting)])
+            await transaction.merge_identities([reaching_all(row) for row in rows if isinstance(row, Sighting)])
         )
 
 

@@ -4,15 +4,16 @@ SQLite runs in WAL mode with `synchronous=FULL`: a transaction that was committe
 other processes never wait for the writer. What is particular to PostgreSQL is in `headwater.base.postgresql`.
 """
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -97,15 +98,47 @@ async def opened(
 
 @asynccontextmanager
 async def answering_unavailable(what: str) -> AsyncIterator[None]:
-    """A database that is busy for too long, or away, is not a defect of ours: raises Unavailable, naming `what`."""
+    """Raise Unavailable, naming `what`, when the database is busy for too long or away.
+
+    Any other error of the database is a bug of the statement or its parameters and passes through: the same would fail
+    again, so it must not be taken for an outage.
+    """
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+    except (PoolTimeout, OSError) as error:
         raise Unavailable(f"{what} does not answer") from error
     except DBAPIError as error:
-        if not postgresql.is_outage(error):
+        if not _is_outage(error):
             raise
         raise Unavailable(f"{what} does not answer") from error
+
+
+_SQLITE_OUTAGES: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
+"""Primary result codes that say something of the file or its other users, and nothing of the statement."""
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    origin = error.orig
+    if isinstance(origin, sqlite3.Error):
+        code = getattr(origin, "sqlite_errorcode", None)  # absent when Python's own driver complains
+        return code is not None and code & 0xFF in _SQLITE_OUTAGES
+    return postgresql.is_outage(error)
 
 
 async def migrate(engine: AsyncEngine, migrations: str) -> None:

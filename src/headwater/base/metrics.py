@@ -25,6 +25,22 @@ class Metrics:
     def batch_carried(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
         """A batch of the log was carried into the warehouse, in one transaction."""
 
+    def batch_failed(self, error: str) -> None:
+        """A batch failed for another reason than an outage; `error` is the class of the exception."""
+
+    def events_isolated(self, events: int) -> None:
+        """Events that made a batch fail were isolated: stored without their effects, or kept as rejected."""
+
+    def lane_results_applied(self, seconds: float, entries: int) -> None:
+        """Results of lane entries were applied, in one transaction."""
+
+    def lane_run(self, kind: str, outcome: str, seconds: float, records: int) -> None:
+        """The courier ran a transformation on records of a lane; `kind` is "Mapping", "JavaScript" or "Python", and
+        `outcome` is "Done" or "Limit"."""
+
+    def lanes_waiting(self, *, lanes: int, entries: int, bytes: int, paused: int) -> None:
+        """How much waits in lanes now."""
+
 
 NO_METRICS: Final = Metrics()
 """For parts whose work nobody counts."""

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 MINIMUM_VERSION: Final = 14
 """The oldest release that the tests' figures and revisions are meant for."""
 POOL_SIZE: Final = 6
-"""Connections of one engine. A process has two engines, and there are two processes: well below the usual 100."""
+"""Connections of one engine, made when needed. Two or three engines in each of three processes rarely need a third of
+the usual 100."""
 POOL_TIMEOUT_S: Final = 5.0
 """How long a call waits for one of them."""
 RECYCLE_S: Final = 300
@@ -150,7 +151,7 @@ def explain(error: BaseException, url: str) -> str | None:
     return None
 
 
-SCHEMAS: Final = ("catalog", "warehouse")
+SCHEMAS: Final = ("catalog", "warehouse", "courier")
 """The schemas of one installation, each brought up to date on its own."""
 
 

@@ -16,9 +16,11 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.events.context import Locate
-from headwater.pipelines.carrier import Carrier
+from headwater.lanestore import LaneStore
+from headwater.pipelines.evaluate import DEFAULT_LANE_BYTES
+from headwater.pipelines.lanes import ResultApplier
+from headwater.pipelines.processor import BatchProcessor
 from headwater.pipelines.reading import Reading
-from headwater.transforms.functions import Runner
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -49,22 +51,26 @@ class StreamConsumer:
         log: EventLog,
         catalog: Catalog,
         warehouse: Warehouse,
-        functions: Runner,
         clock: Clock,
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
         locate: Locate | None = None,
+        lane_bytes: int = DEFAULT_LANE_BYTES,
+        store: LaneStore | None = None,
     ) -> None:
         """`keep` is how long frames stay in the log after everyone has finished them; `locate` finds the places of
-        events that say none."""
+        events that say none; `lane_bytes` is how much may wait in the lanes of one workspace. Results
+        of lanes in `store` are applied, too."""
         self._events = log
         self._catalog = catalog
         self._warehouse = warehouse
         self._keep = keep
         self._locate = locate
         self._swept: tuple[frozenset[int], ...] | None = None
-        self._carrier = Carrier(CONSUMER, catalog, warehouse, functions, clock, metrics)
+        self._metrics = metrics
+        self._applier = None if store is None else ResultApplier(catalog, warehouse, store, metrics)
+        self._processor = BatchProcessor(CONSUMER, catalog, warehouse, clock, metrics, lane_bytes=lane_bytes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -79,7 +85,9 @@ class StreamConsumer:
                     position = await self._warehouse.finished(CONSUMER)
                     if position > reached:
                         reached, pause = position, FIRST_PAUSE_SECONDS
-                    await self._follow(lease, position, stop)
+                    # Only the holder of the lease applies results: both write what is known of a message.
+                    async with _beside(self._applier.run(stop)) if self._applier else nullcontext():
+                        await self._follow(lease, position, stop)
                 except LeaseTaken:
                     await _until(stop, LEASE_SECONDS)
                 except LeaseLost:
@@ -89,6 +97,11 @@ class StreamConsumer:
                     lease = None
                 except Unavailable as error:
                     _log.warning("the worker waits, and will go on", reason=error.message, seconds=pause)
+                    await _until(stop, pause)
+                    pause = min(2 * pause, LAST_PAUSE_SECONDS)
+                except Exception as error:
+                    self._metrics.batch_failed(type(error).__name__)
+                    _log.exception("a batch cannot be processed, and is tried again", seconds=pause)
                     await _until(stop, pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
         finally:
@@ -109,8 +122,8 @@ class StreamConsumer:
                 has_more = not is_all or sum(stored.frame.size for stored in reading.frames) >= MAX_BATCH_BYTES
                 if batch.last:
                     reading = self._reading(batch.last, timedelta())
-                    async with _beside(reading.go_on(self._carrier.is_writing)) if has_more else nullcontext():
-                        position = await self._carrier.carry(batch, after=position)
+                    async with _beside(reading.go_on(self._processor.io_bound)) if has_more else nullcontext():
+                        position = await self._processor.process(batch, after=position)
                 if time.monotonic() >= next_advance:
                     await lease.advance(position)
                     next_advance = time.monotonic() + ADVANCE_SECONDS
@@ -139,6 +152,7 @@ class StreamConsumer:
         async with self._warehouse.transaction() as transaction:
             await transaction.trim_ledger()
             await transaction.shorten_rejected()
+            await transaction.remove_lanes_except(pipelines)
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
             async with self._warehouse.transaction() as transaction:
                 await transaction.remove_identities_except(pipelines)

@@ -27,7 +27,7 @@ _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _log = structlog.get_logger(__name__)
 
 Backlog = Callable[[], Awaitable[int]]
-Counted = TypeVar("Counted", "CountedCalls", "CountedBatches")
+Counted = TypeVar("Counted", "CountedCalls", "CountedBatches", "CountedLanes")
 
 
 class CountedCalls(Metrics):
@@ -107,6 +107,31 @@ class CountedBatches(Metrics):
                 ("identities_merged", "Identities that were made or brought up to date."),
             )
         )
+        self._failed = Counter(
+            "headwater_worker_batches_failed",
+            "Batches that failed for another reason than an outage, by the class of the exception.",
+            ["error"],
+            registry=self.registry,
+        )
+        self._isolated = Counter(
+            "headwater_worker_events_isolated",
+            "Events that made a batch fail, and were stored without their effects or kept as rejected.",
+            registry=self.registry,
+        )
+        self._applied = Counter(
+            "headwater_worker_lane_entries_applied",
+            "Lane entries whose results were applied.",
+            registry=self.registry,
+        )
+
+    def batch_failed(self, error: str) -> None:
+        self._failed.labels(error).inc()
+
+    def events_isolated(self, events: int) -> None:
+        self._isolated.inc(events)
+
+    def lane_results_applied(self, seconds: float, entries: int) -> None:
+        self._applied.inc(entries)
 
     def batch_carried(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
         self._seconds.observe(seconds)
@@ -114,6 +139,50 @@ class CountedBatches(Metrics):
         self._duplicates.inc(duplicates)
         self._rejected.inc(rejected)
         self._identities.inc(identities)
+
+
+class CountedLanes(Metrics):
+    """Metrics of a courier."""
+
+    def __init__(self) -> None:
+        self.registry = _registry()
+        self._run_seconds = Histogram(
+            "headwater_lane_run_duration_seconds",
+            "Running a transformation on records of one lane, by what runs it and by whether it reached a limit.",
+            ["kind", "outcome"],
+            buckets=_BATCH_SECONDS,
+            registry=self.registry,
+        )
+        self._records = Counter(
+            "headwater_lane_records", "Records that transformations of lanes were run on.", ["kind"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._failed = Counter(
+            "headwater_lane_failures", "Errors of the courier itself, by the class of the exception.", ["error"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._lanes, self._entries, self._bytes, self._paused = (
+            Gauge(f"headwater_lane{name}", text, registry=self.registry)
+            for name, text in (
+                ("s_waiting", "Lanes that have entries."),
+                ("_backlog_entries", "Entries that wait in lanes."),
+                ("_backlog_bytes", "Their size, compressed."),
+                ("s_paused", "Lanes that are paused, as their transformation keeps reaching a limit."),
+            )
+        )
+
+    def lane_run(self, kind: str, outcome: str, seconds: float, records: int) -> None:
+        self._run_seconds.labels(kind, outcome).observe(seconds)
+        self._records.labels(kind).inc(records)
+
+    def batch_failed(self, error: str) -> None:
+        self._failed.labels(error).inc()
+
+    def lanes_waiting(self, *, lanes: int, entries: int, bytes: int, paused: int) -> None:
+        self._lanes.set(lanes)
+        self._entries.set(entries)
+        self._bytes.set(bytes)
+        self._paused.set(paused)
 
 
 @asynccontextmanager

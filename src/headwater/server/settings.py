@@ -65,6 +65,9 @@ class Settings:
     log_max_lag_bytes: int = 2 << 30
     """How much of the event log may wait for the worker before calls are refused (429)."""
 
+    lane_max_bytes: int = 256 << 20
+    """How much may wait in the lanes of one workspace, compressed. Beyond it new records fail in their pipelines."""
+
     workers: int = 1
     """Backend processes, 1 to 64, between which Envoy shares out the calls."""
 
@@ -129,6 +132,10 @@ class Settings:
     @property
     def warehouse_path(self) -> Path:
         return self.data_dir / "warehouse.db"
+
+    @property
+    def courier_path(self) -> Path:
+        return self.data_dir / "courier.db"
 
     @property
     def api_key_path(self) -> Path:
@@ -351,6 +358,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "log_keep": quantities.duration,
     "log_max_bytes": _log_bytes,
     "log_max_lag_bytes": quantities.size,
+    "lane_max_bytes": quantities.size,
     "workers": _workers,
     "api_key": _api_key,
     "secret_key": _secret_key,

@@ -1,9 +1,9 @@
-"""Starts Envoy, the backends and the worker, restarts what ends, and stops them in order.
+"""Starts Envoy, the backends, the worker and the courier, restarts what ends, and stops them in order.
 
 It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end
 a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backends end,
-then the worker. When the supervisor itself is killed the kernel ends the children, and the next start finds everything
-free.
+then the worker and the courier. When the supervisor itself is killed the kernel ends the children, and the next start
+finds everything free.
 """
 
 import asyncio
@@ -116,13 +116,17 @@ class _Supervisor:
         self._backends = [self._service(self._python(name, "backend", name)) for name in self._settings.backends]
         self._gateway = self._service(gateway.program(self._settings))
         self._worker = self._service(self._python("worker", "worker", **WORKER_MALLOC))
-        self._services = (*self._backends, self._gateway, self._worker)
+        self._courier = self._service(self._python("courier", "courier"))
+        self._services = (*self._backends, self._gateway, self._worker, self._courier)
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         try:
-            async with metrics_port(self._settings, (*self._settings.backends, "worker")), asyncio.TaskGroup() as group:
+            async with (
+                metrics_port(self._settings, (*self._settings.backends, "worker", "courier")),
+                asyncio.TaskGroup() as group,
+            ):
                 for service in self._services:
                     group.create_task(service.run())
                 announcement = group.create_task(self._announce())
@@ -171,7 +175,7 @@ class _Supervisor:
         await gateway.drain(self._settings)
         await self._gateway.stop(GATEWAY_PATIENCE_S)
         await asyncio.gather(*(backend.stop(PATIENCE_S) for backend in self._backends))
-        await self._worker.stop(PATIENCE_S)
+        await asyncio.gather(self._worker.stop(PATIENCE_S), self._courier.stop(PATIENCE_S))
 
 
 @cache

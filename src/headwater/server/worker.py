@@ -16,11 +16,11 @@ from headwater.base.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.events.context import Locate
+from headwater.lanestore import open_lane_store
 from headwater.pipelines import StreamConsumer
 from headwater.server import child
 from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
-from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
@@ -36,18 +36,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=True) as warehouse,
+        open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
         open_event_log(settings, warehouse, clock, identifiers) as log,
-        Runner(javascript=1, python=2) as functions,
     ):
         consumer = partial(
             StreamConsumer,
             log,
             catalog,
             warehouse,
-            functions,
             clock,
             keep=timedelta(seconds=settings.log_keep),
             locate=_locator(settings),
+            lane_bytes=settings.lane_max_bytes,
+            store=store,
         )
         if settings.metrics_port is None:
             await consumer().run(stop)

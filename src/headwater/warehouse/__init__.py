@@ -10,6 +10,7 @@ messages before anything is done with them.
 
 from headwater.warehouse.devices import Device, DeviceEvent
 from headwater.warehouse.identities import Identity, IdentityChanges, Sighting
+from headwater.warehouse.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
 from headwater.warehouse.traits import Saying
@@ -17,6 +18,8 @@ from headwater.warehouse.transaction import Transaction
 from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
+    "NO_DOCUMENT",
+    "Chunk",
     "Device",
     "DeviceEvent",
     "Entries",
@@ -24,9 +27,12 @@ __all__ = [
     "EventOrder",
     "Identity",
     "IdentityChanges",
+    "Lane",
+    "LaneEntry",
     "LatestCall",
     "Message",
     "MessageKey",
+    "NewChunk",
     "RefusalCount",
     "RejectedEvent",
     "Saying",

@@ -27,7 +27,7 @@ class Sighting(Struct, frozen=True):
     workspace: int
     connection: int
     pipelines: tuple[int, ...]
-    """Those that see the person; an alias links in the others too."""
+    """Those that see the person; an alias links in all that it `reaches`."""
     user_id: str | None
     anonymous_id: str | None
     """At least one of the two ids is there."""
@@ -40,6 +40,11 @@ class Sighting(Struct, frozen=True):
     is_once: bool = False
     """Whether the alias changes nothing where the user is known already, or nobody is known by the previous id: then
     it is seen by no pipeline, and the previous id is anonymous."""
+    reaches: tuple[int, ...] = ()
+    """The pipelines of the connection in which a claim or an alias has effect. Pipelines that work through a lane learn
+    of it from their lane, in its order (`headwater.warehouse.lanes`)."""
+    claims: bool = True
+    """Whether the user owns the anonymous id from now on: an event that every pipeline filtered out claims nothing."""
 
 
 class IdentityKey(Struct, frozen=True):
@@ -49,10 +54,6 @@ class IdentityKey(Struct, frozen=True):
     identity_id: str
     is_anonymous: bool
     pipeline: int
-
-
-IdentityId = tuple[int, str, bool]
-"""A connection, an id there, and whether it is anonymous: what the identities of a person in all pipelines share."""
 
 
 class IdentityState(Struct):
@@ -83,8 +84,8 @@ Identities = dict[IdentityKey, IdentityState | None]
 class IdentityChanges(Struct, frozen=True):
     """What sightings lead to."""
 
-    gone: set[IdentityId]
-    """Who is to be removed from every pipeline, before anybody is written."""
+    gone: set[IdentityKey]
+    """Who is to be removed, before anybody is written."""
     changed: dict[IdentityKey, IdentityState]
     """Who is to be written."""
 
@@ -112,11 +113,11 @@ def ids_of(sightings: Iterable[Sighting]) -> set[tuple[int, str]]:
     }
 
 
-def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityId]:
+def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityKey]:
     """Bring `known` up to date with the sightings in their order.
 
     It holds every key of `keys_of(sightings)`, and every identity of `ids_of(sightings)`. Returns who is gone: from
-    `known`, unless seen again, and the caller removes them from the pipelines that it does not hold.
+    `known`, unless seen again, and the caller removes those that it does not hold.
     """
     merging = _Merging(known)
     for seen in sightings:
@@ -124,18 +125,24 @@ def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityId]:
     return merging.gone
 
 
-_NOBODY: Final[tuple[str | None, tuple[int, ...], list[IdentityState]]] = (None, (), [])
+class _Latest(Struct, frozen=True):
+    """Who was last seen with an anonymous id, by which pipelines, and what they know."""
+
+    user_id: str | None = None
+    pipelines: tuple[int, ...] = ()
+    reaches: tuple[int, ...] = ()
+    states: tuple[IdentityState, ...] = ()
+
+
+_NOBODY: Final = _Latest()
 
 
 class _Merging:
     def __init__(self, known: Identities) -> None:
-        self.gone: set[IdentityId] = set()
+        self.gone: set[IdentityKey] = set()
         self._known = known
-        self._latest: dict[tuple[int, str | None], tuple[str | None, tuple[int, ...], list[IdentityState]]] = {}
-        """Who was last seen with each anonymous id of a connection, by which pipelines, and what they know."""
-        self._keys: dict[IdentityId, dict[IdentityKey, None]] = {}
-        for key in known:
-            self._keys_of(key.connection, key.identity_id, key.is_anonymous)[key] = None
+        self._latest: dict[tuple[int, str | None], _Latest] = {}
+        """By connection and anonymous id."""
 
     def see(self, seen: Sighting) -> None:
         if not self._is_seen_again(seen):
@@ -143,23 +150,25 @@ class _Merging:
 
     def _is_seen_again(self, seen: Sighting) -> bool:
         """Whether the same was seen the last time, as in most events: then only the time is new, and is noted here."""
-        user_id, pipelines, states = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
-        if user_id != seen.user_id or pipelines != seen.pipelines or seen.previous_id is not None or seen.attributes:
+        latest = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
+        if latest.user_id != seen.user_id or latest.pipelines != seen.pipelines or latest.reaches != seen.reaches:
             return False
-        for state in states:
+        if seen.previous_id is not None or seen.attributes:
+            return False
+        for state in latest.states:
             if len(state.anonymous_ids) >= MAX_ANONYMOUS_IDS:  # the id may have been pushed out since
                 return False
-        for state in states:
+        for state in latest.states:
             state.updated_at = max(state.updated_at, seen.at)
             state.attributes = "{}"
         return True
 
     def _see(self, seen: Sighting) -> None:
         anonymous_ids = [] if seen.anonymous_id is None else [seen.anonymous_id]
-        if seen.pipelines and seen.user_id is not None and seen.anonymous_id is not None:
-            self._take(seen.connection, seen.anonymous_id, is_anonymous=True)
+        if seen.claims and seen.user_id is not None and seen.anonymous_id is not None:
+            self._take(seen, seen.anonymous_id, is_anonymous=True)
         if seen.previous_id is not None and seen.previous_id != seen.user_id:
-            if not self._is_known(seen.connection, seen.previous_id):
+            if not self._is_known(seen, seen.previous_id):
                 anonymous_ids.append(seen.previous_id)
             self._link(seen, seen.previous_id)
         states: list[IdentityState] = []
@@ -175,34 +184,35 @@ class _Merging:
             states.append(state)
         if seen.previous_id is not None:  # others may have become this one
             self._latest.clear()
-        self._latest[seen.connection, seen.anonymous_id] = (seen.user_id, seen.pipelines, states)
+        latest = _Latest(seen.user_id, seen.pipelines, seen.reaches, tuple(states))
+        self._latest[seen.connection, seen.anonymous_id] = latest
 
     def _link(self, seen: Sighting, previous_id: str) -> None:
         """Join the identities of the previous id with the user's."""
         assert seen.user_id is not None, "an alias has a user id"
-        if seen.is_once and self._is_known(seen.connection, seen.user_id):
+        if seen.is_once and self._is_known(seen, seen.user_id):
             return
         for is_anonymous in (True,) if seen.is_once else (True, False):
-            for previous, state in self._take(seen.connection, previous_id, is_anonymous=is_anonymous):
+            for previous, state in self._take(seen, previous_id, is_anonymous=is_anonymous):
                 key = IdentityKey(seen.connection, seen.user_id, False, previous.pipeline)
                 self._known[key] = _united(self._known.get(key), state)
-                self._keys_of(key.connection, key.identity_id, False)[key] = None
 
-    def _take(self, connection: int, id_: str, *, is_anonymous: bool) -> list[tuple[IdentityKey, IdentityState]]:
-        """Make an id's identities disappear from every pipeline; returns those that were known."""
-        self.gone.add((connection, id_, is_anonymous))
-        keys = self._keys.get((connection, id_, is_anonymous))
-        if not keys:
-            return []
-        taken = [(key, state) for key in keys if (state := self._known.get(key)) is not None]
-        self._known.update(dict.fromkeys(keys))
+    def _take(self, seen: Sighting, id_: str, *, is_anonymous: bool) -> list[tuple[IdentityKey, IdentityState]]:
+        """Make an id's identities disappear from every pipeline in reach; returns those that were known."""
+        taken: list[tuple[IdentityKey, IdentityState]] = []
+        for pipeline in seen.reaches:
+            key = IdentityKey(seen.connection, id_, is_anonymous, pipeline)
+            self.gone.add(key)
+            if (state := self._known.get(key)) is not None:
+                taken.append((key, state))
+                self._known[key] = None
         return taken
 
-    def _is_known(self, connection: int, user_id: str) -> bool:
-        return any(self._known.get(key) is not None for key in self._keys_of(connection, user_id, False))
-
-    def _keys_of(self, connection: int, id_: str, is_anonymous: bool) -> dict[IdentityKey, None]:
-        return self._keys.setdefault((connection, id_, is_anonymous), {})
+    def _is_known(self, seen: Sighting, user_id: str) -> bool:
+        return any(
+            self._known.get(IdentityKey(seen.connection, user_id, False, pipeline)) is not None
+            for pipeline in seen.reaches
+        )
 
 
 def _united(user: IdentityState | None, previous: IdentityState) -> IdentityState:

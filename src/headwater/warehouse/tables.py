@@ -128,6 +128,41 @@ progress = Table(
 )
 """The position up to which the log is finished, written in the same transaction as what it led to."""
 
+lanes = Table(
+    "lanes",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, nullable=False),
+    Column("last_position", BigInteger, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+"""The lanes that have entries: how many, their size, and the position of the newest. An empty lane has no row."""
+
+lane_chunks = Table(
+    "lane_chunks",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("first_position", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_position", BigInteger, nullable=False),
+    Column("enqueued_at", BigInteger, nullable=False),
+    Column("entry_count", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("body", BigInteger, nullable=False),
+    Column("entries", LargeBinary, nullable=False),
+    Index("lane_chunks_by_body", "body"),
+)
+"""The entries of one lane from one batch of the log, as MessagePack. `body` is 0 when no entry has a document."""
+
+lane_bodies = Table(
+    "lane_bodies",
+    METADATA,
+    Column("id", _Position, primary_key=True, autoincrement=False),
+    Column("documents", LargeBinary, nullable=False),
+)
+"""The documents of one source's events from one batch of the log, compressed; shared by all lanes of the source."""
+
 messages = Table(
     "messages",
     POSTGRESQL_METADATA,

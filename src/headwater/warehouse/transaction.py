@@ -1,6 +1,6 @@
 """One transaction of the warehouse: everything that one batch of the log leads to."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.warehouse import bulk, deviceregistry, tables, traits
+from headwater.warehouse import bulk, deviceregistry, lanes, tables, traits
 from headwater.warehouse.devices import DeviceEvent
 from headwater.warehouse.identities import (
     Identities,
@@ -22,6 +22,7 @@ from headwater.warehouse.identities import (
     keys_of,
     merge,
 )
+from headwater.warehouse.lanes import Lane, NewChunk
 from headwater.warehouse.ledger import Entries, Ledger, Message
 from headwater.warehouse.rejections import Rejections
 from headwater.warehouse.rows import LatestCall, RejectedEvent, StoredEvent
@@ -81,9 +82,8 @@ class Transaction:
     async def change_identities(self, changes: IdentityChanges) -> None:
         """Write what `merge_identities` found."""
         table = tables.identities.c
-        for some in bulk.among(
-            self._connection, (table.connection, table.identity_id, table.is_anonymous), changes.gone
-        ):
+        key_columns = [getattr(table, name) for name in _IDENTITY_KEY]
+        for some in bulk.among(self._connection, key_columns, map(_values, changes.gone)):
             await self._connection.execute(delete(tables.identities).where(some))
         rows = [
             (
@@ -107,6 +107,24 @@ class Transaction:
     async def merge_traits(self, sayings: Sequence[Saying]) -> list[Raw]:
         """Add up what is said of people, in its order; returns what is known of each from then on."""
         return await traits.merge(self._connection, sayings)
+
+    async def lanes(self) -> list[Lane]:
+        """Return all lanes that have entries."""
+        return await lanes.lanes(self._connection)
+
+    async def append_to_lanes(
+        self, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
+    ) -> None:
+        """Append entries to lanes; `documents` are those of each source, `now` is in microseconds since the epoch."""
+        await lanes.append(self._connection, chunks, documents, now=now)
+
+    async def finish_lanes(self, positions: Mapping[int, int]) -> None:
+        """Remove the chunks of lanes that are finished; `positions` are the last finished position of each lane."""
+        await lanes.finish(self._connection, positions)
+
+    async def remove_lanes_except(self, pipelines: Collection[int]) -> None:
+        """Remove the lanes of pipelines that are not in `pipelines`."""
+        await lanes.remove_except(self._connection, pipelines)
 
     async def note_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""

@@ -1,5 +1,6 @@
 """The warehouse in a SQL database: the pages that people read, and the transactions of the process that writes it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from headwater.base.clock import Clock, SystemClock, from_microseconds
 from headwater.base.database import answering_unavailable, opened
 from headwater.base.sessions import snapshot
-from headwater.warehouse import deviceregistry, tables
+from headwater.warehouse import deviceregistry, lanes, tables
 from headwater.warehouse.devices import Device
 from headwater.warehouse.identities import Identity
+from headwater.warehouse.lanes import Chunk, Lane
 from headwater.warehouse.ledger import Entries, Ledger, MessageKey, RocksLedger, SqlLedger
 from headwater.warehouse.rejections import Rejections
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent
@@ -43,6 +45,7 @@ class Warehouse:
         self._engine = engine
         self._ledger = ledger
         self._rejections = Rejections()
+        self._writing = asyncio.Lock()
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
@@ -63,10 +66,11 @@ class Warehouse:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """What is done inside happens as a whole, or, after an exception or a crash, not at all.
 
+        Transactions of this process run one after another: those of other tasks wait.
         Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
         went away during the commit: `finished` tells.
         """
-        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+        async with self._writing, answering_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._ledger, self._rejections)
 
     async def finished(self, consumer: str) -> int:
@@ -174,6 +178,21 @@ class Warehouse:
             rows = (await connection.execute(query)).mappings().all()
         times = ("first_at", "last_at")
         return [RefusalCount(**{**row, **{name: from_microseconds(row[name]) for name in times}}) for row in rows]
+
+    async def lanes(self) -> list[Lane]:
+        """Return all lanes that have entries."""
+        async with self._connect() as connection:
+            return await lanes.lanes(connection)
+
+    async def next_chunk(self, pipeline: int, *, after: int) -> Chunk | None:
+        """Return the first chunk of a lane that has entries after position `after`; None when there is none."""
+        async with self._connect() as connection:
+            return await lanes.next_chunk(connection, pipeline, after)
+
+    async def oldest_in_lane(self, pipeline: int) -> int | None:
+        """Return when the first chunk of a lane was appended, in microseconds since the epoch; None for none."""
+        async with self._connect() as connection:
+            return await lanes.oldest(connection, pipeline)
 
     async def entries(self, messages: Iterable[MessageKey]) -> Entries:
         """What the ledger has of these messages."""

@@ -10,7 +10,8 @@ from msgspec import Struct
 MessageKey = tuple[int, str]
 """A message by its source connection and its message id."""
 
-Outcome = Literal["Passed", "Filtered", "Failed"]
+Outcome = Literal["Passed", "Filtered", "Failed", "Pending"]
+"""Pending: the record waits in the lane of its pipeline."""
 MAX_REPEATS: Final = 20
 """How many repetitions of a message are remembered; more are only counted."""
 

@@ -76,9 +76,11 @@ class RocksLedger:
     def _guarded(self, work: Callable[[], Result]) -> Result:
         try:
             return work()
-        except Exception as error:  # the library has one exception, that of Python
-            # A write that failed, on a full disk above all, fails all that follow until the database is opened anew.
+        except Exception as error:
+            # A write that failed, on a full disk above all, fails all that follow until the database is opened again.
             self._let_go()
+            if not _is_outage(error):
+                raise
             raise Unavailable(f"the ledger does not answer: {error}") from error
 
     def _let_go(self) -> None:
@@ -120,6 +122,11 @@ class RocksLedger:
             shutil.rmtree(self._own_scratch)
         self._own_scratch.mkdir()
         return self._own_scratch
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database is to blame. The library raises plain `Exception`: any other class is a bug."""
+    return type(error) is Exception or isinstance(error, OSError) or type(error).__module__.startswith("rocksdict")
 
 
 def _open(path: Path, access: AccessType) -> Rdict:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from headwater.catalog import Definition, FunctionDefinition, TransformationDefinition
 from headwater.filters import Condition, Filter
@@ -33,6 +32,7 @@ async def attributes(parts: OpenParts, events: list[dict[str, Any]], **definitio
     assert found is not None
     await parts.send(found, json.dumps({"batch": events}).encode())
     await parts.carry()
+    await parts.drain_lanes()
     async with parts.warehouse.transaction() as transaction:
         rows = await transaction._connection.exec_driver_sql("SELECT attributes FROM identities ORDER BY identity_id")
         return [row[0] for row in rows]
@@ -89,7 +89,7 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
     async with open_parts(tmp_path) as parts:
         source = await add_source(parts.catalog, parts.workspace)
         [storing] = [pipeline for pipeline in source.pipelines if pipeline.target == "Event"]
-        carrier = parts.carrier
+        processor = parts.processor
         for number, filter_ in enumerate([None, TRACK, None]):
             await update_pipeline(
                 parts.catalog, parts.workspace, storing.id, UpdatePipeline(name="E", enabled=True, filter=filter_)
@@ -97,19 +97,5 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
             page = {"type": "page", "userId": "u", "messageId": str(number)}
             await parts.send(source, json.dumps({"batch": [page]}).encode())
             after = await parts.warehouse.finished(CONSUMER)
-            await carrier.carry(read_batch(await parts.frames(after)), after=after)
+            await processor.process(read_batch(await parts.frames(after)), after=after)
         assert [json.loads(document)["messageId"] for document in await parts.documents()] == ["0", "2"]
-
-
-async def test_transformations_that_take_too_long_together_do_not_all_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("headwater.pipelines.passage.TRANSFORMATION_SECONDS", -1)
-    mapping = TransformationDefinition(mapping={"email": "traits.email"})
-    async with open_parts(tmp_path) as parts:
-        found = await attributes(parts, [identify("a", "a@x")], definition=Definition(transformation=mapping))
-        assert found == []
-        [told] = (await parts.warehouse.entries([(parts.catalog.connections(parts.workspace)[0].id, "m")])).values()
-        assert [(step.outcome, step.message) for step in told.steps] == [
-            ("Failed", "the transformations of other pipelines took too long")
-        ]

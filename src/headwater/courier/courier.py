@@ -1,0 +1,340 @@
+"""Runs the transformations of lanes.
+
+Crashes: results and the progress of a lane are stored in one transaction, and the worker applies each result once. A
+courier that dies has run some records for nothing; they are run again.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import HeadwaterError, Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.catalog import Catalog, Definition, Pipeline
+from headwater.courier.entries import payloads, record_of, results_of, take
+from headwater.courier.scheduler import LaneState, Scheduler, grow
+from headwater.lanestore import LaneProgress, LaneStore
+from headwater.pipelines.lanes import CONSUMER
+from headwater.pipelines.transformer import (
+    MAX_FUNCTION_SECONDS,
+    AttributesJson,
+    Failed,
+    Transformer,
+    compile_transformer,
+    failure,
+)
+from headwater.transforms.functions import FunctionFailed, Runner
+from headwater.warehouse import NO_DOCUMENT, Chunk, Lane, LaneEntry, Warehouse
+
+DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mapping": 1}
+"""How many runs of each kind there may be at a time. A sandbox is a process of some 60 MB."""
+POLL_SECONDS: Final = 0.05
+"""How often the courier looks for new entries."""
+UPKEEP_SECONDS: Final = 0.5
+"""How often it looks at the catalog, and removes results that were applied."""
+RETRY_SECONDS: Final = 1.0
+"""How long the courier, or a lane, waits after an outage."""
+FAILURES_TO_PAUSE: Final = 3
+"""After so many records in a row that reached a limit by themselves, the lane is paused."""
+INITIAL_PAUSE_SECONDS: Final = 10.0
+MAX_PAUSE_SECONDS: Final = 300.0
+"""Each pause is twice as long as the one before. After it one record is tried."""
+MAX_UNAPPLIED_BYTES: Final = 64 << 20
+"""How many bytes of results may wait for the worker before no other run begins."""
+MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
+"""How large the documents are that are kept between the runs of a lane."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Compiled(Struct, frozen=True):
+    """The transformation of a pipeline."""
+
+    definition: Definition
+    transformer: Transformer | None
+    """None for a pipeline that has no transformation any more."""
+    error: str = ""
+    """Why it cannot be compiled; empty otherwise."""
+
+
+class Courier:
+    """Works through all lanes of an installation. One courier is active at a time."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        warehouse: Warehouse,
+        store: LaneStore,
+        functions: Runner,
+        clock: Clock,
+        metrics: Metrics = NO_METRICS,
+        *,
+        slots: Mapping[str, int] = DEFAULT_SLOTS,
+    ) -> None:
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._store = store
+        self._functions = functions
+        self._clock = clock
+        self._metrics = metrics
+        self._scheduler = Scheduler(slots)
+        self._progress: dict[int, LaneProgress] = {}
+        self._compiled: dict[int, _Compiled] = {}
+        self._suspects: dict[int, int] = {}
+        """By pipeline, the position of a record that reached a limit by itself and is tried once more."""
+        self._chunks = ChunkCache()
+        self._wake = asyncio.Event()
+        self._has_room = True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Runs that have begun are abandoned, and begin again after the next start."""
+        while not stop.is_set():
+            try:
+                async with self._store.exclusive() as check:
+                    await self._begin()
+                    await self._work(check, stop)
+            except Unavailable as error:
+                _log.warning("the courier waits, and will go on", reason=error.message)
+                await _wait(stop, RETRY_SECONDS)
+
+    async def _begin(self) -> None:
+        await self._catalog.refresh()
+        await self._store.begin_after(await self._warehouse.finished(CONSUMER))
+        self._progress = await self._store.progress()
+        self._scheduler.reset()
+        self._chunks.clear()
+
+    async def _work(self, check: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        runs: set[asyncio.Task[None]] = set()
+        next_upkeep = 0.0
+        try:
+            while not stop.is_set():
+                if time.monotonic() >= next_upkeep:
+                    await check()
+                    await self._upkeep()
+                    next_upkeep = time.monotonic() + UPKEEP_SECONDS
+                lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
+                self._scheduler.replace(self._states(lanes.values()))
+                while self._has_room and (state := self._scheduler.begin(self._now())) is not None:
+                    run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
+                    runs.add(run)
+                    run.add_done_callback(runs.discard)
+                await _wait(self._wake, POLL_SECONDS)
+                self._wake.clear()
+        finally:
+            for run in runs:
+                run.cancel()
+            await asyncio.gather(*runs, return_exceptions=True)
+
+    async def _upkeep(self) -> None:
+        """Learn what has changed, and remove what is not needed any more."""
+        await self._catalog.refresh()
+        applied = await self._warehouse.finished(CONSUMER)
+        await self._store.trim(applied)
+        self._has_room = await self._store.unapplied_bytes(applied) <= MAX_UNAPPLIED_BYTES
+        pipelines = {
+            pipeline.id
+            for workspace in self._catalog.workspaces()
+            for connection in self._catalog.connections(workspace.id)
+            for pipeline in connection.pipelines
+        }
+        if not pipelines.issuperset(self._progress):
+            await self._store.remove_except(pipelines)
+            for known in (self._progress, self._compiled, self._suspects):
+                for gone in known.keys() - pipelines:
+                    del known[gone]
+        lanes = await self._warehouse.lanes()
+        now = microseconds(self._clock.now())
+        self._metrics.lanes_waiting(
+            lanes=len(lanes),
+            entries=sum(lane.entries for lane in lanes),
+            bytes=sum(lane.bytes for lane in lanes),
+            paused=sum(self._at(lane.pipeline).paused_until > now for lane in lanes),
+        )
+
+    def _states(self, lanes: Iterable[Lane]) -> Iterable[LaneState]:
+        """Yield the lanes that may run: they have entries without a result, and their pipeline is enabled."""
+        for lane in lanes:
+            progress = self._at(lane.pipeline)
+            if lane.last_position <= progress.position:
+                continue
+            pipeline = self._pipeline(lane)
+            if pipeline is not None and pipeline.enabled:
+                transformer = self._compile(pipeline).transformer
+                kind = "Mapping" if transformer is None else transformer.kind
+                yield LaneState(lane.pipeline, lane.workspace, kind, self._at(lane.pipeline).paused_until / 1e6)
+
+    def _pipeline(self, lane: Lane) -> Pipeline | None:
+        connection = self._catalog.connection(lane.workspace, lane.connection)
+        pipelines = () if connection is None else connection.pipelines
+        return next((pipeline for pipeline in pipelines if pipeline.id == lane.pipeline), None)
+
+    def _compile(self, pipeline: Pipeline) -> _Compiled:
+        known = self._compiled.get(pipeline.id)
+        if known is not None and known.definition == pipeline.definition:
+            return known
+        try:
+            compiled = _Compiled(pipeline.definition, compile_transformer(pipeline, self._functions))
+        except HeadwaterError as error:
+            compiled = _Compiled(pipeline.definition, None, error.message)
+        self._compiled[pipeline.id] = compiled
+        if known is not None:  # somebody has changed it: it is tried at once
+            self._scheduler.forget(pipeline.id)
+            progress = self._at(pipeline.id)
+            self._progress[pipeline.id] = msgspec.structs.replace(progress, failures=0, paused_until=0, reason="")
+        return compiled
+
+    async def _run(self, state: LaneState, lane: Lane) -> None:
+        """Run the next entries of a lane."""
+        kind, began = state.kind, time.monotonic()
+        try:
+            state.ready_at = 0.0
+            if await self._run_entries(state, lane):
+                self._wake.set()
+        except Unavailable as error:
+            _log.warning("a lane waits", pipeline=state.pipeline, reason=error.message)
+            state.ready_at = self._now() + RETRY_SECONDS
+        except Exception as error:
+            # Nothing that one lane runs into may end the courier, which all lanes need.
+            _log.exception("a lane cannot be run, and is tried again", pipeline=state.pipeline)
+            state.ready_at = self._now() + MAX_PAUSE_SECONDS
+            self._metrics.batch_failed(type(error).__name__)
+        finally:
+            self._scheduler.end(state, kind, time.monotonic() - began, self._now())
+
+    async def _run_entries(self, state: LaneState, lane: Lane) -> bool:
+        """Run the next entries of a lane and store their results. Returns whether there may be more to run."""
+        before = self._at(lane.pipeline)
+        chunk = await self._chunk(lane.pipeline, before.position)
+        if chunk is None:
+            return False
+        entries = take(chunk, before.position, state.batch_size)
+        documents = [entry for entry in entries if entry.document != NO_DOCUMENT]
+        began = time.monotonic()
+        outcomes, limit = await self._transform(lane.pipeline, chunk, documents)
+        seconds = time.monotonic() - began
+        self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
+        if limit and not self._is_final(state, documents):
+            return True
+        after = self._after(state, before, entries[-1].position, limit)
+        await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
+        self._progress[lane.pipeline] = after
+        if not limit and documents:
+            grow(state, seconds, MAX_FUNCTION_SECONDS)
+        return True
+
+    async def _transform(
+        self, pipeline: int, chunk: Chunk, entries: list[LaneEntry]
+    ) -> tuple[dict[int, AttributesJson | Failed], str]:
+        """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
+        if not entries:
+            return {}, ""
+        compiled = self._compiled[pipeline]
+        if compiled.error:
+            return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
+        outcomes: dict[int, AttributesJson | Failed] = {}
+        records = []
+        for entry in entries:
+            record = record_of(chunk, entry)
+            if isinstance(record, Failed):
+                outcomes[entry.position] = record
+            else:
+                records.append((entry.position, record))
+        positions = [position for position, _ in records]
+        if compiled.transformer is None:
+            return outcomes | dict.fromkeys(positions, "{}"), ""
+        try:
+            results = await compiled.transformer.run([record for _, record in records])
+        except FunctionFailed as error:
+            return outcomes | {position: Failed(error.message) for position in positions}, error.message
+        except Unavailable:
+            raise
+        except Exception as error:
+            reason = failure(error)
+            return outcomes | dict.fromkeys(positions, reason), str(reason)
+        return outcomes | dict(zip(positions, results, strict=True)), ""
+
+    def _is_final(self, state: LaneState, documents: list[LaneEntry]) -> bool:
+        """Whether records that reached a limit fail: only one that has done so by itself, and twice.
+
+        The others are run again, one by one. They were late, and have not failed.
+        """
+        state.batch_size = 1
+        if len(documents) > 1:
+            return False
+        position = documents[0].position
+        if self._suspects.get(state.pipeline) != position:
+            self._suspects[state.pipeline] = position
+            return False
+        del self._suspects[state.pipeline]
+        return True
+
+    def _after(self, state: LaneState, before: LaneProgress, position: int, limit: str) -> LaneProgress:
+        """Return the progress after a run; `limit` is the limit that its only record has reached."""
+        if not limit:
+            return LaneProgress(position)
+        failures = before.failures + 1
+        if failures < FAILURES_TO_PAUSE:
+            return LaneProgress(position, failures)
+        pause = min(INITIAL_PAUSE_SECONDS * 2 ** min(failures - FAILURES_TO_PAUSE, 30), MAX_PAUSE_SECONDS)
+        _log.warning(
+            "a pipeline is paused: its transformation keeps reaching a limit", pipeline=state.pipeline, seconds=pause
+        )
+        state.ready_at = self._now() + pause
+        return LaneProgress(position, failures, int(state.ready_at * 1e6), limit)
+
+    async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
+        chunk = self._chunks.get(pipeline)
+        if chunk is None or chunk.last_position <= after:
+            chunk = await self._warehouse.next_chunk(pipeline, after=after)
+            if chunk is not None:
+                self._chunks.put(pipeline, chunk)
+        return chunk
+
+    def _at(self, pipeline: int) -> LaneProgress:
+        return self._progress.get(pipeline) or LaneProgress()
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+class ChunkCache:
+    """The chunks that lanes are at, the most recently used first, up to `MAX_CHUNK_CACHE_BYTES` of documents."""
+
+    def __init__(self) -> None:
+        self._chunks: OrderedDict[int, tuple[Chunk, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, pipeline: int) -> Chunk | None:
+        """Return the chunk of a pipeline, if it is there."""
+        found = self._chunks.get(pipeline)
+        return None if found is None else found[0]
+
+    def put(self, pipeline: int, chunk: Chunk) -> None:
+        """Keep this chunk instead of the pipeline's former one."""
+        _, former = self._chunks.pop(pipeline, (None, 0))
+        size = sum(map(len, chunk.documents))
+        self._chunks[pipeline] = chunk, size
+        self._bytes += size - former
+        while self._bytes > MAX_CHUNK_CACHE_BYTES and len(self._chunks) > 1:
+            _, (_, size) = self._chunks.popitem(last=False)
+            self._bytes -= size
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._chunks.clear()
+        self._bytes = 0
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set, or until the time is over."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

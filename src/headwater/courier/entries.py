@@ -1,0 +1,76 @@
+"""Takes lane entries for a run, and makes results of what the run returns. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.events.record import record_of_document
+from headwater.pipelines.lanes import LaneResult, LaneResults, encode_results
+from headwater.pipelines.transformer import AttributesJson, Failed, failure
+from headwater.schemas import Record
+from headwater.warehouse import NO_DOCUMENT, Chunk, Lane, LaneEntry
+
+MAX_RUN_BYTES: Final = 1 << 20
+"""About how large the documents of one run may be."""
+MAX_RUN_ENTRIES: Final = 2_000
+"""How many entries one run takes, those without a document too."""
+MAX_RESULT_BYTES: Final = 128 << 10
+"""About how large one stored result may be: the worker applies some of them in one transaction."""
+
+_decode_document: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def take(chunk: Chunk, after: int, records: int) -> list[LaneEntry]:
+    """Return the entries of a chunk after position `after`, with at most `records` documents and at least one entry."""
+    taken: list[LaneEntry] = []
+    size = 0
+    for entry in chunk.entries:
+        if entry.position <= after:
+            continue
+        if entry.document != NO_DOCUMENT:
+            size += len(chunk.documents[entry.document])
+            if taken and (records <= 0 or size > MAX_RUN_BYTES):
+                break
+            records -= 1
+        taken.append(entry)
+        if len(taken) == MAX_RUN_ENTRIES:
+            break
+    return taken
+
+
+def record_of(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
+    """Return the record of an entry that has a document."""
+    try:
+        return record_of_document(_decode_document(chunk.documents[entry.document]))
+    except Exception as error:
+        return failure(error)
+
+
+def results_of(entries: Sequence[LaneEntry], outcomes: Mapping[int, AttributesJson | Failed]) -> list[LaneResult]:
+    """Return the results of entries; `outcomes` are those of entries with a document, by position."""
+    results: list[LaneResult] = []
+    for entry in entries:
+        outcome = outcomes.get(entry.position)
+        if isinstance(outcome, Failed):
+            results.append(LaneResult(entry, None, str(outcome) or "the transformation failed"))
+        else:
+            results.append(LaneResult(entry, outcome))
+    return results
+
+
+def payloads(lane: Lane, results: Sequence[LaneResult]) -> Iterator[tuple[int, bytes]]:
+    """Yield the results as they are stored, in pieces, each with the position of its last entry."""
+    some: list[LaneResult] = []
+    size = 0
+    for result in results:
+        some.append(result)
+        size += len(result.attributes or "") + len(result.error) + _ENTRY_BYTES
+        if size >= MAX_RESULT_BYTES or result is results[-1]:
+            yield result.entry.position, encode_results(LaneResults(lane.workspace, lane.connection, some))
+            some, size = [], 0
+
+
+_ENTRY_BYTES: Final = 100
+"""About how large a result is beside its attributes."""

@@ -1,0 +1,118 @@
+"""Decides which lane runs next. Pure: it knows no clock and starts nothing.
+
+Workspaces share the slots by the time that they have used lately: the lane of the workspace that has used least comes
+first. So a workspace with a small need never waits for more than one run of another workspace.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+HALF_LIFE_SECONDS: Final = 30.0
+"""After this time half of the time that a workspace has used is forgotten."""
+MIN_RUN_SECONDS: Final = 0.002
+"""What a run counts at least: starting one costs something, too."""
+INITIAL_BATCH_SIZE: Final = 16
+MAX_BATCH_SIZE: Final = 256
+
+
+class LaneState(Struct, eq=False):
+    """A lane that has entries, as the scheduler sees it."""
+
+    pipeline: int
+    workspace: int
+    kind: str
+    """What runs its transformation; slots are counted by kind."""
+    ready_at: float = 0.0
+    """When it may run again, in seconds of the caller's clock."""
+    batch_size: int = INITIAL_BATCH_SIZE
+    """How many records the next run takes."""
+    last_run: int = 0
+    """The number of its last run."""
+    is_running: bool = False
+
+
+class Scheduler:
+    """Slots of each kind, shared by workspaces."""
+
+    def __init__(self, slots: Mapping[str, int]) -> None:
+        self._slots = dict(slots)
+        self._lanes: dict[int, LaneState] = {}
+        self._running: Counter[tuple[str, int]] = Counter()
+        """Runs at present, by kind and workspace."""
+        self._used: dict[int, tuple[float, float]] = {}
+        """The seconds that each workspace has used, and when that was computed."""
+        self._runs = 0
+
+    def replace(self, lanes: Iterable[LaneState]) -> None:
+        """Set the lanes that may run. A lane that is known keeps its state."""
+        known = self._lanes
+        self._lanes = {}
+        for lane in lanes:
+            old = known.get(lane.pipeline)
+            if old is not None:
+                old.kind = lane.kind
+            self._lanes[lane.pipeline] = old or lane
+
+    def reset(self) -> None:
+        """Forget all lanes and runs; the time that workspaces have used stays."""
+        self._lanes.clear()
+        self._running.clear()
+
+    def forget(self, pipeline: int) -> None:
+        """Forget what is known of a lane: it may run at once, as if it were new."""
+        if (lane := self._lanes.get(pipeline)) is not None and not lane.is_running:
+            del self._lanes[pipeline]
+
+    def begin(self, now: float) -> LaneState | None:
+        """Return the lane that runs next and take its slot; None when none can run now."""
+        taken = Counter[str]()
+        for (kind, _), count in self._running.items():
+            taken[kind] += count
+        ready = [
+            lane
+            for lane in self._lanes.values()
+            if not lane.is_running
+            and lane.ready_at <= now
+            and taken[lane.kind] < self._slots[lane.kind]
+            and self._running[lane.kind, lane.workspace] < self._share(lane.kind)
+        ]
+        if not ready:
+            return None
+        lane = min(ready, key=lambda each: (self.used(each.workspace, now), each.last_run))
+        self._runs += 1
+        lane.last_run, lane.is_running = self._runs, True
+        self._running[lane.kind, lane.workspace] += 1
+        return lane
+
+    def end(self, lane: LaneState, kind: str, seconds: float, now: float) -> None:
+        """Give back the slot of the `kind` that the lane had, and charge its workspace for the time."""
+        lane.is_running = False
+        self._running[kind, lane.workspace] -= 1
+        used = self.used(lane.workspace, now) + max(seconds, MIN_RUN_SECONDS)
+        self._used[lane.workspace] = used, now
+        if len(self._used) > _MAX_REMEMBERED:
+            self._used = {each: kept for each, kept in self._used.items() if self.used(each, now) > MIN_RUN_SECONDS}
+
+    def used(self, workspace: int, now: float) -> float:
+        """Return the seconds that a workspace has used lately."""
+        seconds, at = self._used.get(workspace, (0.0, now))
+        return seconds * math.exp2((at - now) / HALF_LIFE_SECONDS)
+
+    def _share(self, kind: str) -> int:
+        """How many slots of a kind one workspace may have: not all of them, unless there is only one."""
+        return max(1, self._slots[kind] - 1)
+
+
+_MAX_REMEMBERED: Final = 10_000
+
+
+def grow(lane: LaneState, seconds: float, limit: float) -> None:
+    """Let the next run take more records after one that was quick, and fewer after one that used much of its limit."""
+    if seconds < limit / 8:
+        lane.batch_size = min(2 * lane.batch_size, MAX_BATCH_SIZE)
+    elif seconds > limit / 2:
+        lane.batch_size = max(lane.batch_size // 2, 1)

@@ -1,0 +1,188 @@
+"""Applies results of lane entries: identities, trace steps and the removal of the entries, in one transaction."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.catalog import Catalog
+from headwater.lanestore import LaneStore, StoredResult
+from headwater.pipelines.plans import MAX_MESSAGE
+from headwater.warehouse import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
+
+CONSUMER: Final = "lanes"
+"""The name under which the warehouse keeps the sequence number of the last applied result."""
+MAX_APPLIED_BYTES: Final = 512 << 10
+"""About how many bytes of results are applied in one transaction."""
+POLL_SECONDS: Final = 0.05
+MAX_POLL_SECONDS: Final = 0.2
+"""How long the applier waits for new results: longer each time that there was none."""
+PAUSE_SECONDS: Final = 1.0
+"""How long it waits after an error."""
+
+_log = structlog.get_logger(__name__)
+
+
+class LaneResult(Struct, frozen=True, array_like=True):
+    """What became of one lane entry. Stored as MessagePack: add fields at the end only, with a default."""
+
+    entry: LaneEntry
+    attributes: str | None = None
+    """The person's attributes, a JSON object; None when there was nothing to transform, or after an error."""
+    error: str = ""
+    """Why the transformation failed, for people; empty otherwise."""
+
+
+class LaneResults(Struct, frozen=True, array_like=True):
+    """The results of consecutive entries of one lane."""
+
+    workspace: int
+    connection: int
+    results: list[LaneResult]
+
+
+encode_results: Final = msgspec.msgpack.Encoder().encode
+_decode_results: Final = msgspec.msgpack.Decoder(LaneResults).decode
+
+
+class ResultApplier:
+    """Applies results in the order of their completion, each exactly once."""
+
+    def __init__(self, catalog: Catalog, warehouse: Warehouse, store: LaneStore, metrics: Metrics = NO_METRICS) -> None:
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._store = store
+        self._metrics = metrics
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Apply results until `stop` is set."""
+        pause = POLL_SECONDS
+        while not stop.is_set():
+            try:
+                pause = POLL_SECONDS if await self.apply() else min(2 * pause, MAX_POLL_SECONDS)
+            except Unavailable as error:
+                _log.warning("results of lanes wait", reason=error.message)
+                pause = PAUSE_SECONDS
+            except Exception as error:
+                self._metrics.batch_failed(type(error).__name__)
+                _log.exception("results of lanes cannot be applied, and are tried again")
+                pause = PAUSE_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+
+    async def apply(self) -> int:
+        """Apply the next results, if there are any; return how many entries they finish.
+
+        Raises Unavailable when a database is away, or when another process has applied them.
+        """
+        after = await self._warehouse.finished(CONSUMER)
+        stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
+        if not stored:
+            return 0
+        began = time.perf_counter()
+        batches = [(each, _decode_results(each.payload)) for each in stored]
+        try:
+            await self._commit(batches, after)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(batches) == 1 and len(batches[0][1].results) == 1:
+                raise
+            self._metrics.batch_failed(type(error).__name__)
+            _log.exception("results of lanes failed together, and are applied one by one")
+            for each, results in batches:
+                await self._apply_one_by_one(each, results, after)
+                after = each.sequence
+        count = sum(len(results.results) for _, results in batches)
+        self._metrics.lane_results_applied(time.perf_counter() - began, count)
+        return count
+
+    async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
+        async with self._warehouse.transaction() as transaction:
+            for stored, results in batches:
+                await self._write(transaction, stored.pipeline, results)
+            await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
+            await transaction.finish(CONSUMER, batches[-1][0].sequence, after=after)
+
+    async def _apply_one_by_one(self, stored: StoredResult, results: LaneResults, after: int) -> None:
+        """Apply what can be applied of results that fail together. One that fails alone becomes a failed step."""
+        written: list[LaneResult] = []
+        for result in results.results:
+            try:
+                async with self._warehouse.transaction() as transaction:
+                    await self._write(transaction, stored.pipeline, _only(results, [result]))
+                    raise _Rollback
+            except _Rollback:
+                written.append(result)
+            except Unavailable:
+                raise
+            except Exception as error:
+                _log.error("a result is isolated", pipeline=stored.pipeline, error=type(error).__name__, exc_info=error)
+                entry = msgspec.structs.replace(result.entry, is_seen=False)
+                written.append(LaneResult(entry, None, f"internal error ({type(error).__name__})"))
+        await self._commit([(stored, _only(results, written))], after)
+
+    async def _write(self, transaction: Transaction, pipeline: int, results: LaneResults) -> None:
+        if results.connection and self._is_present(pipeline, results):
+            sightings = [_sighting(pipeline, results, result) for result in results.results]
+            await transaction.change_identities(await transaction.merge_identities(sightings))
+        await self._write_steps(transaction, pipeline, results)
+
+    def _is_present(self, pipeline: int, results: LaneResults) -> bool:
+        """Whether the pipeline still exists: its identities are removed with it and must not come back."""
+        connection = self._catalog.connection(results.workspace, results.connection)
+        return connection is not None and any(each.id == pipeline for each in connection.pipelines)
+
+    async def _write_steps(self, transaction: Transaction, pipeline: int, results: LaneResults) -> None:
+        finished = [each for each in results.results if each.entry.document != NO_DOCUMENT]
+        keys = {(results.connection, each.entry.message_id): each for each in finished}
+        messages = (Message(each.entry.position, key, 0) for key, each in keys.items())
+        entries = await transaction.known(messages)
+        changed = {}
+        for key, entry in entries.items():
+            result = keys[key]
+            if entry.position == result.entry.position:
+                entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
+                changed[key] = entry
+        await transaction.record(changed)
+
+
+def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
+    if step.pipeline != pipeline or step.outcome != "Pending":
+        return step
+    if result.error:
+        return Step(pipeline, step.connection, "Transformation", "Failed", result.error[:MAX_MESSAGE])
+    return Step(pipeline, step.connection, "Finalize", "Passed")
+
+
+def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> Sighting:
+    entry = result.entry
+    is_seen = entry.is_seen or result.attributes is not None
+    return Sighting(
+        results.workspace,
+        results.connection,
+        (pipeline,) if is_seen else (),
+        entry.user_id,
+        entry.anonymous_id,
+        entry.at,
+        () if result.attributes is None else (result.attributes,),
+        entry.previous_id,
+        entry.is_once,
+        (pipeline,),
+        claims=entry.claims and not entry.is_once,
+    )
+
+
+def _only(results: LaneResults, some: Iterable[LaneResult]) -> LaneResults:
+    return LaneResults(results.workspace, results.connection, list(some))
+
+
+class _Rollback(Exception):
+    """Ends a transaction that was a trial."""
