@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from headwater.base.database import open_engine
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.eventlog import Frame, Lease
 from headwater.events import Envelope, Refusal
@@ -449,12 +450,27 @@ async def test_it_waits_for_a_log_that_cannot_give_the_lease(parts: OpenParts, s
                 await asyncio.sleep(0.01)
 
 
-async def test_after_a_failure_its_name_is_free(parts: OpenParts, source: Connection) -> None:
+async def test_it_goes_on_after_an_error_that_no_event_causes(parts: OpenParts, source: Connection) -> None:
+    """It counts and logs the error and tries again: nothing is rejected, and the process does not end."""
+    failed: list[str] = []
+
+    class Counting(Metrics):
+        def batch_failed(self, error: str) -> None:
+            failed.append(error)
+
     await send(parts, source, event("a"))
+    consumer = StreamConsumer(
+        parts.log, parts.catalog, parts.warehouse, parts.clock, keep=timedelta(hours=1), metrics=Counting()
+    )
     async with failing(parts, "events", "ABORT"):
-        with pytest.raises(SQLAlchemyError):
-            await parts.consumer.run(asyncio.Event())
-    await (await parts.log.lease("warehouse")).release()
+        async with running(consumer):
+            while len(failed) < 4:  # the second try has failed, too
+                await asyncio.sleep(0.01)
+        assert await parts.documents() == []
+    async with running(consumer):
+        while not await parts.documents():
+            await asyncio.sleep(0.01)
+    assert await rejected(parts) == []
 
 
 async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipelines(
@@ -465,9 +481,7 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     await run(parts.consumer, parts)
     assert len(await identities(parts, source)) == 1
     await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
-    trimming = StreamConsumer(
-        parts.log, parts.catalog, parts.warehouse, parts.functions, parts.clock, keep=timedelta(0)
-    )
+    trimming = StreamConsumer(parts.log, parts.catalog, parts.warehouse, parts.clock, keep=timedelta(0))
     async with running(trimming):
         while await identities(parts, source):
             await asyncio.sleep(0.01)
@@ -500,7 +514,7 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
     add_events = Transaction.add_events
 
     async def defective(self: Transaction, events: Sequence[StoredEvent]) -> None:
-        if any(json.loads(stored.document)["messageId"] in culprits for stored in events):
+        if any(json.loads(stored.document).get("messageId") in culprits for stored in events):
             raise ValueError("a defect")
         await add_events(self, events)
 

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
-import msgspec
 import structlog
 from msgspec import Struct
 
@@ -22,7 +21,7 @@ from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
 from headwater.courier.scheduler import LaneState, Scheduler, grow
 from headwater.lanestore import LaneProgress, LaneStore
-from headwater.pipelines.lanes import CONSUMER
+from headwater.pipelines.lanes import CONSUMER, definition_digest
 from headwater.pipelines.transformer import (
     MAX_FUNCTION_SECONDS,
     AttributesJson,
@@ -59,6 +58,7 @@ class _Compiled(Struct, frozen=True):
     """The transformation of a pipeline."""
 
     definition: Definition
+    digest: str
     transformer: Transformer | None
     """None for a pipeline that has no transformation any more."""
     error: str = ""
@@ -168,9 +168,10 @@ class Courier:
                 continue
             pipeline = self._pipeline(lane)
             if pipeline is not None and pipeline.enabled:
-                transformer = self._compile(pipeline).transformer
-                kind = "Mapping" if transformer is None else transformer.kind
-                yield LaneState(lane.pipeline, lane.workspace, kind, self._at(lane.pipeline).paused_until / 1e6)
+                compiled = self._compile(pipeline)
+                kind = "Mapping" if compiled.transformer is None else compiled.transformer.kind
+                paused_until = progress.paused_until / 1e6 if progress.definition == compiled.digest else 0.0
+                yield LaneState(lane.pipeline, lane.workspace, kind, paused_until)
 
     def _pipeline(self, lane: Lane) -> Pipeline | None:
         connection = self._catalog.connection(lane.workspace, lane.connection)
@@ -181,15 +182,13 @@ class Courier:
         known = self._compiled.get(pipeline.id)
         if known is not None and known.definition == pipeline.definition:
             return known
+        digest = definition_digest(pipeline.definition)
         try:
-            compiled = _Compiled(pipeline.definition, compile_transformer(pipeline, self._functions))
+            compiled = _Compiled(pipeline.definition, digest, compile_transformer(pipeline, self._functions))
         except HeadwaterError as error:
-            compiled = _Compiled(pipeline.definition, None, error.message)
+            compiled = _Compiled(pipeline.definition, digest, None, error.message)
         self._compiled[pipeline.id] = compiled
-        if known is not None:  # somebody has changed it: it is tried at once
-            self._scheduler.forget(pipeline.id)
-            progress = self._at(pipeline.id)
-            self._progress[pipeline.id] = msgspec.structs.replace(progress, failures=0, paused_until=0, reason="")
+        self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
         return compiled
 
     async def _run(self, state: LaneState, lane: Lane) -> None:
@@ -281,7 +280,8 @@ class Courier:
         """Return the progress after a run; `limit` is the limit that its only record has reached."""
         if not limit:
             return LaneProgress(position)
-        failures = before.failures + 1
+        digest = self._compiled[state.pipeline].digest
+        failures = before.failures + 1 if before.definition in ("", digest) else 1
         if failures < FAILURES_TO_PAUSE:
             return LaneProgress(position, failures)
         pause = min(INITIAL_PAUSE_SECONDS * 2 ** min(failures - FAILURES_TO_PAUSE, 30), MAX_PAUSE_SECONDS)
@@ -289,7 +289,7 @@ class Courier:
             "a pipeline is paused: its transformation keeps reaching a limit", pipeline=state.pipeline, seconds=pause
         )
         state.ready_at = self._now() + pause
-        return LaneProgress(position, failures, int(state.ready_at * 1e6), limit)
+        return LaneProgress(position, failures, int(state.ready_at * 1e6), limit, digest)
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)

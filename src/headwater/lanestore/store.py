@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +30,8 @@ class LaneProgress(Struct, frozen=True):
     """When the lane is tried again, in microseconds since the epoch; 0 when it is not paused."""
     reason: str = ""
     """Why it is paused, for people."""
+    definition: str = ""
+    """A digest of the pipeline's definition that is paused: a pause ends when the definition changes."""
 
 
 class StoredResult(Struct, frozen=True):
@@ -150,14 +153,13 @@ class LaneStore:
     async def _move(
         self, connection: AsyncConnection, pipeline: int, before: LaneProgress, after: LaneProgress
     ) -> None:
-        first = self._insert(lane_progress).values(pipeline=pipeline, position=0, failures=0, paused_until=0, reason="")
+        empty = {"pipeline": pipeline} | msgspec.structs.asdict(LaneProgress())
+        first = self._insert(lane_progress).values(**empty)
         await connection.execute(first.on_conflict_do_nothing())
         moved = await connection.execute(
             update(lane_progress)
             .where(lane_progress.c.pipeline == pipeline, lane_progress.c.position == before.position)
-            .values(
-                position=after.position, failures=after.failures, paused_until=after.paused_until, reason=after.reason
-            )
+            .values(**msgspec.structs.asdict(after))
         )
         if moved.rowcount != 1:
             raise Unavailable("another courier works on this lane")

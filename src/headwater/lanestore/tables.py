@@ -1,6 +1,6 @@
 """The tables of the courier's state. Times are microseconds since the epoch, UTC."""
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
 METADATA = MetaData()
 
@@ -12,6 +12,7 @@ lane_progress = Table(
     Column("failures", Integer, nullable=False),
     Column("paused_until", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("definition", String, nullable=False),
 )
 """How far the courier has come in each lane, and until when it leaves the lane alone."""
 

@@ -264,9 +264,7 @@ class BatchEvaluation:
             self._append(person, pipeline.pipeline, _entry(arrival, person.user_id, is_seen=True))
             person.steps.append(pipeline.passed)
         elif self._workspace_bytes[arrival.workspace] >= self._lane_bytes:
-            reason = (
-                f"the lanes of the workspace hold {self._lane_bytes} bytes of waiting records, which is their limit"
-            )
+            reason = f"the records that wait in the workspace's lanes have reached {self._lane_bytes} bytes"
             person.steps.append(pipeline.failed(reason))
         else:
             documents = self.lane_documents.setdefault(arrival.event.connection_id, [])

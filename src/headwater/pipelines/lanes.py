@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.catalog import Catalog
+from headwater.catalog import Catalog, Definition
 from headwater.lanestore import LaneStore, StoredResult
 from headwater.pipelines.plans import MAX_MESSAGE
 from headwater.warehouse import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
@@ -50,6 +51,11 @@ class LaneResults(Struct, frozen=True, array_like=True):
 
 encode_results: Final = msgspec.msgpack.Encoder().encode
 _decode_results: Final = msgspec.msgpack.Decoder(LaneResults).decode
+
+
+def definition_digest(definition: Definition) -> str:
+    """Return a text that changes with the definition of a pipeline."""
+    return sha256(msgspec.json.encode(definition, order="sorted")).hexdigest()[:16]
 
 
 class ResultApplier:

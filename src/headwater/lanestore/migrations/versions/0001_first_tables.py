@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("paused_until", sa.BigInteger, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("definition", sa.String, nullable=False),
     )
     op.create_table(
         "lane_results",
