@@ -81,9 +81,7 @@ class LaneStore:
         """Return the progress in every lane that the courier has worked on, by pipeline."""
         async with answering_unavailable(_WHAT), self._engine.connect() as connection:
             rows = await connection.execute(select(lane_progress))
-            return {
-                row.pipeline: LaneProgress(row.position, row.failures, row.paused_until, row.reason) for row in rows
-            }
+            return {row.pipeline: LaneProgress(*row[1:]) for row in rows}
 
     async def complete(
         self, pipeline: int, before: LaneProgress, after: LaneProgress, results: Sequence[tuple[int, bytes]]
