@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import delivery, management
 from bench.accepting import intake, single, stream, workers
+from bench.containment import containment
 from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
@@ -126,6 +127,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "filters": filters,
     "mapping": mapping,
     "functions": functions,
+    "containment": containment,
 }
 
 

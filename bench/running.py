@@ -88,7 +88,7 @@ def memory(system: RunningSystem) -> str:
     parts = []
     for pid in [str(supervisor), *children]:
         command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("envoy", "backend", "worker") if name in command), "supervisor")
+        name = next((name for name in ("envoy", "backend", "worker", "courier") if name in command), "supervisor")
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         parts.append(f"{name} {resident / 1e6:.0f} MB")
     return ", ".join(parts)

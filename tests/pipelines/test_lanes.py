@@ -55,9 +55,8 @@ async def add_pipeline(
         target="User",
         name="People",
         enabled=True,
-        out_schema=None if transformation is None else SCHEMA,
         definition=Definition(transformation=transformation),
-        **members,
+        **{"out_schema": None if transformation is None else SCHEMA, **members},
     )
     return (await create_pipeline(parts.catalog, source.workspace, request)).id
 

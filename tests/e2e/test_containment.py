@@ -1,0 +1,98 @@
+"""What one workspace does with functions, another one does not notice; and a courier that is killed repeats nothing."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.source import Source, get, make_source, post
+from tests.system import RunningSystem, start, wait_until
+from tests.tenants import add_tenant, function
+
+ENDLESS = {
+    "JavaScript": "function transform(e) { for (;;) {} }",
+    "Python": "def transform(e):\n    while True:\n        pass\n",
+}
+GOOD = "function transform(e) { return { email: e.userId + '@' + e.traits.n } }"
+DONE_WITHIN_S = 120.0
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[RunningSystem]:
+    system = start(tmp_path / "data")
+    try:
+        yield system
+    finally:
+        assert system.stop() == 0, system.errors
+
+
+def add_pipeline(source: Source, **members: Any) -> int:
+    """A further User pipeline of the source."""
+    base = {"connection": source.id, "target": "User", "name": "Function", "enabled": True}
+    created: int = post(source.system, "/v1/pipelines", base | members)["id"]
+    return created
+
+
+def steps(source: Source, message_id: str) -> dict[int, dict[str, Any]]:
+    """The steps of a message, by pipeline; empty while it is pending."""
+    traces = get(source.system, f"/v1/events/{message_id}/trace")["traces"]
+    return {step["pipeline"]: step for trace in traces for step in trace["steps"]}
+
+
+def outcome(source: Source, message_id: str, pipeline: int) -> str:
+    found: str = steps(source, message_id).get(pipeline, {}).get("outcome", "")
+    return found
+
+
+@pytest.mark.timeout(400)
+def test_endless_functions_hold_up_nobody_else(system: RunningSystem) -> None:
+    a, b = make_source(add_tenant(system, "A")), make_source(add_tenant(system, "B"))
+    endless = [add_pipeline(a, **function(language, ENDLESS[language])) for language in ("JavaScript", "Python") * 6]
+    good = add_pipeline(b, **function("JavaScript", GOOD))
+    before = system.children()
+    for number in range(10):
+        a.send("track", {"userId": f"u{number}", "event": "E", "messageId": f"a{number}"})
+    for number in range(20):
+        message = {"userId": f"u{number}", "traits": {"n": number}, "messageId": f"b{number}"}
+        assert b.send("identify", message).status_code == 200
+        wait_until(lambda n=number: outcome(b, f"b{n}", good) == "Passed", DONE_WITHIN_S)
+    assert len(b.events()) == 20
+    assert len(a.wait_for(10)) == 10, "A's events are stored, whatever its functions do"
+    assert any(outcome(a, "a9", pipeline) == "Pending" for pipeline in endless), "late, and not failed"
+    wait_until(lambda: "a pipeline keeps reaching a limit and is paused" in system.errors, DONE_WITHIN_S)
+    assert system.children() == before, "no process was restarted"
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_courier_goes_on_where_it_was_and_keeps_the_order(system: RunningSystem) -> None:
+    source = make_source(system)
+    pipeline = add_pipeline(source, **function("JavaScript", GOOD))
+    sent = 0
+    for _ in range(4):
+        for number in range(40):
+            sent += 1
+            event = {"userId": f"u{number % 5}", "traits": {"n": sent}, "messageId": str(sent)}
+            assert source.send("identify", event).status_code == 200
+        courier = system.children()["courier"]
+        os.kill(courier, signal.SIGKILL)
+        wait_until(lambda old=courier: system.children().get("courier", old) != old, DONE_WITHIN_S)
+    wait_until(lambda: outcome(source, str(sent), pipeline) == "Passed", DONE_WITHIN_S)
+    assert {outcome(source, str(number), pipeline) for number in range(1, sent + 1)} == {"Passed"}
+
+
+@pytest.mark.timeout(400)
+def test_events_are_stored_while_there_is_no_courier(system: RunningSystem) -> None:
+    source = make_source(system)
+    pipeline = add_pipeline(source, **function("JavaScript", GOOD))
+    courier = system.children()["courier"]
+    os.kill(courier, signal.SIGSTOP)
+    try:
+        source.send("identify", {"userId": "u", "traits": {"n": 1}, "messageId": "m"})
+        assert len(source.wait_for(1)) == 1
+        assert outcome(source, "m", pipeline) == "Pending"
+    finally:
+        os.kill(courier, signal.SIGCONT)
+    wait_until(lambda: outcome(source, "m", pipeline) == "Passed", DONE_WITHIN_S)
