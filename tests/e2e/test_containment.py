@@ -47,6 +47,18 @@ def outcome(source: Source, message_id: str, pipeline: int) -> str:
     return found
 
 
+def kill_courier(system: RunningSystem) -> None:
+    """Kill the courier, and wait until there is another one."""
+    courier = system.children()["courier"]
+    os.kill(courier, signal.SIGKILL)
+    wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_S)
+
+
+def wait_for_outcome(source: Source, message_id: str, pipeline: int) -> None:
+    """Wait until the pipeline has let the message through."""
+    wait_until(lambda: outcome(source, message_id, pipeline) == "Passed", DONE_WITHIN_S)
+
+
 @pytest.mark.timeout(400)
 def test_endless_functions_hold_up_nobody_else(system: RunningSystem) -> None:
     a, b = make_source(add_tenant(system, "A")), make_source(add_tenant(system, "B"))
@@ -58,7 +70,7 @@ def test_endless_functions_hold_up_nobody_else(system: RunningSystem) -> None:
     for number in range(20):
         message = {"userId": f"u{number}", "traits": {"n": number}, "messageId": f"b{number}"}
         assert b.send("identify", message).status_code == 200
-        wait_until(lambda n=number: outcome(b, f"b{n}", good) == "Passed", DONE_WITHIN_S)
+        wait_for_outcome(b, f"b{number}", good)
     assert len(b.events()) == 20
     assert len(a.wait_for(10)) == 10, "A's events are stored, whatever its functions do"
     assert any(outcome(a, "a9", pipeline) == "Pending" for pipeline in endless), "late, and not failed"
@@ -76,10 +88,8 @@ def test_a_killed_courier_goes_on_where_it_was_and_keeps_the_order(system: Runni
             sent += 1
             event = {"userId": f"u{number % 5}", "traits": {"n": sent}, "messageId": str(sent)}
             assert source.send("identify", event).status_code == 200
-        courier = system.children()["courier"]
-        os.kill(courier, signal.SIGKILL)
-        wait_until(lambda old=courier: system.children().get("courier", old) != old, DONE_WITHIN_S)
-    wait_until(lambda: outcome(source, str(sent), pipeline) == "Passed", DONE_WITHIN_S)
+        kill_courier(system)
+    wait_for_outcome(source, str(sent), pipeline)
     assert {outcome(source, str(number), pipeline) for number in range(1, sent + 1)} == {"Passed"}
 
 
@@ -95,4 +105,4 @@ def test_events_are_stored_while_there_is_no_courier(system: RunningSystem) -> N
         assert outcome(source, "m", pipeline) == "Pending"
     finally:
         os.kill(courier, signal.SIGCONT)
-    wait_until(lambda: outcome(source, "m", pipeline) == "Passed", DONE_WITHIN_S)
+    wait_for_outcome(source, "m", pipeline)

@@ -257,7 +257,7 @@ async def test_whatever_a_function_returns_fails_its_record_only(parts: OpenPart
 
 
 texts = st.text(alphabet=st.characters(codec=None), max_size=20) | st.sampled_from(["\ud800", "\0", "9" * 5000])
-nasty = st.recursive(
+nasty: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
