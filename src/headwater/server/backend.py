@@ -87,6 +87,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         await server.start()
         await raw_server.start(settings.raw_socket(name))
         tasks.create_task(_keep_fresh(parts.catalog, stop))
+        await stack.enter_async_context(child.heartbeat())
         for service in ("", *services):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()

@@ -4,7 +4,7 @@ Only the standard library is used: the supervisor, which lives as long as the sy
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -29,6 +29,19 @@ SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
 MAX_WORKERS = 64
+
+MIN_API_KEY_LENGTH = 40
+"""Characters of an API key that an operator chooses. It is stored as one SHA-256, so it must not be guessable."""
+MIN_API_KEY_CHARACTERS = 12
+"""Different characters in such a key: 36 random ones have fewer than these in less than one case in a billion."""
+
+MIN_WATCHDOG_SECONDS = 3
+MAX_WATCHDOG_SECONDS = 3600
+
+SANDBOX_MODES = ("warn", "require")
+
+SECRETS = ("api_key", "secret_key", "old_secret_keys")
+"""Settings that only the backends get. See `headwater.server.environment`."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
@@ -100,6 +113,12 @@ class Settings:
 
     maxmind_db: Path | None = None
     """A database of MaxMind's format that tells where addresses are; None: nobody looks."""
+
+    watchdog_seconds: int = 30
+    """Seconds without a heartbeat after which a backend or the worker is killed and restarted; 0: never."""
+
+    sandbox: str = "warn"
+    """One of SANDBOX_MODES: what to do when this system cannot confine the processes that run functions."""
 
     log_level: str = "info"
     log_format: str = "json"
@@ -182,11 +201,12 @@ class Settings:
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{self.port}"
 
-    def environment(self) -> dict[str, str]:
-        """The variables from which `read` gives these settings again: how they reach child processes."""
-        values = {name: getattr(self, name) for name in _READERS}
+    def environment(self, *, without: Collection[str] = ()) -> dict[str, str]:
+        """Return the variables from which `read` makes these settings again, except the settings in `without`."""
+        values = {name: getattr(self, name) for name in _READERS if name not in without}
         values["database_url"] = self.database_url or SQLITE  # or DATABASE_URL would be taken for it
-        values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
+        if "old_secret_keys" in values:
+            values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -312,11 +332,25 @@ def _workers(text: str) -> int:
 
 
 def _api_key(text: str) -> str:
-    if not text.startswith("api_") or len(text) < 20:
-        raise ValueError('must start with "api_" and have at least 20 characters')
+    if not text.startswith("api_") or len(text) < MIN_API_KEY_LENGTH:
+        raise ValueError(f'must start with "api_" and have at least {MIN_API_KEY_LENGTH} characters')
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise ValueError("must consist of visible ASCII characters: it travels in a header")
+    if len(set(text.removeprefix("api_"))) < MIN_API_KEY_CHARACTERS:
+        raise ValueError(
+            f"must have at least {MIN_API_KEY_CHARACTERS} different characters after api_: make a random one, "
+            'for example with `echo "api_$(openssl rand -hex 32)"`'
+        )
     return text
+
+
+def _watchdog(text: str) -> int:
+    rule = f"must be 0 or a number of seconds from {MIN_WATCHDOG_SECONDS} to {MAX_WATCHDOG_SECONDS}, not {text!r}"
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ValueError(rule)
+    if int(text) and not MIN_WATCHDOG_SECONDS <= int(text) <= MAX_WATCHDOG_SECONDS:
+        raise ValueError(rule)
+    return int(text)
 
 
 def _secret_key(text: str) -> str:
@@ -363,6 +397,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,
+    "watchdog_seconds": _watchdog,
+    "sandbox": _one_of(SANDBOX_MODES),
     "log_level": _one_of(LOG_LEVELS),
     "log_format": _one_of(LOG_FORMATS),
     "run_dir": _folder,

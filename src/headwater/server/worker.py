@@ -38,6 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=True) as warehouse,
         open_event_log(settings, warehouse, clock, identifiers) as log,
         Runner(javascript=1, python=2) as functions,
+        child.heartbeat(),
     ):
         consumer = partial(
             StreamConsumer,
