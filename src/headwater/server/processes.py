@@ -4,8 +4,8 @@ A child gets SIGKILL from the kernel when the parent is gone, however it went; i
 that Ctrl-C in a terminal reaches only the parent, which then stops its children in order. What a child writes goes to
 the parent's standard error line by line; its last line is kept to explain why it ended.
 
-A watched child writes a byte to a pipe every HEARTBEAT_SECONDS from its event loop (`headwater.server.child.heartbeat`).
-`Child.wait_for_silence` returns when the bytes stay away.
+A watched child writes a byte to a pipe every HEARTBEAT_SECONDS from its event loop
+(`headwater.server.child.heartbeat`). `Child.wait_for_silence` returns when no byte arrives.
 """
 
 import asyncio
