@@ -8,7 +8,7 @@ from headwater.server.errors import StartupError
 from headwater.server.quantities import LARGEST_CALL, EventRate
 from headwater.server.settings import Settings, read
 
-KEY = "api_0123456789abcdef"
+KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "s" * 32
 
 
@@ -110,9 +110,10 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("LOG_MAX_BYTES", "10GB", "must be a number of bytes"),
         ("LOG_MAX_LAG_BYTES", "much", "must be a number of bytes"),
         *(("WORKERS", text, "must be a number from 1 to 64") for text in ("0", "65", "two", "-1", "1.5")),
-        ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
-        ("API_KEY", "api_short", "at least 20 characters"),
-        ("API_KEY", "api_with a space in the middle", "visible ASCII"),
+        ("API_KEY", "sk_0123456789abcdefghijklmnopqrstuvwxyz", 'must start with "api_"'),
+        ("API_KEY", KEY[:39], "at least 40 characters"),
+        ("API_KEY", "api_" + "ab" * 30, "different characters"),
+        ("API_KEY", "api_with a space in the middle of forty characters", "visible ASCII"),
         ("SECRET_KEY", "short", "at least 32 characters"),
         ("OLD_SECRET_KEYS", f"{SECRET},short", "at least 32 characters, separated by commas"),
         ("MAX_EVENT_BYTES", "1023", "must be a size from 1024 to 8388608 bytes"),

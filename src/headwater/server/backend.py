@@ -112,7 +112,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             writes=False,
             scratch=settings.ledger_scratch(name),
         ) as warehouse,
-        Runner(javascript=1, python=2) as functions,
+        Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from headwater.base import apikeys
 from headwater.server import quantities
 from headwater.server.errors import StartupError
 from headwater.server.quantities import EventRate
@@ -29,11 +30,6 @@ SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
 MAX_WORKERS = 64
-
-MIN_API_KEY_LENGTH = 40
-"""Characters of an API key that an operator chooses. It is stored as one SHA-256, so it must not be guessable."""
-MIN_API_KEY_CHARACTERS = 12
-"""Different characters in such a key: 36 random ones have fewer than these in less than one case in a billion."""
 
 MIN_WATCHDOG_SECONDS = 3
 MAX_WATCHDOG_SECONDS = 3600
@@ -332,15 +328,7 @@ def _workers(text: str) -> int:
 
 
 def _api_key(text: str) -> str:
-    if not text.startswith("api_") or len(text) < MIN_API_KEY_LENGTH:
-        raise ValueError(f'must start with "api_" and have at least {MIN_API_KEY_LENGTH} characters')
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError("must consist of visible ASCII characters: it travels in a header")
-    if len(set(text.removeprefix("api_"))) < MIN_API_KEY_CHARACTERS:
-        raise ValueError(
-            f"must have at least {MIN_API_KEY_CHARACTERS} different characters after api_: make a random one, "
-            'for example with `echo "api_$(openssl rand -hex 32)"`'
-        )
+    apikeys.check(text)
     return text
 
 

@@ -45,6 +45,7 @@ def serve(settings: Settings) -> None:
     os.umask(0o077)
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
+    preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
         with preflight.run_dir(settings) as settings:

@@ -37,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         ) as catalog,
         open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=True) as warehouse,
         open_event_log(settings, warehouse, clock, identifiers) as log,
-        Runner(javascript=1, python=2) as functions,
+        Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,
         child.heartbeat(),
     ):
         consumer = partial(

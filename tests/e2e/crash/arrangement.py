@@ -41,7 +41,7 @@ class Arrangement:
         """Start it. `close` it at the end, also when this fails."""
         self._variables = {
             "HEADWATER_WORKERS": str(self.processes),
-            "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-000000",
+            "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
             "HEADWATER_SECRET_KEY": "a secret that all machines share",
         }
         if self.database is not None:
