@@ -26,6 +26,10 @@ PYTHON: Final = (
 )
 """Variables of processes in Python."""
 
+GRPC: Final = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
+"""gRPC's handlers of fork crash the child now and then (a segmentation fault of its event engine before the child
+executes its program; grpcio 1.85, about one start of a sandbox in 15 under load). We fork only to execute."""
+
 DATABASE: Final = ("PG*",)
 """Variables that PostgreSQL's drivers read (PGPASSFILE, PGSSLROOTCERT, …), for processes that use the database."""
 
@@ -37,7 +41,7 @@ def envoy(environ: Mapping[str, str]) -> dict[str, str]:
 
 def backend(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the variables of a backend. It creates the first API key and encrypts settings of connections."""
-    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment()
+    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment() | GRPC
 
 
 def worker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
