@@ -130,9 +130,7 @@ class Passage:
                     seen.attributes[route.pipeline] = result
                     seen.steps.append(route.passed)
             if failures:
-                _log.warning(
-                    "events cannot be transformed", pipeline=route.pipeline, count=len(failures), first=str(failures[0])
-                )
+                _log.warning("events cannot be transformed", pipeline=route.pipeline, count=len(failures))
 
     def sightings(self) -> list[Sighting]:
         """Who was seen by any pipeline, and who got another id, in the order of the messages."""
