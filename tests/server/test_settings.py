@@ -59,6 +59,9 @@ def test_defaults() -> None:
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
         ("API_KEY", "", "api_key", None),
+        ("WATCHDOG_SECONDS", "0", "watchdog_seconds", 0),
+        ("WATCHDOG_SECONDS", "3", "watchdog_seconds", 3),
+        ("SANDBOX", "require", "sandbox", "require"),
         ("DATABASE_URL", "", "database_url", None),
         ("DATABASE_URL", "sqlite", "database_url", None),
         ("DATABASE_URL", "postgresql+asyncpg://u:p@db/x", "database_url", "postgresql+asyncpg://u:p@db/x"),
@@ -126,6 +129,9 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("RATE_LIMIT_KEY", "5:", "must be the events a second"),
         ("RATE_LIMIT_KEY", "5:6:7", "must be the events a second"),
         ("RATE_LIMIT_KEY", "\u0665", "must be the events a second"),
+        ("WATCHDOG_SECONDS", "1", "must be 0 or a number of seconds from 3 to 3600"),
+        ("WATCHDOG_SECONDS", "30s", "must be 0 or a number of seconds from 3 to 3600"),
+        ("SANDBOX", "off", "must be one of warn, require"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
@@ -156,6 +162,32 @@ def test_the_gateway_lets_pass_more_than_the_largest_batch(batch: int) -> None:
 def test_a_flag_wins_over_the_environment() -> None:
     settings = read({"HEADWATER_PORT": "1000", "HEADWATER_HOST": "127.0.0.2"}, {"port": "2000", "host": None})
     assert (settings.port, settings.host) == (2000, "127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgres://u:hidden@db/x"),
+        ("database_url", "postgres://u:@db/x"),
+        ("database_url", "postgres://u@db/x?password=hidden"),
+        ("database_url", "postgres://u@db/x?sslmode=require&SSLPASSWORD=hidden"),
+        ("database_url", "postgres://u:hid[den@db/x"),
+        ("nats_url", "nats://u:hidden@nats"),
+        ("nats_url", "nats://one,nats://hidden-token@two"),
+    ],
+)
+def test_a_password_is_refused_on_the_command_line(name: str, url: str) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(
+        StartupError, match=rf"^--{flag} must not contain a password.*HEADWATER_{name.upper()}"
+    ) as caught:
+        read({}, {name: url})
+    assert "hid" not in str(caught.value)
+
+
+def test_a_url_without_a_password_may_be_a_flag() -> None:
+    assert read({}, {"database_url": "postgres://u@db/x"}).database_url == "postgresql+asyncpg://u@db/x"
+    assert read({}, {"nats_url": "nats://one,tls://two:4222"}).nats_url == "nats://one,tls://two:4222"
 
 
 def test_the_variable_of_platforms_counts_where_ours_is_unset() -> None:

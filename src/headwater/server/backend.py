@@ -33,7 +33,7 @@ from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
 from headwater.server.quantities import EventRate
-from headwater.server.secrets import keyring, write_once
+from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -99,9 +99,11 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
+    catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
+    await check_shared_database(settings, partial(open_catalog, catalog_url, clock=clock, identifiers=identifiers))
     async with (
         open_catalog(
-            settings.database_url or sqlite_url(settings.catalog_path),
+            catalog_url,
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),

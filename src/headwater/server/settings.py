@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from headwater.base import apikeys
 from headwater.server import quantities
@@ -224,6 +224,11 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
             source = SHARED_DATABASE_VARIABLE
         text = environ.get(source, "") if flag is None else flag
         if text != "":
+            if flag is not None and name in _FLAGS_WITHOUT_PASSWORD and _has_password(name, text):
+                raise StartupError(
+                    f"--{name.replace('_', '-')} must not contain a password, because other users can read a command "
+                    f"line: set {variable(name)} instead"
+                )
             try:
                 values[name] = reader(text)
             except ValueError as rule:
@@ -238,6 +243,24 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
             f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
         )
     return settings
+
+
+_FLAGS_WITHOUT_PASSWORD = ("database_url", "nats_url")
+
+
+def _has_password(name: str, text: str) -> bool:
+    """Return whether a URL holds credentials; when it cannot be parsed, whether it may."""
+    for url in text.split(",") if name == "nats_url" else [text]:
+        try:
+            parts = urlsplit(url)
+            names = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        except ValueError:
+            return "@" in text
+        if parts.password is not None or names & {"password", "sslpassword"}:
+            return True
+        if name == "nats_url" and parts.username is not None:  # it is a token then
+            return True
+    return False
 
 
 def _address(text: str) -> str:
