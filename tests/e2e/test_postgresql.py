@@ -74,7 +74,7 @@ def test_a_second_machine_without_the_secret_key_does_not_start(
     assert not (tmp_path / "second" / "secret-key").exists()
 
     keys = {"HEADWATER_SECRET_KEY": key, "HEADWATER_API_KEY": "api_of_the_second_machine_0123456789abcdef"}
-    second = start(tmp_path / "second", HEADWATER_DATABASE_URL=url, **keys)
+    second = start(tmp_path / "second", None, HEADWATER_DATABASE_URL=url, **keys)
     assert second.stop() == 0
     again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_WORKERS="3")
     assert again.stop() == 0

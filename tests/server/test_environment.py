@@ -37,7 +37,7 @@ def names(pid: int) -> set[str]:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[RunningSystem]:
-    running = start(tmp_path / "data", **GIVEN)
+    running = start(tmp_path / "data", None, **GIVEN)
     yield running
     assert running.stop() == 0, running.errors
 

@@ -118,6 +118,28 @@ def test_the_memory_of_a_launched_program_is_bounded() -> None:
     assert "done" not in _launch("-c", grow, data=50 << 20).stdout
 
 
+AS_USER = """
+import os
+from headwater.transforms.functions.confinement import process
+program = os.open("/bin/sh", os.O_RDONLY)
+os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+assert process.confine({arguments}) == ()
+try:
+    os.open("/etc/passwd", os.O_RDONLY)
+except PermissionError:
+    os.write(1, b"refused")
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("arguments", ["", "program=program"])
+def test_without_root_files_are_refused_as_well(arguments: str) -> None:
+    command = [sys.executable, "-c", AS_USER.format(arguments=arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (run.stdout, run.stderr) == ("refused", "")
+
+
 # --- A system that refuses -------------------------------------------------------------------------------------------
 
 REFUSING = """
