@@ -13,6 +13,7 @@ import pytest
 
 from headwater.server import processes
 from headwater.server.processes import HEARTBEAT_VARIABLE, Child, Program
+from tests.e2e.source import make_source
 from tests.system import RunningSystem, is_healthy, start, wait_until
 
 PATIENCE: Final = 0.4
@@ -121,6 +122,7 @@ def watched(tmp_path: Path) -> Iterator[RunningSystem]:
 @pytest.mark.parametrize("name", ["backend", "worker"])
 def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: str) -> None:
     before = watched.children()
+    source = make_source(watched)
     os.kill(before[name], signal.SIGSTOP)
     wait_until(lambda: watched.children().get(name) not in (None, before[name]), 60)
     wait_until(lambda: is_healthy(watched.base_url), 60)
@@ -129,6 +131,8 @@ def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: 
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
+    assert source.send("track", {"userId": "ada", "event": "Seen"}).status_code == 200
+    source.wait_for(1)
     assert watched.stop() == 0
 
 

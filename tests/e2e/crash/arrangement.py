@@ -43,6 +43,7 @@ class Arrangement:
             "HEADWATER_WORKERS": str(self.processes),
             "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
             "HEADWATER_SECRET_KEY": "a secret that all machines share",
+            "HEADWATER_WATCHDOG_SECONDS": "0",  # tests stop a worker for longer
         }
         if self.database is not None:
             self._variables["HEADWATER_DATABASE_URL"] = self.database.create()
