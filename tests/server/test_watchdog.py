@@ -131,7 +131,7 @@ def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: 
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
-    assert source.send("track", {"userId": "ada", "event": "Seen"}).status_code == 200
+    wait_until(lambda: source.send("track", {"userId": "ada", "event": "Seen"}).status_code == 200, 60)
     source.wait_for(1)
     assert watched.stop() == 0
 
