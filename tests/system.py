@@ -140,8 +140,9 @@ def children(parent: int) -> dict[str, int]:
 
 
 def child_ids(parent: int) -> list[int]:
-    """The process ids of the living children of a process."""
-    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    """The process ids of the living children of a process, whichever of its threads started them."""
+    lists = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    return [int(pid) for text in lists for pid in text.split()]
 
 
 def is_healthy(base_url: str) -> bool:

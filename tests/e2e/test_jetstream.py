@@ -135,7 +135,7 @@ def test_nats_may_be_away_at_the_start(tmp_path: Path) -> None:
 
 def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) -> None:
     """The worker stands still: callers get 429 and a time, nothing that was accepted is lost, and it passes."""
-    system = start(tmp_path / "data", HEADWATER_LOG_MAX_LAG_BYTES="100KiB")
+    system = start(tmp_path / "data", HEADWATER_LOG_MAX_LAG_BYTES="100KiB", HEADWATER_WATCHDOG_SECONDS="0")
     source = make_source(system)
     worker = _worker(system)
     os.kill(worker, signal.SIGSTOP)

@@ -30,7 +30,7 @@ def machines(postgresql_server: PostgresqlServer, tmp_path: Path) -> Iterator[li
                     HEADWATER_NATS_URL=server.url,
                     HEADWATER_DATABASE_URL=database,
                     HEADWATER_SECRET_KEY="shared by all machines of these tests",
-                    HEADWATER_API_KEY="api_of_all_machines_of_these_tests",
+                    HEADWATER_API_KEY="api_of_all_machines_of_these_tests_0123456",
                 )
             )
         yield running

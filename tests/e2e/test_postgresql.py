@@ -56,3 +56,26 @@ def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
     assert PASSWORD not in system.errors
     assert quote(PASSWORD, safe="") not in system.errors
     postgresql_server.drop(url)
+
+
+def test_a_second_machine_without_the_secret_key_does_not_start(
+    postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    url = postgresql_server.create(empty=True)
+    first = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_WORKERS="3")
+    assert first.stop() == 0
+    key = (tmp_path / "first" / "secret-key").read_text().strip()
+
+    process = serve(tmp_path / "second", free_port(), HEADWATER_DATABASE_URL=url)
+    assert process.wait(60) == 1
+    errors = (tmp_path / "second" / "stderr.txt").read_text()
+    assert "set HEADWATER_SECRET_KEY to the same key" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not (tmp_path / "second" / "secret-key").exists()
+
+    keys = {"HEADWATER_SECRET_KEY": key, "HEADWATER_API_KEY": "api_of_the_second_machine_0123456789abcdef"}
+    second = start(tmp_path / "second", None, HEADWATER_DATABASE_URL=url, **keys)
+    assert second.stop() == 0
+    again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_WORKERS="3")
+    assert again.stop() == 0
+    postgresql_server.drop(url)

@@ -30,7 +30,8 @@ def metrics_port() -> int:
 def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[RunningSystem]:
     """A system with two backends."""
     folder = tmp_path_factory.mktemp("workers")
-    running = start(folder / "data", HEADWATER_WORKERS="2", HEADWATER_METRICS_PORT=str(metrics_port))
+    variables = {"HEADWATER_METRICS_PORT": str(metrics_port), "HEADWATER_WATCHDOG_SECONDS": "0"}  # a test stops one
+    running = start(folder / "data", None, HEADWATER_WORKERS="2", **variables)
     yield running
     assert running.stop() == 0, running.errors
 

@@ -8,7 +8,7 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, Workspace
 from headwater.management.bootstrap import bootstrap
 
-GIVEN = "api_0123456789abcdef"
+GIVEN = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 async def test_the_first_start_makes_a_workspace_and_a_key_that_is_restricted_to_it(catalog: Catalog) -> None:
@@ -50,7 +50,16 @@ async def test_a_key_that_is_given_later_is_registered_for_the_oldest_workspace(
 
 
 @pytest.mark.parametrize(
-    "key", ["", "api_", "api_0123456789abcde", "key_0123456789abcdef", "api_0123456789 bcdef", "api_0123456789abcdé"]
+    "key",
+    [
+        "",
+        "api_",
+        GIVEN[:39],
+        GIVEN.replace("api_", "key_"),
+        GIVEN.replace("0", " "),
+        GIVEN.replace("0", "é"),
+        "api_" + "0123456789a" * 10,
+    ],
 )
 async def test_a_key_that_cannot_be_one(catalog: Catalog, key: str) -> None:
     with pytest.raises(BadRequest) as caught:

@@ -8,7 +8,7 @@ from headwater.server.errors import StartupError
 from headwater.server.quantities import LARGEST_CALL, EventRate
 from headwater.server.settings import Settings, read
 
-KEY = "api_0123456789abcdef"
+KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "s" * 32
 
 
@@ -59,6 +59,9 @@ def test_defaults() -> None:
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
         ("API_KEY", "", "api_key", None),
+        ("WATCHDOG_SECONDS", "0", "watchdog_seconds", 0),
+        ("WATCHDOG_SECONDS", "3", "watchdog_seconds", 3),
+        ("SANDBOX", "require", "sandbox", "require"),
         ("DATABASE_URL", "", "database_url", None),
         ("DATABASE_URL", "sqlite", "database_url", None),
         ("DATABASE_URL", "postgresql+asyncpg://u:p@db/x", "database_url", "postgresql+asyncpg://u:p@db/x"),
@@ -110,9 +113,10 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("LOG_MAX_BYTES", "10GB", "must be a number of bytes"),
         ("LOG_MAX_LAG_BYTES", "much", "must be a number of bytes"),
         *(("WORKERS", text, "must be a number from 1 to 64") for text in ("0", "65", "two", "-1", "1.5")),
-        ("API_KEY", "sk_0123456789abcdef", 'must start with "api_"'),
-        ("API_KEY", "api_short", "at least 20 characters"),
-        ("API_KEY", "api_with a space in the middle", "visible ASCII"),
+        ("API_KEY", "sk_0123456789abcdefghijklmnopqrstuvwxyz", 'must start with "api_"'),
+        ("API_KEY", KEY[:39], "at least 40 characters"),
+        ("API_KEY", "api_" + "ab" * 30, "different characters"),
+        ("API_KEY", "api_with a space in the middle of forty characters", "visible ASCII"),
         ("SECRET_KEY", "short", "at least 32 characters"),
         ("OLD_SECRET_KEYS", f"{SECRET},short", "at least 32 characters, separated by commas"),
         ("MAX_EVENT_BYTES", "1023", "must be a size from 1024 to 8388608 bytes"),
@@ -125,6 +129,9 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("RATE_LIMIT_KEY", "5:", "must be the events a second"),
         ("RATE_LIMIT_KEY", "5:6:7", "must be the events a second"),
         ("RATE_LIMIT_KEY", "\u0665", "must be the events a second"),
+        ("WATCHDOG_SECONDS", "1", "must be 0 or a number of seconds from 3 to 3600"),
+        ("WATCHDOG_SECONDS", "30s", "must be 0 or a number of seconds from 3 to 3600"),
+        ("SANDBOX", "off", "must be one of warn, require"),
         ("LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
@@ -155,6 +162,32 @@ def test_the_gateway_lets_pass_more_than_the_largest_batch(batch: int) -> None:
 def test_a_flag_wins_over_the_environment() -> None:
     settings = read({"HEADWATER_PORT": "1000", "HEADWATER_HOST": "127.0.0.2"}, {"port": "2000", "host": None})
     assert (settings.port, settings.host) == (2000, "127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgres://u:hidden@db/x"),
+        ("database_url", "postgres://u:@db/x"),
+        ("database_url", "postgres://u@db/x?password=hidden"),
+        ("database_url", "postgres://u@db/x?sslmode=require&SSLPASSWORD=hidden"),
+        ("database_url", "postgres://u:hid[den@db/x"),
+        ("nats_url", "nats://u:hidden@nats"),
+        ("nats_url", "nats://one,nats://hidden-token@two"),
+    ],
+)
+def test_a_password_is_refused_on_the_command_line(name: str, url: str) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(
+        StartupError, match=rf"^--{flag} must not contain a password.*HEADWATER_{name.upper()}"
+    ) as caught:
+        read({}, {name: url})
+    assert "hid" not in str(caught.value)
+
+
+def test_a_url_without_a_password_may_be_a_flag() -> None:
+    assert read({}, {"database_url": "postgres://u@db/x"}).database_url == "postgresql+asyncpg://u@db/x"
+    assert read({}, {"nats_url": "nats://one,tls://two:4222"}).nats_url == "nats://one,tls://two:4222"
 
 
 def test_the_variable_of_platforms_counts_where_ours_is_unset() -> None:

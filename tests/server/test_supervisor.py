@@ -66,7 +66,7 @@ def test_the_first_start_shows_the_key_and_later_starts_only_its_place(starting:
 
 
 def test_a_key_that_the_operator_chose_is_not_shown(starting: Start) -> None:
-    key = "api_chosen-by-the-operator"
+    key = "api_chosen-by-the-operator-0123456789-abcd"
     running = starting(HEADWATER_API_KEY=key)
     assert key not in running.output + running.errors
     assert running.stop() == 0

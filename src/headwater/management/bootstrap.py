@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
+from headwater.base import apikeys
 from headwater.base.errors import BadRequest
 from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
 from headwater.management.api_keys import hint_of
 
 FIRST_WORKSPACE: Final = "Default"
-SHORTEST_API_KEY: Final = 20
 
 
 class Bootstrapped(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,10 @@ async def bootstrap(catalog: Catalog, *, api_key: str | None = None) -> Bootstra
     when the given key cannot be one.
     """
     if api_key is not None:
-        _check_api_key(api_key)
+        try:
+            apikeys.check(api_key)
+        except ValueError as rule:
+            raise BadRequest(f"the API key {rule}", field="apiKey") from None
     async with catalog.change() as change:
         existing = catalog.workspaces()
         if existing:
@@ -58,16 +61,3 @@ def _register(change: Change, workspace: Workspace, key: str) -> None:
             created_at=change.now,
         )
     )
-
-
-def _check_api_key(key: str) -> None:
-    # It travels in a header: no spaces, no control characters, nothing beyond ASCII.
-    if (
-        not key.startswith("api_")
-        or len(key) < SHORTEST_API_KEY
-        or not all("!" <= character <= "~" for character in key)
-    ):
-        raise BadRequest(
-            f'the API key must start with "api_" and have {SHORTEST_API_KEY} or more visible ASCII characters',
-            field="apiKey",
-        )

@@ -33,7 +33,7 @@ from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
 from headwater.server.quantities import EventRate
-from headwater.server.secrets import keyring, write_once
+from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -87,6 +87,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         await server.start()
         await raw_server.start(settings.raw_socket(name))
         tasks.create_task(_keep_fresh(parts.catalog, stop))
+        await stack.enter_async_context(child.heartbeat())
         for service in ("", *services):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
@@ -98,9 +99,11 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
+    catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
+    await check_shared_database(settings, partial(open_catalog, catalog_url, clock=clock, identifiers=identifiers))
     async with (
         open_catalog(
-            settings.database_url or sqlite_url(settings.catalog_path),
+            catalog_url,
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
@@ -111,7 +114,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             writes=False,
             scratch=settings.ledger_scratch(name),
         ) as warehouse,
-        Runner(javascript=1, python=2) as functions,
+        Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)

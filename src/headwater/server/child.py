@@ -1,15 +1,17 @@
 """How a child process of the supervisor begins and ends: settings, logs, signals, exit status."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from headwater.base.database import UnusableDatabase
 from headwater.server.errors import StartupError
-from headwater.server.logging import configure, logger
+from headwater.server.logging import configure, log_from_loop, logger, safe_text
+from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
 from headwater.server.settings import Settings, read
 
 COLLECT_AFTER = 100_000
@@ -26,7 +28,7 @@ def run(
 ) -> None:
     """Run `main` until it returns; SIGTERM and SIGINT set its event, and it is to finish what it has begun.
 
-    A failure is logged, its text is the last line on standard error (the supervisor shows it), and the status is 1.
+    A failure is logged, the last line on standard error says what it was (the supervisor shows it), the status is 1.
     """
     os.umask(0o077)
     gc.freeze()  # what the imports made stays, and need not be looked at again and again
@@ -40,12 +42,41 @@ def run(
         sys.exit(str(error))
     except Exception as error:
         logger().critical("the process failed", exc_info=True)
-        sys.exit(f"{type(error).__name__}: {error}".splitlines()[0])
+        sys.exit(safe_text(error).splitlines()[0])
+
+
+@contextlib.asynccontextmanager
+async def heartbeat() -> AsyncIterator[None]:
+    """Show the supervisor that this event loop runs, until the context ends. Enter it when the start-up is done.
+
+    Does nothing in a process that the supervisor does not watch.
+    """
+    number = os.environ.pop(HEARTBEAT_VARIABLE, None)
+    if number is None:
+        yield
+        return
+    pipe = int(number)
+    os.set_inheritable(pipe, False)
+    os.set_blocking(pipe, False)
+    beating = asyncio.create_task(_beat(pipe))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
+async def _beat(pipe: int) -> None:
+    while True:
+        with contextlib.suppress(OSError):  # the supervisor reads later, or has gone
+            os.write(pipe, b".")
+        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 async def _until_signalled(main: Main, settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_from_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await main(settings, stop)

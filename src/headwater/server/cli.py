@@ -60,13 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         (
             "--database-url",
             "URL",
-            "postgresql://user@host/database; with a password better in [HEADWATER_DATABASE_URL, DATABASE_URL]; "
+            "postgresql://user@host/database; with a password only in [HEADWATER_DATABASE_URL, DATABASE_URL]; "
             "without it SQLite files in the data directory",
         ),
         (
             "--nats-url",
             "URL",
-            "nats://host:4222, where the event log is; without it a file in the data directory [HEADWATER_NATS_URL]",
+            "nats://host:4222, where the event log is; with credentials only in [HEADWATER_NATS_URL]; else a file "
+            "in the data directory",
         ),
         ("--workers", "NUMBER", "backend processes, 1 to 64 [HEADWATER_WORKERS, 1]"),
         (

@@ -46,7 +46,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
         )
         slots = DEFAULT_SLOTS
-        functions = await stack.enter_async_context(Runner(javascript=slots["JavaScript"], python=slots["Python"]))
+        functions = await stack.enter_async_context(
+            Runner(
+                javascript=slots["JavaScript"],
+                python=slots["Python"],
+                require_confinement=settings.sandbox == "require",
+            )
+        )
+        await stack.enter_async_context(child.heartbeat())
         await Courier(catalog, warehouse, store, functions, clock, metrics, slots=slots).run(stop)
 
 

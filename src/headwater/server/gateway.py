@@ -6,12 +6,14 @@ The configuration itself is envoy/envoy.yaml.tmpl; here are only the values that
 import asyncio
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from headwater.server import environment
 from headwater.server.descriptors import service_names
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
@@ -53,7 +55,7 @@ def program(settings: Settings) -> Program:
         *("--component-log-level", "main:error"),  # or it would warn of every SIGTERM
         "--disable-hot-restart",  # it shares memory by number, and two systems on one machine would clash
     ]
-    return Program("envoy", command)
+    return Program("envoy", command, environment.envoy(os.environ))
 
 
 def render(settings: Settings) -> str:

@@ -2,30 +2,42 @@
 
 Every line carries its process; lines written while a request is handled carry its `request_id`, bound with
 `structlog.contextvars`. Values under the names of secrets are replaced, wherever they come from.
+
+No line holds data of events. An exception is logged with its type and the places in the code, without its text and
+without variables: the text of a database's or decoder's error repeats the value that it is about. Texts are logged only
+of exceptions in SAFE_EXCEPTIONS. Messages of libraries are logged without their arguments.
 """
 
+import asyncio
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+import threading
+from collections.abc import Iterator, MutableMapping
+from types import TracebackType
+from typing import Any, Final
 
 import structlog
+
+from headwater.server.errors import StartupError
 
 SECRET_NAMES = frozenset(
     {"api_key", "authorization", "password", "secret", "secret_key", "settings", "token", "write_key"}
 )
-_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-"""Without the variables of each frame: among them are passwords, keys and what people sent."""
+SAFE_EXCEPTIONS: Final = (OSError, ImportError, StartupError)
+"""Exceptions whose text is about the system: files, addresses, modules and settings."""
+
+MAX_FRAMES: Final = 50
+"""Frames of a traceback that are logged, the innermost ones."""
+MAX_EXCEPTIONS: Final = 20
+"""Exceptions of a chain that are logged: causes, contexts and members of groups."""
 
 
 def configure(process: str, level: str, log_format: str) -> None:
     """Set up the logs of this process; `level` and `log_format` are those of Settings."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    is_json = log_format == "json"
     renderer: structlog.typing.Processor
-    if log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer()
 
     def add_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["process"] = process
@@ -38,7 +50,7 @@ def configure(process: str, level: str, log_format: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact,
-            *([_TRACEBACKS] if log_format == "json" else []),
+            _describe_exception if is_json else _print_exception,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -46,6 +58,9 @@ def configure(process: str, level: str, log_format: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), format="%(message)s", handlers=[_Relay()], force=True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = lambda hook: _log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+    threading.excepthook = lambda hook: _log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:
@@ -60,8 +75,97 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
+def describe(error: BaseException) -> list[dict[str, Any]]:
+    """Return what is logged of an exception and of those that led to it: types and places, and texts that are safe."""
+    return [_description(each) for each in _chain(error)]
+
+
+def safe_text(error: BaseException) -> str:
+    """Return the text of an exception in SAFE_EXCEPTIONS, and only the type of any other one."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, SAFE_EXCEPTIONS) else name
+
+
+def log_from_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what an event loop reports, such as the exception of a task that nobody awaited. Its exception handler."""
+    error = context.get("exception")
+    exc_info = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
+    logger().error("the event loop reports an error", exc_info=exc_info)
+
+
+def _description(error: BaseException) -> dict[str, Any]:
+    code = [(frame.f_code, line) for frame, line in _walk(error.__traceback__)][-MAX_FRAMES:]
+    described: dict[str, Any] = {
+        "exc_type": type(error).__name__,
+        "frames": [{"filename": it.co_filename, "lineno": line, "name": it.co_name} for it, line in code],
+    }
+    if isinstance(error, SAFE_EXCEPTIONS):
+        described["exc_value"] = str(error)
+    return described
+
+
+def _walk(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception, then the members of a group, its cause or its context, each once."""
+    pending, seen = [error], set[int]()
+    while pending and len(seen) < MAX_EXCEPTIONS:
+        each = pending.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            pending.extend(each.exceptions)
+        if each.__cause__ is not None:
+            pending.append(each.__cause__)
+        elif each.__context__ is not None and not each.__suppress_context__:
+            pending.append(each.__context__)
+
+
+def _exception_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return exc_info[1] if isinstance(exc_info[1], BaseException) else None
+    return sys.exc_info()[1] if exc_info else None
+
+
+def _describe_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    error = _exception_of(event.pop("exc_info", None))
+    if error is not None:
+        event["exception"] = describe(error)
+    return event
+
+
+def _print_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """As `_describe_exception`, as lines that the console renderer prints below the event."""
+    error = _exception_of(event.pop("exc_info", None))
+    if error is not None:
+        event["exception"] = "\n".join(
+            line
+            for each in describe(error)
+            for line in (
+                f"{each['exc_type']}: {each['exc_value']}" if "exc_value" in each else each["exc_type"],
+                *(f'  File "{at["filename"]}", line {at["lineno"]}, in {at["name"]}' for at in each["frames"]),
+            )
+        )
+    return event
+
+
+def _log_uncaught(type_: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if error is not None and not isinstance(error, KeyboardInterrupt):
+        logger().critical("an exception was not caught", exc_info=(type_, error, traceback))
+
+
 class _Relay(logging.Handler):
-    """Passes what libraries write with the standard `logging` on to structlog, from warnings upwards."""
+    """Passes what libraries write with the standard `logging` on to structlog, from warnings upwards: the first line,
+    without its arguments, which may be data."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger().log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info or None)
+        message = str(record.msg).partition("\n")[0]
+        logger().log(record.levelno, message, library=record.name, exc_info=record.exc_info or None)

@@ -207,7 +207,7 @@ async def _measure(gauge: Gauge, backlog: Backlog) -> None:
     try:
         gauge.set(await asyncio.wait_for(backlog(), BACKLOG_TIMEOUT_S))
     except Exception as error:  # a database that is away must not hide everything else
-        _log.warning("the backlog cannot be measured", reason=str(error))
+        _log.warning("the backlog cannot be measured", reason=type(error).__name__)
         gauge.set(float("nan"))
 
 

@@ -10,16 +10,22 @@ import fcntl
 import os
 import resource
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headwater.server import environment
 from headwater.server.errors import StartupError
 from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
 
 FILE_LIMIT = 65_536
 """Open files, where the system allows as many; above it nothing is gained."""
+
+SANDBOX_SECONDS = 60
+"""How long the check of the sandboxes may take."""
 
 PORT_GRACE_S = 1.0
 """How long a port may stay taken by an Envoy that is still dying after its supervisor was killed."""
@@ -85,6 +91,26 @@ def check_location_database(settings: Settings) -> None:
         open_locator(settings.maxmind_db)
     except ValueError as error:
         raise StartupError(f"{variable('maxmind_db')} {error}") from None
+
+
+def check_sandboxes(settings: Settings) -> None:
+    """Raise unless functions run fully confined, where that is required."""
+    if settings.sandbox != "require":
+        return
+    command = [sys.executable, "-m", "headwater.server.sandboxes"]
+    variables = environment.worker(os.environ, settings)
+    try:
+        run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=SANDBOX_SECONDS)
+    except subprocess.TimeoutExpired:
+        reason = f"they did not start within {SANDBOX_SECONDS} seconds"
+    else:
+        if run.returncode == 0:
+            return
+        reason = (run.stderr.strip().splitlines() or ["they did not start"])[-1]
+    raise StartupError(
+        f"{variable('sandbox')} is require, but the sandboxes of functions cannot be confined: {reason}. "
+        f"Change the system (see SECURITY.md), or set {variable('sandbox')}=warn"
+    )
 
 
 async def check_port(settings: Settings) -> None:

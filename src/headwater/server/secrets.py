@@ -3,13 +3,16 @@
 docs/decisions/0008-secrets.md says how they are replaced.
 """
 
+import fcntl
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from headwater.base.encryption import SHORTEST_SECRET, Keyring
+from headwater.catalog import Catalog
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, variable
 
@@ -28,6 +31,33 @@ def keyring(settings: Settings, *, make: bool = True) -> Keyring:
             raise StartupError(f"there is no secret key: set {variable('secret_key')}, or bring back {path}")
         write_once(path, secrets.token_urlsafe(32))
     return Keyring(_read(path), settings.old_secret_keys)
+
+
+async def check_shared_database(
+    settings: Settings, open_catalog: Callable[[], AbstractAsyncContextManager[Catalog]]
+) -> None:
+    """Make the secret key of a new installation with a database that several machines may share.
+
+    Raises StartupError when the database holds an installation and no key is given: a key made here would encrypt what
+    the other machines cannot read. One process at a time does this, so that none sees what another has begun.
+    """
+    if settings.secret_key is not None or settings.database_url is None:
+        return
+    folder = os.open(settings.data_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if settings.secret_key_path.exists():
+            return
+        async with open_catalog() as catalog:
+            if catalog.workspaces():
+                raise StartupError(
+                    "the database belongs to an installation that has a secret key, and this machine has none: set "
+                    f"{variable('secret_key')} to the same key, or copy it to {settings.secret_key_path}. If it is "
+                    f"lost, set {variable('secret_key')} to a new one and enter the settings of connections again"
+                )
+        keyring(settings)
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> str:

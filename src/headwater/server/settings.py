@@ -4,11 +4,12 @@ Only the standard library is used: the supervisor, which lives as long as the sy
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+from headwater.base import apikeys
 from headwater.server import quantities
 from headwater.server.errors import StartupError
 from headwater.server.quantities import EventRate
@@ -29,6 +30,14 @@ SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
 MAX_WORKERS = 64
+
+MIN_WATCHDOG_SECONDS = 3
+MAX_WATCHDOG_SECONDS = 3600
+
+SANDBOX_MODES = ("warn", "require")
+
+SECRETS = ("api_key", "secret_key", "old_secret_keys")
+"""Settings that only the backends get. See `headwater.server.environment`."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
@@ -103,6 +112,12 @@ class Settings:
 
     maxmind_db: Path | None = None
     """A database of MaxMind's format that tells where addresses are; None: nobody looks."""
+
+    watchdog_seconds: int = 30
+    """Seconds without a heartbeat after which a backend or the worker is killed and restarted; 0: never."""
+
+    sandbox: str = "warn"
+    """One of SANDBOX_MODES: what to do when this system cannot confine the processes that run functions."""
 
     log_level: str = "info"
     log_format: str = "json"
@@ -189,11 +204,12 @@ class Settings:
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{self.port}"
 
-    def environment(self) -> dict[str, str]:
-        """The variables from which `read` gives these settings again: how they reach child processes."""
-        values = {name: getattr(self, name) for name in _READERS}
+    def environment(self, *, without: Collection[str] = ()) -> dict[str, str]:
+        """Return the variables from which `read` makes these settings again, except the settings in `without`."""
+        values = {name: getattr(self, name) for name in _READERS if name not in without}
         values["database_url"] = self.database_url or SQLITE  # or DATABASE_URL would be taken for it
-        values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
+        if "old_secret_keys" in values:
+            values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -215,6 +231,11 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
             source = SHARED_DATABASE_VARIABLE
         text = environ.get(source, "") if flag is None else flag
         if text != "":
+            if flag is not None and name in _FLAGS_WITHOUT_PASSWORD and _has_password(name, text):
+                raise StartupError(
+                    f"--{name.replace('_', '-')} must not contain a password, because other users can read a command "
+                    f"line: set {variable(name)} instead"
+                )
             try:
                 values[name] = reader(text)
             except ValueError as rule:
@@ -229,6 +250,24 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
             f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
         )
     return settings
+
+
+_FLAGS_WITHOUT_PASSWORD = ("database_url", "nats_url")
+
+
+def _has_password(name: str, text: str) -> bool:
+    """Return whether a URL holds credentials; when it cannot be parsed, whether it may."""
+    for url in text.split(",") if name == "nats_url" else [text]:
+        try:
+            parts = urlsplit(url)
+            names = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        except ValueError:
+            return "@" in text
+        if parts.password is not None or names & {"password", "sslpassword"}:
+            return True
+        if name == "nats_url" and parts.username is not None:  # it is a token then
+            return True
+    return False
 
 
 def _address(text: str) -> str:
@@ -319,11 +358,17 @@ def _workers(text: str) -> int:
 
 
 def _api_key(text: str) -> str:
-    if not text.startswith("api_") or len(text) < 20:
-        raise ValueError('must start with "api_" and have at least 20 characters')
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError("must consist of visible ASCII characters: it travels in a header")
+    apikeys.check(text)
     return text
+
+
+def _watchdog(text: str) -> int:
+    rule = f"must be 0 or a number of seconds from {MIN_WATCHDOG_SECONDS} to {MAX_WATCHDOG_SECONDS}, not {text!r}"
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ValueError(rule)
+    if int(text) and not MIN_WATCHDOG_SECONDS <= int(text) <= MAX_WATCHDOG_SECONDS:
+        raise ValueError(rule)
+    return int(text)
 
 
 def _secret_key(text: str) -> str:
@@ -371,6 +416,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,
+    "watchdog_seconds": _watchdog,
+    "sandbox": _one_of(SANDBOX_MODES),
     "log_level": _one_of(LOG_LEVELS),
     "log_format": _one_of(LOG_FORMATS),
     "run_dir": _folder,

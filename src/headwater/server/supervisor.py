@@ -1,4 +1,4 @@
-"""Starts Envoy, the backends, the worker and the courier, restarts what ends, and stops them in order.
+"""Starts Envoy, the backends, the worker and the courier, restarts what ends or is stuck, and stops them in order.
 
 It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end
 a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backends end,
@@ -11,10 +11,11 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from headwater.server import banner, gateway, preflight
+from headwater.server import banner, environment, gateway, preflight
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
@@ -44,6 +45,7 @@ def serve(settings: Settings) -> None:
     os.umask(0o077)
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
+    preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
         with preflight.run_dir(settings) as settings:
@@ -72,7 +74,7 @@ class _Service:
                 if self._stopping.is_set():  # `stop` came while it was being started, and did not see it
                     self.kill()
                 began = loop.time()
-                status = await child.wait()
+                status = await self._wait(child)
                 if self._stopping.is_set():
                     return
                 ending = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -91,6 +93,22 @@ class _Service:
             self.kill()
             if self._child is not None:
                 await self._child.wait()
+
+    async def _wait(self, child: Child) -> int:
+        """Wait until the child has ended; kill it when it is stuck."""
+        ending = asyncio.ensure_future(child.wait())
+        silence = asyncio.ensure_future(child.wait_for_silence())
+        try:
+            await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                _log(self._settings).error(
+                    "a process is stuck and is killed", child=self._program.name, silent_s=round(silence.result(), 1)
+                )
+                child.signal(signal.SIGKILL)
+            return await ending
+        finally:
+            ending.cancel()
+            silence.cancel()
 
     async def stop(self, patience_s: float) -> None:
         self._stopping.set()
@@ -113,10 +131,15 @@ class _Supervisor:
     async def run(self) -> None:
         await preflight.check_port(self._settings)
         # The backends take longest to be ready, so they come first.
-        self._backends = [self._service(self._python(name, "backend", name)) for name in self._settings.backends]
+        backend = environment.backend(os.environ, self._settings)
+        worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
+        courier = environment.courier(os.environ, self._settings)
+        self._backends = [
+            self._service(self._python(name, "backend", name, variables=backend)) for name in self._settings.backends
+        ]
         self._gateway = self._service(gateway.program(self._settings))
-        self._worker = self._service(self._python("worker", "worker", **WORKER_MALLOC))
-        self._courier = self._service(self._python("courier", "courier"))
+        self._worker = self._service(self._python("worker", "worker", variables=worker))
+        self._courier = self._service(self._python("courier", "courier", variables=courier))
         self._services = (*self._backends, self._gateway, self._worker, self._courier)
 
         loop = asyncio.get_running_loop()
@@ -139,9 +162,9 @@ class _Supervisor:
     def _service(self, program: Program) -> _Service:
         return _Service(program, self._settings, self._ready)
 
-    def _python(self, name: str, module: str, *arguments: str, **variables: str) -> Program:
+    def _python(self, name: str, module: str, *arguments: str, variables: Mapping[str, str]) -> Program:
         command = (sys.executable, "-m", f"headwater.server.{module}", *arguments)
-        return Program(name, command, self._settings.environment() | variables)
+        return Program(name, command, variables, patience_seconds=self._settings.watchdog_seconds or None)
 
     def _on_signal(self) -> None:
         if not self._stop.is_set():

@@ -41,8 +41,9 @@ class Arrangement:
         """Start it. `close` it at the end, also when this fails."""
         self._variables = {
             "HEADWATER_WORKERS": str(self.processes),
-            "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-000000",
+            "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
             "HEADWATER_SECRET_KEY": "a secret that all machines share",
+            "HEADWATER_WATCHDOG_SECONDS": "0",  # tests stop a worker for longer
         }
         if self.database is not None:
             self._variables["HEADWATER_DATABASE_URL"] = self.database.create()

@@ -13,7 +13,6 @@ import pytest
 from headwater.base.errors import BadRequest
 from headwater.schemas import IntType, Record
 from headwater.transforms.functions import FunctionFailed, Language, Limits, Outcome, RecordError, Runner
-from headwater.transforms.functions.javascript.sandbox import JavaScriptSandbox
 from tests.transforms.functions.make import IDENTITY, USER, function, one
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -139,11 +138,11 @@ async def test_languages(runner: Runner) -> None:
 # --- The processes ------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_worker_gives_up(runner: Runner) -> None:
-    await runner.run(function("JavaScript", IDENTITY["JavaScript"]), users(1), USER, USER)
-    [sandbox] = runner._slots["JavaScript"]._all
-    assert isinstance(sandbox, JavaScriptSandbox) and sandbox.pid is not None
-    process = Path(f"/proc/{sandbox.pid}")
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_sandbox_is_confined(runner: Runner, language: Language) -> None:
+    await runner.run(function(language, IDENTITY[language]), users(1), USER, USER)
+    pids = [sandbox.pid for sandbox in runner._slots[language]._all]  # type: ignore[attr-defined]  # both have it
+    process = Path(f"/proc/{next(filter(None, pids))}")
     status = dict(line.split(":\t", 1) for line in process.joinpath("status").read_text().splitlines() if ":\t" in line)
     assert process.joinpath("environ").read_bytes() == b""
     assert status["NoNewPrivs"] == "1"
@@ -153,9 +152,14 @@ async def test_what_a_worker_gives_up(runner: Runner) -> None:
         link for link in links if not link.startswith(("pipe:", "socket:", "anon_inode:", "/proc/", "/dev/null"))
     ] == []
     assert len([link for link in links if link.startswith("pipe:")]) == 2
+    assert "(deleted)" in os.readlink(process / "cwd")
+    limits = {line[:26].strip(): line[26:].split()[0] for line in process.joinpath("limits").read_text().splitlines()}
+    assert (limits["Max core file size"], limits["Max file size"]) == ("0", "0")
+    assert limits["Max data size"] != "unlimited"
     if os.getuid() == 0:
-        assert status["Uid"].split() == ["65534"] * 4
-        assert "(deleted)" in os.readlink(process / "cwd")
+        assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
+        assert status["Groups"].strip() == ""
+        assert int(status["CapEff"], 16) == 0
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -12,7 +12,9 @@ def add_commands(commands: "Commands") -> None:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--data-dir", metavar="FOLDER", help="where everything is kept [HEADWATER_DATA_DIR, ./data]")
     where.add_argument(
-        "--database-url", metavar="URL", help="the database, if it is not there [HEADWATER_DATABASE_URL]"
+        "--database-url",
+        metavar="URL",
+        help="the database, if it is not there; a URL with a password only in [HEADWATER_DATABASE_URL, DATABASE_URL]",
     )
 
     keys = _actions(commands, "keys", "create, list and revoke API keys")

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from headwater.base.errors import BadRequest
 from headwater.schemas import Record, Schema
+from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import (
     LANGUAGES,
     Function,
@@ -22,7 +23,8 @@ from headwater.transforms.functions.contract import (
 )
 from headwater.transforms.functions.javascript.sandbox import JavaScriptSandbox
 from headwater.transforms.functions.plan import Plan
-from headwater.transforms.functions.python.sandbox import PythonSandbox, pool
+from headwater.transforms.functions.python.pool import open_pool
+from headwater.transforms.functions.python.sandbox import PythonSandbox
 from headwater.transforms.functions.slots import Slots
 
 _PLANS: Final = 256
@@ -39,11 +41,20 @@ class Runner:
     """The functions of one server. Used as an async context manager, in one event loop.
 
     Any number of tasks may run functions at the same time; they share `javascript` worker processes, each with the
-    contexts of several functions, and `python` ones, each with one function.
+    contexts of several functions, and `python` ones, each with one function. With `require_confinement` functions do
+    not run (Unavailable) when the system refuses a part of their confinement; otherwise that is logged as a warning.
     """
 
-    def __init__(self, limits: Limits | None = None, *, javascript: int = 2, python: int = 8) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        javascript: int = 2,
+        python: int = 8,
+        require_confinement: bool = False,
+    ) -> None:
         self._limits = limits or Limits()
+        self._report = Report(required=require_confinement)
         self._counts = javascript, python
         self._slots: dict[Language, Slots] = {}
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
@@ -51,10 +62,10 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         javascript, python = self._counts
-        processes = await self._exits.enter_async_context(pool(python))
+        pool = await self._exits.enter_async_context(open_pool(python, self._limits, self._report))
         self._slots = {
-            "JavaScript": Slots([JavaScriptSandbox(self._limits) for _ in range(javascript)]),
-            "Python": Slots([PythonSandbox(processes, self._limits) for _ in range(python)]),
+            "JavaScript": Slots([JavaScriptSandbox(self._limits, self._report) for _ in range(javascript)]),
+            "Python": Slots([PythonSandbox(pool, self._limits) for _ in range(python)]),
         }
         for slots in self._slots.values():
             self._exits.push_async_callback(slots.stop)

@@ -1,6 +1,7 @@
 """How a worker and its supervisor talk: frames with a header of fixed size, little-endian, over two pipes.
 
-The worker's first answer is to no request: it is done starting.
+The worker's first answer is to no request: it has started. Its payload names the parts of the confinement that the
+system refused, separated by spaces.
 
 request   kind B, context I, seconds d, length I, payload     L load   payload JSON {"adapter", "source"}
                                                               R run    payload a JSON array of records

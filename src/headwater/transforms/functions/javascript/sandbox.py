@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from headwater.base.errors import Unavailable
+from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.javascript.frames import (
     ANSWER,
@@ -56,8 +57,9 @@ _invalid = msgspec.json.Decoder(tuple[str, str])
 class JavaScriptSandbox:
     """One worker process. Used by one task at a time; see `Sandbox` for the promises."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, report: Report) -> None:
         self._limits = limits
+        self._report = report
         self._process: asyncio.subprocess.Process | None = None
         self._handle: int | None = None
         """A descriptor of the process, which is never another one's, where the system has them."""
@@ -187,7 +189,10 @@ class JavaScriptSandbox:
         if sys.platform == "linux":
             with suppress(ProcessLookupError):
                 self._handle = os.pidfd_open(self._process.pid)
-        _, self._at_rest, _ = await self._header()
+        _, self._at_rest, length = await self._header()
+        assert self._process.stdout is not None
+        missing = (await self._process.stdout.readexactly(length)).decode().split()
+        self._report.add("JavaScript", missing)
 
     def _too_much(self) -> FunctionFailed:
         return FunctionFailed(f"JavaScript: the function was stopped: it needs more than {_mib(self._limits.memory)}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from py_mini_racer import CancelableJSFunction, MiniRacer
 
-    from headwater.transforms.functions.javascript import confinement, seccomp
+    from headwater.transforms.functions.confinement import process
     from headwater.transforms.functions.javascript.frames import (
         ANSWER,
         DONE,
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
         TOO_SLOW,
     )  # fmt: skip
 else:
-    # As neighbours: the house's package would import what its rooms need, which takes longer than all the rest.
-    sys.path.insert(0, str(Path(__file__).parent))
-    import confinement
-    import seccomp
+    # The package `headwater` would import what its parts need, which takes longer than everything else.
+    sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    from confinement import process
     from frames import ANSWER, DONE, DROP, ERROR, LOAD, REQUEST, SOURCE_NAME, TOO_MUCH, TOO_SLOW
 
 
@@ -75,16 +74,16 @@ class _Context:
 
 
 class _Worker:
-    def __init__(self, configuration: dict[str, Any], memory: "confinement.Memory", runtime: str) -> None:
+    def __init__(self, configuration: dict[str, Any], memory: "process.Memory", runtime: str) -> None:
         self._memory = memory
         self._limit: int = configuration["memory"]
         self._most: int = configuration["output"]
         self._runtime = runtime
         self._contexts: dict[int, _Context] = {}
 
-    async def serve(self, requests: BinaryIO, answers: BinaryIO) -> None:
+    async def serve(self, requests: BinaryIO, answers: BinaryIO, missing: tuple[str, ...]) -> None:
         """One request after the other: reading blocks the event loop, which has nothing else to do then."""
-        self._write(answers, DONE, b"")
+        self._write(answers, DONE, " ".join(missing).encode())
         while len(header := requests.read(REQUEST.size)) == REQUEST.size:
             kind, number, seconds, length = REQUEST.unpack(header)
             payload = requests.read(length)
@@ -132,7 +131,7 @@ def main() -> None:
     here = Path(__file__).parent
     sys.path.append(configuration["packages"])
     parent = configuration["parent"]
-    confinement.die_with(parent)
+    process.die_with(parent)
     requests, answers = _pipes()
     os.environ["TZ"] = "UTC"  # all that is in the environment: V8 would ask the system otherwise
     time.tzset()
@@ -144,10 +143,10 @@ def main() -> None:
     first = MiniRacer()  # the first of a process opens files and maps what all share
     first.eval("new Intl.DateTimeFormat().format(0)")
     first.close()
-    memory = confinement.Memory()
-    confinement.leave(parent)
-    seccomp.refuse()
-    asyncio.run(_Worker(configuration, memory, runtime).serve(requests, answers))
+    memory = process.Memory()
+    missing = process.confine()
+    process.die_with(parent)  # again: changing the user cleared it
+    asyncio.run(_Worker(configuration, memory, runtime).serve(requests, answers, missing))
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 from pydantic_monty import (
-    AsyncMonty,
     AsyncMontySession,
     CollectString,
     MontyCrashedError,
@@ -24,30 +23,22 @@ from pydantic_monty import (
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, TOO_LARGE
+from headwater.transforms.functions.python.pool import START_SECONDS, Pool
 
 _GRACE: Final = 1.0
 """Seconds beyond the limit that the interpreter has to stop by itself."""
-_START: Final = 20.0
-"""Seconds that a session may take to start, on a machine that is busy."""
 _SOURCE_NAME: Final = "<python-input-1>"
 """What the interpreter calls the second text that a session is fed, which is the function's source."""
-_MOST_SUSPENSIONS: Final = 1_000_000
-"""Names that a session may look up in vain; the default of a thousand is for the session's whole life."""
 
 _invalid = msgspec.json.Decoder(tuple[str, str])
 _text = msgspec.json.Decoder(str)
 
 
-def pool(size: int) -> AsyncMonty:
-    """The processes behind `size` sandboxes. One more may start while another ends."""
-    return AsyncMonty(min_processes=0, max_processes=size + 1, checkout_timeout=_START, max_checkouts_per_worker=1)
-
-
 class PythonSandbox:
     """A session at a time, for one function. Used by one task at a time; see `Sandbox` for the promises."""
 
-    def __init__(self, processes: AsyncMonty, limits: Limits) -> None:
-        self._processes = processes
+    def __init__(self, pool: Pool, limits: Limits) -> None:
+        self._pool = pool
         self._limits = limits
         self._session: AsyncMontySession | None = None
         self._key: tuple[object, float] | None = None
@@ -96,17 +87,9 @@ class PythonSandbox:
         if self._session is not None and self._key == key:
             return
         await self.stop()
-        session = self._processes.checkout(
-            limits={
-                "max_feed_duration_secs": seconds,
-                "max_memory": self._limits.memory,
-                "max_total_sleep_secs": 0,
-                "max_suspensions": _MOST_SUSPENSIONS,
-            }
-        )
         try:
-            async with asyncio.timeout(_START):
-                self._session = await session.__aenter__()
+            async with asyncio.timeout(START_SECONDS):
+                self._session = await self._pool.start_session(seconds)
         except (TimeoutError, MontyCrashedError):
             raise Unavailable("the sandbox for Python did not start in time") from None
         self._key = key

@@ -1,42 +1,47 @@
-"""A filter of system calls for the worker: those that reach files, the network, other processes or the kernel's larger
-doors answer "not permitted" from then on, for this thread and all that it starts. Pairs of connected sockets stay:
-event loops wake each other with them.
+"""A filter of system calls: those that reach files, the network, other processes or large parts of the kernel fail with
+EPERM from then on, for this thread and all that it starts. Pairs of connected sockets stay: event loops wake each other
+with them.
 
-It is the second wall: JavaScript cannot make system calls at all, so the filter matters only to what broke out of V8.
-A list of what is refused, not of what is allowed, because V8 and the C library may use any of the rest.
+It is the second line of defence: functions cannot make system calls at all, so the filter matters only to code that
+broke out of the interpreter. It is a list of refused calls, because V8 and the C library may use any of the others.
 """
 
 import ctypes
-import platform
+import os
 import struct
 import sys
-from typing import Final
 
-_PR_SET_SECCOMP: Final = 22
-_MODE_FILTER: Final = 2
-_ALLOW: Final = 0x7FFF0000
-_KILL: Final = 0x80000000
-_ERRNO: Final = 0x00050000
-_EPERM: Final = 1
-_ENOSYS: Final = 38
-_CLONE_THREAD: Final = 0x00010000
+_PR_SET_SECCOMP = 22
+_MODE_FILTER = 2
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
+_EPERM = 1
+_ENOSYS = 38
+_CLONE_THREAD = 0x00010000
 
 # Classic BPF, as the kernel's documentation of seccomp has it.
-_LOAD: Final = 0x20
-_JUMP_EQUAL: Final = 0x15
-_JUMP_AT_LEAST: Final = 0x35
-_JUMP_BITS: Final = 0x45
-_RETURN: Final = 0x06
-_AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST_ARGUMENT = 0, 4, 16
+_LOAD = 0x20
+_JUMP_EQUAL = 0x15
+_JUMP_AT_LEAST = 0x35
+_JUMP_BITS = 0x45
+"""Jumps if any of these bits is set."""
+_RETURN = 0x06
+_AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST_ARGUMENT, _AT_THIRD_ARGUMENT = 0, 4, 16, 32
 
-_AUDIT: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_CLONE: Final = {"x86_64": 56, "aarch64": 220}
-_CLONE3: Final = 435
-_X32: Final = 0x40000000
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE3 = 435
+_X32 = 0x40000000
 """From here on numbers name the calls of a second interface of x86-64, which the list does not know."""
 
+_OPENAT = {"x86_64": 257, "aarch64": 56}
+_EXECVEAT = {"x86_64": 322, "aarch64": 281}
+_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | 0o20000000
+"""Flags of openat; the last one is the bit of O_TMPFILE that is not O_DIRECTORY."""
+
 # Numbers of <asm/unistd_64.h> and <asm-generic/unistd.h>.
-_REFUSED: Final = {
+_REFUSED = {
     "x86_64": (
         2, 21, 57, 58, 59, 62, 76, 80, 81, 82, 83, 84, 85, 86, 87, 88, 90, 92, 101, 133, 155, 161, 165, 166, 169, 175,
         # open access fork vfork execve kill truncate chdir fchdir rename mkdir rmdir creat link unlink symlink chmod
@@ -62,24 +67,27 @@ _REFUSED: Final = {
 }  # fmt: skip
 
 
-def refuse() -> bool:
-    """Install the filter. Returns whether it is in force: not on other systems, nor where the kernel has none.
+def refuse(*, executes: bool = False) -> bool:
+    """Install the filter. Return whether it is in force: it is not on other systems and machines, nor where the kernel
+    refuses.
 
+    With `executes` a program can still be executed by its descriptor, and files can be opened to read: its libraries.
     Needs PR_SET_NO_NEW_PRIVS, or root.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if sys.platform != "linux" or machine not in _AUDIT:
         return False
-    instructions = _program(machine)
+    instructions = _program(machine, executes=executes)
     buffer = ctypes.create_string_buffer(b"".join(instructions))
     program = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(buffer))
     return bool(ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _MODE_FILTER, program, 0, 0) == 0)
 
 
-def _program(machine: str) -> list[bytes]:
-    """The filter: threads yes, processes no; `clone3`, whose flags lie in memory, does not exist, so the C library
-    falls back on `clone`."""
-    refused = sorted(_REFUSED[machine])
+def _program(machine: str, *, executes: bool) -> list[bytes]:
+    """Return the filter. It allows threads and no processes; `clone3`, whose flags lie in memory, does not exist, so
+    the C library falls back on `clone`."""
+    exceptions = {_OPENAT[machine], _EXECVEAT[machine]} if executes else set()
+    refused = sorted(set(_REFUSED[machine]) - exceptions)
     head = [
         _instruction(_LOAD, _AT_ARCHITECTURE),
         _instruction(_JUMP_EQUAL, _AUDIT[machine], 1, 0),
@@ -95,8 +103,16 @@ def _program(machine: str) -> list[bytes]:
         _instruction(_RETURN, _ERRNO | _EPERM),
         _instruction(_RETURN, _ALLOW),
     ]
+    reading = [
+        _instruction(_JUMP_EQUAL, _OPENAT[machine], 0, 4),
+        _instruction(_LOAD, _AT_THIRD_ARGUMENT),
+        _instruction(_JUMP_BITS, _TO_WRITE, 0, 1),
+        _instruction(_RETURN, _ERRNO | _EPERM),
+        _instruction(_RETURN, _ALLOW),
+    ]
     tests = [_instruction(_JUMP_EQUAL, number, len(refused) - index, 0) for index, number in enumerate(refused)]
-    return [*head, *tests, _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | _EPERM)]
+    tail = [*tests, _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | _EPERM)]
+    return [*head, *(reading if executes else ()), *tail]
 
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:

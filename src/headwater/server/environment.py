@@ -1,0 +1,59 @@
+"""Environment variables of the child processes: an allow-list for each program.
+
+A child gets the variables named here that the supervisor has, and the settings that it uses. It gets nothing else: a
+secret that an operator keeps in the environment reaches only the process that needs it.
+"""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+from headwater.server.settings import SECRETS, Settings
+
+SYSTEM: Final = ("LANG", "LANGUAGE", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "TMPDIR", "TZ", "TZDIR")
+"""Locale, time zone, dynamic linker, memory allocator and temporary folder: what any program may need."""
+
+PYTHON: Final = (
+    *SYSTEM,
+    "HOME",  # drivers look for certificates and password files there
+    "LOGNAME",
+    "PATH",
+    "PYTHON*",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "USER",  # the database user where the URL names none
+    "VIRTUAL_ENV",
+)
+"""Variables of processes in Python."""
+
+GRPC: Final = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
+"""gRPC's handlers of fork crash the child now and then (a segmentation fault of its event engine before the child
+executes its program; grpcio 1.85, about one start of a sandbox in 15 under load). We fork only to execute."""
+
+DATABASE: Final = ("PG*",)
+"""Variables that PostgreSQL's drivers read (PGPASSFILE, PGSSLROOTCERT, …), for processes that use the database."""
+
+
+def envoy(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of Envoy, which reads its configuration from a file: no setting and no secret."""
+    return _select(environ, SYSTEM)
+
+
+def backend(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of a backend. It creates the first API key and encrypts settings of connections."""
+    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment() | GRPC
+
+
+def worker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of the worker, which gets no API key and no key that decrypts settings."""
+    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment(without=SECRETS)
+
+
+def courier(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of the courier: those of the worker."""
+    return worker(environ, settings)
+
+
+def _select(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+    allowed = tuple(patterns)
+    return {name: value for name, value in environ.items() if any(fnmatchcase(name, pattern) for pattern in allowed)}
