@@ -106,3 +106,20 @@ def test_events_are_stored_while_there_is_no_courier(system: RunningSystem) -> N
     finally:
         os.kill(courier, signal.SIGCONT)
     wait_for_outcome(source, "m", pipeline)
+
+
+@pytest.mark.timeout(400)
+def test_a_courier_that_stands_still_is_restarted(tmp_path: Path) -> None:
+    system = start(tmp_path / "data", HEADWATER_WATCHDOG_SECONDS="2")
+    try:
+        source = make_source(system)
+        pipeline = add_pipeline(source, **function("JavaScript", GOOD))
+        source.send("identify", {"userId": "u", "traits": {"n": 1}, "messageId": "before"})
+        wait_for_outcome(source, "before", pipeline)
+        courier = system.children()["courier"]
+        os.kill(courier, signal.SIGSTOP)
+        wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_S)
+        source.send("identify", {"userId": "u", "traits": {"n": 2}, "messageId": "after"})
+        wait_for_outcome(source, "after", pipeline)
+    finally:
+        assert system.stop() == 0, system.errors

@@ -119,7 +119,7 @@ def watched(tmp_path: Path) -> Iterator[RunningSystem]:
         system.process.wait()
 
 
-@pytest.mark.parametrize("name", ["backend", "worker", "courier"])
+@pytest.mark.parametrize("name", ["backend", "worker"])
 def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: str) -> None:
     before = watched.children()
     source = make_source(watched)
