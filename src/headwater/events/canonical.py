@@ -2,8 +2,9 @@
 
 import uuid
 from datetime import datetime
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
+import msgspec
 from msgspec import Raw
 
 from headwater.events.call import Call
@@ -12,28 +13,42 @@ from headwater.events.context.devices import described_device
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
 from headwater.events.raw import ABSENT, is_absent, members, merge
-from headwater.events.timestamps import correct, parse_timestamp
+from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, read_time
 from headwater.events.wire import WireEvent, text_of
 
 DEFAULT_OBJECT_TYPE: Final = "1"
 """The type of a group that has none."""
 _OBJECT_TYPE_TRAITS: Final = ("object_type_id", "objectTypeId")
+INVALID_TIMES: Final = "invalidTimes"
+"""The member of the document that keeps the text of each time that cannot be read."""
+_NOT_CORRECTED: Final = (
+    "sentAt is not used to correct timestamp: that would move the event more than a day into the future"
+)
 _GENERATED: Final = "headwater-"
 _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
+_encode = msgspec.json.Encoder().encode
+
+
+class Canonical(NamedTuple):
+    """A canonical event."""
+
+    event: Event
+    document: bytes
+    """The event as JSON, as it is stored."""
+    notes: tuple[str, ...] = ()
+    """What was sent but is not used, and why, for the trace."""
 
 
 def canonical(
     wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int, locate: Locate | None = None
-) -> tuple[Event, bytes]:
-    """The checked event number `index` of the call with its `extra` members, and its document.
+) -> Canonical:
+    """The checked event number `index` of the call with its `extra` members.
 
     `locate` finds the place of an event that says none. All depends on the arguments only, so that a second reading
     after a crash makes the same event.
     """
     received = envelope.received_at
-    sent_text = wire.sent_at or call.sent_at
-    sent = parse_timestamp(sent_text) if sent_text else received
-    timestamp, original = _times(wire, sent, received)
+    times = _read_times(wire, call, received)
     device = described_device(wire.event, wire.properties)
     context = normal_context(wire.context, call.context, device, envelope, locate)
     traits = context.traits if is_absent(wire.traits) else wire.traits
@@ -54,12 +69,14 @@ def canonical(
         properties=_properties(wire),
         traits=traits,
         integrations=_or_none(merge(call.integrations, wire.integrations)),
-        timestamp=timestamp,
-        original_timestamp=original,
-        sent_at=sent,
+        timestamp=times.timestamp,
+        original_timestamp=times.original_timestamp,
+        sent_at=times.sent_at,
         received_at=received,
     )
-    return event, document(event, extra)
+    if times.invalid:
+        extra = {**extra, INVALID_TIMES: Raw(_encode(times.invalid))}
+    return Canonical(event, document(event, extra), times.notes)
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
@@ -80,19 +97,48 @@ def index_of_generated(message_id: str, nonce: bytes) -> int | None:
     return (number - int.from_bytes(nonce)) % 2**128 if message_id.startswith(_GENERATED) else None
 
 
-def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetime, datetime]:
-    """`timestamp` and `originalTimestamp`.
+class _Times(NamedTuple):
+    timestamp: datetime
+    original_timestamp: datetime
+    sent_at: datetime
+    invalid: dict[str, str]
+    """The text of each time that cannot be read, by its member; of a long one the beginning."""
+    notes: tuple[str, ...]
 
-    A client that sends both has corrected its clock itself. One that sends either (RudderStack's Node SDK sends only
-    `originalTimestamp`) has given the time of its own clock.
+
+def _read_times(wire: WireEvent, call: Call, received: datetime) -> _Times:
+    """Read the times of an event. A time that cannot be read counts as the time of receipt.
+
+    A client that sends both `timestamp` and `originalTimestamp` has corrected its clock itself. One that sends either
+    (RudderStack's Node SDK sends only `originalTimestamp`) has given the time of its own clock.
     """
-    if wire.timestamp and wire.original_timestamp:
-        return parse_timestamp(wire.timestamp), parse_timestamp(wire.original_timestamp)
-    given = wire.timestamp or wire.original_timestamp
-    if not given:
-        return received, received
-    original = parse_timestamp(given)
-    return correct(original, sent=sent, received=received), original
+    invalid: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    sent = _read_time(wire.sent_at or call.sent_at, "sentAt", received, invalid)
+    timestamp = _read_time(wire.timestamp, "timestamp", received, invalid)
+    original = _read_time(wire.original_timestamp, "originalTimestamp", received, invalid)
+    if not (wire.timestamp and wire.original_timestamp):
+        client_time = timestamp if wire.timestamp else original
+        timestamp = original = client_time
+        if client_time is not received and sent is not received:
+            corrected = correct(client_time, sent=sent, received=received)
+            if corrected is None:
+                notes = (_NOT_CORRECTED,)
+            else:
+                timestamp = corrected
+    if invalid:
+        notes += tuple(f"{member} cannot be read as a time: the time of receipt is used" for member in invalid)
+    return _Times(timestamp, original, sent, invalid, notes)
+
+
+def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime:
+    if not text:
+        return received
+    moment = read_time(text)
+    if moment is None:
+        invalid[member] = text[:MAX_KEPT_LENGTH]
+        return received
+    return moment
 
 
 def _object_type(wire: WireEvent, traits: Raw) -> str | None:

@@ -25,9 +25,9 @@ class Dialect(Protocol):
     def read_call(self, call: str, body: bytes) -> Call:
         """The call that `body` holds; `call` is what its route says.
 
-        Raises BadRequest when the body is not JSON in UTF-8, BadRequest or Unprocessable, as the dialect has it, when
-        it is not of the shape that the call wants, and PayloadTooLarge when it holds too many events. A dialect in
-        which one bad event refuses its whole call says so here too.
+        Raises BadRequest when the body is not UTF-8, not JSON or nested too deeply; BadRequest or Unprocessable, as the
+        dialect has it, when it is not of the shape that the call wants; and PayloadTooLarge when it holds too many
+        events. A dialect in which one bad event refuses its whole call says so here too.
         """
         ...
 
@@ -41,6 +41,13 @@ class Dialect(Protocol):
         Beside it the members that `WireEvent` has no field for: kept and forwarded, but not looked at.
         """
         ...
+
+
+def check_events(dialect: Dialect, call: Call, limits: Limits) -> list[WireEvent | Refusal]:
+    """Check each event of a call: the event, or the first rule that it breaks."""
+    if not call.refused:
+        return [dialect.check(event, call, limits) for event in call.events]
+    return [call.refused.get(index) or dialect.check(event, call, limits) for index, event in enumerate(call.events)]
 
 
 DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client, "native": native}
