@@ -14,13 +14,11 @@ MAX_LENGTH: Final = 1_000
 """The longest text that is read as a time, in characters. ISO 8601 does not limit the digits of a fraction."""
 MAX_KEPT_LENGTH: Final = 200
 """How many characters are kept of a text that cannot be read. A `sentAt` of a batch is kept with each of its events."""
-MIN_EPOCH_SECONDS: Final = 10**8
-"""The smallest number that is read as seconds since 1970: 1973-03-03. Smaller ones are mostly a 0 or 1 that stands for
-"unknown"; and 7 or 8 digits are a basic date (2026333, 20261122)."""
-MIN_EPOCH_MILLISECONDS: Final = 10**11
-"""From here on a number is milliseconds since 1970. It is 1973-03-03 in milliseconds, and the year 5138 in seconds."""
-MAX_EPOCH_MILLISECONDS: Final = 10**14
-"""From here on a number is no time: the year 5138 in milliseconds."""
+SECONDS_DIGITS: Final = range(9, 12)
+"""How many digits before the decimal point a number of seconds since 1970 has: those from 1973-03-03 to the year 5138.
+Smaller numbers are mostly a 0 or 1 that stands for "unknown"; and 7 or 8 digits are a date (2026333, 20261122)."""
+MILLISECONDS_DIGITS: Final = range(12, 15)
+"""The same for milliseconds. They are the same years, so no time can be meant by two numbers."""
 MAX_FUTURE: Final = timedelta(days=1)
 """How far after its receipt the correction of the client's clock may move an event."""
 
@@ -73,7 +71,7 @@ def read_time(text: str) -> datetime | None:
     """Read a time in any form that clients of the track API send; return it in UTC, or None if it cannot be read.
 
     Beside what `parse_timestamp` reads, with white space around it, this is a decimal number of seconds or
-    milliseconds since 1970-01-01T00:00:00Z. `MIN_EPOCH_MILLISECONDS` tells the two apart.
+    milliseconds since 1970-01-01T00:00:00Z. The digits before the decimal point tell the two apart.
     """
     try:
         return parse_timestamp(text)
@@ -152,11 +150,15 @@ def _since_epoch(text: str) -> datetime | None:
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
-    value = float(text)
-    if not MIN_EPOCH_SECONDS <= value < MAX_EPOCH_MILLISECONDS:
-        return None
-    # Exact, digit by digit: a float of this size has not all microseconds.
+    # Digit by digit, and not as a float: a float of this size does not have every microsecond.
     fraction = match["fraction"] or ""
     digits = (match["whole"] + fraction).lstrip("0")
-    shift = int(match["exponent"] or 0) - len(fraction) + (6 if value < MIN_EPOCH_MILLISECONDS else 3)
-    return from_microseconds(int(digits + "0" * shift if shift >= 0 else digits[:shift]))
+    exponent = int(match["exponent"] or 0) - len(fraction)
+    size = len(digits) + exponent
+    if size in SECONDS_DIGITS:
+        exponent += 6
+    elif size in MILLISECONDS_DIGITS:
+        exponent += 3
+    else:
+        return None
+    return from_microseconds(int(digits + "0" * exponent if exponent >= 0 else digits[:exponent]))
