@@ -55,6 +55,15 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
     return stored
 
 
+@pytest.mark.parametrize("member", ["messageId", "userId", "anonymousId"])
+def test_an_identifier_with_an_unpaired_surrogate_is_refused(member: str) -> None:
+    refusal = Refusal("BadRequest", member, f"{member} contains an unpaired surrogate")
+    broken = {**TRACK, member: "a\ud800"}
+    assert read(broken).refused == read(broken, "track").refused == {0: refusal}
+    assert read([TRACK, broken]).refused == read({"batch": [TRACK, broken]}).refused == {1: refusal}
+    assert read([{**TRACK, "properties": {"cut": "\ud800"}}]).refused == {}
+
+
 # --- The shapes of a call -----------------------------------------------------------------------------------------
 
 

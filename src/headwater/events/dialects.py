@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from headwater.events import client, native, track
+from headwater.events import client, native, track, typed
 from headwater.events.call import Call
 from headwater.events.envelope import DialectName
 from headwater.events.limits import Limits
@@ -50,4 +50,4 @@ def check_events(dialect: Dialect, call: Call, limits: Limits) -> list[WireEvent
     return [call.refused.get(index) or dialect.check(event, call, limits) for index, event in enumerate(call.events)]
 
 
-DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client, "native": native}
+DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": typed, "client": client, "native": native}

@@ -51,6 +51,7 @@ MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode
 
 IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
 """The fields that identify something."""
+TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 
 

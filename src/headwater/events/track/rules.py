@@ -17,14 +17,13 @@ from headwater.events.wire import (
     IDS,
     MAX_TEXT_LENGTH,
     MEMBERS,
+    TIMES,
     WireEvent,
     broken_text,
     email_of,
     time_text,
     traits_of,
 )
-
-_TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
@@ -48,7 +47,7 @@ class _PlainEvent(WireEvent, forbid_unknown_fields=True):
 
 
 _LenientEvent: Final = msgspec.defstruct(
-    "_LenientEvent", [(field, Raw, ABSENT) for field in _TIMES], bases=(WireEvent,), rename="camel"
+    "_LenientEvent", [(field, Raw, ABSENT) for field in TIMES], bases=(WireEvent,), rename="camel"
 )
 """An event whose times may be any JSON value."""
 
@@ -103,7 +102,7 @@ def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
         wire, is_plain = _decode_plain(event), True
     except msgspec.ValidationError:
         wire, is_plain = _decode_lenient(event), False
-        for field in _TIMES:
+        for field in TIMES:
             setattr(wire, field, time_text(getattr(wire, field)))
         for field in IDS:
             value = getattr(wire, field)
