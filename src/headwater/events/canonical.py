@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -13,7 +13,7 @@ from headwater.events.context.devices import described_device
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
 from headwater.events.raw import ABSENT, is_absent, members, merge
-from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, read_time
+from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, parse_timestamp, read_time
 from headwater.events.wire import WireEvent, text_of
 
 DEFAULT_OBJECT_TYPE: Final = "1"
@@ -29,14 +29,8 @@ _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 _encode = msgspec.json.Encoder().encode
 
 
-class Canonical(NamedTuple):
-    """A canonical event."""
-
-    event: Event
-    document: bytes
-    """The event as JSON, as it is stored."""
-    notes: tuple[str, ...] = ()
-    """What was sent but is not used, and why, for the trace."""
+Canonical = tuple[Event, bytes, tuple[str, ...]]
+"""An event; its document, as it is stored; and notes for the trace: what was sent but is not used, and why."""
 
 
 def canonical(
@@ -48,7 +42,7 @@ def canonical(
     after a crash makes the same event.
     """
     received = envelope.received_at
-    times = _read_times(wire, call, received)
+    timestamp, original, sent, notes, invalid = _read_times(wire, call, received)
     device = described_device(wire.event, wire.properties)
     context = normal_context(wire.context, call.context, device, envelope, locate)
     traits = context.traits if is_absent(wire.traits) else wire.traits
@@ -69,14 +63,14 @@ def canonical(
         properties=_properties(wire),
         traits=traits,
         integrations=_or_none(merge(call.integrations, wire.integrations)),
-        timestamp=times.timestamp,
-        original_timestamp=times.original_timestamp,
-        sent_at=times.sent_at,
+        timestamp=timestamp,
+        original_timestamp=original,
+        sent_at=sent,
         received_at=received,
     )
-    if times.invalid:
-        extra = {**extra, INVALID_TIMES: Raw(_encode(times.invalid))}
-    return Canonical(event, document(event, extra), times.notes)
+    if invalid:
+        extra = {**extra, INVALID_TIMES: Raw(_encode(invalid))}
+    return event, document(event, extra), notes
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
@@ -97,43 +91,38 @@ def index_of_generated(message_id: str, nonce: bytes) -> int | None:
     return (number - int.from_bytes(nonce)) % 2**128 if message_id.startswith(_GENERATED) else None
 
 
-class _Times(NamedTuple):
-    timestamp: datetime
-    original_timestamp: datetime
-    sent_at: datetime
-    invalid: dict[str, str]
-    """The text of each time that cannot be read, by its member; of a long one the beginning."""
-    notes: tuple[str, ...]
+def _read_times(
+    wire: WireEvent, call: Call, received: datetime
+) -> tuple[datetime, datetime, datetime, tuple[str, ...], dict[str, str]]:
+    """Read `timestamp`, `originalTimestamp` and `sentAt`. Return them, notes, and the texts that cannot be read.
 
-
-def _read_times(wire: WireEvent, call: Call, received: datetime) -> _Times:
-    """Read the times of an event. A time that cannot be read counts as the time of receipt.
-
-    A client that sends both `timestamp` and `originalTimestamp` has corrected its clock itself. One that sends either
-    (RudderStack's Node SDK sends only `originalTimestamp`) has given the time of its own clock.
+    A client that sends both of the first two has corrected its clock itself. One that sends either (RudderStack's Node
+    SDK sends only `originalTimestamp`) has given the time of its own clock. A time that cannot be read is `received`.
     """
+    sent_text = wire.sent_at or call.sent_at
     invalid: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    sent = _read_time(wire.sent_at or call.sent_at, "sentAt", received, invalid)
-    timestamp = _read_time(wire.timestamp, "timestamp", received, invalid)
-    original = _read_time(wire.original_timestamp, "originalTimestamp", received, invalid)
-    if not (wire.timestamp and wire.original_timestamp):
-        client_time = timestamp if wire.timestamp else original
-        timestamp = original = client_time
-        if client_time is not received and sent is not received:
-            corrected = correct(client_time, sent=sent, received=received)
-            if corrected is None:
-                notes = (_NOT_CORRECTED,)
-            else:
-                timestamp = corrected
-    if invalid:
-        notes += tuple(f"{member} cannot be read as a time: the time of receipt is used" for member in invalid)
-    return _Times(timestamp, original, sent, invalid, notes)
+    try:
+        sent = parse_timestamp(sent_text) if sent_text else received
+        timestamp = parse_timestamp(wire.timestamp) if wire.timestamp else None
+        original = parse_timestamp(wire.original_timestamp) if wire.original_timestamp else None
+    except ValueError:
+        sent = _read_time(sent_text, "sentAt", received, invalid) or received
+        timestamp = _read_time(wire.timestamp, "timestamp", received, invalid)
+        original = _read_time(wire.original_timestamp, "originalTimestamp", received, invalid)
+        notes = tuple(f"{member} cannot be read as a time: the time of receipt is used" for member in invalid)
+    if timestamp is not None and original is not None:
+        return timestamp, original, sent, notes, invalid
+    original = timestamp or original or received
+    corrected = received if original is received else correct(original, sent=sent, received=received)
+    if corrected is None:
+        return original, original, sent, (*notes, _NOT_CORRECTED), invalid
+    return corrected, original, sent, notes, invalid
 
 
-def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime:
+def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime | None:
     if not text:
-        return received
+        return None
     moment = read_time(text)
     if moment is None:
         invalid[member] = text[:MAX_KEPT_LENGTH]

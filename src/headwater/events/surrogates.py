@@ -19,14 +19,13 @@ _Ids: Final = msgspec.defstruct("_Ids", [(field, Raw, ABSENT) for field in IDS],
 _decode_ids: Final = msgspec.json.Decoder(_Ids).decode
 
 
-def refuse_unpaired_surrogates(events: list[Raw], counterparts: list[Raw] | None) -> dict[int, Refusal]:
+def refuse_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> dict[int, Refusal]:
     """Return a refusal for each event that has such an identifier, by its number.
 
-    `counterparts` are the same events with another character in place of each unpaired surrogate; None if there are
-    none in the body.
+    `counterparts` are the same events with another character in place of each unpaired surrogate.
     """
     refused: dict[int, Refusal] = {}
-    for index, (event, counterpart) in enumerate(zip(events, counterparts or (), strict=False)):
+    for index, (event, counterpart) in enumerate(zip(events, counterparts, strict=True)):
         if bytes(event) != bytes(counterpart) and (field := _different_id(event, counterpart)) is not None:
             refused[index] = Refusal("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {RULE}")
     return refused

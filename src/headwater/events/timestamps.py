@@ -24,9 +24,10 @@ MAX_FUTURE: Final = timedelta(days=1)
 
 _WITH_Z: Final = frozenset((20, 24, 27))
 _WITH_OFFSET: Final = frozenset((25, 29, 32))
-"""Lengths of an extended date and time with `Z` or an offset in minutes, and a fraction of 0, 3 or 6 digits: how nearly
-all SDKs write a time. For texts of such a length that have `T`, `:` and the ending in their places, all versions of
-`fromisoformat` agree with this grammar, or raise."""
+_WITHOUT_OFFSET: Final = frozenset((19, 23, 26))
+"""Lengths of an extended date and time with `Z`, an offset in minutes or neither, and a fraction of 0, 3 or 6 digits:
+how nearly all SDKs write a time. For texts of such a length that have `T`, `:` and the ending in their places, all
+versions of `fromisoformat` agree with this grammar, or raise."""
 _from_iso: Final = datetime.fromisoformat
 _RULE: Final = "is not an ISO 8601 date and time"
 
@@ -59,9 +60,15 @@ def parse_timestamp(text: str) -> datetime:
             if text[-1] == "Z":
                 if len(text) in _WITH_Z:
                     return _from_iso(text)
-            elif len(text) in _WITH_OFFSET and text[-3] == ":" and text[-2] < "6":
+            elif len(text) in _WITH_OFFSET:
+                if text[-6:] == "+00:00":
+                    return _from_iso(text)
+                if text[-3] == ":" and text[-2] < "6":
+                    return _from_iso(text).astimezone(UTC)
+            elif len(text) in _WITHOUT_OFFSET:
                 moment = _from_iso(text)
-                return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+                if moment.tzinfo is None:
+                    return moment.replace(tzinfo=UTC)
     except (ValueError, IndexError, OverflowError):
         pass
     return _parse(text)
@@ -96,7 +103,7 @@ def correct(client_time: datetime, *, sent: datetime, received: datetime) -> dat
         corrected = client_time + (received - sent)
     except OverflowError:
         return None if sent < received else received
-    return None if corrected - received > MAX_FUTURE and sent < received else corrected
+    return None if sent < received and corrected - received > MAX_FUTURE else corrected
 
 
 def _parse(text: str) -> datetime:

@@ -8,7 +8,7 @@ the character that Unicode has for it. Nothing else is changed.
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -26,24 +26,19 @@ _REPLACEMENT: Final = rb"\ufffd"
 _OTHER_REPLACEMENT: Final = rb"\ufffe"
 
 
-class Repaired(NamedTuple, Generic[_T]):
-    """A decoded body, and how it differs from what was sent."""
-
-    value: _T
-    counterpart: _T | None
-    """The same body decoded with another character in place of each unpaired surrogate. A text that differs from its
-    counterpart had one. None if the body has none."""
-
-
 def well_formed(body: bytes) -> bytes:
     """Return the body with these values repaired: the very same if it has none of them, whatever else is wrong."""
     return _TOKEN.sub(_token, body)
 
 
-def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> Repaired[_T]:
-    """Decode the body, repaired where necessary. Raises what the decoder raises."""
+def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> tuple[_T, _T | None]:
+    """Decode the body, repaired where necessary. Raises what the decoder raises.
+
+    The second value is the same body decoded with another character in place of each unpaired surrogate: a text that
+    differs had one. It is None if the body has none.
+    """
     try:
-        return Repaired(decoder(body), None)
+        return decoder(body), None
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -52,7 +47,7 @@ def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> Repaired[
             raise
         value = decoder(corrected)
         other = _TOKEN.sub(_other_token, body)
-        return Repaired(value, None if other == corrected else decoder(other))
+        return value, None if other == corrected else decoder(other)
 
 
 def broken_rule(error: Exception) -> str:

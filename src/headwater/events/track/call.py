@@ -40,15 +40,15 @@ def read_call(call: str, body: bytes) -> Call:
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
         if call != "batch":
-            event, other = decode_well_formed(_decode_raw, body)
+            event, other_event = decode_well_formed(_decode_raw, body)
             return Call(
                 type=call,
                 events=[event],
                 write_key=_decode_key(event).write_key,
                 has_plain_texts=is_plain(body),
-                refused=refuse_unpaired_surrogates([event], None if other is None else [other]),
+                refused={} if other_event is None else refuse_unpaired_surrogates([event], [other_event]),
             )
-        batch, other_batch = decode_well_formed(_decode_batch, body)
+        batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -71,7 +71,7 @@ def read_call(call: str, body: bytes) -> Call:
         context=batch.context,
         integrations=batch.integrations,
         has_plain_texts=is_plain(body),
-        refused=refuse_unpaired_surrogates(batch.batch, None if other_batch is None else other_batch.batch),
+        refused={} if other is None else refuse_unpaired_surrogates(batch.batch, other.batch),
     )
 
 

@@ -52,6 +52,7 @@ _LenientEvent: Final = msgspec.defstruct(
 """An event whose times may be any JSON value."""
 
 _decode_lenient = cast("Callable[[Raw], WireEvent]", msgspec.json.Decoder(_LenientEvent).decode)
+_decode_event = msgspec.json.Decoder(WireEvent).decode
 _decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
 
@@ -101,9 +102,7 @@ def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
     try:
         wire, is_plain = _decode_plain(event), True
     except msgspec.ValidationError:
-        wire, is_plain = _decode_lenient(event), False
-        for field in TIMES:
-            setattr(wire, field, time_text(getattr(wire, field)))
+        wire, is_plain = _decode_any(event), False
         for field in IDS:
             value = getattr(wire, field)
             if value == "":
@@ -115,6 +114,16 @@ def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
     elif wire.type not in EVENT_TYPES and wire.type and wire.type.isascii():
         wire.type = wire.type.lower()
     return wire, is_plain
+
+
+def _decode_any(event: Raw) -> WireEvent:
+    try:
+        return _decode_event(event)
+    except msgspec.ValidationError:
+        wire = _decode_lenient(event)
+        for field in TIMES:
+            setattr(wire, field, time_text(getattr(wire, field)))
+        return wire
 
 
 def _check_values(wire: WireEvent, call: Call) -> None:
