@@ -374,6 +374,7 @@ def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> No
         first = documents(call, body)
     except HeadwaterError as error:
         assert error.status in (400, 422)
+        assert error.message
     else:
         assert first
         assert documents(call, body) == first

@@ -475,3 +475,4 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         read_call(EVENTS, body)
     except HeadwaterError as error:
         assert error.status == 400
+        assert error.message

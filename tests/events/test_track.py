@@ -808,6 +808,7 @@ def test_every_object_is_an_event_or_a_refusal_and_nothing_of_it_is_lost(
     call = read_call("batch", body)
     wire = check(call.events[0], call.type)
     if isinstance(wire, Refusal):
+        assert wire.message
         assert wire.message.startswith(wire.path)
         return
     first = canonical(wire, extra(call.events[0]), call, ENVELOPE, 0)[1]
@@ -831,7 +832,8 @@ def test_every_body_is_a_call_or_a_bad_request(body: bytes) -> None:
     for call in ("track", "batch"):
         try:
             read = read_call(call, body)
-        except BadRequest:
+        except BadRequest as error:
+            assert error.message
             continue
         for event in read.events:
             assert isinstance(check(event, read.type), WireEvent | Refusal)
