@@ -55,6 +55,15 @@ async def test_each_call_is_stored_and_answered_with_nothing(api: Api, source: C
     assert [json.loads(document).get("event") for document in await api.parts.documents()] == NAMES[call]
 
 
+async def test_a_repeated_message_id_is_stored_once(api: Api, source: Connection) -> None:
+    for message_id in ("m", "m", "n", None, None):
+        await post(api, "PostEvents", [{**EVENT, "message_id": message_id}], source)
+        await post(api, "Track", {**EVENT, "message_id": message_id}, source)
+    await api.parts.carry()
+    ids = [json.loads(document)["messageId"] for document in await api.parts.documents()]
+    assert (ids.count("m"), ids.count("n"), len(ids)) == (1, 1, 6)
+
+
 async def test_every_key_opens_the_client_api_and_native_callers_may_use_it(api: Api, source: Connection) -> None:
     key = ("authorization", f"Bearer {source.event_write_keys[0]}")
     assert not source.event_write_keys[0].startswith("pk_")

@@ -14,7 +14,8 @@ from msgspec import Raw
 from headwater.api.eventjson import wire_event, wire_time
 from headwater.api.eventmessage import event_message
 from headwater.base.clock import microseconds
-from headwater.events import Envelope, Refusal
+from headwater.events import DEFAULT_LIMITS, DIALECTS, Envelope, Refusal
+from headwater.events.call import Call
 from headwater.events.track import read_call
 from headwater.v1 import events_pb2 as pb
 from tests.events.reading import canonical, check
@@ -254,7 +255,8 @@ def test_fields_come_before_extra_members() -> None:
 def test_a_time_that_no_calendar_has_is_refused_with_its_name(field: str, seconds: int, nanos: int) -> None:
     event = pb.Event(type="page", user_id="u")
     getattr(event, field).CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
-    outcome = check(Raw(wire_event(event)), None)
+    source = Raw(wire_event(event))
+    outcome = DIALECTS["grpc"].check(source, Call(None, [source]), DEFAULT_LIMITS)
     assert isinstance(outcome, Refusal)
     assert outcome.path == event.DESCRIPTOR.fields_by_name[field].json_name
 

@@ -128,7 +128,7 @@ REFUSED_CALLS = [
     Bad("POST", "/v1/track", 400, "BadRequest", b"[]"),
     Bad("POST", "/v1/track", 400, "BadRequest", {"userId": "u1"}),
     Bad("POST", "/v1/track", 400, "BadRequest", {**TRACK, "properties": 5}),
-    Bad("POST", "/v1/track", 400, "BadRequest", {**TRACK, "timestamp": "garbage"}),
+    Bad("POST", "/v1/track", 400, "BadRequest", rb'{"event":"E","userId":"\ud800"}'),
     Bad("POST", "/v1/batch", 400, "BadRequest", {"batch": 5}),
     Bad("POST", "/v1/batch", 400, "BadRequest", {"batch": [{"type": "nosuch"}]}),
     Bad("POST", "/v1/track", 413, "PayloadTooLarge", HUGE),

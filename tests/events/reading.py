@@ -2,9 +2,10 @@
 
 from msgspec import Raw
 
-from headwater.events import DEFAULT_LIMITS, Envelope, Event, Refusal, track
+from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, track
 from headwater.events import canonical as from_wire
 from headwater.events.call import Call
+from headwater.events.canonical import Canonical
 from headwater.events.context import Locate
 from headwater.events.track.rules import extra
 from headwater.events.wire import WireEvent
@@ -16,5 +17,5 @@ def check(event: Raw, type_of_call: str | None = None) -> WireEvent | Refusal:
 
 def canonical(
     wire: WireEvent, source: Raw, call: Call, envelope: Envelope, index: int, locate: Locate | None = None
-) -> tuple[Event, bytes]:
+) -> Canonical:
     return from_wire.canonical(wire, extra(source), call, envelope, index, locate)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unprocessable
 from headwater.events import DIALECTS, Envelope, Limits, client
-from headwater.events.canonical import canonical
+from headwater.events.canonical import canonical, generated_message_id
 from headwater.events.raw import members
 from headwater.events.wire import MEMBERS
 from tests.jsontexts import json_text, json_values
@@ -183,6 +184,71 @@ def test_what_sdks_write_and_json_has_not_is_put_right(sent: bytes, kept: bytes)
     assert bytes(members(event)["properties"]) == b'{"x":' + kept + b"}"
 
 
+# --- Message ids --------------------------------------------------------------------------------------------------
+
+IDENTIFIED: list[tuple[str, Any]] = [
+    ("alias", {"anonymous_id": "A", "external_id": "E"}),
+    ("identify", {"external_id": "E", "data": {"message_id": "in data"}}),
+    ("devices", DEVICE),
+    ("events", {"external_id": "E", "name": "n", "user": {"data": {}}}),
+    ("track", {"external_id": "E", "event": "n"}),
+]
+
+
+@pytest.mark.parametrize(("call", "body"), IDENTIFIED, ids=lambda value: str(value)[:20])
+def test_every_call_may_have_a_message_id(call: str, body: dict[str, Any]) -> None:
+    def message_id(**member: str | None) -> str:
+        object_ = {**body, **member}
+        read = client.read_call(call, text([object_] if call == "events" else object_))
+        event, document, _ = canonical(*client.read(read.events[0], read), read, ENVELOPE, 0)
+        assert b'"message_id"' not in document or call == "identify"
+        assert event.traits == (Raw(b'{"message_id":"in data"}') if call == "identify" else Raw(b"{}"))
+        return event.message_id
+
+    assert message_id(message_id="m") == "m"
+    generated = {message_id(), message_id(message_id=None), message_id(message_id="")}
+    assert generated == {generated_message_id(ENVELOPE.nonce, 0)}
+
+
+@pytest.mark.parametrize(
+    ("message_id", "rule"),
+    [
+        (5, "be a string."),
+        (["m"], "be a string."),
+        ("a\0", "NOT contain the NUL character."),
+        ("x" * 1001, "NOT have more than 1000 characters."),
+        ("\U0001f680" * 501, "NOT have more than 2000 bytes."),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+@pytest.mark.parametrize(("call", "body"), IDENTIFIED, ids=lambda value: str(value)[:20])
+def test_a_message_id_is_an_id(call: str, body: dict[str, Any], message_id: object, rule: str) -> None:
+    object_ = {**body, "message_id": message_id}
+    path = "0/message_id" if call == "events" else "message_id"
+    with pytest.raises(Unprocessable) as raised:
+        client.read_call(call, text([object_] if call == "events" else object_))
+    assert (raised.value.field, raised.value.message) == ("message_id", f"The value of `{path}` must {rule}")
+
+
+@pytest.mark.parametrize("cut", ["a\ud800", "a\ud801", "\udc00"])
+@pytest.mark.parametrize(
+    ("call", "member"),
+    [
+        *((call, member) for call, _ in IDENTIFIED for member in ("anonymous_id", "external_id", "message_id")),
+        ("devices", "device_id"),
+        ("devices", "token"),
+    ],
+)
+def test_an_identifier_with_an_unpaired_surrogate_refuses_the_call(call: str, member: str, cut: str) -> None:
+    good = dict(IDENTIFIED)[call]
+    broken = {**good, member: cut}
+    path = f"1/{member}" if call == "events" else member
+    with pytest.raises(Unprocessable) as raised:
+        client.read_call(call, text([good, broken] if call == "events" else broken))
+    expected = f"The value of `{path}` must NOT contain an unpaired surrogate."
+    assert (raised.value.field, raised.value.message) == (member, expected)
+
+
 # --- What is refused, and in which words --------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, object, str | None, str]] = [
@@ -295,7 +361,7 @@ def test_a_body_may_have_a_mebibyte() -> None:
 # --- For all bodies -----------------------------------------------------------------------------------------------
 
 _NAMES = st.sampled_from(
-    [*DEVICE, "anonymous_id", "name", "data", "user", "email", "event", "properties", *MEMBERS.values()]
+    [*DEVICE, "anonymous_id", "message_id", "name", "data", "user", "email", "event", "properties", *MEMBERS.values()]
 )
 _OBJECTS = st.dictionaries(_NAMES | st.text(max_size=5), st.text(max_size=5) | json_values, max_size=12)
 _BODIES = st.one_of(_OBJECTS, st.lists(_OBJECTS, max_size=3), json_values)
@@ -308,6 +374,7 @@ def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> No
         first = documents(call, body)
     except HeadwaterError as error:
         assert error.status in (400, 422)
+        assert error.message
     else:
         assert first
         assert documents(call, body) == first

@@ -55,6 +55,15 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
     return stored
 
 
+@pytest.mark.parametrize("member", ["messageId", "userId", "anonymousId"])
+def test_an_identifier_with_an_unpaired_surrogate_is_refused(member: str) -> None:
+    refusal = Refusal("BadRequest", member, f"{member} contains an unpaired surrogate")
+    broken = {**TRACK, member: "a\ud800"}
+    assert read(broken).refused == read(broken, "track").refused == {0: refusal}
+    assert read([TRACK, broken]).refused == read({"batch": [TRACK, broken]}).refused == {1: refusal}
+    assert read([{**TRACK, "properties": {"cut": "\ud800"}}]).refused == {}
+
+
 # --- The shapes of a call -----------------------------------------------------------------------------------------
 
 
@@ -87,10 +96,10 @@ def test_a_route_with_a_type_takes_one_event_and_no_envelope() -> None:
 
 
 REFUSED_CALLS: list[tuple[object, str | None, str]] = [
-    (b"", None, "the body is not JSON in UTF-8, or is nested too deeply"),
-    (b"{", None, "the body is not JSON in UTF-8, or is nested too deeply"),
-    (b'{"type":"\xff"}', None, "the body is not JSON in UTF-8, or is nested too deeply"),
-    (b"[" * 5000 + b"]" * 5000, None, "the body is not JSON in UTF-8, or is nested too deeply"),
+    (b"", None, "the body is not valid JSON"),
+    (b"{", None, "the body is not valid JSON"),
+    (b'{"type":"\xff"}', None, "the body is not UTF-8"),
+    (b"[" * 5000 + b"]" * 5000, None, "the body is nested too deeply"),
     (5, None, "the body must be an event, an array of events, or a batch"),
     (None, None, "the body must be an event, an array of events, or a batch"),
     ([], "batch", "a call has 1 to 20000 events, not 0"),
@@ -466,3 +475,4 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         read_call(EVENTS, body)
     except HeadwaterError as error:
         assert error.status == 400
+        assert error.message

@@ -12,16 +12,22 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, track
-from headwater.events.canonical import generated_message_id
+from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, check_events, track
+from headwater.events.canonical import Canonical, canonical, generated_message_id
 from headwater.events.track import read_call
-from headwater.events.track.rules import _KNOWN
-from headwater.events.wire import MEMBERS, WireEvent, email_of
-from tests.events.reading import canonical, check
+from headwater.events.track.rules import _KNOWN, extra
+from headwater.events.wire import IDS, MEMBERS, WireEvent, email_of
+from tests.events.reading import check
 from tests.jsontexts import json_text, json_values
 
 RECEIVED = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
 ENVELOPE = Envelope("track", "batch", 7, 42, microseconds(RECEIVED), bytes(range(16)))
+
+SENT = "2026-11-22T12:00:05.000Z"  # 5.5 s before it was received
+HAPPENED = "2026-11-22T12:00:01.250Z"
+CORRECTED = "2026-11-22T12:00:06.750000Z"
+OWN = "2026-11-22T12:00:01.250000Z"
+ARRIVED = "2026-11-22T12:00:10.500000Z"
 
 TRACK = {"type": "track", "event": "Order Completed", "userId": "u1"}
 
@@ -54,7 +60,7 @@ def stored_text(body: bytes, call: str = "batch") -> bytes:
     read = read_call(call, body)
     wire = check(read.events[0], read.type)
     assert isinstance(wire, WireEvent), wire
-    return canonical(wire, read.events[0], read, ENVELOPE, 0)[1]
+    return canonical(wire, extra(read.events[0]), read, ENVELOPE, 0)[1]
 
 
 # --- check: the ids that each type requires -----------------------------------------------------------------------
@@ -106,7 +112,8 @@ LACKING: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "alias", "previousId": "p", "anonymousId": "a"}, "userId", ""),
     ({"type": "page", "userId": None, "anonymousId": ""}, "userId", ""),
     ({"userId": "u"}, "type", "type must be one of alias, group, identify, page, screen, track"),
-    ({"type": "Track", "event": "e", "userId": "u"}, "type", ""),
+    ({"type": "trac\u212a", "event": "e", "userId": "u"}, "type", ""),
+    ({"type": "Tracks", "event": "e", "userId": "u"}, "type", ""),
     ({"type": None, "userId": "u"}, "type", ""),
 ]
 
@@ -136,11 +143,7 @@ WRONG_TYPES = [
         for name in ("event", "name", "category", "channel")
         for value in NOT_TEXT
     ),
-    *(
-        (name, value, "must be a string or null")
-        for name in ("timestamp", "originalTimestamp", "sentAt", "type")
-        for value in NOT_TEXT
-    ),
+    *((name, value, "must be a string or null") for name in ("type",) for value in NOT_TEXT),
     *(
         (name, value, "must be a string, a number or null")
         for name in ("userId", "anonymousId", "previousId", "groupId", "messageId")
@@ -161,7 +164,7 @@ def test_refuses_wrong_json_types(name: str, value: object, rule: str) -> None:
 
 @pytest.mark.parametrize("event", [None, 5, "x", [], [TRACK], True], ids=str)
 def test_an_event_is_an_object(event: object) -> None:
-    assert refused(event) == Refusal("BadRequest", "", "must be a JSON object")
+    assert refused(event) == Refusal("BadRequest", "", "the event must be a JSON object")
 
 
 @pytest.mark.parametrize(
@@ -269,25 +272,158 @@ def test_reads_the_timestamps_that_sdks_send(sent: str, taken: str) -> None:
     assert (document["timestamp"], document["originalTimestamp"], document["sentAt"]) == (taken, taken, taken)
 
 
-@pytest.mark.parametrize("member", ["timestamp", "originalTimestamp", "sentAt"])
-@pytest.mark.parametrize(
+NUMBERS = {
+    "1795306839": "2026-11-22T00:20:39Z",
+    "1795306839.25": "2026-11-22T00:20:39.250000Z",
+    "1795306839860": "2026-11-22T00:20:39.860000Z",
+    "1795306839860.123": "2026-11-22T00:20:39.860123Z",
+    "1.795306839e9": "2026-11-22T00:20:39Z",
+}
+
+
+@pytest.mark.parametrize(("sent", "taken"), NUMBERS.items())
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_reads_times_since_the_epoch_as_number_and_as_text(sent: str, taken: str, quote: str) -> None:
+    times = ",".join(f'"{name}":{quote}{sent}{quote}' for name in ("timestamp", "originalTimestamp", "sentAt"))
+    document = stored(f'{{"type":"page","userId":"u",{times}}}'.encode())
+    assert (document["timestamp"], document["originalTimestamp"], document["sentAt"]) == (taken, taken, taken)
+    assert "invalidTimes" not in document
+
+
+GARBAGE: list[Any] = [
     "garbage",
-    [
-        "garbage",
-        "1700000000",
-        "2026-13-01",
-        "2026-02-30T00:00:00Z",
-        " 2026-11-22",
-        "Sun, 22 Nov 2026 00:20:39 GMT",
-        "10000-01-01",
-        "0001-01-01T00:00:00+02:00",
-        "9999-12-31T23:59:59-02:00",
-        "2026-11-22T25:00:00Z",
-    ],
+    "2026-13-01",
+    "2026-02-30T00:00:00Z",
+    "Sun, 22 Nov 2026 00:20:39 GMT",
+    "10000-01-01",
+    "0001-01-01T00:00:00+02:00",
+    "9999-12-31T23:59:59-02:00",
+    "2026-11-22T25:00:00Z",
+    "\0",
+    0,
+    -1795306839,
+    10**14,
+    10**400,
+    "1e999",
+    1.5,
+    True,
+    [],
+    {"seconds": 1795306839},
+]
+
+
+def made(event: dict[str, Any], **batch: Any) -> Canonical:
+    call = read_call("batch", json.dumps({"batch": [event], **batch}).encode())
+    wire = check(call.events[0], call.type)
+    assert isinstance(wire, WireEvent), wire
+    return canonical(*track.read(call.events[0], call), call, ENVELOPE, 0)
+
+
+def note(member: str) -> str:
+    return f"{member} cannot be read as a time: the time of receipt is used"
+
+
+@pytest.mark.parametrize("member", ["timestamp", "originalTimestamp", "sentAt"])
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda value: str(value)[:30])
+def test_a_time_that_cannot_be_read_is_the_time_of_receipt_and_its_text_is_kept(member: str, garbage: Any) -> None:
+    event, text, notes = made({**TRACK, member: garbage})
+    assert {event.timestamp, event.original_timestamp, event.sent_at} == {RECEIVED}
+    kept = garbage if isinstance(garbage, str) else json.dumps(garbage)
+    assert json.loads(text)["invalidTimes"] == {member: kept[:200]}
+    assert notes == (note(member),)
+
+
+@pytest.mark.parametrize("garbage", [*GARBAGE, "x" * 400_000, "9" * 5000], ids=lambda value: str(value)[:30])
+def test_a_sent_at_of_the_batch_that_cannot_be_read_is_the_time_of_receipt(garbage: Any) -> None:
+    event, text, notes = made({**TRACK, "timestamp": HAPPENED}, sentAt=garbage)
+    assert (event.timestamp, event.sent_at) == (datetime.fromisoformat(HAPPENED), RECEIVED)
+    assert len(json.loads(text)["invalidTimes"]["sentAt"]) <= 200
+    assert notes == (note("sentAt"),)
+    event, text, notes = made({**TRACK, "timestamp": HAPPENED, "sentAt": SENT}, sentAt=garbage)
+    assert (event.sent_at, notes) == (datetime.fromisoformat(SENT), ())
+
+
+def test_of_two_times_one_that_cannot_be_read_leaves_the_other_as_it_is() -> None:
+    event, _, notes = made({**TRACK, "timestamp": HAPPENED, "originalTimestamp": "soon", "sentAt": SENT})
+    assert (event.timestamp, event.original_timestamp) == (datetime.fromisoformat(HAPPENED), RECEIVED)
+    assert notes == (note("originalTimestamp"),)
+    event, _, notes = made({**TRACK, "timestamp": "x", "originalTimestamp": HAPPENED, "sentAt": "x"})
+    assert (event.timestamp, event.original_timestamp) == (RECEIVED, datetime.fromisoformat(HAPPENED))
+    assert notes == (note("sentAt"), note("timestamp"))
+
+
+def test_a_correction_that_is_not_used_has_a_note() -> None:
+    stale = {"timestamp": HAPPENED, "sentAt": "1970-01-01"}
+    assert made({**TRACK, **stale})[2] == (
+        "sentAt is not used to correct timestamp: that would move the event more than a day into the future",
+    )
+    assert made({**TRACK, **stale, "originalTimestamp": HAPPENED})[2] == ()
+    assert made({**TRACK, "timestamp": HAPPENED, "sentAt": SENT})[2] == ()
+
+
+_TIMES_IN_ANY_FORM = st.one_of(
+    json_values, st.text("0123456789-:.TZ+eW ", max_size=30), st.integers(), st.floats(allow_nan=False)
 )
-def test_refuses_garbage_for_a_timestamp(member: str, garbage: str) -> None:
-    expected = Refusal("BadRequest", member, f"{member} is not an ISO 8601 date and time")
-    assert refused({**TRACK, member: garbage}) == expected
+
+
+@given(_TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, st.booleans())
+def test_no_time_ever_refuses_an_event(
+    timestamp: Any, original: Any, sent: Any, sent_of_batch: Any, has_other: bool
+) -> None:
+    times = {"timestamp": timestamp, "originalTimestamp": original, "sentAt": sent}
+    first = made({**TRACK, **times, **({"other": 1} if has_other else {})}, sentAt=sent_of_batch)
+    assert made({**TRACK, **times, **({"other": 1} if has_other else {})}, sentAt=sent_of_batch) == first
+    invalid = json.loads(first[1]).get("invalidTimes", {})
+    assert [note(member) for member in invalid] == [each for each in first[2] if "cannot be read" in each]
+    assert all(getattr(first[0], FIELDS[member]) == RECEIVED for member in invalid)
+    assert first[0].timestamp.tzinfo is first[0].sent_at.tzinfo is UTC
+
+
+FIELDS = {member: field for field, member in MEMBERS.items()}
+
+
+@pytest.mark.parametrize("type_", ["Page", "PAGE", "pAGE"])
+def test_the_type_is_read_in_any_case(type_: str) -> None:
+    assert checked({"type": type_, "userId": "u"}).type == "page"
+    assert stored({"type": type_, "userId": "u", "other": 1})["type"] == "page"
+
+
+# --- identifiers with an unpaired surrogate -----------------------------------------------------------------------
+
+CUT = ["a\\ud800", "a\\uDBFF", "\\udc00", "\\ud800\\ud800\\udc00"]
+
+
+def refusals(call: str, body: str) -> list[Refusal | None]:
+    read = read_call(call, body.encode())
+    return [each if isinstance(each, Refusal) else None for each in check_events(track, read, DEFAULT_LIMITS)]
+
+
+@pytest.mark.parametrize("cut", CUT)
+@pytest.mark.parametrize("field", IDS)
+def test_an_identifier_with_an_unpaired_surrogate_is_refused_and_not_repaired(field: str, cut: str) -> None:
+    member = MEMBERS[field]
+    event = f'{{"type":"track","event":"e","groupId":"g","ratio":NaN,"{member}":"{cut}"}}'
+    expected = Refusal("BadRequest", member, f"{member} contains an unpaired surrogate")
+    assert refusals("track", event) == [expected]
+    good = r'{"type":"page","userId":"a\ufffd","messageId":"\ufffd","properties":{"cut":"\ud800"}}'
+    assert refusals("batch", f'{{"batch":[{good},{event},5,{good}],"x":"\\ud800"}}') == [
+        None,
+        expected,
+        Refusal("BadRequest", "", "the event must be a JSON object"),
+        None,
+    ]
+
+
+@given(st.lists(st.text(st.characters(categories=["Cs"]) | st.sampled_from("a\ufffd\ufffe😀"), min_size=1), min_size=1))
+def test_no_two_message_ids_are_merged(ids: list[str]) -> None:
+    events = [{"type": "page", "userId": "u", "messageId": id_} for id_ in ids]
+    call = read_call("batch", json.dumps({"batch": events}).encode())
+    for id_, outcome in zip(json.loads(json.dumps(ids)), check_events(track, call, DEFAULT_LIMITS), strict=True):
+        if any("\ud800" <= character <= "\udfff" for character in id_):
+            assert outcome == Refusal("BadRequest", "messageId", "messageId contains an unpaired surrogate")
+        else:
+            assert isinstance(outcome, WireEvent)
+            assert outcome.message_id == id_
 
 
 @pytest.mark.parametrize("absent", [None, ""])
@@ -334,13 +470,21 @@ NO_JSON = [
 ]
 
 
+def rule_of(body: bytes) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    return "is nested too deeply" if len(body) > 100_000 else "is not valid JSON"
+
+
 @pytest.mark.parametrize("body", NO_JSON, ids=lambda body: str(body[:30]))
 def test_a_body_is_json_in_utf_8(body: bytes) -> None:
     for call, text in (("page", body), ("batch", b'{"batch":[' + body + b"]}")):
         if body.strip() or call == "page":  # a batch may be empty
             with pytest.raises(BadRequest) as raised:
                 read_call(call, text)
-            assert raised.value.message == "the body is not JSON in UTF-8, or is nested too deeply"
+            assert raised.value.message == f"the body {rule_of(text)}"
 
 
 def test_what_sdks_write_and_json_does_not_have_costs_no_event() -> None:
@@ -367,8 +511,6 @@ def test_what_sdks_write_and_json_does_not_have_costs_no_event() -> None:
         ("batch", b'{"batch":{}}', "batch", "batch must be an array of events"),
         ("batch", b'{"batch":"[]"}', "batch", "batch must be an array of events"),
         ("batch", b'{"batch":[],"writeKey":5}', "writeKey", "writeKey must be a string or null"),
-        ("batch", b'{"batch":[],"sentAt":5}', "sentAt", "sentAt must be a string or null"),
-        ("batch", b'{"batch":[],"sentAt":"garbage"}', "sentAt", "sentAt is not an ISO 8601 date and time"),
         ("batch", b'{"batch":[],"context":[]}', "context", "context must be an object or null"),
         ("batch", b'{"batch":[],"integrations":"All"}', "integrations", "integrations must be an object or null"),
     ],
@@ -430,12 +572,6 @@ def test_what_a_batch_repeats_in_every_event_is_bounded(name: str) -> None:
 
 # --- canonical: clocks --------------------------------------------------------------------------------------------
 
-SENT = "2026-11-22T12:00:05.000Z"  # 5.5 s before it was received
-HAPPENED = "2026-11-22T12:00:01.250Z"
-CORRECTED = "2026-11-22T12:00:06.750000Z"
-OWN = "2026-11-22T12:00:01.250000Z"
-ARRIVED = "2026-11-22T12:00:10.500000Z"
-
 CLOCKS: list[tuple[dict[str, str], dict[str, str], str, str]] = [
     ({"timestamp": HAPPENED, "sentAt": SENT}, {}, CORRECTED, OWN),
     ({"originalTimestamp": HAPPENED, "sentAt": SENT}, {}, CORRECTED, OWN),
@@ -446,7 +582,16 @@ CLOCKS: list[tuple[dict[str, str], dict[str, str], str, str]] = [
     ({"timestamp": HAPPENED, "originalTimestamp": "2026-01-01", "sentAt": SENT}, {}, OWN, "2026-01-01T00:00:00Z"),
     ({"sentAt": SENT}, {}, ARRIVED, ARRIVED),
     ({}, {}, ARRIVED, ARRIVED),
-    ({"timestamp": "9999-12-31T23:59:59Z", "sentAt": SENT}, {}, ARRIVED, "9999-12-31T23:59:59Z"),
+    ({"timestamp": "9999-12-31T23:59:59Z", "sentAt": SENT}, {}, "9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+    ({"timestamp": HAPPENED, "sentAt": "1970-01-01"}, {}, OWN, OWN),
+    ({"timestamp": HAPPENED}, {"sentAt": "2026-11-21T12:00:01.24Z"}, OWN, OWN),
+    ({"timestamp": HAPPENED}, {"sentAt": "2026-11-21T12:00:01.25Z"}, "2026-11-23T12:00:10.500000Z", OWN),
+    (
+        {"timestamp": "1970-01-01", "sentAt": "1970-01-01T00:00:05Z"},
+        {},
+        "2026-11-22T12:00:05.500000Z",
+        "1970-01-01T00:00:00Z",
+    ),
     ({"timestamp": "0001-01-01", "sentAt": "2026-11-23"}, {}, ARRIVED, "0001-01-01T00:00:00Z"),
 ]
 
@@ -598,7 +743,7 @@ def test_events_without_a_message_id_get_stable_and_distinct_ones() -> None:
         call = read_call("batch", body)
         wires = [check(event, None) for event in call.events]
         return [
-            canonical(wire, event, call, ENVELOPE, index)[0].message_id
+            canonical(wire, {}, call, ENVELOPE, index)[0].message_id
             for index, (wire, event) in enumerate(zip(wires, call.events, strict=True))
             if isinstance(wire, WireEvent)
         ]
@@ -663,13 +808,14 @@ def test_every_object_is_an_event_or_a_refusal_and_nothing_of_it_is_lost(
     call = read_call("batch", body)
     wire = check(call.events[0], call.type)
     if isinstance(wire, Refusal):
+        assert wire.message
         assert wire.message.startswith(wire.path)
         return
-    first = canonical(wire, call.events[0], call, ENVELOPE, 0)[1]
+    first = canonical(wire, extra(call.events[0]), call, ENVELOPE, 0)[1]
     again = read_call("batch", body)
     wire_again = check(again.events[0], again.type)
     assert isinstance(wire_again, WireEvent)
-    assert canonical(wire_again, again.events[0], again, ENVELOPE, 0)[1] == first
+    assert canonical(wire_again, extra(again.events[0]), again, ENVELOPE, 0)[1] == first
     json.loads(first)
     members = msgspec.json.decode(first, type=dict[str, Raw])
     for name, text in texts.items():
@@ -686,7 +832,8 @@ def test_every_body_is_a_call_or_a_bad_request(body: bytes) -> None:
     for call in ("track", "batch"):
         try:
             read = read_call(call, body)
-        except BadRequest:
+        except BadRequest as error:
+            assert error.message
             continue
         for event in read.events:
             assert isinstance(check(event, read.type), WireEvent | Refusal)

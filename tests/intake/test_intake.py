@@ -23,7 +23,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
 from headwater.eventlog import Frame, SqliteEventLog
-from headwater.events import Envelope, Refusal
+from headwater.events import DialectName, Envelope, Refusal
 from headwater.events.envelope import decode_envelope
 from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
 from headwater.management.connections import CreateConnection, create_connection
@@ -367,6 +367,21 @@ async def test_a_call_that_could_never_pass_is_too_large(parts: OpenParts, sourc
 
 async def test_without_a_limit_nothing_is_said(parts: OpenParts, source: Connection) -> None:
     assert (await parts.send(source, batch(GOOD))).headers == {}
+
+
+@pytest.mark.parametrize("dialect", ["track", "native"])
+async def test_two_message_ids_that_differ_in_an_unpaired_surrogate_are_refused_not_merged(
+    parts: OpenParts, source: Connection, dialect: DialectName
+) -> None:
+    ids = [r"a\ud800", r"a\udfff", r"a\ufffd"]
+    body = batch(*(GOOD[:-1] + b',"messageId":"%s"}' % id_.encode() for id_ in ids))
+    call = "batch" if dialect == "track" else "events"
+    receipt = await parts.intake.accept(IncomingCall(dialect, call, body, f"Bearer {source.event_write_keys[0]}"))
+    refusal = Refusal("BadRequest", "messageId", "messageId contains an unpaired surrogate")
+    assert receipt.refusals == [refusal, refusal, None]
+    read = read_batch(await parts.frames())
+    assert [arrival.event.message_id for arrival in read.arrivals] == ["a\ufffd"]
+    assert [(row.path, row.message) for row in read.rejected] == [(refusal.path, refusal.message)] * 2
 
 
 NATIVE_EVENT = st.one_of(

@@ -34,9 +34,10 @@ async def test_the_segment_family_sends_everything_here_and_nothing_elsewhere(
 async def test_an_unknown_key_has_no_settings(parts: OpenParts, source: Connection) -> None:
     with pytest.raises(NotFound):
         await project_settings(parts.catalog, "unknown", scheme="http", authority="a")
-    for key in ("unknown", source.event_write_keys[0]):
-        with pytest.raises(Unauthorized):
-            await native_settings(parts.catalog, key)
+    with pytest.raises(Unauthorized, match=r"^the write key is not known$"):
+        await native_settings(parts.catalog, "unknown")
+    with pytest.raises(Unauthorized, match=r"^the write key is not that of a client-side source$"):
+        await native_settings(parts.catalog, source.event_write_keys[0])
 
 
 async def test_a_key_that_another_process_made_is_known_at_once(parts: OpenParts) -> None:

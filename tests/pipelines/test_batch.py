@@ -66,6 +66,23 @@ def test_every_event_has_its_position_and_its_outcome() -> None:
     assert batch.rejected == [rejected(6, Refusal("BadRequest", "event", "event is required in a track event"), BAD)]
 
 
+def test_an_arrival_has_the_notes_of_its_event() -> None:
+    late = GOOD[:-1] + b',"timestamp":"soon"}'
+    batch = read_batch([stored(1, b'{"batch":[' + GOOD + b"," + late + b"]}", events=2)])
+    assert [arrival.notes for arrival in batch.arrivals] == [
+        (),
+        ("timestamp cannot be read as a time: the time of receipt is used",),
+    ]
+    assert json.loads(batch.arrivals[1].document)["invalidTimes"] == {"timestamp": "soon"}
+
+
+def test_a_frame_of_an_older_version_is_held_to_the_rules_with_its_body_at_hand() -> None:
+    cut = GOOD[:-1] + b',"groupId":"\\ud800"}'
+    batch = read_batch([stored(1, b'{"batch":[' + cut + b"," + GOOD + b"]}", events=2)])
+    assert [arrival.position for arrival in batch.arrivals] == [2]
+    assert [row.message for row in batch.rejected] == ["groupId contains an unpaired surrogate"]
+
+
 def test_the_same_frames_give_the_same_batch() -> None:
     frames = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
     first, second = read_batch(frames), read_batch(frames)

@@ -30,8 +30,9 @@ class ClientServiceStub:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
     write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
-    EventService.SendEvents instead.
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
+    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
+    use EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -48,7 +49,7 @@ class ClientServiceStub:
     """
     Identify: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+    anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
     of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
@@ -85,8 +86,9 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
     write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
-    EventService.SendEvents instead.
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
+    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
+    use EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -100,7 +102,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
     Identify: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+    anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
     of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
@@ -136,8 +138,9 @@ class ClientServiceServicer:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
     optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
     write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Typed clients use
-    EventService.SendEvents instead.
+    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
+    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
+    use EventService.SendEvents instead.
     """
 
     def Alias(
@@ -159,7 +162,7 @@ class ClientServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id, and takes no other member. What it leaves out stays as it is known, member by member
+        anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
         of data too, and null clears.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON

@@ -4,10 +4,20 @@ Pure: bytes in, events or refusals out, the same for the same bytes. The intake 
 the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must
 agree, so nothing here looks at a clock, a random source, or a database."""
 
-from headwater.events.dialects import DIALECTS
+from headwater.events.dialects import DIALECTS, check_events
 from headwater.events.envelope import DialectName, Envelope
 from headwater.events.event import EVENT_TYPES, Event
 from headwater.events.limits import DEFAULT_LIMITS, Limits
 from headwater.events.refusal import Refusal
 
-__all__ = ["DEFAULT_LIMITS", "DIALECTS", "EVENT_TYPES", "DialectName", "Envelope", "Event", "Limits", "Refusal"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "DIALECTS",
+    "EVENT_TYPES",
+    "DialectName",
+    "Envelope",
+    "Event",
+    "Limits",
+    "Refusal",
+    "check_events",
+]

@@ -3,6 +3,7 @@
 from msgspec import Raw, Struct
 
 from headwater.events.raw import ABSENT
+from headwater.events.refusal import Refusal
 
 
 class Call(Struct, frozen=True):
@@ -20,3 +21,5 @@ class Call(Struct, frozen=True):
     has_plain_texts: bool = False
     """Whether all of it is known to be ASCII without escapes of characters: what is wrong with a text is then its
     length at most."""
+    refused: dict[int, Refusal] = {}
+    """The events that can be refused only with the body at hand, by their number."""

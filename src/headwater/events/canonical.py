@@ -4,6 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Final, cast
 
+import msgspec
 from msgspec import Raw
 
 from headwater.events.call import Call
@@ -12,28 +13,36 @@ from headwater.events.context.devices import described_device
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
 from headwater.events.raw import ABSENT, is_absent, members, merge
-from headwater.events.timestamps import correct, parse_timestamp
+from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, parse_timestamp, read_time
 from headwater.events.wire import WireEvent, text_of
 
 DEFAULT_OBJECT_TYPE: Final = "1"
 """The type of a group that has none."""
 _OBJECT_TYPE_TRAITS: Final = ("object_type_id", "objectTypeId")
+INVALID_TIMES: Final = "invalidTimes"
+"""The member of the document that keeps the text of each time that cannot be read."""
+_NOT_CORRECTED: Final = (
+    "sentAt is not used to correct timestamp: that would move the event more than a day into the future"
+)
 _GENERATED: Final = "headwater-"
 _WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
+_encode = msgspec.json.Encoder().encode
+
+
+Canonical = tuple[Event, bytes, tuple[str, ...]]
+"""An event; its document, as it is stored; and notes for the trace: what was sent but is not used, and why."""
 
 
 def canonical(
     wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int, locate: Locate | None = None
-) -> tuple[Event, bytes]:
-    """The checked event number `index` of the call with its `extra` members, and its document.
+) -> Canonical:
+    """The checked event number `index` of the call with its `extra` members.
 
     `locate` finds the place of an event that says none. All depends on the arguments only, so that a second reading
     after a crash makes the same event.
     """
     received = envelope.received_at
-    sent_text = wire.sent_at or call.sent_at
-    sent = parse_timestamp(sent_text) if sent_text else received
-    timestamp, original = _times(wire, sent, received)
+    timestamp, original, sent, notes, invalid = _read_times(wire, call, received)
     device = described_device(wire.event, wire.properties)
     context = normal_context(wire.context, call.context, device, envelope, locate)
     traits = context.traits if is_absent(wire.traits) else wire.traits
@@ -59,7 +68,9 @@ def canonical(
         sent_at=sent,
         received_at=received,
     )
-    return event, document(event, extra)
+    if invalid:
+        extra = {**extra, INVALID_TIMES: Raw(_encode(invalid))}
+    return event, document(event, extra), notes
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
@@ -80,19 +91,43 @@ def index_of_generated(message_id: str, nonce: bytes) -> int | None:
     return (number - int.from_bytes(nonce)) % 2**128 if message_id.startswith(_GENERATED) else None
 
 
-def _times(wire: WireEvent, sent: datetime, received: datetime) -> tuple[datetime, datetime]:
-    """`timestamp` and `originalTimestamp`.
+def _read_times(
+    wire: WireEvent, call: Call, received: datetime
+) -> tuple[datetime, datetime, datetime, tuple[str, ...], dict[str, str]]:
+    """Read `timestamp`, `originalTimestamp` and `sentAt`. Return them, notes, and the texts that cannot be read.
 
-    A client that sends both has corrected its clock itself. One that sends either (RudderStack's Node SDK sends only
-    `originalTimestamp`) has given the time of its own clock.
+    A client that sends both of the first two has corrected its clock itself. One that sends either (RudderStack's Node
+    SDK sends only `originalTimestamp`) has given the time of its own clock. A time that cannot be read is `received`.
     """
-    if wire.timestamp and wire.original_timestamp:
-        return parse_timestamp(wire.timestamp), parse_timestamp(wire.original_timestamp)
-    given = wire.timestamp or wire.original_timestamp
-    if not given:
-        return received, received
-    original = parse_timestamp(given)
-    return correct(original, sent=sent, received=received), original
+    sent_text = wire.sent_at or call.sent_at
+    invalid: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    try:
+        sent = parse_timestamp(sent_text) if sent_text else received
+        timestamp = parse_timestamp(wire.timestamp) if wire.timestamp else None
+        original = parse_timestamp(wire.original_timestamp) if wire.original_timestamp else None
+    except ValueError:
+        sent = _read_time(sent_text, "sentAt", received, invalid) or received
+        timestamp = _read_time(wire.timestamp, "timestamp", received, invalid)
+        original = _read_time(wire.original_timestamp, "originalTimestamp", received, invalid)
+        notes = tuple(f"{member} cannot be read as a time: the time of receipt is used" for member in invalid)
+    if timestamp is not None and original is not None:
+        return timestamp, original, sent, notes, invalid
+    original = timestamp or original or received
+    corrected = received if original is received else correct(original, sent=sent, received=received)
+    if corrected is None:
+        return original, original, sent, (*notes, _NOT_CORRECTED), invalid
+    return corrected, original, sent, notes, invalid
+
+
+def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime | None:
+    if not text:
+        return None
+    moment = read_time(text)
+    if moment is None:
+        invalid[member] = text[:MAX_KEPT_LENGTH]
+        return received
+    return moment
 
 
 def _object_type(wire: WireEvent, traits: Raw) -> str | None:

@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from headwater.events import client, native, track
+from headwater.events import client, native, track, typed
 from headwater.events.call import Call
 from headwater.events.envelope import DialectName
 from headwater.events.limits import Limits
@@ -25,9 +25,9 @@ class Dialect(Protocol):
     def read_call(self, call: str, body: bytes) -> Call:
         """The call that `body` holds; `call` is what its route says.
 
-        Raises BadRequest when the body is not JSON in UTF-8, BadRequest or Unprocessable, as the dialect has it, when
-        it is not of the shape that the call wants, and PayloadTooLarge when it holds too many events. A dialect in
-        which one bad event refuses its whole call says so here too.
+        Raises BadRequest when the body is not UTF-8, not JSON or nested too deeply; BadRequest or Unprocessable, as the
+        dialect has it, when it is not of the shape that the call wants; and PayloadTooLarge when it holds too many
+        events. A dialect in which one bad event refuses its whole call says so here too.
         """
         ...
 
@@ -43,4 +43,11 @@ class Dialect(Protocol):
         ...
 
 
-DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": track, "client": client, "native": native}
+def check_events(dialect: Dialect, call: Call, limits: Limits) -> list[WireEvent | Refusal]:
+    """Check each event of a call: the event, or the first rule that it breaks."""
+    if not call.refused:
+        return [dialect.check(event, call, limits) for event in call.events]
+    return [call.refused.get(index) or dialect.check(event, call, limits) for index, event in enumerate(call.events)]
+
+
+DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": typed, "client": client, "native": native}

@@ -7,6 +7,7 @@ the character that Unicode has for it. Nothing else is changed.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,31 +22,46 @@ _ESCAPE: Final = re.compile(
 )
 """A pair, half of one, or any other escape."""
 
+_REPLACEMENT: Final = rb"\ufffd"
+_OTHER_REPLACEMENT: Final = rb"\ufffe"
+
 
 def well_formed(body: bytes) -> bytes:
-    """The body with these values put right; the very same when it has none of them, whatever else is wrong with it."""
+    """Return the body with these values repaired: the very same if it has none of them, whatever else is wrong."""
     return _TOKEN.sub(_token, body)
 
 
-def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> _T:
-    """What `decoder` makes of the body, put right where it must be. Raises what the decoder raises."""
+def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> tuple[_T, _T | None]:
+    """Decode the body, repaired where necessary. Raises what the decoder raises.
+
+    The second value is the same body decoded with another character in place of each unpaired surrogate: a text that
+    differs had one. It is None if the body has none.
+    """
     try:
-        return decoder(body)
+        return decoder(body), None
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         corrected = well_formed(body)
         if corrected == body:
             raise
-        return decoder(corrected)
+        value = decoder(corrected)
+        other = _TOKEN.sub(_other_token, body)
+        return value, None if other == corrected else decoder(other)
 
 
-def _token(match: re.Match[bytes]) -> bytes:
+def broken_rule(error: Exception) -> str:
+    """Return the one rule that a body breaks which could not be decoded, for a message that begins with its subject."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is not UTF-8"
+    return "is nested too deeply" if isinstance(error, RecursionError) else "is not valid JSON"
+
+
+def _token(match: re.Match[bytes], replacement: bytes = _REPLACEMENT) -> bytes:
     token = match[0]
     if not token.startswith(b'"'):
         return b"null"
-    return _ESCAPE.sub(_escape, token) if b"\\u" in token else token
+    return _ESCAPE.sub(lambda escape: replacement if escape[1] else escape[0], token) if b"\\u" in token else token
 
 
-def _escape(match: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if match[1] else match[0]
+_other_token: Final = partial(_token, replacement=_OTHER_REPLACEMENT)

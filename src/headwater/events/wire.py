@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 
 from headwater.events.event import EMPTY_OBJECT
 from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_string, members
+from headwater.events.timestamps import MAX_LENGTH
 
 MAX_TEXT_LENGTH: Final = 1_000
 """The longest identifier or name in an event, in code points."""
@@ -35,6 +36,7 @@ class WireEvent(Struct, rename="camel"):
     category: Text | None = None
     channel: Text | None = None
     timestamp: str | None = None
+    """A time that a lenient dialect could not read, or that is not a JSON string, is here as its text."""
     original_timestamp: str | None = None
     sent_at: str | None = None
     context: Raw = ABSENT
@@ -49,6 +51,7 @@ MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode
 
 IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
 """The fields that identify something."""
+TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 
 
@@ -82,6 +85,16 @@ def text_of(text: Raw) -> str | None:
     """The value of a JSON string if an identifier or name may be so, a number as it was written; otherwise None."""
     value = _decode_text(text) if is_string(text) else bytes(text).decode() if is_number(text) else ""
     return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
+
+
+def time_text(value: Raw) -> str | None:
+    """The text of a time: of a JSON string its value, of anything else its JSON; None if it is absent or null.
+
+    A text longer than any time is cut, but stays too long for one.
+    """
+    if is_absent(value):
+        return None
+    return (_decode_text(value) if is_string(value) else bytes(value).decode())[: MAX_LENGTH + 1]
 
 
 def email_of(traits: Raw) -> str | None:

@@ -20,7 +20,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.eventlog import EventLog, Frame
-from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal
+from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal, check_events
 from headwater.events.canonical import generated_message_id
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
@@ -139,7 +139,7 @@ class Intake:
             self._metrics.events_refused(request.dialect, error.code, 1)
             await self._keep(request, body, sender, error)
             raise
-        checked = [dialect.check(event, call, self.limits) for event in call.events]
+        checked = check_events(dialect, call, self.limits)
         if not checked:
             return Receipt([], quota=quota)
         refused = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Refusal)}

@@ -9,9 +9,9 @@ from msgspec import Raw, Struct
 
 from headwater.base.clock import microseconds
 from headwater.eventlog import StoredFrame
-from headwater.events import DIALECTS, DialectName, Envelope, Event, Refusal
+from headwater.events import DIALECTS, DialectName, Envelope, Event, Refusal, check_events
 from headwater.events.call import Call
-from headwater.events.canonical import canonical
+from headwater.events.canonical import Canonical, canonical
 from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope
 from headwater.events.record import event_record
@@ -36,6 +36,8 @@ class Arrival(Struct, frozen=True):
     """What the ledger knows it by."""
     at: int
     """When it happened, in microseconds since the epoch."""
+    notes: tuple[str, ...] = ()
+    """What was sent but is not used, and why, for the trace."""
 
     def record(self) -> Record:
         """The event as filters and transformations see it."""
@@ -124,7 +126,7 @@ def _read_call(stored: StoredFrame, envelope: Envelope) -> tuple[Call, dict[int,
     call = dialect.read_call(envelope.call, stored.frame.body)
     if envelope.refused is not None:
         return call, envelope.refused
-    checked = enumerate(dialect.check(source, call, envelope.limits) for source in call.events)
+    checked = enumerate(check_events(dialect, call, envelope.limits))
     return call, {index: outcome for index, outcome in checked if isinstance(outcome, Refusal)}
 
 
@@ -133,8 +135,7 @@ def _read_event(
 ) -> Arrival | Refusal:
     try:
         wire, extra = DIALECTS[envelope.dialect].read(source, call)
-        event, document = canonical(wire, extra, call, envelope, index, locate)
-        return _arrival(position, envelope, event, document)
+        return _arrival(position, envelope, canonical(wire, extra, call, envelope, index, locate))
     except Exception:
         _log.exception("event cannot be read", position=position)
         return _UNREADABLE
@@ -156,10 +157,11 @@ def refused(arrival: Arrival) -> RejectedEvent:
     )
 
 
-def _arrival(position: int, envelope: Envelope, event: Event, document: bytes) -> Arrival:
+def _arrival(position: int, envelope: Envelope, made: Canonical) -> Arrival:
+    event, document, notes = made
     message = Message(position, (event.connection_id, event.message_id), envelope.received)
     at = microseconds(event.timestamp)
-    return Arrival(position, envelope.workspace, envelope.dialect, event, document, message, at)
+    return Arrival(position, envelope.workspace, envelope.dialect, event, document, message, at, notes)
 
 
 class _Identified(Struct, rename="camel"):

@@ -1,11 +1,15 @@
 """The sections browser and os: names of the schema, and what fills a section that has no name."""
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from headwater.events.context.platforms import browser, os
+from tests.jsontexts import json_values
 
 TOLD = Raw(b'{"name":"Chrome","version":"126.0"}')
 
@@ -26,6 +30,12 @@ TOLD = Raw(b'{"name":"Chrome","version":"126.0"}')
         ({"name": "", "version": ""}, {"name": "Chrome", "version": "126.0"}),
         ({"name": None, "version": None}, {"name": "Chrome", "version": "126.0"}),
         ({}, {"name": "Chrome", "version": "126.0"}),
+        (
+            {"other": None, "channel": None, "build": "", "": ""},
+            {"name": "Chrome", "version": "126.0", "channel": None, "build": "", "": ""},
+        ),
+        ({"name": "chrome", "build": None, "x": ""}, {"name": "Chrome", "build": None, "x": ""}),
+        ({"name": "Vivaldi", "build": None, "x": ""}, {"name": "Other", "build": None, "x": "", "other": "Vivaldi"}),
         (None, {"name": "Chrome", "version": "126.0"}),
         ({"name": 5}, {"name": 5}),
         ("Chrome", "Chrome"),
@@ -72,3 +82,15 @@ def test_without_a_user_agent_a_section_without_a_name_stays(sent: bytes) -> Non
 
 def test_other_members_keep_every_digit() -> None:
     assert bytes(browser(Raw(b'{"name":"safari","n":1.0,"z":1E400}'), Raw())) == b'{"name":"Safari","n":1.0,"z":1E400}'
+
+
+_SECTIONS = st.dictionaries(st.sampled_from(["name", "version", "other", "build", "", "x"]), json_values, max_size=5)
+
+
+@given(_SECTIONS, st.sampled_from([TOLD, Raw(b'{"name":"Other","other":"Unknown"}'), Raw()]), st.booleans())
+def test_only_name_version_and_other_are_touched(sent: dict[str, Any], told: Raw, is_system: bool) -> None:
+    text = Raw(json.dumps(sent).encode())
+    result = json.loads(bytes((os if is_system else browser)(text, told)))
+    assert {name: value for name, value in result.items() if name not in ("name", "version", "other")} == {
+        name: value for name, value in sent.items() if name not in ("name", "version", "other")
+    }

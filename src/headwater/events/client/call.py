@@ -9,11 +9,11 @@ from msgspec import Raw
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unprocessable
 from headwater.events.call import Call
 from headwater.events.client import shapes, translation
-from headwater.events.client.shapes import CODE, Shape, take_apart, wrong_type
+from headwater.events.client.shapes import CODE, Shape, check_surrogates, take_apart, wrong_type
 from headwater.events.limits import MAX_BATCH_EVENTS, Limits
 from headwater.events.raw import is_object, join
 from headwater.events.track.rules import extra
-from headwater.events.wellformed import well_formed
+from headwater.events.wellformed import broken_rule, decode_well_formed
 from headwater.events.wire import WireEvent
 
 _CALLS: Final[dict[str, tuple[Shape, Callable[[dict[str, Raw]], dict[str, Raw]]]]] = {
@@ -37,22 +37,20 @@ def max_body(call: str, limits: Limits) -> int:
 def read_call(call: str, body: bytes) -> Call:
     """The call that `body` holds, its events said in the members of the track API; an empty body is an empty object.
 
-    Raises BadRequest when the body is not UTF-8, or not JSON that is an object or an array; Unprocessable for the
+    Raises BadRequest when the body is not UTF-8, not JSON, or no object or array; Unprocessable for the
     first rule of the dialect that the call breaks; PayloadTooLarge for more events than a call may have.
     """
     shape, translate = _CALLS[call]
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
-        root = _root(body or b"{}")
-        if not is_object(root) and not _is_array(root):
-            raise BadRequest("the body must be a JSON object or array")
-        if call != "events":
-            parts = [take_apart(root, shape)]
-        else:
-            parts = [take_apart(item, shape, str(index)) for index, item in enumerate(_items(root))]
+        root, counterpart = decode_well_formed(_decode, body or b"{}")
+        parts = _take_apart(call, root, shape)
+        if counterpart is not None:
+            for (path, own), other in zip(parts.items(), _take_apart(call, counterpart, shape).values(), strict=True):
+                check_surrogates(own, other, path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
-    return Call(type=None, events=[join(translate(each)) for each in parts])
+        raise BadRequest(f"the body {broken_rule(error)}") from error
+    return Call(type=None, events=[join(translate(each)) for each in parts.values()])
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent:
@@ -65,11 +63,13 @@ def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
     return _decode_event(event), extra(event)
 
 
-def _root(body: bytes) -> Raw:
-    try:
-        return _decode(body)
-    except msgspec.DecodeError:
-        return _decode(well_formed(body))
+def _take_apart(call: str, root: Raw, shape: Shape) -> dict[str, dict[str, Raw]]:
+    """The members of each object of the call, by its path."""
+    if not is_object(root) and not _is_array(root):
+        raise BadRequest("the body must be a JSON object or array")
+    if call != "events":
+        return {"": take_apart(root, shape)}
+    return {str(index): take_apart(item, shape, str(index)) for index, item in enumerate(_items(root))}
 
 
 def _items(root: Raw) -> list[Raw]:

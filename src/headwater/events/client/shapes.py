@@ -43,17 +43,22 @@ class Shape(Struct, frozen=True):
 
 
 _PERSON: Final = {"anonymous_id": Member("id"), "external_id": Member("id")}
+_MESSAGE: Final = {"message_id": Member("id")}
+"""An extension: calls of the original API have no identity, and a repeated one counts twice."""
+_IDS: Final = frozenset((*_PERSON, *_MESSAGE, "device_id", "token"))
+"""The members by which people, devices and messages are found."""
 _CONTACT: Final = {name: Member("text") for name in ("email", "phone", "timezone", "locale")}
 
 USER: Final = Shape({**_CONTACT, "data": Member("object")}, needs_person=False)
 ALIAS: Final = Shape(
-    {"anonymous_id": Member("id", is_nullable=False), "external_id": Member("id", is_nullable=False)},
+    {"anonymous_id": Member("id", is_nullable=False), "external_id": Member("id", is_nullable=False), **_MESSAGE},
     required=("external_id", "anonymous_id"),
 )
-IDENTIFY: Final = Shape({**_PERSON, **_CONTACT, "data": Member("object")}, is_open=False)
+IDENTIFY: Final = Shape({**_PERSON, **_MESSAGE, **_CONTACT, "data": Member("object")}, is_open=False)
 DEVICE: Final = Shape(
     {
         **_PERSON,
+        **_MESSAGE,
         "device_id": Member("key", is_nullable=False),
         "token": Member("key"),
         **{name: Member("text", is_nullable=False) for name in ("os", "os_version", "model", "app_build")},
@@ -61,7 +66,7 @@ DEVICE: Final = Shape(
     },
     required=("device_id", "os", "model", "app_build", "app_version"),
 )
-EVENT: Final = Shape({"name": Member("id"), **_PERSON, "data": Member("object"), "user": Member("user")})
+EVENT: Final = Shape({"name": Member("id"), **_PERSON, **_MESSAGE, "data": Member("object"), "user": Member("user")})
 TRACK: Final = Shape({"event": Member("id"), **EVENT.members})
 """What the JavaScript SDK sends for an event."""
 
@@ -87,6 +92,17 @@ def take_apart(value: Raw, shape: Shape, path: str = "") -> dict[str, Raw]:
         if name in parts:
             _check(parts[name], member, f"{path}/{name}" if path else name)
     return parts
+
+
+def check_surrogates(parts: dict[str, Raw], counterparts: dict[str, Raw], path: str = "") -> None:
+    """Raise Unprocessable for an identifier with an unpaired surrogate.
+
+    `counterparts` are the members with another character in place of each unpaired surrogate.
+    """
+    for name in sorted(parts.keys() & _IDS):
+        if bytes(parts[name]) != bytes(counterparts[name]):
+            member = f"{path}/{name}" if path else name
+            _refuse(member, f"The value of `{member}` must NOT contain an unpaired surrogate.")
 
 
 def wrong_type(path: str, type_: str) -> NoReturn:

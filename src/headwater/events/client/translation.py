@@ -12,6 +12,7 @@ from headwater.events.raw import is_absent, is_object, join, members
 from headwater.events.wire import MEMBERS
 
 _PERSON: Final = ("anonymous_id", "external_id")
+_IDS: Final = (*_PERSON, "message_id")
 _OURS: Final = frozenset(MEMBERS.values())
 """Members that are the event's own: in a call of the client API they mean nothing, and would shadow ours."""
 
@@ -24,21 +25,22 @@ Parts = dict[str, Raw]
 def alias(parts: Parts) -> Parts:
     """The anonymous id is the one to give up."""
     ids = _texts(previousId=text_of(parts["anonymous_id"]), userId=text_of(parts["external_id"]))
-    return {**_others(parts, _PERSON), "type": _raw("alias"), **ids}
+    return {**_others(parts, _IDS), "type": _raw("alias"), **ids, **_message(parts)}
 
 
 def identify(parts: Parts) -> Parts:
     """Everything but the ids is a trait, a null one too: it clears what is known."""
-    return {"type": _raw("identify"), **_person(parts), "traits": join(_traits(parts))}
+    return {"type": _raw("identify"), **_person(parts), **_message(parts), "traits": join(_traits(parts, _IDS))}
 
 
 def event(parts: Parts) -> Parts:
     """An event without a name has an empty one. The Android SDK says `properties` for `data`."""
     made = {
-        **_others(parts, ("name", "event", "data", "user", *_PERSON)),
+        **_others(parts, ("name", "event", "data", "user", *_IDS)),
         "type": _raw("track"),
         "event": _raw(text_of(parts.get("name")) or ""),
         **_person(parts),
+        **_message(parts),
         "properties": join({**_object(parts.get("properties")), **_object(parts.get("data"))}),
     }
     user = parts.get("user")
@@ -55,7 +57,7 @@ def named_event(parts: Parts) -> Parts:
 
 def device(parts: Parts) -> Parts:
     """The device as the clients of the track API register it; all that was said of it is in the properties too."""
-    about = {name: value for name, value in parts.items() if name not in _PERSON}
+    about = {name: value for name, value in parts.items() if name not in _IDS}
     os, version = _system(text_of(parts["os"]) or "")
     context = {
         "device": {
@@ -69,6 +71,7 @@ def device(parts: Parts) -> Parts:
         "type": _raw("track"),
         "event": _raw(DEVICE_CREATED_OR_UPDATED),
         **_person(parts),
+        **_message(parts),
         "context": join({name: join(section) for name, section in context.items()}),
         "properties": join(about),
     }
@@ -78,9 +81,13 @@ def _person(parts: Parts) -> Parts:
     return _texts(userId=text_of(parts.get("external_id")), anonymousId=text_of(parts.get("anonymous_id")))
 
 
-def _traits(parts: Parts) -> Parts:
-    """The fields of a person over the free `data`."""
-    return {**_object(parts.get("data")), **_others(parts, ("data", *_PERSON), reserved=())}
+def _message(parts: Parts) -> Parts:
+    return _texts(messageId=text_of(parts.get("message_id")))
+
+
+def _traits(parts: Parts, ids: Collection[str] = _PERSON) -> Parts:
+    """The fields of a person, except the `ids`, over the free `data`."""
+    return {**_object(parts.get("data")), **_others(parts, ("data", *ids), reserved=())}
 
 
 def _others(parts: Parts, known: Collection[str], reserved: Collection[str] = _OURS) -> Parts:

@@ -14,6 +14,8 @@ MAX_BYTES: Final = 200
 """The longest section whose result is remembered."""
 
 _EMPTY: Final = b'""'
+_TOLD: Final = frozenset(("name", "version", "other"))
+"""The members that a user agent tells. All others stay as they were sent, empty and null ones too."""
 _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +45,11 @@ def _normal(sent: bytes, told: bytes, is_system: bool) -> bytes:
     own = members(Raw(sent))
     name = own.get("name", ABSENT)
     if is_absent(name) or bytes(name) == _EMPTY:
-        known = {member: text for member, text in own.items() if not is_absent(text) and bytes(text) != _EMPTY}
+        known = {
+            member: text
+            for member, text in own.items()
+            if member not in _TOLD or not (is_absent(text) or bytes(text) == _EMPTY)
+        }
         return bytes(join(members(Raw(told)) | known)) if told else sent
     if not is_string(name):
         return sent

@@ -15,8 +15,9 @@ from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
+from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wellformed import decode_well_formed
+from headwater.events.wellformed import broken_rule, decode_well_formed
 
 EVENTS: Final = "events"
 """The call whose route names no type: one event, an array of events, or a batch."""
@@ -45,16 +46,24 @@ def read_call(call: str, body: bytes) -> Call:
     """
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
-        text = decode_well_formed(_decode_raw, body)
-        if is_object(text):
-            return _read_object(text) if call == EVENTS else Call(type=call, events=[text])
-        if call == EVENTS and is_array(text):
-            return Call(type=None, events=_counted(_decode_events(text)))
+        text, counterpart = decode_well_formed(_decode_raw, body)
+        read = _read(call, text)
+        if counterpart is not None:
+            refused = refuse_unpaired_surrogates(read.events, _read(call, counterpart).events)
+            read = msgspec.structs.replace(read, refused=refused)
+        return read
     except msgspec.ValidationError as error:
         refusal = explain(error, root="the body")
         raise BadRequest(refusal.message, field=refusal.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise BadRequest(f"the body {broken_rule(error)}") from error
+
+
+def _read(call: str, text: Raw) -> Call:
+    if is_object(text):
+        return _read_object(text) if call == EVENTS else Call(type=call, events=[text])
+    if call == EVENTS and is_array(text):
+        return Call(type=None, events=_counted(_decode_events(text)))
     raise BadRequest(f"the body must be {'an event, an array of events, or a batch' if call == EVENTS else 'an event'}")
 
 

@@ -15,7 +15,7 @@ from headwater.events.raw import ABSENT, is_absent, is_object, join, members, me
 from headwater.events.refusal import Refusal
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.rules import extra
-from headwater.events.wire import MEMBERS, Text, WireEvent, broken_text, is_plain
+from headwater.events.wire import MEMBERS, TIMES, Text, WireEvent, broken_text, is_plain
 
 
 class _Event(WireEvent):
@@ -44,7 +44,6 @@ _TEXTS: Final = (
     "category",
     "channel",
 )
-_TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _OBJECTS: Final = ("properties", "traits", "integrations")
 _REQUIRED: Final = {"track": "event", "group": "group_id", "alias": "previous_id"}
 _ONLY: Final = {
@@ -124,7 +123,7 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     if not is_plain(event) and (broken := broken_text(wire)) is not None:
         raise _Broken(*broken)
-    for field in _TIMES:
+    for field in TIMES:
         text = getattr(wire, field)
         if text:
             try:

@@ -8,16 +8,16 @@ from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.raw import ABSENT, is_absent, is_object
-from headwater.events.timestamps import parse_timestamp
+from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.track.explain import explain
-from headwater.events.wellformed import decode_well_formed
-from headwater.events.wire import is_plain
+from headwater.events.wellformed import broken_rule, decode_well_formed
+from headwater.events.wire import is_plain, time_text
 
 
 class _Batch(Struct, rename="camel"):
     batch: list[Raw]
     write_key: str | None = None
-    sent_at: str | None = None
+    sent_at: Raw = ABSENT
     context: Raw = ABSENT
     integrations: Raw = ABSENT
 
@@ -40,14 +40,19 @@ def read_call(call: str, body: bytes) -> Call:
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
         if call != "batch":
-            event = decode_well_formed(_decode_raw, body)
-            key = _decode_key(event).write_key
-            return Call(type=call, events=[event], write_key=key, has_plain_texts=is_plain(body))
-        batch = decode_well_formed(_decode_batch, body)
+            event, other_event = decode_well_formed(_decode_raw, body)
+            return Call(
+                type=call,
+                events=[event],
+                write_key=_decode_key(event).write_key,
+                has_plain_texts=is_plain(body),
+                refused={} if other_event is None else refuse_unpaired_surrogates([event], [other_event]),
+            )
+        batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise BadRequest(f"the body {broken_rule(error)}") from error
     if len(batch.batch) > MAX_BATCH_EVENTS:
         raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
     for name in ("context", "integrations"):
@@ -58,19 +63,15 @@ def read_call(call: str, body: bytes) -> Call:
             raise PayloadTooLarge(f"{name} is too large to be repeated in every event of the batch", field=name)
         if is_deeper(default, MAX_DEPTH):
             raise BadRequest(f"{name} is nested deeper than {MAX_DEPTH} levels", field=name)
-    if batch.sent_at:
-        try:
-            parse_timestamp(batch.sent_at)
-        except ValueError as error:
-            raise BadRequest(f"sentAt {error}", field="sentAt") from error
     return Call(
         type=None,
         events=batch.batch,
         write_key=batch.write_key or _write_key_of_first(batch.batch),
-        sent_at=batch.sent_at,
+        sent_at=time_text(batch.sent_at),
         context=batch.context,
         integrations=batch.integrations,
         has_plain_texts=is_plain(body),
+        refused={} if other is None else refuse_unpaired_surrogates(batch.batch, other.batch),
     )
 
 
@@ -82,5 +83,5 @@ def _write_key_of_first(events: list[Raw]) -> str | None:
 
 
 def _bad_request(error: msgspec.ValidationError) -> BadRequest:
-    refusal = explain(error)
-    return BadRequest(refusal.message if refusal.path else f"the body {refusal.message}", field=refusal.path or None)
+    refusal = explain(error, root="the body")
+    return BadRequest(refusal.message, field=refusal.path or None)

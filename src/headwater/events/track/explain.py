@@ -6,8 +6,8 @@ from headwater.events.refusal import Refusal
 from headwater.events.wire import IDS, MAX_TEXT_LENGTH, MEMBERS
 
 
-def explain(error: msgspec.ValidationError) -> Refusal:
-    """What is wrong with an event or a batch that could not be decoded."""
+def explain(error: msgspec.ValidationError, *, root: str = "the event") -> Refusal:
+    """Return what is wrong with an event or a body that could not be decoded; `root` is what to call it."""
     _, _, path = str(error).partition(" - at `$.")
     path = path.rstrip("`")
     field = next((field for field, member in MEMBERS.items() if member == path), "")
@@ -22,5 +22,5 @@ def explain(error: msgspec.ValidationError) -> Refusal:
     elif "`batch`" in str(error):
         path, rule = "batch", "is required and must be an array of events"
     else:
-        return Refusal("BadRequest", "", "must be a JSON object")
+        return Refusal("BadRequest", "", f"{root} must be a JSON object")
     return Refusal("BadRequest", path, f"{path} {rule}")

@@ -1,6 +1,7 @@
 """Holds an event to the rules of its type."""
 
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -9,21 +10,21 @@ from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.event import EVENT_TYPES
 from headwater.events.limits import MAX_DEPTH, Limits
-from headwater.events.raw import is_absent, is_object, members
+from headwater.events.raw import ABSENT, is_absent, is_object, members
 from headwater.events.refusal import Refusal
-from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
 from headwater.events.wire import (
     IDS,
     MAX_TEXT_LENGTH,
     MEMBERS,
+    TIMES,
     WireEvent,
     broken_text,
     email_of,
+    time_text,
     traits_of,
 )
 
-_TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
 _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
@@ -45,6 +46,12 @@ class _PlainEvent(WireEvent, forbid_unknown_fields=True):
     object_type_id: _PlainId = None
 
 
+_LenientEvent: Final = msgspec.defstruct(
+    "_LenientEvent", [(field, Raw, ABSENT) for field in TIMES], bases=(WireEvent,), rename="camel"
+)
+"""An event whose times may be any JSON value."""
+
+_decode_lenient = cast("Callable[[Raw], WireEvent]", msgspec.json.Decoder(_LenientEvent).decode)
 _decode_event = msgspec.json.Decoder(WireEvent).decode
 _decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
@@ -95,7 +102,7 @@ def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
     try:
         wire, is_plain = _decode_plain(event), True
     except msgspec.ValidationError:
-        wire, is_plain = _decode_event(event), False
+        wire, is_plain = _decode_any(event), False
         for field in IDS:
             value = getattr(wire, field)
             if value == "":
@@ -104,7 +111,19 @@ def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
                 setattr(wire, field, _number_as_written(event, field))
     if call.type is not None:
         wire.type = call.type
+    elif wire.type not in EVENT_TYPES and wire.type and wire.type.isascii():
+        wire.type = wire.type.lower()
     return wire, is_plain
+
+
+def _decode_any(event: Raw) -> WireEvent:
+    try:
+        return _decode_event(event)
+    except msgspec.ValidationError:
+        wire = _decode_lenient(event)
+        for field in TIMES:
+            setattr(wire, field, time_text(getattr(wire, field)))
+        return wire
 
 
 def _check_values(wire: WireEvent, call: Call) -> None:
@@ -112,13 +131,6 @@ def _check_values(wire: WireEvent, call: Call) -> None:
         raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
     if not call.has_plain_texts and (broken := broken_text(wire)) is not None:
         raise _Broken(MEMBERS[broken[0]], broken[1])
-    for field in _TIMES:
-        value = getattr(wire, field)
-        if value:
-            try:
-                parse_timestamp(value)
-            except ValueError as error:
-                raise _Broken(MEMBERS[field], str(error)) from error
     for field in _OBJECTS:
         value = getattr(wire, field)
         if value and not is_object(value) and not is_absent(value):

@@ -1,0 +1,49 @@
+"""The dialect of the typed `EventService`: that of the track API, but a time that cannot be read is refused.
+
+Its callers compile their events against a schema, see every rejection, and can correct what they send.
+"""
+
+from typing import Final
+
+from msgspec import Raw
+
+from headwater.base.errors import BadRequest
+from headwater.events import track
+from headwater.events.call import Call
+from headwater.events.limits import Limits
+from headwater.events.refusal import Refusal
+from headwater.events.timestamps import parse_timestamp
+from headwater.events.track import max_body, read
+from headwater.events.wire import MEMBERS, TIMES, WireEvent
+
+KEY_IN_BODY: Final = track.KEY_IN_BODY
+
+__all__ = ["KEY_IN_BODY", "check", "max_body", "read", "read_call"]
+
+
+def read_call(call: str, body: bytes) -> Call:
+    """Read a call as the track API does. Raises BadRequest also for a `sentAt` that cannot be read."""
+    taken = track.read_call(call, body)
+    if (rule := _broken_rule(taken.sent_at)) is not None:
+        raise BadRequest(f"sentAt {rule}", field="sentAt")
+    return taken
+
+
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+    """Check an event as the track API does, and its times."""
+    wire = track.check(event, call, limits)
+    if isinstance(wire, Refusal):
+        return wire
+    for field in TIMES:
+        if (rule := _broken_rule(getattr(wire, field))) is not None:
+            return Refusal("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {rule}")
+    return wire
+
+
+def _broken_rule(text: str | None) -> str | None:
+    if text:
+        try:
+            parse_timestamp(text)
+        except ValueError as error:
+            return str(error)
+    return None
