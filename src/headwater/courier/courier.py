@@ -41,8 +41,8 @@ UPKEEP_SECONDS: Final = 0.5
 """How often it looks at the catalog, and removes results that were applied."""
 RETRY_SECONDS: Final = 1.0
 """How long the courier, or a lane, waits after an outage."""
-FAILURES_TO_PAUSE: Final = 3
-"""After so many records in a row that reached a limit by themselves, the lane is paused."""
+LIMITS_TO_PAUSE: Final = 4
+"""After so many runs in a row that reached a limit, the lane is paused."""
 INITIAL_PAUSE_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 300.0
 """Each pause is twice as long as the one before. After it one record is tried."""
@@ -221,14 +221,61 @@ class Courier:
         outcomes, limit = await self._transform(lane.pipeline, chunk, documents)
         seconds = time.monotonic() - began
         self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
-        if limit and not self._is_final(state, documents):
+        if limit:
+            await self._limited(state, lane, before, entries, outcomes, limit)
             return True
-        after = self._after(state, before, entries[-1].position, limit)
-        await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
-        self._progress[lane.pipeline] = after
-        if not limit and documents:
+        await self._complete(lane, before, LaneProgress(entries[-1].position), entries, outcomes)
+        if documents:
+            state.limits = 0
             grow(state, seconds, MAX_FUNCTION_SECONDS)
         return True
+
+    async def _limited(
+        self,
+        state: LaneState,
+        lane: Lane,
+        before: LaneProgress,
+        entries: list[LaneEntry],
+        outcomes: dict[int, AttributesJson | Failed],
+        limit: str,
+    ) -> None:
+        """Go on after a run that reached a limit.
+
+        Only a record that has reached it by itself, and twice, fails. The others are run again, one by one: they are
+        late. A lane that keeps reaching limits is paused, and after the pause one record is tried.
+        """
+        state.batch_size = 1
+        state.limits += 1
+        after = before
+        if len(outcomes) == 1:
+            [position] = outcomes
+            if self._suspects.pop(lane.pipeline, None) == position:
+                after = LaneProgress(entries[-1].position, before.failures, definition=before.definition)
+            else:
+                self._suspects[lane.pipeline] = position
+        if state.limits >= LIMITS_TO_PAUSE:
+            state.limits = LIMITS_TO_PAUSE - 1
+            digest = self._compiled[lane.pipeline].digest
+            failures = before.failures if before.definition == digest else 0
+            pause = min(INITIAL_PAUSE_SECONDS * 2 ** min(failures, 30), MAX_PAUSE_SECONDS)
+            _log.warning("a pipeline keeps reaching a limit and is paused", pipeline=lane.pipeline, seconds=pause)
+            state.ready_at = self._now() + pause
+            after = LaneProgress(after.position, failures + 1, int(state.ready_at * 1e6), limit, digest)
+        if after is not before:
+            finished = entries if after.position > before.position else []
+            await self._complete(lane, before, after, finished, outcomes)
+
+    async def _complete(
+        self,
+        lane: Lane,
+        before: LaneProgress,
+        after: LaneProgress,
+        entries: list[LaneEntry],
+        outcomes: dict[int, AttributesJson | Failed],
+    ) -> None:
+        """Store the results of entries, and the progress of their lane."""
+        await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
+        self._progress[lane.pipeline] = after
 
     async def _transform(
         self, pipeline: int, chunk: Chunk, entries: list[LaneEntry]
@@ -260,36 +307,6 @@ class Courier:
             reason = failure(error)
             return outcomes | dict.fromkeys(positions, reason), str(reason)
         return outcomes | dict(zip(positions, results, strict=True)), ""
-
-    def _is_final(self, state: LaneState, documents: list[LaneEntry]) -> bool:
-        """Whether records that reached a limit fail: only one that has done so by itself, and twice.
-
-        The others are run again, one by one. They were late, and have not failed.
-        """
-        state.batch_size = 1
-        if len(documents) > 1:
-            return False
-        position = documents[0].position
-        if self._suspects.get(state.pipeline) != position:
-            self._suspects[state.pipeline] = position
-            return False
-        del self._suspects[state.pipeline]
-        return True
-
-    def _after(self, state: LaneState, before: LaneProgress, position: int, limit: str) -> LaneProgress:
-        """Return the progress after a run; `limit` is the limit that its only record has reached."""
-        if not limit:
-            return LaneProgress(position)
-        digest = self._compiled[state.pipeline].digest
-        failures = before.failures + 1 if before.definition in ("", digest) else 1
-        if failures < FAILURES_TO_PAUSE:
-            return LaneProgress(position, failures)
-        pause = min(INITIAL_PAUSE_SECONDS * 2 ** min(failures - FAILURES_TO_PAUSE, 30), MAX_PAUSE_SECONDS)
-        _log.warning(
-            "a pipeline is paused: its transformation keeps reaching a limit", pipeline=state.pipeline, seconds=pause
-        )
-        state.ready_at = self._now() + pause
-        return LaneProgress(position, failures, int(state.ready_at * 1e6), limit, digest)
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)

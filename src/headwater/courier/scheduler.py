@@ -30,6 +30,8 @@ class LaneState(Struct, eq=False):
     """When it may run again, in seconds of the caller's clock."""
     batch_size: int = INITIAL_BATCH_SIZE
     """How many records the next run takes."""
+    limits: int = 0
+    """How many runs in a row have reached a limit."""
     last_run: int = 0
     """The number of its last run."""
     is_running: bool = False

@@ -25,7 +25,7 @@ class LaneProgress(Struct, frozen=True):
     position: int = 0
     """The position up to which every entry has a result."""
     failures: int = 0
-    """How many entries in a row, or pauses, the transformation has ended at a limit; 0 after a success."""
+    """How many pauses there have been since the last success."""
     paused_until: int = 0
     """When the lane is tried again, in microseconds since the epoch; 0 when it is not paused."""
     reason: str = ""
