@@ -194,6 +194,8 @@ class Reading:
             values: dict[str, Any] = {}
             for key, element in elements.items():
                 try:
+                    if not key.isascii() and _has_surrogates(key):
+                        raise InvalidValue("must not have lone surrogates in its key")
                     value = read_element(element)
                     if value is NO_VALUE:
                         raise InvalidValue("must not be null")
@@ -274,12 +276,17 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("must not contain lone surrogates") from None
+    if not value.isascii() and _has_surrogates(value):
+        raise ValueError("must not contain lone surrogates")
     return value
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _float(value: float | int | str) -> float:
