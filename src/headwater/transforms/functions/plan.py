@@ -20,7 +20,7 @@ from headwater.transforms.functions.javascript.adapter import adapter as javascr
 from headwater.transforms.functions.python.adapter import adapter as python_adapter
 from headwater.transforms.functions.reading import Reading
 from headwater.transforms.functions.writing import writer_of
-from headwater.transforms.limits import MAX_RESULT_BYTES
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 
 _MAX_NESTING: Final = MAX_JSON_DEPTH + MAX_DEPTH
 _CHUNK_CHARACTERS: Final = 1 << 20
@@ -47,6 +47,7 @@ class Plan:
         self.key = function.owner, sha256(f"{self.adapter}\0{self.source}".encode()).digest()
         write = writer_of(given, function.language, function.preserve_json) if given is not None else None
         self._write = write or _nothing
+        self._is_split = function.language == "Python"
         reading = Reading(function.language, function.preserve_json, purpose)
         shape = reading.shape(returned) if returned is not None else Any
         self._decode = msgspec.json.Decoder(shape).decode
@@ -54,15 +55,18 @@ class Plan:
         self._read = reading.reader(returned) if returned is not None else _read_nothing
 
     def encode(self, records: Sequence[Record]) -> bytes:
-        """The JSON array that the sandbox is given: an object for each record, separated by `,` and a newline. No
-        other newline is in it, so it can be split without decoding it.
+        """The JSON array that the sandbox is given: an object for each record. For Python they are separated by `,` and
+        a newline, and no other newline is in it, so it can be split without decoding it.
 
         A record that cannot be encoded is a string instead, with the reason. The loop in the sandbox does not call the
         function for it and returns the reason, so it becomes the outcome of that record. Never raises.
         """
         write = self._write
         try:
-            text = _encode_lines([write(record) for record in records])
+            documents = [write(record) for record in records]
+            if not self._is_split:
+                return _encode(documents)
+            text = _encode_lines(documents)
         except Exception:  # found record by record
             text = b""
         if text.count(b"\n") == len(records):
@@ -105,7 +109,9 @@ class Plan:
     def _decode_chunks(self, lines: Sequence[str | RecordError]) -> Iterator[Outcome]:
         for chunk in _chunks(lines):
             records = None
-            if self._bulk is not None and not any(isinstance(line, RecordError) or _is_too_large(line) for line in chunk):
+            if self._bulk is not None and not any(
+                isinstance(line, RecordError) or _is_too_large(line) for line in chunk
+            ):
                 records = self._decode_together("\n".join(map(str, chunk)).encode(errors="replace"), len(chunk))
             yield from map(self._decode_one, chunk) if records is None else records
 
@@ -123,7 +129,7 @@ class Plan:
             return line
         try:
             if _is_too_large(line):
-                raise InvalidValue(f"the result is larger than {MAX_RESULT_BYTES} bytes of JSON")
+                raise InvalidValue(f"the result is larger than {MAX_RESULT_CHARACTERS} characters of JSON")
             if is_deeper(line, _MAX_NESTING):
                 raise InvalidValue("the result is nested too deeply")
             try:
@@ -146,9 +152,7 @@ def _invalid(message: str) -> RecordError:
 
 
 def _is_too_large(line: str) -> bool:
-    if 4 * len(line) <= MAX_RESULT_BYTES:
-        return False
-    return len(line) > MAX_RESULT_BYTES or len(line.encode(errors="replace")) > MAX_RESULT_BYTES
+    return len(line) > MAX_RESULT_CHARACTERS
 
 
 def _chunks(lines: Iterable[str | RecordError]) -> Iterator[list[str | RecordError]]:

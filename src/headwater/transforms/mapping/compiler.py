@@ -6,9 +6,10 @@ Compiled expressions hold no state and change nothing: any number of threads may
 
 import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.access import dict_access, json_access
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
@@ -20,7 +21,11 @@ from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.parser import parse
 from headwater.transforms.mapping.language.printer import path_text, print_expression
 from headwater.transforms.mapping.language.tree import STRING, Call, Concatenation, Constant, Expression, PathReference
+from headwater.transforms.mapping.sizes import too_large
 from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed, always, converted
+
+_FEW: Final = 4
+"""Parts of a concatenation that are joined before their size is looked at, which is faster."""
 
 
 def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
@@ -153,7 +158,25 @@ class Compiler:
 
     def _concatenation(self, concatenation: Concatenation) -> Typed:
         parts = [self._text_part(part) for part in concatenation.parts]
-        return Typed(STRING, lambda given: "".join([part(given) for part in parts]))
+
+        def concatenate_few(given: Input) -> str:
+            text = "".join([part(given) for part in parts])
+            if len(text) > MAX_RESULT_CHARACTERS:
+                raise too_large("the concatenation")
+            return text
+
+        def concatenate(given: Input) -> str:
+            texts: list[str] = []
+            size = 0
+            for part in parts:
+                text = part(given)
+                size += len(text)
+                if size > MAX_RESULT_CHARACTERS:  # before so many texts are held
+                    raise too_large("the concatenation")
+                texts.append(text)
+            return "".join(texts)
+
+        return Typed(STRING, concatenate_few if len(parts) <= _FEW else concatenate)
 
     def _text_part(self, part: Expression) -> Evaluator:
         typed = self.typed(part, STRING)

@@ -5,11 +5,24 @@ schema or is an error of that record alone. Records that go in are not changed, 
 them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dictionary
 from typing import Any, Final, NamedTuple
 
-from headwater.schemas import InvalidValue, Property, PropertyNotFound, Record, Schema, is_path, parse_path, property_at
+import structlog
+
+from headwater.schemas import (
+    InvalidValue,
+    Property,
+    PropertyNotFound,
+    Record,
+    Schema,
+    Type,
+    is_path,
+    parse_path,
+    property_at,
+)
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.compiler import compile_expression
 from headwater.transforms.mapping.errors import (
     CannotEvaluate,
@@ -21,7 +34,14 @@ from headwater.transforms.mapping.errors import (
     quoted,
 )
 from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
+from headwater.transforms.mapping.sizes import Size, largest_of, size_of
 from headwater.transforms.mapping.typed import Evaluator, Input
+
+MAX_EXPRESSIONS_CHARACTERS: Final = 200_000
+"""Size of all expressions of a mapping together, in characters: bounds the time of compiling it and of each record."""
+_MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
+_TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
+_log = structlog.get_logger(__name__)
 
 PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
 
@@ -31,6 +51,7 @@ class _Output(NamedTuple):
     name: str
     evaluate: Evaluator
     nullable: bool
+    type: Type
     path: str
     expression: str
 
@@ -45,6 +66,10 @@ class CompiledMapping:
         """
         if not expressions:
             raise InvalidMapping("a mapping must have at least one expression")
+        if sum(map(len, expressions.values())) > MAX_EXPRESSIONS_CHARACTERS:
+            raise InvalidMapping(
+                f"the expressions of a mapping must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together"
+            )
         properties = _out_properties(expressions, out_schema)
         in_paths: set[str] = set()
         outputs: list[_Output] = []
@@ -57,25 +82,38 @@ class CompiledMapping:
                 raise InvalidMapping(message, field=path) from error
             in_paths |= paths
             *parents, name = parse_path(path)
-            outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, path, expression))
+            outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, property.type, path, expression))
         self.in_paths: Final = tuple(sorted(in_paths))
         """The paths of the properties that the expressions read."""
         self.out_paths: Final = tuple(expressions)
         self._outputs: Final = tuple(outputs)
-        self._plan: Final = [(each.evaluate, each.nullable, each.name, each.parents, each) for each in outputs]
+        sizes, self._known_size = _sizes(outputs)
+        self._plan: Final = [
+            (each.evaluate, each.nullable, each.name, each.parents, size, each)
+            for each, size in zip(outputs, sizes, strict=True)
+        ]
         self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
             purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
         }
 
     def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
-        """The output for the record, which conforms to the input schema. Raises MappingFailed."""
+        """The output for the record, which conforms to the input schema.
+
+        Raises MappingFailed, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements are counted
+        before they are joined, and properties while they are made, so no larger output is ever held.
+        """
         result: Record = {}
+        size = self._known_size
         output = self._outputs[0]
         given = Input(record, {})
         try:
-            for evaluate, nullable, name, parents, output in self._plan:  # noqa: B007  # the error names it
+            for evaluate, nullable, name, parents, size_of_value, output in self._plan:  # noqa: B007  # the error names it
                 value = evaluate(given)
                 if value is not None or nullable:
+                    if size_of_value is not None and value is not None:
+                        size += size_of_value(value)
+                        if size > MAX_RESULT_CHARACTERS:
+                            raise InvalidValue(_TOO_LARGE)
                     if parents:
                         _inside(result, parents)[name] = value
                     else:
@@ -90,16 +128,22 @@ class CompiledMapping:
             self._check(result, requirements, purpose)
         return result
 
-    def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> list[Record | MappingFailed]:
-        """For each of the records its output, or why there is none."""
-        results: list[Record | MappingFailed] = []
+    def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> Iterator[Record | MappingFailed]:
+        """For each of the records its output, or why there is none.
+
+        Outputs are made while they are taken: encode each before taking the next, since together they may be larger
+        than memory. Never raises for a record.
+        """
         apply = self.apply
         for record in records:
             try:
-                results.append(apply(record, purpose))
+                yield apply(record, purpose)
             except MappingFailed as error:
-                results.append(error)
-        return results
+                yield error
+            except Exception as error:
+                _log.warning("a record cannot be mapped", error=type(error).__name__)
+                output = self._outputs[0]
+                yield TransformationError("the record cannot be mapped", expression=output.expression, path=output.path)
 
     def _check(self, result: Record, requirements: tuple[Requirement, ...], purpose: Purpose) -> None:
         action = "creation" if purpose == "Create" else "update"
@@ -110,6 +154,16 @@ class CompiledMapping:
                 raise ValidationError(
                     f"{missing} is required for {action}", expression=sources[requirement.source], path=missing
                 )
+
+
+def _sizes(outputs: list[_Output]) -> tuple[list[Size | None], int]:
+    """How each output is measured, None when its type bounds it; and the sum of these bounds."""
+    bounds = [largest_of(output.type) for output in outputs]
+    bounds = [None if bound is None or bound > _MAX_KNOWN_CHARACTERS else bound for bound in bounds]
+    known = sum(bound or 0 for bound in bounds)
+    if known > _MAX_KNOWN_CHARACTERS:
+        return [size_of(output.type) for output in outputs], 0
+    return [size_of(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)], known
 
 
 def _inside(result: Record, parents: tuple[str, ...]) -> dict[str, Any]:
