@@ -1,11 +1,19 @@
 """Filters as they are written, and their JSON form. Whether one fits a schema is for `validation` to say."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from headwater.filters.errors import InvalidFilter
+
+MAX_CONDITIONS: Final = 5_000
+"""Conditions of a filter."""
+MAX_VALUES: Final = 10_000
+"""Values of all conditions of a filter together. SQLite takes time quadratic in the number of named parameters: half a
+second for these, and it refuses more than 32,766."""
+CONDITIONS_RULE: Final = f"must have at most {MAX_CONDITIONS} conditions"
+VALUES_RULE: Final = f"must have at most {MAX_VALUES} values in all conditions together"
 
 
 class Condition(Struct, frozen=True, forbid_unknown_fields=True):

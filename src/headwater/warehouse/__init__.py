@@ -9,7 +9,7 @@ messages before anything is done with them.
 """
 
 from headwater.warehouse.devices import Device, DeviceEvent
-from headwater.warehouse.identities import Identity, IdentityChanges, Sighting
+from headwater.warehouse.identities import MAX_ATTRIBUTES_BYTES, Identity, IdentityChanges, Sighting, attributes_fit
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
 from headwater.warehouse.traits import Saying
@@ -17,6 +17,7 @@ from headwater.warehouse.transaction import Transaction
 from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
+    "MAX_ATTRIBUTES_BYTES",
     "Device",
     "DeviceEvent",
     "Entries",
@@ -35,6 +36,7 @@ __all__ = [
     "StoredEvent",
     "Transaction",
     "Warehouse",
+    "attributes_fit",
     "claim",
     "open_warehouse",
 ]

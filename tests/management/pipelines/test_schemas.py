@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from headwater.catalog import Matching
-from headwater.schemas import ArrayType, JsonType, MapType, ObjectType, Property, StringType, Type
+from headwater.schemas import MAX_PROPERTIES, ArrayType, JsonType, MapType, ObjectType, Property, StringType, Type
 from tests.management.pipelines.drafts import fails, passes
 from tests.management.pipelines.examples import EXAMPLES, TEXT, mapped, profile, schema, where
 
@@ -181,7 +181,7 @@ def test_the_input_of_a_mapping_is_not_the_filters_of_a_file() -> None:
 
 def test_large_schemas_are_checked_at_once() -> None:
     """Everybody waits meanwhile."""
-    names = [f"p{number}" for number in range(4_000)]
+    names = [f"p{number}" for number in range(MAX_PROPERTIES)]
     began = time.process_time()
     passes(
         "SA",

@@ -46,6 +46,12 @@ _log = structlog.get_logger(__name__)
 PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
 
 
+def check_length(expressions: Iterable[str]) -> None:
+    """Raises InvalidMapping when the expressions are longer than MAX_EXPRESSIONS_CHARACTERS together."""
+    if sum(map(len, expressions)) > MAX_EXPRESSIONS_CHARACTERS:
+        raise InvalidMapping(f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together")
+
+
 class _Output(NamedTuple):
     parents: tuple[str, ...]
     name: str
@@ -66,10 +72,7 @@ class CompiledMapping:
         """
         if not expressions:
             raise InvalidMapping("a mapping must have at least one expression")
-        if sum(map(len, expressions.values())) > MAX_EXPRESSIONS_CHARACTERS:
-            raise InvalidMapping(
-                f"the expressions of a mapping must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together"
-            )
+        check_length(expressions.values())
         properties = _out_properties(expressions, out_schema)
         in_paths: set[str] = set()
         outputs: list[_Output] = []
