@@ -126,7 +126,8 @@ class PythonSandbox:
     async def _run(self, batch: str) -> Results:
         """Feed the batch, and again after each exception: it is not caught inside, where its line is not known."""
         errors: list[RecordError] = []
-        code, given = f"{START}(batch)", batch
+        code = f"{START}(batch)"
+        given: str | list[str] | None = batch
         count = None
         while True:
             try:
