@@ -102,8 +102,8 @@ class CompiledMapping:
     def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
         """The output for the record, which conforms to the input schema.
 
-        Raises MappingFailed, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements are counted
-        before they are joined, and properties while they are made, so no larger output is ever held.
+        Raises MappingFailed and nothing else, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements
+        are counted before they are joined, and properties while they are made, so no larger output is ever held.
         """
         result: Record = {}
         size = self._known_size
@@ -127,6 +127,12 @@ class CompiledMapping:
             where = f"the result at {error.path}" if error.path else "the result"
             reason = f"{where} {error.rule}"
             raise ValidationError(reason, expression=output.expression, path=output.path) from None
+        except Exception as error:  # a bug, which must cost no more than this record
+            reason = "a value is nested too deeply"
+            if not isinstance(error, RecursionError):
+                _log.warning("an expression fails", path=output.path, error=type(error).__name__)
+                reason = "it cannot be computed for this record"
+            raise TransformationError(reason, expression=output.expression, path=output.path) from error
         if requirements := self._requirements[purpose]:
             self._check(result, requirements, purpose)
         return result
@@ -143,10 +149,6 @@ class CompiledMapping:
                 yield apply(record, purpose)
             except MappingFailed as error:
                 yield error
-            except Exception as error:
-                _log.warning("a record cannot be mapped", error=type(error).__name__)
-                output = self._outputs[0]
-                yield TransformationError("the record cannot be mapped", expression=output.expression, path=output.path)
 
     def _check(self, result: Record, requirements: tuple[Requirement, ...], purpose: Purpose) -> None:
         action = "creation" if purpose == "Create" else "update"
