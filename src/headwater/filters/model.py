@@ -41,6 +41,14 @@ class Filter(Struct, frozen=True, forbid_unknown_fields=True):
     """At least one. They are looked at in their order, up to the first that decides."""
 
 
+def check_counts(filter: Filter) -> None:
+    """Raises InvalidFilter for a filter with more than MAX_CONDITIONS or MAX_VALUES."""
+    if len(filter.conditions) > MAX_CONDITIONS:
+        raise InvalidFilter(CONDITIONS_RULE, "conditions")
+    if sum(len(condition.values or ()) for condition in filter.conditions) > MAX_VALUES:
+        raise InvalidFilter(VALUES_RULE, "conditions")
+
+
 def parse_json(text: str | bytes) -> Filter | None:
     """The filter that the JSON text describes, None for `null`. Raises InvalidFilter; the schema is not looked at."""
     try:

@@ -15,7 +15,15 @@ import re
 from typing import Final
 
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
-from headwater.filters.model import CONDITIONS_RULE, MAX_CONDITIONS, MAX_VALUES, VALUES_RULE, Condition, Filter
+from headwater.filters.model import (
+    CONDITIONS_RULE,
+    MAX_CONDITIONS,
+    MAX_VALUES,
+    VALUES_RULE,
+    Condition,
+    Filter,
+    check_counts,
+)
 from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
 from headwater.schemas import is_path
 
@@ -87,6 +95,7 @@ def print_text(filter: Filter | None) -> str:
         raise InvalidFilter('must be "and" or "or"', "logical")
     if not filter.conditions:
         raise InvalidFilter("must have at least one element", "conditions")
+    check_counts(filter)
     return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
 
 

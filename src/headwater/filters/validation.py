@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from headwater.filters.errors import InvalidFilter, UnknownProperty, quoted
 from headwater.filters.literals import Scalar, read_value
-from headwater.filters.model import CONDITIONS_RULE, MAX_CONDITIONS, MAX_VALUES, VALUES_RULE, Condition, Filter
+from headwater.filters.model import Condition, Filter, check_counts
 from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
 from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
 
@@ -55,10 +55,7 @@ def check_filter(filter: Filter, schema: Schema, *, role: Role, target: Target) 
         raise InvalidFilter('must be "and" or "or"', "logical")
     if not filter.conditions:
         raise InvalidFilter("must have at least one element", "conditions")
-    if len(filter.conditions) > MAX_CONDITIONS:
-        raise InvalidFilter(CONDITIONS_RULE, "conditions")
-    if sum(len(condition.values or ()) for condition in filter.conditions) > MAX_VALUES:
-        raise InvalidFilter(VALUES_RULE, "conditions")
+    check_counts(filter)
     checked = (_check(index, condition, schema, role, target) for index, condition in enumerate(filter.conditions))
     return CheckedFilter(logical, tuple(checked))
 
