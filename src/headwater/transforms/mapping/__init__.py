@@ -24,11 +24,16 @@ from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.inspection import properties_of, validate_expression
 from headwater.transforms.mapping.language.parser import MAX_DEPTH, MAX_LENGTH, parse
 from headwater.transforms.mapping.language.printer import print_expression
-from headwater.transforms.mapping.mapping import MAX_EXPRESSIONS_CHARACTERS, PURPOSES, CompiledMapping
+from headwater.transforms.mapping.mapping import (
+    MAX_EXPRESSIONS_CHARACTERS,
+    MAX_EXPRESSIONS_PARTS,
+    PURPOSES,
+    CompiledMapping,
+)
 from headwater.transforms.mapping.requirements import Purpose
 
 __all__ = [
-    "FUNCTIONS", "MAX_DEPTH", "MAX_EXPRESSIONS_CHARACTERS", "MAX_LENGTH", "PURPOSES",
+    "FUNCTIONS", "MAX_DEPTH", "MAX_EXPRESSIONS_CHARACTERS", "MAX_EXPRESSIONS_PARTS", "MAX_LENGTH", "PURPOSES",
     "CompiledMapping", "InvalidExpression", "InvalidMapping", "MappingFailed", "Purpose", "TransformationError",
     "ValidationError",
     "parse", "print_expression", "properties_of", "validate_expression",

@@ -11,7 +11,7 @@ from headwater.transforms.mapping.conversions.fromjson import Reader
 from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.printer import path_text
 from headwater.transforms.mapping.language.tree import PathReference
-from headwater.transforms.mapping.typed import Evaluator, Input
+from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Evaluator, Input, charge
 
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _OPENS_OBJECT: Final = ord("{")
@@ -85,9 +85,25 @@ def json_access(evaluate: Evaluator, path: PathReference, length: int, read: Rea
         if not members:  # not decoded yet, or nothing in there
             members = members_of_parent(given)
         raw = members.get(last)
-        return None if raw is None else read(raw)
+        if raw is None:
+            return None
+        if (size := len(raw)) > SMALL_CHARACTERS:
+            charge(given, size)
+        return read(raw)
 
     return follow
+
+
+def charged(evaluate: Evaluator) -> Evaluator:
+    """The JSON values that `evaluate` gives, counted since expressions convert or compare them."""
+
+    def evaluate_and_charge(given: Input) -> Any:
+        value = evaluate(given)
+        if value is not None and (size := len(value.text)) > SMALL_CHARACTERS:
+            charge(given, size)
+        return value
+
+    return evaluate_and_charge
 
 
 def _members_of(text: bytes, path: PathReference, length: int) -> dict[str, Raw]:

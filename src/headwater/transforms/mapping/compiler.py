@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
-from headwater.transforms.mapping.access import dict_access, json_access
+from headwater.transforms.mapping.access import charged, dict_access, json_access
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
 from headwater.transforms.mapping.conversions.fromjson import Text, reader_of, text_of_json
@@ -28,13 +28,16 @@ _FEW: Final = 4
 """Parts of a concatenation that are joined before their size is looked at, which is faster."""
 
 
-def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
+def compile_expression(
+    expression: str | Expression, schema: Schema | None, target: Type
+) -> tuple[Evaluator, frozenset[str]]:
     """The expression, with its results converted to the target, and the paths of the properties that it reads.
 
     Results are None when they are null. Raises InvalidExpression.
     """
     compiler = Compiler(schema)
-    return compiler.toward(parse(text), target), frozenset(compiler.paths)
+    tree = parse(expression) if isinstance(expression, str) else expression
+    return compiler.toward(tree, target), frozenset(compiler.paths)
 
 
 class Compiler:
@@ -85,7 +88,10 @@ class Compiler:
             raise InvalidExpression(reason, expression.offset)
         if _is_inside_json(expression, names):  # converted where it is read, which saves a call
             return json_access(dict_access(names), expression, len(names), reader_of(target))
-        return dict_access(names, conversion(type, target))
+        convert = conversion(type, target)
+        if convert is not None and isinstance(type, JsonType):
+            return converted(charged(dict_access(names)), convert)
+        return dict_access(names, convert)
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
         """An argument of the call, converted to the target."""
@@ -109,6 +115,8 @@ class Compiler:
         evaluate = dict_access(names)
         if _is_inside_json(path, names):
             evaluate = json_access(evaluate, path, len(names), reader_of(type))
+        elif isinstance(type, JsonType):
+            evaluate = charged(evaluate)
         return Typed(type, evaluate)
 
     def _has(self, path: PathReference, target: Type) -> bool:

@@ -33,12 +33,16 @@ from headwater.transforms.mapping.errors import (
     ValidationError,
     quoted,
 )
+from headwater.transforms.mapping.language.parser import parse
+from headwater.transforms.mapping.language.tree import Expression, count_parts
 from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
 from headwater.transforms.mapping.sizes import Size, largest_of, size_of
 from headwater.transforms.mapping.typed import Evaluator, Input
 
 MAX_EXPRESSIONS_CHARACTERS: Final = 200_000
 """Size of all expressions of a mapping together, in characters: bounds the time of compiling it and of each record."""
+MAX_EXPRESSIONS_PARTS: Final = 10_000
+"""Constants, paths and calls in all expressions of a mapping together, for the same reason."""
 _MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
 _TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
 _log = structlog.get_logger(__name__)
@@ -74,15 +78,15 @@ class CompiledMapping:
             raise InvalidMapping("a mapping must have at least one expression")
         check_length(expressions.values())
         properties = _out_properties(expressions, out_schema)
+        trees = _parse(expressions)
         in_paths: set[str] = set()
         outputs: list[_Output] = []
         for path, expression in expressions.items():
             property = properties[path]
             try:
-                evaluate, paths = compile_expression(expression, in_schema, property.type)
+                evaluate, paths = compile_expression(trees[path], in_schema, property.type)
             except InvalidExpression as error:
-                message = f"the expression {quoted(expression)} for {quoted(path)} is not valid: {error.message}"
-                raise InvalidMapping(message, field=path) from error
+                raise _invalid(path, expression, error) from error
             in_paths |= paths
             *parents, name = parse_path(path)
             outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, property.type, path, expression))
@@ -169,6 +173,29 @@ def _sizes(outputs: list[_Output]) -> tuple[list[Size | None], int]:
     if known > _MAX_KNOWN_CHARACTERS:
         return [size_of(output.type) for output in outputs], 0
     return [size_of(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)], known
+
+
+def _parse(expressions: Dictionary[str, str]) -> dict[str, Expression]:
+    """The trees of the expressions by output path: counted before any is compiled, which takes much longer."""
+    trees: dict[str, Expression] = {}
+    parts = 0
+    for path, expression in expressions.items():
+        try:
+            trees[path] = parse(expression)
+        except InvalidExpression as error:
+            raise _invalid(path, expression, error) from error
+        parts += count_parts(trees[path])
+        if parts > MAX_EXPRESSIONS_PARTS:
+            raise InvalidMapping(
+                f"the expressions must have at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls together",
+                field=path,
+            )
+    return trees
+
+
+def _invalid(path: str, expression: str, error: InvalidExpression) -> InvalidMapping:
+    message = f"the expression {quoted(expression)} for {quoted(path)} is not valid: {error.message}"
+    return InvalidMapping(message, field=path)
 
 
 def _inside(result: Record, parents: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from headwater.transforms.mapping.conversions.containers import convert_elements
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
 from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of, too_large
-from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed
+from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed, charge
 
 _ARRAY_OF_JSON: Final = ArrayType(JSON)
 _MAP_OF_JSON: Final = MapType(JSON)
@@ -80,6 +80,7 @@ def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
         text = argument(given)
         if text is None:
             return None
+        charge(given, len(text))
         try:
             return Json.parse(text)
         except InvalidValue as error:
