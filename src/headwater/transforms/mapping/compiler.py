@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
-from headwater.transforms.mapping.access import charged, dict_access, json_access
+from headwater.transforms.mapping.access import Parents, charged, dict_access, json_access
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
-from headwater.transforms.mapping.conversions.fromjson import Text, reader_of, text_of_json
+from headwater.transforms.mapping.conversions.fromjson import Reader, Text, reader_of, text_of_json
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.conversions.texts import text_of
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
@@ -28,16 +28,13 @@ _FEW: Final = 4
 """Parts of a concatenation that are joined before their size is looked at, which is faster."""
 
 
-def compile_expression(
-    expression: str | Expression, schema: Schema | None, target: Type
-) -> tuple[Evaluator, frozenset[str]]:
+def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
     """The expression, with its results converted to the target, and the paths of the properties that it reads.
 
     Results are None when they are null. Raises InvalidExpression.
     """
     compiler = Compiler(schema)
-    tree = parse(expression) if isinstance(expression, str) else expression
-    return compiler.toward(tree, target), frozenset(compiler.paths)
+    return compiler.toward(parse(text), target), frozenset(compiler.paths)
 
 
 class Compiler:
@@ -45,6 +42,8 @@ class Compiler:
 
     def __init__(self, schema: Schema | None) -> None:
         self._schema = schema
+        self._parents: Parents = {}
+        self._readers: dict[Type, Reader] = {}
         self.paths: set[str] = set()
         """The paths of the properties that were read so far. They end where JSON begins, and skip keys of maps."""
 
@@ -65,7 +64,7 @@ class Compiler:
         if isinstance(expression, PathReference):
             _, names = self._resolve(expression)
             if _is_inside_json(expression, names):  # its text as it is, without a Json around it
-                return json_access(dict_access(names), expression, len(names), _as_it_is), reader_of(target)
+                return self._json_access(expression, names, _as_it_is), self._reader_of(target)
         typed = self.typed(expression, target)
         if typed.type is None:
             return typed.evaluate, None
@@ -87,7 +86,7 @@ class Compiler:
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
         if _is_inside_json(expression, names):  # converted where it is read, which saves a call
-            return json_access(dict_access(names), expression, len(names), reader_of(target))
+            return self._json_access(expression, names, self._reader_of(target))
         convert = conversion(type, target)
         if convert is not None and isinstance(type, JsonType):
             return converted(charged(dict_access(names)), convert)
@@ -114,10 +113,19 @@ class Compiler:
         type, names = self._resolve(path)
         evaluate = dict_access(names)
         if _is_inside_json(path, names):
-            evaluate = json_access(evaluate, path, len(names), reader_of(type))
+            evaluate = self._json_access(path, names, self._reader_of(type))
         elif isinstance(type, JsonType):
             evaluate = charged(evaluate)
         return Typed(type, evaluate)
+
+    def _json_access(self, path: PathReference, names: list[str], read: Reader) -> Evaluator:
+        return json_access(path, len(names), read, self._parents)
+
+    def _reader_of(self, target: Type) -> Reader:
+        reader = self._readers.get(target)
+        if reader is None:
+            reader = self._readers[target] = reader_of(target)
+        return reader
 
     def _has(self, path: PathReference, target: Type) -> bool:
         """Whether the values at the path are of the target type as they are."""
@@ -203,7 +211,7 @@ class Compiler:
         if isinstance(part, PathReference):
             _, names = self._resolve(part)
             if _is_inside_json(part, names):
-                evaluate, write = json_access(dict_access(names), part, len(names), _as_it_is), text_of_json
+                evaluate, write = self._json_access(part, names, _as_it_is), text_of_json
 
         def evaluate_part(given: Input) -> str:
             value = evaluate(given)
