@@ -324,3 +324,25 @@ def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
     """Twenty pipelines, on 6 MB of events of three sizes: everything is more than the results may be."""
     done = subprocess.run([sys.executable, "-c", WORST], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 300, "MiB"
+
+
+@pytest.mark.parametrize("expression", [
+    "coalesce(" + ", ".join(f"properties.a{number}" for number in range(1_000)) + ")",
+    "coalesce(" + ", ".join(["properties"] * 1_000) + ")",
+    "if(eq(object, map('a', 1)), object)",
+    "coalesce(" + ", ".join(["object"] * 1_000) + ")",
+])  # fmt: skip
+def test_a_large_type_is_compiled_once_for_a_mapping(expression: str) -> None:
+    """A thousand conversions to an object of a thousand properties took gigabytes."""
+    properties = tuple(Property(f"a{number}", StringType(), read_optional=True) for number in range(1_000))
+    schema = ObjectType((Property("properties", JsonType()), Property("object", ObjectType(properties))))
+    other = ObjectType(tuple(Property(each.name, StringType(max_length=9), read_optional=True) for each in properties))
+    tracemalloc.start()
+    try:
+        compiled = CompiledMapping({"out": expression}, schema, ObjectType((Property("out", other),)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20
+    inside = '{"a1":{"a2":"x"}}' if "properties.a1" in expression else '{"a2":"x"}'
+    assert compiled.apply({"properties": Json(inside), "object": {"a2": "x"}}) in ({"out": {"a2": "x"}}, {})

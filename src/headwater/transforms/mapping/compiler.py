@@ -6,7 +6,7 @@ Compiled expressions hold no state and change nothing: any number of threads may
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
@@ -23,6 +23,8 @@ from headwater.transforms.mapping.language.printer import path_text, print_expre
 from headwater.transforms.mapping.language.tree import STRING, Call, Concatenation, Constant, Expression, PathReference
 from headwater.transforms.mapping.sizes import too_large
 from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed, always, converted
+
+_T = TypeVar("_T")
 
 _FEW: Final = 4
 """Parts of a concatenation that are joined before their size is looked at, which is faster."""
@@ -43,7 +45,7 @@ class Compiler:
     def __init__(self, schema: Schema | None) -> None:
         self._schema = schema
         self._parents: Parents = {}
-        self._readers: dict[Type, Reader] = {}
+        self._made: dict[tuple[object, ...], tuple[Any, tuple[Type, ...]]] = {}
         self.paths: set[str] = set()
         """The paths of the properties that were read so far. They end where JSON begins, and skip keys of maps."""
 
@@ -64,14 +66,14 @@ class Compiler:
         if isinstance(expression, PathReference):
             _, names = self._resolve(expression)
             if _is_inside_json(expression, names):  # its text as it is, without a Json around it
-                return self._json_access(expression, names, _as_it_is), self._reader_of(target)
+                return self._json_access(expression, names, _as_it_is), self.shared(reader_of, target)
         typed = self.typed(expression, target)
         if typed.type is None:
             return typed.evaluate, None
-        reason = refusal(typed.type, target)
+        reason = self.shared(refusal, typed.type, target)
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
-        convert = conversion(typed.type, target)
+        convert = self.shared(conversion, typed.type, target)
         if not typed.constant or convert is None:
             return typed.evaluate, convert
         assert isinstance(expression, Constant)
@@ -82,12 +84,12 @@ class Compiler:
         if not isinstance(expression, PathReference):
             return converted(*self.alternative(expression, target))
         type, names = self._resolve(expression)
-        reason = refusal(type, target)
+        reason = self.shared(refusal, type, target)
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
         if _is_inside_json(expression, names):  # converted where it is read, which saves a call
-            return self._json_access(expression, names, self._reader_of(target))
-        convert = conversion(type, target)
+            return self._json_access(expression, names, self.shared(reader_of, target))
+        convert = self.shared(conversion, type, target)
         if convert is not None and isinstance(type, JsonType):
             return converted(charged(dict_access(names)), convert)
         return dict_access(names, convert)
@@ -113,7 +115,7 @@ class Compiler:
         type, names = self._resolve(path)
         evaluate = dict_access(names)
         if _is_inside_json(path, names):
-            evaluate = self._json_access(path, names, self._reader_of(type))
+            evaluate = self._json_access(path, names, self.shared(reader_of, type))
         elif isinstance(type, JsonType):
             evaluate = charged(evaluate)
         return Typed(type, evaluate)
@@ -121,16 +123,19 @@ class Compiler:
     def _json_access(self, path: PathReference, names: list[str], read: Reader) -> Evaluator:
         return json_access(path, len(names), read, self._parents)
 
-    def _reader_of(self, target: Type) -> Reader:
-        reader = self._readers.get(target)
-        if reader is None:
-            reader = self._readers[target] = reader_of(target)
-        return reader
+    def shared(self, make: Callable[..., _T], *types: Type) -> _T:
+        """What `make` makes of the types, made once for a mapping; see `Scope`."""
+        key = (make, *map(id, types))  # to hash or compare a type takes as long as it is large
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make(*types), types  # which keeps the types, so that their ids stay theirs
+        result: _T = made[0]
+        return result
 
     def _has(self, path: PathReference, target: Type) -> bool:
         """Whether the values at the path are of the target type as they are."""
         type, names = self._resolve(path)
-        return not _is_inside_json(path, names) and conversion(type, target) is None
+        return not _is_inside_json(path, names) and self.shared(conversion, type, target) is None
 
     def _resolve(self, path: PathReference) -> tuple[Type, list[str]]:
         """The type at the path, and the steps of it that lead through objects and maps; the others are inside JSON."""
@@ -198,7 +203,7 @@ class Compiler:
         typed = self.typed(part, STRING)
         if typed.type is None:
             return always("")
-        reason = refusal(typed.type, STRING)
+        reason = self.shared(refusal, typed.type, STRING)
         if reason is not None:
             raise InvalidExpression(reason, part.offset)
         evaluate = typed.evaluate

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Raw, Struct
 
@@ -40,6 +40,9 @@ class Typed:
     """Whether it is a constant in the text, whose value does not depend on the record."""
 
 
+_T = TypeVar("_T")
+
+
 class Scope(Protocol):
     """The part of the compiler that functions use. All of it raises InvalidExpression."""
 
@@ -53,6 +56,11 @@ class Scope(Protocol):
 
     def toward(self, expression: Expression, target: Type) -> Evaluator:
         """The expression with its values converted to the target."""
+        ...
+
+    def shared(self, make: Callable[..., _T], *types: Type) -> _T:
+        """What `make` makes of the types, made once: a type may have thousands of properties, and a mapping thousands
+        of expressions of it."""
         ...
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:

@@ -22,7 +22,7 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
             if isinstance(argument, Constant) and argument.value is None:
                 raise InvalidExpression(f"null cannot be an element of {type}", argument.offset)
     elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
-    check, size_of_element = check_of(type), size_of(type.element_type)
+    check, size_of_element = check_of(type), scope.shared(size_of, type.element_type)
 
     def evaluate(given: Input) -> list[Any]:
         size = 0
