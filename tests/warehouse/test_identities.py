@@ -258,8 +258,8 @@ def test_attributes_of_two_identities_that_would_be_too_large_together_are_those
     state.attributes = '{"a":"' + "x" * (MAX_ATTRIBUTES_BYTES // 2) + '"}'
     other, previous = known("old", at=1)
     previous.attributes = '{"b":"' + "y" * (MAX_ATTRIBUTES_BYTES // 2) + '"}'
-    after = merged([alias("old", "new", 2)], {key: state, other: previous})
-    assert after[key].attributes == state.attributes
+    after = merged([alias("old", "new", 2)], {key: state, other: previous})[key]
+    assert after is not None and after.attributes == state.attributes
     previous.attributes = '{"b":"y"}'
-    after = merged([alias("old", "new", 2)], {key: state, other: previous})
-    assert attributes_fit(after[key].attributes) and '"b":"y"' in after[key].attributes
+    after = merged([alias("old", "new", 2)], {key: state, other: previous})[key]
+    assert after is not None and attributes_fit(after.attributes) and '"b":"y"' in after.attributes
