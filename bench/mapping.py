@@ -174,12 +174,12 @@ def mapping(folder: Path, seconds: float) -> None:
     for name, expressions, by_hand in (("columns", COLUMNS, by_hand_columns), ("JSON", TRAITS, by_hand_traits)):
         compiled = CompiledMapping(expressions, IN_SCHEMA, OUT_SCHEMA)
         expected = [by_hand(record) for record in batch]
-        assert compiled.apply_all(batch) == expected
+        assert list(compiled.apply_all(batch)) == expected
         floor_work = partial(_each, by_hand)
         ratios = []
         for _ in range(ROUNDS):
             floor = _rate(floor_work, batch, seconds / 20)
-            rate = _rate(compiled.apply_all, batch, seconds / 20)
+            rate = _rate(lambda each, compiled=compiled: list(compiled.apply_all(each)), batch, seconds / 20)
             ratios.append(rate / floor)
         print(
             f"  from {name:8} {rate:9,.0f} records/s   by hand {floor:9,.0f}   "

@@ -131,6 +131,34 @@ async def test_what_cannot_be_tried_is_refused(
     assert status is None or answer.status == status
 
 
+async def test_a_trial_has_the_limits_of_pipelines(api: Api) -> None:
+    """One request with 900 KB of data and 1,200 characters of mapping needed 1.7 GB."""
+    large = {"email": "x" * 900_000, "age": 1}
+    wide = {"kind": "object", "properties": [{"name": f"p{number}", "type": STRING} for number in range(2_001)]}
+    body = {
+        "data": large,
+        "inSchema": PERSON,
+        "outSchema": PERSON,
+        "transformation": {"mapping": {"email": "email " * 600}},
+    }
+    answer = await raw(api, "TransformDataJson", body)
+    assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
+    assert "larger than 1048576 characters" in str(answer)
+    source = "def transform(person):\n    return {'email': person['email'] * 2}"
+    function = {**FUNCTION, "source": source, "inPaths": ["email"], "outPaths": ["email"]}
+    answer = await raw(api, "TransformDataJson", {**body, "transformation": {"function": function}})
+    assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
+    assert "larger than 1048576 characters" in str(answer)
+    for member in ("inSchema", "outSchema"):
+        answer = await raw(api, "TransformDataJson", {**body, member: wide})
+        assert isinstance(answer, Refused) and answer.reason == "BadRequest"
+        assert f"{member} must have at most 2000 properties" in str(answer)
+    expressions = [{"value": "'" + "x" * 40_000 + "'", "type": STRING}] * 6
+    answer = await raw(api, "ListExpressionPropertiesJson", {"expressions": expressions, "schema": PERSON})
+    assert isinstance(answer, Refused) and answer.reason == "BadRequest"
+    assert "at most 200000 characters together" in str(answer)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"expression":5}', b'"\xff"'])
 async def test_bodies_that_are_not_of_the_form_are_400(api: Api, body: bytes) -> None:
     for method in ("ValidateExpressionJson", "ListExpressionPropertiesJson", "TransformDataJson"):

@@ -22,7 +22,7 @@ from headwater.filters import (
     print_text,
     render,
 )
-from headwater.filters.validation import MAX_VALUES
+from headwater.filters.model import MAX_VALUES
 from headwater.schemas import (
     ArrayType,
     DateTimeType,

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.filters import (
+    MAX_CONDITIONS,
+    MAX_VALUES,
     OPERATORS,
     Condition,
     Filter,
@@ -207,3 +209,30 @@ def test_long_texts_take_linear_time(text: str) -> None:
         parse_text(text)
     except InvalidFilterText as error:
         assert len(error.message) < 300
+
+
+def test_a_text_has_as_many_conditions_as_any_filter() -> None:
+    text = " and ".join(["a exists"] * MAX_CONDITIONS)
+    filter = parse_text(text)
+    assert filter is not None and len(filter.conditions) == MAX_CONDITIONS
+    with pytest.raises(InvalidFilterText) as raised:
+        parse_text(f"{text} and b is 1 and c is 2")
+    assert raised.value.rule == f"must have at most {MAX_CONDITIONS} conditions"
+    assert raised.value.offset == len(text) + 1
+    with pytest.raises(InvalidFilter) as refused:
+        print_text(Filter("and", (*filter.conditions, TRACK)))
+    assert refused.value.field == "conditions"
+
+
+def test_a_text_has_as_many_values_as_any_filter() -> None:
+    """Counted while they are read: a text of 450,000 values took a second, in which nobody else was answered."""
+    half = "a is one of " + ", ".join(["1"] * (MAX_VALUES // 2))
+    filter = parse_text(f"{half} and {half}")
+    assert filter is not None and len(filter.conditions) == 2
+    with pytest.raises(InvalidFilterText) as raised:
+        parse_text(f"{half} and {half}, 1" + ", !" * 400_000)
+    assert raised.value.rule == f"must have at most {MAX_VALUES} values in all conditions together"
+    assert raised.value.offset == len(f"{half} and {half}, ")
+    with pytest.raises(InvalidFilter) as refused:
+        print_text(Filter("and", (*filter.conditions, TRACK)))
+    assert refused.value.field == "conditions"

@@ -10,9 +10,11 @@ from msgspec import structs
 from headwater.warehouse import Sighting
 from headwater.warehouse.identities import (
     MAX_ANONYMOUS_IDS,
+    MAX_ATTRIBUTES_BYTES,
     Identities,
     IdentityKey,
     IdentityState,
+    attributes_fit,
     ids_of,
     keys_of,
     merge,
@@ -272,3 +274,24 @@ def test_of_the_anonymous_ids_of_a_user_the_latest_are_kept() -> None:
     assert now == dict([known("u", *ids[5:])])
     now = merged([seen("v", "x", pipelines=(P1,)), alias("v", "u"), seen("u", ids[-1], pipelines=(P1,))], now)
     assert now == dict([known("u", *ids[6:], "x")])
+
+
+@pytest.mark.parametrize(("character", "most"), [("x", MAX_ATTRIBUTES_BYTES), ("é", MAX_ATTRIBUTES_BYTES // 2)])
+def test_attributes_have_a_limited_size(character: str, most: int) -> None:
+    frame = len('{"a":""}')
+    text = character * (most - frame // len(character.encode()))
+    assert attributes_fit(f'{{"a":"{text}"}}')
+    assert not attributes_fit(f'{{"a":"{text}{character}"}}')
+    assert attributes_fit("{}")
+
+
+def test_attributes_of_two_identities_that_would_be_too_large_together_are_those_of_the_user() -> None:
+    key, state = known("new", at=1)
+    state.attributes = '{"a":"' + "x" * (MAX_ATTRIBUTES_BYTES // 2) + '"}'
+    other, previous = known("old", at=1)
+    previous.attributes = '{"b":"' + "y" * (MAX_ATTRIBUTES_BYTES // 2) + '"}'
+    after = merged([alias("old", "new", 2)], {key: state, other: previous})[key]
+    assert after is not None and after.attributes == state.attributes
+    previous.attributes = '{"b":"y"}'
+    after = merged([alias("old", "new", 2)], {key: state, other: previous})[key]
+    assert after is not None and attributes_fit(after.attributes) and '"b":"y"' in after.attributes

@@ -7,7 +7,13 @@ catalog keeps what it is given and serialises writers; what may be written is de
 from headwater.catalog.access import Caller
 from headwater.catalog.catalog import Catalog, open_catalog
 from headwater.catalog.change import Change
-from headwater.catalog.definition import Definition, FunctionDefinition, Matching, TransformationDefinition
+from headwater.catalog.definition import (
+    Definition,
+    FunctionDefinition,
+    Matching,
+    TransformationDefinition,
+    encode_definition,
+)
 from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
 
 __all__ = [
@@ -24,5 +30,6 @@ __all__ = [
     "UiPreferences",
     "Workspace",
     "digest_of",
+    "encode_definition",
     "open_catalog",
 ]

@@ -20,12 +20,20 @@ tell them apart. Texts are compared by code point, numbers exactly, moments to t
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, UnknownProperty
 from headwater.filters.explain import ConditionOutcome, Explanation, explain
 from headwater.filters.literals import MAX_VALUE_LENGTH
-from headwater.filters.model import Condition, Filter, document, parse_json, read_document
+from headwater.filters.model import (
+    MAX_CONDITIONS,
+    MAX_VALUES,
+    Condition,
+    Filter,
+    document,
+    parse_json,
+    read_document,
+)
 from headwater.filters.operators import OPERATORS, Operator, Role, Target
 from headwater.filters.predicate import Predicate, compile_filter
 from headwater.filters.sql import POSTGRESQL, SQLITE, Where, render
 from headwater.filters.text import parse_text, print_text
-from headwater.filters.validation import MAX_CONDITIONS, MAX_VALUES, CheckedFilter, check_filter
+from headwater.filters.validation import CheckedFilter, check_filter
 
 __all__ = [
     "MAX_CONDITIONS", "MAX_VALUES", "MAX_VALUE_LENGTH", "OPERATORS", "POSTGRESQL", "SQLITE",

@@ -1,11 +1,19 @@
 """Filters as they are written, and their JSON form. Whether one fits a schema is for `validation` to say."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from headwater.filters.errors import InvalidFilter
+
+MAX_CONDITIONS: Final = 5_000
+"""Conditions of a filter."""
+MAX_VALUES: Final = 10_000
+"""Values of all conditions of a filter together. SQLite takes time quadratic in the number of named parameters: half a
+second for these, and it refuses more than 32,766."""
+CONDITIONS_RULE: Final = f"must have at most {MAX_CONDITIONS} conditions"
+VALUES_RULE: Final = f"must have at most {MAX_VALUES} values in all conditions together"
 
 
 class Condition(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +39,14 @@ class Filter(Struct, frozen=True, forbid_unknown_fields=True):
     """`and` or `or`."""
     conditions: tuple[Condition, ...]
     """At least one. They are looked at in their order, up to the first that decides."""
+
+
+def check_counts(filter: Filter) -> None:
+    """Raises InvalidFilter for a filter with more than MAX_CONDITIONS or MAX_VALUES."""
+    if len(filter.conditions) > MAX_CONDITIONS:
+        raise InvalidFilter(CONDITIONS_RULE, "conditions")
+    if sum(len(condition.values or ()) for condition in filter.conditions) > MAX_VALUES:
+        raise InvalidFilter(VALUES_RULE, "conditions")
 
 
 def parse_json(text: str | bytes) -> Filter | None:

@@ -15,7 +15,15 @@ import re
 from typing import Final
 
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
-from headwater.filters.model import Condition, Filter
+from headwater.filters.model import (
+    CONDITIONS_RULE,
+    MAX_CONDITIONS,
+    MAX_VALUES,
+    VALUES_RULE,
+    Condition,
+    Filter,
+    check_counts,
+)
 from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
 from headwater.schemas import is_path
 
@@ -56,7 +64,8 @@ _OPERATOR_WORDS: Final = _words_of_operators()
 def parse_text(text: str) -> Filter | None:
     """The filter that the text says; None for a text of white space. Takes time linear in its length.
 
-    Raises InvalidFilterText, with the position where the text stops being a filter. No schema is looked at.
+    Raises InvalidFilterText, with the position where the text stops being a filter, or where there are more than
+    MAX_CONDITIONS or MAX_VALUES. No schema is looked at.
     """
     reader = _Reader(text)
     if reader.at_end():
@@ -71,6 +80,8 @@ def parse_text(text: str) -> Filter | None:
         if logical not in (None, word):
             raise InvalidFilterText('"and" and "or" cannot be in one filter', start)
         logical = word
+        if len(conditions) == MAX_CONDITIONS:
+            raise InvalidFilterText(CONDITIONS_RULE, start)
         conditions.append(reader.condition())
     return Filter(logical or "and", tuple(conditions))
 
@@ -84,6 +95,7 @@ def print_text(filter: Filter | None) -> str:
         raise InvalidFilter('must be "and" or "or"', "logical")
     if not filter.conditions:
         raise InvalidFilter("must have at least one element", "conditions")
+    check_counts(filter)
     return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
 
 
@@ -93,6 +105,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self.position = 0
+        self._values_read = 0
         self._skip_space()
 
     def at_end(self) -> bool:
@@ -145,6 +158,9 @@ class _Reader:
 
     def _value(self) -> str:
         start = self.position
+        if self._values_read == MAX_VALUES:
+            raise InvalidFilterText(VALUES_RULE, start)
+        self._values_read += 1
         quote = self._text[start : start + 1]
         if quote not in ("'", '"'):
             value = self._take(_UNQUOTED)

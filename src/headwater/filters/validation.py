@@ -4,20 +4,13 @@ The first broken rule is reported, in this order: logical, conditions; then for 
 number of values, each value.
 """
 
-from typing import Final
-
 from msgspec import Struct
 
 from headwater.filters.errors import InvalidFilter, UnknownProperty, quoted
 from headwater.filters.literals import Scalar, read_value
-from headwater.filters.model import Condition, Filter
+from headwater.filters.model import Condition, Filter, check_counts
 from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
 from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
-
-MAX_CONDITIONS: Final = 5_000
-MAX_VALUES: Final = 10_000
-"""Of all conditions together. SQLite takes time quadratic in the number of named parameters: half a second for these,
-and it refuses more than 32,766."""
 
 
 class CheckedCondition(Struct, frozen=True):
@@ -62,10 +55,7 @@ def check_filter(filter: Filter, schema: Schema, *, role: Role, target: Target) 
         raise InvalidFilter('must be "and" or "or"', "logical")
     if not filter.conditions:
         raise InvalidFilter("must have at least one element", "conditions")
-    if len(filter.conditions) > MAX_CONDITIONS:
-        raise InvalidFilter(f"must have at most {MAX_CONDITIONS} elements", "conditions")
-    if sum(len(condition.values or ()) for condition in filter.conditions) > MAX_VALUES:
-        raise InvalidFilter(f"must have at most {MAX_VALUES} values together", "conditions")
+    check_counts(filter)
     checked = (_check(index, condition, schema, role, target) for index, condition in enumerate(filter.conditions))
     return CheckedFilter(logical, tuple(checked))
 

@@ -30,6 +30,7 @@ from headwater.schemas.names import is_property_name, property_name_of
 from headwater.schemas.parsing import parse_schema, parse_type, read_schema, read_type
 from headwater.schemas.paths import (
     Path,
+    check_size,
     contains_path,
     elements_of,
     is_path,
@@ -46,6 +47,7 @@ from headwater.schemas.serialisation import property_document, serialise, type_d
 from headwater.schemas.types import (
     KINDS,
     MAX_DEPTH,
+    MAX_PROPERTIES,
     ArrayType,
     BooleanType,
     DateTimeType,
@@ -69,13 +71,13 @@ from headwater.schemas.types import (
 from headwater.schemas.values import MISSING, Missing, Record, Value, canonical_ip, canonical_uuid, value_at
 
 __all__ = [
-    "EVENT_SCHEMA", "JSON_NULL", "KINDS", "MAX_DEPTH", "MAX_JSON_DEPTH", "MISSING", "TEXT_EXPONENT",
+    "EVENT_SCHEMA", "JSON_NULL", "KINDS", "MAX_DEPTH", "MAX_JSON_DEPTH", "MAX_PROPERTIES", "MISSING", "TEXT_EXPONENT",
     "ArrayType", "BooleanType", "Check", "Codec", "DateTime", "DateTimeType", "DateType", "DecimalType", "ExportMode",
     "FloatType", "IntType", "InvalidPath", "InvalidType", "InvalidValue", "IpType", "Json", "JsonType", "Kind",
     "MapType", "Misalignment", "Missing", "ObjectType", "Path", "Property", "PropertyNotFound", "Record", "Schema",
     "SchemaError", "StringType", "Time", "TimeType", "Type", "UuidType", "Value", "YearType",
     "all_optional", "as_destination",
-    "as_source", "canonical_ip", "canonical_uuid", "check_of", "check_profile_schema", "column_of",
+    "as_source", "canonical_ip", "canonical_uuid", "check_of", "check_profile_schema", "check_size", "column_of",
     "compile_pattern", "contains_path", "decimal_text", "elements_of", "float_text", "is_path", "is_property_name",
     "misalignment", "parse_decimal", "parse_path", "parse_schema", "parse_type", "property_at", "property_document",
     "property_name_of", "prune", "read_schema", "read_type", "resolve", "select", "serialise", "to_float32",

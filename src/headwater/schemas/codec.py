@@ -3,14 +3,15 @@
 A schema is compiled once; keep the codec. `values` says what the values of each kind are.
 """
 
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from headwater.base.nesting import is_deeper
-from headwater.schemas.decoding import reader_of
-from headwater.schemas.encoding import writer_of
+from headwater.schemas.decoding import Reader, reader_of
+from headwater.schemas.encoding import Writer, writer_of
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.jsontext import MAX_JSON_DEPTH, refuse_repeats
 from headwater.schemas.types import MAX_DEPTH, Schema
@@ -22,12 +23,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Codec:
-    """Reads and writes the records of one schema. Safe to share between threads."""
+    """Reads and writes the records of one schema. Safe to share between threads.
+
+    Either direction is compiled when it is first used.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        self._read = reader_of(schema)
-        self._write = writer_of(schema)
+
+    @cached_property
+    def _read(self) -> Reader:
+        return reader_of(self.schema)
+
+    @cached_property
+    def _write(self) -> Writer:
+        return writer_of(self.schema)
 
     def decode(self, text: str | bytes, *, trusted: bool = False) -> Record:
         """The record that the JSON text says.

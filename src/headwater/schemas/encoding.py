@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import Raw
@@ -56,9 +57,19 @@ def writer_of(type: Type) -> Writer:
             return _array_writer(type)
         case MapType():
             return _map_writer(type)
+        case StringType() if type.values is not None or type.pattern is not None:
+            return _scalar(type)
         case _:
-            expected_class, expected, convert = _conversion(type)
-            return _scalar_writer(expected_class, expected, convert, check_of(type))
+            return _shared_scalar(type)
+
+
+def _scalar(type: Type) -> Writer:
+    expected_class, expected, convert = _conversion(type)
+    return _scalar_writer(expected_class, expected, convert, check_of(type))
+
+
+_shared_scalar: Final = lru_cache(maxsize=256)(_scalar)
+"""The same writer for equal types: schemas have thousands of properties, and few types."""
 
 
 def _object_writer(type: ObjectType) -> Writer:

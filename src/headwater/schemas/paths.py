@@ -5,10 +5,12 @@ also see through arrays and maps, to what their elements have.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
+from headwater.base.errors import BadRequest
 from headwater.schemas.errors import InvalidPath, PropertyNotFound
 from headwater.schemas.names import is_property_name
-from headwater.schemas.types import ArrayType, MapType, ObjectType, Property, Schema, Type
+from headwater.schemas.types import MAX_PROPERTIES, ArrayType, MapType, ObjectType, Property, Schema, Type
 
 Path = tuple[str, ...]
 """The components of a path: at least one."""
@@ -88,6 +90,16 @@ def elements_of(type: Type) -> Type:
     while isinstance(type, ArrayType | MapType):
         type = type.element_type
     return type
+
+
+def check_size(schema: Schema | None, member: str) -> None:
+    """Raises BadRequest, its field the member, for a schema of more than MAX_PROPERTIES.
+
+    Types do not check it themselves: a schema that was stored before the limit can still be read.
+    """
+    if schema is not None and next(islice(walk(schema), MAX_PROPERTIES, None), None) is not None:
+        rule = f"{member} must have at most {MAX_PROPERTIES} properties, those of the objects in it included"
+        raise BadRequest(rule, field=member)
 
 
 def _walk(type: ObjectType, prefix: str, *, through_elements: bool) -> Iterator[tuple[str, Property]]:

@@ -28,6 +28,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_DEPTH: Final = 64
 """How deep types may stand in each other. Everything that walks a type recurses, and this keeps it from running out of
 stack."""
+MAX_PROPERTIES: Final = 2_000
+"""Properties of a schema of a pipeline, those of the objects in it included. See `check_size`."""
 MAX_TEXT_SIZE: Final = 2**32 - 1
 """The largest `max_length` and `max_bytes`."""
 MAX_ELEMENTS: Final = 2**31 - 1

@@ -9,7 +9,7 @@ messages before anything is done with them.
 """
 
 from headwater.warehouse.devices import Device, DeviceEvent
-from headwater.warehouse.identities import Identity, IdentityChanges, Sighting
+from headwater.warehouse.identities import MAX_ATTRIBUTES_BYTES, Identity, IdentityChanges, Sighting, attributes_fit
 from headwater.warehouse.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
 from headwater.warehouse.ledger import Entries, Entry, Message, MessageKey, Step, claim
 from headwater.warehouse.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
@@ -18,6 +18,7 @@ from headwater.warehouse.transaction import Transaction
 from headwater.warehouse.warehouse import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
+    "MAX_ATTRIBUTES_BYTES",
     "NO_DOCUMENT",
     "Chunk",
     "Device",
@@ -41,6 +42,7 @@ __all__ = [
     "StoredEvent",
     "Transaction",
     "Warehouse",
+    "attributes_fit",
     "claim",
     "open_warehouse",
 ]

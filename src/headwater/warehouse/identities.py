@@ -21,6 +21,11 @@ MAX_ANONYMOUS_IDS: Final = 1_000
 or a client's defect, and every event of theirs would cost more than the one before."""
 
 
+MAX_ATTRIBUTES_BYTES: Final = 256 * 1024
+"""Size of the attributes of an identity, as JSON in UTF-8. A pipeline that makes larger ones of an event has failed for
+that event; `attributes_fit` tells."""
+
+
 class Sighting(Struct, frozen=True):
     """A person seen in an event of a source connection."""
 
@@ -216,15 +221,24 @@ class _Merging:
 
 
 def _united(user: IdentityState | None, previous: IdentityState) -> IdentityState:
-    """What is known of a user who had another identity before: what both know is as the user has it."""
+    """What is known of a user who had another identity before: what both know is as the user has it. If both together
+    would be larger than MAX_ATTRIBUTES_BYTES, only what the user has."""
     if user is None:
         return previous
     ids = _joined(user.anonymous_ids, previous.anonymous_ids)
-    attributes = _members(previous.attributes)
-    attributes |= {name: value for name, value in _members(user.attributes).items() if not is_absent(value)}
-    return IdentityState(
-        user.workspace, ids, max(user.updated_at, previous.updated_at), msgspec.json.encode(attributes).decode()
-    )
+    members = _members(previous.attributes)
+    members |= {name: value for name, value in _members(user.attributes).items() if not is_absent(value)}
+    attributes = msgspec.json.encode(members).decode()
+    if not attributes_fit(attributes):
+        attributes = user.attributes
+    return IdentityState(user.workspace, ids, max(user.updated_at, previous.updated_at), attributes)
+
+
+def attributes_fit(attributes: str) -> bool:
+    """Whether the attributes, a JSON object, have at most MAX_ATTRIBUTES_BYTES."""
+    if 4 * len(attributes) <= MAX_ATTRIBUTES_BYTES:
+        return True
+    return len(attributes) <= MAX_ATTRIBUTES_BYTES and len(attributes.encode()) <= MAX_ATTRIBUTES_BYTES
 
 
 def _joined(known: list[str], new: list[str]) -> list[str]:

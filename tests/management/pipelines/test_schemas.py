@@ -5,8 +5,10 @@ from typing import Any, Final
 
 import pytest
 
-from headwater.catalog import Matching
-from headwater.schemas import ArrayType, JsonType, MapType, ObjectType, Property, StringType, Type
+from headwater.base.errors import BadRequest
+from headwater.catalog import FunctionDefinition, Matching, TransformationDefinition
+from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
+from headwater.schemas import MAX_PROPERTIES, ArrayType, JsonType, MapType, ObjectType, Property, StringType, Type
 from tests.management.pipelines.drafts import fails, passes
 from tests.management.pipelines.examples import EXAMPLES, TEXT, mapped, profile, schema, where
 
@@ -181,7 +183,7 @@ def test_the_input_of_a_mapping_is_not_the_filters_of_a_file() -> None:
 
 def test_large_schemas_are_checked_at_once() -> None:
     """Everybody waits meanwhile."""
-    names = [f"p{number}" for number in range(4_000)]
+    names = [f"p{number}" for number in range(MAX_PROPERTIES)]
     began = time.process_time()
     passes(
         "SA",
@@ -192,3 +194,41 @@ def test_large_schemas_are_checked_at_once() -> None:
         },
     )
     assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("member", ["inSchema", "outSchema"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_schema_has_a_limited_number_of_properties(member: str, nested: bool) -> None:
+    """Those of objects count too, also inside arrays and maps."""
+    side = schema if member == "inSchema" else profile
+    names = [f"p{number}" for number in range(MAX_PROPERTIES)]
+    large = side(**dict.fromkeys(names, TEXT))
+    if nested:
+        large = side(a=ArrayType(MapType(side(**dict.fromkeys(names, TEXT)))))
+    else:
+        large = side(**dict.fromkeys([*names, "more"], TEXT))
+    given: dict[str, Any] = {
+        "inSchema": schema(email=TEXT), "outSchema": profile(email=TEXT), "transformation": mapped(email="email"),
+    }  # fmt: skip
+    assert fails("SA", given | {member: large}) == (400, "BadRequest", member)
+
+
+def test_a_definition_has_a_limited_size() -> None:
+    """The error names the member that takes most of it."""
+    names = [f"p{number}_" + "x" * 100 for number in range(MAX_PROPERTIES)]
+    described = ObjectType(tuple(Property(name, TEXT, read_optional=True, description="d" * 500) for name in names))
+    given = {
+        "inSchema": described,
+        "outSchema": profile(email=TEXT),
+        "transformation": TransformationDefinition(
+            function=FunctionDefinition(
+                language="Python",
+                source="def transform(user): return user",
+                in_paths=tuple(names),
+                out_paths=("email",),
+            )
+        ),
+    }
+    assert fails("SA", given) == (400, "BadRequest", "inSchema")
+    with pytest.raises(BadRequest, match=f"must have at most {MAX_DEFINITION_BYTES} bytes of JSON"):
+        passes("SA", given)

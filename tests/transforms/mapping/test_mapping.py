@@ -135,7 +135,7 @@ def test_a_long_expression_is_cut_in_messages() -> None:
 def test_one_bad_record_does_not_fail_the_others() -> None:
     mapping = CompiledMapping({"N": "first"}, SCHEMA, OUT)
     records: list[Record] = [{"first": "1"}, {"first": "x"}, {}]
-    results = mapping.apply_all(records)
+    results = list(mapping.apply_all(records))
     assert (results[0], results[2]) == ({"N": 1}, {})
     assert isinstance(results[1], MappingFailed)
 

@@ -1,15 +1,17 @@
 """The rules of pipelines, in the documented order: the first that is broken answers."""
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 import msgspec
 
 from headwater.base.errors import BadRequest, Unprocessable
+from headwater.catalog import encode_definition
 from headwater.connectors.application import EventType
 from headwater.connectors.connector import Connector
 from headwater.management.names import check_name
 from headwater.management.pipelines import members
-from headwater.management.pipelines.draft import Draft
+from headwater.management.pipelines.draft import MEMBERS, Draft
 from headwater.management.pipelines.kinds import (
     EXPORT_TO_APPLICATION,
     EXPORT_TO_DATABASE,
@@ -20,13 +22,18 @@ from headwater.management.pipelines.kinds import (
 )
 from headwater.management.pipelines.schema_rules import Side, check_all_used, check_side
 from headwater.management.pipelines.transformation import check_draft_filter, check_transformation
-from headwater.schemas import Schema, misalignment, serialise
+from headwater.schemas import Schema, check_size, misalignment, serialise
+
+MAX_DEFINITION_BYTES: Final = 1 << 20
+"""Size of what is stored of one pipeline, as JSON: its filter, schemas, transformation and other members together."""
 
 
 def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collection[str]) -> None:
     """Refuse a draft that breaks a rule which needs nobody else to be asked; make its definition the one to keep."""
     members.check_event_type(draft)
     members.check_allowed(draft, "in_schema", "out_schema", "format")
+    check_size(draft.in_schema, "inSchema")
+    check_size(draft.out_schema, "outSchema")
     if draft.kind.reads_events:
         draft.in_schema = INCOMING_EVENT_SCHEMA
     members.check_required(draft, "format")
@@ -67,6 +74,7 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
         in_schema=None if draft.kind.reads_events else _text(draft.in_schema),
         out_schema=_text(draft.out_schema),
     )
+    _check_definition_size(draft)
 
 
 def check_event_type_exists(draft: Draft, event_types: Collection[EventType]) -> None:
@@ -86,6 +94,19 @@ def check_event_type_exists(draft: Draft, event_types: Collection[EventType]) ->
 
 def _text(schema: Schema | None) -> str | None:
     return None if schema is None else serialise(schema).decode()
+
+
+def _check_definition_size(draft: Draft) -> None:
+    size = len(encode_definition(draft.definition))
+    if size <= MAX_DEFINITION_BYTES:
+        return
+    sizes = {member: len(msgspec.json.encode(getattr(draft.definition, field))) for field, member in MEMBERS.items()}
+    largest = max(sizes, key=lambda member: sizes[member])
+    raise BadRequest(
+        f"the definition of the pipeline must have at most {MAX_DEFINITION_BYTES} bytes of JSON, and has {size}, "
+        f"of which {sizes[largest]} are {largest}",
+        field=largest,
+    )
 
 
 def _check_schemas(draft: Draft) -> None:

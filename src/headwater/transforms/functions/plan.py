@@ -1,21 +1,33 @@
-"""A function compiled for one pair of schemas and a purpose: the code around it, and the conversion on both sides."""
+"""A function compiled for one pair of schemas and a purpose: the code around it, and the conversion on both sides.
+
+Neither side raises for a record: a record that cannot be encoded, and a result that cannot be decoded, is a
+`RecordError` in its place.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+import structlog
 
-from headwater.schemas import InvalidValue, Record, Schema, select
+from headwater.base.nesting import is_deeper
+from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, InvalidValue, Record, Schema, select
 from headwater.transforms.functions.bulk import bulk_of
 from headwater.transforms.functions.contract import Function, FunctionFailed, Outcome, Purpose, RecordError, Results
 from headwater.transforms.functions.javascript.adapter import adapter as javascript_adapter
 from headwater.transforms.functions.python.adapter import adapter as python_adapter
 from headwater.transforms.functions.reading import Reading
 from headwater.transforms.functions.writing import writer_of
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 
+_MAX_NESTING: Final = MAX_JSON_DEPTH + MAX_DEPTH
+_CHUNK_CHARACTERS: Final = 1 << 20
+"""Results that are decoded together: bounds what is held beside the text when a caller takes them one by one."""
 _encode: Final = msgspec.json.Encoder().encode
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
+_log = structlog.get_logger(__name__)
 
 
 class Plan:
@@ -35,6 +47,7 @@ class Plan:
         self.key = function.owner, sha256(f"{self.adapter}\0{self.source}".encode()).digest()
         write = writer_of(given, function.language, function.preserve_json) if given is not None else None
         self._write = write or _nothing
+        self._is_split = function.language == "Python"
         reading = Reading(function.language, function.preserve_json, purpose)
         shape = reading.shape(returned) if returned is not None else Any
         self._decode = msgspec.json.Decoder(shape).decode
@@ -42,39 +55,117 @@ class Plan:
         self._read = reading.reader(returned) if returned is not None else _read_nothing
 
     def encode(self, records: Sequence[Record]) -> bytes:
-        """The JSON array that the sandbox is given."""
+        """The JSON array that the sandbox is given: an object for each record. For Python they are separated by `,` and
+        a newline, and no other newline is in it, so it can be split without decoding it.
+
+        A record that cannot be encoded is a string instead, with the reason. The loop in the sandbox does not call the
+        function for it and returns the reason, so it becomes the outcome of that record. Never raises.
+        """
         write = self._write
-        return _encode([write(record) for record in records])
+        try:
+            documents = [write(record) for record in records]
+            if not self._is_split:
+                return _encode(documents)
+            text = _encode_lines(documents)
+        except Exception:  # found record by record
+            text = b""
+        if text.count(b"\n") == len(records):
+            return b"[" + text[:-1].replace(b"\n", b",\n") + b"]"
+        # Between the tokens of values of kind json there may be newlines.
+        return b"[" + b",\n".join(self._encode_one(record).replace(b"\n", b" ") for record in records) + b"]"
+
+    def _encode_one(self, record: Record) -> bytes:
+        try:
+            return _encode(self._write(record))
+        except UnicodeEncodeError:
+            reason = "it has a string with a lone surrogate"
+        except RecursionError:
+            reason = "it is nested too deeply"
+        except Exception as error:
+            _log.warning("a record cannot be passed to a function", error=type(error).__name__)
+            reason = "it does not conform to the input schema"
+        return _encode(f"the record cannot be passed to the function: {reason}")
 
     def decode(self, results: Results, count: int) -> list[Outcome]:
         """The outcome of each record. Raises FunctionFailed when there are not as many lines as records."""
-        if self._bulk is not None:
-            try:
-                records = self._bulk(results.text)
-            except (msgspec.DecodeError, InvalidValue):
-                pass
-            else:
-                if len(records) == count:  # empty lines are none to it
-                    return list(records)
+        return list(self.outcomes(results, count))
+
+    def outcomes(self, results: Results, count: int) -> Iterator[Outcome]:
+        """The outcomes of `decode`, decoded while they are taken, about 1 MiB of text at a time.
+
+        Raises FunctionFailed when it is called, never later.
+        """
+        if len(results.text) <= _CHUNK_CHARACTERS and self._bulk is not None:
+            records = self._decode_together(results.text, count)
+            if records is not None:
+                return iter(records)
         lines = results.each()
         if len(lines) != count:
             raise FunctionFailed("the function changed the code around it")
-        decode, read = self._decode, self._read
-        outcomes: list[Outcome] = []
-        for line in lines:
-            if isinstance(line, RecordError):
-                outcomes.append(line)
-                continue
+        if len(results.text) <= _CHUNK_CHARACTERS:
+            return map(self._decode_one, lines)
+        return self._decode_chunks(lines)
+
+    def _decode_chunks(self, lines: Sequence[str | RecordError]) -> Iterator[Outcome]:
+        for chunk in _chunks(lines):
+            records = None
+            if self._bulk is not None and not any(
+                isinstance(line, RecordError) or _is_too_large(line) for line in chunk
+            ):
+                records = self._decode_together("\n".join(map(str, chunk)).encode(errors="replace"), len(chunk))
+            yield from map(self._decode_one, chunk) if records is None else records
+
+    def _decode_together(self, text: bytes, count: int) -> list[Record] | None:
+        """The records of all lines, or None when they have to be decoded one by one."""
+        assert self._bulk is not None
+        try:
+            records = self._bulk(text)
+        except Exception:  # whatever it is, decoding one by one finds the record
+            return None
+        return records if len(records) == count else None  # the decoder skips empty lines
+
+    def _decode_one(self, line: str | RecordError) -> Outcome:
+        if isinstance(line, RecordError):
+            return line
+        try:
+            if _is_too_large(line):
+                raise InvalidValue(f"the result is larger than {MAX_RESULT_CHARACTERS} characters of JSON")
+            if is_deeper(line, _MAX_NESTING):
+                raise InvalidValue("the result is nested too deeply")
             try:
-                try:
-                    members = decode(line)
-                except msgspec.DecodeError:
-                    members = _loosely(line)
-                outcomes.append(read(members))
-            except InvalidValue as error:
-                message = f"«{error.path}» {error.rule}" if error.path else error.rule
-                outcomes.append(RecordError("OutputValidation", message))
-        return outcomes
+                members = self._decode(line)
+            except msgspec.DecodeError:
+                members = _loosely(line)
+            outcome: Record = self._read(members)
+        except InvalidValue as error:
+            return _invalid(f"«{error.path}» {error.rule}" if error.path else error.rule)
+        except RecursionError:
+            return _invalid("the result is nested too deeply")
+        except Exception as error:
+            _log.warning("the result of a function cannot be decoded", error=type(error).__name__)
+            return _invalid("the result cannot be decoded")
+        return outcome
+
+
+def _invalid(message: str) -> RecordError:
+    return RecordError("OutputValidation", message.encode(errors="replace").decode())
+
+
+def _is_too_large(line: str) -> bool:
+    return len(line) > MAX_RESULT_CHARACTERS
+
+
+def _chunks(lines: Iterable[str | RecordError]) -> Iterator[list[str | RecordError]]:
+    chunk: list[str | RecordError] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line) if isinstance(line, str) else 0
+        if size >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _loosely(line: str) -> Any:

@@ -50,6 +50,8 @@ from headwater.transforms.functions.native import javascript_name, python_name
 Reader = Callable[[Any], Any]
 """Makes a value of a kind of what the decoder gave. Raises InvalidValue."""
 
+_MAX_DIGITS: Final = 24
+"""Characters of a 64-bit integer that are read: of a longer number the first ones are still out of range."""
 _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -194,6 +196,8 @@ class Reading:
             values: dict[str, Any] = {}
             for key, element in elements.items():
                 try:
+                    if not key.isascii() and _has_surrogates(key):
+                        raise InvalidValue("must not have lone surrogates in its key")
                     value = read_element(element)
                     if value is NO_VALUE:
                         raise InvalidValue("must not be null")
@@ -235,7 +239,7 @@ class Reading:
             case BooleanType():
                 return (bool,), _as_it_is
             case IntType(bit_size=64) if from_javascript:
-                return (str,), int
+                return (str,), _bigint
             case IntType() | YearType():
                 return ((int, float), int) if from_javascript else ((int,), _as_it_is)
             case FloatType():
@@ -274,12 +278,21 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("must not contain lone surrogates") from None
+    if not value.isascii() and _has_surrogates(value):
+        raise ValueError("must not contain lone surrogates")
     return value
+
+
+def _bigint(text: str) -> int:
+    return int(text[:_MAX_DIGITS])
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _float(value: float | int | str) -> float:
@@ -331,8 +344,15 @@ def _preserved(text: str) -> Json:
 
 def _read_json(value: Any) -> Json:
     if isinstance(value, Raw):
-        return Json.parse(bytes(value))
-    try:  # of a record that is not JSON as a whole, since a number in it is not one
-        return Json.parse(json.dumps(value, allow_nan=False))
-    except ValueError:
-        raise InvalidValue("must be JSON, which has neither NaN nor infinities") from None
+        text: str | bytes = bytes(value)
+    else:  # of a record that is not JSON as a whole, since a number in it is not one
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise InvalidValue("must be JSON, which has neither NaN nor infinities") from None
+    try:
+        return Json.parse(text)
+    except InvalidValue as error:
+        if isinstance(error.__cause__, msgspec.DecodeError):  # it is JSON, but for escapes of half a surrogate pair
+            raise InvalidValue("must not contain lone surrogates") from None
+        raise

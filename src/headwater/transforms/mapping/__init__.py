@@ -2,7 +2,7 @@
 
     mapping = CompiledMapping({"email": "lower(traits.email)"}, in_schema, out_schema)    or InvalidMapping
     mapping.apply(record, "Create")                  the output, or MappingFailed: TransformationError, ValidationError
-    mapping.apply_all(records)                       outputs and errors, one for each record
+    mapping.apply_all(records)                       outputs and errors, one for each record, one by one
     mapping.in_paths                                 the properties that it reads
     validate_expression(text, properties, type)      "", or why the expression is not valid
     properties_of([(text, type)], schema)            the properties that expressions read
@@ -24,11 +24,16 @@ from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.inspection import properties_of, validate_expression
 from headwater.transforms.mapping.language.parser import MAX_DEPTH, MAX_LENGTH, parse
 from headwater.transforms.mapping.language.printer import print_expression
-from headwater.transforms.mapping.mapping import PURPOSES, CompiledMapping
+from headwater.transforms.mapping.mapping import (
+    MAX_EXPRESSIONS_CHARACTERS,
+    MAX_EXPRESSIONS_PARTS,
+    PURPOSES,
+    CompiledMapping,
+)
 from headwater.transforms.mapping.requirements import Purpose
 
 __all__ = [
-    "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "PURPOSES",
+    "FUNCTIONS", "MAX_DEPTH", "MAX_EXPRESSIONS_CHARACTERS", "MAX_EXPRESSIONS_PARTS", "MAX_LENGTH", "PURPOSES",
     "CompiledMapping", "InvalidExpression", "InvalidMapping", "MappingFailed", "Purpose", "TransformationError",
     "ValidationError",
     "parse", "print_expression", "properties_of", "validate_expression",

@@ -1,6 +1,6 @@
 """Compiles paths: down objects and maps, which are dicts, and then down the text of a JSON value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,8 +10,8 @@ from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.fromjson import Reader
 from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.printer import path_text
-from headwater.transforms.mapping.language.tree import PathReference
-from headwater.transforms.mapping.typed import Evaluator, Input
+from headwater.transforms.mapping.language.tree import PathReference, Step
+from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Evaluator, Input, charge
 
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _OPENS_OBJECT: Final = ord("{")
@@ -19,6 +19,12 @@ _NO_OBJECT: Final[dict[str, Raw]] = {}
 """What is remembered of a JSON value that is not an object."""
 _NOTHING: Final[dict[str, Raw]] = {}
 """The members of what does not exist."""
+
+
+MembersOf = Callable[[Input], dict[str, Raw]]
+Parents = dict[tuple[tuple[Step, ...], bool], tuple[tuple[str, ...], MembersOf]]
+"""The access to objects, by the steps that lead there and whether the next step is optional: shared by all paths of a
+mapping, which has thousands."""
 
 
 def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Evaluator:
@@ -45,15 +51,37 @@ def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Eval
     return get
 
 
-def json_access(evaluate: Evaluator, path: PathReference, length: int, read: Reader) -> Evaluator:
-    """What `read` makes of the JSON inside the value that `evaluate` gives, which is at the first `length` steps.
+def json_access(path: PathReference, length: int, read: Reader, parents: Parents) -> Evaluator:
+    """What `read` makes of the JSON inside the value at the first `length` steps of the path.
 
     A key that an object does not have gives None. Asking anything but an object for a key raises CannotEvaluate, unless
     the key is marked as optional. Of a member that an object has twice the last counts. Objects are decoded one level
     at a time, and once for all expressions on the same record.
     """
+    above, last = path.steps[:-1], path.steps[-1]
+    if (above, last.optional) not in parents:
+        parents[above, last.optional] = _parent_access(path, length)
+    parent, members_of_parent = parents[above, last.optional]
+    name = last.name
+
+    def follow(given: Input) -> Any:
+        members = given.decoded.get(parent)
+        if not members:  # not decoded yet, or nothing in there
+            members = members_of_parent(given)
+        raw = members.get(name)
+        if raw is None:
+            return None
+        if (size := len(raw)) > SMALL_CHARACTERS:
+            charge(given, size)
+        return read(raw)
+
+    return follow
+
+
+def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], MembersOf]:
+    """The names above the last step, and what gives the members of the JSON object there."""
     names = tuple(step.name for step in path.steps)
-    last, parent = names[-1], names[:-1]
+    evaluate = dict_access(names[:length])
     levels = [
         (index, names[:index], names[index - 1], path.steps[index].optional) for index in range(length, len(names))
     ]
@@ -80,14 +108,19 @@ def json_access(evaluate: Evaluator, path: PathReference, length: int, read: Rea
             above = members
         return above
 
-    def follow(given: Input) -> Any:
-        members = given.decoded.get(parent)
-        if not members:  # not decoded yet, or nothing in there
-            members = members_of_parent(given)
-        raw = members.get(last)
-        return None if raw is None else read(raw)
+    return names[:-1], members_of_parent
 
-    return follow
+
+def charged(evaluate: Evaluator) -> Evaluator:
+    """The JSON values that `evaluate` gives, counted since expressions convert or compare them."""
+
+    def evaluate_and_charge(given: Input) -> Any:
+        value = evaluate(given)
+        if value is not None and (size := len(value.text)) > SMALL_CHARACTERS:
+            charge(given, size)
+        return value
+
+    return evaluate_and_charge
 
 
 def _members_of(text: bytes, path: PathReference, length: int) -> dict[str, Raw]:

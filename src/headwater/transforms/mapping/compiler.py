@@ -6,13 +6,14 @@ Compiled expressions hold no state and change nothing: any number of threads may
 
 import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from headwater.schemas import InvalidValue, Json, JsonType, MapType, ObjectType, Schema, StringType, Type
-from headwater.transforms.mapping.access import dict_access, json_access
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
+from headwater.transforms.mapping.access import Parents, charged, dict_access, json_access
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
-from headwater.transforms.mapping.conversions.fromjson import Text, reader_of, text_of_json
+from headwater.transforms.mapping.conversions.fromjson import Reader, Text, reader_of, text_of_json
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.conversions.texts import text_of
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
@@ -20,7 +21,13 @@ from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.parser import parse
 from headwater.transforms.mapping.language.printer import path_text, print_expression
 from headwater.transforms.mapping.language.tree import STRING, Call, Concatenation, Constant, Expression, PathReference
+from headwater.transforms.mapping.sizes import too_large
 from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed, always, converted
+
+_T = TypeVar("_T")
+
+_FEW: Final = 4
+"""Parts of a concatenation that are joined before their size is looked at, which is faster."""
 
 
 def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
@@ -37,6 +44,8 @@ class Compiler:
 
     def __init__(self, schema: Schema | None) -> None:
         self._schema = schema
+        self._parents: Parents = {}
+        self._made: dict[tuple[object, ...], tuple[Any, tuple[Type, ...]]] = {}
         self.paths: set[str] = set()
         """The paths of the properties that were read so far. They end where JSON begins, and skip keys of maps."""
 
@@ -57,14 +66,14 @@ class Compiler:
         if isinstance(expression, PathReference):
             _, names = self._resolve(expression)
             if _is_inside_json(expression, names):  # its text as it is, without a Json around it
-                return json_access(dict_access(names), expression, len(names), _as_it_is), reader_of(target)
+                return self._json_access(expression, names, _as_it_is), self.shared(reader_of, target)
         typed = self.typed(expression, target)
         if typed.type is None:
             return typed.evaluate, None
-        reason = refusal(typed.type, target)
+        reason = self.shared(refusal, typed.type, target)
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
-        convert = conversion(typed.type, target)
+        convert = self.shared(conversion, typed.type, target)
         if not typed.constant or convert is None:
             return typed.evaluate, convert
         assert isinstance(expression, Constant)
@@ -75,12 +84,15 @@ class Compiler:
         if not isinstance(expression, PathReference):
             return converted(*self.alternative(expression, target))
         type, names = self._resolve(expression)
-        reason = refusal(type, target)
+        reason = self.shared(refusal, type, target)
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
         if _is_inside_json(expression, names):  # converted where it is read, which saves a call
-            return json_access(dict_access(names), expression, len(names), reader_of(target))
-        return dict_access(names, conversion(type, target))
+            return self._json_access(expression, names, self.shared(reader_of, target))
+        convert = self.shared(conversion, type, target)
+        if convert is not None and isinstance(type, JsonType):
+            return converted(charged(dict_access(names)), convert)
+        return dict_access(names, convert)
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
         """An argument of the call, converted to the target."""
@@ -103,13 +115,27 @@ class Compiler:
         type, names = self._resolve(path)
         evaluate = dict_access(names)
         if _is_inside_json(path, names):
-            evaluate = json_access(evaluate, path, len(names), reader_of(type))
+            evaluate = self._json_access(path, names, self.shared(reader_of, type))
+        elif isinstance(type, JsonType):
+            evaluate = charged(evaluate)
         return Typed(type, evaluate)
+
+    def _json_access(self, path: PathReference, names: list[str], read: Reader) -> Evaluator:
+        return json_access(path, len(names), read, self._parents)
+
+    def shared(self, make: Callable[..., _T], *types: Type) -> _T:
+        """What `make` makes of the types, made once for a mapping; see `Scope`."""
+        key = (make, *map(id, types))  # to hash or compare a type takes as long as it is large
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make(*types), types  # which keeps the types, so that their ids stay theirs
+        result: _T = made[0]
+        return result
 
     def _has(self, path: PathReference, target: Type) -> bool:
         """Whether the values at the path are of the target type as they are."""
         type, names = self._resolve(path)
-        return not _is_inside_json(path, names) and conversion(type, target) is None
+        return not _is_inside_json(path, names) and self.shared(conversion, type, target) is None
 
     def _resolve(self, path: PathReference) -> tuple[Type, list[str]]:
         """The type at the path, and the steps of it that lead through objects and maps; the others are inside JSON."""
@@ -153,13 +179,31 @@ class Compiler:
 
     def _concatenation(self, concatenation: Concatenation) -> Typed:
         parts = [self._text_part(part) for part in concatenation.parts]
-        return Typed(STRING, lambda given: "".join([part(given) for part in parts]))
+
+        def concatenate_few(given: Input) -> str:
+            text = "".join([part(given) for part in parts])
+            if len(text) > MAX_RESULT_CHARACTERS:
+                raise too_large("the concatenation")
+            return text
+
+        def concatenate(given: Input) -> str:
+            texts: list[str] = []
+            size = 0
+            for part in parts:
+                text = part(given)
+                size += len(text)
+                if size > MAX_RESULT_CHARACTERS:  # before so many texts are held
+                    raise too_large("the concatenation")
+                texts.append(text)
+            return "".join(texts)
+
+        return Typed(STRING, concatenate_few if len(parts) <= _FEW else concatenate)
 
     def _text_part(self, part: Expression) -> Evaluator:
         typed = self.typed(part, STRING)
         if typed.type is None:
             return always("")
-        reason = refusal(typed.type, STRING)
+        reason = self.shared(refusal, typed.type, STRING)
         if reason is not None:
             raise InvalidExpression(reason, part.offset)
         evaluate = typed.evaluate
@@ -172,7 +216,7 @@ class Compiler:
         if isinstance(part, PathReference):
             _, names = self._resolve(part)
             if _is_inside_json(part, names):
-                evaluate, write = json_access(dict_access(names), part, len(names), _as_it_is), text_of_json
+                evaluate, write = self._json_access(part, names, _as_it_is), text_of_json
 
         def evaluate_part(given: Input) -> str:
             value = evaluate(given)

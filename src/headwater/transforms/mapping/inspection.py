@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from headwater.schemas import ObjectType, Property, Schema, Type
 from headwater.transforms.mapping.compiler import compile_expression
 from headwater.transforms.mapping.errors import InvalidExpression
+from headwater.transforms.mapping.mapping import check_length
 
 
 def validate_expression(expression: str, properties: Sequence[Property], type: Type) -> str:
@@ -23,9 +24,12 @@ def validate_expression(expression: str, properties: Sequence[Property], type: T
 def properties_of(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
     """The paths of the properties that the expressions read, each given with the type of its result; sorted.
 
-    Raises InvalidExpression for the first expression that is not valid.
+    Raises InvalidExpression for the first expression that is not valid, and InvalidMapping when they have more than
+    MAX_EXPRESSIONS_CHARACTERS together.
     """
     paths: set[str] = set()
-    for expression, type in expressions:
+    given = list(expressions)
+    check_length(expression for expression, _ in given)
+    for expression, type in given:
         paths |= compile_expression(expression, schema, type)[1]
     return sorted(paths)

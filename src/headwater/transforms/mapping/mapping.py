@@ -5,12 +5,25 @@ schema or is an error of that record alone. Records that go in are not changed, 
 them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dictionary
 from typing import Any, Final, NamedTuple
 
-from headwater.schemas import InvalidValue, Property, PropertyNotFound, Record, Schema, is_path, parse_path, property_at
-from headwater.transforms.mapping.compiler import compile_expression
+import structlog
+
+from headwater.schemas import (
+    InvalidValue,
+    Property,
+    PropertyNotFound,
+    Record,
+    Schema,
+    Type,
+    is_path,
+    parse_path,
+    property_at,
+)
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
+from headwater.transforms.mapping.compiler import Compiler
 from headwater.transforms.mapping.errors import (
     CannotEvaluate,
     InvalidExpression,
@@ -20,10 +33,28 @@ from headwater.transforms.mapping.errors import (
     ValidationError,
     quoted,
 )
+from headwater.transforms.mapping.language.parser import parse
+from headwater.transforms.mapping.language.tree import Expression, count_parts
 from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
+from headwater.transforms.mapping.sizes import Size, largest_of, size_of
 from headwater.transforms.mapping.typed import Evaluator, Input
 
+MAX_EXPRESSIONS_CHARACTERS: Final = 200_000
+"""Size of all expressions of a mapping together, in characters: bounds the time of compiling it and of each record."""
+MAX_EXPRESSIONS_PARTS: Final = 5_000
+"""Constants, paths and calls in all expressions of a mapping together. Each takes about 1.5 KB in every worker, and up
+to half a microsecond for each record."""
+_MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
+_TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
+_log = structlog.get_logger(__name__)
+
 PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
+
+
+def check_length(expressions: Iterable[str]) -> None:
+    """Raises InvalidMapping when the expressions are longer than MAX_EXPRESSIONS_CHARACTERS together."""
+    if sum(map(len, expressions)) > MAX_EXPRESSIONS_CHARACTERS:
+        raise InvalidMapping(f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together")
 
 
 class _Output(NamedTuple):
@@ -31,6 +62,7 @@ class _Output(NamedTuple):
     name: str
     evaluate: Evaluator
     nullable: bool
+    type: Type
     path: str
     expression: str
 
@@ -45,37 +77,50 @@ class CompiledMapping:
         """
         if not expressions:
             raise InvalidMapping("a mapping must have at least one expression")
+        check_length(expressions.values())
         properties = _out_properties(expressions, out_schema)
-        in_paths: set[str] = set()
+        trees = _parse(expressions)
+        compiler = Compiler(in_schema)
         outputs: list[_Output] = []
         for path, expression in expressions.items():
             property = properties[path]
             try:
-                evaluate, paths = compile_expression(expression, in_schema, property.type)
+                evaluate = compiler.toward(trees[path], property.type)
             except InvalidExpression as error:
-                message = f"the expression {quoted(expression)} for {quoted(path)} is not valid: {error.message}"
-                raise InvalidMapping(message, field=path) from error
-            in_paths |= paths
+                raise _invalid(path, expression, error) from error
             *parents, name = parse_path(path)
-            outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, path, expression))
-        self.in_paths: Final = tuple(sorted(in_paths))
+            outputs.append(_Output(tuple(parents), name, evaluate, property.nullable, property.type, path, expression))
+        self.in_paths: Final = tuple(sorted(compiler.paths))
         """The paths of the properties that the expressions read."""
         self.out_paths: Final = tuple(expressions)
         self._outputs: Final = tuple(outputs)
-        self._plan: Final = [(each.evaluate, each.nullable, each.name, each.parents, each) for each in outputs]
+        sizes, self._known_size = _sizes(outputs)
+        self._plan: Final = [
+            (each.evaluate, each.nullable, each.name, each.parents, size, each)
+            for each, size in zip(outputs, sizes, strict=True)
+        ]
         self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
             purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
         }
 
     def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
-        """The output for the record, which conforms to the input schema. Raises MappingFailed."""
+        """The output for the record, which conforms to the input schema.
+
+        Raises MappingFailed and nothing else, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements
+        are counted before they are joined, and properties while they are made, so no larger output is ever held.
+        """
         result: Record = {}
+        size = self._known_size
         output = self._outputs[0]
         given = Input(record, {})
         try:
-            for evaluate, nullable, name, parents, output in self._plan:  # noqa: B007  # the error names it
+            for evaluate, nullable, name, parents, size_of_value, output in self._plan:  # noqa: B007  # the error names it
                 value = evaluate(given)
                 if value is not None or nullable:
+                    if size_of_value is not None and value is not None:
+                        size += size_of_value(value)
+                        if size > MAX_RESULT_CHARACTERS:
+                            raise InvalidValue(_TOO_LARGE)
                     if parents:
                         _inside(result, parents)[name] = value
                     else:
@@ -86,20 +131,28 @@ class CompiledMapping:
             where = f"the result at {error.path}" if error.path else "the result"
             reason = f"{where} {error.rule}"
             raise ValidationError(reason, expression=output.expression, path=output.path) from None
+        except Exception as error:  # a bug, which must cost no more than this record
+            reason = "a value is nested too deeply"
+            if not isinstance(error, RecursionError):
+                _log.warning("an expression fails", path=output.path, error=type(error).__name__)
+                reason = "it cannot be computed for this record"
+            raise TransformationError(reason, expression=output.expression, path=output.path) from error
         if requirements := self._requirements[purpose]:
             self._check(result, requirements, purpose)
         return result
 
-    def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> list[Record | MappingFailed]:
-        """For each of the records its output, or why there is none."""
-        results: list[Record | MappingFailed] = []
+    def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> Iterator[Record | MappingFailed]:
+        """For each of the records its output, or why there is none.
+
+        Outputs are made while they are taken: encode each before taking the next, since together they may be larger
+        than memory. Never raises for a record.
+        """
         apply = self.apply
         for record in records:
             try:
-                results.append(apply(record, purpose))
+                yield apply(record, purpose)
             except MappingFailed as error:
-                results.append(error)
-        return results
+                yield error
 
     def _check(self, result: Record, requirements: tuple[Requirement, ...], purpose: Purpose) -> None:
         action = "creation" if purpose == "Create" else "update"
@@ -110,6 +163,39 @@ class CompiledMapping:
                 raise ValidationError(
                     f"{missing} is required for {action}", expression=sources[requirement.source], path=missing
                 )
+
+
+def _sizes(outputs: list[_Output]) -> tuple[list[Size | None], int]:
+    """How each output is measured, None when its type bounds it; and the sum of these bounds."""
+    bounds = [largest_of(output.type) for output in outputs]
+    bounds = [None if bound is None or bound > _MAX_KNOWN_CHARACTERS else bound for bound in bounds]
+    known = sum(bound or 0 for bound in bounds)
+    if known > _MAX_KNOWN_CHARACTERS:
+        return [size_of(output.type) for output in outputs], 0
+    return [size_of(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)], known
+
+
+def _parse(expressions: Dictionary[str, str]) -> dict[str, Expression]:
+    """The trees of the expressions by output path: counted before any is compiled, which takes much longer."""
+    trees: dict[str, Expression] = {}
+    parts = 0
+    for path, expression in expressions.items():
+        try:
+            trees[path] = parse(expression)
+        except InvalidExpression as error:
+            raise _invalid(path, expression, error) from error
+        parts += count_parts(trees[path])
+        if parts > MAX_EXPRESSIONS_PARTS:
+            raise InvalidMapping(
+                f"the expressions must have at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls together",
+                field=path,
+            )
+    return trees
+
+
+def _invalid(path: str, expression: str, error: InvalidExpression) -> InvalidMapping:
+    message = f"the expression {quoted(expression)} for {quoted(path)} is not valid: {error.message}"
+    return InvalidMapping(message, field=path)
 
 
 def _inside(result: Record, parents: tuple[str, ...]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Raw, Struct
 
 from headwater.schemas import JsonType, Record, Type
 from headwater.transforms.mapping.conversions.containers import Conversion
+from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.tree import Call, Expression
 
 
@@ -17,6 +18,8 @@ class Input(Struct):
     record: Record
     decoded: dict[tuple[str, ...], dict[str, Raw]]
     """The members of JSON objects, by the path to them."""
+    characters_read: int = 0
+    """Characters of large texts and JSON values that expressions have worked on; see `charge`."""
 
 
 Evaluator = Callable[[Input], Any]
@@ -37,6 +40,9 @@ class Typed:
     """Whether it is a constant in the text, whose value does not depend on the record."""
 
 
+_T = TypeVar("_T")
+
+
 class Scope(Protocol):
     """The part of the compiler that functions use. All of it raises InvalidExpression."""
 
@@ -50,6 +56,11 @@ class Scope(Protocol):
 
     def toward(self, expression: Expression, target: Type) -> Evaluator:
         """The expression with its values converted to the target."""
+        ...
+
+    def shared(self, make: Callable[..., _T], *types: Type) -> _T:
+        """What `make` makes of the types, made once: a type may have thousands of properties, and a mapping thousands
+        of expressions of it."""
         ...
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
@@ -68,6 +79,23 @@ class Function:
     """How many it takes at most; None when there is no limit."""
     compile: Callable[[Scope, Call, Type | None], Typed]
     """Compiles a call that has the right number of arguments, toward a target type if there is one."""
+
+
+MAX_READ_CHARACTERS: Final = 8 << 20
+"""Characters that all expressions of a mapping may work on for one record: bounds the time that a record takes. A text
+counts as often as a function is applied to it, a JSON value as often as it is converted or compared."""
+SMALL_CHARACTERS: Final = 1_000
+"""Values up to this size do not count; the number of expressions bounds what they cost."""
+
+
+def charge(given: Input, characters: int) -> None:
+    """Count a value that an expression works on. Raises CannotEvaluate above MAX_READ_CHARACTERS."""
+    if characters > SMALL_CHARACTERS:
+        given.characters_read += characters
+        if given.characters_read > MAX_READ_CHARACTERS:
+            raise CannotEvaluate(
+                f"the mapping works on more than {MAX_READ_CHARACTERS} characters: it uses large values too often"
+            )
 
 
 def always(value: Any) -> Evaluator:

@@ -126,6 +126,10 @@
     for (let index = 0; index < records.length; index++) {
       let line;
       let result;
+      if (typeof records[index] === "string") { // in place of a record that cannot be passed: the reason
+        lines += "<" + stringify(records[index]) + "\n";
+        continue;
+      }
       try {
         result = transform(read(records[index]));
         const wrong = shape(result);

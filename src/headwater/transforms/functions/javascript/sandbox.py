@@ -52,6 +52,11 @@ _Do = Callable[[Program, bytes, float], Awaitable[bytes]]
 
 _described = msgspec.json.Decoder(tuple[str, str, str])
 _invalid = msgspec.json.Decoder(tuple[str, str])
+_text = msgspec.json.Decoder(str)
+_ESCAPE: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""A surrogate pair, half of one, or any other escape of JSON."""
 
 
 class JavaScriptSandbox:
@@ -232,6 +237,11 @@ def _each(lines: bytes) -> list[str | RecordError]:
     return [line if line[:1] == "{" else _error(line) for line in texts]
 
 
+def _mended(text: str) -> str:
+    """The JSON with U+FFFD for each half of a surrogate pair, which texts of errors have when they were cut."""
+    return _ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text) if "\\u" in text else text
+
+
 def _error(line: str) -> RecordError:
     """What the loop says of one record."""
     try:
@@ -239,11 +249,13 @@ def _error(line: str) -> RecordError:
             return RecordError(
                 "Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}"
             )
+        if line[:1] == "<":
+            return RecordError("Transformation", _text.decode(line[1:])[:1000])
         if line[:1] == "-":
-            path, rule = _invalid.decode(line[1:])
+            path, rule = _invalid.decode(_mended(line[1:]))
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
         if line[:1] == "!":
-            name, message, stack = _described.decode(line[1:])
+            name, message, stack = _described.decode(_mended(line[1:]))
             found = _LINE.search(stack)
             text = ": ".join(part for part in (name, message) if part) or "an error without a text"
             return RecordError("Transformation", f"JavaScript: {text}", int(found[1]) if found else None)

@@ -21,12 +21,17 @@ from headwater.schemas import (
 from headwater.transforms.functions.native import python_name
 
 START: Final = "__headwater_start"
-"""The name of the function that takes a batch, and stops at the first exception."""
+"""The name of the function that takes a batch as JSON, and stops at the first exception of the function.
+
+It returns `UNREADABLE`, and runs nothing, when the interpreter cannot decode the batch."""
+START_EACH: Final = "__headwater_start_each"
+"""Does the same for a list of the JSON of each record. A record that cannot be decoded fails alone."""
 RESUME: Final = "__headwater_resume"
 """The name of the function that goes on behind it."""
 BIND: Final = "__headwater_bind"
 """The name of the function that is told `transform`, and how many characters the results may have."""
 TOO_LARGE: Final = "#"
+UNREADABLE: Final = "%"
 
 _TEMPLATE: Final = """
 def __headwater_make():
@@ -34,7 +39,7 @@ def __headwater_make():
     loads, dumps, Decimal = json.loads, json.dumps, decimal.Decimal
     Moment, Day, Clock = datetime.datetime, datetime.date, datetime.time
     kind, size, text, count, is_a = type, len, str, range, isinstance
-    Mapping, List, Tuple = dict, list, tuple
+    Mapping, List, Tuple, Text = dict, list, tuple, str
     Wrong, Unfit, Anything = ValueError, TypeError, Exception
     plain = (bool, int, float, str)
     state = {}
@@ -81,12 +86,28 @@ def __headwater_make():
         state["transform"] = transform
         state["most"] = most
 
-    def start(batch):
-        state["records"] = loads(batch)
+    def begin(records):
+        state["records"] = records
         state["next"] = 0
         state["lines"] = []
         state["length"] = 0
         return resume()
+
+    def start(batch):
+        try:
+            records = loads(batch)
+        except Anything:
+            return "%"
+        return begin(records)
+
+    def start_each(batch):
+        records = []
+        for item in batch:
+            try:
+                records.append(loads(item))
+            except Anything as error:
+                records.append("the record cannot be passed to Python: " + text(error).split(";")[0])
+        return begin(records)
 
     def resume():
         transform, records, lines = state["transform"], state["records"], state["lines"]
@@ -95,6 +116,9 @@ def __headwater_make():
             lines.append("")
         for index in count(state["next"], size(records)):
             state["next"] = index + 1
+            if kind(records[index]) is Text:
+                lines.append("<" + dumps(records[index], ensure_ascii=False))
+                continue
             result = transform({read})
             if kind(result) is Mapping:
                 try:
@@ -111,9 +135,9 @@ def __headwater_make():
         state["records"] = []
         return "\\n".join(lines)
 
-    return bind, start, resume
+    return bind, start, start_each, resume
 
-__headwater_bind, __headwater_start, __headwater_resume = __headwater_make()
+__headwater_bind, __headwater_start, __headwater_start_each, __headwater_resume = __headwater_make()
 """
 
 

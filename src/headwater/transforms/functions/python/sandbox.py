@@ -22,7 +22,7 @@ from pydantic_monty import (
 
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
-from headwater.transforms.functions.python.adapter import BIND, RESUME, START, TOO_LARGE
+from headwater.transforms.functions.python.adapter import BIND, RESUME, START, START_EACH, TOO_LARGE, UNREADABLE
 from headwater.transforms.functions.python.pool import START_SECONDS, Pool
 
 _GRACE: Final = 1.0
@@ -110,18 +110,21 @@ class PythonSandbox:
         """Feed the batch, and again after each exception: it is not caught inside, where its line is not known."""
         errors: list[RecordError] = []
         code = f"{START}(batch)"
+        given: str | list[str] | None = batch
         count = None
         while True:
             try:
-                lines = await self._feed(code, batch if code.startswith(START) else None)
-                break
+                lines = await self._feed(code, given)
+                if lines != UNREADABLE or given is not batch:
+                    break
+                code, given = f"{START_EACH}(batch)", _records(batch)
             except MontyRuntimeError as error:
                 self._refuse_limits(error)
                 count = count or batch.count("{")
                 if len(errors) > count:
                     raise self._tampered() from None
                 errors.append(RecordError("Transformation", f"Python: {_message(error)}", _line(error)))
-                code = f"{RESUME}()"
+                code, given = f"{RESUME}()", None
         if lines == TOO_LARGE:
             raise FunctionFailed(f"the results are larger than {self._limits.output} characters")
         if not isinstance(lines, str):
@@ -129,7 +132,7 @@ class PythonSandbox:
         text = lines
         return Results(text.encode(errors="replace"), lambda: _each(text, errors))
 
-    async def _feed(self, code: str, batch: str | None = None) -> object:
+    async def _feed(self, code: str, batch: str | list[str] | None = None) -> object:
         assert self._session is not None
         inputs = None if batch is None else {"batch": batch}
         result: object = await self._session.feed_run(
@@ -168,6 +171,11 @@ def _message(error: MontyRuntimeError) -> str:
     return error.display("type-msg")[:1000]
 
 
+def _records(batch: str) -> list[str]:
+    """The JSON of each record of a batch; see `Plan.encode`."""
+    return batch[1:-1].split(",\n")
+
+
 def _line(error: MontyRuntimeError | MontySyntaxError) -> int | None:
     lines = [frame.line for frame in error.traceback() if frame.filename == _SOURCE_NAME]
     return lines[-1] if lines else None
@@ -188,6 +196,8 @@ def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
         if line[0] == "-":
             path, rule = _invalid.decode(line[1:])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
+        if line[0] == "<":
+            return RecordError("Transformation", _text.decode(line[1:])[:1000])
         if line[0] == "!":
             return RecordError("Transformation", f"Python: {_text.decode(line[1:])[:1000]}")
     except (msgspec.DecodeError, StopIteration):

@@ -57,14 +57,14 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
         left, right = (scope.typed(argument) for argument in call.arguments)
         if left.type is None or right.type is None:
             return Typed(BOOLEAN, always(None))
-        reason = refusal(left.type, right.type) or refusal(right.type, left.type)
+        reason = scope.shared(refusal, left.type, right.type) or scope.shared(refusal, right.type, left.type)
         if reason is not None:
             raise InvalidExpression(f"{call.name} cannot compare its arguments: {reason}", call.offset)
-        same = _comparison(left.type, right.type)
+        same = scope.shared(_comparison, left.type, right.type)
         evaluate_left, evaluate_right = left.evaluate, right.evaluate
         if isinstance(call.arguments[0], PathReference) and isinstance(left.type, JsonType) and right.type != left.type:
             evaluate_left, convert = scope.alternative(call.arguments[0], right.type)
-            same = _comparison_after(convert, right.type)
+            same = _comparison_after(convert, scope.shared(equality_of, right.type))
 
         def evaluate(given: Input) -> bool | None:
             one = evaluate_left(given)
@@ -82,12 +82,11 @@ def _comparison(left: Type, right: Type) -> Same:
     """Numbers are compared as numbers, whatever their types; everything else after conversion to the right type."""
     if left.kind in _NUMBERS and right.kind in _NUMBERS:
         return _number_comparison(left, right)
-    return _comparison_after(conversion(left, right), right)
+    return _comparison_after(conversion(left, right), equality_of(right))
 
 
-def _comparison_after(convert: Conversion | None, type: Type) -> Same:
+def _comparison_after(convert: Conversion | None, equal: Same) -> Same:
     """Converts the left value to the type of the right one; not equal when it cannot be."""
-    equal = equality_of(type)
     if convert is None:
         return equal
 
@@ -146,7 +145,9 @@ def _alternatives(
     if not types:
         return None, [(each.evaluate, None) for each in typed]
     common = types[0] if all(type == types[0] for type in types) else JSON
-    return common, [(each.evaluate, None if each.type is None else conversion(each.type, common)) for each in typed]
+    return common, [
+        (each.evaluate, None if each.type is None else scope.shared(conversion, each.type, common)) for each in typed
+    ]
 
 
 FUNCTIONS: Final = {

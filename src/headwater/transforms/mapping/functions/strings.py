@@ -9,7 +9,7 @@ from headwater.transforms.mapping.conversions.fromjson import size_of_json
 from headwater.transforms.mapping.conversions.texts import text_of
 from headwater.transforms.mapping.errors import CannotEvaluate
 from headwater.transforms.mapping.language.tree import INT32, STRING, Call
-from headwater.transforms.mapping.typed import Function, Input, Scope, Typed, always
+from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Function, Input, Scope, Typed, always, charge
 
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
 """Unicode's White_Space. `str.strip` alone would also take the separators of ASCII, which are not."""
@@ -23,7 +23,11 @@ def _of_text(change: Callable[[str], str]) -> Function:
 
         def evaluate(given: Input) -> str | None:
             text = argument(given)
-            return None if text is None else change(text)
+            if text is None:
+                return None
+            if (size := len(text)) > SMALL_CHARACTERS:
+                charge(given, size)
+            return change(text)
 
         return Typed(STRING, evaluate)
 

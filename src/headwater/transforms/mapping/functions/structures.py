@@ -3,10 +3,12 @@
 from typing import Any, Final
 
 from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, check_of
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.conversions.containers import convert_elements
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
 from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
-from headwater.transforms.mapping.typed import JSON, Function, Input, Scope, Typed
+from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of, too_large
+from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed, charge
 
 _ARRAY_OF_JSON: Final = ArrayType(JSON)
 _MAP_OF_JSON: Final = MapType(JSON)
@@ -20,13 +22,22 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
             if isinstance(argument, Constant) and argument.value is None:
                 raise InvalidExpression(f"null cannot be an element of {type}", argument.offset)
     elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
-    check = check_of(type)
+    check, size_of_element = check_of(type), scope.shared(size_of, type.element_type)
 
     def evaluate(given: Input) -> list[Any]:
-        if of_json:
-            values = [JSON_NULL if (value := element(given)) is None else value for element in elements]
-        else:
-            values = convert_elements(elements, lambda element: element(given))
+        size = 0
+
+        def measured(element: Evaluator) -> Any:
+            nonlocal size
+            value = element(given)
+            if value is None:
+                return JSON_NULL if of_json else None
+            size += SCALAR_CHARACTERS + size_of_element(value)
+            if size > MAX_RESULT_CHARACTERS:  # before so many elements are held
+                raise too_large("the array")
+            return value
+
+        values = convert_elements(elements, measured)
         check(values)
         return values
 
@@ -47,9 +58,13 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
 
     def evaluate(given: Input) -> dict[str, Json]:
         result: dict[str, Json] = {}
+        size = 0
         for key, evaluate_value, may_be_missing in evaluators:
             value = evaluate_value(given)
             if value is not None:
+                size += SCALAR_CHARACTERS + len(key) + len(value.text)
+                if size > MAX_RESULT_CHARACTERS:  # before so many values are held
+                    raise too_large("the map")
                 result[key] = value
             elif not may_be_missing:
                 result[key] = JSON_NULL
@@ -65,6 +80,7 @@ def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
         text = argument(given)
         if text is None:
             return None
+        charge(given, len(text))
         try:
             return Json.parse(text)
         except InvalidValue as error:

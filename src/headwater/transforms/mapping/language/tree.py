@@ -66,3 +66,14 @@ class Concatenation:
 
 Part = Constant | PathReference | Call
 Expression = Part | Concatenation
+
+
+def count_parts(expression: Expression) -> int:
+    """How many constants, paths and calls there are."""
+    match expression:
+        case Concatenation():
+            return sum(map(count_parts, expression.parts))
+        case Call():
+            return 1 + sum(map(count_parts, expression.arguments))
+        case _:
+            return 1

@@ -1,0 +1,47 @@
+"""The pages about limits say what the code does."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater.filters import MAX_CONDITIONS, MAX_VALUES
+from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
+from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, MAX_PROPERTIES
+from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
+from headwater.transforms.limits import MAX_RESULT_CHARACTERS
+from headwater.transforms.mapping import MAX_DEPTH as MAX_CALL_DEPTH
+from headwater.transforms.mapping import MAX_EXPRESSIONS_CHARACTERS, MAX_EXPRESSIONS_PARTS, MAX_LENGTH
+from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS
+from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS, SMALL_CHARACTERS
+from headwater.warehouse import MAX_ATTRIBUTES_BYTES
+
+DOCS = Path(__file__).parents[1] / "docs"
+SENTENCES = {
+    "limits.md": [
+        f"{MAX_PROPERTIES:,} properties",
+        f"types nested {MAX_DEPTH} deep",
+        f"{MAX_DEFINITION_BYTES:,} bytes of JSON",
+        f"{MAX_LENGTH:,} characters, calls nested {MAX_CALL_DEPTH} deep",
+        f"{MAX_EXPRESSIONS_CHARACTERS:,} characters; {MAX_EXPRESSIONS_PARTS:,} constants",
+        f"| source of a function | {MAX_SOURCE_LENGTH:,} characters |",
+        f"{MAX_CONDITIONS:,} conditions; {MAX_VALUES:,} values",
+        f"| function: result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON |",
+        f"of all properties of one record | {MAX_RESULT_CHARACTERS:,} characters,",
+        f"(above {SMALL_CHARACTERS:,} characters)",
+        f"| {MAX_READ_CHARACTERS:,} characters.",
+        f"nested {MAX_JSON_DEPTH} deep |",
+        f"| attributes of an identity | {MAX_ATTRIBUTES_BYTES:,} bytes of JSON |",
+        f"Any other scalar counts\n{SCALAR_CHARACTERS}.",
+    ],
+    "functions.md": [
+        f"| result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON",
+        f"| results of a batch | {Limits().output:,} characters of JSON |",
+        f"| source | {MAX_SOURCE_LENGTH:,} characters",
+        f"| memory | {Limits().memory >> 20} MiB |",
+    ],
+}
+
+
+@pytest.mark.parametrize(("page", "sentence"), [(page, one) for page, each in SENTENCES.items() for one in each])
+def test_a_page_states_the_limit_of_the_code(page: str, sentence: str) -> None:
+    assert sentence in (DOCS / page).read_text()
