@@ -287,7 +287,7 @@ async def store(folder: Path, batches: list[list[Any]]) -> None:
             ("Python", "def transform(e):\n    return {'value': e['traits'].get('email')}"),
         ):
             definition = FunctionDefinition(
-                language=language, source=source, in_paths=("traits",), out_paths=("value", "text")
+                language=language, source=source, in_paths=("traits",), out_paths=("value", "map", "text", "number")
             )
             await add_pipeline(parts, a, TransformationDefinition(function=definition), out_schema=ANYTHING)
         everything = {"value": "traits", "text": "traits.email", "number": "traits.email", "map": "traits.email"}

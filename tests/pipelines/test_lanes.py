@@ -23,8 +23,8 @@ from headwater.pipelines import CONSUMER
 from headwater.pipelines.batch import read_batch
 from headwater.pipelines.evaluate import MAX_WORKSPACE_MAPPING_SECONDS
 from headwater.pipelines.processor import BatchProcessor
-from headwater.pipelines.transformer import MappingTransformer
-from headwater.schemas import parse_schema
+from headwater.pipelines.transformer import Budget, Failed, MappingTransformer
+from headwater.schemas import Record, parse_schema
 from headwater.warehouse import Step
 from tests.parts import OpenParts, add_source, add_workspace, open_parts
 
@@ -204,13 +204,13 @@ async def test_mappings_beyond_their_share_of_a_batch_are_late(
 ) -> None:
     source = await new_source(parts)
     pipelines = [await add_pipeline(parts, source, MAPPING) for _ in range(4)]
-    compiled = MappingTransformer.__init__
+    run = MappingTransformer.run
 
-    def slow(self: MappingTransformer, expressions: dict[str, str], out_schema: str) -> None:
-        compiled(self, expressions, out_schema)
-        self.seconds_per_record = MAX_WORKSPACE_MAPPING_SECONDS / 2.5
+    async def slow(self: MappingTransformer, records: Sequence[Record], budget: Budget) -> list[str | Failed]:
+        budget.use(MAX_WORKSPACE_MAPPING_SECONDS / 1.5, 0)
+        return await run(self, records, budget)
 
-    monkeypatch.setattr(MappingTransformer, "__init__", slow)
+    monkeypatch.setattr(MappingTransformer, "run", slow)
     await send(parts, source, identify("u", "u@x"))
     outcomes = [step.outcome for step in await steps(parts, source, "u")]
     assert sorted(outcomes) == ["Passed", "Passed", "Pending", "Pending"]

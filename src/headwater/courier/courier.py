@@ -7,7 +7,7 @@ courier that dies has run some records for nothing; they are run again.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -25,6 +25,7 @@ from headwater.pipelines.lanes import CONSUMER, definition_digest
 from headwater.pipelines.transformer import (
     MAX_FUNCTION_SECONDS,
     AttributesJson,
+    Budget,
     Failed,
     Transformer,
     compile_transformer,
@@ -46,6 +47,9 @@ LIMITS_TO_PAUSE: Final = 4
 INITIAL_PAUSE_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 300.0
 """Each pause is twice as long as the one before. After it one record is tried."""
+MAX_MAPPING_SECONDS: Final = 0.5
+MAX_MAPPING_BYTES: Final = 8 << 20
+"""How long one run of a mapping may take, and how large its results may be. The rest is the next run."""
 MAX_UNAPPLIED_BYTES: Final = 64 << 20
 """How many bytes of results may wait for the worker before no other run begins."""
 MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
@@ -224,6 +228,7 @@ class Courier:
         if limit:
             await self._limited(state, lane, before, entries, outcomes, limit)
             return True
+        entries = _finished(entries, outcomes)
         await self._complete(lane, before, LaneProgress(entries[-1].position), entries, outcomes)
         if documents:
             state.limits = 0
@@ -298,7 +303,8 @@ class Courier:
         if compiled.transformer is None:
             return outcomes | dict.fromkeys(positions, "{}"), ""
         try:
-            results = await compiled.transformer.run([record for _, record in records])
+            budget = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
+            results = await compiled.transformer.run([record for _, record in records], budget)
         except FunctionFailed as error:
             return outcomes | {position: Failed(error.message) for position in positions}, error.message
         except Unavailable:
@@ -306,7 +312,7 @@ class Courier:
         except Exception as error:
             reason = failure(error)
             return outcomes | dict.fromkeys(positions, reason), str(reason)
-        return outcomes | dict(zip(positions, results, strict=True)), ""
+        return outcomes | dict(zip(positions, results, strict=False)), ""
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)
@@ -321,6 +327,14 @@ class Courier:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEntry]:
+    """Return the entries up to the first whose record was not run: the budget of a mapping was used up."""
+    for index, entry in enumerate(entries):
+        if entry.document != NO_DOCUMENT and entry.position not in outcomes:
+            return entries[:index]
+    return entries
 
 
 class ChunkCache:

@@ -7,7 +7,7 @@ the batch.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -20,7 +20,7 @@ from headwater.pipelines.batch import Arrival
 from headwater.pipelines.devices import device_event
 from headwater.pipelines.plans import CompiledPipeline, PlanCache, SourcePlan
 from headwater.pipelines.traits import knowing, saying_of
-from headwater.pipelines.transformer import Failed, MappingTransformer
+from headwater.pipelines.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record
 from headwater.warehouse import (
     NO_DOCUMENT,
@@ -34,12 +34,12 @@ from headwater.warehouse import (
 )
 
 MAX_MAPPING_SECONDS: Final = 1.0
-"""How long the mappings of a batch may take together. What would take longer goes to the lanes, the most expensive
-first."""
+MAX_MAPPING_BYTES: Final = 32 << 20
+"""How long the mappings of a batch may take together, and how large their results may be. What is beyond goes to the
+lanes of the pipelines, and is late."""
 MAX_WORKSPACE_MAPPING_SECONDS: Final = 0.25
-"""The same for the mappings of one workspace."""
 MAX_WORKSPACE_MAPPING_BYTES: Final = 8 << 20
-"""How large the results of one workspace's mappings may be together, in one batch."""
+"""The same for the mappings of one workspace."""
 DEFAULT_LANE_BYTES: Final = 256 << 20
 """How much may wait in the lanes of one workspace, compressed."""
 
@@ -177,63 +177,36 @@ class BatchEvaluation:
         return passed
 
     async def transform(self) -> None:
-        """Run the mappings that fit into their workspace's share of the batch; put all other records into lanes."""
-        late = await self._late_mappings()
-        for pipeline, transformer, people in self._mapped.values():
-            if pipeline.pipeline not in late:
-                await self._map(pipeline, transformer, people)
-        laned = self._backlog | late
+        """Run the mappings within their workspace's share of the batch; put all other records into lanes."""
+        laned = dict.fromkeys(self._backlog, 0)
+        everybody = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
+        budgets: dict[int, Budget] = {}
+        # The smallest first: a pipeline with few records is not late because of one with many.
+        for pipeline, transformer, people in sorted(self._mapped.values(), key=lambda each: len(each[2])):
+            workspace = people[0].arrival.workspace
+            budget = budgets.setdefault(
+                workspace, Budget(MAX_WORKSPACE_MAPPING_SECONDS, MAX_WORKSPACE_MAPPING_BYTES, everybody)
+            )
+            results = [] if budget.is_used_up else await transformer.run([each.record or {} for each in people], budget)
+            for each, result in zip(people, results, strict=False):
+                if isinstance(result, Failed):
+                    each.steps.append(pipeline.failed(str(result)))
+                else:
+                    each.attributes[pipeline.pipeline] = result
+                    each.steps.append(pipeline.passed)
+            if len(results) < len(people):
+                laned[pipeline.pipeline] = people[len(results)].arrival.position
         for index, person in enumerate(self._people):
             if isinstance(person, _Person):
                 self._people[index] = self._settle(person, laned)
 
-    async def _late_mappings(self) -> set[int]:
-        """Return the pipelines whose mappings would exceed a bound of this batch.
-
-        The cost of a mapping is estimated from its earlier records. The first record of a new one is run to learn it.
-        """
-        costs: list[tuple[float, float, int, int]] = []
-        for pipeline, transformer, people in self._mapped.values():
-            if transformer.seconds_per_record is None:
-                await transformer.run([people[0].record or {}])
-            seconds = (transformer.seconds_per_record or 0.0) * len(people)
-            size = transformer.bytes_per_record * len(people)
-            costs.append((seconds, size, people[0].arrival.workspace, pipeline.pipeline))
-        late: set[int] = set()
-        total = 0.0
-        used: defaultdict[int, float] = defaultdict(float)
-        bytes_: defaultdict[int, float] = defaultdict(float)
-        for seconds, size, workspace, pipeline_id in sorted(costs):
-            if (
-                total + seconds > MAX_MAPPING_SECONDS
-                or used[workspace] + seconds > MAX_WORKSPACE_MAPPING_SECONDS
-                or bytes_[workspace] + size > MAX_WORKSPACE_MAPPING_BYTES
-            ):
-                late.add(pipeline_id)
-                continue
-            total += seconds
-            used[workspace] += seconds
-            bytes_[workspace] += size
-        return late
-
-    async def _map(
-        self, pipeline: CompiledPipeline, transformer: MappingTransformer, people: Sequence[_Person]
-    ) -> None:
-        results = await transformer.run([person.record or {} for person in people])
-        for person, result in zip(people, results, strict=True):
-            if isinstance(result, Failed):
-                person.steps.append(pipeline.failed(str(result)))
-            else:
-                person.attributes[pipeline.pipeline] = result
-                person.steps.append(pipeline.passed)
-
-    def _settle(self, person: _Person, laned: Collection[int]) -> Sighting | _Person:
+    def _settle(self, person: _Person, laned: Mapping[int, int]) -> Sighting | _Person:
         """Decide what the worker applies, and append the rest to lanes. Returns the person itself when the worker has
-        nothing to apply."""
+        nothing to apply. `laned` are the positions from which on pipelines work through their lanes."""
         arrival, plan = person.arrival, person.plan
         is_alias = arrival.event.type == "alias"
         claims = bool(person.passed) and person.user_id is not None and arrival.event.anonymous_id is not None
-        in_lanes = {each for each in plan.user_ids if each in laned}
+        in_lanes = {each for each in plan.user_ids if each in laned and laned[each] <= arrival.position}
         in_lanes.update(each.pipeline for each in plan.user_pipelines if each.is_function)
         seeing: list[int] = []
         passed: set[int] = set()

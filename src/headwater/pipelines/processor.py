@@ -24,7 +24,7 @@ from headwater.pipelines.batch import Arrival, Batch, refused
 from headwater.pipelines.canary import check_writes
 from headwater.pipelines.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.pipelines.plans import PlanCache
-from headwater.warehouse import Entries, IdentityChanges, Transaction, Warehouse, claim
+from headwater.warehouse import Entries, IdentityChanges, Step, Transaction, Warehouse, claim
 from headwater.warehouse.ledger.entry import encode_entry
 
 MAX_ISOLATED: Final = 8
@@ -121,7 +121,8 @@ class BatchProcessor:
         evaluation.filter(self._plans)
         await evaluation.transform()
         for arrival in evaluation.arrivals:
-            entries[arrival.message.key].steps = tuple(evaluation.steps[arrival.position])
+            notes = (Step(0, arrival.event.connection_id, "Receive", "Passed", note) for note in arrival.notes)
+            entries[arrival.message.key].steps = (*notes, *evaluation.steps[arrival.position])
         identities = await transaction.merge_identities(evaluation.sightings())
         return _BatchPlan(evaluation, identities, entries, len(arrivals) - len(fresh))
 

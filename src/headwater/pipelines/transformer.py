@@ -11,13 +11,13 @@ from headwater.catalog import Pipeline
 from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, parse_schema
 from headwater.transforms.functions import Function, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
+from headwater.warehouse import MAX_ATTRIBUTES_BYTES, attributes_fit
 
 MAX_FUNCTION_SECONDS: Final = 2.0
 """How long a function may take for one run of records. A record that alone takes longer fails."""
-MAX_ATTRIBUTES_BYTES: Final = 256 * 1024
-"""The size of the attributes that one event may give a person, as JSON."""
 _SLICE_SECONDS: Final = 0.01
-"""After this time a mapping lets other tasks of the process run."""
+_SLICE_BYTES: Final = 256 * 1024
+"""After this time, or this size of results, other tasks of the process run, and the budget is looked at."""
 
 Kind = Literal["Mapping", "JavaScript", "Python"]
 AttributesJson = str
@@ -30,6 +30,28 @@ class Failed(Exception):
     """A record that a transformation could not transform. Its message is for people."""
 
 
+class Budget:
+    """How much time and memory transformations may use together."""
+
+    def __init__(self, seconds: float, size: int, within: "Budget | None" = None) -> None:
+        """A budget of seconds and of bytes of results. What is used of it is used of the budget `within`, too."""
+        self._seconds = seconds
+        self._bytes = size
+        self._within = within
+
+    def use(self, seconds: float, size: int) -> None:
+        """Take something from the budget. It may become overdrawn."""
+        self._seconds -= seconds
+        self._bytes -= size
+        if self._within is not None:
+            self._within.use(seconds, size)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there is nothing left."""
+        return self._seconds <= 0 or self._bytes <= 0 or (self._within is not None and self._within.is_used_up)
+
+
 class Transformer(Protocol):
     """A compiled transformation."""
 
@@ -38,11 +60,12 @@ class Transformer(Protocol):
         """What runs it: a sandbox of this language, or, for a mapping, the process itself."""
         ...
 
-    async def run(self, records: Sequence[Record]) -> list[AttributesJson | Failed]:
+    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
         """Return the attributes or the failure of each record.
 
-        A function raises FunctionFailed when it fails on the records as a whole (its time or memory is used up), and
-        Unavailable when there is no sandbox to run it. A mapping raises nothing.
+        A mapping stops when the budget is used up: the list may be shorter than the records. It raises nothing. A
+        function raises FunctionFailed when it fails on the records as a whole (its time or memory is used up), and
+        Unavailable when there is no sandbox to run it.
         """
         ...
 
@@ -56,20 +79,23 @@ class MappingTransformer:
         schema = _schema(out_schema)
         self._mapping = CompiledMapping(expressions, EVENT_SCHEMA, schema)
         self._codec = Codec(schema)
-        self.seconds_per_record: float | None = None
-        """A moving average; None before the first record."""
-        self.bytes_per_record = 0.0
 
-    async def run(self, records: Sequence[Record]) -> list[AttributesJson | Failed]:
+    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
         results: list[AttributesJson | Failed] = []
-        began = slice_began = time.perf_counter()
+        slice_began = time.perf_counter()
+        size = 0
         for record in records:
-            results.append(self._one(record))
-            if (now := time.perf_counter()) > slice_began + _SLICE_SECONDS:
+            result = self._one(record)
+            results.append(result)
+            size += len(result) if isinstance(result, str) else 0
+            now = time.perf_counter()
+            if now > slice_began + _SLICE_SECONDS or size > _SLICE_BYTES:
+                budget.use(now - slice_began, size)
+                if budget.is_used_up:
+                    return results
                 await asyncio.sleep(0)
-                slice_began = time.perf_counter()
-                began += slice_began - now  # the time of other tasks is not this mapping's
-        self._learn(results, time.perf_counter() - began)
+                slice_began, size = time.perf_counter(), 0
+        budget.use(time.perf_counter() - slice_began, size)
         return results
 
     def _one(self, record: Record) -> AttributesJson | Failed:
@@ -79,16 +105,6 @@ class MappingTransformer:
             return Failed(error.message)
         except Exception as error:
             return failure(error)
-
-    def _learn(self, results: Sequence[AttributesJson | Failed], seconds: float) -> None:
-        if not results:
-            return
-        size = sum(len(result) for result in results if isinstance(result, str))
-        if self.seconds_per_record is None:
-            self.seconds_per_record, self.bytes_per_record = seconds / len(results), size / len(results)
-        else:
-            self.seconds_per_record += 0.5 * (seconds / len(results) - self.seconds_per_record)
-            self.bytes_per_record += 0.5 * (size / len(results) - self.bytes_per_record)
 
 
 class FunctionTransformer:
@@ -101,11 +117,17 @@ class FunctionTransformer:
         self._schema = _schema(out_schema)
         self._codec = Codec(self._schema)
 
-    async def run(self, records: Sequence[Record]) -> list[AttributesJson | Failed]:
-        outcomes = await self._runner.run(self._function, records, EVENT_SCHEMA, self._schema, MAX_FUNCTION_SECONDS)
-        return [
-            Failed(outcome.message) if isinstance(outcome, RecordError) else self._one(outcome) for outcome in outcomes
-        ]
+    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
+        """As for every transformer. The budget is not asked: the sandbox has limits of its own."""
+        outcomes = await self._runner.stream(self._function, records, EVENT_SCHEMA, self._schema, MAX_FUNCTION_SECONDS)
+        results: list[AttributesJson | Failed] = []
+        slice_began = time.perf_counter()
+        for outcome in outcomes:
+            results.append(Failed(outcome.message) if isinstance(outcome, RecordError) else self._one(outcome))
+            if time.perf_counter() > slice_began + _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                slice_began = time.perf_counter()
+        return results
 
     def _one(self, outcome: Record) -> AttributesJson | Failed:
         try:
@@ -148,7 +170,7 @@ class Laned:
 
     kind: Kind = "JavaScript"
 
-    async def run(self, records: Sequence[Record]) -> list[AttributesJson | Failed]:
+    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
         raise NotImplementedError("functions run in the courier")
 
 
@@ -156,10 +178,9 @@ LANED: Final = Laned()
 
 
 def _bounded(attributes: AttributesJson) -> AttributesJson | Failed:
-    size = len(attributes) if attributes.isascii() else len(attributes.encode())
-    if size > MAX_ATTRIBUTES_BYTES:
-        return Failed(f"the attributes have {size} bytes as JSON, and at most {MAX_ATTRIBUTES_BYTES} are stored")
-    return attributes
+    if attributes_fit(attributes):
+        return attributes
+    return Failed(f"the attributes have more than {MAX_ATTRIBUTES_BYTES} bytes as JSON")
 
 
 def _schema(text: str) -> Schema:
