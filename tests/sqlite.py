@@ -30,7 +30,7 @@ def _templates() -> Path:
     async def make() -> None:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
-        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True):
+        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop

@@ -1,6 +1,7 @@
 """Event write keys: between 1 and 20 for a connection that receives events, however many change them at once."""
 
 import asyncio
+import os
 import re
 import sys
 
@@ -154,7 +155,7 @@ async def test_two_processes_deleting_all_keys_leave_one(
         keys.append(await create_event_write_key(catalog, workspace, website.id))
     pipe = asyncio.subprocess.PIPE
     arguments = (sys.executable, "-c", DELETE, url, str(workspace), str(website.id))
-    environment = {"PYTHONPATH": ":".join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     processes = [
         await asyncio.create_subprocess_exec(*arguments, *order, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         for order in (keys, keys[::-1])

@@ -341,7 +341,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
             str(parts.folder),
             *([] if parts.database_url is None else [parts.database_url]),
             stdout=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
+            env={**os.environ, "PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
@@ -465,6 +465,7 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     await run(parts.consumer, parts)
     assert len(await identities(parts, source)) == 1
     await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
+    parts.clock.advance(1)
     trimming = StreamConsumer(
         parts.log, parts.catalog, parts.warehouse, parts.functions, parts.clock, keep=timedelta(0)
     )
