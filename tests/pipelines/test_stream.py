@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headwater.base.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
-from headwater.eventlog import Frame, Lease
+from headwater.eventlog import Frame, Lease, LeaseTaken
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
@@ -384,6 +384,22 @@ async def run(consumer: StreamConsumer, parts: OpenParts) -> None:
             await asyncio.sleep(0.01)
 
 
+def failed_leases(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[Exception]":
+    """Receives the error of each attempt to lease a name that fails from now on."""
+    errors: asyncio.Queue[Exception] = asyncio.Queue()
+    lease = parts.log.lease
+
+    async def noted(consumer: str) -> Lease:
+        try:
+            return await lease(consumer)
+        except (LeaseTaken, Unavailable) as error:
+            errors.put_nowait(error)
+            raise
+
+    monkeypatch.setattr(parts.log, "lease", noted)
+    return errors
+
+
 async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Connection) -> None:
     async with running(parts.consumer):
         for number in range(5):
@@ -393,11 +409,15 @@ async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Con
     assert await parts.log.cursors() == {"warehouse": 5}
 
 
-async def test_a_second_consumer_waits_for_the_first(parts: OpenParts, source: Connection) -> None:
+async def test_a_second_consumer_waits_for_the_first(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lease = await parts.log.lease("warehouse")
+    attempts = failed_leases(parts, monkeypatch)
     async with running(parts.consumer):
         await send(parts, source, event("a"))
-        await asyncio.sleep(0.1)
+        for _ in range(2):
+            assert isinstance(await attempts.get(), LeaseTaken)
         assert await parts.documents() == []
         await lease.release()
         while not await parts.documents():
@@ -438,12 +458,17 @@ async def test_a_consumer_that_lost_its_lease_asks_for_it_again(
         assert leases[1].held
 
 
-async def test_it_waits_for_a_log_that_cannot_give_the_lease(parts: OpenParts, source: Connection) -> None:
+async def test_it_waits_for_a_log_that_cannot_give_the_lease(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = failed_leases(parts, monkeypatch)
     await send(parts, source, event("a"))
     with closing(sqlite3.connect(parts.folder / "log.db", isolation_level=None)) as log:
         log.execute("ALTER TABLE cursors RENAME TO gone")
         async with running(parts.consumer):
-            await asyncio.sleep(0.05)
+            for _ in range(2):
+                assert isinstance(await attempts.get(), Unavailable)
+            assert await parts.documents() == []
             log.execute("ALTER TABLE gone RENAME TO cursors")
             while not await parts.documents():
                 await asyncio.sleep(0.01)
