@@ -16,6 +16,8 @@ from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 
+pytest_plugins = ["tests.processes"]
+
 ROOM_BYTES: Final = 4 << 30
 
 CLOCK_FOLDER: Final = Path(__file__).with_name("clock")
@@ -30,6 +32,7 @@ if os.environ.get("TEST_CLOCK_DAYS"):
 # Whether an example takes 200 ms says how busy the machine is, and nothing of the example.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("unhurried")
+hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
 
 # Unless it is told otherwise, structlog draws the variables of every frame of an error, which takes it seconds.
 structlog.configure(

@@ -147,6 +147,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 async def test_two_processes_deleting_all_keys_leave_one(
     catalog: Catalog, workspace: int, website: Connection, url: str
 ) -> None:

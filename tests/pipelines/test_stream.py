@@ -324,6 +324,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 async def test_killed_again_and_again_it_stores_everything_once(
     parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
