@@ -101,8 +101,9 @@ def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
     environment, constraints = tmp_path / "environment", tmp_path / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins("run.txt").items()))
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install", "--quiet"]
-    subprocess.run([*pip, "--constraint", constraints, wheel_path], check=True)
+    python = str(environment / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    subprocess.run([*pip, "--constraint", str(constraints), str(wheel_path)], check=True)
     running = start(tmp_path / "data", headwater=[environment / "bin" / "headwater"])
     try:
         source = make_source(running)

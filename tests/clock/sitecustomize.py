@@ -14,7 +14,7 @@ with suppress(ImportError):  # a program without Headwater
 
     _AHEAD = timedelta(days=float(os.environ.get("TEST_CLOCK_DAYS", "0")))
 
-    def _now(_self: SystemClock) -> datetime:
+    def _now(self: SystemClock) -> datetime:
         return datetime.now(UTC) + _AHEAD
 
     SystemClock.now = _now  # type: ignore[method-assign]
