@@ -2,25 +2,38 @@
 # Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench proto lint format lock clean
+.PHONY: help run test test-unit test-long bench proto lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+UNIT := $(addprefix tests/,base connectors events filters management schemas transforms/mapping)
+LONG := $(addprefix tests/,e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
+	eventlog/test_sqlite.py eventlog/jetstream/test_log.py pipelines/test_stream.py)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
 
 run: $(RUN) ## Start the whole system in the foreground, on http://127.0.0.1:8080
 	@exec $(BIN)/headwater serve
 
 test: $(DEV) ## Run all tests, the real Envoy included, on free ports
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	@$(PYTEST)
+
+test-unit: $(DEV) ## Run the tests that start no process, with fewer generated examples; under a minute
+	@$(PYTEST) -m "not process" --hypothesis-profile quick $(UNIT)
+
+test-long: $(DEV) ## Run the crash, memory and generated-input tests with more rounds; about an hour
+	@HEADWATER_CRASH_ROUNDS=$${HEADWATER_CRASH_ROUNDS:-20} HEADWATER_BURST_SECONDS=$${HEADWATER_BURST_SECONDS:-30} \
+	HEADWATER_EXAMPLES=$${HEADWATER_EXAMPLES:-1000} \
+	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
+	$(PYTEST) --timeout 3600 $(LONG)
 
 bench: $(DEV) ## Run the benchmarks: ratios against floors of the same run
 	@$(BIN)/python -m bench

@@ -41,7 +41,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
-        open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True) as warehouse,
+        open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as warehouse,
     ):
         processor = BatchProcessor(CONSUMER, catalog, warehouse, clock)
         batches = [Batch() for _ in range(30)]
@@ -79,17 +79,17 @@ class Progress:
             thread.join()
 
     async def finished(self) -> int:
-        async with open_warehouse(self._url, writes=False) as warehouse:
+        async with open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
             return await warehouse.finished(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
         """Until the worker has come to `position`."""
-        async with asyncio.timeout(300), open_warehouse(self._url, writes=False) as warehouse:
+        async with asyncio.timeout(300), open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
             while await warehouse.finished(CONSUMER) < position:
                 await asyncio.sleep(0.05)
 
     async def _watch(self, stop: Event) -> None:
-        async with open_warehouse(self._url, writes=False) as warehouse:
+        async with open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
             while not stop.is_set():
                 self.seen.append((time.perf_counter(), await warehouse.finished(CONSUMER)))
                 await asyncio.sleep(0.05)

@@ -68,7 +68,9 @@ def catch_up(system: RunningSystem) -> float:
     async def wait() -> None:
         log = SqliteEventLog(system.data_dir / "log.db", SystemClock())
         try:
-            async with open_warehouse(sqlite_url(system.data_dir / "warehouse.db"), writes=False) as warehouse:
+            async with open_warehouse(
+                sqlite_url(system.data_dir / "warehouse.db"), writes=False, clock=SystemClock()
+            ) as warehouse:
                 last = await log.last_position()
                 async with asyncio.timeout(300):
                     while await warehouse.finished("warehouse") < last:

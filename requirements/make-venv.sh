@@ -27,4 +27,6 @@ fi
 trap 'rm -rf "$1"' EXIT
 trap 'exit 1' INT TERM
 "$found" -m venv --clear "$1" || fail "$found could not make a virtual environment in $1"
+# Python 3.11 brings an old setuptools too. Nothing here needs it; dev.txt pins one for the tools that do.
+"$1/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check setuptools 2>/dev/null
 trap - EXIT

@@ -1,7 +1,10 @@
 """Fixtures that several rooms share, and what all tests run under."""
 
+import importlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import hypothesis
@@ -13,11 +16,23 @@ from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 
+pytest_plugins = ["tests.processes"]
+
 ROOM_BYTES: Final = 4 << 30
+
+CLOCK_FOLDER: Final = Path(__file__).with_name("clock")
+
+# TEST_CLOCK_DAYS=400 runs the tests, and the Python processes that they start, with a clock that is 400 days ahead.
+if os.environ.get("TEST_CLOCK_DAYS"):
+    sys.path.append(str(CLOCK_FOLDER))  # tests give sys.path to child processes
+    os.environ["PYTHONPATH"] = ":".join(filter(None, [str(CLOCK_FOLDER), os.environ.get("PYTHONPATH")]))
+    sys.modules.pop("sitecustomize", None)  # Debian has one
+    importlib.import_module("sitecustomize")
 
 # Whether an example takes 200 ms says how busy the machine is, and nothing of the example.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("unhurried")
+hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
 
 # Unless it is told otherwise, structlog draws the variables of every frame of an error, which takes it seconds.
 structlog.configure(

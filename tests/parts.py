@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
@@ -114,13 +113,13 @@ async def open_parts(
         open_catalog(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_warehouse(database_url or migrated_url(folder / "warehouse.db"), writes=True) as warehouse,
+        open_warehouse(database_url or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
         after = await warehouse.finished(CONSUMER)
-        log = SqliteEventLog(folder / "log.db", SystemClock(), after=after, commit_in_thread=False)
+        log = SqliteEventLog(folder / "log.db", clock, after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
             yield OpenParts(

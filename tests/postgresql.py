@@ -195,5 +195,8 @@ def _programs(folder: Path) -> Path:
 
 
 async def _migrate(url: str) -> None:
-    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()), open_warehouse(url, writes=True):
+    async with (
+        open_catalog(url, clock=SystemClock(), identifiers=Identifiers()),
+        open_warehouse(url, writes=True, clock=SystemClock()),
+    ):
         pass

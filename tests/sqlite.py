@@ -31,7 +31,7 @@ def _templates() -> Path:
     async def make() -> None:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
-        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True):
+        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
             pass
         async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass

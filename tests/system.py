@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,7 +84,13 @@ class RunningSystem:
         return self.process.wait(60)
 
 
-def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
+HEADWATER: Final = (sys.executable, "-m", "headwater.server.cli")
+"""The command `headwater` of the environment that runs the tests."""
+
+
+def serve(
+    data_dir: Path, port: int, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
+) -> subprocess.Popen[bytes]:
     """Start `headwater serve` and do not wait. Its output goes to files in the data directory, made when missing."""
     data_dir.mkdir(parents=True, exist_ok=True)
     own = {"HEADWATER_DATA_DIR": str(data_dir), "HEADWATER_PORT": str(port), **variables}
@@ -95,7 +101,7 @@ def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes
     }
     with (data_dir / "stdout.txt").open("ab") as output, (data_dir / "stderr.txt").open("ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "headwater.server.cli", "serve"],
+            [*headwater, "serve"],
             env={**inherited, **own},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -103,12 +109,14 @@ def serve(data_dir: Path, port: int, **variables: str) -> subprocess.Popen[bytes
         )
 
 
-def start(data_dir: Path, port: int | None = None, **variables: str) -> RunningSystem:
+def start(
+    data_dir: Path, port: int | None = None, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
+) -> RunningSystem:
     """Start `headwater serve` and wait until it says that it takes traffic."""
     port = port or free_port()
     printed = data_dir / "stdout.txt"
     before = len(printed.read_text()) if printed.exists() else 0
-    process = serve(data_dir, port, **variables)
+    process = serve(data_dir, port, headwater=headwater, **variables)
     base_url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:

@@ -10,18 +10,31 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.e2e.source import make_source
+from tests.system import HTTP, start
+
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
+FOR_INSTALLING = {"editables", "hatchling", "pip"}
+"""Names in run.in that this checkout's environment needs, and an installed package does not."""
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of the files in a wheel built from this checkout."""
+def wheel_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from this checkout."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
-    with ZipFile(built) as archive:
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_path: Path) -> set[str]:
+    """The names of the files in the wheel."""
+    with ZipFile(wheel_path) as archive:
         return set(archive.namelist())
 
 
@@ -64,19 +77,42 @@ def test_every_npm_package_is_pinned_and_hashed_and_no_registry_is_named() -> No
         assert "resolved" not in package, name
 
 
-def test_the_locks_agree() -> None:
-    def pins(name: str) -> dict[str, str]:
-        text = (ROOT / "requirements" / name).read_text()
-        return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", text, re.MULTILINE))
+def pins(name: str) -> dict[str, str]:
+    """The versions in a lock by package."""
+    text = (ROOT / "requirements" / name).read_text()
+    return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", text, re.MULTILINE))
 
+
+def test_the_locks_agree() -> None:
     assert pins("run.txt").items() <= pins("dev.txt").items()
 
 
-def test_the_lock_names_what_the_package_needs() -> None:
+def test_the_package_and_the_lock_name_the_same_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.split(r"[\[>=<]", requirement)[0] for requirement in project["dependencies"]}
-    named = {line.split("[")[0] for line in (ROOT / "requirements" / "run.in").read_text().splitlines()}
-    assert needed <= named
+    lines = (ROOT / "requirements" / "run.in").read_text().splitlines()
+    named = {line.split("[")[0] for line in lines if not line.startswith("#")}
+    assert needed == named - FOR_INSTALLING
+    assert named >= FOR_INSTALLING
+
+
+def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
+    """Its dependencies are those that the wheel itself names, in the versions of the lock."""
+    environment, constraints = tmp_path / "environment", tmp_path / "constraints.txt"
+    constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins("run.txt").items()))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = str(environment / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    subprocess.run([*pip, "--constraint", str(constraints), str(wheel_path)], check=True)
+    running = start(tmp_path / "data", headwater=[environment / "bin" / "headwater"])
+    try:
+        source = make_source(running)
+        assert source.send("track", {"userId": "u", "event": "Bought"}).status_code == 200
+        assert [event["event"] for event in source.wait_for(1)] == ["Bought"]
+        assert HTTP.get(f"{running.base_url}/v1/openapi.json").status_code == 200
+    finally:
+        status = running.stop()
+    assert status == 0, running.errors
 
 
 @pytest.mark.parametrize(

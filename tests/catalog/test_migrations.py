@@ -1,6 +1,7 @@
 """The revisions make the tables that the code expects, once, however many processes start together."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ async def test_processes_may_start_together(empty_url: str) -> None:
             "-c",
             OPEN,
             empty_url,
-            env={"PYTHONPATH": ":".join(sys.path)},
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
             stderr=asyncio.subprocess.PIPE,
         )
         for _ in range(3)

@@ -17,9 +17,12 @@ class Disk:
         self.groups: list[list[str]] = []
         self.go_on = threading.Event()
         self.go_on.set()
+        self.began = threading.Event()
+        """Set by each write."""
         self.broken: Exception | None = None
 
     def write(self, items: list[str]) -> list[int]:
+        self.began.set()
         assert self.go_on.wait(10)
         if self.broken is not None:
             raise self.broken
@@ -51,9 +54,9 @@ async def test_the_next_group_gathers_while_one_is_written(disk: Disk) -> None:
     group = commit(disk)
     disk.go_on.clear()
     first = asyncio.create_task(group.submit("a"))
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(disk.began.wait, 10)
     rest = [asyncio.create_task(group.submit(item)) for item in "bcd"]
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0)  # they have submitted
     assert not first.done()
     disk.go_on.set()
     await asyncio.gather(first, *rest)
@@ -102,7 +105,7 @@ async def test_what_may_wait_is_bounded(disk: Disk) -> None:
     group = commit(disk, max_pending_bytes=10)
     disk.go_on.clear()
     writing = asyncio.create_task(group.submit("a"))
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(disk.began.wait, 10)
     large = asyncio.create_task(group.submit("x" * 100))
     await asyncio.sleep(0)
     with pytest.raises(TooManyRequests, match="too many events wait"):

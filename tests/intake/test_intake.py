@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.base.clock import SystemClock, microseconds
+from headwater.base.clock import microseconds
 from headwater.base.errors import (
     BadRequest,
     HeadwaterError,
@@ -115,7 +115,7 @@ async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> 
 
 async def test_what_was_answered_is_on_the_disk(parts: OpenParts, source: Connection) -> None:
     await parts.send(source, batch(GOOD))
-    reader = SqliteEventLog(parts.folder / "log.db", SystemClock())
+    reader = SqliteEventLog(parts.folder / "log.db", parts.clock)
     try:
         assert len(await reader.read(0, max_bytes=1, wait=timedelta(0))) == 1
     finally:

@@ -1,6 +1,7 @@
 """Event write keys: between 1 and 20 for a connection that receives events, however many change them at once."""
 
 import asyncio
+import os
 import re
 import sys
 
@@ -146,6 +147,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 async def test_two_processes_deleting_all_keys_leave_one(
     catalog: Catalog, workspace: int, website: Connection, url: str
 ) -> None:
@@ -154,7 +156,7 @@ async def test_two_processes_deleting_all_keys_leave_one(
         keys.append(await create_event_write_key(catalog, workspace, website.id))
     pipe = asyncio.subprocess.PIPE
     arguments = (sys.executable, "-c", DELETE, url, str(workspace), str(website.id))
-    environment = {"PYTHONPATH": ":".join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     processes = [
         await asyncio.create_subprocess_exec(*arguments, *order, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         for order in (keys, keys[::-1])

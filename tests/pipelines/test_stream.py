@@ -19,7 +19,7 @@ from headwater.base.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
-from headwater.eventlog import Frame, Lease
+from headwater.eventlog import Frame, Lease, LeaseTaken
 from headwater.events import Envelope, Refusal
 from headwater.events.envelope import encode_envelope
 from headwater.management.connections import delete_connection
@@ -325,6 +325,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 async def test_killed_again_and_again_it_stores_everything_once(
     parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,7 +343,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
             str(parts.folder),
             *([] if parts.database_url is None else [parts.database_url]),
             stdout=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
+            env={**os.environ, "PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
@@ -385,6 +386,22 @@ async def run(consumer: StreamConsumer, parts: OpenParts) -> None:
             await asyncio.sleep(0.01)
 
 
+def failed_leases(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[Exception]":
+    """Receives the error of each attempt to lease a name that fails from now on."""
+    errors: asyncio.Queue[Exception] = asyncio.Queue()
+    lease = parts.log.lease
+
+    async def noted(consumer: str) -> Lease:
+        try:
+            return await lease(consumer)
+        except (LeaseTaken, Unavailable) as error:
+            errors.put_nowait(error)
+            raise
+
+    monkeypatch.setattr(parts.log, "lease", noted)
+    return errors
+
+
 async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Connection) -> None:
     async with running(parts.consumer):
         for number in range(5):
@@ -394,11 +411,15 @@ async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Con
     assert await parts.log.cursors() == {"warehouse": 5}
 
 
-async def test_a_second_consumer_waits_for_the_first(parts: OpenParts, source: Connection) -> None:
+async def test_a_second_consumer_waits_for_the_first(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lease = await parts.log.lease("warehouse")
+    attempts = failed_leases(parts, monkeypatch)
     async with running(parts.consumer):
         await send(parts, source, event("a"))
-        await asyncio.sleep(0.1)
+        for _ in range(2):
+            assert isinstance(await attempts.get(), LeaseTaken)
         assert await parts.documents() == []
         await lease.release()
         while not await parts.documents():
@@ -439,12 +460,17 @@ async def test_a_consumer_that_lost_its_lease_asks_for_it_again(
         assert leases[1].held
 
 
-async def test_it_waits_for_a_log_that_cannot_give_the_lease(parts: OpenParts, source: Connection) -> None:
+async def test_it_waits_for_a_log_that_cannot_give_the_lease(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = failed_leases(parts, monkeypatch)
     await send(parts, source, event("a"))
     with closing(sqlite3.connect(parts.folder / "log.db", isolation_level=None)) as log:
         log.execute("ALTER TABLE cursors RENAME TO gone")
         async with running(parts.consumer):
-            await asyncio.sleep(0.05)
+            for _ in range(2):
+                assert isinstance(await attempts.get(), Unavailable)
+            assert await parts.documents() == []
             log.execute("ALTER TABLE gone RENAME TO cursors")
             while not await parts.documents():
                 await asyncio.sleep(0.01)
@@ -481,6 +507,7 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     await run(parts.consumer, parts)
     assert len(await identities(parts, source)) == 1
     await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
+    parts.clock.advance(1)
     trimming = StreamConsumer(parts.log, parts.catalog, parts.warehouse, parts.clock, keep=timedelta(0))
     async with running(trimming):
         while await identities(parts, source):

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.base.database import sqlite_url
 from headwater.warehouse import Warehouse, open_warehouse
+from tests.parts import MovableClock
 from tests.sqlite import migrated_url
 
 
@@ -23,5 +24,5 @@ def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def warehouse(url: str) -> AsyncIterator[Warehouse]:
-    async with open_warehouse(url, writes=True) as warehouse:
+    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
         yield warehouse

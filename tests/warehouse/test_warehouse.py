@@ -21,6 +21,7 @@ from headwater.warehouse import (
     open_warehouse,
 )
 from headwater.warehouse.identities import Identities
+from tests.parts import MovableClock
 from tests.warehouse.test_identities import one_by_one, reaching_all, seen, sightings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -77,7 +78,7 @@ async def test_what_was_committed_is_there_after_a_restart(warehouse: Warehouse,
     async with warehouse.transaction() as transaction:
         await transaction.add_events([event(1)])
         await transaction.finish("warehouse", 1, after=0)
-    async with open_warehouse(url, writes=False) as again:
+    async with open_warehouse(url, writes=False, clock=MovableClock()) as again:
         assert await documents(again) == [b'{"n":1}']
         assert await again.finished("warehouse") == 1
 
@@ -213,7 +214,7 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Sigh
             expected = one_by_one(sighting, expected)
 
     async def through_the_database() -> list[Identity]:
-        async with open_warehouse(url, writes=True) as warehouse:
+        async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
             async with warehouse.transaction() as transaction:
                 await transaction.remove_identities_except([])  # what the example before left
             for batch in batches:

@@ -112,6 +112,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         open_warehouse(
             settings.database_url or sqlite_url(settings.warehouse_path),
             writes=False,
+            clock=clock,
             scratch=settings.ledger_scratch(name),
         ) as warehouse,
         Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,

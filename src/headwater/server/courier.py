@@ -40,7 +40,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             )
         )
         warehouse = await stack.enter_async_context(
-            open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False)
+            open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from headwater.base.clock import Clock, SystemClock, from_microseconds
+from headwater.base.clock import Clock, from_microseconds
 from headwater.base.database import answering_unavailable, opened
 from headwater.base.sessions import snapshot
 from headwater.warehouse import deviceregistry, lanes, tables
@@ -207,7 +207,7 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 @asynccontextmanager
 async def open_warehouse(
-    url: str, *, writes: bool, clock: Clock | None = None, scratch: Path | None = None
+    url: str, *, writes: bool, clock: Clock, scratch: Path | None = None
 ) -> AsyncIterator[Warehouse]:
     """The warehouse at `url`, its tables up to date; closed at the end of the block.
 
@@ -219,7 +219,7 @@ async def open_warehouse(
         if engine.dialect.name == "sqlite":
             ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
         else:
-            ledger = SqlLedger(clock or SystemClock())
+            ledger = SqlLedger(clock)
         try:
             yield Warehouse(engine, ledger)
         finally:

@@ -115,6 +115,7 @@ def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
             assert ("other" in members) == (members["name"] == "Other")
 
 
+@pytest.mark.process
 def test_the_rules_are_loaded_at_the_first_use() -> None:
     """They take time and memory, which processes that only accept events do not need."""
     program = "import sys, headwater.events.canonical; sys.exit('ua_parser' in sys.modules)"

@@ -33,6 +33,7 @@ def members(language: str, source: str) -> dict[str, Any]:
     return {"outSchema": profile(email=TEXT), "transformation": transformation}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("language", "source"), GOOD.items())
 async def test_what_loads_can_be_enabled(
     catalog: Catalog, workspace: int, connect: Connect, functions: Runner, language: str, source: str
@@ -45,6 +46,7 @@ async def test_what_loads_can_be_enabled(
     assert (await set_pipeline_status(catalog, workspace, pipeline.id, enabled=True, functions=functions)).enabled
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("language", "source"), [(name, source) for name, sources in BAD.items() for source in sources]
 )

@@ -66,14 +66,14 @@ async def test_entries_are_read_outside_of_transactions_too(warehouse: Warehouse
 
 
 async def test_what_was_recorded_is_there_after_a_restart(url: str) -> None:
-    async with open_warehouse(url, writes=True) as warehouse:
+    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
         await record(warehouse, {(1, "a"): entry(1)})
-    async with open_warehouse(url, writes=True) as again, again.transaction() as transaction:
+    async with open_warehouse(url, writes=True, clock=MovableClock()) as again, again.transaction() as transaction:
         assert await known(transaction, (1, "a")) == {(1, "a"): entry(1)}
 
 
 async def test_a_reader_sees_what_was_recorded_a_moment_ago(warehouse: Warehouse, url: str) -> None:
-    async with open_warehouse(url, writes=False) as reader:
+    async with open_warehouse(url, writes=False, clock=MovableClock()) as reader:
         assert await reader.entries([(1, "a")]) == {}
         for number in range(3):
             await record(warehouse, {(1, "a"): entry(1, received_at=number)})
@@ -117,7 +117,10 @@ async def test_postgresql_forgets_as_much_as_arrives(
 async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:
     """PostgreSQL has room for several: there the position of the consumer decides between them."""
     url = migrated_url(tmp_path / "warehouse.db")
-    async with open_warehouse(url, writes=True) as first, open_warehouse(url, writes=True) as second:
+    async with (
+        open_warehouse(url, writes=True, clock=MovableClock()) as first,
+        open_warehouse(url, writes=True, clock=MovableClock()) as second,
+    ):
         await record(first, {(1, "a"): entry(1)})
         with pytest.raises(Unavailable, match="the ledger does not answer"):
             await record(second, {(1, "b"): entry(2)})

@@ -14,6 +14,7 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.warehouse import Entries, Entry, Warehouse, open_warehouse
 from tests.disk import no_file_larger_than, small_disk
+from tests.parts import MovableClock
 from tests.sqlite import migrated_url
 
 
@@ -28,7 +29,7 @@ async def record(warehouse: Warehouse, entries: Entries) -> None:
 
 async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> None:
     """RocksDB itself refuses every write from then on, until it is opened anew."""
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True) as warehouse:
+    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
         await record(warehouse, some(0))
         with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the ledger does not answer"):
             await record(warehouse, some(1, size=5_000))
@@ -36,7 +37,7 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
         assert await warehouse.entries(some(1, size=5_000)) == {}
         await record(warehouse, some(2))
         assert await warehouse.entries(some(2)) == some(2)
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=False) as reader:
+    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=False, clock=MovableClock()) as reader:
         assert await reader.entries(some(0) | some(2)) == some(0) | some(2)
 
 
@@ -47,9 +48,9 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     url = migrated_url(tmp_path / "warehouse.db")
-    async with open_warehouse(url, writes=True) as warehouse:
+    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
         await record(warehouse, some(0))
-        async with open_warehouse(url, writes=False) as reader:
+        async with open_warehouse(url, writes=False, clock=MovableClock()) as reader:
             assert await reader.entries(some(0)) == some(0)
             assert len([*temporary.iterdir()]) == 1
         killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, url, str(scratch), stdout=PIPE)
@@ -59,7 +60,7 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
         assert killed.returncode == -signal.SIGKILL
         assert scratch.is_dir()
         (scratch / "left").touch()
-        async with open_warehouse(url, writes=False, scratch=scratch) as reader:
+        async with open_warehouse(url, writes=False, clock=MovableClock(), scratch=scratch) as reader:
             assert await reader.entries(some(0)) == some(0)
             assert not (scratch / "left").exists()
     assert not scratch.exists()
@@ -69,10 +70,11 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from headwater.base.clock import SystemClock
 from headwater.warehouse import open_warehouse
 
 async def read(url, scratch):
-    async with open_warehouse(url, writes=False, scratch=Path(scratch)) as reader:
+    async with open_warehouse(url, writes=False, clock=SystemClock(), scratch=Path(scratch)) as reader:
         print(len(await reader.entries([(1, "0-0")])), end="", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -84,7 +86,7 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
     with small_disk(tmp_path / "disk", "24m") as disk:
         (disk / "ballast").write_bytes(bytes(20 << 20))
         recorded: Entries = {}
-        async with open_warehouse(migrated_url(disk / "warehouse.db"), writes=True) as warehouse:
+        async with open_warehouse(migrated_url(disk / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
             with pytest.raises(Unavailable, match="the ledger does not answer"):
                 for batch in range(1_000):
                     await record(warehouse, some(batch, size=1_000))
@@ -101,7 +103,7 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
 async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: Path) -> None:
     """The tail of its log is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     batches = [some(number) for number in range(20)]
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True) as warehouse:
+    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
         sizes = []  # of its log after each batch
         for batch in batches:
             await record(warehouse, batch)
@@ -119,7 +121,9 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
         spoilt = source.choice([b"", bytes(len(end)), source.randbytes(len(end)), bytes([end[0] ^ 1]) + end[1:]])
         torn.write_bytes(whole[:tear] + spoilt)
         before = sum(size <= tear for size in sizes)
-        async with open_warehouse(migrated_url(folder / "warehouse.db"), writes=True) as warehouse:
+        async with open_warehouse(
+            migrated_url(folder / "warehouse.db"), writes=True, clock=MovableClock()
+        ) as warehouse:
             found = [await warehouse.entries(batch) == batch for batch in batches]
             assert found[:before] == [True] * before
             assert not any(found[before + 1 :]), "what lies behind the tear"
@@ -130,7 +134,9 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
 async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path) -> None:
     """Without them each lookup of a new message reads a page of every file."""
     for opening in range(3):
-        async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True) as warehouse:
+        async with open_warehouse(
+            migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()
+        ) as warehouse:
             await record(warehouse, some(opening))
         newest = max((tmp_path / "ledger").glob("OPTIONS-*"))
         assert "filter_policy=bloomfilter" in newest.read_text()

@@ -13,15 +13,16 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
 
 from headwater.base.errors import Unavailable
 from headwater.eventlog.contract import LeaseLost, LeaseTaken
-from headwater.eventlog.jetstream.connection import Connection, answering_unavailable
+from headwater.eventlog.jetstream.connection import REQUEST_SECONDS, Connection, answering_unavailable
 from headwater.eventlog.jetstream.stream import Stream
 
 LEASE_SECONDS: Final = 5.0
 RENEW_SECONDS: Final = 1.0
+DELETE_ATTEMPTS: Final = 3
 _CURSORS: Final = "cursors"
 
 
@@ -32,7 +33,8 @@ class Consumers:
         """`holder` is a name that no other process has."""
         self._connection = connection
         self._stream = stream
-        self._holder = f"{holder} {socket.gethostname()} {os.getpid()}".encode()
+        self._holder = f"{holder} {socket.gethostname()} {os.getpid()}"
+        self._taken = 0
         self._watched: dict[str, tuple[int, float]] = {}
         self._leases: set[JetStreamLease] = set()
 
@@ -43,8 +45,10 @@ class Consumers:
         await self._connection.ready()
         async with answering_unavailable():
             began = time.monotonic()
-            revision = await self._take(consumer)
-        lease = JetStreamLease(self, consumer, revision, began)
+            self._taken += 1
+            holder = f"{self._holder} {self._taken}".encode()
+            revision = await self._take(consumer, holder)
+        lease = JetStreamLease(self, consumer, holder, revision, began)
         self._leases.add(lease)
         try:
             await self.move(consumer, 0)
@@ -69,35 +73,48 @@ class Consumers:
                     await self._stream.bucket.update(_CURSORS, moved, last=revision)
                     return
 
-    async def renew(self, consumer: str, revision: int) -> int:
-        """Write the lease anew; its new revision. Raises LeaseLost when it is not ours."""
+    async def renew(self, lease: "JetStreamLease") -> int:
+        """Write the lease again and return its new revision.
+
+        Raises LeaseLost when another holder has it, Unavailable when NATS did not confirm the write.
+        """
+        bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
         async with answering_unavailable():
             with suppress(KeyWrongLastSequenceError):
-                return await self._stream.bucket.update(_key(consumer), self._holder, last=revision)
-        holder, revision = await self._read(_key(consumer))
-        if holder != self._holder:
-            raise LeaseLost(consumer)
-        return revision  # of an earlier write of ours, whose answer was lost
+                return await bucket.update(key, lease.holder, last=revision)
+        holder, revision = await self._read(key)
+        if holder != lease.holder:
+            raise LeaseLost(lease.consumer)
+        # An earlier write arrived and its response did not. Write again: others count from that earlier write.
+        async with answering_unavailable():
+            return await bucket.update(key, lease.holder, last=revision)
 
-    async def give_back(self, lease: "JetStreamLease", revision: int) -> None:
-        """Let others take the lease at once, if they can be told and it is still ours."""
+    async def give_back(self, lease: "JetStreamLease") -> None:
+        """Delete the lease so that another process can take it, if it is still the holder's and NATS responds."""
         self._leases.discard(lease)
+        bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
         with suppress(Unavailable):
-            async with answering_unavailable():
-                await self._stream.bucket.delete(_key(lease.consumer), last=revision)
+            for _ in range(DELETE_ATTEMPTS):
+                async with answering_unavailable():
+                    with suppress(BadRequestError):  # another revision: `delete` raises no narrower error
+                        await bucket.delete(key, last=revision)
+                        return
+                holder, revision = await self._read(key)  # a renewal whose response was lost
+                if holder != lease.holder:
+                    return
 
     async def close(self) -> None:
         """Give all leases back."""
         for lease in list(self._leases):
             await lease.release()
 
-    async def _take(self, consumer: str) -> int:
+    async def _take(self, consumer: str, holder: bytes) -> int:
         bucket = self._stream.bucket
         try:
             entry = await bucket.get(_key(consumer))
         except KeyNotFoundError:
             with suppress(KeyWrongLastSequenceError):
-                return await bucket.create(_key(consumer), self._holder)
+                return await bucket.create(_key(consumer), holder)
             raise LeaseTaken(consumer) from None
         revision, since = self._watched.get(consumer, (0, 0.0))
         if entry.revision is None or revision != entry.revision:
@@ -106,7 +123,7 @@ class Consumers:
         if time.monotonic() - since <= LEASE_SECONDS:
             raise LeaseTaken(consumer)
         with suppress(KeyWrongLastSequenceError):
-            return await bucket.update(_key(consumer), self._holder, last=revision)
+            return await bucket.update(_key(consumer), holder, last=revision)
         raise LeaseTaken(consumer)
 
     async def _cursors(self) -> tuple[dict[str, int], int]:
@@ -126,10 +143,13 @@ class Consumers:
 class JetStreamLease:
     """A `Lease` that it keeps itself, with one task of its own, until it is released or lost."""
 
-    def __init__(self, consumers: Consumers, consumer: str, revision: int, renewed: float) -> None:
+    def __init__(self, consumers: Consumers, consumer: str, holder: bytes, revision: int, renewed: float) -> None:
         self.consumer = consumer
+        self.holder = holder
+        self.revision = revision
+        """The newest revision that NATS has confirmed."""
         self._consumers = consumers
-        self._revision = revision
+        self._released = asyncio.Event()
         self._renewed = renewed
         self._is_ours = True
         self._renewing = asyncio.create_task(self._renew(), name=f"lease-{consumer}")
@@ -146,18 +166,28 @@ class JetStreamLease:
         await self._consumers.move(self.consumer, position)
 
     async def release(self) -> None:
-        self._is_ours = False  # this ends the task too where nats-py swallows the cancellation
+        """Stop renewing, then give the lease back.
+
+        A renewal that NATS is writing is waited for, up to `REQUEST_SECONDS`: cancelled, it could still arrive, and
+        the deletion would name an older revision and be refused.
+        """
+        self._is_ours = False
+        self._released.set()
+        await asyncio.wait([self._renewing], timeout=REQUEST_SECONDS)
         self._renewing.cancel()
         with suppress(asyncio.CancelledError):
             await self._renewing
-        await self._consumers.give_back(self, self._revision)
+        await self._consumers.give_back(self)
 
     async def _renew(self) -> None:
         while self.held:
-            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await self._released.wait()
+                    return
             began = time.monotonic()
             try:
-                self._revision = await self._consumers.renew(self.consumer, self._revision)
+                self.revision = await self._consumers.renew(self)
             except Unavailable:
                 continue  # there is time for another try
             except LeaseLost:
