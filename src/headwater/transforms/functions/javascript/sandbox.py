@@ -22,6 +22,7 @@ import msgspec
 
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
+from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.javascript.frames import (
     ANSWER,
     DONE,
@@ -48,9 +49,6 @@ _NO_OBJECT: Final = "JavaScript: transform must return an object"
 _BUFFER: Final = 1 << 20
 
 _Do = Callable[[Program, bytes, float], Awaitable[bytes]]
-
-_described = msgspec.json.Decoder(tuple[str, str, str])
-_invalid = msgspec.json.Decoder(tuple[str, str])
 
 
 class JavaScriptSandbox:
@@ -235,10 +233,10 @@ def _error(line: str) -> RecordError:
                 "Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}"
             )
         if line[:1] == "-":
-            path, rule = _invalid.decode(line[1:])
+            path, rule = decode_texts(line[1:], tuple[str, str])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
         if line[:1] == "!":
-            name, message, stack = _described.decode(line[1:])
+            name, message, stack = decode_texts(line[1:], tuple[str, str, str])
             found = _LINE.search(stack)
             text = ": ".join(part for part in (name, message) if part) or "an error without a text"
             return RecordError("Transformation", f"JavaScript: {text}", int(found[1]) if found else None)

@@ -23,6 +23,7 @@ from pydantic_monty import (
 
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
+from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, TOO_LARGE
 
 _GRACE: Final = 1.0
@@ -33,9 +34,6 @@ _SOURCE_NAME: Final = "<python-input-1>"
 """What the interpreter calls the second text that a session is fed, which is the function's source."""
 _MOST_SUSPENSIONS: Final = 1_000_000
 """Names that a session may look up in vain; the default of a thousand is for the session's whole life."""
-
-_invalid = msgspec.json.Decoder(tuple[str, str])
-_text = msgspec.json.Decoder(str)
 
 
 def pool(size: int) -> AsyncMonty:
@@ -203,10 +201,10 @@ def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
         if line[0] == "?":
             return RecordError("Transformation", f"Python: transform must return a dict, and returned {line[1:101]}")
         if line[0] == "-":
-            path, rule = _invalid.decode(line[1:])
+            path, rule = decode_texts(line[1:], tuple[str, str])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
         if line[0] == "!":
-            return RecordError("Transformation", f"Python: {_text.decode(line[1:])[:1000]}")
+            return RecordError("Transformation", f"Python: {decode_texts(line[1:], str)[:1000]}")
     except (msgspec.DecodeError, StopIteration):
         pass
     return RecordError("Transformation", "Python: transform must return a dict")
