@@ -6,6 +6,7 @@
 __all__ = (
     "ApiKey",
     "Connection",
+    "ConnectionWarning",
     "Connector",
     "ConnectorAsDestination",
     "ConnectorAsSource",
@@ -302,6 +303,27 @@ class Connection(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Connection", Connection)
+
+
+@dataclass(eq=False, repr=False)
+class ConnectionWarning(betterproto2.Message):
+    """
+    ConnectionWarning is something about a connection that is probably not intended.
+    """
+
+    code: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    code is for programs. Possible values: "NoPipeline" (the source has no enabled pipeline: its events are accepted,
+    but not stored).
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    message is for people.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ConnectionWarning", ConnectionWarning)
 
 
 @dataclass(eq=False, repr=False)
@@ -1741,13 +1763,14 @@ class EventTrace(betterproto2.Message):
 
     outcome: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    outcome is what became of it. Possible values: "Pending" (durable, not yet worked on), "Processed" (every
-    pipeline that takes it has had it), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    outcome is what became of it. Possible values: "Pending" (durable, not yet processed), "Processed" (every
+    pipeline that takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is
+    not stored), "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
 
     message: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    message says why, for people. Empty unless outcome is "Rejected".
+    message says why, for people. Empty unless outcome is "Rejected" or "NoPipeline".
     """
 
     steps: "list[EventTraceStep]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -3883,8 +3906,8 @@ default_message_pool.register_message("headwater.v1", "Property", Property)
 @dataclass(eq=False, repr=False)
 class RejectedEvent(betterproto2.Message):
     """
-    RejectedEvent is an event, or a whole call, that was received and refused. It is kept until a person has looked at
-    it.
+    RejectedEvent is an event, or a whole call, that was received and rejected. The latest 100,000 of a workspace are
+    kept, until their source is deleted.
     """
 
     position: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
@@ -3929,6 +3952,11 @@ class RejectedEvent(betterproto2.Message):
     body is what was sent, at most its first 64 KiB. In JSON it is base64.
     """
 
+    body_text: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    body_text is body as text. Absent when body is not UTF-8. A last character that was cut off is left out.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "RejectedEvent", RejectedEvent)
 
@@ -3941,7 +3969,7 @@ class RejectedEventCount(betterproto2.Message):
 
     connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    connection is the id of the source connection.
+    connection is the id of the source connection. 0 when the key was unknown.
     """
 
     dialect: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -4258,6 +4286,11 @@ class TestConnectionResponse(betterproto2.Message):
     """
     dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
     (/v1/events) or "grpc" (SendEvents). Absent when none has arrived.
+    """
+
+    warnings: "list[ConnectionWarning]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    warnings are reasons why events that arrive are not used. Empty when there are none.
     """
 
 
