@@ -1,7 +1,6 @@
 """Rules of the filter and the transformation: what they use must exist, and what they give must fit."""
 
 from collections.abc import Collection
-from typing import Final
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition
@@ -9,11 +8,8 @@ from headwater.filters import InvalidFilter, check_filter
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.schema_rules import parents_of
 from headwater.schemas import InvalidPath, PropertyNotFound, Schema, property_at
+from headwater.transforms.functions import LANGUAGES, MAX_SOURCE_LENGTH
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
-
-LONGEST_SOURCE: Final = 50_000
-"""Of a function, in code points."""
-LANGUAGES: Final = ("JavaScript", "Python")
 
 
 def check_draft_filter(draft: Draft) -> None:
@@ -69,8 +65,8 @@ def _check_function(
     where = "transformation.function"
     if not function.source:
         raise BadRequest(f"{where}.source is required", field=f"{where}.source")
-    if len(function.source) > LONGEST_SOURCE:
-        raise BadRequest(f"{where}.source is longer than {LONGEST_SOURCE} characters", field=f"{where}.source")
+    if len(function.source) > MAX_SOURCE_LENGTH:
+        raise BadRequest(f"{where}.source is longer than {MAX_SOURCE_LENGTH} characters", field=f"{where}.source")
     if "\0" in function.source:
         raise BadRequest(f"{where}.source contains the NUL character", field=f"{where}.source")
     if function.language not in LANGUAGES:
