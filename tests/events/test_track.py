@@ -1,6 +1,7 @@
 """The track dialect: what is accepted, what is refused and why, and what an accepted event becomes."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -334,13 +335,19 @@ NO_JSON = [
 ]
 
 
+ONE_REASON = re.compile(
+    r"the body is (not UTF-8: byte \d+ is wrong|nested too deeply|empty: it must be JSON|not JSON: it ends too early|"
+    r"not JSON: (expected|invalid|trailing) [^()]+)"
+)
+
+
 @pytest.mark.parametrize("body", NO_JSON, ids=lambda body: str(body[:30]))
 def test_a_body_is_json_in_utf_8(body: bytes) -> None:
     for call, text in (("page", body), ("batch", b'{"batch":[' + body + b"]}")):
         if body.strip() or call == "page":  # a batch may be empty
             with pytest.raises(BadRequest) as raised:
                 read_call(call, text)
-            assert raised.value.message == "the body is not JSON in UTF-8, or is nested too deeply"
+            assert ONE_REASON.fullmatch(raised.value.message), raised.value.message
 
 
 def test_what_sdks_write_and_json_does_not_have_costs_no_event() -> None:

@@ -26,8 +26,10 @@ async def native_settings(catalog: Catalog, write_key: str) -> bytes:
     Raises Unauthorized for a key that is not known, or of a source that has no strategy for anonymous users.
     """
     source = await catalog.seek(catalog.source_of, write_key)
-    if source is None or source.strategy is None:
-        raise Unauthorized("the write key is not known, or not that of a client-side source")
+    if source is None:
+        raise Unauthorized("the write key is not known")
+    if source.strategy is None:
+        raise Unauthorized("the write key is not that of a client-side source")
     # The name is the one by which these SDKs know the server that they send to.
     return _encode({"strategy": source.strategy, "integrations": {"Krenalis": {"apiKey": write_key}}})
 

@@ -11,6 +11,7 @@ from headwater.events.call import Call
 from headwater.events.client import shapes, translation
 from headwater.events.client.shapes import CODE, Shape, take_apart, wrong_type
 from headwater.events.limits import MAX_BATCH_EVENTS, Limits
+from headwater.events.notjson import not_json
 from headwater.events.raw import is_object, join
 from headwater.events.track.rules import extra
 from headwater.events.wellformed import well_formed
@@ -51,7 +52,7 @@ def read_call(call: str, body: bytes) -> Call:
         else:
             parts = [take_apart(item, shape, str(index)) for index, item in enumerate(_items(root))]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise not_json(body, error) from error
     return Call(type=None, events=[join(translate(each)) for each in parts])
 
 

@@ -14,6 +14,7 @@ from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.native.explain import explain
+from headwater.events.notjson import not_json
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.wellformed import decode_well_formed
@@ -54,7 +55,7 @@ def read_call(call: str, body: bytes) -> Call:
         refusal = explain(error, root="the body")
         raise BadRequest(refusal.message, field=refusal.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise not_json(body, error) from error
     raise BadRequest(f"the body must be {'an event, an array of events, or a batch' if call == EVENTS else 'an event'}")
 
 

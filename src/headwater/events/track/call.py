@@ -7,6 +7,7 @@ from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
+from headwater.events.notjson import not_json
 from headwater.events.raw import ABSENT, is_absent, is_object
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.explain import explain
@@ -47,7 +48,7 @@ def read_call(call: str, body: bytes) -> Call:
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise not_json(body, error) from error
     if len(batch.batch) > MAX_BATCH_EVENTS:
         raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
     for name in ("context", "integrations"):
