@@ -23,8 +23,9 @@ def track(
     system: RunningSystem, key: str | None, *, query: str = "", content: bytes | None = None, **headers: str
 ) -> httpx.Response:
     body = json.dumps(EVENT).encode() if content is None else content
-    auth = None if key is None else (key, "")
-    return HTTP.post(f"{system.base_url}/v1/track{query}", content=body, auth=auth, headers=headers)
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    return HTTP.post(f"{system.base_url}/v1/track{query}", content=body, headers=headers)
 
 
 def test_a_call_with_an_unknown_key_is_listed_counted_and_logged(system: RunningSystem) -> None:

@@ -62,11 +62,16 @@ async def trace(
     sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
     entries = await warehouse.entries((source, message_id) for source in sources)
     for (source, _), entry in entries.items():
-        fate, message = ("Processed", "") if entry.steps else ("NoPipeline", NO_PIPELINE_MESSAGE)
         arrived[entry.position] = Arrived(
-            source, entry.position, entry.received_at, fate, message, entry.steps, entry.carried_at,
+            source,
+            entry.position,
+            entry.received_at,
+            "Processed" if entry.steps else "NoPipeline",
+            "" if entry.steps else NO_PIPELINE_MESSAGE,
+            entry.steps,
+            entry.carried_at,
             entry.repeated,
-        )  # fmt: skip
+        )
         for repeat in entry.repeats:
             arrived[repeat.position] = Arrived(source, repeat.position, repeat.received_at, "Duplicate")
     for refused in await warehouse.rejected_messages(workspace, message_id):
