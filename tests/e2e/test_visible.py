@@ -130,3 +130,33 @@ def test_what_the_gateway_cannot_read_is_named(
 ) -> None:
     response = HTTP.request(method, system.base_url + path, content=body, headers=system.authorization)
     assert (response.status_code, response.json()) == (400, {"error": {"code": "BadRequest", "message": message}})
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "message"),
+    [
+        ("JavaScript", "const transform = () => ({ v: [{ a: 1 / 0 }] })",
+         "«v[0].a» must be JSON, which has neither NaN nor infinities"),
+        ("Python", "def transform(r): return {'v': [{'a': float('nan')}]}",
+         "«v» must be JSON, which has neither NaN nor infinities"),
+        ("JavaScript", "const transform = () => { throw new Error('half \\ud83d') }", "JavaScript: Error: half \ufffd"),
+    ],
+)  # fmt: skip
+def test_a_trial_of_a_function_says_what_was_wrong(
+    system: RunningSystem, language: str, source: str, message: str
+) -> None:
+    schema = {"kind": "object", "properties": [{"name": "v", "type": {"kind": "json"}, "readOptional": True}]}
+    function = {
+        "language": language,
+        "source": source,
+        "preserveJSON": False,
+        "inPaths": ["v"],
+        "outPaths": ["v"],
+    }
+    response = HTTP.post(
+        f"{system.base_url}/v1/transformations",
+        json={"data": {"v": 1}, "inSchema": schema, "outSchema": schema, "transformation": {"function": function}},
+        headers=system.authorization,
+    )
+    assert response.status_code == 422, response.text
+    assert message in response.json()["error"]["message"]
