@@ -50,6 +50,57 @@ function envoy_on_request(handle)
   end
 end
 
+-- The rules of fields that the transcoder could not fill, by its names of their types.
+local RULES = {
+  TYPE_INT32 = "must be an integer from -2147483648 to 2147483647",
+  TYPE_INT64 = "must be an integer of 64 bits",
+  TYPE_DOUBLE = "must be a number",
+  TYPE_BOOL = "must be true or false",
+  TYPE_STRING = "must be a string",
+  TYPE_BYTES = "must be base64",
+  ["type.googleapis.com/google.protobuf.Struct"] = "must be an object",
+  ["type.googleapis.com/google.protobuf.Timestamp"] = "must be a time such as 2026-01-31T10:00:00Z",
+}
+
+local function json_name(path)
+  return (path:gsub("_(%w)", string.upper))
+end
+
+-- Returns the transcoder's message (the inside of a JSON string) as one that names the member and the rule.
+local function plain(message)
+  local path, value, kind = message:match("^([%w_.%[%]]+): invalid value (.*) for type ([%w_./]+)$")
+  if path ~= nil then
+    if value:find("^Starting an? %l+ on a scalar field$") then
+      return json_name(path) .. " must not be " .. value:match("^Starting (an? %l+)")
+    end
+    return json_name(path) .. " " .. (RULES[kind] or "has an invalid value")
+  end
+  local repeated = message:match("^: invalid value oneof field '[%w_]+' is already set%. Cannot set '([%w_]+)'")
+  if repeated ~= nil then
+    return json_name(repeated) .. " must not be repeated"
+  end
+  if message == ": Root element must be a message." then
+    return "the body must be a JSON object"
+  end
+  if message == ": Proto field is not repeating, cannot start list." then
+    return "the body has an array where its member is not an array"
+  end
+  -- What is wrong, then the place with a caret below it, in lines of their own.
+  local wrong = message:match("^(.-)\\n.*%^$") or message:match("^(.-)\\u000a.*%^$")
+  if wrong ~= nil then
+    return "the body is not JSON: " .. wrong
+  end
+  return message
+end
+
+local function make_plain(handle)
+  local body = handle:body(true)
+  local before, message, after = body:getBytes(0, body:length()):match('^({"error":{"code":"BadRequest","message":")(.*)("}}%s*)$')
+  if message ~= nil then
+    body:setBytes(before .. plain(message) .. after)
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   if is_grpc(headers) then
@@ -69,6 +120,9 @@ function envoy_on_response(handle)
     headers:remove(name)
   end
   if status == nil then
+    if not from_backend and headers:get(":status") == "400" then
+      make_plain(handle)
+    end
     return
   end
   headers:replace(":status", status)

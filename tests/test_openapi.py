@@ -118,7 +118,8 @@ def test_what_stands_in_the_path_is_not_in_the_body() -> None:
 
 def test_422_lists_its_codes() -> None:
     text = OPERATIONS["POST /v1/connections"]["responses"]["422"]["description"]
-    assert all(code in text for code in ("ConnectorNotExist", "LinkedConnectionNotExist", "InvalidSettings"))
+    codes = ("ConnectorNotExist", "LinkedConnectionNotExist", "InvalidSettings", "ConnectorNotAvailable")
+    assert all(f"`{code}`" in text for code in codes)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def _statuses(call: Call) -> list[int]:
 
 def _codes(comment: str) -> list[str]:
     """The names in capitals that follow "422" up to the end of its clause."""
-    found = re.search(r"\b422 ((?:[A-Z]\w+(?:, | or | and )?(?:with 422 )?)+)", comment)
+    found = re.search(r"\b422 ((?:[A-Z]\w+(?:,? (?:or |and )?)?(?:with 422 )?)+)", comment)
     return re.findall(r"\b[A-Z]\w+", found[1]) if found else []
 
 

@@ -5,17 +5,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.api.eventmessage import event_message
+from headwater.api.events import MAX_REJECTED_PAGE
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unauthorized
 from headwater.catalog import Connection
+from headwater.events import MAX_REJECTED_BYTES
+from headwater.v1 import connections_pb2, filters_pb2
 from headwater.v1 import events_pb2 as pb
-from headwater.v1 import filters_pb2
-from tests.api.conftest import Api, Refused
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
 from tests.jsontexts import json_values
-from tests.parts import add_source, add_workspace
+from tests.parts import add_source, add_workspace, track_call
 
 SEND = "EventService/SendEvents"
 LIST = "EventService/ListEvents"
@@ -271,6 +275,7 @@ async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, 
         path="userId",
         message="userId or anonymousId is required in a page event",
         body=b'{"type":"page"}',
+        body_text='{"type":"page"}',
         received_at=first.received_at,
     )
     assert first.received_at.ToJsonString() == "2026-11-22T12:00:10.500Z"
@@ -286,6 +291,77 @@ async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, 
     assert await positions(first=1) == [1]
     assert await positions(limit=1) == [3]
     assert (await api.call(REJECTED, pb.ListRejectedEventsRequest(limit=0))).reason == "BadRequest"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('{"name":"Zoë \\u0000"}'.encode(), '{"name":"Zoë \\u0000"}'),
+        (b"", ""),
+        (b"\xff{", None),
+        (b"{\xc3", None),
+        (b"x" * 65_535 + "ë".encode(), "x" * 65_535),
+    ],
+    ids=["text", "empty", "not UTF-8", "incomplete", "cut in a character"],
+)
+async def test_a_rejected_body_is_readable_when_it_is_text(
+    api: Api, source: Connection, body: bytes, text: str | None
+) -> None:
+    with pytest.raises((BadRequest, PayloadTooLarge)):
+        await api.parts.send(source, body + b"{" if body.startswith(b"{") else body, "page")
+    await api.parts.carry()
+    (event,) = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
+    expected = text + "{" if text is not None and text.startswith("{") else text
+    assert (event.body_text if event.HasField("body_text") else None) == expected
+    assert event.body == (body + b"{" if body.startswith(b"{") else body)[:MAX_REJECTED_BYTES]
+
+
+async def test_the_largest_page_of_rejected_events_fits_the_gateway(api: Api, source: Connection) -> None:
+    body = b"\x01" * MAX_REJECTED_BYTES  # each byte is six characters in JSON
+    for _ in range(3):
+        with pytest.raises(PayloadTooLarge):
+            await api.parts.send(source, body, "page")
+    await api.parts.carry()
+    answer = await api.call(REJECTED, pb.ListRejectedEventsRequest())
+    sizes = [len(MessageToJson(event)) for event in answer.events]
+    assert max(sizes) * (MAX_REJECTED_PAGE // MAX_REJECTED_BYTES) < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("key", "header", "workspaces"),
+    [
+        (UNRESTRICTED, None, "unknown"),
+        (UNRESTRICTED, "known", "known"),
+        (RESTRICTED, None, "known"),
+        (RESTRICTED, "known", "known"),
+    ],
+)
+async def test_calls_with_an_unknown_key_are_listed_for_keys_of_every_workspace(
+    api: Api, source: Connection, key: str, header: str | None, workspaces: str
+) -> None:
+    for authorization in ("Bearer nobody-has-it", None):
+        with pytest.raises(Unauthorized):
+            await api.parts.intake.accept(track_call(call="page", body=b'{"userId":"u"}', authorization=authorization))
+    await api.parts.send(source, b'{"batch":[7]}')
+    await api.parts.carry()
+    metadata = [("headwater-workspace", str(api.parts.workspace))] if header else []
+    listed_ = (await api.call(REJECTED, pb.ListRejectedEventsRequest(), *metadata, key=key)).events
+    counts = (
+        await api.call("EventService/CountRejectedEvents", pb.CountRejectedEventsRequest(), *metadata, key=key)
+    ).counts
+    if workspaces == "known":
+        assert [(event.connection, event.body_text) for event in listed_] == [(source.id, "7")]
+        assert [(row.connection, row.code, row.count) for row in counts] == [(source.id, "BadRequest", 1)]
+    else:
+        assert [(event.HasField("connection"), event.code, event.message) for event in listed_] == [
+            (
+                False,
+                "Unauthorized",
+                "a write key is required: as Basic user, as Bearer token, or as writeKey in the body",
+            ),
+            (False, "Unauthorized", "the write key is not known"),
+        ]
+        assert [(row.connection, row.code, row.count) for row in counts] == [(0, "Unauthorized", 2)]
 
 
 # --- CountRejectedEvents and TraceEvent ---------------------------------------------------------------------------
@@ -328,3 +404,31 @@ async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connecti
     assert {step.at.ToJsonString() for step in traces[0].steps} == {"2026-11-22T12:00:10.500Z"}
     assert traces[1].message == "userId or anonymousId is required in a page event"
     assert not (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="unknown"))).traces
+
+
+@pytest.mark.parametrize(
+    ("events", "users", "outcome", "warned"),
+    [
+        (None, (), "NoPipeline", True),
+        (False, (False,), "NoPipeline", True),
+        (True, (), "Processed", False),
+        (None, (True,), "Processed", False),
+        (False, (True,), "Processed", False),
+    ],
+)
+async def test_a_source_without_an_enabled_pipeline_says_so(
+    api: Api, events: bool | None, users: tuple[bool, ...], outcome: str, warned: bool
+) -> None:
+    source = await add_source(api.parts.catalog, api.parts.workspace, events=events, users=users)
+    for received in (False, True):
+        tested = await api.call("ConnectionService/TestConnection", connections_pb2.TestConnectionRequest(id=source.id))
+        assert (tested.received, [warning.code for warning in tested.warnings]) == (
+            received,
+            ["NoPipeline"] if warned else [],
+        )
+        assert all(warning.message for warning in tested.warnings)
+        await api.parts.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":"m"}]}')
+        await api.parts.carry()
+    trace, repeated = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
+    assert (trace.outcome, bool(trace.message), bool(trace.steps)) == (outcome, warned, not warned)
+    assert (repeated.outcome, repeated.message) == ("Duplicate", "")

@@ -95,8 +95,8 @@ async def test_gzip_is_inflated(api: Api, source: Connection) -> None:
 
 
 REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str]] = [
-    (b"", None, "", 400, "BadRequest", "the body is not valid JSON"),
-    (b"[1", None, "", 400, "BadRequest", "the body is not valid JSON"),
+    (b"", None, "", 400, "BadRequest", "the body is empty: it must be JSON"),
+    (b"[1", None, "", 400, "BadRequest", "the body is not JSON: it ends too early"),
     (5, None, "", 400, "BadRequest", "the body must be an event, an array of events, or a batch"),
     ([], None, "", 400, "BadRequest", "a call has 1 to 20000 events, not 0"),
     ({"batch": [GOOD], "context": None}, None, "", 400, "BadRequest", "context must be an object"),

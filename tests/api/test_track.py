@@ -13,7 +13,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
 from headwater.events.envelope import decode_envelope
 from tests.api.conftest import REST, Api, Refused
-from tests.parts import OpenParts
+from tests.parts import OpenParts, add_source
 
 STRICT = ("x-strict-mode", "1")
 ROUTES = ["Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"]
@@ -64,8 +64,8 @@ async def test_who_called_is_kept_with_the_call(api: Api, source: Connection) ->
 
 
 REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] = [
-    ("Page", b"{", True, None, 400, "BadRequest", "the body is not valid JSON"),
-    ("Page", b"", True, None, 400, "BadRequest", "the body is not valid JSON"),
+    ("Page", b"{", True, None, 400, "BadRequest", "the body is not JSON: it ends too early"),
+    ("Page", b"", True, None, 400, "BadRequest", "the body is empty: it must be JSON"),
     ("Page", [], True, None, 400, "BadRequest", "the body must be a JSON object"),
     ("Page", {}, True, None, 400, "BadRequest", "userId or anonymousId is required in a page event"),
     ("Batch", {}, True, None, 400, "BadRequest", "batch is required and must be an array of events"),
@@ -205,6 +205,43 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
             },
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "with_key", "header", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
+)
+async def test_a_caller_who_asks_is_told_of_a_call_that_is_rejected_as_a_whole(
+    api: Api,
+    source: Connection,
+    route: str,
+    body: object,
+    with_key: bool,
+    header: tuple[str, str] | None,
+    status: int,
+    code: str,
+    message: str,
+) -> None:
+    headers = [header] if header else []
+    asked = ("x-envoy-original-path", f"/v1/{route.lower()}?verbose=true")
+    answer = await post(api, route, body, source if with_key else None, asked, *headers)
+    told = json.loads(answer.data)
+    if body == {} and route == "Page":  # the call is read, and its one event is rejected
+        (told,) = told["events"]
+    else:
+        assert (told["success"], told["events"]) == (False, [])
+    assert (told["code"], told["message"]) == (code, message)
+    strict = await post(api, route, body, source if with_key else None, asked, *headers, STRICT)
+    assert strict.http[0] == status
+
+
+async def test_a_caller_who_asks_is_told_that_there_is_no_pipeline(api: Api) -> None:
+    source = await add_source(api.parts.catalog, api.parts.workspace, events=False, users=())
+    asked = ("x-envoy-original-path", "/v1/page?verbose=true")
+    call = asyncio.create_task(post(api, "Page", {"userId": "u", "messageId": "a"}, source, asked))
+    while not call.done():
+        await api.parts.carry()
+        await asyncio.sleep(0)
+    assert json.loads((await call).data)["events"] == [{"outcome": "NoPipeline", "messageId": "a"}]
 
 
 @pytest.mark.parametrize("path", ["/v1/page", "/v1/page?verbose=false", "/v1/page?verbose", "/v1/page?verbose=true%00"])

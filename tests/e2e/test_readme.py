@@ -1,5 +1,6 @@
 """The README is true: its blocks that are marked as tested are run, in their order, against the running system."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,6 @@ def script_of(system: RunningSystem) -> str:
     text = re.sub(r"^\.venv/bin/python", sys.executable, text, flags=re.MULTILINE)
     replaced = {
         "127.0.0.1:8080": f"127.0.0.1:{system.port}",
-        "data/api-key": str(system.data_dir / "api-key"),
         "sleep 1": "sleep 3",
     }
     for written, meant in replaced.items():
@@ -47,8 +47,34 @@ def test_there_are_blocks_of_both_languages() -> None:
     assert {language for language, _ in BLOCK.findall(README.read_text())} == {"sh", "python"}
 
 
+def run(script: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell session of somebody who has set HEADWATER_DATA_DIR."""
+    environment = {**os.environ, "HEADWATER_DATA_DIR": str(data_dir)}
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, env=environment)
+
+
 @pytest.mark.timeout(120)
 def test_the_blocks_run_and_print_what_is_said(system: RunningSystem) -> None:
-    done = subprocess.run(["bash", "-c", script_of(system)], capture_output=True, text=True, timeout=100)
+    done = run(script_of(system), system.data_dir)
     assert done.returncode == 0, done.stderr
     assert [text for text in EXPECTED if text not in done.stdout] == [], done.stdout + done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_an_error_is_not_taken_for_a_key(system: RunningSystem, tmp_path: Path) -> None:
+    (tmp_path / "api-key").write_text("api_" + "x" * 40)
+    script = script_of(system).removeprefix("set -eu\n").partition("\nsleep")[0]
+    done = run(script, tmp_path)
+    assert done.returncode != 0
+    assert "the API key is not known" in done.stderr
+    assert "ID: parameter null or not set" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_banner_has_the_same_commands(system: RunningSystem) -> None:
+    _, block = BLOCK.findall(README.read_text())[0]
+    written = [line for line in block.splitlines() if line and not line.startswith("#")]
+    first, *printed = system.output.partition("export URL=")[2].rstrip("\n").splitlines()
+    assert printed == written[1 : len(printed) + 1]
+    assert written[len(printed)].startswith('api "$URL/v1/events"')
+    assert first == f"{system.base_url} KEY=$(cat {system.data_dir / 'api-key'})"

@@ -96,9 +96,9 @@ def test_a_route_with_a_type_takes_one_event_and_no_envelope() -> None:
 
 
 REFUSED_CALLS: list[tuple[object, str | None, str]] = [
-    (b"", None, "the body is not valid JSON"),
-    (b"{", None, "the body is not valid JSON"),
-    (b'{"type":"\xff"}', None, "the body is not UTF-8"),
+    (b"", None, "the body is empty: it must be JSON"),
+    (b"{", None, "the body is not JSON: it ends too early"),
+    (b'{"type":"\xff"}', None, "the body is not UTF-8: byte 9 is wrong"),
     (b"[" * 5000 + b"]" * 5000, None, "the body is nested too deeply"),
     (5, None, "the body must be an event, an array of events, or a batch"),
     (None, None, "the body must be an event, an array of events, or a batch"),

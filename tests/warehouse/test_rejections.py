@@ -109,6 +109,19 @@ async def test_refusals_are_counted_by_source_and_rule(warehouse: Warehouse) -> 
     assert [row.connection for row in await warehouse.refusals(7, connection_id=2)] == [2]
 
 
+async def test_one_batch_may_have_the_first_and_the_last(warehouse: Warehouse) -> None:
+    times = [NOON + timedelta(seconds=seconds) for seconds in (1, 3, 2)]
+    await add(
+        warehouse,
+        *(msgspec.structs.replace(rejected(place), received_at=at) for place, at in enumerate(times, 1)),
+    )
+    (row,) = await warehouse.refusals(7, connection_id=None)
+    assert (row.count, row.first_at, row.last_at) == (3, times[0], times[1])
+    await add(warehouse, msgspec.structs.replace(rejected(4), received_at=NOON + timedelta(seconds=9)))
+    (row,) = await warehouse.refusals(7, connection_id=None)
+    assert (row.count, row.first_at, row.last_at) == (4, times[0], NOON + timedelta(seconds=9))
+
+
 async def counted(warehouse: Warehouse, workspace: int = 7) -> list[int]:
     return [row.connection for row in await warehouse.refusals(workspace, connection_id=None)]
 

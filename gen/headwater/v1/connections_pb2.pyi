@@ -736,6 +736,7 @@ class TestConnectionResponse(message.Message):
     RECEIVED_FIELD_NUMBER: builtins.int
     LAST_RECEIVED_AT_FIELD_NUMBER: builtins.int
     DIALECT_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     received: builtins.bool
     """received says whether a call with one of the connection's present keys has ever arrived."""
     dialect: builtins.str
@@ -746,17 +747,48 @@ class TestConnectionResponse(message.Message):
     def last_received_at(self) -> timestamp_pb2.Timestamp:
         """last_received_at is when the latest such call arrived. Absent when none has."""
 
+    @builtins.property
+    def warnings(self) -> containers.RepeatedCompositeFieldContainer[ConnectionWarning]:
+        """warnings are reasons why events that arrive are not used. Empty when there are none."""
+
     def __init__(
         self,
         *,
         received: builtins.bool = ...,
         last_received_at: timestamp_pb2.Timestamp | None = ...,
         dialect: builtins.str | None = ...,
+        warnings: abc.Iterable[ConnectionWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_dialect", b"_dialect", "dialect", b"dialect", "last_received_at", b"last_received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_dialect", b"_dialect", "dialect", b"dialect", "last_received_at", b"last_received_at", "received", b"received"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_dialect", b"_dialect", "dialect", b"dialect", "last_received_at", b"last_received_at", "received", b"received", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dialect: _TypeAlias = typing.Literal["dialect"]  # noqa: Y015
     _WhichOneofArgType__dialect: _TypeAlias = typing.Literal["_dialect", b"_dialect"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dialect) -> _WhichOneofReturnType__dialect | None: ...
+
+@typing.final
+class ConnectionWarning(message.Message):
+    """ConnectionWarning is something about a connection that is probably not intended."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """code is for programs. Possible values: "NoPipeline" (the source has no enabled pipeline: its events are accepted,
+    but not stored).
+    """
+    message: builtins.str
+    """message is for people."""
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -228,8 +228,8 @@ class ConnectionServiceServicer:
 
     def TestConnection(self, request, context):
         """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
-        sets up a source sees that the key and the address are right. It fails with 400 for connections without such
-        keys.
+        sets up a source sees that the key and the address are right, and warns of a source without an enabled pipeline. It
+        fails with 400 for connections without such keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

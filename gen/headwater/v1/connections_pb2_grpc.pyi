@@ -97,8 +97,8 @@ class ConnectionServiceStub:
     """
     TestConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.TestConnectionRequest, connections_pb2.TestConnectionResponse]
     """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
-    sets up a source sees that the key and the address are right. It fails with 400 for connections without such
-    keys.
+    sets up a source sees that the key and the address are right, and warns of a source without an enabled pipeline. It
+    fails with 400 for connections without such keys.
     """
 
 @typing.type_check_only
@@ -169,8 +169,8 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """
     TestConnection: aio.UnaryUnaryMultiCallable[connections_pb2.TestConnectionRequest, connections_pb2.TestConnectionResponse]  # type: ignore[assignment]
     """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
-    sets up a source sees that the key and the address are right. It fails with 400 for connections without such
-    keys.
+    sets up a source sees that the key and the address are right, and warns of a source without an enabled pipeline. It
+    fails with 400 for connections without such keys.
     """
 
 class ConnectionServiceServicer:
@@ -308,8 +308,8 @@ class ConnectionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.TestConnectionResponse, abc.Awaitable[connections_pb2.TestConnectionResponse]]:
         """TestConnection tells whether a call with one of the connection's event write keys has arrived, so that whoever
-        sets up a source sees that the key and the address are right. It fails with 400 for connections without such
-        keys.
+        sets up a source sees that the key and the address are right, and warns of a source without an enabled pipeline. It
+        fails with 400 for connections without such keys.
         """
 
 def add_ConnectionServiceServicer_to_server(servicer: ConnectionServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

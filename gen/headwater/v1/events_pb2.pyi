@@ -1298,8 +1298,8 @@ class ListRejectedEventsResponse(message.Message):
 
 @typing.final
 class RejectedEvent(message.Message):
-    """RejectedEvent is an event, or a whole call, that was received and refused. It is kept until a person has looked at
-    it.
+    """RejectedEvent is an event, or a whole call, that was received and rejected. The latest 100,000 of a workspace are
+    kept, until their source is deleted.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -1312,6 +1312,7 @@ class RejectedEvent(message.Message):
     PATH_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
+    BODY_TEXT_FIELD_NUMBER: builtins.int
     position: builtins.int
     """position is where it stands in the event log. It grows with time. In JSON it is a string."""
     connection: builtins.int
@@ -1326,6 +1327,8 @@ class RejectedEvent(message.Message):
     """message is for people: it names the field and the rule."""
     body: builtins.bytes
     """body is what was sent, at most its first 64 KiB. In JSON it is base64."""
+    body_text: builtins.str
+    """body_text is body as text. Absent when body is not UTF-8. A last character that was cut off is left out."""
     @builtins.property
     def received_at(self) -> timestamp_pb2.Timestamp:
         """received_at is when it arrived."""
@@ -1341,13 +1344,19 @@ class RejectedEvent(message.Message):
         path: builtins.str = ...,
         message: builtins.str = ...,
         body: builtins.bytes = ...,
+        body_text: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection", "received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_body_text", b"_body_text", "_connection", b"_connection", "body_text", b"body_text", "connection", b"connection", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "body", b"body", "code", b"code", "connection", b"connection", "dialect", b"dialect", "message", b"message", "path", b"path", "position", b"position", "received_at", b"received_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_body_text", b"_body_text", "_connection", b"_connection", "body", b"body", "body_text", b"body_text", "code", b"code", "connection", b"connection", "dialect", b"dialect", "message", b"message", "path", b"path", "position", b"position", "received_at", b"received_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__body_text: _TypeAlias = typing.Literal["body_text"]  # noqa: Y015
+    _WhichOneofArgType__body_text: _TypeAlias = typing.Literal["_body_text", b"_body_text"]  # noqa: Y015
     _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
     _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body_text) -> _WhichOneofReturnType__body_text | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
 
 @typing.final
@@ -1408,7 +1417,7 @@ class RejectedEventCount(message.Message):
     FIRST_AT_FIELD_NUMBER: builtins.int
     LAST_AT_FIELD_NUMBER: builtins.int
     connection: builtins.int
-    """connection is the id of the source connection."""
+    """connection is the id of the source connection. 0 when the key was unknown."""
     dialect: builtins.str
     """dialect is the protocol in which they came: "track", "client", "native" or "grpc"."""
     code: builtins.str
@@ -1504,11 +1513,12 @@ class EventTrace(message.Message):
     position: builtins.int
     """position is where it stands in the event log. In JSON it is a string."""
     outcome: builtins.str
-    """outcome is what became of it. Possible values: "Pending" (durable, not yet worked on), "Processed" (every
-    pipeline that takes it has had it), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    """outcome is what became of it. Possible values: "Pending" (durable, not yet processed), "Processed" (every
+    pipeline that takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is
+    not stored), "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
     message: builtins.str
-    """message says why, for people. Empty unless outcome is "Rejected"."""
+    """message says why, for people. Empty unless outcome is "Rejected" or "NoPipeline"."""
     duplicates: builtins.int
     """duplicates is how many later arrivals repeated it. Of more than 20 the first are told among the traces."""
     @builtins.property
@@ -1550,7 +1560,7 @@ class EventTraceStep(message.Message):
     AT_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     pipeline: builtins.int
-    """pipeline is the id of the pipeline."""
+    """pipeline is the id of the pipeline. 0 for a note about the message itself, with step "Receive"."""
     connection: builtins.int
     """connection is the id of the pipeline's connection: the source itself, or a destination linked with it."""
     step: builtins.str
@@ -1558,11 +1568,13 @@ class EventTraceStep(message.Message):
     Possible values: "Receive", "InputValidation", "Filter", "Transformation", "OutputValidation" or "Finalize".
     """
     outcome: builtins.str
-    """outcome is what happened there. Possible values: "Passed", "Filtered", "Failed" or "Retrying"."""
+    """outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
+    lane of the pipeline for its function) or "Retrying".
+    """
     attempts: builtins.int
     """attempts is how often delivery was tried. 0 when the pipeline delivers nothing."""
     message: builtins.str
-    """message says why, for people. Empty when outcome is "Passed"."""
+    """message says why, for people. When outcome is "Passed" it is empty, but for notes about the message."""
     @builtins.property
     def at(self) -> timestamp_pb2.Timestamp:
         """at is when it happened last."""

@@ -121,16 +121,19 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRejectedEvents(self, request, context):
-        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
-        early where its bodies would be more than 32 MiB.
+        """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
+        ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
+        Headwater-Workspace header it returns the calls that have no workspace: those without a known write key or API key.
+        Up to 10 such calls a second are kept for each backend process, and the latest 1,000 of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountRejectedEvents(self, request, context):
-        """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
-        counts refused events that are no longer kept, too.
+        """CountRejectedEvents returns how often each source was sent what breaks each rule, the most often broken first. It
+        counts rejected events that are no longer kept, too. Calls without a known key are counted as ListRejectedEvents
+        lists them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,12 +61,15 @@ class EventServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
-    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
-    early where its bodies would be more than 32 MiB.
+    """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
+    ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
+    Headwater-Workspace header it returns the calls that have no workspace: those without a known write key or API key.
+    Up to 10 such calls a second are kept for each backend process, and the latest 1,000 of them.
     """
     CountRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]
-    """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
-    counts refused events that are no longer kept, too.
+    """CountRejectedEvents returns how often each source was sent what breaks each rule, the most often broken first. It
+    counts rejected events that are no longer kept, too. Calls without a known key are counted as ListRejectedEvents
+    lists them.
     """
     TraceEvent: grpc.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]
     """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
@@ -105,12 +108,15 @@ class EventServiceAsyncStub(EventServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
-    """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
-    early where its bodies would be more than 32 MiB.
+    """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
+    ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
+    Headwater-Workspace header it returns the calls that have no workspace: those without a known write key or API key.
+    Up to 10 such calls a second are kept for each backend process, and the latest 1,000 of them.
     """
     CountRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountRejectedEventsRequest, events_pb2.CountRejectedEventsResponse]  # type: ignore[assignment]
-    """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
-    counts refused events that are no longer kept, too.
+    """CountRejectedEvents returns how often each source was sent what breaks each rule, the most often broken first. It
+    counts rejected events that are no longer kept, too. Calls without a known key are counted as ListRejectedEvents
+    lists them.
     """
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
     """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
@@ -171,8 +177,10 @@ class EventServiceServicer:
         request: events_pb2.ListRejectedEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListRejectedEventsResponse, abc.Awaitable[events_pb2.ListRejectedEventsResponse]]:
-        """ListRejectedEvents answers the events of the workspace that were received and refused, the latest first. A page ends
-        early where its bodies would be more than 32 MiB.
+        """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
+        ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
+        Headwater-Workspace header it returns the calls that have no workspace: those without a known write key or API key.
+        Up to 10 such calls a second are kept for each backend process, and the latest 1,000 of them.
         """
 
     def CountRejectedEvents(
@@ -180,8 +188,9 @@ class EventServiceServicer:
         request: events_pb2.CountRejectedEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.CountRejectedEventsResponse, abc.Awaitable[events_pb2.CountRejectedEventsResponse]]:
-        """CountRejectedEvents answers how often each source was sent what breaks each rule, the most often broken first. It
-        counts refused events that are no longer kept, too.
+        """CountRejectedEvents returns how often each source was sent what breaks each rule, the most often broken first. It
+        counts rejected events that are no longer kept, too. Calls without a known key are counted as ListRejectedEvents
+        lists them.
         """
 
     def TraceEvent(

@@ -1057,3 +1057,69 @@ class GetPipelineRunRequest(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetPipelineLaneRequest(message.Message):
+    """GetPipelineLaneRequest names a pipeline."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the pipeline. Required."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PipelineLane(message.Message):
+    """PipelineLane is what waits for the transformation of a pipeline."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    OLDEST_AT_FIELD_NUMBER: builtins.int
+    PAUSED_FIELD_NUMBER: builtins.int
+    PAUSED_UNTIL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    waiting: builtins.int
+    """waiting is how many entries wait: records, and claims of anonymous ids between them. In JSON it is a string."""
+    bytes: builtins.int
+    """bytes is their size, compressed. Pipelines of one source share the size of what they have in common. In JSON it is a
+    string.
+    """
+    paused: builtins.bool
+    """paused is whether the lane is paused, since its function keeps reaching a limit."""
+    reason: builtins.str
+    """reason is the limit that the function reached, for people. Empty unless paused."""
+    @builtins.property
+    def oldest_at(self) -> timestamp_pb2.Timestamp:
+        """oldest_at is when the oldest of them was put there. Absent when nothing waits."""
+
+    @builtins.property
+    def paused_until(self) -> timestamp_pb2.Timestamp:
+        """paused_until is when one record is tried again. Absent unless paused."""
+
+    def __init__(
+        self,
+        *,
+        waiting: builtins.int = ...,
+        bytes: builtins.int = ...,
+        oldest_at: timestamp_pb2.Timestamp | None = ...,
+        paused: builtins.bool = ...,
+        paused_until: timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["oldest_at", b"oldest_at", "paused_until", b"paused_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bytes", b"bytes", "oldest_at", b"oldest_at", "paused", b"paused", "paused_until", b"paused_until", "reason", b"reason", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -66,6 +66,11 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleResponse.FromString,
                 _registered_method=True)
+        self.GetPipelineLane = channel.unary_unary(
+                '/headwater.v1.PipelineService/GetPipelineLane',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineLaneRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineLane.FromString,
+                _registered_method=True)
         self.RunPipeline = channel.unary_unary(
                 '/headwater.v1.PipelineService/RunPipeline',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.RunPipelineRequest.SerializeToString,
@@ -143,6 +148,17 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPipelineLane(self, request, context):
+        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
+        cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
+        limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RunPipeline(self, request, context):
         """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
         with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
@@ -201,6 +217,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.SetPipelineSchedule,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleResponse.SerializeToString,
+            ),
+            'GetPipelineLane': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPipelineLane,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineLaneRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineLane.SerializeToString,
             ),
             'RunPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.RunPipeline,
@@ -382,6 +403,33 @@ class PipelineService:
             '/headwater.v1.PipelineService/SetPipelineSchedule',
             headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.SetPipelineScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPipelineLane(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/GetPipelineLane',
+            headwater_dot_v1_dot_pipelines__pb2.GetPipelineLaneRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.PipelineLane.FromString,
             options,
             channel_credentials,
             insecure,

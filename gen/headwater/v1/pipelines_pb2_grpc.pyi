@@ -65,6 +65,13 @@ class PipelineServiceStub:
     """SetPipelineSchedule says how often a batch pipeline runs by itself. It fails with 400 for pipelines with target
     "Event", which run all the time.
     """
+    GetPipelineLane: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineLaneRequest, pipelines_pb2.PipelineLane]
+    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
+    cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
+    limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+    """
     RunPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]
     """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
     with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
@@ -116,6 +123,13 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     SetPipelineSchedule: aio.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineScheduleRequest, pipelines_pb2.SetPipelineScheduleResponse]  # type: ignore[assignment]
     """SetPipelineSchedule says how often a batch pipeline runs by itself. It fails with 400 for pipelines with target
     "Event", which run all the time.
+    """
+    GetPipelineLane: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineLaneRequest, pipelines_pb2.PipelineLane]  # type: ignore[assignment]
+    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
+    cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
+    limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     RunPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]  # type: ignore[assignment]
     """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
@@ -195,6 +209,18 @@ class PipelineServiceServicer:
     ) -> typing.Union[pipelines_pb2.SetPipelineScheduleResponse, abc.Awaitable[pipelines_pb2.SetPipelineScheduleResponse]]:
         """SetPipelineSchedule says how often a batch pipeline runs by itself. It fails with 400 for pipelines with target
         "Event", which run all the time.
+        """
+
+    def GetPipelineLane(
+        self,
+        request: pipelines_pb2.GetPipelineLaneRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.PipelineLane, abc.Awaitable[pipelines_pb2.PipelineLane]]:
+        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
+        cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
+        limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
     def RunPipeline(

@@ -34,9 +34,11 @@ class TrackServiceStub:
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
-    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
-    instead.
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
+    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
+    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -95,9 +97,11 @@ class TrackServiceServicer:
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
-    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
-    instead.
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
+    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
+    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def Identify(self, request, context):
@@ -251,9 +255,11 @@ class TrackService:
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "Duplicate", "Refused"
-    (with code, path and message) or, after two seconds, "Pending". Typed clients use EventService.SendEvents
-    instead.
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
+    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
+    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @staticmethod

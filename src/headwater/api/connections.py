@@ -1,7 +1,7 @@
 """ConnectionService: connections and their event write keys."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 
@@ -17,6 +17,11 @@ from headwater.management import applications, authorization, connections, event
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 from headwater.warehouse import Warehouse
+
+_NO_PIPELINE: Final = (
+    "the source has no enabled pipeline: its events are accepted, but neither stored nor used. "
+    "Create and enable one with POST /v1/pipelines"
+)
 
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
@@ -141,11 +146,14 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def TestConnection(self, request: pb.TestConnectionRequest, context: Context) -> pb.TestConnectionResponse:
         workspace = await workspace_of(self._catalog, context)
         await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)  # refuses what has none
+        connection = await connections.get_connection(self._catalog, workspace, request.id)
         call = await self._warehouse.latest_call(request.id)
-        if call is None:
-            return pb.TestConnectionResponse(received=False)
-        message = pb.TestConnectionResponse(received=True, dialect=call.dialect)
-        message.last_received_at.FromDatetime(call.received_at)
+        message = pb.TestConnectionResponse(received=call is not None)
+        if call is not None:
+            message.dialect = call.dialect
+            message.last_received_at.FromDatetime(call.received_at)
+        if not any(pipeline.enabled for pipeline in connection.pipelines):
+            message.warnings.add(code="NoPipeline", message=_NO_PIPELINE)
         return message
 
     def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:

@@ -1,5 +1,6 @@
 """EventService: typed events in, and events out, typed or as the JSON documents that they are stored as."""
 
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Iterator
 from typing import Final, cast
 
@@ -8,7 +9,7 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw
 from msgspec.structs import replace
 
-from headwater.api.access import workspace_of
+from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context, metadata_of, send_headers
 from headwater.api.eventjson import batch_body, wire_event, wire_time
 from headwater.api.eventmessage import event_message
@@ -18,14 +19,16 @@ from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog
+from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.pipelines.trace import Arrived, trace
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
 from headwater.warehouse import EventOrder, RefusalCount, RejectedEvent, Warehouse
 
-MAX_REJECTED_PAGE: Final = 32 * 1024 * 1024
-"""How many bytes of refused events an answer has: a third more in JSON, and the gateway's bound is 64 MiB."""
+MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
+"""Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
+The gateway's limit is 64 MiB."""
 _ORDERS: Final = ("timestamp", "receivedAt")
 _PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -77,7 +80,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def ListRejectedEvents(
         self, request: pb.ListRejectedEventsRequest, context: Context
     ) -> pb.ListRejectedEventsResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await self._workspace_or_unknown(context)
         first, limit = page_of(
             request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
         )
@@ -93,7 +96,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def CountRejectedEvents(
         self, request: pb.CountRejectedEventsRequest, context: Context
     ) -> pb.CountRejectedEventsResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await self._workspace_or_unknown(context)
         source = request.connection if request.HasField("connection") else None
         counts = await self._warehouse.refusals(workspace, connection_id=source)
         return pb.CountRejectedEventsResponse(counts=[_count(row) for row in counts])
@@ -102,6 +105,10 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         workspace = await workspace_of(self._catalog, context)
         arrived = await trace(workspace, request.message_id, self._catalog, self._warehouse, self._log)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
+
+    async def _workspace_or_unknown(self, context: Context) -> int:
+        """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
+        return (await caller_of(self._catalog, context)).workspace or 0
 
     async def _list(self, request: Listing, context: Context) -> list[bytes]:
         workspace = await workspace_of(self._catalog, context)
@@ -136,15 +143,26 @@ def _batch(metadata: dict[str, str], body: bytes) -> IncomingCall:
 def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
     message = pb.RejectedEvent(
         position=event.position,
-        connection=event.connection,
+        connection=event.connection or None,
         dialect=event.dialect,
         code=event.code,
         path=event.path,
         message=event.message,
         body=event.body,
     )
+    text = _text(event.body)
+    if text is not None:
+        message.body_text = text
     message.received_at.FromDatetime(event.received_at)
     return message
+
+
+def _text(body: bytes) -> str | None:
+    """The body as text, without a character that was cut in its middle; None when it is not UTF-8."""
+    try:
+        return getincrementaldecoder("utf-8")().decode(body, final=len(body) < MAX_REJECTED_BYTES)
+    except UnicodeDecodeError:
+        return None
 
 
 def _within(size: int, events: list[RejectedEvent]) -> Iterator[RejectedEvent]:

@@ -107,12 +107,12 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
             if strict:
                 raise
             await send_headers(context, error.headers)
-            return _ACCEPTED
+            return _rejected_call(error) if _is_verbose(metadata) else _ACCEPTED
         if strict and receipt.accepted < len(receipt.refusals):
             refused = RefusedEvents(receipt.refusals)
             refused.headers |= receipt.headers
             raise refused
-        answer = await self._told(receipt) if query_of(metadata).get("verbose") == "true" else _ACCEPTED
+        answer = await self._told(receipt) if _is_verbose(metadata) else _ACCEPTED
         await send_headers(context, receipt.headers)
         return answer
 
@@ -127,3 +127,13 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
             for refusal, fate, id_ in zip(receipt.refusals, fates, ids, strict=True)
         ]
         return HttpBody(content_type="application/json", data=_encode({"success": True, "events": told}))
+
+
+def _is_verbose(metadata: dict[str, str]) -> bool:
+    return query_of(metadata).get("verbose") == "true"
+
+
+def _rejected_call(error: HeadwaterError) -> HttpBody:
+    """The verbose response for a call that was rejected as a whole, so that no event of it is stored."""
+    body = {"success": False, "code": error.code, "path": error.field or "", "message": error.message, "events": []}
+    return HttpBody(content_type="application/json", data=_encode(body))

@@ -13,6 +13,7 @@ from headwater.api.pipelinemessage import transformation_of
 from headwater.api.types import schema_of
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, FunctionDefinition, TransformationDefinition
+from headwater.events.notjson import not_json
 from headwater.management.transformations import transform_data
 from headwater.schemas import ObjectType, Property, Schema, Type, parse_schema, parse_type
 from headwater.transforms.functions import Runner
@@ -140,7 +141,7 @@ def _read(request: HttpBody, form: type[Body]) -> Body:
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not of the documented form: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("the body is not JSON in UTF-8, or is nested too deeply") from error
+        raise not_json(request.data, error) from error
 
 
 def _definition(given: _Transformation) -> TransformationDefinition:

@@ -142,7 +142,7 @@ class Change:
         self._replace_pipeline(pipeline, pipeline)
 
     def update_pipeline(self, pipeline: Pipeline) -> None:
-        """Write its name and whether it is enabled."""
+        """Write its name, whether it is enabled, its schedule period and its definition."""
         rows = tables.pipelines
         values = {
             "name": pipeline.name,

@@ -7,13 +7,14 @@ agree, so nothing here looks at a clock, a random source, or a database."""
 from headwater.events.dialects import DIALECTS, check_events
 from headwater.events.envelope import DialectName, Envelope
 from headwater.events.event import EVENT_TYPES, Event
-from headwater.events.limits import DEFAULT_LIMITS, Limits
+from headwater.events.limits import DEFAULT_LIMITS, MAX_REJECTED_BYTES, Limits
 from headwater.events.refusal import Refusal
 
 __all__ = [
     "DEFAULT_LIMITS",
     "DIALECTS",
     "EVENT_TYPES",
+    "MAX_REJECTED_BYTES",
     "DialectName",
     "Envelope",
     "Event",

@@ -50,13 +50,6 @@ def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> tuple[_T,
         return value, None if other == corrected else decoder(other)
 
 
-def broken_rule(error: Exception) -> str:
-    """Return the one rule that a body breaks which could not be decoded, for a message that begins with its subject."""
-    if isinstance(error, UnicodeDecodeError):
-        return "is not UTF-8"
-    return "is nested too deeply" if isinstance(error, RecursionError) else "is not valid JSON"
-
-
 def _token(match: re.Match[bytes], replacement: bytes = _REPLACEMENT) -> bytes:
     token = match[0]
     if not token.startswith(b'"'):

@@ -20,7 +20,16 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.eventlog import EventLog, Frame
-from headwater.events import DEFAULT_LIMITS, DIALECTS, DialectName, Envelope, Limits, Refusal, check_events
+from headwater.events import (
+    DEFAULT_LIMITS,
+    DIALECTS,
+    MAX_REJECTED_BYTES,
+    DialectName,
+    Envelope,
+    Limits,
+    Refusal,
+    check_events,
+)
 from headwater.events.canonical import generated_message_id
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
@@ -28,13 +37,10 @@ from headwater.intake.inflate import inflate
 from headwater.intake.mediatype import check_is_json
 from headwater.intake.ratelimit import Quota, RateLimiter
 from headwater.intake.senders import NOBODY, Sender, Senders
+from headwater.intake.unknownkeys import UnknownKeys
 
 _REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
 """What refuses a call whoever sends it again."""
-MAX_KEPT_BYTES: Final = 64 * 1024
-"""How much of a call that was refused as a whole is kept."""
-UNKNOWN_KEYS_PER_SECOND: Final = 10
-"""How many refused calls with an unknown key are kept each second: nobody may fill our disk without a key."""
 
 
 class IncomingCall(Struct, frozen=True):
@@ -111,7 +117,7 @@ class Intake:
         self._metrics = metrics
         self.limits = limits
         self._limiter = limiter or RateLimiter(clock)
-        self._unknown_keys = _Allowance(UNKNOWN_KEYS_PER_SECOND)
+        self._unknown_keys = UnknownKeys(clock)
 
     async def accept(self, request: IncomingCall) -> Receipt:
         """Store the events of a call.
@@ -165,11 +171,11 @@ class Intake:
 
     async def _keep(self, request: IncomingCall, body: bytes, sender: Sender, error: HeadwaterError) -> None:
         """Keep a refused call with its `body`, which is inflated where that was possible."""
-        if not sender.workspace and not self._unknown_keys.take(self._clock):
+        if not sender.workspace and not self._unknown_keys.add(error):
             return
         refusal = Refusal(error.code, error.field or "", error.message)
         header = encode_envelope(self._envelope(request, sender, refusal=refusal))
-        await self._log.append(Frame(1, header, body[:MAX_KEPT_BYTES]))
+        await self._log.append(Frame(1, header, body[:MAX_REJECTED_BYTES]))
 
     def _envelope(
         self,
@@ -194,19 +200,3 @@ class Intake:
             is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
             refused=refused,
         )
-
-
-class _Allowance:
-    """So many a second."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._second = 0
-        self._taken = 0
-
-    def take(self, clock: Clock) -> bool:
-        second = int(clock.now().timestamp())
-        if second != self._second:
-            self._second, self._taken = second, 0
-        self._taken += 1
-        return self._taken <= self._per_second

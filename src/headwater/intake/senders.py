@@ -21,6 +21,14 @@ _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as wr
 _HOW_NATIVE: Final = "a key is required: as Bearer token, or a write key as writeKey in the body"
 
 
+class UnknownWriteKey(Unauthorized):
+    """No source has the write key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("the write key is not known")
+        self.key = key
+
+
 class Sender(Struct, frozen=True):
     """A sender, as far as it is known."""
 
@@ -72,7 +80,7 @@ class Senders:
     async def _by_write_key(self, key: str) -> Sender:
         source = await self._catalog.seek(self._catalog.source_of, key)
         if source is None:
-            raise Unauthorized("the write key is not known")
+            raise UnknownWriteKey(key)
         return Sender(key, source.workspace, source)
 
     async def _source_of(self, workspace: int, id_: int | None) -> Connection:

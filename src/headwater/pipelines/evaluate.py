@@ -158,7 +158,9 @@ class BatchEvaluation:
             return
         traits = self._known_traits.get(arrival.position)
         person = _Person(arrival, plan, (), knowing(record, traits), user_id, steps, traits, {})
-        if not _is_once(arrival):
+        if _is_once(arrival):
+            steps += [pipeline.passed for pipeline in plan.user_pipelines]
+        else:
             person.passed = self._passed(person, error)
         if person.passed or arrival.event.type == "alias":
             self._people.append(person)

@@ -13,7 +13,7 @@ WAIT_SECONDS: Final = 2.0
 """How long the worker has to carry the call before its events are called "Pending"."""
 POLL_SECONDS: Final = 0.02
 
-Fate = Literal["Accepted", "Duplicate", "Pending"]
+Fate = Literal["Accepted", "NoPipeline", "Duplicate", "Pending"]
 
 
 async def outcomes(
@@ -37,7 +37,7 @@ async def outcomes(
         elif entry is None or place > finished:
             found.append("Pending")
         else:
-            found.append("Accepted" if entry.position == place else "Duplicate")
+            found.append(("Accepted" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate")
     return found
 
 

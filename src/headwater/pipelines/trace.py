@@ -22,7 +22,11 @@ MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
 """What JSON has another way to write, beside that by its number, which every character has."""
 
-Fate = Literal["Pending", "Processed", "Duplicate", "Rejected"]
+Fate = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
+NO_PIPELINE_MESSAGE: Final = (
+    "no enabled pipeline of the source took this event: it is not stored. Enable a pipeline of the source, "
+    "then send the event again with another messageId"
+)
 
 
 class Arrived(Struct, frozen=True):
@@ -34,7 +38,7 @@ class Arrived(Struct, frozen=True):
     """Microseconds since the epoch."""
     fate: Fate
     message: str = ""
-    """Why, for people, when it was rejected."""
+    """Why, for people, when it was rejected or no pipeline took it."""
     steps: tuple[Step, ...] = ()
     carried_at: int = 0
     """When the pipelines had it, in microseconds since the epoch."""
@@ -59,9 +63,15 @@ async def trace(
     entries = await warehouse.entries((source, message_id) for source in sources)
     for (source, _), entry in entries.items():
         arrived[entry.position] = Arrived(
-            source, entry.position, entry.received_at, "Processed", "", entry.steps, entry.carried_at,
+            source,
+            entry.position,
+            entry.received_at,
+            "Processed" if entry.has_pipeline else "NoPipeline",
+            "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
+            entry.steps,
+            entry.carried_at,
             entry.repeated,
-        )  # fmt: skip
+        )
         for repeat in entry.repeats:
             arrived[repeat.position] = Arrived(source, repeat.position, repeat.received_at, "Duplicate")
     for refused in await warehouse.rejected_messages(workspace, message_id):

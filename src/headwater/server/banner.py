@@ -1,18 +1,26 @@
-"""What `headwater serve` prints when it is ready: the address, the API key or its place, and commands to copy."""
+"""The text that `headwater serve` prints when it is ready: the address, the API key or its place, and commands to copy.
+
+The commands are those of README.md, "Five minutes"; a test compares them."""
 
 import shlex
 
 from headwater.server.settings import Settings, variable
 
 _COMMANDS = """\
-  URL={url} KEY={key}
-  post() {{ curl -sS "$URL$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -d "$2"; }}
-  ID=$(post /v1/connections '{{"name":"My app","role":"Source","connector":"http"}}' | tr -dc 0-9)
-  WRITE_KEY=$(post "/v1/connections/$ID/event-write-keys" '' | cut -d '"' -f 4)
-  post /v1/pipelines '{{"connection":'"$ID"',"target":"Event","name":"Events","enabled":true}}'
-  post /v1/pipelines '{{"connection":'"$ID"',"target":"User","name":"People","enabled":true}}'
-  curl -sS "$URL/v1/track" -u "$WRITE_KEY:" -d '{{"userId":"ada","event":"Order Completed"}}'
-  sleep 1; curl -sS "$URL/v1/events" -H "Authorization: Bearer $KEY"
+export URL={url} KEY={key}
+api() {{
+    local response
+    response=$(curl -sS --fail-with-body -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" "$@") &&
+        printf '%s\\n' "$response" || {{ printf '%s\\n' "$response" >&2; return 1; }}
+}}
+export ID=$(api "$URL/v1/connections" -d '{{"name": "Shop", "role": "Source", "connector": "http"}}' | tr -dc 0-9)
+api "$URL/v1/pipelines" -d '{{"connection": '"${{ID:?}}"', "target": "Event", "name": "Store events", "enabled": true}}'
+api "$URL/v1/pipelines" -d '{{"connection": '"${{ID:?}}"', "target": "User", "name": "Learn users", "enabled": true}}'
+export WRITE_KEY=$(api "$URL/v1/connections/${{ID:?}}/event-write-keys" | cut -d '"' -f 4)
+curl -sS "$URL/v1/track?verbose=true" -u "${{WRITE_KEY:?}}:" \\
+    -d '{{"messageId": "m1", "userId": "ada", "event": "Order Completed", "properties": {{"total": 9.5}}}}'
+sleep 1
+api "$URL/v1/events"
 """
 
 

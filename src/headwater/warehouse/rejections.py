@@ -12,8 +12,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
+from headwater.events import MAX_REJECTED_BYTES
 from headwater.warehouse import bulk, tables
-from headwater.warehouse.rows import MAX_REJECTED, MAX_REJECTED_BYTES, MAX_UNKNOWN_REJECTED, RejectedEvent
+from headwater.warehouse.rows import MAX_REJECTED, MAX_UNKNOWN_REJECTED, RejectedEvent
 
 _SLACK: Final = 100
 """A workspace may have this part of `MAX_REJECTED` more, since finding the oldest that is kept takes going past all
@@ -121,13 +122,13 @@ async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> No
 
 def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
     """Rows of `refusals`."""
-    counts: Counter[tuple[object, ...]] = Counter()
-    at: dict[tuple[object, ...], int] = {}
+    counts: dict[tuple[object, ...], tuple[int, int, int]] = {}
     for row in rejected:
         key = (row.workspace, row.connection, row.dialect, row.code, _text(row.path)[:_MAX_COUNTED_PATH])
-        counts[key] += 1
-        at[key] = microseconds(row.received_at)
-    return [(*key, count, at[key], at[key]) for key, count in counts.items()]
+        at = microseconds(row.received_at)
+        count, first, last = counts.get(key, (0, at, at))
+        counts[key] = (count + 1, min(first, at), max(last, at))
+    return [(*key, *counted) for key, counted in counts.items()]
 
 
 def _text(text: str) -> str:

@@ -61,8 +61,6 @@ class RefusalCount(Struct, frozen=True):
     last_at: datetime
 
 
-MAX_REJECTED_BYTES = 64 * 1024
-"""How much of a refused call is kept."""
 MAX_REJECTED = 100_000
 """How many refused events of a workspace are kept, or a few more; the oldest go first, and stay counted."""
 MAX_UNKNOWN_REJECTED = 1_000

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headwater.schemas import (
     JSON_NULL,
     ArrayType,
+    BooleanType,
     DateTime,
     DecimalType,
     FloatType,
@@ -27,7 +28,7 @@ from headwater.schemas import (
     Type,
 )
 from headwater.transforms.functions import Function, Language, RecordError, Runner
-from tests.transforms.functions.make import IDENTITY, KINDS, function, one
+from tests.transforms.functions.make import IDENTITY, KINDS, USER, function, one
 from tests.transforms.functions.strategies import schemas
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,6 +120,17 @@ FROM_JAVASCRIPT: list[tuple[str, str, Any]] = [
     ("json", "null", JSON_NULL),
     ("json", "() => 0", "«v» is not a JSON value"),
     ("json", "1n", "«v» is not a JSON value"),
+    (
+        "json",
+        "{ a: 'null', b: null, c: [undefined], d: new Date(0) }",
+        Json('{"a":"null","b":null,"c":[null],"d":"1970-01-01T00:00:00.000Z"}'),
+    ),
+    ("json", "NaN", "«v» must be JSON, which has neither NaN nor infinities"),
+    ("json", "-Infinity", "«v» must be JSON, which has neither NaN nor infinities"),
+    ("json", "1e308 * 10", "«v» must be JSON, which has neither NaN nor infinities"),
+    ("json", "{ a: [1, { b: 0 / 0 }] }", "«v.a[1].b» must be JSON, which has neither NaN nor infinities"),
+    ("json", "[new Number(NaN)]", "«v[0]» must be JSON, which has neither NaN nor infinities"),
+    ("json", "{ at: new Date('?') }", "«v.at» is an invalid date"),
 ]
 
 FROM_PYTHON: list[tuple[str, str, Any]] = [
@@ -151,7 +163,9 @@ FROM_PYTHON: list[tuple[str, str, Any]] = [
     ("ip", "'1.2.3.4'", "1.2.3.4"),
     ("json", "{'a': [1, 1.0, None, 10 ** 30]}", Json('{"a":[1,1.0,null,1000000000000000000000000000000]}')),
     ("json", "None", JSON_NULL),
-    ("json", "float('nan')", "«v» must be JSON"),
+    ("json", "float('nan')", "«v» must be JSON, which has neither NaN nor infinities"),
+    ("json", "{'a': [1, {'b': float('-inf')}]}", "«v» must be JSON, which has neither NaN nor infinities"),
+    ("json", "[1e308 * 10]", "«v» must be JSON, which has neither NaN nor infinities"),
 ]  # fmt: skip
 
 
@@ -196,6 +210,49 @@ async def test_errors_name_the_place(
     await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {javascript} }})", type, message)
     if python is not None:
         await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {python}}}", type, message)
+
+
+@pytest.mark.parametrize("type", [ArrayType(JsonType()), MapType(JsonType()), ObjectType((Property("k", JsonType()),))])
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+async def test_a_number_that_json_cannot_hold_fails_its_record_and_no_other(
+    runner: Runner, language: Language, type: Type
+) -> None:
+    nan = "NaN" if language == "JavaScript" else "float('nan')"
+    if isinstance(type, ArrayType):
+        good, bad, place = "[1, {'k': 2}]", f"[1, {{'k': {nan}}}]", "«v[1]"
+    else:
+        good, bad, place = "{'k': 2}", f"{{'k': {nan}}}", '«v["k"]' if isinstance(type, MapType) else "«v.k"
+    schema = ObjectType((Property("v", type), Property("bad", BooleanType(), read_optional=True)))
+    source = (
+        f"const transform = (r) => ({{ v: r.bad ? {bad} : {good} }})"
+        if language == "JavaScript"
+        else f"def transform(r): return {{'v': {bad} if r['bad'] else {good}}}"
+    )
+    records: list[Record] = [{"bad": bad} for bad in (False, True, False)]
+    first, failed, last = await runner.run(function(language, source, schema), records, schema, schema)
+    assert isinstance(failed, RecordError)
+    assert failed.step == "OutputValidation"
+    assert "must be JSON, which has neither NaN nor infinities" in failed.message
+    assert failed.message.startswith(place) or (language == "JavaScript" and failed.message.startswith("«v.k"))
+    assert first == last and not isinstance(first, RecordError)
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "message"),
+    [
+        ("JavaScript", r"() => { throw new Error('half \ud83d of it') }", "JavaScript: Error: half \ufffd of it"),
+        ("JavaScript", r"() => { throw 'half \udc00' }", "JavaScript: half \ufffd"),
+        ("JavaScript", r"() => { throw new Error('whole \ud83d\ude00') }", "JavaScript: Error: whole \U0001f600"),
+        ("JavaScript", r"() => ({ '\ud83d': 1 })", "«\ufffd» does not exist in the schema"),
+    ],
+)
+async def test_the_text_of_an_error_is_kept_with_half_a_surrogate_pair(
+    runner: Runner, language: Language, source: str, message: str
+) -> None:
+    written = function(language, f"const transform = {source}")
+    [outcome] = await runner.run(written, [{}], USER, USER)
+    assert isinstance(outcome, RecordError)
+    assert outcome.message == message
 
 
 NULL = [("JavaScript", "const transform = () => ({ v: null })"), ("Python", "def transform(r): return {'v': None}")]

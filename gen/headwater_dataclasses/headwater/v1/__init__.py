@@ -6,6 +6,7 @@
 __all__ = (
     "ApiKey",
     "Connection",
+    "ConnectionWarning",
     "Connector",
     "ConnectorAsDestination",
     "ConnectorAsSource",
@@ -78,6 +79,7 @@ __all__ = (
     "GetLatestProfileSchemaUpdateRequest",
     "GetLatestProfileSchemaUpdateResponse",
     "GetOpenApiRequest",
+    "GetPipelineLaneRequest",
     "GetPipelineRequest",
     "GetPipelineRunRequest",
     "GetProfileAttributesJsonRequest",
@@ -132,6 +134,7 @@ __all__ = (
     "ParseFilterRequest",
     "ParseFilterResponse",
     "Pipeline",
+    "PipelineLane",
     "PipelineRun",
     "PostEventRequest",
     "PreviewProfileSchemaUpdateRequest",
@@ -302,6 +305,27 @@ class Connection(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Connection", Connection)
+
+
+@dataclass(eq=False, repr=False)
+class ConnectionWarning(betterproto2.Message):
+    """
+    ConnectionWarning is something about a connection that is probably not intended.
+    """
+
+    code: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    code is for programs. Possible values: "NoPipeline" (the source has no enabled pipeline: its events are accepted,
+    but not stored).
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    message is for people.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ConnectionWarning", ConnectionWarning)
 
 
 @dataclass(eq=False, repr=False)
@@ -1741,13 +1765,14 @@ class EventTrace(betterproto2.Message):
 
     outcome: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    outcome is what became of it. Possible values: "Pending" (durable, not yet worked on), "Processed" (every
-    pipeline that takes it has had it), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    outcome is what became of it. Possible values: "Pending" (durable, not yet processed), "Processed" (every
+    pipeline that takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is
+    not stored), "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
 
     message: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    message says why, for people. Empty unless outcome is "Rejected".
+    message says why, for people. Empty unless outcome is "Rejected" or "NoPipeline".
     """
 
     steps: "list[EventTraceStep]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -1772,7 +1797,7 @@ class EventTraceStep(betterproto2.Message):
 
     pipeline: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    pipeline is the id of the pipeline.
+    pipeline is the id of the pipeline. 0 for a note about the message itself, with step "Receive".
     """
 
     connection: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
@@ -1788,7 +1813,8 @@ class EventTraceStep(betterproto2.Message):
 
     outcome: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    outcome is what happened there. Possible values: "Passed", "Filtered", "Failed" or "Retrying".
+    outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
+    lane of the pipeline for its function) or "Retrying".
     """
 
     attempts: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
@@ -1805,7 +1831,7 @@ class EventTraceStep(betterproto2.Message):
 
     message: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    message says why, for people. Empty when outcome is "Passed".
+    message says why, for people. When outcome is "Passed" it is empty, but for notes about the message.
     """
 
 
@@ -2333,6 +2359,21 @@ class GetOpenApiRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "GetOpenApiRequest", GetOpenApiRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetPipelineLaneRequest(betterproto2.Message):
+    """
+    GetPipelineLaneRequest names a pipeline.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the pipeline. Required.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetPipelineLaneRequest", GetPipelineLaneRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -3605,6 +3646,51 @@ default_message_pool.register_message("headwater.v1", "Pipeline", Pipeline)
 
 
 @dataclass(eq=False, repr=False)
+class PipelineLane(betterproto2.Message):
+    """
+    PipelineLane is what waits for the transformation of a pipeline.
+    """
+
+    waiting: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    waiting is how many entries wait: records, and claims of anonymous ids between them. In JSON it is a string.
+    """
+
+    bytes: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    bytes is their size, compressed. Pipelines of one source share the size of what they have in common. In JSON it is a
+    string.
+    """
+
+    oldest_at: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    oldest_at is when the oldest of them was put there. Absent when nothing waits.
+    """
+
+    paused: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    paused is whether the lane is paused, since its function keeps reaching a limit.
+    """
+
+    paused_until: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    paused_until is when one record is tried again. Absent unless paused.
+    """
+
+    reason: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    reason is the limit that the function reached, for people. Empty unless paused.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineLane", PipelineLane)
+
+
+@dataclass(eq=False, repr=False)
 class PipelineRun(betterproto2.Message):
     """
     PipelineRun is one execution of a batch pipeline.
@@ -3883,8 +3969,8 @@ default_message_pool.register_message("headwater.v1", "Property", Property)
 @dataclass(eq=False, repr=False)
 class RejectedEvent(betterproto2.Message):
     """
-    RejectedEvent is an event, or a whole call, that was received and refused. It is kept until a person has looked at
-    it.
+    RejectedEvent is an event, or a whole call, that was received and rejected. The latest 100,000 of a workspace are
+    kept, until their source is deleted.
     """
 
     position: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
@@ -3929,6 +4015,11 @@ class RejectedEvent(betterproto2.Message):
     body is what was sent, at most its first 64 KiB. In JSON it is base64.
     """
 
+    body_text: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    body_text is body as text. Absent when body is not UTF-8. A last character that was cut off is left out.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "RejectedEvent", RejectedEvent)
 
@@ -3941,7 +4032,7 @@ class RejectedEventCount(betterproto2.Message):
 
     connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    connection is the id of the source connection.
+    connection is the id of the source connection. 0 when the key was unknown.
     """
 
     dialect: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -4258,6 +4349,11 @@ class TestConnectionResponse(betterproto2.Message):
     """
     dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
     (/v1/events) or "grpc" (SendEvents). Absent when none has arrived.
+    """
+
+    warnings: "list[ConnectionWarning]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    warnings are reasons why events that arrive are not used. Empty when there are none.
     """
 
 

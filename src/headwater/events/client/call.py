@@ -11,9 +11,10 @@ from headwater.events.call import Call
 from headwater.events.client import shapes, translation
 from headwater.events.client.shapes import CODE, Shape, check_surrogates, take_apart, wrong_type
 from headwater.events.limits import MAX_BATCH_EVENTS, Limits
+from headwater.events.notjson import not_json
 from headwater.events.raw import is_object, join
 from headwater.events.track.rules import extra
-from headwater.events.wellformed import broken_rule, decode_well_formed
+from headwater.events.wellformed import decode_well_formed
 from headwater.events.wire import WireEvent
 
 _CALLS: Final[dict[str, tuple[Shape, Callable[[dict[str, Raw]], dict[str, Raw]]]]] = {
@@ -49,7 +50,7 @@ def read_call(call: str, body: bytes) -> Call:
             for (path, own), other in zip(parts.items(), _take_apart(call, counterpart, shape).values(), strict=True):
                 check_surrogates(own, other, path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body {broken_rule(error)}") from error
+        raise not_json(body, error) from error
     return Call(type=None, events=[join(translate(each)) for each in parts.values()])
 
 

@@ -14,10 +14,11 @@ from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
 from headwater.events.native.explain import explain
+from headwater.events.notjson import not_json
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
 from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wellformed import broken_rule, decode_well_formed
+from headwater.events.wellformed import decode_well_formed
 
 EVENTS: Final = "events"
 """The call whose route names no type: one event, an array of events, or a batch."""
@@ -56,7 +57,7 @@ def read_call(call: str, body: bytes) -> Call:
         refusal = explain(error, root="the body")
         raise BadRequest(refusal.message, field=refusal.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body {broken_rule(error)}") from error
+        raise not_json(body, error) from error
 
 
 def _read(call: str, text: Raw) -> Call:

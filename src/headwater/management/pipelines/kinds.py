@@ -27,6 +27,10 @@ class Kind(Struct, frozen=True, kw_only=True):
     does: str
     members: dict[str, Presence]
     shown: tuple[str, ...]
+    reads_profiles: bool = False
+    """Whether its input is a profile of the workspace."""
+    writes_profiles: bool = False
+    """Whether its output is a user of the workspace."""
     batch: bool = True
     runs: bool = False
 
@@ -34,16 +38,6 @@ class Kind(Struct, frozen=True, kw_only=True):
     def reads_events(self) -> bool:
         """Whether its input is an event, so that its input schema is the event schema."""
         return not self.batch
-
-    @property
-    def reads_profiles(self) -> bool:
-        """Whether its input is a profile of the workspace."""
-        return self.does.startswith("export")
-
-    @property
-    def writes_profiles(self) -> bool:
-        """Whether its output is a user of the workspace."""
-        return self.does.startswith("import")
 
 
 INCOMING_EVENT_SCHEMA: Final[Schema] = ObjectType(tuple(one for one in EVENT_SCHEMA if one.name != "kpid"))
@@ -70,16 +64,19 @@ _TRANSFORMED: Final[dict[str, Presence]] = {
 
 IMPORT_FROM_APPLICATION: Final = Kind(
     does="import users from applications",
+    writes_profiles=True,
     members={"filter": "optional", **_TRANSFORMED, "incremental": "optional"},
     shown=("filter", "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 IMPORT_FROM_DATABASE: Final = Kind(
     does="import users from databases",
+    writes_profiles=True,
     members={"query": "required", **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
     shown=("query", *_COLUMNS, "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 IMPORT_FROM_FILE: Final = Kind(
     does="import users from files",
+    writes_profiles=True,
     members={"filter": "optional", **_FILE, **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
     shown=(
         *("format", "path", "sheet", "compression", "filter"),
@@ -90,6 +87,7 @@ IMPORT_FROM_FILE: Final = Kind(
 )
 IMPORT_FROM_EVENTS: Final = Kind(
     does="import users from events",
+    writes_profiles=True,
     members={"filter": "optional", "outSchema": "optional", "transformation": "optional"},
     shown=("filter", "transformation", "inSchema", "outSchema"),
     batch=False,
@@ -104,6 +102,7 @@ COLLECT_EVENTS: Final = Kind(
 )
 EXPORT_TO_APPLICATION: Final = Kind(
     does="export profiles to applications",
+    reads_profiles=True,
     members={
         "filter": "optional",
         **_TRANSFORMED,
@@ -124,11 +123,13 @@ SEND_EVENTS: Final = Kind(
 )
 EXPORT_TO_DATABASE: Final = Kind(
     does="export profiles to databases",
+    reads_profiles=True,
     members={"filter": "optional", **_TRANSFORMED, "tableName": "required", "tableKey": "required"},
     shown=("filter", "tableName", "tableKey", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 EXPORT_TO_FILE: Final = Kind(
     does="export profiles to files",
+    reads_profiles=True,
     members={"filter": "optional", **_FILE, "inSchema": "required", "orderBy": "required"},
     shown=("format", "path", "sheet", "compression", "orderBy", "filter", "inSchema", *_BATCH),
 )

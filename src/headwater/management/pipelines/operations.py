@@ -15,12 +15,10 @@ from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check, check_event_type_exists
-from headwater.transforms.functions import Runner
+from headwater.transforms.functions import LANGUAGES, Runner
 
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
-_LANGUAGES: Final = ("JavaScript", "Python")
-"""Those whose functions can run here."""
 _MINUTES_A_DAY: Final = 1_440
 
 
@@ -37,7 +35,7 @@ async def create_pipeline(
     target = _target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
     draft = _draft(catalog, connection, target, request.event_type, request)
-    check(draft, catalog.connectors, _LANGUAGES)
+    check(draft, catalog.connectors, LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await offered_event_types(catalog, connection))
     await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)
@@ -75,7 +73,7 @@ async def update_pipeline(
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
     draft = _draft(catalog, connection, old.target, old.event_type, request)
-    check(draft, catalog.connectors, _LANGUAGES)
+    check(draft, catalog.connectors, LANGUAGES)
     if draft.kind is SEND_EVENTS:
         check_event_type_exists(draft, await offered_event_types(catalog, connection))
     await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)

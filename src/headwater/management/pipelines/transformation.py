@@ -1,7 +1,6 @@
 """Rules of the filter and the transformation: what they use must exist, and what they give must fit."""
 
 from collections.abc import Collection
-from typing import Final
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition
@@ -9,10 +8,8 @@ from headwater.filters import InvalidFilter, check_filter
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.schema_rules import parents_of
 from headwater.schemas import InvalidPath, PropertyNotFound, Schema, property_at
-from headwater.transforms.functions import MAX_SOURCE_LENGTH
+from headwater.transforms.functions import LANGUAGES, MAX_SOURCE_LENGTH
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
-
-LANGUAGES: Final = ("JavaScript", "Python")
 
 
 def check_draft_filter(draft: Draft) -> None:

@@ -53,6 +53,11 @@ class Entry(Struct, array_like=True):
     carried_at: int = 0
     """When the pipelines had it, in microseconds since the epoch."""
 
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether any pipeline took the message. A step of pipeline 0 is a note about the message itself."""
+        return any(step.pipeline for step in self.steps)
+
 
 class Message(Struct, frozen=True):
     """An arrival that wants to be a message."""

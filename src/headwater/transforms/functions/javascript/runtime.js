@@ -21,6 +21,8 @@
   const slice = uncurry(String.prototype.slice);
   const isoText = uncurry(Date.prototype.toISOString);
   const time = uncurry(Date.prototype.getTime);
+  const includes = uncurry(String.prototype.includes);
+  const numberOf = uncurry(Number.prototype.valueOf);
 
   // What is thrown for a value that is not of the output schema's type. A set says which objects these are, as asking an
   // unknown object for its class runs code of that object.
@@ -99,6 +101,29 @@
       if (!own(known, names[index])) throw under(invalid("does not exist in the schema"), slice(names[index], 0, 60));
   };
 
+  // JSON.stringify writes null for NaN and the infinities, for Number objects of these, and for invalid dates.
+  const refuseNotFinite = (value) => {
+    if (typeof value === "number" && !finite(value)) throw invalid("must be JSON, which has neither NaN nor infinities");
+    if (typeof value !== "object" || value === null) return;
+    if (isArray(value)) {
+      for (let index = 0; index < value.length; index++) {
+        try { refuseNotFinite(value[index]); } catch (error) { throw under(error, "[" + index + "]"); }
+      }
+    } else if (isPlain(value)) {
+      const names = keys(value);
+      for (let index = 0; index < names.length; index++) {
+        try { refuseNotFinite(value[names[index]]); } catch (error) { throw under(error, slice(names[index], 0, 60)); }
+      }
+    } else {
+      let wrapped = 0;
+      try { wrapped = numberOf(value); } catch {
+        try { if (!finite(time(value))) throw invalid("is an invalid date"); }
+        catch (error) { if (isInvalid(error)) throw error; }
+      }
+      refuseNotFinite(wrapped);
+    }
+  };
+
   /*ADAPTER*/
 
   const part = (value, name, most) => {
@@ -139,7 +164,9 @@
       }
       if (line === "") {
         try {
-          line = stringify(write(result));
+          const written = write(result);
+          line = stringify(written);
+          if (typeof line === "string" && includes(line, "null")) refuseNotFinite(written);
           if (typeof line !== "string") line = "?an object with a toJSON method";
         } catch (error) {
           line = isInvalid(error) ? "-" + stringify([error.path, error.rule]) : "!" + stringify(describe(error));

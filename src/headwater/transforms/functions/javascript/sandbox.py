@@ -23,6 +23,7 @@ import msgspec
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
+from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.javascript.frames import (
     ANSWER,
     DONE,
@@ -49,14 +50,6 @@ _NO_OBJECT: Final = "JavaScript: transform must return an object"
 _BUFFER: Final = 1 << 20
 
 _Do = Callable[[Program, bytes, float], Awaitable[bytes]]
-
-_described = msgspec.json.Decoder(tuple[str, str, str])
-_invalid = msgspec.json.Decoder(tuple[str, str])
-_text = msgspec.json.Decoder(str)
-_ESCAPE: Final = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
-"""A surrogate pair, half of one, or any other escape of JSON."""
 
 
 class JavaScriptSandbox:
@@ -237,11 +230,6 @@ def _each(lines: bytes) -> list[str | RecordError]:
     return [line if line[:1] == "{" else _error(line) for line in texts]
 
 
-def _mended(text: str) -> str:
-    """The JSON with U+FFFD for each half of a surrogate pair, which texts of errors have when they were cut."""
-    return _ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text) if "\\u" in text else text
-
-
 def _error(line: str) -> RecordError:
     """What the loop says of one record."""
     try:
@@ -250,12 +238,12 @@ def _error(line: str) -> RecordError:
                 "Transformation", f"JavaScript: transform must return an object, and returned {line[1:]}"
             )
         if line[:1] == "<":
-            return RecordError("Transformation", _text.decode(line[1:])[:1000])
+            return RecordError("Transformation", decode_texts(line[1:], str)[:1000])
         if line[:1] == "-":
-            path, rule = _invalid.decode(_mended(line[1:]))
+            path, rule = decode_texts(line[1:], tuple[str, str])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
         if line[:1] == "!":
-            name, message, stack = _described.decode(_mended(line[1:]))
+            name, message, stack = decode_texts(line[1:], tuple[str, str, str])
             found = _LINE.search(stack)
             text = ": ".join(part for part in (name, message) if part) or "an error without a text"
             return RecordError("Transformation", f"JavaScript: {text}", int(found[1]) if found else None)

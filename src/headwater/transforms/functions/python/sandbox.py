@@ -22,6 +22,7 @@ from pydantic_monty import (
 
 from headwater.base.errors import Unavailable
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
+from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, START_EACH, TOO_LARGE, UNREADABLE
 from headwater.transforms.functions.python.pool import START_SECONDS, Pool
 
@@ -29,9 +30,6 @@ _GRACE: Final = 1.0
 """Seconds beyond the limit that the interpreter has to stop by itself."""
 _SOURCE_NAME: Final = "<python-input-1>"
 """What the interpreter calls the second text that a session is fed, which is the function's source."""
-
-_invalid = msgspec.json.Decoder(tuple[str, str])
-_text = msgspec.json.Decoder(str)
 
 
 class PythonSandbox:
@@ -194,12 +192,12 @@ def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
         if line[0] == "?":
             return RecordError("Transformation", f"Python: transform must return a dict, and returned {line[1:101]}")
         if line[0] == "-":
-            path, rule = _invalid.decode(line[1:])
+            path, rule = decode_texts(line[1:], tuple[str, str])
             return RecordError("OutputValidation", f"«{path}» {rule}" if path else rule)
         if line[0] == "<":
-            return RecordError("Transformation", _text.decode(line[1:])[:1000])
+            return RecordError("Transformation", decode_texts(line[1:], str)[:1000])
         if line[0] == "!":
-            return RecordError("Transformation", f"Python: {_text.decode(line[1:])[:1000]}")
+            return RecordError("Transformation", f"Python: {decode_texts(line[1:], str)[:1000]}")
     except (msgspec.DecodeError, StopIteration):
         pass
     return RecordError("Transformation", "Python: transform must return a dict")

@@ -1,0 +1,89 @@
+"""The documentation states the limits and defaults that the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from headwater.events import DEFAULT_LIMITS, MAX_REJECTED_BYTES
+from headwater.intake.unknownkeys import MAX_STORED_PER_SECOND, PREFIX_LENGTH
+from headwater.pipelines.transformer import MAX_FUNCTION_SECONDS
+from headwater.server.cli import main
+from headwater.server.settings import Settings, read, variable
+from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
+from headwater.warehouse.rows import MAX_REJECTED, MAX_UNKNOWN_REJECTED
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+EVENTS_PROTO = (ROOT / "protos" / "headwater" / "v1" / "events.proto").read_text()
+DEFAULTS: Settings = read({})
+
+
+def rows(page: str) -> dict[str, str]:
+    """The second column of all tables of a page, by the first."""
+    return {
+        match[1].strip(): match[2].strip() for match in re.finditer(r"^\|([^|]+)\|([^|]+)\|", page, flags=re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "stated"),
+    [
+        ("source", f"{MAX_SOURCE_LENGTH:,} characters, no NUL"),
+        ("time in a pipeline of events", f"{MAX_FUNCTION_SECONDS:g} seconds for a run of records"),
+        (
+            "time otherwise: when a pipeline is saved or enabled, and for a trial",
+            f"{Limits().seconds:g} seconds for a batch",
+        ),
+        ("memory", f"{Limits().memory >> 20} MiB"),
+        ("results of a batch", f"{Limits().output >> 20} million characters of JSON"),
+        ("printing (Python)", f"goes nowhere; over {Limits().printed >> 20} MiB in a batch is an error"),
+    ],
+)
+def test_the_limits_of_functions(limit: str, stated: str) -> None:
+    assert rows(FUNCTIONS)[limit] == stated
+
+
+@pytest.mark.parametrize(
+    ("page", "stated"),
+    [
+        (README, f"The latest {MAX_REJECTED:,} of each workspace are kept"),
+        (README, f"the latest {MAX_UNKNOWN_REJECTED:,} are kept"),
+        (README, f"Each backend process keeps up to\n{MAX_STORED_PER_SECOND} of them a second"),
+        (README, f"the first {PREFIX_LENGTH} characters of their keys"),
+        (EVENTS_PROTO, f"The latest {MAX_REJECTED:,} of a workspace"),
+        (EVENTS_PROTO, f"Up to {MAX_STORED_PER_SECOND} such calls a second"),
+        (EVENTS_PROTO, f"the latest {MAX_UNKNOWN_REJECTED:,} of them"),
+        (EVENTS_PROTO, f"at most its first {MAX_REJECTED_BYTES >> 10} KiB"),
+    ],
+)
+def test_the_limits_of_rejected_events(page: str, stated: str) -> None:
+    assert stated in page
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("host", "port", "workers", "nats_replicas", "log_keep", "log_max_bytes", "log_max_lag_bytes"),
+        *("max_event_bytes", "max_batch_bytes", "max_client_bytes", "metrics_host", "log_level"),
+    ],
+)
+def test_the_defaults_of_settings(name: str) -> None:
+    table = {key.removesuffix(" *"): value for key, value in rows(README).items()}
+    stated = table[f"`{variable(name)}`"].strip("`")
+    assert getattr(read({variable(name): stated}), name) == getattr(DEFAULTS, name)
+
+
+def test_the_settings_have_the_limits_of_events() -> None:
+    """The supervisor imports the standard library only, so that settings.py has a copy of them."""
+    given = DEFAULTS.max_event_bytes, DEFAULTS.max_batch_bytes, DEFAULTS.max_client_bytes
+    assert given == (DEFAULT_LIMITS.event_bytes, DEFAULT_LIMITS.batch_bytes, DEFAULT_LIMITS.client_bytes)
+
+
+def test_the_readme_marks_the_settings_that_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    flags = set(re.findall(r"^ *--([a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE))
+    marked = {name[1:-3] for name in rows(README) if re.fullmatch(r"`HEADWATER_[A-Z_]+` \*", name)}
+    assert marked == {variable(flag.replace("-", "_")) for flag in flags}
