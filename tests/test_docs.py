@@ -37,7 +37,7 @@ def rows(page: str) -> dict[str, str]:
             f"{Limits().seconds:g} seconds for a batch",
         ),
         ("memory", f"{Limits().memory >> 20} MiB"),
-        ("results of a batch", f"{Limits().output >> 20} million characters of JSON"),
+        ("results of a batch", f"{Limits().output:,} characters of JSON"),
         ("printing (Python)", f"goes nowhere; over {Limits().printed >> 20} MiB in a batch is an error"),
     ],
 )

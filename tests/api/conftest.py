@@ -139,7 +139,10 @@ def document_made_once() -> Iterator[None]:
 @pytest.fixture
 async def api(parts: OpenParts) -> AsyncIterator[Api]:
     server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)])
-    register(server, Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log))
+    register(
+        server,
+        Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock),
+    )
     address = f"unix:{parts.folder}/api.sock"
     server.add_insecure_port(address)
     await server.start()

@@ -1,19 +1,25 @@
 """Pipelines over the typed face: what goes in comes out. The rules are tested in tests/management/pipelines."""
 
+import json
+from datetime import UTC
 from typing import Any
 
 import pytest
 from google.protobuf import struct_pb2
 
 from headwater.api.types import type_message
-from headwater.catalog import Connection
+from headwater.base.clock import microseconds
+from headwater.catalog import Connection, Pipeline
+from headwater.lanestore import LaneProgress
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
+from headwater.pipelines.lanes import definition_digest
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, Refused
 from tests.api.test_pipelinemessage import message, request_of
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
-from tests.parts import OpenParts, add_source
+from tests.parts import OpenParts, add_source, add_workspace
+from tests.pipelines.test_lanes import COPY, add_pipeline, identify
 
 IDENTIFIES = filters_pb2.Filter(
     logical="and", conditions=[filters_pb2.FilterCondition(property="type", operator="is", values=["identify"])]
@@ -206,3 +212,42 @@ async def test_conflicts_with_the_state(parts: OpenParts, api: Api, source: Conn
         "EngineNotAvailable",
         (("field", "enabled"),),
     )
+
+
+async def test_the_lane_of_a_pipeline_says_what_waits_and_whether_it_is_paused(
+    api: Api, parts: OpenParts, source: Connection
+) -> None:
+    pipeline = await add_pipeline(parts, source, COPY)
+    request = pb.GetPipelineLaneRequest(id=pipeline)
+    empty = await api.call("PipelineService/GetPipelineLane", request)
+    assert (empty.waiting, empty.paused, empty.HasField("oldest_at")) == (0, False, False)
+
+    await parts.send(source, json.dumps({"batch": [identify("u", "u@x"), identify("v", "v@x")]}).encode())
+    await parts.carry()
+    waiting = await api.call("PipelineService/GetPipelineLane", request)
+    assert (waiting.waiting, waiting.paused) == (2, False)
+    assert waiting.bytes > 0
+    assert waiting.oldest_at.ToDatetime(UTC) == parts.clock.now()
+
+    paused_until = microseconds(parts.clock.now()) + 5_000_000
+    definition = next(each.definition for each in pipelines_of(parts, source) if each.id == pipeline)
+    paused = LaneProgress(0, 1, paused_until, "too slow", definition_digest(definition))
+    await parts.store.complete(pipeline, LaneProgress(), paused, [])
+    found = await api.call("PipelineService/GetPipelineLane", request)
+    assert (found.paused, found.paused_until.ToMicroseconds(), found.reason) == (True, paused_until, "too slow")
+    parts.clock.advance(6)
+    assert not (await api.call("PipelineService/GetPipelineLane", request)).paused
+
+
+async def test_there_is_no_lane_of_a_pipeline_of_another_workspace(api: Api, parts: OpenParts) -> None:
+    other = await add_workspace(parts.catalog, "Other")
+    pipeline = await add_pipeline(parts, await add_source(parts.catalog, other.id, users=()), COPY)
+    refused = await api.call("PipelineService/GetPipelineLane", pb.GetPipelineLaneRequest(id=pipeline))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "NotFound"
+
+
+def pipelines_of(parts: OpenParts, source: Connection) -> tuple[Pipeline, ...]:
+    found = parts.catalog.connection(parts.workspace, source.id)
+    assert found is not None
+    return found.pipelines

@@ -45,6 +45,7 @@ BUILT = {
         "UpdatePipeline",
         "SetPipelineStatus",
         "SetPipelineSchedule",
+        "GetPipelineLane",
         "DeletePipeline",
     },
     "EventService": {

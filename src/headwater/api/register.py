@@ -22,9 +22,11 @@ from headwater.api.schemas import SchemaServicer
 from headwater.api.system import SystemServicer
 from headwater.api.transformations import TransformationServicer
 from headwater.api.workspaces import WorkspaceServicer
+from headwater.base.clock import Clock
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog
 from headwater.intake import Intake
+from headwater.lanestore import LaneStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2_grpc,
@@ -64,6 +66,8 @@ class Parts:
     warehouse: Warehouse
     functions: Runner
     log: EventLog
+    lanes: LaneStore
+    clock: Clock
 
 
 def register(server: aio.Server, parts: Parts) -> None:
@@ -77,7 +81,9 @@ def register(server: aio.Server, parts: Parts) -> None:
     applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
     workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
     api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog), server)
-    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(PipelineServicer(parts.catalog, parts.functions), server)
+    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(
+        PipelineServicer(parts.catalog, parts.functions, parts.warehouse, parts.lanes, parts.clock), server
+    )
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.warehouse), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(

@@ -37,7 +37,9 @@ async def outcomes(
         elif entry is None or place > finished:
             found.append("Pending")
         else:
-            found.append(("Accepted" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate")
+            found.append(
+                ("Accepted" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
+            )
     return found
 
 

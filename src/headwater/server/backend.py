@@ -26,6 +26,7 @@ from headwater.catalog import Catalog, open_catalog
 from headwater.eventlog import BackPressure
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
+from headwater.lanestore import open_lane_store
 from headwater.management.bootstrap import bootstrap
 from headwater.management.secrets import unreadable
 from headwater.server import child, gateway
@@ -115,6 +116,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             clock=clock,
             scratch=settings.ledger_scratch(name),
         ) as warehouse,
+        open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
         Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
@@ -136,7 +138,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 processes=settings.workers,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
-            yield Parts(catalog, intake, warehouse, functions, log)
+            yield Parts(catalog, intake, warehouse, functions, log, lanes, clock)
 
 
 def _rate_limit(rate: EventRate | None) -> RateLimit | None:

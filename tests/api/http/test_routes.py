@@ -89,7 +89,7 @@ async def test_the_server_registers_all_of_them(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as parts:
         register_dialects(
             cast(aio.Server, registered),
-            Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log),
+            Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock),
         )
     assert ROUTES
     assert [path for *_, path in ROUTES if registered.find(path) is None] == []
