@@ -86,6 +86,7 @@ def test_the_lock_names_what_the_package_needs() -> None:
         "headwater/server/cli.py",
         "headwater/server/envoy/envoy.yaml.tmpl",
         "headwater/server/envoy/errors.lua",
+        "headwater/server/envoy/head.lua",
         "headwater/server/envoy/descriptors.pb",
         "headwater/v1/__init__.py",
         "headwater/v1/connections_pb2.py",
