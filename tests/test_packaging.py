@@ -122,6 +122,7 @@ def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
         "headwater/server/cli.py",
         "headwater/server/envoy/envoy.yaml.tmpl",
         "headwater/server/envoy/errors.lua",
+        "headwater/server/envoy/head.lua",
         "headwater/server/envoy/descriptors.pb",
         "headwater/v1/__init__.py",
         "headwater/v1/connections_pb2.py",

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 import headwater.v1
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Parts, register
 from headwater.api.openapi import served_document
 from headwater.catalog import ApiKey, Connection, digest_of
 from tests.parts import OpenParts, add_source, open_parts
@@ -138,7 +138,7 @@ def document_made_once() -> Iterator[None]:
 
 @pytest.fixture
 async def api(parts: OpenParts) -> AsyncIterator[Api]:
-    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES)])
+    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, lenient=LENIENT_SERVICES)])
     register(
         server,
         Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock),

@@ -50,7 +50,7 @@ def test_what_a_web_page_sends_needs_no_preflight(system: RunningSystem) -> None
     source = make_source(system)
     body = {"batch": [GOOD], "writeKey": source.write_key}
     response = post(system, "/v1/events", body, content_type="text/plain;charset=UTF-8", **ORIGIN)
-    assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, ORIGIN["origin"])
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, "*")
     assert len(source.wait_for(1)) == 1
 
 
@@ -114,7 +114,7 @@ def preflight(system: RunningSystem, path: str, method: str) -> httpx.Response:
 def test_web_pages_may_ask_first(system: RunningSystem, path: str, method: str) -> None:
     response = preflight(system, path, method)
     assert response.status_code == 200
-    assert response.headers["access-control-allow-origin"] == ORIGIN["origin"]
+    assert response.headers["access-control-allow-origin"] == "*"
     assert method in response.headers["access-control-allow-methods"]
     assert response.headers["access-control-max-age"] == "86400"
 
@@ -128,7 +128,7 @@ def test_settings_of_the_native_sdk(system: RunningSystem, source: Source) -> No
     assert response.status_code == 200
     assert response.json() == {"strategy": "Conversion", "integrations": {"Krenalis": {"apiKey": source.write_key}}}
     assert response.headers["cache-control"] == "public, max-age=3600, stale-while-revalidate=10800"
-    assert response.headers["access-control-allow-origin"] == ORIGIN["origin"]
+    assert response.headers["access-control-allow-origin"] == "*"
 
 
 @pytest.mark.parametrize("path", ["/v1/projects/{}/settings", "/projects/{}/settings"])
@@ -139,7 +139,7 @@ def test_settings_of_the_segment_family_send_events_to_where_they_came_from(
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"].startswith("public, max-age=3600")
-    assert response.headers["access-control-allow-origin"] == ORIGIN["origin"]
+    assert response.headers["access-control-allow-origin"] == "*"
     assert "x-forwarded-proto" in response.headers["vary"]
     for name in ("Segment.io", "Customer.io Data Pipelines"):
         destination = response.json()["integrations"][name]
@@ -180,7 +180,7 @@ def test_the_settings_of_an_unknown_key_are_refused_and_not_kept(system: Running
     response = settings(system, path)
     assert response.status_code == status
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers["access-control-allow-origin"] == ORIGIN["origin"]
+    assert response.headers["access-control-allow-origin"] == "*"
 
 
 def test_mobile_sdks_may_leave_out_the_version(system: RunningSystem) -> None:

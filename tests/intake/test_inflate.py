@@ -1,6 +1,8 @@
 """Compressed bodies: exact, or refused, and never larger than the limit."""
 
 import gzip
+import random
+import time
 import zlib
 from collections.abc import Callable
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
-from headwater.intake.inflate import inflate
+from headwater.intake.inflate import MAX_GZIP_MEMBERS, inflate
 
 BODY = b'{"batch":[]}' * 50
 COMPRESSED = gzip.compress(BODY, mtime=0)
@@ -64,7 +66,12 @@ def test_corrupt_deflate_is_refused(body: bytes) -> None:
         (COMPRESSED[:3], "the gzip body ends too early"),
         (COMPRESSED[:-8] + bytes(8), "the body is not valid gzip"),
         (COMPRESSED + b"x", "the gzip body has bytes after its end"),
-        (COMPRESSED * 2, "the gzip body has bytes after its end"),
+        (COMPRESSED + b"\0x", "the gzip body has bytes after its end"),
+        (COMPRESSED + COMPRESSED[:-1], "the gzip body ends too early"),
+        (COMPRESSED + COMPRESSED[:1], "the gzip body has bytes after its end"),
+        (COMPRESSED + COMPRESSED[:2], "the gzip body ends too early"),
+        (COMPRESSED + COMPRESSED[:-8] + bytes(8), "the body is not valid gzip"),
+        (gzip.compress(b"") * (MAX_GZIP_MEMBERS + 1), f"the gzip body has more than {MAX_GZIP_MEMBERS} members"),
     ],
 )
 def test_corrupt_gzip_is_refused(body: bytes, message: str) -> None:
@@ -93,6 +100,43 @@ def test_gives_the_body_or_refuses_it(body: bytes, limit: int) -> None:
     else:
         with pytest.raises(PayloadTooLarge):
             inflate(compressed, "gzip", limit=limit)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3)), min_size=1, max_size=6), st.integers(0, 500))
+def test_members_are_joined_under_one_limit(members: list[tuple[bytes, int]], limit: int) -> None:
+    compressed = b"".join(gzip.compress(member) + bytes(padding) for member, padding in members)
+    body = b"".join(member for member, _ in members)
+    if len(body) <= limit:
+        assert inflate(compressed, "gzip", limit=limit) == body
+    else:
+        with pytest.raises(PayloadTooLarge):
+            inflate(compressed, "gzip", limit=limit)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 200_000])
+def test_members_and_padding_of_any_size_are_read(size: int) -> None:
+    noise = random.Random(size).randbytes(size)  # which stays as large when it is compressed
+    compressed = gzip.compress(noise) + bytes(size) + gzip.compress(BODY) + bytes(size)
+    assert inflate(compressed, "gzip", limit=size + len(BODY)) == noise + BODY
+    with pytest.raises(PayloadTooLarge):
+        inflate(compressed, "gzip", limit=size + len(BODY) - 1)
+
+
+def test_many_empty_members_cost_little() -> None:
+    body = gzip.compress(b"") * MAX_GZIP_MEMBERS + bytes(8 << 20)
+    began = time.process_time()
+    assert inflate(body, "gzip", limit=10) == b""
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("encode", [bytes, gzip.compress, zlib.compress], ids=["identity", "gzip", "deflate"])
+def test_one_byte_order_mark_is_skipped(encode: Callable[[bytes], bytes]) -> None:
+    encoding = {bytes: None, gzip.compress: "gzip", zlib.compress: "deflate"}[encode]
+    mark = b"\xef\xbb\xbf"
+    assert inflate(encode(mark + BODY), encoding, limit=10_000) == BODY
+    assert inflate(encode(mark + mark + BODY), encoding, limit=10_000) == mark + BODY
+    with pytest.raises(PayloadTooLarge):  # and what is cut at the limit is not taken for the whole
+        inflate(encode(mark + BODY), encoding, limit=len(BODY))
 
 
 @given(st.binary(max_size=60), st.booleans(), st.sampled_from(["gzip", "deflate"]))

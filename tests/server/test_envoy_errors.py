@@ -46,7 +46,7 @@ def _error(response: httpx.Response) -> str:
         ("POST", "/v2/track"),
         ("PATCH", "/v1/connections"),
         ("POST", "/healthz"),
-        ("HEAD", "/healthz"),
+        ("HEAD", "/v1/track"),
         ("GET", "/v1/track"),
         ("DELETE", "/v1/batch"),
         ("OPTIONS", "/v1/connections"),
@@ -101,26 +101,35 @@ def test_two_lengths_in_one_request_are_refused(system: RunningSystem) -> None:
     assert response.status_code == 400
 
 
-@pytest.mark.parametrize("path", INTAKE)
-def test_any_origin_may_call_intake_without_credentials(system: RunningSystem, path: str) -> None:
-    preflight = httpx.options(
-        system.base_url + path,
-        headers={
-            "origin": "https://shop.example",
-            "access-control-request-method": "POST",
-            "access-control-request-headers": "authorization,content-type",
-        },
-    )
-    assert preflight.status_code == 200
-    assert preflight.headers["access-control-allow-origin"] in ("*", "https://shop.example")
-    assert "POST" in preflight.headers["access-control-allow-methods"]
-    allowed = preflight.headers["access-control-allow-headers"].replace(" ", "").split(",")
-    assert set(allowed) == {"authorization", "content-type", "content-encoding", "x-strict-mode", "x-retry-count"}
+SETTINGS = ["/v1/events/settings/key", "/v1/projects/key/settings", "/projects/key/settings"]
+
+
+@pytest.mark.parametrize("path", INTAKE + SETTINGS)
+@pytest.mark.parametrize("asked", ["authorization,content-type", "x-an-sdk-we-have-not-met, X-Other", None])
+def test_any_origin_may_call_with_any_headers_without_credentials(
+    system: RunningSystem, path: str, asked: str | None
+) -> None:
+    method = "GET" if path in SETTINGS else "POST"
+    headers = {"origin": "https://shop.example", "access-control-request-method": method}
+    if asked is not None:
+        headers["access-control-request-headers"] = asked
+    preflight = HTTP.options(system.base_url + path, headers=headers)
+    assert (preflight.status_code, preflight.content) == (200, b"")
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert preflight.headers["access-control-allow-methods"] == f"{method}, OPTIONS"
+    assert preflight.headers.get("access-control-allow-headers") == asked
+    assert "access-control-request-headers" in preflight.headers["vary"]
     assert "access-control-allow-credentials" not in preflight.headers
 
-    call = HTTP.post(system.base_url + path, content=b"{}", headers={"origin": "https://shop.example"})
-    assert "access-control-allow-origin" in call.headers
+    call = HTTP.request(method, system.base_url + path, content=b"{}", headers={"origin": "https://shop.example"})
+    assert call.headers["access-control-allow-origin"] == "*"  # which a cache may give to every origin
     assert "access-control-allow-credentials" not in call.headers
+
+
+@pytest.mark.parametrize("path", INTAKE)
+def test_what_the_gateway_refuses_can_be_read_by_any_origin(system: RunningSystem, path: str) -> None:
+    response = HTTP.post(system.base_url + path, content=bytes(5_000_000), headers={"origin": "https://shop.example"})
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (413, "*")
 
 
 @pytest.mark.parametrize("path", MANAGEMENT)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -166,14 +167,22 @@ async def _get(running: Gateway, script: Script) -> httpx.Response:
     return response
 
 
-@pytest.mark.parametrize("level", ["info", "debug"])
-async def test_envoy_accepts_the_configuration(tmp_path: Path, level: str) -> None:
-    settings = read({"HEADWATER_DATA_DIR": str(tmp_path), "HEADWATER_HOST": "::1", "HEADWATER_LOG_LEVEL": level})
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HEADWATER_LOG_LEVEL": "debug", "HEADWATER_LOG_FORMAT": "text"},
+        {"HEADWATER_TRUSTED_PROXIES": "2", "HEADWATER_ACCESS_LOG_SAMPLE": "0"},
+        {"HEADWATER_TRUSTED_PROXIES": "10.0.0.0/8,2001:db8::/32", "HEADWATER_ACCESS_LOG_SAMPLE": "1"},
+    ],
+)
+async def test_envoy_accepts_the_configuration(tmp_path: Path, variables: dict[str, str]) -> None:
+    settings = read({"HEADWATER_DATA_DIR": str(tmp_path), "HEADWATER_HOST": "::1", **variables})
     settings.run_dir.mkdir()
     command = [*gateway.program(settings).command, "--mode", "validate"]
     validated = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
     assert validated.returncode == 0, validated.stderr
-    assert '"warning"' not in validated.stderr  # nothing deprecated
+    warnings = [line for line in validated.stderr.splitlines() if "warning" in line]
+    assert [line for line in warnings if "connect_grpc_bridge" not in line] == []  # nothing deprecated
 
 
 async def test_every_service_of_the_protos_is_transcoded() -> None:
@@ -493,6 +502,260 @@ async def test_draining_waits_for_the_request_that_has_arrived(running: Gateway,
     finally:
         envoy.terminate()
         await envoy.wait()
+
+
+@asynccontextmanager
+async def another(
+    running: Gateway, folder: Path, **variables: str
+) -> AsyncIterator[tuple[Settings, asyncio.subprocess.Process]]:
+    """One more Envoy in front of the same backend, with other settings; its log goes to stderr.txt in the folder."""
+    named = {f"HEADWATER_{name}": value for name, value in variables.items()}
+    settings = read({"HEADWATER_DATA_DIR": str(folder), "HEADWATER_PORT": str(free_port()), **named})
+    settings.run_dir.mkdir()
+    settings.backend_socket("backend").symlink_to(running.settings.backend_socket("backend"))
+    settings.raw_socket("backend").symlink_to(running.settings.raw_socket("backend"))
+    with (folder / "stderr.txt").open("wb") as errors:
+        envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command, stderr=errors)
+    try:
+        async with asyncio.timeout(10):
+            while not await _all_healthy_within(settings):
+                await asyncio.sleep(0.02)
+        yield settings, envoy
+    finally:
+        if envoy.returncode is None:
+            envoy.terminate()
+        await envoy.wait()
+
+
+async def _all_healthy_within(settings: Settings) -> bool:
+    try:
+        return await _all_healthy(settings)
+    except OSError:
+        return False
+
+
+# --- how many connections -------------------------------------------------------------------------------------------
+
+
+async def _is_served(settings: Settings) -> bool:
+    """Whether a client on a connection of its own gets an answer."""
+    try:
+        return (await request("GET", "/healthz", (settings.host, settings.port)))[0] == 200
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+async def _idle(settings: Settings, count: int) -> list[asyncio.StreamWriter]:
+    """Connections on which nothing is sent."""
+    return [(await asyncio.open_connection(settings.host, settings.port))[1] for _ in range(count)]
+
+
+async def _served_within(settings: Settings, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not await _is_served(settings):
+            await asyncio.sleep(0.05)
+
+
+async def test_idle_connections_lock_nobody_out_for_longer_than_the_idle_time(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, MAX_CONNECTIONS="20", IDLE_TIMEOUT="2s") as (settings, _):
+        taken = await _idle(settings, 30)
+        assert not await _is_served(settings)
+        await _served_within(settings, 8)
+        for connection in taken:
+            connection.close()
+
+
+async def test_near_the_limit_idle_connections_are_closed_early(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, MAX_CONNECTIONS="20", IDLE_TIMEOUT="1h") as (settings, _):
+        taken = await _idle(settings, 30)
+        assert not await _is_served(settings)
+        following = asyncio.create_task(gateway.follow_connections(settings))
+        await _served_within(settings, 15)
+        following.cancel()
+        for connection in taken:
+            connection.close()
+
+
+async def test_a_call_is_no_idle_connection(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, IDLE_TIMEOUT="1s") as (settings, _):
+        running.backend.script = Script(delay_s=3)
+        async with httpx.AsyncClient(base_url=settings.base_url, timeout=20) as http:
+            assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_an_old_connection_is_closed_after_its_call(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, MAX_CONNECTION_DURATION="1s") as (settings, _):
+        reader, writer = await asyncio.open_connection(settings.host, settings.port)
+        for _ in range(100):
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 200")
+            assert await reader.readexactly(int(re.findall(rb"content-length: (\d+)", head)[0])) == b'{"status":"ok"}'
+            if b"connection: close" in head:
+                break
+            await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+# --- whose word counts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "address"),
+    [
+        ("", None, "127.0.0.1"),
+        ("", "192.0.2.1", "127.0.0.1"),
+        ("0", "192.0.2.1", "127.0.0.1"),
+        ("1", None, "127.0.0.1"),
+        ("1", "192.0.2.1", "192.0.2.1"),
+        ("1", "203.0.113.9, 192.0.2.1", "192.0.2.1"),
+        ("2", "203.0.113.9, 192.0.2.1, 10.0.0.1", "192.0.2.1"),
+        ("2", "192.0.2.1", "127.0.0.1"),
+        ("10.0.0.0/8", "192.0.2.1", "127.0.0.1"),
+        ("127.0.0.0/8", None, "127.0.0.1"),
+        ("127.0.0.0/8", "192.0.2.1", "192.0.2.1"),
+        ("127.0.0.0/8", "203.0.113.9, 192.0.2.1", "192.0.2.1"),
+        ("127.0.0.0/8,10.0.0.0/8", "203.0.113.9, 192.0.2.1, 10.0.0.1", "192.0.2.1"),
+        ("127.0.0.0/8,::1/128", "2001:db8::7", "2001:db8::7"),
+        ("127.0.0.0/8", "nonsense", "127.0.0.1"),
+    ],
+)
+async def test_whose_forwarded_addresses_count(
+    running: Gateway, tmp_path: Path, trusted: str, forwarded: str | None, address: str
+) -> None:
+    own = {
+        "x-envoy-external-address": "198.51.100.66",
+        "x-envoy-original-path": "/v1/other",
+        "x-request-id": "mine",
+        "x-headwater-codec": "json",
+    }
+    headers = own if forwarded is None else {**own, "x-forwarded-for": forwarded}
+    async with another(running, tmp_path, TRUSTED_PROXIES=trusted) as (settings, _):
+        async with httpx.AsyncClient(base_url=settings.base_url) as http:
+            await http.post("/v1/track", content=b"{}", headers=headers)
+            await http.get("/healthz", headers=headers)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.port}") as channel:
+            transcoded = running.backend.metadata
+            await system_pb2_grpc.SystemServiceStub(channel).GetHealth(
+                system_pb2.GetHealthRequest(), metadata=tuple(headers.items())
+            )
+    raw, native = running.raw.dialect.metadata, running.backend.metadata
+    assert [seen["x-envoy-external-address"] for seen in (raw, transcoded, native)] == [address] * 3
+    assert (raw["x-envoy-original-path"], transcoded["x-envoy-original-path"]) == ("/v1/track", "/healthz")
+    assert "x-envoy-original-path" not in native
+    assert "mine" not in {seen["x-request-id"] for seen in (raw, transcoded, native)}
+    assert not any("x-headwater-codec" in seen for seen in (raw, transcoded, native))
+
+
+# --- the access log -------------------------------------------------------------------------------------------------
+
+
+async def _logged(envoy: asyncio.subprocess.Process, folder: Path) -> list[dict[str, Any]]:
+    """The lines of calls in the log, once Envoy has ended."""
+    envoy.terminate()
+    await envoy.wait()
+    lines = (folder / "stderr.txt").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["event"] == "access"]
+
+
+async def test_each_call_may_have_a_line_in_the_access_log(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, ACCESS_LOG_SAMPLE="1") as (settings, envoy):
+        async with httpx.AsyncClient(base_url=settings.base_url) as http:
+            answers = [
+                await http.get("/healthz"),
+                await http.post("/v1/track?x=1", content=b"{}"),
+                await http.post("/v1/track", content=b"refuse"),
+                await http.get("/v1/projects/key/settings"),
+                await http.get("/v1/nothing"),
+                await http.options("/b", headers={"origin": "x", "access-control-request-method": "POST"}),
+            ]
+        entries = {entry["request_id"]: entry for entry in await _logged(envoy, tmp_path)}
+    found = [entries.pop(answer.headers["x-request-id"]) for answer in answers]
+    assert entries == {}
+    assert [(entry["method"], entry.get("call"), entry["status"]) for entry in found] == [
+        ("GET", "/headwater.v1.SystemService/GetHealth", 200),
+        ("POST", "/v1/track", 200),
+        ("POST", "/v1/track", 429),
+        ("GET", "/headwater.v1.TrackService/GetProjectSettings", 200),
+        ("GET", None, 404),
+        ("OPTIONS", "/b", 200),
+    ]
+    for entry, answer in zip(found, answers, strict=True):
+        assert entry["response_bytes"] == len(answer.content)
+        assert entry["duration_ms"] >= 0
+        assert (entry["level"], entry["process"]) == ("info", "envoy")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", entry["timestamp"])
+    assert (found[1]["request_bytes"], found[2]["request_bytes"]) == (2, 6)
+
+
+async def test_the_access_log_has_errors_always_and_nothing_that_callers_chose(
+    running: Gateway, tmp_path: Path
+) -> None:
+    secret = "ada@private.example"
+    headers = {"authorization": f"Bearer {secret}", "user-agent": secret, "x-forwarded-for": "203.0.113.77"}
+    async with another(running, tmp_path, ACCESS_LOG_SAMPLE="0") as (settings, envoy):
+        async with httpx.AsyncClient(base_url=settings.base_url, headers=headers) as http:
+            for path, content in (("/v1/track", b"{}"), (f"/v1/track?writeKey={secret}", b"refuse")):
+                await http.post(path, content=content)
+            for path in ("/healthz", f"/v1/users/{secret}", f"/v1/events/{secret}/trace", f"/v1/events?first={secret}"):
+                await http.get(f"{path}?email={secret}")
+            await http.request("TRACE", "/healthz")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.port}") as channel:
+            stub = system_pb2_grpc.SystemServiceStub(channel)
+            await stub.GetHealth(system_pb2.GetHealthRequest())
+            running.backend.script = Script(status=grpc.StatusCode.NOT_FOUND)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.GetHealth(system_pb2.GetHealthRequest())
+        entries = await _logged(envoy, tmp_path)
+    assert [(entry.get("call"), entry["status"], entry.get("grpc_status")) for entry in entries] == [
+        ("/v1/track", 429, None),
+        (None, 404, None),
+        ("/headwater.v1.EventService/TraceEvent", 501, None),
+        ("/headwater.v1.EventService/ListEventsJson", 400, None),
+        (None, 404, None),
+        ("/headwater.v1.SystemService/GetHealth", 200, "NotFound"),
+    ]
+    log = (tmp_path / "stderr.txt").read_text()
+    assert [word for word in (secret, "203.0.113.77") if word in log] == []
+
+
+async def test_requests_that_cannot_be_read_are_logged(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, ACCESS_LOG_SAMPLE="0") as (settings, envoy):
+        for sent in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nx: " + bytes([97] * 40_000) + b"\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(settings.host, settings.port)
+            writer.write(sent)
+            assert await reader.read()
+            writer.close()
+        entries = await _logged(envoy, tmp_path)
+    assert [(entry.get("call"), entry["status"]) for entry in entries] == [(None, 400), (None, 431)]
+
+
+async def test_a_sample_of_the_intake_is_logged(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, ACCESS_LOG_SAMPLE="10") as (settings, envoy):
+        async with httpx.AsyncClient(base_url=settings.base_url) as http:
+            for _ in range(600):
+                await http.post("/v1/track", content=b"{}")
+        count = len(await _logged(envoy, tmp_path))
+    assert 20 <= count <= 120  # 60 are expected; outside of these bounds in one run of many millions
+
+
+async def test_the_access_log_is_text_where_logs_are(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, LOG_FORMAT="text") as (settings, envoy):
+        async with httpx.AsyncClient(base_url=settings.base_url) as http:
+            answer = await http.get("/v1/nothing")
+        envoy.terminate()
+        await envoy.wait()
+    [line] = [line for line in (tmp_path / "stderr.txt").read_text().splitlines() if "access" in line]
+    assert f"[info] access request_id={answer.headers['x-request-id']} method=GET status=404" in line
+
+
+async def test_above_the_level_info_there_is_no_access_log(running: Gateway, tmp_path: Path) -> None:
+    async with another(running, tmp_path, LOG_LEVEL="warning", ACCESS_LOG_SAMPLE="1") as (settings, envoy):
+        async with httpx.AsyncClient(base_url=settings.base_url) as http:
+            assert (await http.get("/v1/nothing")).status_code == 404
+            assert (await http.get("/healthz")).status_code == 200
+        assert await _logged(envoy, tmp_path) == []
 
 
 async def test_draining_an_envoy_that_is_gone_returns(tmp_path: Path) -> None:

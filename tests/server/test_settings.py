@@ -1,3 +1,5 @@
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.events.limits import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
 from headwater.server.quantities import LARGEST_CALL, EventRate
-from headwater.server.settings import Settings, read
+from headwater.server.settings import Settings, TrustedProxies, read, unknown_variables, variable
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "s" * 32
@@ -55,6 +57,21 @@ def test_defaults() -> None:
         ("RATE_LIMIT_WORKSPACE", "1000", "rate_limit_workspace", EventRate(1000, 20_000)),
         ("RATE_LIMIT_WORKSPACE", "30000", "rate_limit_workspace", EventRate(30_000, 30_000)),
         ("RATE_LIMIT_KEY", "5:10", "rate_limit_key", EventRate(5, 10)),
+        ("MAX_CONNECTIONS", "30000", "max_connections", 30_000),
+        ("IDLE_TIMEOUT", "5m", "idle_timeout", 300),
+        ("MAX_CONNECTION_DURATION", "1d", "max_connection_duration", 86_400),
+        ("TRUSTED_PROXIES", "", "trusted_proxies", TrustedProxies()),
+        ("TRUSTED_PROXIES", "0", "trusted_proxies", TrustedProxies()),
+        ("TRUSTED_PROXIES", "2", "trusted_proxies", TrustedProxies(hops=2)),
+        ("TRUSTED_PROXIES", "10.0.0.1", "trusted_proxies", TrustedProxies(networks=("10.0.0.1/32",))),
+        (
+            "TRUSTED_PROXIES",
+            "10.0.0.0/8, 2001:db8::/32",
+            "trusted_proxies",
+            TrustedProxies(networks=("10.0.0.0/8", "2001:db8::/32")),
+        ),
+        ("ACCESS_LOG_SAMPLE", "0", "access_log_sample", 0),
+        ("ACCESS_LOG_SAMPLE", "1000", "access_log_sample", 1_000),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("PORT", "", "port", 8080),
@@ -129,6 +146,15 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("RATE_LIMIT_KEY", "5:", "must be the events a second"),
         ("RATE_LIMIT_KEY", "5:6:7", "must be the events a second"),
         ("RATE_LIMIT_KEY", "\u0665", "must be the events a second"),
+        *(("MAX_CONNECTIONS", text, "must be a number from 10 to 30000") for text in ("9", "30001", "many")),
+        *(("IDLE_TIMEOUT", text, "must be a duration from 1s to 7d") for text in ("0", "8d")),
+        ("IDLE_TIMEOUT", "soon", "must be a number of seconds"),
+        ("MAX_CONNECTION_DURATION", "0s", "must be a duration from 1s to 7d"),
+        *(
+            ("TRUSTED_PROXIES", text, "must be the number of proxies, from 0 to 16, or their networks")
+            for text in ("17", "-1", "10.0.0.1/8", "proxy.example", "10.0.0.0/8,", "10.0.0.0/8 10.1.0.0/16", "1,2")
+        ),
+        *(("ACCESS_LOG_SAMPLE", text, "must be a number from 0 to 1000000") for text in ("-1", "0.5", "1000001")),
         ("WATCHDOG_SECONDS", "1", "must be 0 or a number of seconds from 3 to 3600"),
         ("WATCHDOG_SECONDS", "30s", "must be 0 or a number of seconds from 3 to 3600"),
         ("SANDBOX", "off", "must be one of warn, require"),
@@ -233,6 +259,36 @@ def test_secrets_are_not_shown() -> None:
     assert "hidden" not in shown
     assert KEY not in shown
     assert SECRET not in shown
+
+
+def test_variables_that_are_no_settings_are_found_with_the_most_similar_one() -> None:
+    environ = {"HEADWATER_WORKRS": "4", "HEADWATER_WORKERS": "4", "HEADWATER_": "", "headwater_port": "1", "PATH": "/"}
+    environ |= {"HEADWATER_LOGLEVEL": "", "HEADWATER_XYZZY": "", "HEADWATER_IDLE_TIMEOUTS": "", "HEADWATERS": ""}
+    assert unknown_variables(environ) == {
+        "HEADWATER_": None,
+        "HEADWATER_IDLE_TIMEOUTS": "HEADWATER_IDLE_TIMEOUT",
+        "HEADWATER_LOGLEVEL": "HEADWATER_LOG_LEVEL",
+        "HEADWATER_WORKRS": "HEADWATER_WORKERS",
+        "HEADWATER_XYZZY": None,
+    }
+
+
+def test_every_setting_is_a_known_variable() -> None:
+    assert unknown_variables({variable(field.name): "" for field in fields(Settings)}) == {}
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    names = {variable(field.name) for field in fields(Settings)} - {"HEADWATER_RUN_DIR"}
+    assert [name for name in sorted(names) if f"| `{name}` |" not in readme] == []
+
+
+def test_the_readme_has_the_defaults_of_the_gateway() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `HEADWATER_(\w+)` \| `(\w+)` \|", readme, re.MULTILINE))
+    for name in ("trusted_proxies", "max_connections", "idle_timeout", "max_connection_duration", "access_log_sample"):
+        written = read({variable(name): rows[name.upper()]})
+        assert getattr(written, name) == getattr(Settings(), name)
 
 
 def test_everything_is_kept_below_the_data_directory() -> None:

@@ -1,5 +1,6 @@
 """`headwater serve` as processes: starting, stopping, dying."""
 
+import json
 import os
 import signal
 import socket
@@ -183,6 +184,28 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
     assert _failure(tmp_path, tmp_path / "data", 1, HEADWATER_PORT="x").startswith(
         "headwater: HEADWATER_PORT must be a number"
     )
+
+
+def test_a_variable_that_is_no_setting_is_a_warning(starting: Start) -> None:
+    running = starting(HEADWATER_WORKRS="4", HEADWATER_XYZZY="hunter2", HEADWATER_LOG_FORMAT="json")
+    lines = [json.loads(line) for line in running.errors.splitlines()]
+    warnings = [line for line in lines if line["event"] == "an environment variable is not a setting"]
+    assert [(line["level"], line["variable"], line["did_you_mean"]) for line in warnings] == [
+        ("warning", "HEADWATER_WORKRS", "HEADWATER_WORKERS"),
+        ("warning", "HEADWATER_XYZZY", None),
+    ]
+    assert "hunter2" not in running.errors
+    assert running.stop() == 0
+
+
+def test_idle_connections_are_closed_early_near_the_limit(starting: Start) -> None:
+    running = starting(HEADWATER_MAX_CONNECTIONS="20", HEADWATER_IDLE_TIMEOUT="1h")
+    idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]
+    assert not is_healthy(running.base_url)
+    wait_until(lambda: is_healthy(running.base_url), 30)
+    for connection in idle:
+        connection.close()
+    assert running.stop() == 0
 
 
 def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:

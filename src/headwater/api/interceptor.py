@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -18,6 +18,7 @@ from grpc import aio
 
 from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
 from headwater.api.call import Context, is_built, is_transcoded, metadata_of
+from headwater.api.codec import Codec
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
 
@@ -31,9 +32,16 @@ _log = structlog.get_logger(__name__)
 class AnswerInterceptor(aio.ServerInterceptor):
     """Turns exceptions into answers, for every RPC."""
 
-    def __init__(self, bodies: Mapping[str, ErrorBody] | None = None, metrics: Metrics = NO_METRICS) -> None:
-        """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name."""
+    def __init__(
+        self,
+        bodies: Mapping[str, ErrorBody] | None = None,
+        metrics: Metrics = NO_METRICS,
+        lenient: Collection[str] = (),
+    ) -> None:
+        """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name;
+        `lenient` are the full names of services that ignore query parameters they do not know."""
         self._bodies = dict(bodies or {})
+        self._lenient = frozenset(lenient)
         self._metrics = metrics
         self._handlers: dict[str, Handler] = {}
 
@@ -46,28 +54,42 @@ class AnswerInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None or (handler.response_streaming and _is_of_grpc(method)):
                 return handler  # unknown methods, and the streams of health and reflection
-            wrapped = self._handlers[method] = self.answering(method, handler)
+            wrapped = self._handlers[method] = self._answering(method, handler, Codec(method, handler))
         return wrapped
 
     def answering(self, method: str, handler: Handler) -> Handler:
-        """The handler of "/package.Service/Method", made to answer whatever happens in it."""
-        body_of = self._bodies.get(method.strip("/").partition("/")[0], envelope)
-        return _answering(method, handler, body_of, self._metrics)
+        """The handler of "/package.Service/Method", which answers whatever happens in it. Takes messages, not bytes."""
+        return self._answering(method, handler, None)
+
+    def _answering(self, method: str, handler: Handler, codec: Codec | None) -> Handler:
+        service = method.strip("/").partition("/")[0]
+        checked = codec if service not in self._lenient else None
+        return _answering(method, handler, self._bodies.get(service, envelope), self._metrics, codec, checked)
 
 
-def _answering(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
+def _answering(
+    method: str,
+    handler: Handler,
+    body_of: ErrorBody,
+    metrics: Metrics,
+    codec: Codec | None,
+    query: Codec | None,
+) -> Handler:
+    """With a `codec` the handler takes and gives bytes; the query parameters of REST calls must be known to `query`."""
     behavior = cast(Callable[[Any, Context], Any], handler.stream_stream or handler.unary_stream or handler.unary_unary)
     built = is_built(behavior)
 
     @asynccontextmanager
-    async def answering(context: Context) -> AsyncIterator[None]:
+    async def answering(context: Context) -> AsyncIterator[dict[str, str]]:
         began, status = time.perf_counter(), "CANCELLED"
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
-            yield
+            if query is not None:
+                query.check_query(metadata)
+            yield metadata
             status = "OK"
         except HeadwaterError as error:
             status = status_of(error).name
@@ -81,28 +103,43 @@ def _answering(method: str, handler: Handler, body_of: ErrorBody, metrics: Metri
         finally:
             metrics.call_answered(method, status, time.perf_counter() - began)
 
+    def decode(request: Any, metadata: dict[str, str]) -> Any:
+        return request if codec is None else codec.decode(request, metadata)
+
+    def encode(response: Any, metadata: dict[str, str]) -> Any:
+        return response if codec is None else codec.encode(response, metadata)
+
     async def answer(request: Any, context: Context) -> Any:
-        async with answering(context):
-            return await behavior(request, context)
+        async with answering(context) as metadata:
+            return encode(await behavior(decode(request, metadata), context), metadata)
 
     async def answer_in_pieces(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with answering(context):
-            async for piece in behavior(request, context):
-                yield piece
+        async with answering(context) as metadata:
+            async for piece in behavior(decode(request, metadata), context):
+                yield encode(piece, metadata)
+
+    async def decode_each(requests: AsyncIterator[Any], metadata: dict[str, str]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield decode(request, metadata)
+
+    async def answer_stream(requests: AsyncIterator[Any], context: Context) -> Any:
+        async with answering(context) as metadata:
+            if codec is not None:
+                codec.check_stream(metadata)
+            await behavior(decode_each(requests, metadata), context)
 
     make: Callable[..., Handler]
     wrapped: Any  # the stubs know blocking behaviours only; aio takes both
+    serialize = handler.response_serializer if codec is None else None
     if handler.request_streaming:
-        make, wrapped = grpc.stream_stream_rpc_method_handler, answer
+        make, wrapped = grpc.stream_stream_rpc_method_handler, answer_stream
+        serialize = handler.response_serializer  # its behaviour writes messages to the context
     elif handler.response_streaming:
         make, wrapped = grpc.unary_stream_rpc_method_handler, answer_in_pieces
     else:
         make, wrapped = grpc.unary_unary_rpc_method_handler, answer
-    return make(
-        wrapped,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+    deserialize = handler.request_deserializer if codec is None else None
+    return make(wrapped, request_deserializer=deserialize, response_serializer=serialize)
 
 
 def _is_of_grpc(method: str) -> bool:

@@ -22,6 +22,7 @@ from headwater.intake import Intake, native_settings
 from headwater.v1 import native_events_pb2 as pb
 from headwater.v1 import native_events_pb2_grpc
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["NativeEventService"].full_name
 _ACCEPTED: Final = HttpBody(content_type="text/plain")
 
 

@@ -5,7 +5,7 @@ from typing import Final, cast
 
 from grpc import aio
 
-from headwater.api import client, track
+from headwater.api import client, native_events, system, track
 from headwater.api.answers import ErrorBody
 from headwater.api.applications import ApplicationServicer
 from headwater.api.connections import ConnectionServicer
@@ -55,6 +55,9 @@ ERROR_BODIES: Final[dict[str, ErrorBody]] = {
     client.SERVICE: client.error_body,
 }
 """The services whose errors have a shape of their own."""
+
+LENIENT_SERVICES: Final = frozenset({track.SERVICE, client.SERVICE, native_events.SERVICE, system.SERVICE})
+"""The services that ignore unknown query parameters: intake, and the calls of health checks."""
 
 
 @dataclass(frozen=True)

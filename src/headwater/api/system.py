@@ -1,9 +1,13 @@
 """SystemService: is the system taking traffic, and what does its API look like?"""
 
+from typing import Final
+
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.call import Context
 from headwater.v1 import system_pb2, system_pb2_grpc
+
+SERVICE: Final = system_pb2.DESCRIPTOR.services_by_name["SystemService"].full_name
 
 
 class SystemServicer(system_pb2_grpc.SystemServiceServicer):

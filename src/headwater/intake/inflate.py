@@ -1,18 +1,27 @@
-"""Undoes `Content-Encoding`, with a cap: a small body may not become a large one."""
+"""Decodes request bodies: `Content-Encoding`, with a cap, since a small body may inflate to a large one, and a byte
+order mark."""
 
 import zlib
 from typing import Final
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 
+MAX_GZIP_MEMBERS: Final = 1_000
+"""Members of one gzip body. Each costs some time, however little it holds."""
+
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _BARE: Final = -zlib.MAX_WBITS
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_PIECE_BYTES: Final = 64 * 1024
+"""zlib copies the input that follows the end of a member, so it gets the input in pieces."""
 
 
 def inflate(body: bytes, encoding: str | None, *, limit: int) -> bytes:
-    """The body as it was before encoding, at most `limit` bytes of it.
+    """Return the body without its encoding and without a UTF-8 byte order mark, at most `limit` bytes of it.
 
+    A gzip body may have several members (RFC 1952), at most MAX_GZIP_MEMBERS, with zero padding after each.
     Raises PayloadTooLarge above the limit, and BadRequest for a body that is corrupt or cut short, and for an encoding
     other than gzip and deflate.
     """
@@ -20,29 +29,65 @@ def inflate(body: bytes, encoding: str | None, *, limit: int) -> bytes:
         case "identity":
             inflated = body
         case "gzip" | "x-gzip":
-            inflated = _inflated(body, "gzip", _GZIP, limit)
+            inflated = _gunzip(memoryview(body), limit)
         case "deflate":
-            inflated = _inflated(body, "deflate", _ZLIB if _has_zlib_header(body) else _BARE, limit)
+            window_bits = _ZLIB if _has_zlib_header(body) else _BARE
+            inflated, rest = _inflate_member(memoryview(body), "deflate", window_bits, limit)
+            if rest and len(inflated) <= limit:
+                raise BadRequest("the deflate body has bytes after its end", field="body")
         case other:
             raise BadRequest(
                 f"Content-Encoding '{other[:40]}' is not supported: send gzip, deflate or none", field="body"
             )
     if len(inflated) > limit:
         raise PayloadTooLarge(f"the body is larger than {limit} bytes")
-    return inflated
+    return inflated.removeprefix(_BYTE_ORDER_MARK)
 
 
-def _inflated(body: bytes, name: str, window_bits: int, limit: int) -> bytes:
+def _gunzip(body: memoryview, limit: int) -> bytes:
+    """Return all members of the body, or more than `limit` bytes of them."""
+    inflated, rest = _inflate_member(body, "gzip", _GZIP, limit)
+    members, size = [inflated], len(inflated)
+    while size <= limit and (rest := _skip_padding(rest)):
+        if bytes(rest[:2]) != _GZIP_MAGIC:
+            raise BadRequest("the gzip body has bytes after its end", field="body")
+        if len(members) == MAX_GZIP_MEMBERS:
+            raise BadRequest(f"the gzip body has more than {MAX_GZIP_MEMBERS} members", field="body")
+        inflated, rest = _inflate_member(rest, "gzip", _GZIP, limit - size)
+        members.append(inflated)
+        size += len(inflated)
+    return b"".join(members)
+
+
+def _inflate_member(data: memoryview, name: str, window_bits: int, limit: int) -> tuple[bytes, memoryview]:
+    """Return what the compressed data at the start of `data` stands for, and what follows it in `data`.
+
+    Beyond `limit` only one byte more is inflated.
+    """
     inflater = zlib.decompressobj(window_bits)
+    pieces: list[bytes] = []
+    size = position = 0
     try:
-        inflated = inflater.decompress(body, limit + 1)
+        while size <= limit and not inflater.eof and position < len(data):
+            piece = data[position : position + _PIECE_BYTES]
+            position += len(piece)
+            pieces.append(inflater.decompress(piece, limit + 1 - size))
+            size += len(pieces[-1])
     except zlib.error as error:
         raise BadRequest(f"the body is not valid {name}", field="body") from error
-    if len(inflated) <= limit and not inflater.eof:
+    if size <= limit and not inflater.eof:
         raise BadRequest(f"the {name} body ends too early", field="body")
-    if inflater.unused_data:
-        raise BadRequest(f"the {name} body has bytes after its end", field="body")
-    return inflated
+    return b"".join(pieces), data[position - len(inflater.unused_data) :]
+
+
+def _skip_padding(data: memoryview) -> memoryview:
+    while data:
+        piece = bytes(data[:_PIECE_BYTES])
+        padding = len(piece) - len(piece.lstrip(b"\0"))
+        data = data[padding:]
+        if padding < len(piece):
+            break
+    return data
 
 
 def _has_zlib_header(body: bytes) -> bool:

@@ -15,7 +15,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register, register_dialects
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Parts, register, register_dialects
 from headwater.api.http import HttpServer, RawCalls
 from headwater.base.clock import SystemClock
 from headwater.base.database import sqlite_url
@@ -74,7 +74,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
         parts = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        answers = AnswerInterceptor(ERROR_BODIES, metrics)
+        answers = AnswerInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES)
         server = grpc.aio.server(interceptors=[answers], options=_options(settings))
         register(server, parts)
         raw_calls = RawCalls(answers)

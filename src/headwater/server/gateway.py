@@ -4,12 +4,14 @@ The configuration itself is envoy/envoy.yaml.tmpl; here are only the values that
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import re
 from collections.abc import Iterable
 from importlib.resources import files
+from ipaddress import ip_network
 from pathlib import Path
 from string import Template
 
@@ -18,7 +20,7 @@ from headwater.server.descriptors import service_names
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Program
-from headwater.server.settings import Settings
+from headwater.server.settings import Settings, TrustedProxies
 
 TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)"
 """The paths of the Segment family of SDKs, with the letters that browser SDKs use, and that of mobile ones which were
@@ -32,12 +34,28 @@ SETTINGS_PATHS = "/v1/events/settings/[^/]+|(/v1)?/projects/[^/]+/settings"
 CLIENT_PATHS = "/api/client/(alias|identify|devices|events|track)|/devices|/events"
 """The paths of the client API."""
 
+INTAKE_PATHS = f"{TRACK_PATHS}|{NATIVE_PATHS}|{CLIENT_PATHS}"
+"""The paths to which events are posted."""
+
+QUERY = r"(\?.*)?"
+SAMPLED_PATHS = (
+    rf"({INTAKE_PATHS}){QUERY}|/headwater\.v1\.((Track|NativeEvent|Client)Service/\w+"
+    r"|EventService/(Send|Stream)Events|SystemService/GetHealth)|/grpc\.health\.v1\.Health/\w+"
+)
+"""Successful calls with these paths are sampled in the access log. A transcoded call has the path of its RPC there."""
+RPC_PATHS = r"/(headwater\.v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
+"""The paths of RPCs, native and transcoded."""
+
+PRESSURE_FILE = "connection-pressure"
+PRESSURE_POLL_S = 1.0
+
 DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.02
 
 
 def program(settings: Settings) -> Program:
     """Render the configuration into the run directory, and give the command that serves it."""
+    _write_pressure(settings, 0)
     config = settings.run_dir / "envoy.yaml"
     config.write_text(render(settings))
     config.chmod(0o600)
@@ -52,7 +70,9 @@ def program(settings: Settings) -> Program:
         *("--concurrency", str(settings.workers)),
         *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
         *("--log-format", log_format),
-        *("--component-log-level", "main:error"),  # or it would warn of every SIGTERM
+        # Or it would warn of every SIGTERM, and at every start of the Connect filter, which it calls work in progress.
+        *("--component-log-level", "main:error,misc:error"),
+        *("--file-flush-interval-msec", "500"),  # the access log, which would be ten seconds late
         "--disable-hot-restart",  # it shares memory by number, and two systems on one machine would clash
     ]
     return Program("envoy", command, environment.envoy(os.environ))
@@ -70,20 +90,72 @@ def render(settings: Settings) -> str:
         "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backends),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
+        "head_lua": str(folder / "head.lua"),
         "errors_lua": str(folder / "errors.lua"),
-        "track_paths": TRACK_PATHS,
-        "track_with_query": TRACK_PATHS + r"(\?.*)?",
-        "client_paths": CLIENT_PATHS,
-        "client_with_query": rf"({CLIENT_PATHS})(\?.*)?",
-        "native_paths": NATIVE_PATHS,
+        "intake_paths": INTAKE_PATHS,
+        "track_with_query": TRACK_PATHS + QUERY,
+        "client_with_query": f"({CLIENT_PATHS}){QUERY}",
         "settings_paths": SETTINGS_PATHS,
+        "max_connections": settings.max_connections,
+        "connection_pressure": str(settings.run_dir / PRESSURE_FILE),
+        "max_calls": max(2_000, settings.max_connections),
+        "idle_timeout": f"{settings.idle_timeout}s",
+        "max_connection_duration": f"{settings.max_connection_duration}s",
+        **_caller_addresses(settings.trusted_proxies),
         "max_body_bytes": settings.max_body_bytes,
         "max_buffer_bytes": 2 * settings.max_body_bytes,
         "too_large": f"the request body is larger than {settings.max_body_bytes} bytes",
-        "access_log_percent": 100 if settings.log_level == "debug" else 0,
+        "logged_paths": f"{SAMPLED_PATHS}|{RPC_PATHS}",
+        "sampled_paths": SAMPLED_PATHS,
+        "sampled_per_million": 1_000_000 // settings.access_log_sample if settings.access_log_sample else 0,
+        "access_log_percent": 100 if settings.log_level in ("debug", "info") else 0,
+        "http_log_format": _access_log_format(settings, {"call": "%PATH(NQ:PATH)%"}),
+        "grpc_log_format": _access_log_format(settings, {"call": "%PATH(NQ:PATH)%", "grpc_status": "%GRPC_STATUS%"}),
+        "unknown_log_format": _access_log_format(settings, {}),
     }
     template = Template((folder / "envoy.yaml.tmpl").read_text())
     return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def _caller_addresses(proxies: TrustedProxies) -> dict[str, object]:
+    """How Envoy finds out the address that a call comes from, which the backend reads in x-envoy-external-address."""
+    if not proxies.networks:
+        return {"use_remote_address": True, "trusted_hops": proxies.hops, "ip_detection": [], "address_headers": []}
+    networks = [ip_network(network) for network in proxies.networks]
+    ranges = [{"address_prefix": str(net.network_address), "prefix_len": net.prefixlen} for net in networks]
+    detection = {
+        "name": "envoy.http.original_ip_detection.xff",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
+            "xff_trusted_cidrs": {"cidrs": ranges},
+        },
+    }
+    header = {"key": "x-envoy-external-address", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    return {
+        "use_remote_address": False,  # Envoy allows no extension with it
+        "trusted_hops": 0,
+        "ip_detection": [detection],
+        "address_headers": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+    }
+
+
+def _access_log_format(settings: Settings, call: dict[str, str]) -> dict[str, object]:
+    """The line of a call in Envoy's access log. It has no query, key, address, nor other value that a caller chose."""
+    fields = {
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD):10%",
+        **call,
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "duration_ms": "%DURATION%",
+        "request_bytes": "%BYTES_RECEIVED%",
+        "response_bytes": "%BYTES_SENT%",
+    }
+    if settings.log_format == "json":
+        known = {"timestamp": "%START_TIME%", "level": "info", "process": "envoy", "event": "access"}
+        return {"json_format": known | fields, "json_format_options": {"sort_properties": False}}
+    text = " ".join(f"{name}={value}" for name, value in fields.items())
+    return {"text_format_source": {"inline_string": f"%START_TIME% [info] access {text} process=envoy\n"}}
 
 
 def _endpoints(sockets: Iterable[Path]) -> list[dict[str, object]]:
@@ -91,7 +163,7 @@ def _endpoints(sockets: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def configuration_dir() -> Path:
-    """The folder of envoy.yaml.tmpl, errors.lua and descriptors.pb: in the package, or beside src/ in a checkout."""
+    """The folder of envoy.yaml.tmpl, its scripts and descriptors.pb: in the package, or beside src/ in a checkout."""
     installed = Path(str(files("headwater.server") / "envoy"))
     return installed if installed.is_dir() else Path(__file__).parents[3] / "envoy"
 
@@ -114,6 +186,25 @@ async def drain(settings: Settings) -> None:
                 await asyncio.sleep(DRAIN_POLL_S)
     except OSError:  # a timeout, or Envoy is gone: there is nothing left to wait for
         return
+
+
+async def follow_connections(settings: Settings) -> None:
+    """Tell Envoy once a second how many of its connections are taken, so that it closes idle ones early near the limit.
+
+    Runs until it is cancelled. Envoy's own monitor of connections only refuses those beyond the limit.
+    """
+    while True:
+        with contextlib.suppress(OSError):  # Envoy is being restarted
+            connections = await _gauge(settings, "http.public.downstream_cx_active")
+            _write_pressure(settings, min(1.0, connections / settings.max_connections))
+        await asyncio.sleep(PRESSURE_POLL_S)
+
+
+def _write_pressure(settings: Settings, pressure: float) -> None:
+    """Replace the file as a whole: Envoy waits for that."""
+    written = settings.run_dir / f"{PRESSURE_FILE}.new"
+    written.write_text(f"{pressure:.4f}")
+    written.replace(settings.run_dir / PRESSURE_FILE)
 
 
 async def active_requests(settings: Settings) -> int:

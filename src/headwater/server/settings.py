@@ -3,6 +3,7 @@
 Only the standard library is used: the supervisor, which lives as long as the system, stays small.
 """
 
+import difflib
 import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
 MAX_WORKERS = 64
+MIN_CONNECTIONS = 10
+MAX_CONNECTIONS = 30_000
+"""The largest number of client connections. One of them may need two open files, of which a process has 65,536."""
+MAX_PROXY_HOPS = 16
+MAX_SAMPLE = 1_000_000
 
 MIN_WATCHDOG_SECONDS = 3
 MAX_WATCHDOG_SECONDS = 3600
@@ -41,6 +47,20 @@ SECRETS = ("api_key", "secret_key", "old_secret_keys")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """The proxies in front of the gateway: how many there are, or the networks that they are in. Not both."""
+
+    hops: int = 0
+    networks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join(self.networks) or str(self.hops)
+
+
+NO_TRUSTED_PROXIES = TrustedProxies()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +123,21 @@ class Settings:
 
     rate_limit_key: EventRate | None = None
     """How many events may be sent with each event write key, and with each API key; None: any number."""
+
+    max_connections: int = 2_000
+    """Client connections that the gateway holds open; one beyond them is closed before its request is read."""
+
+    idle_timeout: int = 60
+    """Seconds after which the gateway closes a client connection without a request."""
+
+    max_connection_duration: int = 3_600
+    """Seconds after which the gateway asks a client to connect again; requests that have begun are answered."""
+
+    trusted_proxies: TrustedProxies = NO_TRUSTED_PROXIES
+    """The proxies whose X-Forwarded-For is believed."""
+
+    access_log_sample: int = 100
+    """Log one in this many successful intake calls, chosen at random; 0: none of them."""
 
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: there is none."""
@@ -216,6 +251,14 @@ class Settings:
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """The HEADWATER_* variables in `environ` that are no settings, each with the name of the most similar setting."""
+    known = [name.upper() for name in _READERS]
+    given = (name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    similar = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(given) if name not in known}
+    return {PREFIX + name: PREFIX + found[0] if found else None for name, found in similar.items()}
 
 
 def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None) -> Settings:
@@ -357,6 +400,34 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read_number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ValueError(f"must be a number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return read_number
+
+
+def _seconds(text: str) -> int:
+    if not 1 <= (seconds := quantities.duration(text)) <= 7 * 86_400:
+        raise ValueError(f"must be a duration from 1s to 7d, not {text!r}")
+    return seconds
+
+
+def _trusted_proxies(text: str) -> TrustedProxies:
+    if text.isascii() and text.isdigit() and int(text) <= MAX_PROXY_HOPS:
+        return TrustedProxies(hops=int(text))
+    try:
+        networks = [ipaddress.ip_network(network.strip()) for network in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"must be the number of proxies, from 0 to {MAX_PROXY_HOPS}, or their networks with commas between "
+            f"(10.0.0.0/8,2001:db8::/32), not {text!r}"
+        ) from None
+    return TrustedProxies(networks=tuple(map(str, networks)))
+
+
 def _api_key(text: str) -> str:
     apikeys.check(text)
     return text
@@ -413,6 +484,11 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_client_bytes": _body_bytes,
     "rate_limit_workspace": quantities.event_rate,
     "rate_limit_key": quantities.event_rate,
+    "max_connections": _number(MIN_CONNECTIONS, MAX_CONNECTIONS),
+    "idle_timeout": _seconds,
+    "max_connection_duration": _seconds,
+    "trusted_proxies": _trusted_proxies,
+    "access_log_sample": _number(0, MAX_SAMPLE),
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,

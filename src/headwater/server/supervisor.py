@@ -20,7 +20,7 @@ from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
 from headwater.server.scrape import metrics_port
-from headwater.server.settings import Settings
+from headwater.server.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -43,6 +43,8 @@ WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
 def serve(settings: Settings) -> None:
     """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError when it cannot start."""
     os.umask(0o077)
+    for name, similar in unknown_variables(os.environ).items():
+        _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
     preflight.check_sandboxes(settings)
@@ -153,8 +155,10 @@ class _Supervisor:
                 for service in self._services:
                     group.create_task(service.run())
                 announcement = group.create_task(self._announce())
+                connections = group.create_task(gateway.follow_connections(self._settings))
                 await self._stop.wait()
                 announcement.cancel()
+                connections.cancel()
                 await self._stop_in_order()
         except* StartupError as failures:
             raise failures.exceptions[0] from None

@@ -1,0 +1,50 @@
+"""The access log comes with the other logs, and has the request id of each management call and of each error."""
+
+import json
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.source import make_source
+from tests.system import HTTP, start, wait_until
+
+
+def test_management_and_errors_are_logged_beside_everything_else(tmp_path: Path) -> None:
+    system = start(tmp_path / "data", HEADWATER_LOG_FORMAT="json", HEADWATER_ACCESS_LOG_SAMPLE="0")
+    try:
+        source = make_source(system)
+        url, key = system.base_url, system.authorization
+
+        def connect(body: bytes) -> httpx.Response:
+            headers = {**key, "content-type": "application/json", "connect-protocol-version": "1"}
+            return HTTP.post(f"{url}/headwater.v1.ConnectionService/GetConnection", content=body, headers=headers)
+
+        answers = [
+            (HTTP.get(f"{url}/v1/connections", headers=key), "/headwater.v1.ConnectionService/ListConnectionsJson"),
+            (HTTP.get(f"{url}/v1/connections"), "/headwater.v1.ConnectionService/ListConnectionsJson"),
+            (
+                HTTP.get(f"{url}/v1/events/ada@private/trace", headers=key),
+                "/headwater.v1.EventService/TraceEvent",
+            ),
+            (HTTP.get(f"{url}/v1/events/%ff/trace", headers=key), "/headwater.v1.EventService/TraceEvent"),
+            (source.send("track", {"userId": "ada@private.example"}, **{"x-strict-mode": "1"}), "/v1/track"),
+            (HTTP.get(f"{url}/v1/ada@private.example", headers=key), None),
+            (connect(json.dumps({"id": source.id}).encode()), "/headwater.v1.ConnectionService/GetConnection"),
+            (connect(b'{"id":7}'), "/headwater.v1.ConnectionService/GetConnection"),
+        ]
+        ids = {answer.headers["x-request-id"]: answer for answer, _ in answers}
+        wait_until(lambda: all(id_ in system.errors for id_ in ids), 20)
+        lines = [json.loads(line) for line in system.errors.splitlines()]
+        logged = {line["request_id"]: line for line in lines if line["event"] == "access"}
+        found = [(logged[answer.headers["x-request-id"]]) for answer, _ in answers]
+        assert [line.get("call") for line in found] == [call for _, call in answers]
+        assert [line["status"] for line in found] == [answer.status_code for answer, _ in answers]
+        assert [answer.status_code for answer, _ in answers] == [200, 401, 200, 400, 400, 404, 200, 404]
+
+        accepted = source.send("track", {"userId": "u", "event": "E"})
+        source.wait_for(1)
+        assert accepted.headers["x-request-id"] not in system.errors
+        assert "private" not in system.errors
+        assert source.write_key not in system.errors
+    finally:
+        assert system.stop() == 0
