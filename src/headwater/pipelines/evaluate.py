@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from msgspec import Raw, Struct
 
+from headwater.base.throttle import Throttle
 from headwater.events import Event
 from headwater.events.raw import join, members
 from headwater.events.wire import email_of
@@ -44,6 +45,7 @@ DEFAULT_LANE_BYTES: Final = 256 << 20
 """How much may wait in the lanes of one workspace, compressed."""
 
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
 
 
 class _Person(Struct):
@@ -287,7 +289,11 @@ def _passes(pipeline: CompiledPipeline, record: Record | None, steps: list[Step]
         if pipeline.passes is None or (record is not None and pipeline.passes(record)):
             return True
     except Exception as error:
-        _log.error("internal error in a filter", pipeline=pipeline.pipeline, error=type(error).__name__, exc_info=error)
+        name = type(error).__name__
+        if count := _throttle.passes((pipeline.pipeline, name)):
+            _log.error(
+                "internal error in a filter", pipeline=pipeline.pipeline, error=name, count=count, exc_info=error
+            )
         steps.append(pipeline.failed(f"internal error ({type(error).__name__})", "Filter"))
         return on_error
     steps.append(pipeline.filtered)
@@ -296,7 +302,8 @@ def _passes(pipeline: CompiledPipeline, record: Record | None, steps: list[Step]
 
 def _internal_error(error: Exception, arrival: Arrival) -> str:
     name = type(error).__name__
-    _log.error("an event cannot be evaluated", position=arrival.position, error=name, exc_info=error)
+    if count := _throttle.passes((arrival.workspace, name)):
+        _log.error("an event cannot be evaluated", position=arrival.position, error=name, count=count, exc_info=error)
     return f"internal error ({name})"
 
 

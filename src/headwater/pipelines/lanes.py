@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition
 from headwater.lanestore import LaneStore, StoredResult
 from headwater.pipelines.plans import MAX_MESSAGE
@@ -29,6 +30,7 @@ PAUSE_SECONDS: Final = 1.0
 """How long it waits after an error."""
 
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
 
 
 class LaneResult(Struct, frozen=True, array_like=True):
@@ -130,9 +132,13 @@ class ResultApplier:
             except Unavailable:
                 raise
             except Exception as error:
-                _log.error("a result is isolated", pipeline=stored.pipeline, error=type(error).__name__, exc_info=error)
+                name = type(error).__name__
+                if count := _throttle.passes((stored.pipeline, name)):
+                    _log.error(
+                        "a result is isolated", pipeline=stored.pipeline, error=name, count=count, exc_info=error
+                    )
                 entry = msgspec.structs.replace(result.entry, is_seen=False)
-                written.append(LaneResult(entry, None, f"internal error ({type(error).__name__})"))
+                written.append(LaneResult(entry, None, f"internal error ({name})"))
         await self._commit([(stored, _only(results, written))], after)
 
     async def _write(self, transaction: Transaction, pipeline: int, results: LaneResults) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol
 
 import structlog
 
+from headwater.base.throttle import Throttle
 from headwater.catalog import Pipeline
 from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, parse_schema
 from headwater.transforms.functions import Function, RecordError, Runner
@@ -24,6 +25,7 @@ AttributesJson = str
 """A JSON object: the attributes of a person, as the output schema has them."""
 
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
 
 
 class Failed(Exception):
@@ -142,8 +144,10 @@ def failure(error: Exception) -> Failed:
     """Return the failure of the record that caused an unexpected error, and log the error's class."""
     if isinstance(error, RecursionError):
         return Failed("the value is nested too deeply")
-    _log.error("internal error in a transformation", error=type(error).__name__, exc_info=error)
-    return Failed(f"internal error ({type(error).__name__})")
+    name = type(error).__name__
+    if count := _throttle.passes(name):
+        _log.error("internal error in a transformation", error=name, count=count, exc_info=error)
+    return Failed(f"internal error ({name})")
 
 
 def compile_transformer(pipeline: Pipeline, runner: Runner | None) -> Transformer | None:

@@ -1,0 +1,29 @@
+"""Limits how often the same thing is logged."""
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Final
+
+MAX_KEYS: Final = 1_000
+"""How many different things are remembered. When there are more, all are forgotten, and logged once more."""
+
+
+class Throttle:
+    """Lets one occurrence of a key through in each period, and counts the others."""
+
+    def __init__(self, seconds: float = 60.0, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._seen: dict[Hashable, tuple[float, int]] = {}
+
+    def passes(self, key: Hashable) -> int:
+        """Count an occurrence; return how many there were since the last that passed, or 0 when it does not pass."""
+        now = self._now()
+        until, held = self._seen.get(key, (now, 0))
+        if now < until:
+            self._seen[key] = until, held + 1
+            return 0
+        if len(self._seen) >= MAX_KEYS:
+            self._seen.clear()
+        self._seen[key] = now + self._seconds, 0
+        return held + 1
