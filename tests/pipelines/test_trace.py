@@ -13,7 +13,7 @@ from headwater.filters import Condition, Filter
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
 from headwater.pipelines import trace as module
 from headwater.pipelines.outcomes import outcomes
-from headwater.pipelines.trace import Arrived, trace
+from headwater.pipelines.trace import Arrived, Tracer
 from headwater.schemas import parse_schema
 from tests.parts import OpenParts, add_source, add_workspace, open_parts
 
@@ -37,7 +37,7 @@ async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) ->
 
 
 async def traced(parts: OpenParts, message_id: str = "m", workspace: int | None = None) -> list[Arrived]:
-    return await trace(workspace or parts.workspace, message_id, parts.catalog, parts.warehouse, parts.log)
+    return await Tracer(parts.warehouse, parts.log).trace(workspace or parts.workspace, message_id, parts.catalog)
 
 
 async def test_from_pending_to_processed_to_duplicate(parts: OpenParts, source: Connection) -> None:

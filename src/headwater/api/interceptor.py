@@ -16,10 +16,12 @@ import grpc
 import structlog
 from grpc import aio
 
+from headwater.api.admission import Admission, begin
 from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
-from headwater.api.call import Context, is_built, is_transcoded, metadata_of
+from headwater.api.call import Context, is_built, is_transcoded, metadata_of, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.intake import RateLimiter
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs only
@@ -31,10 +33,17 @@ _log = structlog.get_logger(__name__)
 class AnswerInterceptor(aio.ServerInterceptor):
     """Turns exceptions into answers, for every RPC."""
 
-    def __init__(self, bodies: Mapping[str, ErrorBody] | None = None, metrics: Metrics = NO_METRICS) -> None:
-        """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name."""
+    def __init__(
+        self,
+        bodies: Mapping[str, ErrorBody] | None = None,
+        metrics: Metrics = NO_METRICS,
+        limiter: RateLimiter | None = None,
+    ) -> None:
+        """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name.
+        `limiter` limits how many calls each API key may make."""
         self._bodies = dict(bodies or {})
         self._metrics = metrics
+        self._limiter = limiter
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -52,22 +61,24 @@ class AnswerInterceptor(aio.ServerInterceptor):
     def answering(self, method: str, handler: Handler) -> Handler:
         """The handler of "/package.Service/Method", made to answer whatever happens in it."""
         body_of = self._bodies.get(method.strip("/").partition("/")[0], envelope)
-        return _answering(method, handler, body_of, self._metrics)
+        return _answering(method, handler, body_of, self._metrics, self._limiter)
 
 
-def _answering(method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics) -> Handler:
+def _answering(
+    method: str, handler: Handler, body_of: ErrorBody, metrics: Metrics, limiter: RateLimiter | None
+) -> Handler:
     behavior = cast(Callable[[Any, Context], Any], handler.stream_stream or handler.unary_stream or handler.unary_unary)
     built = is_built(behavior)
 
     @asynccontextmanager
-    async def answering(context: Context) -> AsyncIterator[None]:
+    async def answering(context: Context) -> AsyncIterator[Admission]:
         began, status = time.perf_counter(), "CANCELLED"
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
-            yield
+            yield begin(method, limiter)
             status = "OK"
         except HeadwaterError as error:
             status = status_of(error).name
@@ -82,12 +93,18 @@ def _answering(method: str, handler: Handler, body_of: ErrorBody, metrics: Metri
             metrics.call_answered(method, status, time.perf_counter() - began)
 
     async def answer(request: Any, context: Context) -> Any:
-        async with answering(context):
-            return await behavior(request, context)
+        async with answering(context) as admission:
+            result = await behavior(request, context)
+            await send_headers(context, admission.headers)
+            return result
 
     async def answer_in_pieces(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with answering(context):
+        async with answering(context) as admission:
+            is_first = True
             async for piece in behavior(request, context):
+                if is_first:
+                    await send_headers(context, admission.headers)
+                    is_first = False
                 yield piece
 
     make: Callable[..., Handler]

@@ -52,9 +52,7 @@ _Result = TypeVar("_Result")
 class Computing:
     """Runs computations, in its own processes or, without any, at once in this one. Made by `open_computing`."""
 
-    def __init__(
-        self, processes: int = 0, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS
-    ) -> None:
+    def __init__(self, processes: int = 0, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS) -> None:
         self._slots = FairSlots(max(1, processes), max_waiting=MAX_WAITING, what="computations")
         self._idle = [_Worker(modules) for _ in range(processes)]
         self._all = tuple(self._idle)

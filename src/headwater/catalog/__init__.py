@@ -8,9 +8,10 @@ from headwater.catalog.access import Caller
 from headwater.catalog.catalog import Catalog, open_catalog
 from headwater.catalog.change import Change
 from headwater.catalog.definition import Definition, FunctionDefinition, Matching, TransformationDefinition
-from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
+from headwater.catalog.model import Access, ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
 
 __all__ = [
+    "Access",
     "ApiKey",
     "Caller",
     "Catalog",

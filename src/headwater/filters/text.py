@@ -17,6 +17,7 @@ from typing import Final
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
 from headwater.filters.model import Condition, Filter
 from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
+from headwater.filters.validation import MAX_CONDITIONS, MAX_VALUES
 from headwater.schemas import is_path
 
 _SPACE: Final = re.compile(r"\s*")
@@ -56,7 +57,8 @@ _OPERATOR_WORDS: Final = _words_of_operators()
 def parse_text(text: str) -> Filter | None:
     """The filter that the text says; None for a text of white space. Takes time linear in its length.
 
-    Raises InvalidFilterText, with the position where the text stops being a filter. No schema is looked at.
+    Raises InvalidFilterText, with the position where the text stops being a filter, or where it has more conditions or
+    values than a filter may have. No schema is looked at.
     """
     reader = _Reader(text)
     if reader.at_end():
@@ -71,6 +73,8 @@ def parse_text(text: str) -> Filter | None:
         if logical not in (None, word):
             raise InvalidFilterText('"and" and "or" cannot be in one filter', start)
         logical = word
+        if len(conditions) == MAX_CONDITIONS:
+            raise InvalidFilterText(f"a filter must have at most {MAX_CONDITIONS} conditions", start)
         conditions.append(reader.condition())
     return Filter(logical or "and", tuple(conditions))
 
@@ -93,6 +97,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self.position = 0
+        self._values_left = MAX_VALUES
         self._skip_space()
 
     def at_end(self) -> bool:
@@ -145,6 +150,9 @@ class _Reader:
 
     def _value(self) -> str:
         start = self.position
+        if not self._values_left:
+            raise InvalidFilterText(f"a filter must have at most {MAX_VALUES} values", start)
+        self._values_left -= 1
         quote = self._text[start : start + 1]
         if quote not in ("'", '"'):
             value = self._take(_UNQUOTED)

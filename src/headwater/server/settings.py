@@ -28,6 +28,13 @@ LARGEST_LIMIT = 8 << 20
 SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
+SMALLEST_DEFINITIONS = 64 << 10
+LARGEST_DEFINITIONS = 1 << 30
+LARGEST_COUNT = 1_000_000
+"""Bounds of quotas: the whole catalog is in the memory of every process."""
+
+DEFAULT_CALL_RATE = EventRate(100, 1_000)
+
 MAX_WORKERS = 64
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -91,6 +98,24 @@ class Settings:
 
     rate_limit_key: EventRate | None = None
     """How many events may be sent with each event write key, and with each API key; None: any number."""
+
+    rate_limit_management: EventRate = DEFAULT_CALL_RATE
+    """How many management calls may be made with each API key, reading ones included."""
+
+    max_connections: int = 1_000
+    """The connections of each workspace."""
+
+    max_pipelines: int = 2_000
+    """The pipelines of each workspace."""
+
+    max_keys: int = 1_000
+    """The API keys that are restricted to each workspace, and those of every workspace together."""
+
+    max_definition_bytes: int = 64 << 20
+    """The definitions of the pipelines of each workspace: schemas, filters, mappings, functions."""
+
+    max_connection_definition_bytes: int = 8 << 20
+    """The definitions of the pipelines of each connection."""
 
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: there is none."""
@@ -244,6 +269,19 @@ def _body_bytes(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= LARGEST_COUNT):
+        raise ValueError(f"must be a number from 1 to {LARGEST_COUNT}, not {text!r}")
+    return int(text)
+
+
+def _definition_bytes(text: str) -> int:
+    number = quantities.size(text)
+    if not SMALLEST_DEFINITIONS <= number <= LARGEST_DEFINITIONS:
+        raise ValueError(f"must be a size from {SMALLEST_DEFINITIONS >> 10}KiB to 1GiB, not {text!r}")
+    return number
+
+
 def _folder(text: str) -> Path:
     if "\0" in text:
         raise ValueError("must be the path of a folder")
@@ -360,6 +398,12 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_client_bytes": _body_bytes,
     "rate_limit_workspace": quantities.event_rate,
     "rate_limit_key": quantities.event_rate,
+    "rate_limit_management": quantities.call_rate,
+    "max_connections": _count,
+    "max_pipelines": _count,
+    "max_keys": _count,
+    "max_definition_bytes": _definition_bytes,
+    "max_connection_definition_bytes": _definition_bytes,
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,
