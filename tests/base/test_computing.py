@@ -11,9 +11,9 @@ from headwater.base import computing as module
 from headwater.base.computing import Computing, open_computing
 from headwater.base.errors import BadRequest, HeadwaterError, TooManyRequests, Unprocessable
 from headwater.filters import parse_text
-from headwater.schemas import InvalidValue
+from headwater.schemas import InvalidValue, StringType
 from headwater.transforms.functions import FunctionFailed
-from headwater.transforms.mapping import InvalidExpression, compile_expression
+from headwater.transforms.mapping import InvalidExpression, properties_of
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def test_it_runs_in_another_process_and_tells_results_and_errors(computing
     assert await computing.run("a", os.getpid) != os.getpid()
     assert await computing.run("a", sorted, [2, 1], reverse=True) == [2, 1]
     with pytest.raises(InvalidExpression) as failed:
-        await computing.run("a", compile_expression, "x", None, None)
+        await computing.run("a", properties_of, [("x", StringType())], None)
     assert (failed.value.offset, failed.value.code) == (0, "BadRequest")
     with pytest.raises(RuntimeError, match="a computation failed: TypeError"):
         await computing.run("a", sorted, 1)  # type: ignore[type-var]

@@ -62,10 +62,11 @@ class FairSlots:
             raise
 
     def _leave(self, owner: str, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting[owner]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[owner]
+        queue = self._waiting.get(owner)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[owner]
 
     def _take(self, owner: str) -> None:
         self._free -= 1
@@ -86,9 +87,10 @@ class FairSlots:
                 return
             queue = self._waiting[owner]
             turn = queue.popleft()
-            if queue:
-                self._waiting.move_to_end(owner)
-            else:
+            if not queue:
                 del self._waiting[owner]
-            self._take(owner)
-            turn.set_result(None)
+            elif not turn.done():
+                self._waiting.move_to_end(owner)
+            if not turn.done():  # its caller may have been cancelled a moment ago
+                self._take(owner)
+                turn.set_result(None)
