@@ -55,19 +55,18 @@ def of_size(make: Callable[[int], Any], size: int) -> Any:
 
 
 def properties(count: int) -> HttpBody:
-    expressions = [{"value": nested(99, "email"), "type": STRING}] * max(1, count // 600)
-    return body({"expressions": [*expressions, {"value": "email " * count, "type": STRING}], "schema": PERSON})
+    return body({"expressions": [{"value": nested(99, "email"), "type": STRING}] * count, "schema": PERSON})
 
 
 def mapping(count: int) -> HttpBody:
-    transformation = {"mapping": {"email": "email " * count}}
-    data = {"email": "x" * 6 * count}
+    transformation = {"mapping": {"email": "email " * min(count, 300)}}
+    data = {"email": "x" * count}
     return body({"data": data, "inSchema": PERSON, "outSchema": PERSON, "transformation": transformation})
 
 
 def explained(count: int) -> HttpBody:
-    condition = {"property": "event", "operator": "is one of", "values": ["abc"] * count}
-    event = {"type": "track", "event": "x", "properties": {str(n): n for n in range(count)}}
+    condition = {"property": "event", "operator": "is one of", "values": ["abc"] * min(count, 9_000)}
+    event = {"type": "track", "event": "x" * count}
     return body({"filter": {"logical": "and", "conditions": [condition]}, "event": event})
 
 
@@ -129,16 +128,15 @@ class Ticker:
     async def _tick(self) -> None:
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0)
-            self.longest = max(self.longest, time.perf_counter() - before)
             await asyncio.sleep(0.0005)
+            self.longest = max(self.longest, time.perf_counter() - before)
 
 
 @pytest.mark.parametrize("case", EXPENSIVE)
 async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, other: str, case: str) -> None:
     """The loop stands still for a fraction of the time for which it does when the same call is computed on it."""
     method, make = EXPENSIVE[case]
-    request = of_size(make, 200_000)
+    request = of_size(make, 150_000)
     async with Ticker() as on_the_loop:  # `api` has no processes
         expected = await api.call(method, request)
     await contained.call(method, request)  # the process starts

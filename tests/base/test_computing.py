@@ -104,9 +104,8 @@ async def test_the_event_loop_goes_on(computing: Computing) -> None:
     async def tick() -> None:
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0)
-            stalls.append(time.perf_counter() - before)
             await asyncio.sleep(0.001)
+            stalls.append(time.perf_counter() - before)
 
     ticker = asyncio.create_task(tick())
     await computing.run("a", _parse_often, text, 20)
