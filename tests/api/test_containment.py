@@ -178,7 +178,8 @@ async def test_the_bounds_name_the_field_and_the_rule(api: Api) -> None:
         (("field", "expressions"),),
         "expressions must have at most 10000 expressions",
     )
-    long = transformations_pb2.ListExpressionPropertiesRequest(expressions=[{"value": "x" * 50_000}] * 6)
+    expression = transformations_pb2.Expression(value="x" * 50_000)
+    long = transformations_pb2.ListExpressionPropertiesRequest(expressions=[expression] * 6)
     refused = await api.call("TransformationService/ListExpressionProperties", long)
     assert "250000 characters together" in refused.message
     refused = await api.call("FilterService/ParseFilter", filter_text(10_000))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -29,7 +30,7 @@ async def test_it_runs_in_another_process_and_tells_results_and_errors(computing
         await computing.run("a", properties_of, [("x", StringType())], None)
     assert (failed.value.offset, failed.value.code) == (0, "BadRequest")
     with pytest.raises(RuntimeError, match="a computation failed: TypeError"):
-        await computing.run("a", sorted, 1)  # type: ignore[type-var]
+        await computing.run("a", _fail)
 
 
 async def test_without_processes_it_runs_here() -> None:
@@ -111,6 +112,32 @@ async def test_the_event_loop_goes_on(computing: Computing) -> None:
     await computing.run("a", _parse_often, text, 20)
     ticker.cancel()
     assert max(stalls) < alone / 2
+
+
+async def test_a_process_ends_with_its_parent_whatever_it_does() -> None:
+    """The parent is killed while its process computes."""
+    program = "\n".join((
+        "import asyncio, os, time",
+        "from headwater.base.computing import open_computing",
+        "async def main():",
+        "    async with open_computing(1, max_seconds=1000) as computing:",
+        "        print(await computing.run('a', os.getpid), flush=True)",
+        "        await computing.run('a', time.sleep, 1000)",
+        "asyncio.run(main())",
+    ))  # fmt: skip
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert _runs(pid)
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(20):
+        while _runs(pid):
+            await asyncio.sleep(0.01)
+
+
+def _fail() -> None:
+    raise TypeError("x")
 
 
 def _raise(error: Exception) -> None:

@@ -16,6 +16,7 @@ from headwater.eventlog import Frame, SqliteEventLog, StoredFrame
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
 from headwater.pipelines import trace as module
+from headwater.pipelines.batch import Batch, read_batch
 from headwater.pipelines.outcomes import outcomes
 from headwater.pipelines.trace import Arrived, Tracer
 from headwater.schemas import parse_schema
@@ -234,9 +235,12 @@ async def test_only_so_much_is_decoded_and_held(
     """Every call of A may hold the message, as each has an escape. Few are decoded, and memory follows one scan."""
     monkeypatch.setattr(module, "MAX_DECODED_BYTES", 50_000)
     decoded: list[int] = []
-    monkeypatch.setattr(
-        module, "read_batch", lambda frames: decoded.append(sum(f.frame.size for f in frames)) or _READ_BATCH(frames)
-    )
+
+    def counted(frames: list[StoredFrame]) -> Batch:
+        decoded.append(sum(stored.frame.size for stored in frames))
+        return read_batch(frames)
+
+    monkeypatch.setattr(module, "read_batch", counted)
     for _ in range(30):
         await send(parts, source, event("\u00e9", properties={"p": "x" * 20_000}))
     tracer = Tracer(parts.warehouse, parts.log)
@@ -252,6 +256,3 @@ async def test_only_so_much_is_decoded_and_held(
     one, many = await peak(1), await peak(module.MAX_WAITING)
     assert decoded and max(decoded) < 50_000 + 25_000
     assert many < 2 * one + 200_000
-
-
-_READ_BATCH = module.read_batch

@@ -65,13 +65,13 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
         if total - saved + size > self.definition_bytes:
             raise _refusal(
                 "DefinitionsTooLarge",
-                f"definitions of pipelines of {self.definition_bytes} bytes together",
+                f"{self.definition_bytes} bytes of definitions in its pipelines",
                 "HEADWATER_MAX_DEFINITION_BYTES",
             )
         if beside - saved + size > self.connection_definition_bytes:
             raise _refusal(
                 "DefinitionsTooLarge",
-                f"definitions of pipelines of {self.connection_definition_bytes} bytes together in one connection",
+                f"{self.connection_definition_bytes} bytes of definitions in the pipelines of one connection",
                 "HEADWATER_MAX_CONNECTION_DEFINITION_BYTES",
             )
 
