@@ -73,15 +73,17 @@ def _answering(
     @asynccontextmanager
     async def answering(context: Context) -> AsyncIterator[Admission]:
         began, status = time.perf_counter(), "CANCELLED"
+        admission = begin(method, limiter)
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
-            yield begin(method, limiter)
+            yield admission
             status = "OK"
         except HeadwaterError as error:
             status = status_of(error).name
+            error.headers = {**admission.headers, **error.headers}
             await _abort(context, metadata, error, body_of)
         except (asyncio.CancelledError, aio.AbortError):
             raise
