@@ -74,7 +74,7 @@ def parse_text(text: str) -> Filter | None:
             raise InvalidFilterText('"and" and "or" cannot be in one filter', start)
         logical = word
         if len(conditions) == MAX_CONDITIONS:
-            raise InvalidFilterText(f"a filter must have at most {MAX_CONDITIONS} conditions", start)
+            raise InvalidFilterText(f"must have at most {MAX_CONDITIONS} conditions", start)
         conditions.append(reader.condition())
     return Filter(logical or "and", tuple(conditions))
 
@@ -151,7 +151,7 @@ class _Reader:
     def _value(self) -> str:
         start = self.position
         if not self._values_left:
-            raise InvalidFilterText(f"a filter must have at most {MAX_VALUES} values", start)
+            raise InvalidFilterText(f"must have at most {MAX_VALUES} values in all conditions together", start)
         self._values_left -= 1
         quote = self._text[start : start + 1]
         if quote not in ("'", '"'):
