@@ -23,6 +23,11 @@ from tests.system import RunningSystem, start
 CONNECTIONS = 1_000
 TARGETS: tuple[Target, ...] = ("Event", "User", "User")
 ROUNDS = 5
+UNLIMITED = {
+    "HEADWATER_RATE_LIMIT_MANAGEMENT": "1000000",
+    "HEADWATER_MAX_CONNECTIONS": "1000000",
+    "HEADWATER_MAX_PIPELINES": "1000000",
+}
 
 
 def listing(folder: Path, seconds: float) -> None:
@@ -119,7 +124,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _running(folder: Path) -> Iterator[RunningSystem]:
-    system = start(folder)
+    system = start(folder, **UNLIMITED)
     try:
         yield system
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.events import DEFAULT_LIMITS, MAX_REJECTED_BYTES
 from headwater.intake.unknownkeys import MAX_STORED_PER_SECOND, PREFIX_LENGTH
+from headwater.management.transformations import TRIAL_SECONDS
 from headwater.pipelines.transformer import MAX_FUNCTION_SECONDS
 from headwater.server.cli import main
 from headwater.server.settings import Settings, read, variable
@@ -33,8 +34,8 @@ def rows(page: str) -> dict[str, str]:
         ("source", f"{MAX_SOURCE_LENGTH:,} characters, no NUL"),
         ("time in a pipeline of events", f"{MAX_FUNCTION_SECONDS:g} seconds for a run of records"),
         (
-            "time otherwise: when a pipeline is saved or enabled, and for a trial",
-            f"{Limits().seconds:g} seconds for a batch",
+            "time otherwise: when a pipeline is enabled, and for a trial",
+            f"{TRIAL_SECONDS:g} seconds",
         ),
         ("memory", f"{Limits().memory >> 20} MiB"),
         ("results of a batch", f"{Limits().output:,} characters of JSON"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.api import connectionjson
-from headwater.api.connectionjson import document_of, list_in_pieces
+from headwater.api.connectionjson import ListInPieces, document_of
 from headwater.v1 import connections_pb2 as pb
 from tests.api.test_pipelinemessage import message
 from tests.management.pipelines.strategies import pipelines
@@ -19,6 +19,11 @@ from tests.management.pipelines.strategies import pipelines
 def connection(*kinds_and_members: tuple[str, dict[str, Any]]) -> pb.Connection:
     shown = [message(kind, members) for kind, members in kinds_and_members]
     return pb.Connection(id=1, name="ü", linked_connections=[5], sending_mode="Server", pipelines=shown)
+
+
+def in_pieces(documents: list[dict[str, Any]]) -> list[bytes]:
+    pieces = ListInPieces()
+    return [piece for document in documents for piece in pieces.add(document)] + list(pieces.end())
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,7 +47,7 @@ def test_schemas_are_shared() -> None:
 def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, size: int) -> None:
     monkeypatch.setattr(connectionjson, "PIECE_BYTES", size)
     documents = [{"id": index, "name": "é" * 20} for index in range(count)]
-    pieces = list(list_in_pieces(documents))
+    pieces = in_pieces(documents)
     assert json.loads(b"".join(pieces)) == {"connections": documents}
     assert {len(piece) for piece in pieces[:-1]} <= {size}
     assert 0 < len(pieces[-1]) <= size
@@ -51,4 +56,4 @@ def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, s
 def test_one_connection_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connectionjson, "PIECE_BYTES", 100)
     documents = [{"name": "x" * 1000}] * 3
-    assert json.loads(b"".join(list_in_pieces(documents))) == {"connections": documents}
+    assert json.loads(b"".join(in_pieces(documents))) == {"connections": documents}

@@ -6,6 +6,7 @@ import pytest
 from headwater.api import remembering
 from headwater.api.remembering import Remembering
 from headwater.base.clock import SystemClock
+from headwater.base.computing import Computing
 from headwater.catalog import Connection
 
 
@@ -22,23 +23,29 @@ def connection(id_: int) -> Connection:
     )
 
 
-def test_it_makes_once_of_each_state() -> None:
+async def test_it_makes_once_of_each_state() -> None:
     made: list[Connection] = []
 
     def name_of(connection: Connection) -> str:
         made.append(connection)
         return connection.name
 
-    shown = Remembering(name_of)
+    shown = Remembering(Computing(), name_of)
     first = connection(1)
     renamed = msgspec.structs.replace(first, name="y")
-    assert [shown(first), shown(first), shown(renamed), shown(first), shown(connection(2))] == ["x", "x", "y", "x", "x"]
+    assert [
+        await shown.made(first),
+        await shown.made(first),
+        await shown.made(renamed),
+        await shown.made(first),
+        await shown.made(connection(2)),
+    ] == ["x", "x", "y", "x", "x"]
     assert made[:3] == [first, renamed, first]
     assert len(made) == 4
 
 
-def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembering, "MOST", 3)
-    shown = Remembering(lambda each: each.id)
-    assert [shown(connection(id_)) for id_ in range(10)] == list(range(10))
+    shown = Remembering(Computing(), lambda each: each.id)
+    assert [await shown.made(connection(id_)) for id_ in range(10)] == list(range(10))
     assert len(shown._known) <= 3

@@ -79,8 +79,14 @@ async def test_refusals(api: Api) -> None:
     assert len(api.parts.catalog.workspaces()) == 1
 
 
+async def test_a_restricted_key_cannot_delete_its_workspace(api: Api) -> None:
+    refused = await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), key=RESTRICTED)
+    assert (refused.reason, refused.status) == ("Forbidden", "PERMISSION_DENIED")
+    assert api.parts.catalog.workspace(api.parts.workspace) is not None
+
+
 async def test_a_key_goes_with_its_workspace(api: Api) -> None:
-    await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest())
+    await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), at(api.parts.workspace), key=UNRESTRICTED)
     answer = await api.call(
         "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=RESTRICTED
     )

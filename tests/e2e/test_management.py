@@ -140,7 +140,7 @@ def test_a_list_shows_each_connection_as_it_is_alone(system: RunningSystem) -> N
 
 
 def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
-    system = start(tmp_path / "data")
+    system = start(tmp_path / "data", HEADWATER_MAX_CONNECTION_DEFINITION_BYTES="16MiB")
     source = make(system, "http", "Source")
     function = {"language": "Python", "source": f"def transform(event):\n    return {{}}\n#{'x' * 49_000}"}
     paths = {"inPaths": ["userId"], "outPaths": ["email"], "preserveJSON": False}

@@ -1,6 +1,7 @@
 """Rate limits through real Envoy: the status and the headers of every dialect, over both faces."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -100,3 +101,30 @@ def test_native_grpc_callers_see_it_in_the_metadata(source: Source) -> None:
 def test_without_a_limit_there_are_no_such_headers(system: RunningSystem) -> None:
     response = send(make_source(system), "/v1/events", [TRACK])
     assert not [name for name in response.headers if name.startswith("ratelimit")]
+
+
+def test_management_calls_are_limited_by_key(tmp_path: Path) -> None:
+    """A uses up its calls; B, whose key is another one, and A's events do not notice."""
+    system = start(tmp_path / "data", HEADWATER_RATE_LIMIT_MANAGEMENT="1:40")
+    source = make_source(system)
+    url = f"{system.base_url}/v1"
+    other = HTTP.post(f"{url}/keys", json={"name": "B", "workspace": None}, headers=system.authorization)
+    assert other.status_code == 403, "a restricted key makes keys of its own workspace alone"
+    workspace = HTTP.get(f"{url}/workspaces/current", headers=system.authorization).json()["id"]
+    body = {"name": "B", "workspace": workspace, "access": "Read"}
+    token = HTTP.post(f"{url}/keys", json=body, headers=system.authorization).json()["token"]
+    for _ in range(60):
+        answer = HTTP.get(f"{url}/connections", headers=system.authorization)
+        assert answer.headers["ratelimit-limit"] == "40"
+        if answer.status_code != 200:
+            break
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "TooManyRequests")
+    assert int(answer.headers["retry-after"]) >= 1
+    reader = {"authorization": f"Bearer {token}"}
+    assert HTTP.get(f"{url}/connections", headers=reader).status_code == 200
+    missing = HTTP.get(f"{url}/connections/5", headers=reader)
+    assert (missing.status_code, missing.headers["ratelimit-limit"]) == (404, "40")
+    refused = HTTP.post(f"{url}/connections", json={}, headers=reader)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "ReadOnlyKey")
+    assert send(source, "/v1/track", TRACK).status_code == 200
+    assert system.stop() == 0

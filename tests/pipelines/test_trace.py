@@ -1,19 +1,24 @@
 """What became of a message, at every stage of its way."""
 
+import asyncio
 import json
+import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from headwater.base.errors import TooManyRequests
 from headwater.catalog import Connection, Definition, TransformationDefinition
-from headwater.eventlog import Frame
+from headwater.eventlog import Frame, SqliteEventLog, StoredFrame
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
 from headwater.pipelines import trace as module
+from headwater.pipelines.batch import Batch, read_batch
 from headwater.pipelines.outcomes import outcomes
-from headwater.pipelines.trace import Arrived, trace
+from headwater.pipelines.trace import Arrived, Tracer
 from headwater.schemas import parse_schema
 from tests.parts import OpenParts, add_source, add_workspace, open_parts
 
@@ -37,7 +42,7 @@ async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) ->
 
 
 async def traced(parts: OpenParts, message_id: str = "m", workspace: int | None = None) -> list[Arrived]:
-    return await trace(workspace or parts.workspace, message_id, parts.catalog, parts.warehouse, parts.log)
+    return await Tracer(parts.warehouse, parts.log).trace(workspace or parts.workspace, message_id, parts.catalog)
 
 
 async def test_from_pending_to_processed_to_duplicate(parts: OpenParts, source: Connection) -> None:
@@ -148,3 +153,106 @@ async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(parts: OpenP
     await parts.log.append(Frame(1, b"no header", b'"m"'))
     await send(parts, source, event())
     assert [each.fate for each in await traced(parts)] == ["Pending"]
+
+
+class CountedLog:
+    """The log, and how often it was read and how many read it at the same time."""
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        self._log = log
+        self.reads = 0
+        self.most = 0
+        self._reading = 0
+
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+        self.reads += 1
+        self._reading += 1
+        self.most = max(self.most, self._reading)
+        try:
+            return await self._log.read(after, max_bytes=max_bytes, wait=wait)
+        finally:
+            self._reading -= 1
+
+
+async def test_callers_share_a_scan_of_the_backlog(parts: OpenParts, source: Connection) -> None:
+    """A asks twelve times while a backlog waits, B once: the log is read twice, and the answers are right."""
+    elsewhere = await add_workspace(parts.catalog, "B")
+    theirs = await add_source(parts.catalog, elsewhere.id)
+    for index in range(20):
+        await send(parts, source, event(f"m{index}"))
+    await send(parts, theirs, event("m3"))
+    log = CountedLog(parts.log)
+    tracer = Tracer(parts.warehouse, log)  # type: ignore[arg-type]  # it only reads
+    asked = [tracer.trace(parts.workspace, f"m{index}", parts.catalog) for index in range(12)]
+    *ours, others = await asyncio.gather(*asked, tracer.trace(elsewhere.id, "m3", parts.catalog))
+    assert [[each.connection for each in arrived] for arrived in ours] == [[source.id]] * 12
+    assert [each.connection for each in others] == [theirs.id]
+    assert (log.reads <= 2, log.most) == (True, 1)
+
+
+async def test_what_came_after_a_scan_began_is_seen(parts: OpenParts, source: Connection) -> None:
+    tracer = Tracer(parts.warehouse, parts.log)
+    first = asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog))
+    await asyncio.sleep(0)
+    await send(parts, source, event())
+    assert [each.fate for each in await tracer.trace(parts.workspace, "m", parts.catalog)] == ["Pending"]
+    await first
+
+
+async def test_only_so_many_traces_of_one_workspace_wait(parts: OpenParts, source: Connection) -> None:
+    elsewhere = await add_workspace(parts.catalog, "B")
+    theirs = await add_source(parts.catalog, elsewhere.id)
+    await send(parts, theirs, event())
+    tracer = Tracer(parts.warehouse, parts.log)
+    flood = [
+        asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog)) for _ in range(module.MAX_WAITING + 5)
+    ]
+    answer = await tracer.trace(elsewhere.id, "m", parts.catalog)
+    assert [each.connection for each in answer] == [theirs.id]
+    ended = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(each, TooManyRequests) for each in ended) == 5
+    assert [each for each in ended if not isinstance(each, TooManyRequests)] == [[]] * module.MAX_WAITING
+
+
+async def test_a_failed_scan_fails_its_callers_and_no_other(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(parts, source, event())
+    tracer = Tracer(parts.warehouse, parts.log)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "decode_envelope", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await tracer.trace(parts.workspace, "m", parts.catalog)
+    cancelled = asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert [each.fate for each in await tracer.trace(parts.workspace, "m", parts.catalog)] == ["Pending"]
+
+
+async def test_only_so_much_is_decoded_and_held(
+    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call of A may hold the message, as each has an escape. Few are decoded, and memory follows one scan."""
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 50_000)
+    decoded: list[int] = []
+
+    def counted(frames: list[StoredFrame]) -> Batch:
+        decoded.append(sum(stored.frame.size for stored in frames))
+        return read_batch(frames)
+
+    monkeypatch.setattr(module, "read_batch", counted)
+    for _ in range(30):
+        await send(parts, source, event("\u00e9", properties={"p": "x" * 20_000}))
+    tracer = Tracer(parts.warehouse, parts.log)
+
+    async def peak(callers: int) -> int:
+        tracemalloc.start()
+        await asyncio.gather(*(tracer.trace(parts.workspace, "nosuch", parts.catalog) for _ in range(callers)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    await peak(1)
+    one, many = await peak(1), await peak(module.MAX_WAITING)
+    assert decoded and max(decoded) < 50_000 + 25_000
+    assert many < 2 * one + 200_000

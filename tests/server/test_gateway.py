@@ -557,7 +557,7 @@ async def _served_within(settings: Settings, seconds: float) -> None:
 
 
 async def test_idle_connections_lock_nobody_out_for_longer_than_the_idle_time(running: Gateway, tmp_path: Path) -> None:
-    async with another(running, tmp_path, MAX_CONNECTIONS="20", IDLE_TIMEOUT="2s") as (settings, _):
+    async with another(running, tmp_path, MAX_CLIENT_CONNECTIONS="20", IDLE_TIMEOUT="2s") as (settings, _):
         taken = await _idle(settings, 30)
         assert not await _is_served(settings)
         await _served_within(settings, 8)
@@ -566,7 +566,7 @@ async def test_idle_connections_lock_nobody_out_for_longer_than_the_idle_time(ru
 
 
 async def test_near_the_limit_idle_connections_are_closed_early(running: Gateway, tmp_path: Path) -> None:
-    async with another(running, tmp_path, MAX_CONNECTIONS="20", IDLE_TIMEOUT="1h") as (settings, _):
+    async with another(running, tmp_path, MAX_CLIENT_CONNECTIONS="20", IDLE_TIMEOUT="1h") as (settings, _):
         taken = await _idle(settings, 30)
         assert not await _is_served(settings)
         following = asyncio.create_task(gateway.follow_connections(settings))

@@ -199,7 +199,7 @@ def test_a_variable_that_is_no_setting_is_a_warning(starting: Start) -> None:
 
 
 def test_idle_connections_are_closed_early_near_the_limit(starting: Start) -> None:
-    running = starting(HEADWATER_MAX_CONNECTIONS="20", HEADWATER_IDLE_TIMEOUT="1h")
+    running = starting(HEADWATER_MAX_CLIENT_CONNECTIONS="20", HEADWATER_IDLE_TIMEOUT="1h")
     idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]
     assert not is_healthy(running.base_url)
     wait_until(lambda: is_healthy(running.base_url), 30)

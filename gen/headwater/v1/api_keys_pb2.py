@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/api_keys.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x06\x41piKey\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n\x05token\x18\x05 \x01(\tR\x05token\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAtB\x0c\n\n_workspace\"\x14\n\x12ListApiKeysRequest\"?\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x14.headwater.v1.ApiKeyR\x04keys\"|\n\x13\x43reateApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x17\n\x04type\x18\x03 \x01(\tH\x01R\x04type\x88\x01\x01\x42\x0c\n\n_workspaceB\x07\n\x05_type\"<\n\x14\x43reateApiKeyResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\"%\n\x13\x44\x65leteApiKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n\x14\x44\x65leteApiKeyResponse2\xcf\x02\n\rApiKeyService\x12\x64\n\x0bListApiKeys\x12 .headwater.v1.ListApiKeysRequest\x1a!.headwater.v1.ListApiKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12j\n\x0c\x43reateApiKey\x12!.headwater.v1.CreateApiKeyRequest\x1a\".headwater.v1.CreateApiKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12l\n\x0c\x44\x65leteApiKey\x12!.headwater.v1.DeleteApiKeyRequest\x1a\".headwater.v1.DeleteApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f*\r/v1/keys/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/api_keys.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x01\n\x06\x41piKey\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n\x05token\x18\x05 \x01(\tR\x05token\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n\x06\x61\x63\x63\x65ss\x18\x07 \x01(\tR\x06\x61\x63\x63\x65ssB\x0c\n\n_workspace\"\x14\n\x12ListApiKeysRequest\"?\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x14.headwater.v1.ApiKeyR\x04keys\"\xa4\x01\n\x13\x43reateApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x17\n\x04type\x18\x03 \x01(\tH\x01R\x04type\x88\x01\x01\x12\x1b\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\tH\x02R\x06\x61\x63\x63\x65ss\x88\x01\x01\x42\x0c\n\n_workspaceB\x07\n\x05_typeB\t\n\x07_access\"<\n\x14\x43reateApiKeyResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\"%\n\x13\x44\x65leteApiKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n\x14\x44\x65leteApiKeyResponse2\xcf\x02\n\rApiKeyService\x12\x64\n\x0bListApiKeys\x12 .headwater.v1.ListApiKeysRequest\x1a!.headwater.v1.ListApiKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12j\n\x0c\x43reateApiKey\x12!.headwater.v1.CreateApiKeyRequest\x1a\".headwater.v1.CreateApiKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12l\n\x0c\x44\x65leteApiKey\x12!.headwater.v1.DeleteApiKeyRequest\x1a\".headwater.v1.DeleteApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f*\r/v1/keys/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,19 +40,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\323\344\223\002\017*\r/v1/keys/{id}'
   _globals['_APIKEY']._serialized_start=109
-  _globals['_APIKEY']._serialized_end=303
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=305
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=325
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=327
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=390
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=392
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=516
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=518
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=578
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=580
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=617
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=619
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=641
-  _globals['_APIKEYSERVICE']._serialized_start=644
-  _globals['_APIKEYSERVICE']._serialized_end=979
+  _globals['_APIKEY']._serialized_end=327
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=329
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=349
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=351
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=414
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=417
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=581
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=583
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=643
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=645
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=682
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=684
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=706
+  _globals['_APIKEYSERVICE']._serialized_start=709
+  _globals['_APIKEYSERVICE']._serialized_end=1044
 # @@protoc_insertion_point(module_scope)

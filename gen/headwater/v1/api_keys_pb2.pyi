@@ -31,6 +31,7 @@ class ApiKey(message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
+    ACCESS_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is a random positive integer, unique in the installation."""
     workspace: builtins.int
@@ -41,6 +42,8 @@ class ApiKey(message.Message):
     """type is what the key is good for. Possible values: "API" (this API)."""
     token: builtins.str
     """token is the beginning and the end of the secret, enough to recognise it."""
+    access: builtins.str
+    """access is what calls with the key may do. Possible values: "Full", "Read" (GET calls only)."""
     @builtins.property
     def created_at(self) -> timestamp_pb2.Timestamp:
         """created_at is when the key was made."""
@@ -54,10 +57,11 @@ class ApiKey(message.Message):
         type: builtins.str = ...,
         token: builtins.str = ...,
         created_at: timestamp_pb2.Timestamp | None = ...,
+        access: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_workspace", b"_workspace", "created_at", b"created_at", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_workspace", b"_workspace", "created_at", b"created_at", "id", b"id", "name", b"name", "token", b"token", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_workspace", b"_workspace", "access", b"access", "created_at", b"created_at", "id", b"id", "name", b"name", "token", b"token", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__workspace: _TypeAlias = typing.Literal["workspace"]  # noqa: Y015
     _WhichOneofArgType__workspace: _TypeAlias = typing.Literal["_workspace", b"_workspace"]  # noqa: Y015
@@ -109,27 +113,38 @@ class CreateApiKeyRequest(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     WORKSPACE_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
+    ACCESS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is shown to people. Required, from 1 to 100 characters."""
     workspace: builtins.int
     """workspace is the id of the workspace that the key is restricted to. Absent means all of them."""
     type: builtins.str
     """type is what the key is good for. Absent means "API". Possible values: "API"."""
+    access: builtins.str
+    """access is what calls with the key may do. Absent means "Full". A key with "Read" may make GET calls, and the calls
+    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey. Possible
+    values: "Full", "Read".
+    """
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         workspace: builtins.int | None = ...,
         type: builtins.str | None = ...,
+        access: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_type", b"_type", "_workspace", b"_workspace", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_access", b"_access", "_type", b"_type", "_workspace", b"_workspace", "access", b"access", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_type", b"_type", "_workspace", b"_workspace", "name", b"name", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_access", b"_access", "_type", b"_type", "_workspace", b"_workspace", "access", b"access", "name", b"name", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__access: _TypeAlias = typing.Literal["access"]  # noqa: Y015
+    _WhichOneofArgType__access: _TypeAlias = typing.Literal["_access", b"_access"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
     _WhichOneofReturnType__workspace: _TypeAlias = typing.Literal["workspace"]  # noqa: Y015
     _WhichOneofArgType__workspace: _TypeAlias = typing.Literal["_workspace", b"_workspace"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__access) -> _WhichOneofReturnType__access | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
     @typing.overload

@@ -66,7 +66,7 @@ class ApiKeyServiceServicer:
 
     def CreateApiKey(self, request, context):
         """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
+        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

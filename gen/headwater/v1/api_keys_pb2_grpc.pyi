@@ -39,7 +39,7 @@ class ApiKeyServiceStub:
     """
     CreateApiKey: grpc.UnaryUnaryMultiCallable[api_keys_pb2.CreateApiKeyRequest, api_keys_pb2.CreateApiKeyResponse]
     """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
+    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
     """
     DeleteApiKey: grpc.UnaryUnaryMultiCallable[api_keys_pb2.DeleteApiKeyRequest, api_keys_pb2.DeleteApiKeyResponse]
     """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
@@ -55,7 +55,7 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[api_keys_pb2.CreateApiKeyRequest, api_keys_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
+    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
     """
     DeleteApiKey: aio.UnaryUnaryMultiCallable[api_keys_pb2.DeleteApiKeyRequest, api_keys_pb2.DeleteApiKeyResponse]  # type: ignore[assignment]
     """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
@@ -78,7 +78,7 @@ class ApiKeyServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[api_keys_pb2.CreateApiKeyResponse, abc.Awaitable[api_keys_pb2.CreateApiKeyResponse]]:
         """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist.
+        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
         """
 
     def DeleteApiKey(

@@ -97,8 +97,10 @@ class PipelineServiceServicer:
         """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
         role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
         with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
-        connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
+        DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
+        "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
+        that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
         EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
         compile.
         """
@@ -119,7 +121,7 @@ class PipelineServiceServicer:
         """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
         default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
         as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-        UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
+        UnsupportedLanguage, EngineNotAvailable, TransformationFailed, DefinitionsTooLarge or TooExpensive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

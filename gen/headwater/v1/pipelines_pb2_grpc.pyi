@@ -39,8 +39,10 @@ class PipelineServiceStub:
     """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
     role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
     with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
-    connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
+    DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
+    "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
+    that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
     EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
     compile.
     """
@@ -53,7 +55,7 @@ class PipelineServiceStub:
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
     as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-    UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
+    UnsupportedLanguage, EngineNotAvailable, TransformationFailed, DefinitionsTooLarge or TooExpensive.
     """
     DeletePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
@@ -98,8 +100,10 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
     role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
     with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
-    connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+    InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
+    DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
+    "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
+    that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
     EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
     compile.
     """
@@ -112,7 +116,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
     as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-    UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
+    UnsupportedLanguage, EngineNotAvailable, TransformationFailed, DefinitionsTooLarge or TooExpensive.
     """
     DeletePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
@@ -159,8 +163,10 @@ class PipelineServiceServicer:
         """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
         role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
         with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
-        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed or TargetExist (an SDK or webhook
-        connection has at most one pipeline with target "Event"). A pipeline that is to be enabled must be able to run:
+        InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
+        DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
+        "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
+        that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
         EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
         compile.
         """
@@ -183,7 +189,7 @@ class PipelineServiceServicer:
         """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
         default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
         as CreatePipeline does, with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist, InvalidSettings,
-        UnsupportedLanguage, EngineNotAvailable or TransformationFailed.
+        UnsupportedLanguage, EngineNotAvailable, TransformationFailed, DefinitionsTooLarge or TooExpensive.
         """
 
     def DeletePipeline(

@@ -126,7 +126,9 @@ class TransformationServiceServicer:
 
     def TransformData(self, request, context):
         """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
-        TransformationFailed or UnsupportedLanguage. It is the typed twin of TransformDataJson.
+        TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
+        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
+        TransformDataJson.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,9 @@ class TransformationServiceStub:
     """
     TransformData: grpc.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]
     """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
-    TransformationFailed or UnsupportedLanguage. It is the typed twin of TransformDataJson.
+    TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
+    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
+    TransformDataJson.
     """
     TransformDataJson: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
@@ -106,7 +108,9 @@ class TransformationServiceAsyncStub(TransformationServiceStub):
     """
     TransformData: aio.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]  # type: ignore[assignment]
     """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
-    TransformationFailed or UnsupportedLanguage. It is the typed twin of TransformDataJson.
+    TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
+    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
+    TransformDataJson.
     """
     TransformDataJson: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
@@ -177,7 +181,9 @@ class TransformationServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.TransformDataResponse, abc.Awaitable[transformations_pb2.TransformDataResponse]]:
         """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
-        TransformationFailed or UnsupportedLanguage. It is the typed twin of TransformDataJson.
+        TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
+        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
+        TransformDataJson.
         """
 
     def TransformDataJson(

@@ -2,16 +2,19 @@
 
 from contextlib import suppress
 
+from headwater.api.admission import admit
 from headwater.api.call import Context, metadata_of
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.catalog import ApiKey, Caller, Catalog, access
 from headwater.catalog.access import WORKSPACE_HEADER
 
 
-async def authenticate(catalog: Catalog, metadata: dict[str, str]) -> ApiKey:
-    """The API key of a call that needs no workspace. Raises Unauthorized and BadRequest."""
+async def authenticate(catalog: Catalog, context: Context) -> ApiKey:
+    """The API key of a call that needs no workspace. Raises Unauthorized and BadRequest, and what `admit` raises."""
     await _see_the_newest(catalog)
-    return await access.authenticate(catalog, metadata.get("authorization"))
+    key = await access.authenticate(catalog, metadata_of(context).get("authorization"))
+    admit(key)
+    return key
 
 
 async def workspace_of(catalog: Catalog, context: Context) -> int:
@@ -25,13 +28,15 @@ async def workspace_of(catalog: Catalog, context: Context) -> int:
 async def caller_of(catalog: Catalog, context: Context) -> Caller:
     """Who calls, for calls that need no workspace.
 
-    Raises Unauthorized, BadRequest and NotFound as `headwater.catalog.access` has it; and BadRequest for a header that
-    is repeated.
+    Raises Unauthorized, BadRequest and NotFound as `headwater.catalog.access` has it; BadRequest for a header that is
+    repeated; and what `admit` raises.
     """
     check_not_repeated(context)
     await _see_the_newest(catalog)
     metadata = metadata_of(context)
-    return await access.find_caller(catalog, metadata.get("authorization"), metadata.get(WORKSPACE_HEADER))
+    caller = await access.find_caller(catalog, metadata.get("authorization"), metadata.get(WORKSPACE_HEADER))
+    admit(caller.key)
+    return caller
 
 
 async def _see_the_newest(catalog: Catalog) -> None:

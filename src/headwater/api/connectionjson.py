@@ -4,7 +4,7 @@ Most of such a text are schemas, and mostly the same ones, above all that of eve
 gateway would write them all again, and hold the whole of it meanwhile (decision 0016).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -41,19 +41,28 @@ def document_of(message: pb.Connection) -> dict[str, Any]:
     return document
 
 
-def list_in_pieces(documents: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """The text of {"connections": [...]}, none of its pieces longer than `PIECE_BYTES`."""
-    text = bytearray(b'{"connections":[')
-    for index, document in enumerate(documents):
-        if index:
-            text += b","
-        _encoder.encode_into(document, text, -1)
-        while len(text) > PIECE_BYTES:
-            yield bytes(text[:PIECE_BYTES])
-            del text[:PIECE_BYTES]
-    text += b"]}"
-    for start in range(0, len(text), PIECE_BYTES):
-        yield bytes(text[start : start + PIECE_BYTES])
+class ListInPieces:
+    """Makes the text of {"connections": [...]}, none of its pieces longer than `PIECE_BYTES`."""
+
+    def __init__(self) -> None:
+        self._text = bytearray(b'{"connections":[')
+        self._is_first = True
+
+    def add(self, document: dict[str, Any]) -> Iterator[bytes]:
+        """The pieces that are complete once this connection is added."""
+        if not self._is_first:
+            self._text += b","
+        self._is_first = False
+        _encoder.encode_into(document, self._text, -1)
+        while len(self._text) > PIECE_BYTES:
+            yield bytes(self._text[:PIECE_BYTES])
+            del self._text[:PIECE_BYTES]
+
+    def end(self) -> Iterator[bytes]:
+        """The remaining pieces."""
+        self._text += b"]}"
+        for start in range(0, len(self._text), PIECE_BYTES):
+            yield bytes(self._text[start : start + PIECE_BYTES])
 
 
 @lru_cache(maxsize=4096)

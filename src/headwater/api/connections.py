@@ -1,19 +1,22 @@
 """ConnectionService: connections and their event write keys."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context
-from headwater.api.connectionjson import document_of, list_in_pieces
+from headwater.api.connectionjson import ListInPieces, document_of
 from headwater.api.pipelinemessage import pipeline_message
 from headwater.api.remembering import Remembering
 from headwater.api.structs import object_of
+from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.application import EventType
+from headwater.connectors.catalogue import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
+from headwater.management.quotas import Quotas
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 from headwater.warehouse import Warehouse
@@ -27,11 +30,12 @@ _NO_PIPELINE: Final = (
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, warehouse: Warehouse, computing: Computing, quotas: Quotas) -> None:
         self._catalog = catalog
         self._warehouse = warehouse
-        self._shown: Remembering[pb.Connection] = Remembering(self._message)
-        self._documents: Remembering[dict[str, Any]] = Remembering(lambda each: document_of(self._message(each)))
+        self._quotas = quotas
+        self._shown: Remembering[pb.Connection] = Remembering(computing, _message)
+        self._documents: Remembering[dict[str, Any]] = Remembering(computing, _document)
 
     async def CreateConnection(
         self, request: pb.CreateConnectionRequest, context: Context
@@ -50,6 +54,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 settings=object_of(request.settings) if request.HasField("settings") else None,
                 auth_token=request.auth_token,
             ),
+            self._quotas,
         )
         return pb.CreateConnectionResponse(id=created.id)
 
@@ -87,21 +92,39 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
         workspace = await workspace_of(self._catalog, context)
         found = await connections.list_connections(self._catalog, workspace)
-        return pb.ListConnectionsResponse(connections=[self._shown(connection) for connection in found])
+        response = pb.ListConnectionsResponse()
+        for connection in found:
+            response.connections.append(await self._shown.made(connection))
+            await asyncio.sleep(0)  # others go on
+        return response
 
     async def ListConnectionsJson(
         self, request: pb.ListConnectionsJsonRequest, context: Context
     ) -> AsyncIterator[HttpBody]:
         workspace = await workspace_of(self._catalog, context)
         found = await connections.list_connections(self._catalog, workspace)
-        for piece in list_in_pieces(map(self._documents, found)):
+        pieces = ListInPieces()
+        for connection in found:
+            for piece in pieces.add(await self._documents.made(connection)):
+                yield HttpBody(content_type="application/json", data=piece)
+            await asyncio.sleep(0)  # others go on
+        for piece in pieces.end():
             yield HttpBody(content_type="application/json", data=piece)
 
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
         workspace = await workspace_of(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
         event_types = await applications.event_types_of(self._catalog, connection)
-        return self._message(connection, event_types) if event_types else self._shown(connection)
+        shown = await self._shown.made(connection)
+        if not event_types:
+            return shown
+        message = pb.Connection()
+        message.CopyFrom(shown)
+        for event_type in event_types:
+            message.event_types.add(
+                id=event_type.id, name=event_type.name, description=event_type.description, filter=event_type.filter
+            )
+        return message
 
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: Context
@@ -156,27 +179,20 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
             message.warnings.add(code="NoPipeline", message=_NO_PIPELINE)
         return message
 
-    def _message(self, connection: Connection, event_types: Sequence[EventType] = ()) -> pb.Connection:
-        connector_type = self._catalog.connectors[connection.connector].type
-        return pb.Connection(
-            id=connection.id,
-            name=connection.name,
-            connector=connection.connector,
-            connector_type=connector_type,
-            role=connection.role,
-            strategy=connection.strategy,
-            sending_mode=connection.sending_mode,
-            linked_connections=connection.linked_connections,
-            pipelines=[
-                pipeline_message(pipeline, connection, self._catalog.connectors) for pipeline in connection.pipelines
-            ],
-            event_types=[
-                pb.EventType(
-                    id=event_type.id,
-                    name=event_type.name,
-                    description=event_type.description,
-                    filter=event_type.filter,
-                )
-                for event_type in event_types
-            ],
-        )
+
+def _message(connection: Connection) -> pb.Connection:
+    return pb.Connection(
+        id=connection.id,
+        name=connection.name,
+        connector=connection.connector,
+        connector_type=CONNECTORS[connection.connector].type,
+        role=connection.role,
+        strategy=connection.strategy,
+        sending_mode=connection.sending_mode,
+        linked_connections=connection.linked_connections,
+        pipelines=[pipeline_message(pipeline, connection, CONNECTORS) for pipeline in connection.pipelines],
+    )
+
+
+def _document(connection: Connection) -> dict[str, Any]:
+    return document_of(_message(connection))

@@ -18,10 +18,9 @@ from headwater.api.incoming import incoming_call
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
-from headwater.eventlog import EventLog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.pipelines.trace import Arrived, trace
+from headwater.pipelines.trace import Arrived, Tracer
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
 from headwater.warehouse import EventOrder, RefusalCount, RejectedEvent, Warehouse
@@ -40,11 +39,11 @@ Listing = pb.ListEventsRequest | pb.ListEventsJsonRequest
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse, log: EventLog) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse, tracer: Tracer) -> None:
         self._catalog = catalog
         self._intake = intake
         self._warehouse = warehouse
-        self._log = log
+        self._tracer = tracer
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
@@ -103,7 +102,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
 
     async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
         workspace = await workspace_of(self._catalog, context)
-        arrived = await trace(workspace, request.message_id, self._catalog, self._warehouse, self._log)
+        arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
 
     async def _workspace_or_unknown(self, context: Context) -> int:

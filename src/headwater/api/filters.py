@@ -5,8 +5,10 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
 from headwater.api.access import authenticate
-from headwater.api.call import Context, metadata_of
+from headwater.api.call import Context
 from headwater.api.filtermessage import condition_message, filter_message, filter_of
+from headwater.api.offloop import compute, owner_of
+from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
 from headwater.events.record import record_of_document
@@ -28,34 +30,47 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 class FilterServicer(filters_pb2_grpc.FilterServiceServicer):
     """Parses and explains filters."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, computing: Computing) -> None:
         self._catalog = catalog
+        self._computing = computing
 
     async def ParseFilter(self, request: pb.ParseFilterRequest, context: Context) -> pb.ParseFilterResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        found = parse_text(request.text)
-        return pb.ParseFilterResponse(filter=None if found is None else filter_message(found))
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _parse, request)
 
     async def ExplainFilter(self, request: pb.ExplainFilterRequest, context: Context) -> pb.ExplainFilterResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        if not request.HasField("filter"):
-            raise BadRequest("filter is required", field="filter")
-        try:
-            event = _decode_members(request.event_json)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadRequest("eventJson must be a JSON object", field="eventJson") from error
-        return _explain(filter_of(request.filter), event)
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _explain_message, request)
 
     async def ExplainFilterJson(self, request: HttpBody, context: Context) -> pb.ExplainFilterResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        try:
-            question = _decode_question(request.data)
-            filter_ = read_document(msgspec.json.decode(question.filter))
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadRequest('the body must be a JSON object with "filter" and "event"') from error
-        if filter_ is None:
-            raise BadRequest("filter is required", field="filter")
-        return _explain(filter_, question.event)
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _explain_json, request)
+
+
+def _parse(request: pb.ParseFilterRequest) -> pb.ParseFilterResponse:
+    found = parse_text(request.text)
+    return pb.ParseFilterResponse(filter=None if found is None else filter_message(found))
+
+
+def _explain_message(request: pb.ExplainFilterRequest) -> pb.ExplainFilterResponse:
+    if not request.HasField("filter"):
+        raise BadRequest("filter is required", field="filter")
+    try:
+        event = _decode_members(request.event_json)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadRequest("eventJson must be a JSON object", field="eventJson") from error
+    return _explain(filter_of(request.filter), event)
+
+
+def _explain_json(request: HttpBody) -> pb.ExplainFilterResponse:
+    try:
+        question = _decode_question(request.data)
+        filter_ = read_document(msgspec.json.decode(question.filter))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadRequest('the body must be a JSON object with "filter" and "event"') from error
+    if filter_ is None:
+        raise BadRequest("filter is required", field="filter")
+    return _explain(filter_, question.event)
 
 
 def _explain(filter_: Filter, event: dict[str, Raw]) -> pb.ExplainFilterResponse:

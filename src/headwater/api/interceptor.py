@@ -16,11 +16,13 @@ import grpc
 import structlog
 from grpc import aio
 
+from headwater.api.admission import Admission, begin
 from headwater.api.answers import ErrorBody, envelope, grpc_trailers, http_trailers, message_of, status_of
-from headwater.api.call import Context, is_built, is_transcoded, metadata_of
+from headwater.api.call import Context, is_built, is_transcoded, metadata_of, send_headers
 from headwater.api.codec import Codec
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.intake import RateLimiter
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs only
@@ -37,12 +39,15 @@ class AnswerInterceptor(aio.ServerInterceptor):
         bodies: Mapping[str, ErrorBody] | None = None,
         metrics: Metrics = NO_METRICS,
         lenient: Collection[str] = (),
+        limiter: RateLimiter | None = None,
     ) -> None:
         """`bodies` are the error bodies of services that have a dialect of their own, by the service's full name;
-        `lenient` are the full names of services that ignore query parameters they do not know."""
+        `lenient` are the full names of services that ignore query parameters they do not know. `limiter` limits how
+        many calls each API key may make."""
         self._bodies = dict(bodies or {})
         self._lenient = frozenset(lenient)
         self._metrics = metrics
+        self._limiter = limiter
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -64,7 +69,8 @@ class AnswerInterceptor(aio.ServerInterceptor):
     def _answering(self, method: str, handler: Handler, codec: Codec | None) -> Handler:
         service = method.strip("/").partition("/")[0]
         checked = codec if service not in self._lenient else None
-        return _answering(method, handler, self._bodies.get(service, envelope), self._metrics, codec, checked)
+        body_of = self._bodies.get(service, envelope)
+        return _answering(method, handler, body_of, self._metrics, self._limiter, codec, checked)
 
 
 def _answering(
@@ -72,6 +78,7 @@ def _answering(
     handler: Handler,
     body_of: ErrorBody,
     metrics: Metrics,
+    limiter: RateLimiter | None,
     codec: Codec | None,
     query: Codec | None,
 ) -> Handler:
@@ -80,8 +87,9 @@ def _answering(
     built = is_built(behavior)
 
     @asynccontextmanager
-    async def answering(context: Context) -> AsyncIterator[dict[str, str]]:
+    async def answering(context: Context) -> AsyncIterator[tuple[dict[str, str], Admission]]:
         began, status = time.perf_counter(), "CANCELLED"
+        admission = begin(method, limiter)
         metadata = metadata_of(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
@@ -89,10 +97,11 @@ def _answering(
                 raise Unimplemented("this call is not built yet")
             if query is not None:
                 query.check_query(metadata)
-            yield metadata
+            yield metadata, admission
             status = "OK"
         except HeadwaterError as error:
             status = status_of(error).name
+            error.headers = {**admission.headers, **error.headers}
             await _abort(context, metadata, error, body_of)
         except (asyncio.CancelledError, aio.AbortError):
             raise
@@ -110,12 +119,18 @@ def _answering(
         return response if codec is None else codec.encode(response, metadata)
 
     async def answer(request: Any, context: Context) -> Any:
-        async with answering(context) as metadata:
-            return encode(await behavior(decode(request, metadata), context), metadata)
+        async with answering(context) as (metadata, admission):
+            result = encode(await behavior(decode(request, metadata), context), metadata)
+            await send_headers(context, admission.headers)
+            return result
 
     async def answer_in_pieces(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with answering(context) as metadata:
+        async with answering(context) as (metadata, admission):
+            is_first = True
             async for piece in behavior(decode(request, metadata), context):
+                if is_first:
+                    await send_headers(context, admission.headers)
+                    is_first = False
                 yield encode(piece, metadata)
 
     async def decode_each(requests: AsyncIterator[Any], metadata: dict[str, str]) -> AsyncIterator[Any]:
@@ -123,7 +138,7 @@ def _answering(
             yield decode(request, metadata)
 
     async def answer_stream(requests: AsyncIterator[Any], context: Context) -> Any:
-        async with answering(context) as metadata:
+        async with answering(context) as (metadata, _):
             if codec is not None:
                 codec.check_stream(metadata)
             await behavior(decode_each(requests, metadata), context)

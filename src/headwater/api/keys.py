@@ -4,6 +4,7 @@ from headwater.api.access import caller_of
 from headwater.api.call import Context
 from headwater.catalog import ApiKey, Catalog
 from headwater.management import api_keys
+from headwater.management.quotas import Quotas
 from headwater.v1 import api_keys_pb2 as pb
 from headwater.v1 import api_keys_pb2_grpc
 
@@ -11,8 +12,9 @@ from headwater.v1 import api_keys_pb2_grpc
 class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
     """Create, list and revoke API keys."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, quotas: Quotas) -> None:
         self._catalog = catalog
+        self._quotas = quotas
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Context) -> pb.ListApiKeysResponse:
         caller = await caller_of(self._catalog, context)
@@ -26,6 +28,8 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
             request.name,
             request.workspace if request.HasField("workspace") else None,
             request.type if request.HasField("type") else "API",
+            request.access if request.HasField("access") else "Full",
+            self._quotas,
         )
         return pb.CreateApiKeyResponse(id=created.key.id, token=created.token)
 
@@ -36,6 +40,8 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
 
 
 def _message(key: ApiKey) -> pb.ApiKey:
-    message = pb.ApiKey(id=key.id, workspace=key.workspace, name=key.name, type="API", token=key.hint)
+    message = pb.ApiKey(
+        id=key.id, workspace=key.workspace, name=key.name, type="API", token=key.hint, access=key.access
+    )
     message.created_at.FromDatetime(key.created_at)
     return message

@@ -45,6 +45,22 @@ _NULLABLE_TEXTS: Final = ("sheet", "updated_at_column", "updated_at_format")
 _EVENT_SCHEMA_MESSAGE: Final = type_message(INCOMING_EVENT_SCHEMA)
 
 
+def create_header(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
+    """What a create request says beside the definition."""
+    return CreatePipeline(
+        connection=request.connection,
+        target=request.target,
+        event_type=request.event_type,
+        name=request.name,
+        enabled=request.enabled,
+    )
+
+
+def update_header(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
+    """What an update request says beside the definition."""
+    return UpdatePipeline(name=request.name, enabled=request.enabled)
+
+
 def create_of(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
     """What a create request asks for."""
     return CreatePipeline(

@@ -1,12 +1,28 @@
 """PipelineService: the pipelines of connections."""
 
+from functools import partial
+
+import msgspec
+
 from headwater.api.access import workspace_of
 from headwater.api.call import Context
-from headwater.api.pipelinemessage import create_of, pipeline_message, update_of
+from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
+from headwater.api.pipelinemessage import (
+    Request,
+    create_header,
+    create_of,
+    pipeline_message,
+    update_header,
+    update_of,
+)
 from headwater.base.clock import Clock
-from headwater.catalog import Catalog
+from headwater.base.computing import Computing
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.connector import Target
 from headwater.lanestore import LaneStore
 from headwater.management import pipelines
+from headwater.management.quotas import Quotas, definition_size
 from headwater.pipelines.lanestatus import lane_status
 from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
@@ -18,18 +34,33 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     """Create, read, replace, enable, schedule and delete pipelines."""
 
     def __init__(
-        self, catalog: Catalog, functions: Runner, warehouse: Warehouse, lanes: LaneStore, clock: Clock
+        self,
+        catalog: Catalog,
+        functions: Runner,
+        warehouse: Warehouse,
+        lanes: LaneStore,
+        clock: Clock,
+        computing: Computing,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
         self._warehouse = warehouse
         self._lanes = lanes
         self._clock = clock
+        self._computing = computing
+        self._quotas = quotas
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await workspace_of(self._catalog, context)
         created = await pipelines.create_pipeline(
-            self._catalog, workspace, create_of(request), functions=self._functions
+            self._catalog,
+            workspace,
+            create_header(request),
+            functions=self._functions,
+            computing=self._computing,
+            define=partial(self._define, workspace, request),
+            quotas=self._quotas,
         )
         return pb.CreatePipelineResponse(id=created.id)
 
@@ -38,13 +69,23 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
         connection = self._catalog.connection(workspace, pipeline.connection)
         assert connection is not None, "a pipeline goes with its connection"
-        return pipeline_message(pipeline, connection, self._catalog.connectors)
+        bare = _bare(connection)
+        if definition_size(pipeline.definition) <= SMALL_DEFINITION_BYTES:
+            return _message(pipeline, bare)
+        return await self._computing.run(f"workspace {workspace}", _message, pipeline, bare)
 
     async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
         workspace = await workspace_of(self._catalog, context)
         await pipelines.get_pipeline(self._catalog, workspace, request.id)  # before the body is looked into
         await pipelines.update_pipeline(
-            self._catalog, workspace, request.id, update_of(request), functions=self._functions
+            self._catalog,
+            workspace,
+            request.id,
+            update_header(request),
+            functions=self._functions,
+            computing=self._computing,
+            define=partial(self._define, workspace, request),
+            quotas=self._quotas,
         )
         return pb.UpdatePipelineResponse()
 
@@ -53,7 +94,12 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     ) -> pb.SetPipelineStatusResponse:
         workspace = await workspace_of(self._catalog, context)
         await pipelines.set_pipeline_status(
-            self._catalog, workspace, request.id, enabled=request.enabled, functions=self._functions
+            self._catalog,
+            workspace,
+            request.id,
+            enabled=request.enabled,
+            functions=self._functions,
+            computing=self._computing,
         )
         return pb.SetPipelineStatusResponse()
 
@@ -84,3 +130,25 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         workspace = await workspace_of(self._catalog, context)
         await pipelines.delete_pipeline(self._catalog, workspace, request.id)
         return pb.DeletePipelineResponse()
+
+    async def _define(
+        self, workspace: int, request: Request, connection: Connection, target: Target, event_type: str
+    ) -> Definition:
+        owner = f"workspace {workspace}"
+        return await compute(self._computing, owner, _definition, request, _bare(connection), target, event_type)
+
+
+def _definition(request: Request, connection: Connection, target: Target, event_type: str) -> Definition:
+    asked = create_of(request) if isinstance(request, pb.CreatePipelineRequest) else update_of(request)
+    return pipelines.definition_of(CONNECTORS, connection, target, event_type, asked)
+
+
+def _message(pipeline: Pipeline, connection: Connection) -> pb.Pipeline:
+    return pipeline_message(pipeline, connection, CONNECTORS)
+
+
+def _bare(connection: Connection) -> Connection:
+    """The connection without what is large or secret, and what no rule of pipelines looks at."""
+    return msgspec.structs.replace(
+        connection, pipelines=(), event_write_keys=(), linked_connections=(), sealed_settings=None
+    )

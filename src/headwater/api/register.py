@@ -1,6 +1,6 @@
 """Puts every service of the protos on the server: those that are built, and the rest, whose calls answer 501."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from grpc import aio
@@ -23,10 +23,13 @@ from headwater.api.system import SystemServicer
 from headwater.api.transformations import TransformationServicer
 from headwater.api.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
+from headwater.base.computing import Computing
 from headwater.catalog import Catalog
 from headwater.eventlog import EventLog
 from headwater.intake import Intake
 from headwater.lanestore import LaneStore
+from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.pipelines.trace import Tracer
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2_grpc,
@@ -71,6 +74,8 @@ class Parts:
     log: EventLog
     lanes: LaneStore
     clock: Clock
+    computing: Computing = field(default_factory=Computing)
+    quotas: Quotas = DEFAULT_QUOTAS
 
 
 def register(server: aio.Server, parts: Parts) -> None:
@@ -78,25 +83,29 @@ def register(server: aio.Server, parts: Parts) -> None:
     calls = BuiltCalls(server)
     server = cast(aio.Server, calls)
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(
-        ConnectionServicer(parts.catalog, parts.warehouse), server
+        ConnectionServicer(parts.catalog, parts.warehouse, parts.computing, parts.quotas), server
     )
     connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorServicer(parts.catalog), server)
     applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
     workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
-    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog), server)
-    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(
-        PipelineServicer(parts.catalog, parts.functions, parts.warehouse, parts.lanes, parts.clock), server
+    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog, parts.quotas), server)
+    pipelines = PipelineServicer(
+        parts.catalog, parts.functions, parts.warehouse, parts.lanes, parts.clock, parts.computing, parts.quotas
     )
+    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(pipelines, server)
     identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
     devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.warehouse), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(
-        EventServicer(parts.catalog, parts.intake, parts.warehouse, parts.log), server
+        EventServicer(
+            parts.catalog, parts.intake, parts.warehouse, Tracer(parts.warehouse, parts.log, parts.computing)
+        ),
+        server,
     )
     register_dialects(server, parts)
-    filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog), server)
+    filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog, parts.computing), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
-        TransformationServicer(parts.catalog, parts.functions), server
+        TransformationServicer(parts.catalog, parts.functions, parts.computing), server
     )
     _register_unbuilt(server)
     openapi = served_document(calls.unbuilt)

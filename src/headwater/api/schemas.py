@@ -3,7 +3,7 @@
 from typing import Final
 
 from headwater.api.access import authenticate
-from headwater.api.call import Context, metadata_of
+from headwater.api.call import Context
 from headwater.api.types import type_message
 from headwater.catalog import Catalog
 from headwater.schemas import EVENT_SCHEMA
@@ -20,5 +20,5 @@ class SchemaServicer(schemas_pb2_grpc.SchemaServiceServicer):
         self._catalog = catalog
 
     async def GetEventSchema(self, request: pb.GetEventSchemaRequest, context: Context) -> pb.Type:
-        await authenticate(self._catalog, metadata_of(context))
+        await authenticate(self._catalog, context)
         return _EVENT_SCHEMA

@@ -8,15 +8,18 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
 from headwater.api.access import authenticate
-from headwater.api.call import Context, metadata_of
+from headwater.api.call import Context
+from headwater.api.offloop import compute, owner_of
 from headwater.api.pipelinemessage import transformation_of
 from headwater.api.types import schema_of
+from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, FunctionDefinition, TransformationDefinition
 from headwater.events.notjson import not_json
-from headwater.management.transformations import transform_data
+from headwater.management.bounds import check_expressions
+from headwater.management.transformations import Trial, begin_trial, end_trial, run_trial, trial_owner
 from headwater.schemas import ObjectType, Property, Schema, Type, parse_schema, parse_type
-from headwater.transforms.functions import Runner
+from headwater.transforms.functions import Prepared, Ran, Runner
 from headwater.transforms.mapping import properties_of, validate_expression
 from headwater.v1 import schemas_pb2, transformations_pb2_grpc
 from headwater.v1 import transformations_pb2 as pb
@@ -67,71 +70,108 @@ Body = TypeVar("Body", _Trial, _Validation, _Expressions)
 class TransformationServicer(transformations_pb2_grpc.TransformationServiceServicer):
     """Checks expressions, and tries transformations."""
 
-    def __init__(self, catalog: Catalog, functions: Runner) -> None:
+    def __init__(self, catalog: Catalog, functions: Runner, computing: Computing) -> None:
         self._catalog = catalog
         self._functions = functions
+        self._computing = computing
 
     async def ListTransformationLanguages(
         self, request: pb.ListTransformationLanguagesRequest, context: Context
     ) -> pb.ListTransformationLanguagesResponse:
-        await authenticate(self._catalog, metadata_of(context))
+        await authenticate(self._catalog, context)
         return pb.ListTransformationLanguagesResponse(languages=self._functions.languages())
 
     async def ValidateExpression(
         self, request: pb.ValidateExpressionRequest, context: Context
     ) -> pb.ValidateExpressionResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        problem = validate_expression(request.expression, _properties(request.properties), _type(request.type))
-        return pb.ValidateExpressionResponse(problem=problem)
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _validate, request)
 
     async def ValidateExpressionJson(self, request: HttpBody, context: Context) -> HttpBody:
-        await authenticate(self._catalog, metadata_of(context))
-        body = _read(request, _Validation)
-        properties: tuple[Property, ...] = ()
-        if body.properties:
-            members = b",".join(bytes(each) for each in body.properties)
-            schema = parse_schema(b'{"kind":"object","properties":[' + members + b"]}")
-            properties = () if schema is None else schema.properties
-        return _json(validate_expression(body.expression, properties, _parsed_type(body.type)))
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _validate_json, request)
 
     async def ListExpressionProperties(
         self, request: pb.ListExpressionPropertiesRequest, context: Context
     ) -> pb.ListExpressionPropertiesResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        expressions = [(each.value, _type(each.type)) for each in request.expressions]
-        schema = schema_of(request.schema) if request.HasField("schema") else None
-        return pb.ListExpressionPropertiesResponse(properties=properties_of(expressions, schema))
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _list_properties, request)
 
     async def ListExpressionPropertiesJson(self, request: HttpBody, context: Context) -> HttpBody:
-        await authenticate(self._catalog, metadata_of(context))
-        body = _read(request, _Expressions)
-        expressions = [(each.value, _parsed_type(each.type)) for each in body.expressions]
-        return _json(properties_of(expressions, parse_schema(bytes(body.schema))))
+        owner = owner_of(await authenticate(self._catalog, context))
+        return await compute(self._computing, owner, _list_properties_json, request)
 
     async def TransformData(self, request: pb.TransformDataRequest, context: Context) -> pb.TransformDataResponse:
-        await authenticate(self._catalog, metadata_of(context))
-        transformed = await transform_data(
-            self._functions,
-            request.data_json,
-            schema_of(request.in_schema) if request.HasField("in_schema") else None,
-            schema_of(request.out_schema) if request.HasField("out_schema") else None,
-            transformation_of(request.transformation) if request.HasField("transformation") else None,
-            request.purpose,
-        )
-        return pb.TransformDataResponse(data_json=transformed.decode())
+        return pb.TransformDataResponse(data_json=(await self._transformed(request, context)).decode())
 
     async def TransformDataJson(self, request: HttpBody, context: Context) -> HttpBody:
-        await authenticate(self._catalog, metadata_of(context))
-        trial = _read(request, _Trial)
-        transformed = await transform_data(
-            self._functions,
-            bytes(trial.data),
-            parse_schema(bytes(trial.in_schema)),
-            parse_schema(bytes(trial.out_schema)),
-            None if trial.transformation is None else _definition(trial.transformation),
-            trial.purpose or "",
-        )
+        transformed = await self._transformed(request, context)
         return HttpBody(content_type="application/json", data=b'{"data":' + transformed + b"}")
+
+    async def _transformed(self, request: pb.TransformDataRequest | HttpBody, context: Context) -> bytes:
+        workspace = owner_of(await authenticate(self._catalog, context))
+        owner = trial_owner()
+        begun = await compute(self._computing, workspace, _begin_trial, request, owner)
+        if isinstance(begun, bytes):
+            return begun
+        ran = await run_trial(self._functions, begun, workspace)
+        return await compute(self._computing, workspace, _end_trial, request, owner, ran)
+
+
+def _validate(request: pb.ValidateExpressionRequest) -> pb.ValidateExpressionResponse:
+    problem = validate_expression(request.expression, _properties(request.properties), _type(request.type))
+    return pb.ValidateExpressionResponse(problem=problem)
+
+
+def _validate_json(request: HttpBody) -> HttpBody:
+    body = _read(request, _Validation)
+    properties: tuple[Property, ...] = ()
+    if body.properties:
+        members = b",".join(bytes(each) for each in body.properties)
+        schema = parse_schema(b'{"kind":"object","properties":[' + members + b"]}")
+        properties = () if schema is None else schema.properties
+    return _json(validate_expression(body.expression, properties, _parsed_type(body.type)))
+
+
+def _list_properties(request: pb.ListExpressionPropertiesRequest) -> pb.ListExpressionPropertiesResponse:
+    check_expressions([each.value for each in request.expressions], "expressions")
+    expressions = [(each.value, _type(each.type)) for each in request.expressions]
+    schema = schema_of(request.schema) if request.HasField("schema") else None
+    return pb.ListExpressionPropertiesResponse(properties=properties_of(expressions, schema))
+
+
+def _list_properties_json(request: HttpBody) -> HttpBody:
+    body = _read(request, _Expressions)
+    check_expressions([each.value for each in body.expressions], "expressions")
+    expressions = [(each.value, _parsed_type(each.type)) for each in body.expressions]
+    return _json(properties_of(expressions, parse_schema(bytes(body.schema))))
+
+
+def _begin_trial(request: pb.TransformDataRequest | HttpBody, owner: str) -> bytes | Prepared:
+    return begin_trial(_trial(request), owner)
+
+
+def _end_trial(request: pb.TransformDataRequest | HttpBody, owner: str, ran: Ran) -> bytes:
+    return end_trial(_trial(request), owner, ran)
+
+
+def _trial(request: pb.TransformDataRequest | HttpBody) -> Trial:
+    if isinstance(request, HttpBody):
+        body = _read(request, _Trial)
+        return Trial(
+            data=bytes(body.data),
+            in_schema=parse_schema(bytes(body.in_schema)),
+            out_schema=parse_schema(bytes(body.out_schema)),
+            transformation=None if body.transformation is None else _definition(body.transformation),
+            purpose=body.purpose or "",
+        )
+    return Trial(
+        data=request.data_json,
+        in_schema=schema_of(request.in_schema) if request.HasField("in_schema") else None,
+        out_schema=schema_of(request.out_schema) if request.HasField("out_schema") else None,
+        transformation=transformation_of(request.transformation) if request.HasField("transformation") else None,
+        purpose=request.purpose,
+    )
 
 
 def _read(request: HttpBody, form: type[Body]) -> Body:

@@ -43,8 +43,8 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
     async def DeleteCurrentWorkspace(
         self, request: pb.DeleteCurrentWorkspaceRequest, context: Context
     ) -> pb.DeleteCurrentWorkspaceResponse:
-        workspace = await workspace_of(self._catalog, context)
-        await workspaces.delete_workspace(self._catalog, workspace)
+        caller = await caller_of(self._catalog, context)
+        await workspaces.delete_workspace(self._catalog, caller.the_workspace(), caller.key)
         return pb.DeleteCurrentWorkspaceResponse()
 
 

@@ -15,7 +15,8 @@
 Anything else that escapes a handler is a defect: it is logged with its traceback and answered 500 without its text.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 
 class HeadwaterError(Exception):
@@ -39,6 +40,16 @@ class HeadwaterError(Exception):
     def details(self) -> dict[str, str]:
         """What programs may want beside the code, as strings (the metadata of `google.rpc.ErrorInfo`)."""
         return {} if self.field is None else {"field": self.field}
+
+    def __reduce__(self) -> tuple[Callable[..., "HeadwaterError"], tuple[Any, ...]]:
+        """Pickle the error by its state: the parameters of constructors differ."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(type_: type[HeadwaterError], arguments: tuple[Any, ...], state: dict[str, Any]) -> HeadwaterError:
+    error = type_.__new__(type_, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class BadRequest(HeadwaterError):

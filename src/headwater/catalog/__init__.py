@@ -14,9 +14,10 @@ from headwater.catalog.definition import (
     TransformationDefinition,
     encode_definition,
 )
-from headwater.catalog.model import ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
+from headwater.catalog.model import Access, ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
 
 __all__ = [
+    "Access",
     "ApiKey",
     "Caller",
     "Catalog",

@@ -47,6 +47,14 @@ async def find_caller(catalog: Catalog, authorization: str | None, named: str | 
     return Caller(key, workspace)
 
 
+def check_may_write(key: ApiKey) -> None:
+    """Raises Forbidden with the code ReadOnlyKey for a key that may only read."""
+    if key.access == "Read":
+        error = Forbidden("the API key is read-only: it may make GET calls only")
+        error.code = "ReadOnlyKey"
+        raise error
+
+
 async def authenticate(catalog: Catalog, authorization: str | None) -> ApiKey:
     """The API key of `Bearer api_…`.
 

@@ -31,6 +31,10 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     ui_preferences: UiPreferences = UiPreferences()
 
 
+Access = Literal["Full", "Read"]
+"""What a key may do: everything, or make GET calls only."""
+
+
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """A secret that opens the management API, without the secret.
 
@@ -44,6 +48,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     hint: str
     created_at: datetime
+    access: Access = "Full"
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,6 +107,7 @@ api_keys = Table(
     Column("digest", String(64), nullable=False, unique=True),
     Column("hint", String(20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("access", String(8), nullable=False, server_default=text("'Full'")),
 )
 
 connections = Table(

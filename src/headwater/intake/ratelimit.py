@@ -1,6 +1,6 @@
-"""Limits how many events a workspace, or a key, may send.
+"""Limits how many events a workspace, or a key, may send; and how many calls a key may make.
 
-Each is a bucket that holds `burst` events and is filled with so many a second (the generic cell rate algorithm: what
+Each is a bucket that holds `burst` of them and is filled with so many a second (the generic cell rate algorithm: what
 is kept of a bucket is the one moment at which it will be full). The arithmetic is that of integers, so that no rounding
 lets more through. Every backend process has buckets of its own, and its share of the limit.
 """
@@ -54,11 +54,12 @@ class RateLimiter:
         workspace: RateLimit | None = None,
         key: RateLimit | None = None,
         processes: int = 1,
+        unit: str = "events",
     ) -> None:
-        """None is no limit. `processes` share the limits evenly."""
+        """None is no limit. `processes` share the limits evenly. `unit` names in messages what is counted."""
         self._clock = clock
-        self._workspaces = None if workspace is None else _Buckets(workspace, processes, "the workspace")
-        self._keys = None if key is None else _Buckets(key, processes, "the key")
+        self._workspaces = None if workspace is None else _Buckets(workspace, processes, "the workspace", unit)
+        self._keys = None if key is None else _Buckets(key, processes, "the key", unit)
         self._is_limited = workspace is not None or key is not None
 
     def take(self, workspace: int, key: str, events: int) -> Quota | None:
@@ -85,8 +86,9 @@ class _Buckets:
     Time is counted in such parts of a microsecond that an event takes a whole number of them to be filled in.
     """
 
-    def __init__(self, limit: RateLimit, processes: int, whose: str) -> None:
+    def __init__(self, limit: RateLimit, processes: int, whose: str, unit: str) -> None:
         self._limit = limit
+        self._unit = unit
         self._whose = whose
         self._burst = max(1, limit.burst // processes)
         self._microsecond = limit.per_second
@@ -98,7 +100,7 @@ class _Buckets:
     def full_at(self, name: int | str, events: int, now: int) -> int:
         """When the bucket will be full again, if so many events are taken. Raises as `RateLimiter.take` does."""
         if events > self._burst:
-            raise PayloadTooLarge(f"the call has more events than {self._whose} may send at once, {self._burst}")
+            raise PayloadTooLarge(f"the call has more {self._unit} than {self._whose} may send at once, {self._burst}")
         moment = now * self._microsecond
         before = max(self._full_at.get(name, moment), moment)
         if before > moment + self._capacity:  # the clock was set back; no bucket is more than empty
@@ -107,7 +109,7 @@ class _Buckets:
         excess = after - moment - self._capacity
         if excess > 0:
             error = TooManyRequests(
-                f"{self._whose} sends more than {self._limit.per_second} events a second",
+                f"{self._whose} sends more than {self._limit.per_second} {self._unit} a second",
                 retry_after=self._seconds(excess),
             )
             error.headers |= self._quota(before - moment).headers

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from headwater.base.errors import BadRequest, Unauthorized, Unprocessable
 from headwater.catalog import Catalog, Connection
-from headwater.catalog.access import API_KEY_PREFIX, find_caller
+from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_caller
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
 from headwater.events import DialectName
@@ -58,6 +58,7 @@ class Senders:
             key = write_key_of(authorization)
         elif (key := bearer_token_of(authorization)) is not None and key.startswith(API_KEY_PREFIX):
             caller = await find_caller(self._catalog, authorization, workspace)
+            check_may_write(caller.key)
             return Sender(f"api {caller.key.id}", caller.the_workspace())
         return NOBODY if key is None else await self._by_write_key(key)
 

@@ -4,11 +4,16 @@
 is restricted to a workspace sees and makes keys of that workspace alone.
 """
 
+from typing import Final, get_args
+
 import msgspec
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound, Unprocessable
-from headwater.catalog import ApiKey, Catalog, digest_of
+from headwater.catalog import Access, ApiKey, Catalog, digest_of
 from headwater.management.names import LONGEST_TITLE, check_identifier, check_name
+from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+
+_ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
 
 
 class NewApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,23 +37,34 @@ def list_api_keys(catalog: Catalog, caller: ApiKey | None) -> list[ApiKey]:
 
 
 async def create_api_key(
-    catalog: Catalog, caller: ApiKey | None, name: str, workspace: int | None, type_: str = "API"
+    catalog: Catalog,
+    caller: ApiKey | None,
+    name: str,
+    workspace: int | None,
+    type_: str = "API",
+    access: str = "Full",
+    quotas: Quotas = DEFAULT_QUOTAS,
 ) -> NewApiKey:
     """Make a key that opens one workspace, or all of them when `workspace` is None.
 
     Raises BadRequest; Forbidden when a restricted key asks for more than it opens itself; Unprocessable with
-    WorkspaceNotExist.
+    WorkspaceNotExist, and with TooManyApiKeys, which does not hold for the operator.
     """
     check_name(name, longest=LONGEST_TITLE)
     if workspace is not None:
         check_identifier(workspace, "workspace identifier", field="workspace")
     if type_ != "API":
         raise BadRequest("type is not API, which is the only one", field="type")
+    chosen = next((one for one in _ACCESSES if one == access), None)
+    if chosen is None:
+        raise BadRequest(f"access must be {' or '.join(_ACCESSES)}", field="access")
     if caller is not None and caller.workspace not in (None, workspace):
         raise Forbidden(f"an API key that is restricted to workspace {caller.workspace} makes keys for it alone")
     async with catalog.change() as change:
         if workspace is not None and catalog.workspace(workspace) is None:
             raise Unprocessable("WorkspaceNotExist", f"workspace {workspace} does not exist", field="workspace")
+        if caller is not None:
+            quotas.check_api_key(catalog, workspace)
         token = change.identifiers.api_key()
         key = ApiKey(
             id=change.new_id(),
@@ -57,6 +73,7 @@ async def create_api_key(
             digest=digest_of(token),
             hint=hint_of(token),
             created_at=change.now,
+            access=chosen,
         )
         change.add_api_key(key)
     return NewApiKey(key=key, token=token)

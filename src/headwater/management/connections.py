@@ -28,6 +28,7 @@ from headwater.management.connection_rules import (
 from headwater.management.event_write_keys import new_event_write_key
 from headwater.management.lookup import find_connection
 from headwater.management.names import check_name
+from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 
 
 class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +56,13 @@ class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, object] | None = None
 
 
-async def create_connection(catalog: Catalog, workspace: int, request: CreateConnection) -> Connection:
+async def create_connection(
+    catalog: Catalog, workspace: int, request: CreateConnection, quotas: Quotas = DEFAULT_QUOTAS
+) -> Connection:
     """Create a connection, with its first event write key when it receives events, and links in both directions.
 
-    Raises BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings or
-    ConnectorNotAvailable.
+    Raises BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings,
+    ConnectorNotAvailable or TooManyConnections.
     """
     role = parse_role(request.role)
     if not request.connector:
@@ -81,6 +84,7 @@ async def create_connection(catalog: Catalog, workspace: int, request: CreateCon
         check_auth_token(connector, request.auth_token)
         settings = read_settings(connector, role, request.settings)
         check_available(connector)
+        quotas.check_connection(catalog, workspace)
         connection = Connection(
             id=change.new_id(),
             workspace=workspace,

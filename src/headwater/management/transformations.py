@@ -1,92 +1,125 @@
-"""Tries a transformation on one record, before it is saved."""
+"""Tries a transformation on one record, before it is saved.
 
-import asyncio
+A trial of a mapping is one computation, `begin_trial`. That of a function goes on: its program runs in a sandbox, and
+`end_trial` reads what it returned. Both compute only, so that they can be called in another process.
+"""
+
 import secrets
 from typing import Final, get_args
 
+import msgspec
+
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
+from headwater.management.bounds import check_expressions
 from headwater.schemas import Codec, InvalidValue, Record, Schema, all_optional, check_size
-from headwater.transforms.functions import RecordError, Runner
+from headwater.transforms.functions import LANGUAGES, Function, Prepared, Ran, RecordError, Runner, outcomes, prepare
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping, MappingFailed, Purpose
 
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
+TRIAL_SECONDS: Final = 2.0
+"""How long a function may run in a trial, and how long it may take to load when its pipeline is saved."""
+TRIAL_WAIT_SECONDS: Final = 10.0
+"""How long a trial waits for a sandbox: less than callers wait for an answer."""
 
 
-async def transform_data(
-    runner: Runner,
-    data: str | bytes,
-    in_schema: Schema | None,
-    out_schema: Schema | None,
-    transformation: TransformationDefinition | None,
-    purpose: str,
-) -> bytes:
-    """What the transformation makes of `data`, a JSON object of the input schema, as JSON.
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be tried; an absent member is None or empty."""
 
-    Everything is computed in a thread, or in a sandbox. The limits are those of pipelines: MAX_PROPERTIES of each
+    data: str | bytes
+    in_schema: Schema | None
+    out_schema: Schema | None
+    transformation: TransformationDefinition | None
+    purpose: str
+
+
+def trial_owner() -> str:
+    """An owner for the function of one trial: what it remembers between calls is visible to no other."""
+    return secrets.token_hex(16)
+
+
+def begin_trial(trial: Trial, owner: str) -> bytes | Prepared:
+    """The JSON that a mapping makes of the data; of a function, what a sandbox is to run.
+
+    The limits are those of pipelines: MAX_PROPERTIES of each
     schema, and MAX_RESULT_CHARACTERS of the result.
 
     Raises BadRequest for what could not be saved either, Unprocessable with UnsupportedLanguage, and with
     TransformationFailed when the record cannot be transformed.
     """
-    if in_schema is None:
-        raise BadRequest("inSchema is required", field="inSchema")
-    if out_schema is None:
-        raise BadRequest("outSchema is required", field="outSchema")
-    if transformation is None or (transformation.mapping is None) == (transformation.function is None):
-        raise BadRequest("transformation must have either a mapping or a function", field="transformation")
-    chosen = next((one for one in PURPOSES if one == (purpose or "Import")), None)
-    if chosen is None:
-        raise BadRequest(f"purpose must be one of {', '.join(PURPOSES)}", field="purpose")
+    in_schema, out_schema, transformation = _checked(trial)
+    purpose = _purpose(trial)
     check_size(in_schema, "inSchema")
     check_size(out_schema, "outSchema")
-    record = await asyncio.to_thread(_read, data, in_schema)
-    if transformation.mapping is not None:
-        return await asyncio.to_thread(_map, transformation.mapping, record, in_schema, out_schema, chosen)
-    assert transformation.function is not None
-    result = await _run(runner, transformation.function, record, in_schema, out_schema, chosen)
-    return await asyncio.to_thread(_write, result, out_schema)
-
-
-def _read(data: str | bytes, schema: Schema) -> Record:
     try:
-        return Codec(schema).decode(data)
+        record = Codec(in_schema).decode(trial.data)
     except InvalidValue as error:
         raise BadRequest(f"data: {error.message}", field=f"data.{error.path}".rstrip(".")) from error
-
-
-def _map(expressions: dict[str, str], record: Record, in_schema: Schema, out_schema: Schema, purpose: Purpose) -> bytes:
+    if transformation.mapping is None:
+        return prepare(_function(transformation, owner), [record], in_schema, out_schema, purpose)
+    check_expressions(transformation.mapping.values(), "transformation.mapping")
     try:
-        mapping = CompiledMapping(expressions, in_schema, out_schema)
+        mapping = CompiledMapping(transformation.mapping, in_schema, out_schema)
     except InvalidMapping as error:
         raise BadRequest(f"transformation.mapping: {error.message}", field="transformation.mapping") from error
     result = next(mapping.apply_all([record], purpose))
     if isinstance(result, MappingFailed):
         raise result
-    return _write(result, out_schema)
+    return _encoded(result, out_schema)
 
 
-def _write(result: Record, schema: Schema) -> bytes:
-    try:
-        return Codec(all_optional(schema)).encode(result)
-    except InvalidValue as error:
-        raise Unprocessable("TransformationFailed", f"the result does not fit outSchema: {error.message}") from error
-
-
-async def _run(
-    runner: Runner,
-    definition: FunctionDefinition,
-    record: Record,
-    in_schema: Schema,
-    out_schema: Schema,
-    purpose: Purpose,
-) -> Record:
-    function = definition.function(owner=secrets.token_hex(16))  # what it remembers is nobody else's
-    if function.language not in runner.languages():
-        raise Unprocessable("UnsupportedLanguage", f"functions in {function.language} cannot run here")
-    function.check_paths(in_schema, out_schema)
-    [outcome] = await runner.run(function, [record], in_schema, out_schema, purpose=purpose)
+def end_trial(trial: Trial, owner: str, ran: Ran) -> bytes:
+    """The JSON of what a function returned in a trial that `begin_trial` began. Raises Unprocessable with
+    TransformationFailed."""
+    in_schema, out_schema, transformation = _checked(trial)
+    function = _function(transformation, owner)
+    [outcome] = outcomes(function, ran, 1, in_schema, out_schema, _purpose(trial))
     if isinstance(outcome, RecordError):
         where = "" if outcome.line is None else f" (line {outcome.line})"
         raise Unprocessable("TransformationFailed", f"{outcome.message}{where}")
-    return outcome
+    return _encoded(outcome, out_schema)
+
+
+async def run_trial(runner: Runner, prepared: Prepared, workspace: str) -> Ran:
+    """Run the function of a trial in the share of this workspace.
+
+    Raises Unprocessable with TransformationFailed; TooManyRequests when the workspace has too many trials waiting;
+    Unavailable.
+    """
+    if prepared.language not in runner.languages():
+        raise Unprocessable("UnsupportedLanguage", f"functions in {prepared.language} cannot run here")
+    return await runner.run_prepared(prepared, TRIAL_SECONDS, owner=workspace, wait=TRIAL_WAIT_SECONDS)
+
+
+def _checked(trial: Trial) -> tuple[Schema, Schema, TransformationDefinition]:
+    if trial.in_schema is None:
+        raise BadRequest("inSchema is required", field="inSchema")
+    if trial.out_schema is None:
+        raise BadRequest("outSchema is required", field="outSchema")
+    transformation = trial.transformation
+    if transformation is None or (transformation.mapping is None) == (transformation.function is None):
+        raise BadRequest("transformation must have either a mapping or a function", field="transformation")
+    return trial.in_schema, trial.out_schema, transformation
+
+
+def _purpose(trial: Trial) -> Purpose:
+    chosen = next((one for one in PURPOSES if one == (trial.purpose or "Import")), None)
+    if chosen is None:
+        raise BadRequest(f"purpose must be one of {', '.join(PURPOSES)}", field="purpose")
+    return chosen
+
+
+def _function(transformation: TransformationDefinition, owner: str) -> Function:
+    definition: FunctionDefinition | None = transformation.function
+    assert definition is not None, "it is checked before"
+    function = definition.function(owner=owner)
+    if function.language not in LANGUAGES:
+        raise Unprocessable("UnsupportedLanguage", f"functions in {function.language} cannot run here")
+    return function
+
+
+def _encoded(result: Record, out_schema: Schema) -> bytes:
+    try:
+        return Codec(all_optional(out_schema)).encode(result)
+    except InvalidValue as error:
+        raise Unprocessable("TransformationFailed", f"the result does not fit outSchema: {error.message}") from error

@@ -54,11 +54,14 @@ async def update_workspace(
     return new
 
 
-async def delete_workspace(catalog: Catalog, id_: int) -> None:
+async def delete_workspace(catalog: Catalog, id_: int, caller: ApiKey | None = None) -> None:
     """Delete a workspace with its connections, their pipelines and keys, and the API keys that open nothing else.
 
-    What is stored in the warehouse stays there. Raises BadRequest, NotFound.
+    What is stored in the warehouse stays there. Raises BadRequest, NotFound; Forbidden for a restricted key, which may
+    change everything in its workspace and not the workspace's existence.
     """
+    if caller is not None and caller.workspace is not None:
+        raise Forbidden("an API key that is restricted to a workspace cannot delete it")
     async with catalog.change() as change:
         change.remove_workspace(find_workspace(catalog, id_))
 

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Parts, register, register_dialects
 from headwater.api.http import HttpServer, RawCalls
 from headwater.base.clock import SystemClock
+from headwater.base.computing import open_computing
 from headwater.base.database import sqlite_url
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
@@ -28,6 +29,7 @@ from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.lanestore import open_lane_store
 from headwater.management.bootstrap import bootstrap
+from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
 from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
@@ -44,6 +46,12 @@ GRACE_S = 10.0
 
 REFRESH_S = 0.5
 """How often a backend looks for changes that others made to the catalog: what was revoked stops within a second."""
+
+MAX_WAITING_TRIALS = 4
+"""How many trials of functions of one workspace may wait, while one runs."""
+
+COMPUTING_MODULES = ("headwater.api.register",)
+"""What the processes that compute import before their first computation."""
 
 METADATA_LIMIT = 64 << 10
 """Bytes in the metadata of a call."""
@@ -74,7 +82,13 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
         parts = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        answers = AnswerInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES)
+        management = RateLimiter(
+            SystemClock(),
+            key=_rate_limit(settings.rate_limit_management),
+            processes=settings.workers,
+            unit="calls",
+        )
+        answers = AnswerInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
         server = grpc.aio.server(interceptors=[answers], options=_options(settings))
         register(server, parts)
         raw_calls = RawCalls(answers)
@@ -117,7 +131,14 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             scratch=settings.ledger_scratch(name),
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
-        Runner(javascript=1, python=2, require_confinement=settings.sandbox == "require") as functions,
+        Runner(
+            javascript=2,
+            python=4,
+            per_owner=1,
+            max_waiting=MAX_WAITING_TRIALS,
+            require_confinement=settings.sandbox == "require",
+        ) as functions,
+        open_computing(modules=COMPUTING_MODULES) as computing,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         _warn_of_locked_settings(catalog)
@@ -138,7 +159,18 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 processes=settings.workers,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
-            yield Parts(catalog, intake, warehouse, functions, log, lanes, clock)
+            quotas = _quotas(settings)
+            yield Parts(catalog, intake, warehouse, functions, log, lanes, clock, computing, quotas)
+
+
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        connections=settings.max_connections,
+        pipelines=settings.max_pipelines,
+        api_keys=settings.max_keys,
+        definition_bytes=settings.max_definition_bytes,
+        connection_definition_bytes=settings.max_connection_definition_bytes,
+    )
 
 
 def _rate_limit(rate: EventRate | None) -> RateLimit | None:

@@ -96,9 +96,9 @@ def render(settings: Settings) -> str:
         "track_with_query": TRACK_PATHS + QUERY,
         "client_with_query": f"({CLIENT_PATHS}){QUERY}",
         "settings_paths": SETTINGS_PATHS,
-        "max_connections": settings.max_connections,
+        "max_connections": settings.max_client_connections,
         "connection_pressure": str(settings.run_dir / PRESSURE_FILE),
-        "max_calls": max(2_000, settings.max_connections),
+        "max_calls": max(2_000, settings.max_client_connections),
         "idle_timeout": f"{settings.idle_timeout}s",
         "max_connection_duration": f"{settings.max_connection_duration}s",
         **_caller_addresses(settings.trusted_proxies),
@@ -196,7 +196,7 @@ async def follow_connections(settings: Settings) -> None:
     while True:
         with contextlib.suppress(OSError):  # Envoy is being restarted
             connections = await _gauge(settings, "http.public.downstream_cx_active")
-            _write_pressure(settings, min(1.0, connections / settings.max_connections))
+            _write_pressure(settings, min(1.0, connections / settings.max_client_connections))
         await asyncio.sleep(PRESSURE_POLL_S)
 
 

@@ -26,16 +26,26 @@ class EventRate(NamedTuple):
 
 def event_rate(text: str) -> EventRate:
     """A rate of events. Raises ValueError with the rule."""
+    return _rate(text, "events", LARGEST_CALL)
+
+
+def call_rate(text: str) -> EventRate:
+    """A rate of calls; the burst is that of ten seconds unless it is given. Raises ValueError with the rule."""
+    rate = _rate(text, "calls", 1)
+    return rate if ":" in text else EventRate(rate.per_second, 10 * rate.per_second)
+
+
+def _rate(text: str, unit: str, least_burst: int) -> EventRate:
     numbers = text.strip().split(":")
     if len(numbers) > 2 or not all(
         number.isascii() and number.isdigit() and 1 <= int(number) <= LARGEST_RATE for number in numbers
     ):
         raise ValueError(
-            f"must be the events a second, from 1 to {LARGEST_RATE}, or these and the events at once (1000:20000), "
+            f"must be the {unit} a second, from 1 to {LARGEST_RATE}, or these and the {unit} at once (1000:20000), "
             f"not {text!r}"
         )
     per_second = int(numbers[0])
-    return EventRate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, LARGEST_CALL))
+    return EventRate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, least_burst))
 
 
 def size(text: str) -> int:

@@ -30,9 +30,16 @@ LARGEST_LIMIT = 8 << 20
 SMALLEST_LOG = 64 << 20
 """A log must at least hold some of the largest calls."""
 
+SMALLEST_DEFINITIONS = 64 << 10
+LARGEST_DEFINITIONS = 1 << 30
+LARGEST_COUNT = 1_000_000
+"""Bounds of quotas: the whole catalog is in the memory of every process."""
+
+DEFAULT_CALL_RATE = EventRate(100, 1_000)
+
 MAX_WORKERS = 64
-MIN_CONNECTIONS = 10
-MAX_CONNECTIONS = 30_000
+MIN_CLIENT_CONNECTIONS = 10
+MAX_CLIENT_CONNECTIONS = 30_000
 """The largest number of client connections. One of them may need two open files, of which a process has 65,536."""
 MAX_PROXY_HOPS = 16
 MAX_SAMPLE = 1_000_000
@@ -124,7 +131,7 @@ class Settings:
     rate_limit_key: EventRate | None = None
     """How many events may be sent with each event write key, and with each API key; None: any number."""
 
-    max_connections: int = 2_000
+    max_client_connections: int = 2_000
     """Client connections that the gateway holds open; one beyond them is closed before its request is read."""
 
     idle_timeout: int = 60
@@ -138,6 +145,23 @@ class Settings:
 
     access_log_sample: int = 100
     """Log one in this many successful intake calls, chosen at random; 0: none of them."""
+    rate_limit_management: EventRate = DEFAULT_CALL_RATE
+    """How many management calls may be made with each API key, reading ones included."""
+
+    max_connections: int = 1_000
+    """The connections of each workspace."""
+
+    max_pipelines: int = 2_000
+    """The pipelines of each workspace."""
+
+    max_keys: int = 1_000
+    """The API keys that are restricted to each workspace, and those of every workspace together."""
+
+    max_definition_bytes: int = 64 << 20
+    """The definitions of the pipelines of each workspace: schemas, filters, mappings, functions."""
+
+    max_connection_definition_bytes: int = 8 << 20
+    """The definitions of the pipelines of each connection."""
 
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: there is none."""
@@ -333,6 +357,19 @@ def _body_bytes(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= LARGEST_COUNT):
+        raise ValueError(f"must be a number from 1 to {LARGEST_COUNT}, not {text!r}")
+    return int(text)
+
+
+def _definition_bytes(text: str) -> int:
+    number = quantities.size(text)
+    if not SMALLEST_DEFINITIONS <= number <= LARGEST_DEFINITIONS:
+        raise ValueError(f"must be a size from {SMALLEST_DEFINITIONS >> 10}KiB to 1GiB, not {text!r}")
+    return number
+
+
 def _folder(text: str) -> Path:
     if "\0" in text:
         raise ValueError("must be the path of a folder")
@@ -484,11 +521,17 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_client_bytes": _body_bytes,
     "rate_limit_workspace": quantities.event_rate,
     "rate_limit_key": quantities.event_rate,
-    "max_connections": _number(MIN_CONNECTIONS, MAX_CONNECTIONS),
+    "max_client_connections": _number(MIN_CLIENT_CONNECTIONS, MAX_CLIENT_CONNECTIONS),
     "idle_timeout": _seconds,
     "max_connection_duration": _seconds,
     "trusted_proxies": _trusted_proxies,
     "access_log_sample": _number(0, MAX_SAMPLE),
+    "rate_limit_management": quantities.call_rate,
+    "max_connections": _count,
+    "max_pipelines": _count,
+    "max_keys": _count,
+    "max_definition_bytes": _definition_bytes,
+    "max_connection_definition_bytes": _definition_bytes,
     "metrics_port": _port,
     "metrics_host": _address,
     "maxmind_db": _file,

@@ -174,3 +174,10 @@ async def test_the_key_in_the_file_counts_as_an_older_one(
 def test_a_rotation_makes_no_key(folder: Path, run: Run) -> None:
     assert _fails("secrets", "rotate").startswith("headwater: there is no secret key: set HEADWATER_SECRET_KEY")
     assert not (folder / "secret-key").exists()
+
+
+def test_a_read_only_key_says_so(run: Run) -> None:
+    run("keys", "create", "Dashboard", "--read-only")
+    [line] = [line for line in run("keys", "list").splitlines() if line.endswith("Dashboard")]
+    assert ", read-only " in line
+    assert run("keys", "list").count("read-only") == 1

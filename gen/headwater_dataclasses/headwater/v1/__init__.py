@@ -238,6 +238,11 @@ class ApiKey(betterproto2.Message):
     created_at is when the key was made.
     """
 
+    access: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    access is what calls with the key may do. Possible values: "Full", "Read" (GET calls only).
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ApiKey", ApiKey)
 
@@ -570,6 +575,13 @@ class CreateApiKeyRequest(betterproto2.Message):
     type: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
     type is what the key is good for. Absent means "API". Possible values: "API".
+    """
+
+    access: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    access is what calls with the key may do. Absent means "Full". A key with "Read" may make GET calls, and the calls
+    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey. Possible
+    values: "Full", "Read".
     """
 
 

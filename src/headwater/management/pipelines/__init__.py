@@ -7,6 +7,7 @@ is another question: one that cannot yet may be made, but not enabled.
 from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, kind_of
 from headwater.management.pipelines.operations import (
     create_pipeline,
+    definition_of,
     delete_pipeline,
     get_pipeline,
     set_pipeline_schedule,
@@ -21,6 +22,7 @@ __all__ = [
     "Kind",
     "UpdatePipeline",
     "create_pipeline",
+    "definition_of",
     "delete_pipeline",
     "get_pipeline",
     "kind_of",

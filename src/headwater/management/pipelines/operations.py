@@ -1,9 +1,11 @@
 """Create, read, replace, enable, schedule and delete pipelines."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, get_args
 
 import msgspec
 
+from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.catalog.model import SchedulePeriod
@@ -15,33 +17,79 @@ from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check, check_event_type_exists
-from headwater.transforms.functions import LANGUAGES, Runner
+from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.schemas import parse_schema
+from headwater.transforms.functions import Runner
 
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
 _MINUTES_A_DAY: Final = 1_440
 
 
+Define = Callable[[Connection, Target, str], Awaitable[Definition]]
+"""Gives the definition of a pipeline of this connection, target and event type. Raises what `definition_of` raises."""
+
+
+def definition_of(
+    connectors: Mapping[str, Connector],
+    connection: Connection,
+    target: Target,
+    event_type: str,
+    request: CreatePipeline | UpdatePipeline,
+) -> Definition:
+    """The definition that a request asks for, checked. It computes only, but for long when the request is large.
+
+    Raises BadRequest; Unprocessable with FormatNotExist, InvalidSettings or UnsupportedLanguage.
+    """
+    draft = Draft(
+        kind=_kind(connectors, connection, target),
+        target=target,
+        connection=connection,
+        connector=connectors[connection.connector],
+        event_type=event_type,
+        name=request.name,
+        definition=request.definition,
+        filter=request.filter,
+        in_schema=request.in_schema,
+        out_schema=request.out_schema,
+    )
+    check(draft, connectors, LANGUAGES)
+    return draft.definition
+
+
 async def create_pipeline(
-    catalog: Catalog, workspace: int, request: CreatePipeline, *, functions: Runner | None = None
+    catalog: Catalog,
+    workspace: int,
+    request: CreatePipeline,
+    *,
+    functions: Runner | None = None,
+    computing: Computing | None = None,
+    define: Define | None = None,
+    quotas: Quotas = DEFAULT_QUOTAS,
 ) -> Pipeline:
     """Create a pipeline. `functions` tries its function when it is to be enabled; without one nothing is tried.
 
+    `computing` does what takes long. `define` gives the definition; without it the request holds it, and is checked on
+    the event loop.
+
     Raises BadRequest; NotFound when the connection does not exist, although the body names it; Unprocessable with
     FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable when
-    it is to be enabled and cannot run yet, TransformationFailed when its function does not compile then, and
-    TargetExist for the second pipeline that collects a connection's events.
+    it is to be enabled and cannot run yet, TransformationFailed when its function does not compile then,
+    TooManyPipelines or DefinitionsTooLarge at a quota, and TargetExist for the second pipeline that collects a
+    connection's events.
     """
     target = _target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
-    draft = _draft(catalog, connection, target, request.event_type, request)
-    check(draft, catalog.connectors, LANGUAGES)
-    if draft.kind is SEND_EVENTS:
-        check_event_type_exists(draft, await offered_event_types(catalog, connection))
-    await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)
+    kind = _kind(catalog.connectors, connection, target)
+    definition = await _defined(catalog, connection, target, request.event_type, request, define)
+    await _check_event_type(catalog, connection, kind, request.event_type, definition)
+    if request.enabled:
+        await _check_runs(kind, definition, workspace, functions, computing)
+    await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
-        if draft.kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
+        quotas.check_pipeline(catalog, connection, definition)
+        if kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
             raise Unprocessable(
                 "TargetExist", f"connection {connection.id} has a pipeline with target Event already", field="target"
             )
@@ -54,8 +102,8 @@ async def create_pipeline(
             enabled=request.enabled,
             created_at=change.now,
             event_type=request.event_type,
-            schedule_start=_schedule_start(connection, change.new_id()) if draft.kind.batch else None,
-            definition=draft.definition,
+            schedule_start=_schedule_start(connection, change.new_id()) if kind.batch else None,
+            definition=definition,
         )
         change.add_pipeline(pipeline)
     return pipeline
@@ -67,26 +115,43 @@ async def get_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
 
 
 async def update_pipeline(
-    catalog: Catalog, workspace: int, id_: int, request: UpdatePipeline, *, functions: Runner | None = None
+    catalog: Catalog,
+    workspace: int,
+    id_: int,
+    request: UpdatePipeline,
+    *,
+    functions: Runner | None = None,
+    computing: Computing | None = None,
+    define: Define | None = None,
+    quotas: Quotas = DEFAULT_QUOTAS,
 ) -> Pipeline:
     """Replace what can be set; connection, target, event type and schedule stay. Raises what `create_pipeline` does."""
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
-    draft = _draft(catalog, connection, old.target, old.event_type, request)
-    check(draft, catalog.connectors, LANGUAGES)
-    if draft.kind is SEND_EVENTS:
-        check_event_type_exists(draft, await offered_event_types(catalog, connection))
-    await _check_runs(draft.kind, draft.definition, enabled=request.enabled, functions=functions)
+    kind = _kind(catalog.connectors, connection, old.target)
+    definition = await _defined(catalog, connection, old.target, old.event_type, request, define)
+    await _check_event_type(catalog, connection, kind, old.event_type, definition)
+    if request.enabled:
+        await _check_runs(kind, definition, workspace, functions, computing)
+    await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
-        new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=draft.definition)
+        connection = find_connection(catalog, workspace, old.connection)
+        quotas.check_pipeline(catalog, connection, definition, instead_of=old)
+        new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=definition)
         if new != old:
             change.update_pipeline(new)
     return new
 
 
 async def set_pipeline_status(
-    catalog: Catalog, workspace: int, id_: int, *, enabled: bool, functions: Runner | None = None
+    catalog: Catalog,
+    workspace: int,
+    id_: int,
+    *,
+    enabled: bool,
+    functions: Runner | None = None,
+    computing: Computing | None = None,
 ) -> Pipeline:
     """Enable or disable a pipeline.
 
@@ -94,8 +159,9 @@ async def set_pipeline_status(
     """
     await catalog.refresh()  # what is looked up here is not looked up again in the change
     old = find_pipeline(catalog, workspace, id_)
-    kind = _kind(catalog, find_connection(catalog, workspace, old.connection), old.target)
-    await _check_runs(kind, old.definition, enabled=enabled, functions=functions)
+    kind = _kind(catalog.connectors, find_connection(catalog, workspace, old.connection), old.target)
+    if enabled:
+        await _check_runs(kind, old.definition, workspace, functions, computing)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         new = msgspec.structs.replace(old, enabled=enabled)
@@ -132,25 +198,21 @@ def _target(text: str) -> Target:
     return text
 
 
-def _draft(
-    catalog: Catalog, connection: Connection, target: Target, event_type: str, request: CreatePipeline | UpdatePipeline
-) -> Draft:
-    return Draft(
-        kind=_kind(catalog, connection, target),
-        target=target,
-        connection=connection,
-        connector=_connector(catalog, connection),
-        event_type=event_type,
-        name=request.name,
-        definition=request.definition,
-        filter=request.filter,
-        in_schema=request.in_schema,
-        out_schema=request.out_schema,
-    )
+async def _defined(
+    catalog: Catalog,
+    connection: Connection,
+    target: Target,
+    event_type: str,
+    request: CreatePipeline | UpdatePipeline,
+    define: Define | None,
+) -> Definition:
+    if define is not None:
+        return await define(connection, target, event_type)
+    return definition_of(catalog.connectors, connection, target, event_type, request)
 
 
-def _kind(catalog: Catalog, connection: Connection, target: Target) -> Kind:
-    connector = _connector(catalog, connection)
+def _kind(connectors: Mapping[str, Connector], connection: Connection, target: Target) -> Kind:
+    connector = connectors[connection.connector]
     capabilities = connector.capabilities(connection.role)
     kind = kind_of(connection.role, connector.type, target)
     if kind is None or capabilities is None or target not in capabilities.targets:
@@ -161,20 +223,24 @@ def _kind(catalog: Catalog, connection: Connection, target: Target) -> Kind:
     return kind
 
 
-def _connector(catalog: Catalog, connection: Connection) -> Connector:
-    return catalog.connectors[connection.connector]
+async def _check_event_type(
+    catalog: Catalog, connection: Connection, kind: Kind, event_type: str, definition: Definition
+) -> None:
+    if kind is SEND_EVENTS:
+        out_schema = parse_schema(definition.out_schema or "null")
+        check_event_type_exists(event_type, out_schema, await offered_event_types(catalog, connection))
 
 
-async def _check_runs(kind: Kind, definition: Definition, *, enabled: bool, functions: Runner | None) -> None:
-    """That a pipeline which is to be enabled can run. Not inside a change, which holds up all others."""
-    if not enabled:
-        return
+async def _check_runs(
+    kind: Kind, definition: Definition, workspace: int, functions: Runner | None, computing: Computing | None
+) -> None:
+    """Check that a pipeline which is to be enabled can run. Not inside a change, which holds up all others."""
     if not kind.runs:
         raise Unprocessable(
             "EngineNotAvailable", f"pipelines that {kind.does} cannot run yet: leave it disabled", field="enabled"
         )
     if functions is not None:
-        await check_function_loads(functions, kind, definition)
+        await check_function_loads(functions, computing or Computing(), f"workspace {workspace}", kind, definition)
 
 
 def _schedule_start(connection: Connection, random: int) -> int:

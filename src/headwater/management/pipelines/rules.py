@@ -77,15 +77,15 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
     _check_definition_size(draft)
 
 
-def check_event_type_exists(draft: Draft, event_types: Collection[EventType]) -> None:
+def check_event_type_exists(event_type: str, out_schema: Schema | None, event_types: Collection[EventType]) -> None:
     """The application has the event type, and its schema is the one that the pipeline was made for.
 
     Raises Unprocessable with EventTypeNotExist or SchemaNotAligned.
     """
-    found = next((one for one in event_types if one.id == draft.event_type), None)
+    found = next((one for one in event_types if one.id == event_type), None)
     if found is None:
-        raise Unprocessable("EventTypeNotExist", f"event type {draft.event_type!r} does not exist", field="eventType")
-    difference = misalignment(draft.out_schema, found.schema, "CreateOnly")
+        raise Unprocessable("EventTypeNotExist", f"event type {event_type!r} does not exist", field="eventType")
+    difference = misalignment(out_schema, found.schema, "CreateOnly")
     if difference is not None:
         raise Unprocessable(
             "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}", field="outSchema"

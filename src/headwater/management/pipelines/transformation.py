@@ -5,6 +5,7 @@ from collections.abc import Collection
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition
 from headwater.filters import InvalidFilter, check_filter
+from headwater.management.bounds import check_expressions
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.schema_rules import parents_of
 from headwater.schemas import InvalidPath, PropertyNotFound, Schema, property_at
@@ -41,6 +42,7 @@ def check_transformation(draft: Draft, languages: Collection[str]) -> None:
     if mapping is not None:
         if not mapping:
             raise BadRequest("transformation.mapping must not be empty", field="transformation.mapping")
+        check_expressions(mapping.values(), "transformation.mapping")
         try:
             used_in: Collection[str] = CompiledMapping(mapping, draft.in_schema, draft.out_schema).in_paths
         except InvalidMapping as error:

@@ -11,7 +11,13 @@ from headwater.server.errors import StartupError
 
 async def create(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Print the new key alone on standard output, so that it can be assigned to a variable."""
-    created = await api_keys.create_api_key(catalog, None, arguments.name, _workspace(catalog, arguments))
+    created = await api_keys.create_api_key(
+        catalog,
+        None,
+        arguments.name,
+        _workspace(catalog, arguments),
+        access="Read" if arguments.read_only else "Full",
+    )
     print(f"API key {created.key.id} opens {_opens(created.key)}. It is shown only now:", file=sys.stderr)
     print(created.token)
 
@@ -44,4 +50,5 @@ def _workspace(catalog: Catalog, arguments: argparse.Namespace) -> int | None:
 
 
 def _opens(key: ApiKey) -> str:
-    return "every workspace" if key.workspace is None else f"workspace {key.workspace}"
+    opens = "every workspace" if key.workspace is None else f"workspace {key.workspace}"
+    return f"{opens}, read-only" if key.access == "Read" else opens

@@ -23,6 +23,7 @@ def add_commands(commands: "Commands") -> None:
     opens = create.add_mutually_exclusive_group()
     opens.add_argument("--workspace", metavar="ID", help="the workspace it opens; needed when there are several")
     opens.add_argument("--every-workspace", action="store_true", help="it opens all workspaces, and makes new ones")
+    create.add_argument("--read-only", action="store_true", help="it may only read: GET calls")
     keys.add_parser("list", parents=[where], help="list the API keys, without their secrets")
     revoke = keys.add_parser("revoke", parents=[where], help="revoke an API key")
     revoke.add_argument("id", metavar="ID", help="the number that `headwater keys list` shows")

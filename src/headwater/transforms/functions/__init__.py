@@ -22,9 +22,11 @@ from headwater.transforms.functions.contract import (
     RecordError,
     Step,
 )
+from headwater.transforms.functions.prepared import Prepared, Ran, outcomes, prepare
 from headwater.transforms.functions.runner import MAX_SECONDS, Runner
 
 __all__ = [
     "LANGUAGES", "MAX_SECONDS", "MAX_SOURCE_LENGTH",
-    "Function", "FunctionFailed", "Language", "Limits", "Outcome", "Purpose", "RecordError", "Runner", "Step",
+    "Function", "FunctionFailed", "Language", "Limits", "Outcome", "Prepared", "Purpose", "Ran",
+    "RecordError", "Runner", "Step", "outcomes", "prepare",
 ]  # fmt: skip

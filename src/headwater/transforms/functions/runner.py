@@ -23,9 +23,10 @@ from headwater.transforms.functions.contract import (
 )
 from headwater.transforms.functions.javascript.sandbox import JavaScriptSandbox
 from headwater.transforms.functions.plan import Plan
+from headwater.transforms.functions.prepared import Prepared, Ran
 from headwater.transforms.functions.python.pool import open_pool
 from headwater.transforms.functions.python.sandbox import PythonSandbox
-from headwater.transforms.functions.slots import Slots
+from headwater.transforms.functions.slots import WAIT, Slots
 
 _PLANS: Final = 256
 """How many pairs of schemas and functions are kept compiled."""
@@ -41,8 +42,11 @@ class Runner:
     """The functions of one server. Used as an async context manager, in one event loop.
 
     Any number of tasks may run functions at the same time; they share `javascript` worker processes, each with the
-    contexts of several functions, and `python` ones, each with one function. With `require_confinement` functions do
-    not run (Unavailable) when the system refuses a part of their confinement; otherwise that is logged as a warning.
+    contexts of several functions, and `python` ones, each with one function. Of each, one owner gets `per_owner` at a
+    time, and at most `max_waiting` of its calls wait; None is no limit. Owners are served in turn.
+
+    With `require_confinement` functions do not run (Unavailable) when the system refuses a part of their confinement;
+    otherwise that is logged as a warning.
     """
 
     def __init__(
@@ -52,10 +56,13 @@ class Runner:
         javascript: int = 2,
         python: int = 8,
         require_confinement: bool = False,
+        per_owner: int | None = None,
+        max_waiting: int | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._report = Report(required=require_confinement)
         self._counts = javascript, python
+        self._shares = per_owner, max_waiting
         self._slots: dict[Language, Slots] = {}
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
         self._exits = AsyncExitStack()
@@ -64,8 +71,10 @@ class Runner:
         javascript, python = self._counts
         pool = await self._exits.enter_async_context(open_pool(python, self._limits, self._report))
         self._slots = {
-            "JavaScript": Slots([JavaScriptSandbox(self._limits, self._report) for _ in range(javascript)]),
-            "Python": Slots([PythonSandbox(pool, self._limits) for _ in range(python)]),
+            "JavaScript": Slots(
+                [JavaScriptSandbox(self._limits, self._report) for _ in range(javascript)], *self._shares
+            ),
+            "Python": Slots([PythonSandbox(pool, self._limits) for _ in range(python)], *self._shares),
         }
         for slots in self._slots.values():
             self._exits.push_async_callback(slots.stop)
@@ -88,6 +97,21 @@ class Runner:
         plan = self._plan(function, in_schema, out_schema, "Import")
         async with self._slots[function.language].lend(plan.key) as sandbox:
             await sandbox.load(plan, self._limits.seconds)
+
+    async def load_prepared(self, prepared: Prepared, seconds: float, *, owner: str, wait: float = WAIT) -> None:
+        """Load a prepared function without running it. Raises as `run_prepared` does."""
+        async with self._slots[prepared.language].lend(prepared.key, owner, wait) as sandbox:
+            await sandbox.load(prepared, seconds)
+
+    async def run_prepared(self, prepared: Prepared, seconds: float, *, owner: str, wait: float = WAIT) -> Ran:
+        """Run a prepared function on its batch, for at most `seconds`, after waiting at most `wait` for a sandbox.
+
+        Raises FunctionFailed; TooManyRequests when too many calls of the owner wait; Unavailable when no sandbox was
+        free in time or could be started.
+        """
+        async with self._slots[prepared.language].lend(prepared.key, owner, wait) as sandbox:
+            results = await sandbox.run(prepared, prepared.batch, seconds)
+        return Ran(results.text, results.each())
 
     async def run(
         self,

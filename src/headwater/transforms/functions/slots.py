@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from headwater.base.errors import Unavailable
+from headwater.base.fairness import FairSlots
 from headwater.transforms.functions.contract import Sandbox
 
 WAIT: Final = 60.0
@@ -13,28 +14,39 @@ WAIT: Final = 60.0
 
 
 class Slots:
-    """Sandboxes of one language. Those that wait are served in their order."""
+    """Sandboxes of one language, shared fairly: owners that wait are served in turn."""
 
-    def __init__(self, sandboxes: Sequence[Sandbox]) -> None:
+    def __init__(
+        self, sandboxes: Sequence[Sandbox], per_owner: int | None = None, max_waiting: int | None = None
+    ) -> None:
+        """One owner gets at most `per_owner` sandboxes at a time, and at most `max_waiting` of its calls wait; None is
+        no limit."""
         self._idle = list(sandboxes)  # the least recently used first
         self._all = tuple(sandboxes)
-        self._free = asyncio.Semaphore(len(sandboxes))
+        count = len(sandboxes)
+        self._free = FairSlots(count, per_owner=per_owner or count, max_waiting=max_waiting, what="functions")
 
     @asynccontextmanager
-    async def lend(self, key: object) -> AsyncIterator[Sandbox]:
-        """A sandbox for the program with this key. Raises Unavailable when none became free in time."""
+    async def lend(self, key: object, owner: str = "", wait: float = WAIT) -> AsyncIterator[Sandbox]:
+        """A sandbox for the program with this key.
+
+        Raises Unavailable when none became free within `wait` seconds, and TooManyRequests when too many calls of the
+        owner wait.
+        """
+        granted = False
         try:
-            async with asyncio.timeout(WAIT):
-                await self._free.acquire()
-        except TimeoutError:
+            async with self._free.slot(owner, seconds=wait):
+                granted = True
+                sandbox = next((one for one in reversed(self._idle) if one.holds(key)), self._idle[0])
+                self._idle.remove(sandbox)
+                try:
+                    yield sandbox
+                finally:
+                    self._idle.append(sandbox)
+        except Unavailable:
+            if granted:
+                raise
             raise Unavailable("all sandboxes are busy") from None
-        sandbox = next((sandbox for sandbox in reversed(self._idle) if sandbox.holds(key)), self._idle[0])
-        self._idle.remove(sandbox)
-        try:
-            yield sandbox
-        finally:
-            self._idle.append(sandbox)
-            self._free.release()
 
     async def stop(self) -> None:
         """End all sandboxes, also those that are lent."""

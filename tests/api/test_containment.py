@@ -1,0 +1,318 @@
+"""What one workspace asks of the management API holds up no other: computing, trials, limits and read-only keys."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+from grpc import aio
+
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.api.admission import is_reading
+from headwater.api.offloop import SMALL_BYTES
+from headwater.base.computing import open_computing
+from headwater.catalog import Definition, TransformationDefinition, digest_of
+from headwater.intake import RateLimit, RateLimiter
+from headwater.management.api_keys import create_api_key
+from headwater.management.pipelines import CreatePipeline, create_pipeline
+from headwater.schemas import parse_schema
+from headwater.transforms.functions import Runner
+from headwater.v1 import api_keys_pb2, connections_pb2, filters_pb2, transformations_pb2, workspaces_pb2
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.parts import OpenParts, add_source, add_workspace
+
+STRING = {"kind": "string"}
+PERSON = {"kind": "object", "properties": [{"name": "email", "type": STRING}]}
+ENDLESS = {"JavaScript": "function transform(x) { while (true) {} }", "Python": "def transform(x):\n  while True: pass"}
+TRIVIAL = {"JavaScript": "function transform(x) { return x }", "Python": "def transform(x):\n  return x"}
+BURST = 5
+
+
+def trial(language: str, source: str) -> HttpBody:
+    function = {"language": language, "source": source, "inPaths": ["email"], "outPaths": ["email"]}
+    body = {"data": {"email": "e"}, "inSchema": PERSON, "outSchema": PERSON, "transformation": {"function": function}}
+    return HttpBody(data=json.dumps(body).encode())
+
+
+def body(document: object) -> HttpBody:
+    return HttpBody(data=json.dumps(document).encode())
+
+
+def nested(depth: int, of: str) -> str:
+    return "lower(" * depth + of + ")" * depth
+
+
+def of_size(make: Callable[[int], Any], size: int) -> Any:
+    """The largest of the requests that is not larger."""
+    low, high = 1, 1 << 20
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if make(middle).ByteSize() <= size else (low, middle - 1)
+    return make(low)
+
+
+def properties(count: int) -> HttpBody:
+    return body({"expressions": [{"value": nested(99, "email"), "type": STRING}] * count, "schema": PERSON})
+
+
+def mapping(count: int) -> HttpBody:
+    transformation = {"mapping": {"email": "email " * min(count, 300)}}
+    data = {"email": "x" * count}
+    return body({"data": data, "inSchema": PERSON, "outSchema": PERSON, "transformation": transformation})
+
+
+def explained(count: int) -> HttpBody:
+    conditions = [{"property": "context.ip", "operator": "is not", "values": ["1.2.3.4"]}] * count
+    return body({"filter": {"logical": "and", "conditions": conditions}, "event": {"type": "track", "event": "x"}})
+
+
+def filter_text(count: int) -> filters_pb2.ParseFilterRequest:
+    return filters_pb2.ParseFilterRequest(text="a is one of 1" + ",1" * count)
+
+
+EXPENSIVE: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "properties": ("TransformationService/ListExpressionPropertiesJson", properties),
+    "mapping": ("TransformationService/TransformDataJson", mapping),
+    "explain": ("FilterService/ExplainFilterJson", explained),
+    "parse": ("FilterService/ParseFilter", filter_text),
+}
+
+
+async def served(parts: OpenParts, given: Parts, limiter: RateLimiter | None = None) -> tuple[aio.Server, Api]:
+    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, limiter=limiter)])
+    register(server, given)
+    address = f"unix:{parts.folder}/contained.sock"
+    server.add_insecure_port(address)
+    await server.start()
+    return server, Api(parts, aio.insecure_channel(address))
+
+
+def parts_of(parts: OpenParts) -> Parts:
+    """What the servicers work with, without processes for what computes."""
+    return Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock)
+
+
+@pytest.fixture
+async def contained(parts: OpenParts) -> AsyncIterator[Api]:
+    """A server as the backend makes it: with processes for what computes, and with shares of sandboxes."""
+    async with (
+        open_computing(2, modules=["headwater.api.register"]) as computing,
+        Runner(javascript=2, python=2, per_owner=1, max_waiting=4) as functions,
+    ):
+        given = replace(parts_of(parts), functions=functions, computing=computing)
+        server, api = await served(parts, given)
+        yield api
+        await api.channel.close()
+        await server.stop(None)
+
+
+@pytest.fixture
+async def other(parts: OpenParts) -> str:
+    """A key of another workspace, B."""
+    workspace = await add_workspace(parts.catalog, "B")
+    return (await create_api_key(parts.catalog, None, "B", workspace.id)).token
+
+
+class Ticker:
+    """Measures how long the event loop stands still."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def __aenter__(self) -> "Ticker":
+        self._task = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.0005)
+            self.longest = max(self.longest, time.perf_counter() - before)
+
+
+@pytest.mark.parametrize("case", EXPENSIVE)
+async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, other: str, case: str) -> None:
+    """The loop stands still for a fraction of the time for which it does when the same call is computed on it."""
+    method, make = EXPENSIVE[case]
+    request = of_size(make, 150_000)
+    async with Ticker() as on_the_loop:  # `api` has no processes
+        expected = await api.call(method, request)
+    await contained.call(method, request)  # the process starts
+    async with Ticker() as beside:
+        answer = await contained.call(method, request)
+        listed = await contained.call(
+            "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=other
+        )
+    async with Ticker() as small:  # what is computed on the loop in any case
+        await contained.call(method, of_size(make, SMALL_BYTES))
+    assert answer == expected
+    assert listed == connections_pb2.ListConnectionsResponse()
+    assert max(beside.longest, small.longest) < on_the_loop.longest / 2
+
+
+async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api) -> None:
+    """Reading what takes long to encode, alone and in lists, stops the loop for a fraction of what it does there."""
+    parts = api.parts
+    source = await add_source(parts.catalog, parts.workspace, events=None, users=())
+    names = [f"property_{number}" for number in range(1_000)]
+    listed = [{"name": name, "type": STRING, "readOptional": True} for name in names]
+    schema = parse_schema(json.dumps({"kind": "object", "properties": listed}))
+    transformation = TransformationDefinition(mapping=dict.fromkeys(names, "userId"))
+    pipeline = CreatePipeline(
+        connection=source.id,
+        target="User",
+        name="Wide",
+        out_schema=schema,
+        definition=Definition(transformation=transformation),
+    )
+    await create_pipeline(parts.catalog, parts.workspace, pipeline)
+    get = connections_pb2.GetConnectionRequest(id=source.id)
+    list_json = connections_pb2.ListConnectionsJsonRequest()
+    for method, request in (
+        ("ConnectionService/GetConnection", get),
+        ("ConnectionService/ListConnectionsJson", list_json),
+    ):
+        async with Ticker() as on_the_loop:
+            expected = await api.call(method, request)
+        async with Ticker() as beside:
+            answer = await contained.call(method, request)
+        if isinstance(answer, HttpBody):  # members of a map come in any order
+            answer, expected = json.loads(answer.data), json.loads(expected.data)
+        assert answer == expected
+        assert beside.longest < on_the_loop.longest / 2
+
+
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, language: str) -> None:
+    method = "TransformationService/TransformDataJson"
+    trivial, endless = trial(language, TRIVIAL[language]), trial(language, ENDLESS[language])
+    assert json.loads((await contained.call(method, trivial, key=other)).data) == {"data": {"email": "e"}}
+    flood = [asyncio.create_task(contained.call(method, endless)) for _ in range(8)]
+    done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)  # one runs, four wait
+    assert {task.result().reason for task in done} == {"TooManyRequests"}
+    assert json.loads((await contained.call(method, trivial, key=other)).data) == {"data": {"email": "e"}}
+    assert sum(not task.done() for task in flood) >= 4, "B does not wait for any trial of A"
+    refused = await next(task for task in flood if not task.done())
+    assert (refused.reason, "longer than 2 s" in refused.message or "too long" in refused.message) == (
+        "TransformationFailed",
+        True,
+    )
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_the_bounds_name_the_field_and_the_rule(api: Api) -> None:
+    many = {"expressions": [{"value": "email", "type": STRING}] * 10_001, "schema": PERSON}
+    refused = await api.call("TransformationService/ListExpressionPropertiesJson", body(many))
+    assert (refused.metadata, refused.message) == (
+        (("field", "expressions"),),
+        "expressions must have at most 10000 expressions",
+    )
+    expression = transformations_pb2.ListExpressionPropertiesRequest.Expression(value="x" * 50_000)
+    long = transformations_pb2.ListExpressionPropertiesRequest(expressions=[expression] * 6)
+    refused = await api.call("TransformationService/ListExpressionProperties", long)
+    assert "250000 characters together" in refused.message
+    refused = await api.call("FilterService/ParseFilter", filter_text(10_000))
+    assert "must have at most 10000 values" in refused.message
+    conditions = filters_pb2.ParseFilterRequest(text=" and ".join(["a is null"] * 5_001))
+    refused = await api.call("FilterService/ParseFilter", conditions)
+    assert "must have at most 5000 conditions" in refused.message
+
+
+@pytest.fixture
+async def limited(parts: OpenParts) -> AsyncIterator[Api]:
+    limiter = RateLimiter(parts.clock, key=RateLimit(1, BURST), unit="calls")
+    given = parts_of(parts)
+    server, api = await served(parts, given, limiter)
+    yield api
+    await api.channel.close()
+    await server.stop(None)
+
+
+async def test_calls_of_a_key_are_limited_and_those_of_others_are_not(limited: Api, other: str) -> None:
+    method, request = "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest()
+    for _ in range(BURST):
+        assert not isinstance(await limited.call(method, request), Refused)
+    refused = await limited.call(method, request)
+    assert (refused.status, refused.reason) == ("RESOURCE_EXHAUSTED", "TooManyRequests")
+    assert refused.message == "the key sends more than 1 calls a second"
+    assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= set(refused.trailers)
+    parse = filters_pb2.ParseFilterRequest(text="")
+    assert (await limited.call("FilterService/ParseFilter", parse)).reason == "TooManyRequests", "each call counts"
+    assert not isinstance(await limited.call(method, request, key=other), Refused)
+    limited.parts.clock.advance(1)
+    assert not isinstance(await limited.call(method, request), Refused)
+
+
+@pytest.mark.parametrize("method", ["ListConnections", "ListConnectionsJson"])
+async def test_answers_say_what_is_left(limited: Api, method: str) -> None:
+    kind: Any = limited.channel.unary_stream if method.endswith("Json") else limited.channel.unary_unary
+    call = kind(f"/headwater.v1.ConnectionService/{method}")(
+        b"", metadata=(("authorization", f"Bearer {RESTRICTED}"),), timeout=20
+    )
+    headers = dict(await call.initial_metadata())
+    assert (headers["ratelimit-limit"], headers["ratelimit-remaining"]) == (str(BURST), str(BURST - 1))
+
+
+def methods() -> list[MethodDescriptor]:
+    pool = descriptor_pool.Default()
+    file_names = {f"headwater/v1/{name}.proto" for name in (
+        "api_keys", "applications", "connections", "connectors", "devices", "events", "filters", "identities",
+        "identity_resolution", "pipelines", "profiles", "schemas", "transformations", "workspaces",
+    )}  # fmt: skip
+    files = [pool.FindFileByName(name) for name in sorted(file_names)]
+    return [method for file in files for service in file.services_by_name.values() for method in service.methods]
+
+
+@pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
+def test_reading_calls_are_those_that_are_get(method: MethodDescriptor) -> None:
+    rules = {field.name: value for field, value in method.GetOptions().ListFields()}
+    if "http" in rules:
+        assert is_reading(f"/x/{method.name}") == bool(rules["http"].get)
+
+
+async def test_a_read_only_key_reads_and_does_nothing_else(api: Api) -> None:
+    create = api_keys_pb2.CreateApiKeyRequest(name="R", workspace=api.parts.workspace, access="Read")
+    key = (await api.call("ApiKeyService/CreateApiKey", create)).token
+    listed = await api.call("ApiKeyService/ListApiKeys", api_keys_pb2.ListApiKeysRequest(), key=key)
+    assert sorted(each.access for each in listed.keys) == ["Full", "Read"]
+    assert not isinstance(
+        await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=key), Refused
+    )
+    connection = connections_pb2.CreateConnectionRequest(name="x", role="Source", connector="http")
+    for method, request in (
+        ("ApiKeyService/CreateApiKey", create),
+        ("ApiKeyService/DeleteApiKey", api_keys_pb2.DeleteApiKeyRequest(id=1)),
+        ("ConnectionService/CreateConnection", connection),
+        ("WorkspaceService/UpdateCurrentWorkspace", workspaces_pb2.UpdateCurrentWorkspaceRequest(name="x")),
+        ("FilterService/ParseFilter", filters_pb2.ParseFilterRequest()),
+    ):
+        refused = await api.call(method, request, key=key)
+        assert (refused.status, refused.reason) == ("PERMISSION_DENIED", "ReadOnlyKey"), method
+    events = HttpBody(content_type="application/json", data=b'{"type":"track","event":"x","userId":"u"}')
+    refused = await api.call("NativeEventService/PostEvents", events, key=key)
+    assert refused.reason == "ReadOnlyKey"
+    assert api.parts.catalog.connections(api.parts.workspace) == []
+
+
+async def test_a_key_is_read_only_in_every_process(api: Api) -> None:
+    request = api_keys_pb2.CreateApiKeyRequest(name="R", access="Write")
+    refused = await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)
+    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "access"),))
+    request = api_keys_pb2.CreateApiKeyRequest(name="R", access="Read")
+    token = (await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)).token
+    catalog = api.parts.catalog
+    catalog._view = type(catalog._view)()  # as a process that starts now
+    await catalog.refresh()
+    found = catalog.api_key(token)
+    assert found is not None and (found.access, found.digest) == ("Read", digest_of(token))

@@ -1,0 +1,161 @@
+"""What computes for long runs in another process, within limits, and shared fairly."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headwater.base import computing as module
+from headwater.base.computing import Computing, open_computing
+from headwater.base.errors import BadRequest, HeadwaterError, TooManyRequests, Unprocessable
+from headwater.filters import parse_text
+from headwater.schemas import InvalidValue, StringType
+from headwater.transforms.functions import FunctionFailed
+from headwater.transforms.mapping import InvalidExpression, properties_of
+
+
+@pytest.fixture
+async def computing() -> AsyncIterator[Computing]:
+    async with open_computing(2, max_seconds=1) as computing:
+        yield computing
+
+
+async def test_it_runs_in_another_process_and_tells_results_and_errors(computing: Computing) -> None:
+    assert await computing.run("a", os.getpid) != os.getpid()
+    assert await computing.run("a", sorted, [2, 1], reverse=True) == [2, 1]
+    with pytest.raises(InvalidExpression) as failed:
+        await computing.run("a", properties_of, [("x", StringType())], None)
+    assert (failed.value.offset, failed.value.code) == (0, "BadRequest")
+    with pytest.raises(RuntimeError, match="a computation failed: TypeError"):
+        await computing.run("a", _fail)
+
+
+async def test_without_processes_it_runs_here() -> None:
+    assert await Computing().run("a", os.getpid) == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequest("x", field="y"),
+        Unprocessable("TargetExist", "x", field="y"),
+        TooManyRequests("x", retry_after=7),
+        InvalidValue("must be 1", "a.b"),
+        FunctionFailed("x", line=3),
+        InvalidExpression("x", 3),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_errors_arrive_as_they_were(computing: Computing, error: HeadwaterError) -> None:
+    with pytest.raises(type(error)) as failed:
+        await computing.run("a", _raise, error)
+    assert failed.value.__dict__ == error.__dict__
+    assert (str(failed.value), failed.value.details) == (str(error), error.details)
+
+
+async def test_what_takes_too_long_or_too_much_is_given_up_and_the_next_call_works(computing: Computing) -> None:
+    first = await computing.run("a", os.getpid)
+    with pytest.raises(Unprocessable, match="takes longer than 1 s") as failed:
+        await computing.run("a", time.sleep, 100)
+    assert failed.value.code == "TooExpensive"
+    with pytest.raises(Unprocessable, match="takes too much memory"):
+        await computing.run("a", bytes, 4 * module.MAX_MEMORY_BYTES)
+    assert await computing.run("a", os.getpid) != first
+
+
+async def test_a_process_gets_no_variables_of_ours(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_SECRET_KEY", "x")
+    assert not [name for name in await computing.run("a", _environment) if name.startswith("HEADWATER")]
+
+
+async def test_a_process_without_work_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    async with open_computing(1) as computing:
+        first = await computing.run("a", os.getpid)
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(_runs, first):
+                await asyncio.sleep(0.01)
+        assert await computing.run("a", os.getpid) != first
+
+
+async def test_one_owner_cannot_take_all_processes(computing: Computing) -> None:
+    """A asks for what never ends, as often as it may; B is answered while all of that still waits."""
+    flood = [asyncio.create_task(computing.run("a", time.sleep, 100)) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert await computing.run("b", abs, -1) == 1
+    assert sum(task.done() for task in flood) < len(flood)
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_the_event_loop_goes_on(computing: Computing) -> None:
+    """The loop's longest standstill beside a computation is a fraction of the computation."""
+    text = "a is one of " + ", ".join(["1"] * 10_000)
+    began = time.perf_counter()
+    for _ in range(20):
+        parse_text(text)
+    alone = time.perf_counter() - began
+    await computing.run("a", _parse_often, text, 1)
+    stalls: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            stalls.append(time.perf_counter() - before)
+
+    ticker = asyncio.create_task(tick())
+    await computing.run("a", _parse_often, text, 20)
+    ticker.cancel()
+    assert max(stalls) < alone / 2
+
+
+async def test_a_process_ends_with_its_parent_whatever_it_does() -> None:
+    """The parent is killed while its process computes."""
+    program = "\n".join((
+        "import asyncio, os, time",
+        "from headwater.base.computing import open_computing",
+        "async def main():",
+        "    async with open_computing(1, max_seconds=1000) as computing:",
+        "        print(await computing.run('a', os.getpid), flush=True)",
+        "        await computing.run('a', time.sleep, 1000)",
+        "asyncio.run(main())",
+    ))  # fmt: skip
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert _runs(pid)
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(20):
+        while _runs(pid):
+            await asyncio.sleep(0.01)
+
+
+def _fail() -> None:
+    raise TypeError("x")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _environment() -> list[str]:
+    return list(os.environ)
+
+
+def _parse_often(text: str, times: int) -> None:
+    for _ in range(times):
+        parse_text(text)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
