@@ -19,7 +19,7 @@ from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeli
 from headwater.management.pipelines.rules import check, check_event_type_exists
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.schemas import parse_schema
-from headwater.transforms.functions import Runner
+from headwater.transforms.functions import LANGUAGES, Runner
 
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
