@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -149,8 +150,11 @@ def children(parent: int) -> dict[str, int]:
 
 def child_ids(parent: int) -> list[int]:
     """The process ids of the living children of a process, whichever of its threads started them."""
-    lists = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    return [int(pid) for text in lists for pid in text.split()]
+    found: list[int] = []
+    for path in Path(f"/proc/{parent}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found += map(int, path.read_text().split())
+    return found
 
 
 def is_healthy(base_url: str) -> bool:

@@ -32,6 +32,8 @@ PERSON = {"kind": "object", "properties": [{"name": "email", "type": STRING}]}
 ENDLESS = {"JavaScript": "function transform(x) { while (true) {} }", "Python": "def transform(x):\n  while True: pass"}
 TRIVIAL = {"JavaScript": "function transform(x) { return x }", "Python": "def transform(x):\n  return x"}
 BURST = 5
+ATTEMPTS = 3
+"""How often a standstill is measured: other work of the machine makes one longer, and never shorter."""
 
 
 def trial(language: str, source: str) -> HttpBody:
@@ -62,9 +64,12 @@ def properties(count: int) -> HttpBody:
 
 
 def mapping(count: int) -> HttpBody:
-    transformation = {"mapping": {"email": "email " * min(count, 300)}}
-    data = {"email": "x" * count}
-    return body({"data": data, "inSchema": PERSON, "outSchema": PERSON, "transformation": transformation})
+    """Many properties of many parts, up to what a mapping may have; then larger data."""
+    names = [f"p{number}" for number in range(min(count, 300))]
+    schema = {"kind": "object", "properties": [{"name": name, "type": STRING} for name in names]}
+    transformation = {"mapping": dict.fromkeys(names, nested(14, "email"))}
+    data = {"email": "x" * max(0, count - len(names))}
+    return body({"data": data, "inSchema": PERSON, "outSchema": schema, "transformation": transformation})
 
 
 def explained(count: int) -> HttpBody:
@@ -147,16 +152,19 @@ async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, o
     async with Ticker() as on_the_loop:  # `api` has no processes
         expected = await api.call(method, request)
     await contained.call(method, request)  # the process starts
-    async with Ticker() as beside:
-        answer = await contained.call(method, request)
-        listed = await contained.call(
-            "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=other
-        )
-    async with Ticker() as small:  # what is computed on the loop in any case
-        await contained.call(method, of_size(make, SMALL_BYTES))
-    assert answer == expected
-    assert listed == connections_pb2.ListConnectionsResponse()
-    assert max(beside.longest, small.longest) < on_the_loop.longest / 2
+    stalls = []
+    for _ in range(ATTEMPTS):
+        async with Ticker() as beside:
+            answer = await contained.call(method, request)
+            listed = await contained.call(
+                "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=other
+            )
+        async with Ticker() as small:  # what is computed on the loop in any case
+            await contained.call(method, of_size(make, SMALL_BYTES))
+        assert answer == expected
+        assert listed == connections_pb2.ListConnectionsResponse()
+        stalls.append(max(beside.longest, small.longest))
+    assert min(stalls) < on_the_loop.longest / 2
 
 
 async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api) -> None:
@@ -174,7 +182,8 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
         out_schema=schema,
         definition=Definition(transformation=transformation),
     )
-    await create_pipeline(parts.catalog, parts.workspace, pipeline)
+    for _ in range(4):
+        await create_pipeline(parts.catalog, parts.workspace, pipeline)
     get = connections_pb2.GetConnectionRequest(id=source.id)
     list_json = connections_pb2.ListConnectionsJsonRequest()
     for method, request in (
@@ -183,12 +192,15 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
     ):
         async with Ticker() as on_the_loop:
             expected = await api.call(method, request)
-        async with Ticker() as beside:
-            answer = await contained.call(method, request)
+        stalls = []
+        for _ in range(ATTEMPTS):
+            async with Ticker() as beside:
+                answer = await contained.call(method, request)
+            stalls.append(beside.longest)
         if isinstance(answer, HttpBody):  # members of a map come in any order
             answer, expected = json.loads(answer.data), json.loads(expected.data)
         assert answer == expected
-        assert beside.longest < on_the_loop.longest / 2
+        assert min(stalls) < on_the_loop.longest / 2
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])

@@ -110,7 +110,7 @@ def test_events_are_stored_while_there_is_no_courier(system: RunningSystem) -> N
 
 @pytest.mark.timeout(400)
 def test_a_courier_that_stands_still_is_restarted(tmp_path: Path) -> None:
-    system = start(tmp_path / "data", HEADWATER_WATCHDOG_SECONDS="2")
+    system = start(tmp_path / "data", HEADWATER_WATCHDOG_SECONDS="3")
     try:
         source = make_source(system)
         pipeline = add_pipeline(source, **function("JavaScript", GOOD))

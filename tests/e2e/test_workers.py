@@ -170,7 +170,15 @@ def test_a_first_start_of_several_processes_makes_one_key_and_one_workspace(tmp_
     system = start(tmp_path / "data", HEADWATER_WORKERS="4")
     try:
         assert len(get(system, "/v1/keys")["keys"]) == 1
-        assert set(system.children()) == {"backend", "backend-2", "backend-3", "backend-4", "envoy", "worker"}
+        assert set(system.children()) == {
+            "backend",
+            "backend-2",
+            "backend-3",
+            "backend-4",
+            "envoy",
+            "worker",
+            "courier",
+        }
         names = {path.name for path in system.data_dir.iterdir()}
         assert {name for name in names if "key" in name} == {"api-key", "secret-key"}
     finally:

@@ -117,8 +117,8 @@ class ConnectionServiceServicer:
     def CreateConnection(self, request, context):
         """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
         pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-        LinkedConnectionNotExist, InvalidSettings, TooManyConnections at the quota of the workspace, or
-        ConnectorNotAvailable for a connector without an engine yet.
+        LinkedConnectionNotExist, InvalidSettings, ConnectorNotAvailable or TooManyConnections. ConnectorNotAvailable is for a
+        connector without an engine yet, TooManyConnections for a workspace at its quota.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

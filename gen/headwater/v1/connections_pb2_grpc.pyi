@@ -39,8 +39,8 @@ class ConnectionServiceStub:
     CreateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]
     """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
     pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-    LinkedConnectionNotExist, InvalidSettings, TooManyConnections at the quota of the workspace, or
-    ConnectorNotAvailable for a connector without an engine yet.
+    LinkedConnectionNotExist, InvalidSettings, ConnectorNotAvailable or TooManyConnections. ConnectorNotAvailable is for a
+    connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
     """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
@@ -112,8 +112,8 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     CreateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.CreateConnectionRequest, connections_pb2.CreateConnectionResponse]  # type: ignore[assignment]
     """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
     pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-    LinkedConnectionNotExist, InvalidSettings, TooManyConnections at the quota of the workspace, or
-    ConnectorNotAvailable for a connector without an engine yet.
+    LinkedConnectionNotExist, InvalidSettings, ConnectorNotAvailable or TooManyConnections. ConnectorNotAvailable is for a
+    connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
     """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
@@ -187,8 +187,8 @@ class ConnectionServiceServicer:
     ) -> typing.Union[connections_pb2.CreateConnectionResponse, abc.Awaitable[connections_pb2.CreateConnectionResponse]]:
         """CreateConnection adds a connection. SDK and webhook connections get their first event write key with it; no
         pipeline is made. It fails with 400 when a field breaks its rule, and with 422 ConnectorNotExist,
-        LinkedConnectionNotExist, InvalidSettings, TooManyConnections at the quota of the workspace, or
-        ConnectorNotAvailable for a connector without an engine yet.
+        LinkedConnectionNotExist, InvalidSettings, ConnectorNotAvailable or TooManyConnections. ConnectorNotAvailable is for a
+        connector without an engine yet, TooManyConnections for a workspace at its quota.
         """
 
     def GetAuthorizationUrl(

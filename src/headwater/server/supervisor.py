@@ -37,7 +37,7 @@ PATIENCE_S = 15.0
 """How long a backend and the worker may take to end: above the grace that they give to their own work."""
 
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
-"""The worker gives memory back after each batch. What glibc keeps by itself grows to some forty megabytes."""
+"""The worker and the courier give memory back after each batch. What glibc keeps by itself grows to forty megabytes."""
 
 
 def serve(settings: Settings) -> None:
@@ -135,7 +135,7 @@ class _Supervisor:
         # The backends take longest to be ready, so they come first.
         backend = environment.backend(os.environ, self._settings)
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
-        courier = environment.courier(os.environ, self._settings)
+        courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
         self._backends = [
             self._service(self._python(name, "backend", name, variables=backend)) for name in self._settings.backends
         ]

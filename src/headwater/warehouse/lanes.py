@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.warehouse import bulk, tables
@@ -156,7 +156,8 @@ async def finish(connection: AsyncConnection, positions: Mapping[int, int]) -> N
     """Remove the chunks that are finished; `positions` are the last finished position of each lane."""
     table = tables.lane_chunks.c
     for pipeline, position in positions.items():
-        await _remove(connection, pipeline, table.last_position <= position)
+        # The first position is in the index; without it every chunk of the lane would be looked at.
+        await _remove(connection, pipeline, and_(table.first_position <= position, table.last_position <= position))
 
 
 async def remove_except(connection: AsyncConnection, pipelines: Iterable[int]) -> None:

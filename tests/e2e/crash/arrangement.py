@@ -62,7 +62,13 @@ class Arrangement:
         """Whom one may kill, by what they are called."""
         found: dict[str, Kill] = {}
         for machine, system in self.systems.items():
-            for child in ("worker", "envoy", "backend", *(f"backend-{n}" for n in range(2, self.processes + 1))):
+            for child in (
+                "worker",
+                "courier",
+                "envoy",
+                "backend",
+                *(f"backend-{n}" for n in range(2, self.processes + 1)),
+            ):
                 found[f"{machine} {child}"] = partial(self._kill_child, system, child)
             found[f"{machine} everything"] = partial(self._kill_and_start, machine)
         if self.database is not None:

@@ -100,7 +100,7 @@ class Limits:
     """For one batch, when the caller says nothing else."""
     memory: int = 128 << 20
     """Bytes that the function's own values may take, in a sandbox that itself needs up to 100 MB."""
-    output: int = 32 << 20
+    output: int = 8 << 20
     """Characters of the JSON of all results of a batch."""
     printed: int = 1 << 20
     """Bytes that a batch may print. What is printed is thrown away."""
