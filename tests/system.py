@@ -149,11 +149,14 @@ def children(parent: int) -> dict[str, int]:
 
 
 def child_ids(parent: int) -> list[int]:
-    """The process ids of the living children of a process, whichever of its threads started them."""
+    """The process ids of the living children of a process, whichever of its threads started them.
+
+    Raises FileNotFoundError when the process itself has ended.
+    """
     found: list[int] = []
-    for path in Path(f"/proc/{parent}/task").glob("*/children"):
+    for task in os.listdir(f"/proc/{parent}/task"):
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
-            found += map(int, path.read_text().split())
+            found += map(int, Path(f"/proc/{parent}/task/{task}/children").read_text().split())
     return found
 
 

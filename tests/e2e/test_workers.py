@@ -146,7 +146,10 @@ async def _send(source: Source, sender: int, acknowledged: set[str], failures: l
 
 async def _until_serving(settings: Settings, backend: str) -> None:
     """Until the backend serves again, and Envoy has checked so since."""
-    async with grpc.aio.insecure_channel(f"unix:{settings.backend_socket(backend)}") as channel, asyncio.timeout(30):
+    # It looks for the socket once a second, and not ever more rarely.
+    options = [("grpc.max_reconnect_backoff_ms", 1000)]
+    address = f"unix:{settings.backend_socket(backend)}"
+    async with grpc.aio.insecure_channel(address, options) as channel, asyncio.timeout(60):
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         before = await _checks(settings)
         while await _checks(settings) < before + 4 or await healthy_backends(settings) < 2:
