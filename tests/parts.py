@@ -89,19 +89,14 @@ class OpenParts:
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
-        stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.courier.run(stop))
-            await self.apply_results()
-            stop.set()
-
-    async def apply_results(self) -> None:
-        """Apply the results of a running courier until nothing waits in lanes."""
         applier = ResultApplier(self.catalog, self.warehouse, self.store)
-        async with asyncio.timeout(60):
+        stop = asyncio.Event()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(self.courier.run(stop))
             while await self.warehouse.lanes():
                 if not await applier.apply():
                     await asyncio.sleep(0.01)
+            stop.set()
 
     async def documents(self) -> list[bytes]:
         """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""

@@ -126,7 +126,7 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
-                self._scheduler.replace(list(self._states(lanes.values())))  # which may make it forget some
+                self._scheduler.replace(self._states(lanes.values()))
                 while self._has_room and (state := self._scheduler.begin(self._now())) is not None:
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
@@ -192,18 +192,15 @@ class Courier:
         except HeadwaterError as error:
             compiled = _Compiled(pipeline.definition, digest, None, error.message)
         self._compiled[pipeline.id] = compiled
-        # A pause, and what else is known of a lane, ends with the definition that caused it.
-        self._suspects.pop(pipeline.id, None)
-        self._scheduler.forget(pipeline.id)
+        self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
         return compiled
 
     async def _run(self, state: LaneState, lane: Lane) -> None:
         """Run the next entries of a lane."""
         kind, began = state.kind, time.monotonic()
-        compiled = self._compiled[lane.pipeline]
         try:
             state.ready_at = 0.0
-            if await self._run_entries(state, lane, compiled):
+            if await self._run_entries(state, lane):
                 self._wake.set()
         except Unavailable as error:
             _log.warning("a lane waits", pipeline=state.pipeline, reason=error.message)
@@ -215,11 +212,8 @@ class Courier:
             self._metrics.batch_failed(type(error).__name__)
         finally:
             self._scheduler.end(state, kind, time.monotonic() - began, self._now())
-            if self._compiled.get(lane.pipeline) is not compiled:  # the pipeline was changed during the run
-                self._suspects.pop(lane.pipeline, None)
-                self._scheduler.forget(lane.pipeline)
 
-    async def _run_entries(self, state: LaneState, lane: Lane, compiled: _Compiled) -> bool:
+    async def _run_entries(self, state: LaneState, lane: Lane) -> bool:
         """Run the next entries of a lane and store their results. Returns whether there may be more to run."""
         before = self._at(lane.pipeline)
         chunk = await self._chunk(lane.pipeline, before.position)
@@ -228,11 +222,11 @@ class Courier:
         entries = take(chunk, before.position, state.batch_size)
         documents = [entry for entry in entries if entry.document != NO_DOCUMENT]
         began = time.monotonic()
-        outcomes, limit = await self._transform(compiled, chunk, documents)
+        outcomes, limit = await self._transform(lane.pipeline, chunk, documents)
         seconds = time.monotonic() - began
         self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
         if limit:
-            await self._limited(state, lane, compiled, before, entries, outcomes, limit)
+            await self._limited(state, lane, before, entries, outcomes, limit)
             return True
         entries = _finished(entries, outcomes)
         await self._complete(lane, before, LaneProgress(entries[-1].position), entries, outcomes)
@@ -245,7 +239,6 @@ class Courier:
         self,
         state: LaneState,
         lane: Lane,
-        compiled: _Compiled,
         before: LaneProgress,
         entries: list[LaneEntry],
         outcomes: dict[int, AttributesJson | Failed],
@@ -267,11 +260,12 @@ class Courier:
                 self._suspects[lane.pipeline] = position
         if state.limits >= LIMITS_TO_PAUSE:
             state.limits = LIMITS_TO_PAUSE - 1
-            failures = before.failures if before.definition == compiled.digest else 0
+            digest = self._compiled[lane.pipeline].digest
+            failures = before.failures if before.definition == digest else 0
             pause = min(INITIAL_PAUSE_SECONDS * 2 ** min(failures, 30), MAX_PAUSE_SECONDS)
             _log.warning("a pipeline keeps reaching a limit and is paused", pipeline=lane.pipeline, seconds=pause)
             state.ready_at = self._now() + pause
-            after = LaneProgress(after.position, failures + 1, int(state.ready_at * 1e6), limit, compiled.digest)
+            after = LaneProgress(after.position, failures + 1, int(state.ready_at * 1e6), limit, digest)
         if after is not before:
             finished = entries if after.position > before.position else []
             await self._complete(lane, before, after, finished, outcomes)
@@ -289,11 +283,12 @@ class Courier:
         self._progress[lane.pipeline] = after
 
     async def _transform(
-        self, compiled: _Compiled, chunk: Chunk, entries: list[LaneEntry]
+        self, pipeline: int, chunk: Chunk, entries: list[LaneEntry]
     ) -> tuple[dict[int, AttributesJson | Failed], str]:
         """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
         if not entries:
             return {}, ""
+        compiled = self._compiled[pipeline]
         if compiled.error:
             return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
         outcomes: dict[int, AttributesJson | Failed] = {}
