@@ -1,5 +1,6 @@
 """The README is true: its blocks that are marked as tested are run, in their order, against the running system."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from tests.system import RunningSystem
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+FUNCTIONS = README.parent / "docs" / "functions.md"
 BLOCK = re.compile(r"<!-- tested -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 EXPECTED = [
     "Order Completed",  # what curl sent is listed
@@ -58,6 +60,16 @@ def test_the_blocks_run_and_print_what_is_said(system: RunningSystem) -> None:
     done = run(script_of(system), system.data_dir)
     assert done.returncode == 0, done.stderr
     assert [text for text in EXPECTED if text not in done.stdout] == [], done.stdout + done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_the_example_of_a_function_runs(system: RunningSystem) -> None:
+    [(_, example)] = BLOCK.findall(FUNCTIONS.read_text())
+    start = script_of(system).partition("\ncurl")[0]
+    done = run(f"{start}\n{example.replace('sleep 1', 'sleep 5')}", system.data_dir)
+    assert done.returncode == 0, done.stderr
+    trace = json.loads(done.stdout.splitlines()[-1])["traces"][0]
+    assert [step["outcome"] for step in trace["steps"]] == ["Passed"] * 3
 
 
 @pytest.mark.timeout(120)

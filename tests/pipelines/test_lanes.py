@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from headwater.catalog import Connection, Definition, FunctionDefinition, TransformationDefinition
 from headwater.filters import Condition, Filter
@@ -128,6 +129,21 @@ async def test_a_record_on_which_the_function_throws_fails_alone_with_its_reason
     [failed] = await steps(parts, source, "b")
     assert (failed.step, failed.outcome) == ("Transformation", "Failed")
     assert "trim is not a function" in failed.message
+
+
+async def test_a_pipeline_in_which_events_fail_is_logged_once_without_their_data(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    throwing = await add_pipeline(parts, source, function("function transform(e) { throw new Error(e.userId); }"))
+    mapped = await add_pipeline(parts, source, MAPPING)
+    with capture_logs() as lines:
+        for batch in ("ab", "cd"):
+            await send(parts, source, *(identify(user, "too long " * 10) for user in batch))
+        await parts.drain_lanes()
+    assert len(await steps(parts, source, "d")) == 2
+    failing = {"event": "events fail in a pipeline", "log_level": "warning", "step": "Transformation", "count": 1}
+    assert [line for line in lines if line["log_level"] == "warning"] == [
+        {**failing, "pipeline": pipeline} for pipeline in (mapped, throwing)
+    ]
 
 
 async def test_an_endless_record_fails_alone_and_the_others_are_late(

@@ -16,7 +16,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition
 from headwater.lanestore import LaneStore, StoredResult
-from headwater.pipelines.plans import MAX_MESSAGE
+from headwater.pipelines.plans import MAX_MESSAGE, log_failed
 from headwater.warehouse import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
 
 CONSUMER: Final = "lanes"
@@ -170,6 +170,7 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     if step.pipeline != pipeline or step.outcome != "Pending":
         return step
     if result.error:
+        log_failed(pipeline, "Transformation")
         return Step(pipeline, step.connection, "Transformation", "Failed", result.error[:MAX_MESSAGE])
     return Step(pipeline, step.connection, "Finalize", "Passed")
 

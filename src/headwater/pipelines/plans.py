@@ -7,6 +7,7 @@ import structlog
 from msgspec import Struct
 
 from headwater.base.errors import HeadwaterError
+from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
 from headwater.pipelines.transformer import Laned, Transformer, compile_transformer
@@ -17,6 +18,13 @@ MAX_MESSAGE: Final = 500
 """How many characters of a failure's reason are stored with each event that failed."""
 
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
+
+
+def log_failed(pipeline: int, step: str) -> None:
+    """Log, once a minute, that events fail in a step of a pipeline, and how many. The trace has the reasons."""
+    if count := _throttle.passes((pipeline, step)):
+        _log.warning("events fail in a pipeline", pipeline=pipeline, step=step, count=count)
 
 
 class CompiledPipeline(Struct, frozen=True):
@@ -35,7 +43,8 @@ class CompiledPipeline(Struct, frozen=True):
     """The trace step of an event that waits in its lane."""
 
     def failed(self, message: str, step: str = "Transformation") -> Step:
-        """Return the trace step of an event that failed."""
+        """Return the trace step of an event that failed, and log it."""
+        log_failed(self.pipeline, step)
         return Step(self.pipeline, self.connection, step, "Failed", message[:MAX_MESSAGE])
 
     @property

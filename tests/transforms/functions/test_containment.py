@@ -1,15 +1,19 @@
 """Encoding and decoding have an outcome for every record, whatever it is and whatever the sandbox answers."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from headwater.base.throttle import Throttle
 from headwater.schemas import (
     ArrayType,
     Codec,
+    DateTimeType,
     InvalidValue,
     Json,
     JsonType,
@@ -133,6 +137,16 @@ def test_every_record_is_encoded_or_replaced_by_the_reason(language: Language, d
     assert text[:1] == b"[" and text[-1:] == b"]"
     if language == "Python":
         assert len(text.split(b",\n")) == len(records)
+
+
+def test_records_that_do_not_conform_are_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.transforms.functions.plan._throttle", Throttle())
+    schema = one(DateTimeType())
+    plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
+    with capture_logs() as lines:
+        for _ in range(3):
+            plan.encode([{"v": cast(Any, Path())}] * 3)
+    assert [line["event"] for line in lines] == ["a record cannot be passed to a function"]
 
 
 def test_a_result_may_have_as_many_characters_as_the_limit() -> None:

@@ -1,12 +1,15 @@
 """Mappings as a whole: what goes in, what comes out, and what goes wrong with one record."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from headwater.base.errors import BadRequest, Unprocessable
+from headwater.base.throttle import Throttle
 from headwater.schemas import (
     EVENT_SCHEMA,
     ArrayType,
@@ -279,3 +282,13 @@ def test_bounds_hold_everywhere() -> None:
         CompiledMapping({"x": "first"}, SCHEMA, out).apply(RECORD)
     with pytest.raises(ValidationError, match="in the range -128 to 127"):
         CompiledMapping({"y": "born"}, SCHEMA, out).apply(RECORD)
+
+
+def test_an_unexpected_error_of_an_expression_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.transforms.mapping.mapping._throttle", Throttle())
+    out = ObjectType((Property("v", StringType(), read_optional=True),))
+    mapping = CompiledMapping({"v": "lower(a)"}, ObjectType((Property("a", StringType()),)), out)
+    with capture_logs() as lines:
+        failed = list(mapping.apply_all([{"a": cast(Any, Path())}] * 3))
+    assert [str(each) for each in failed] == ["«lower(a)» for «v»: it cannot be computed for this record"] * 3
+    assert [line["event"] for line in lines] == ["an expression fails"]

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from headwater.base.nesting import is_deeper
+from headwater.base.throttle import Throttle
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, InvalidValue, Record, Schema, select
 from headwater.transforms.functions.bulk import bulk_of
 from headwater.transforms.functions.contract import Function, FunctionFailed, Outcome, Purpose, RecordError, Results
@@ -28,6 +29,7 @@ _CHUNK_CHARACTERS: Final = 1 << 20
 _encode: Final = msgspec.json.Encoder().encode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
 
 
 class Plan:
@@ -82,7 +84,7 @@ class Plan:
         except RecursionError:
             reason = "it is nested too deeply"
         except Exception as error:
-            _log.warning("a record cannot be passed to a function", error=type(error).__name__)
+            _log_bug("a record cannot be passed to a function", error)
             reason = "it does not conform to the input schema"
         return _encode(f"the record cannot be passed to the function: {reason}")
 
@@ -142,9 +144,16 @@ class Plan:
         except RecursionError:
             return _invalid("the result is nested too deeply")
         except Exception as error:
-            _log.warning("the result of a function cannot be decoded", error=type(error).__name__)
+            _log_bug("the result of a function cannot be decoded", error)
             return _invalid("the result cannot be decoded")
         return outcome
+
+
+def _log_bug(message: str, error: Exception) -> None:
+    """Log an unexpected error, once a minute: each record of a pipeline may cause it."""
+    name = type(error).__name__
+    if count := _throttle.passes((message, name)):
+        _log.warning(message, error=name, count=count)
 
 
 def _invalid(message: str) -> RecordError:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from headwater.base.throttle import Throttle
 from headwater.schemas import (
     InvalidValue,
     Property,
@@ -47,6 +48,7 @@ to half a microsecond for each record."""
 _MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
 _TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
 _log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
 
 PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
 
@@ -134,7 +136,9 @@ class CompiledMapping:
         except Exception as error:  # a bug, which must cost no more than this record
             reason = "a value is nested too deeply"
             if not isinstance(error, RecursionError):
-                _log.warning("an expression fails", path=output.path, error=type(error).__name__)
+                kind = type(error).__name__
+                if count := _throttle.passes((output.expression, kind)):
+                    _log.warning("an expression fails", path=output.path, error=kind, count=count)
                 reason = "it cannot be computed for this record"
             raise TransformationError(reason, expression=output.expression, path=output.path) from error
         if requirements := self._requirements[purpose]:

@@ -25,6 +25,8 @@ START_SECONDS: Final = 20.0
 """How long a session may take to start, on a machine that is busy."""
 _INTERPRETER_BYTES: Final = 128 << 20
 """Memory of the interpreter without the values of a function, which count twice while they are copied."""
+REAP_SECONDS: Final = 0.5
+"""How long the pool has to reap a process that ended, before it is done here."""
 _MAX_SUSPENSIONS: Final = 1_000_000
 """Names that a session may look up in vain; the default of a thousand is for the session's whole life."""
 
@@ -38,6 +40,8 @@ class Pool:
         self._limits = limits
         self._report = report
         self._is_checked = False
+        self._ended: set[int] = set()
+        """Descriptors of processes that end and may have to be reaped."""
 
     async def start_session(self, seconds: float) -> AsyncMontySession:
         """Start a process with one session, in which each feed may take `seconds`. Raises Unavailable."""
@@ -50,6 +54,31 @@ class Pool:
                 "max_suspensions": _MAX_SUSPENSIONS,
             }
         ).__aenter__()
+
+    def reap(self, process: int) -> None:
+        """Reap a process that is ending, unless the pool does; `process` is its descriptor, which is closed.
+
+        The pool waits for SIGCHLD, whose handler uvloop removes when a process that uvloop started has ended.
+        """
+        self._ended.add(process)
+        asyncio.get_running_loop().call_later(REAP_SECONDS, self._reap, process)
+
+    def _reap(self, process: int) -> None:
+        if process not in self._ended:
+            return
+        try:
+            if os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOHANG) is None:
+                self.reap(process)
+                return
+        except OSError:  # the pool has reaped it
+            pass
+        self._ended.discard(process)
+        os.close(process)
+
+    def close(self) -> None:
+        """Close the descriptors of processes that have not ended yet."""
+        while self._ended:
+            os.close(self._ended.pop())
 
     async def _check(self) -> None:
         """Report once what the system refuses to confine."""
@@ -72,7 +101,11 @@ async def open_pool(size: int, limits: Limits, report: Report) -> AsyncIterator[
             checkout_timeout=START_SECONDS,
             max_checkouts_per_worker=1,
         ) as processes:
-            yield Pool(processes, script, limits, report)
+            pool = Pool(processes, script, limits, report)
+            try:
+                yield pool
+            finally:
+                pool.close()
     finally:
         if descriptor is not None:
             os.close(descriptor)

@@ -6,6 +6,8 @@ time, without which a busy process would outlive a server that was killed.
 """
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -39,6 +41,8 @@ class PythonSandbox:
         self._pool = pool
         self._limits = limits
         self._session: AsyncMontySession | None = None
+        self._process: int | None = None
+        """A descriptor of the session's process, where the system has such descriptors."""
         self._key: tuple[object, float] | None = None
 
     @property
@@ -59,9 +63,14 @@ class PythonSandbox:
 
     async def stop(self) -> None:
         session, self._session, self._key = self._session, None, None
-        if session is not None:
-            with suppress(MontyError, RuntimeError):  # of a session that broke, or whose feed was cancelled
-                await session.__aexit__(None, None, None)
+        process, self._process = self._process, None
+        try:
+            if session is not None:
+                with suppress(MontyError, RuntimeError):  # of a session that broke, or whose feed was cancelled
+                    await session.__aexit__(None, None, None)
+        finally:
+            if process is not None:
+                self._pool.reap(process)
 
     async def _guard(self, program: Program, batch: bytes | None, seconds: float) -> Results | None:
         good = False
@@ -91,6 +100,9 @@ class PythonSandbox:
         except (TimeoutError, MontyCrashedError):
             raise Unavailable("the sandbox for Python did not start in time") from None
         self._key = key
+        if sys.platform == "linux" and (pid := self._session.worker_pid) is not None:
+            with suppress(OSError):
+                self._process = os.pidfd_open(pid)
         async with asyncio.timeout(seconds + 2 * _GRACE):
             await self._feed(program.adapter)
             try:
