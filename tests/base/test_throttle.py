@@ -17,7 +17,7 @@ def test_one_of_a_kind_passes_in_each_period_and_says_how_many_there_were() -> N
     seconds = Seconds()
     throttle = Throttle(60, seconds)
     assert [throttle.passes("a") for _ in range(4)] == [1, 0, 0, 0]
-    assert throttle.passes("b", 5) == 5
+    assert throttle.passes("b") == 1
     seconds.now += 60
     assert throttle.passes("a") == 4
     assert throttle.passes("a") == 0

@@ -16,14 +16,14 @@ class Throttle:
         self._now = now
         self._seen: dict[Hashable, tuple[float, int]] = {}
 
-    def passes(self, key: Hashable, count: int = 1) -> int:
-        """Count occurrences; return how many there were since the last time that passed, or 0 when it does not pass."""
+    def passes(self, key: Hashable) -> int:
+        """Count an occurrence; return how many there were since the last that passed, or 0 when it does not pass."""
         now = self._now()
         until, held = self._seen.get(key, (now, 0))
         if now < until:
-            self._seen[key] = until, held + count
+            self._seen[key] = until, held + 1
             return 0
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
         self._seen[key] = now + self._seconds, 0
-        return held + count
+        return held + 1

@@ -30,7 +30,6 @@ from headwater.pipelines.transformer import (
     Transformer,
     compile_transformer,
     failure,
-    report_failures,
 )
 from headwater.transforms.functions import FunctionFailed, Runner
 from headwater.warehouse import NO_DOCUMENT, Chunk, Lane, LaneEntry, Warehouse
@@ -280,7 +279,6 @@ class Courier:
         outcomes: dict[int, AttributesJson | Failed],
     ) -> None:
         """Store the results of entries, and the progress of their lane."""
-        report_failures(lane.pipeline, [outcomes[each.position] for each in entries if each.position in outcomes])
         await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
         self._progress[lane.pipeline] = after
 

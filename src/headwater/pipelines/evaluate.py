@@ -21,7 +21,7 @@ from headwater.pipelines.batch import Arrival
 from headwater.pipelines.devices import device_event
 from headwater.pipelines.plans import CompiledPipeline, PlanCache, SourcePlan
 from headwater.pipelines.traits import knowing, saying_of
-from headwater.pipelines.transformer import Budget, Failed, MappingTransformer, report_failures
+from headwater.pipelines.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record
 from headwater.warehouse import (
     NO_DOCUMENT,
@@ -198,7 +198,6 @@ class BatchEvaluation:
                 else:
                     each.attributes[pipeline.pipeline] = result
                     each.steps.append(pipeline.passed)
-            report_failures(pipeline.pipeline, results)
             if len(results) < len(people):
                 laned[pipeline.pipeline] = people[len(results)].arrival.position
         for index, person in enumerate(self._people):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 import structlog
@@ -138,14 +138,6 @@ class FunctionTransformer:
             return Failed(error.message)
         except Exception as error:
             return failure(error)
-
-
-def report_failures(pipeline: int, outcomes: Iterable[AttributesJson | Failed]) -> None:
-    """Log how many records a pipeline could not transform: once a minute at most, and without their reasons, which
-    repeat data of events. The trace has them."""
-    failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
-    if failed and (count := _throttle.passes(pipeline, failed)):
-        _log.warning("events cannot be transformed", pipeline=pipeline, count=count)
 
 
 def failure(error: Exception) -> Failed:
