@@ -19,9 +19,10 @@ from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
-from headwater.courier.scheduler import LaneState, Scheduler, grow
+from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
 from headwater.lanestore import LaneProgress, LaneStore
 from headwater.pipelines.lanes import CONSUMER, definition_digest
+from headwater.pipelines.plans import MAX_MESSAGE
 from headwater.pipelines.transformer import (
     MAX_FUNCTION_SECONDS,
     AttributesJson,
@@ -126,7 +127,7 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
-                self._scheduler.replace(self._states(lanes.values()))
+                self._scheduler.replace(list(self._states(lanes.values())))  # first all: a changed lane is forgotten
                 while self._has_room and (state := self._scheduler.begin(self._now())) is not None:
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
@@ -191,8 +192,11 @@ class Courier:
             compiled = _Compiled(pipeline.definition, digest, compile_transformer(pipeline, self._functions))
         except HeadwaterError as error:
             compiled = _Compiled(pipeline.definition, digest, None, error.message)
+        except Exception as error:  # one pipeline may not end the courier, which all lanes need
+            compiled = _Compiled(pipeline.definition, digest, None, str(failure(error)))
         self._compiled[pipeline.id] = compiled
         self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
+        self._suspects.pop(pipeline.id, None)
         return compiled
 
     async def _run(self, state: LaneState, lane: Lane) -> None:
@@ -222,11 +226,15 @@ class Courier:
         entries = take(chunk, before.position, state.batch_size)
         documents = [entry for entry in entries if entry.document != NO_DOCUMENT]
         began = time.monotonic()
-        outcomes, limit = await self._transform(lane.pipeline, chunk, documents)
+        compiled = self._compiled[lane.pipeline]
+        outcomes, limit = await _transform(compiled, chunk, documents)
         seconds = time.monotonic() - began
         self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
         if limit:
-            await self._limited(state, lane, before, entries, outcomes, limit)
+            if self._compiled.get(lane.pipeline) is not compiled:  # changed meanwhile: the new definition begins afresh
+                state.batch_size, state.limits = INITIAL_BATCH_SIZE, 0
+            else:
+                await self._limited(state, lane, before, entries, outcomes, _storable(limit))
             return True
         entries = _finished(entries, outcomes)
         await self._complete(lane, before, LaneProgress(entries[-1].position), entries, outcomes)
@@ -282,38 +290,6 @@ class Courier:
         await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
         self._progress[lane.pipeline] = after
 
-    async def _transform(
-        self, pipeline: int, chunk: Chunk, entries: list[LaneEntry]
-    ) -> tuple[dict[int, AttributesJson | Failed], str]:
-        """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
-        if not entries:
-            return {}, ""
-        compiled = self._compiled[pipeline]
-        if compiled.error:
-            return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
-        outcomes: dict[int, AttributesJson | Failed] = {}
-        records = []
-        for entry in entries:
-            record = record_of(chunk, entry)
-            if isinstance(record, Failed):
-                outcomes[entry.position] = record
-            else:
-                records.append((entry.position, record))
-        positions = [position for position, _ in records]
-        if compiled.transformer is None:
-            return outcomes | dict.fromkeys(positions, "{}"), ""
-        try:
-            budget = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
-            results = await compiled.transformer.run([record for _, record in records], budget)
-        except FunctionFailed as error:
-            return outcomes | {position: Failed(error.message) for position in positions}, error.message
-        except Unavailable:
-            raise
-        except Exception as error:
-            reason = failure(error)
-            return outcomes | dict.fromkeys(positions, reason), str(reason)
-        return outcomes | dict(zip(positions, results, strict=False)), ""
-
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)
         if chunk is None or chunk.last_position <= after:
@@ -327,6 +303,43 @@ class Courier:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+async def _transform(
+    compiled: _Compiled, chunk: Chunk, entries: list[LaneEntry]
+) -> tuple[dict[int, AttributesJson | Failed], str]:
+    """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
+    if not entries:
+        return {}, ""
+    if compiled.error:
+        return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
+    outcomes: dict[int, AttributesJson | Failed] = {}
+    records = []
+    for entry in entries:
+        record = record_of(chunk, entry)
+        if isinstance(record, Failed):
+            outcomes[entry.position] = record
+        else:
+            records.append((entry.position, record))
+    positions = [position for position, _ in records]
+    if compiled.transformer is None:
+        return outcomes | dict.fromkeys(positions, "{}"), ""
+    try:
+        budget = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
+        results = await compiled.transformer.run([record for _, record in records], budget)
+    except FunctionFailed as error:
+        return outcomes | {position: Failed(error.message) for position in positions}, error.message
+    except Unavailable:
+        raise
+    except Exception as error:
+        reason = failure(error)
+        return outcomes | dict.fromkeys(positions, reason), str(reason)
+    return outcomes | dict(zip(positions, results, strict=False)), ""
+
+
+def _storable(text: str) -> str:
+    """Return the text as every database takes it: without NUL and lone surrogates, and not too long."""
+    return text[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEntry]:
