@@ -20,7 +20,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
-from headwater.lanestore import LaneProgress, LaneStore
+from headwater.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.pipelines.lanes import CONSUMER, definition_digest
 from headwater.pipelines.plans import MAX_MESSAGE
 from headwater.pipelines.transformer import (
@@ -98,6 +98,8 @@ class Courier:
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._has_room = True
+        self._unsure: set[int] = set()
+        """Pipelines whose stored progress may be another than `_progress` has: storing results failed."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Runs that have begun are abandoned, and begin again after the next start."""
@@ -106,6 +108,8 @@ class Courier:
                 async with self._store.exclusive() as check:
                     await self._begin()
                     await self._work(check, stop)
+            except AnotherCourier:
+                await _wait(stop, RETRY_SECONDS)
             except Unavailable as error:
                 _log.warning("the courier waits, and will go on", reason=error.message)
                 await _wait(stop, RETRY_SECONDS)
@@ -114,6 +118,7 @@ class Courier:
         await self._catalog.refresh()
         await self._store.begin_after(await self._warehouse.finished(CONSUMER))
         self._progress = await self._store.progress()
+        self._unsure.clear()
         self._scheduler.reset()
         self._chunks.clear()
 
@@ -156,6 +161,7 @@ class Courier:
             for known in (self._progress, self._compiled, self._suspects):
                 for gone in known.keys() - pipelines:
                     del known[gone]
+            self._unsure &= pipelines
         lanes = await self._warehouse.lanes()
         now = microseconds(self._clock.now())
         self._metrics.lanes_waiting(
@@ -219,6 +225,9 @@ class Courier:
 
     async def _run_entries(self, state: LaneState, lane: Lane) -> bool:
         """Run the next entries of a lane and store their results. Returns whether there may be more to run."""
+        if lane.pipeline in self._unsure:
+            self._progress |= await self._store.progress(lane.pipeline)
+            self._unsure.discard(lane.pipeline)
         before = self._at(lane.pipeline)
         chunk = await self._chunk(lane.pipeline, before.position)
         if chunk is None:
@@ -287,7 +296,9 @@ class Courier:
         outcomes: dict[int, AttributesJson | Failed],
     ) -> None:
         """Store the results of entries, and the progress of their lane."""
+        self._unsure.add(lane.pipeline)  # until it is known that this has happened
         await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
+        self._unsure.discard(lane.pipeline)
         self._progress[lane.pipeline] = after
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
