@@ -33,6 +33,7 @@ SCHEMA = parse_schema(
 )
 MAPPING = TransformationDefinition(mapping={"email": "traits.email"})
 TRACK = Filter("and", (Condition("type", "is", ("track",)),))
+IDENTIFY = Filter("and", (Condition("type", "is", ("identify",)),))
 
 
 def function(source: str) -> TransformationDefinition:
@@ -230,6 +231,27 @@ async def test_a_mapping_that_was_a_function_waits_for_what_is_in_its_lane(parts
     assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"new"}']
     await send(parts, source, identify("u", "newest", messageId="3"))
     assert [step.outcome for step in await steps(parts, source, "3")] == ["Passed"]
+
+
+@pytest.mark.parametrize("is_in_lane", [True, False], ids=["in a lane", "in the worker"])
+async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(parts: OpenParts, is_in_lane: bool) -> None:
+    """Both have the same ids. The alias passes no filter, so it claims nothing; the identify passes that of another
+    pipeline, and claims the anonymous id in all of them."""
+    source = await new_source(parts)
+    seen_in = await add_pipeline(parts, source, COPY if is_in_lane else None, filter=TRACK)
+    await add_pipeline(parts, source, None if is_in_lane else COPY, filter=IDENTIFY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "0", "traits": {}})
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, seen_in)] == ["a"]
+    both = {"userId": "u", "anonymousId": "a"}
+    await send(
+        parts,
+        source,
+        {"type": "alias", "previousId": "b", "messageId": "1", **both},
+        {"type": "identify", "messageId": "2", "traits": {"email": "u@x"}, **both},
+    )
+    await parts.drain_lanes()
+    assert await identities(parts, seen_in) == []
 
 
 async def test_results_that_are_there_twice_are_applied_once(parts: OpenParts) -> None:

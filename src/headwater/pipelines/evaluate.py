@@ -255,7 +255,12 @@ class BatchEvaluation:
         entries = self._lane_entries.setdefault(pipeline, (person, []))[1]
         if entry.document == NO_DOCUMENT and not entry.is_seen and entry.previous_id is None and entries:
             last = entries[-1]
-            if (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id):
+            # An alias may claim nothing: that of the client API, and one that every filter held back.
+            if (
+                last.claims
+                and not last.is_once
+                and (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id)
+            ):
                 return  # the claim that the entry before makes already
         entries.append(entry)
 
