@@ -102,7 +102,7 @@ class Scheduler:
     def used(self, workspace: int, now: float) -> float:
         """Return the seconds that a workspace has used lately."""
         seconds, at = self._used.get(workspace, (0.0, now))
-        return seconds * math.exp2((at - now) / HALF_LIFE_SECONDS)
+        return seconds * math.exp2(min(at - now, 0.0) / HALF_LIFE_SECONDS)  # a clock may be set back
 
     def _share(self, kind: str) -> int:
         """How many slots of a kind one workspace may have: not all of them, unless there is only one."""
