@@ -21,6 +21,8 @@ from headwater.warehouse import bulk, tables
 
 NO_DOCUMENT: Final = -1
 _BODIES_PER_QUERY: Final = 200
+MAX_REMOVED_CHUNKS: Final = 5_000
+"""How many chunks of one lane `remove_except` removes at a time."""
 _COMPRESSION: Final = 1
 """The level of zlib: 140 bytes and 5 µs for a document of 900 bytes."""
 
@@ -101,16 +103,20 @@ async def append(
     # A position belongs to one event, so the first position of a source in a batch is unique among bodies.
     ids: dict[int, int] = {}
     sharing: dict[int, int] = {}
+    with_documents = {
+        chunk.pipeline for chunk in chunks if any(entry.document != NO_DOCUMENT for entry in chunk.entries)
+    }
     for chunk in chunks:
-        first = chunk.entries[0].position
-        ids[chunk.connection] = min(first, ids.get(chunk.connection, first))
-        sharing[chunk.connection] = sharing.get(chunk.connection, 0) + 1
+        if chunk.pipeline in with_documents:  # one with claims alone must not keep the documents of others
+            first = chunk.entries[0].position
+            ids[chunk.connection] = min(first, ids.get(chunk.connection, first))
+            sharing[chunk.connection] = sharing.get(chunk.connection, 0) + 1
     await bulk.insert(connection, list(tables.lane_bodies.c), [(ids[source], body) for source, body in bodies.items()])
     rows, totals = [], []
     for chunk in chunks:
         entries = _encode(chunk.entries)
-        body = bodies.get(chunk.connection, b"")
-        size = len(entries) + len(body) // sharing[chunk.connection]
+        body = bodies[chunk.connection] if chunk.pipeline in with_documents else b""
+        size = len(entries) + (len(body) // sharing[chunk.connection] if body else 0)
         first, last, count = chunk.entries[0].position, chunk.entries[-1].position, len(chunk.entries)
         body_id = ids[chunk.connection] if body else 0
         rows.append((chunk.pipeline, first, last, now, count, size, body_id, entries))
@@ -156,14 +162,19 @@ async def finish(connection: AsyncConnection, positions: Mapping[int, int]) -> N
     """Remove the chunks that are finished; `positions` are the last finished position of each lane."""
     table = tables.lane_chunks.c
     for pipeline, position in positions.items():
-        await _remove(connection, pipeline, table.last_position <= position)
+        # The first condition is for the index: a lane may have a million chunks.
+        await _remove(connection, pipeline, (table.first_position <= position) & (table.last_position <= position))
 
 
 async def remove_except(connection: AsyncConnection, pipelines: Iterable[int]) -> None:
-    """Remove the lanes of pipelines that are not in `pipelines`."""
+    """Remove the lanes of pipelines that are not in `pipelines`; of a long one only the first part, so that this does
+    not take long. To be called again later."""
+    table = tables.lane_chunks.c
     known = set(await connection.scalars(select(tables.lanes.c.pipeline)))
     for pipeline in known - set(pipelines):
-        await _remove(connection, pipeline, tables.lane_chunks.c.first_position >= 0)
+        last = select(table.first_position).where(table.pipeline == pipeline).order_by(table.first_position)
+        end = (await connection.execute(last.offset(MAX_REMOVED_CHUNKS).limit(1))).scalar_one_or_none()
+        await _remove(connection, pipeline, table.first_position >= 0 if end is None else table.first_position < end)
 
 
 async def _remove(connection: AsyncConnection, pipeline: int, condition: ColumnElement[bool]) -> None:
