@@ -256,11 +256,8 @@ class BatchEvaluation:
         if entry.document == NO_DOCUMENT and not entry.is_seen and entry.previous_id is None and entries:
             last = entries[-1]
             # An alias may claim nothing: that of the client API, and one that every filter held back.
-            if (
-                last.claims
-                and not last.is_once
-                and (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id)
-            ):
+            is_same = (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id)
+            if is_same and last.claims and not last.is_once:
                 return  # the claim that the entry before makes already
         entries.append(entry)
 
