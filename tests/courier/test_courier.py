@@ -10,7 +10,11 @@ import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.courier import Courier
+from headwater.courier.courier import ENTRY_BYTES, ChunkCache
 from headwater.lanestore import LaneProgress
+from headwater.pipelines.transformer import compile_transformer
+from headwater.transforms.functions import FunctionFailed, Runner
+from headwater.warehouse import Chunk, LaneEntry
 from tests.parts import OpenParts, open_parts
 from tests.pipelines.test_lanes import COPY, add_pipeline, change, function, identify, identities, new_source, send
 
@@ -62,16 +66,13 @@ async def test_a_pipeline_that_cannot_be_compiled_holds_up_no_other(
     broken = await add_pipeline(parts, source, COPY)
     await add_pipeline(parts, source, COPY)
     await send(parts, source, identify("u", "u@x"))
-    from headwater.courier import courier
-
-    compile_transformer = courier.compile_transformer
 
     def fail(pipeline: Any, runner: Any) -> Any:
         if pipeline.id == broken:
             raise AssertionError("a bug")
         return compile_transformer(pipeline, runner)
 
-    monkeypatch.setattr(courier, "compile_transformer", fail)
+    monkeypatch.setattr("headwater.courier.courier.compile_transformer", fail)
     async with running(parts.courier):
         await wait_for_results(parts, 1)
 
@@ -80,7 +81,6 @@ async def test_the_reason_of_a_pause_may_hold_any_character(parts: OpenParts, mo
     source = await new_source(parts)
     pipeline = await add_pipeline(parts, source, COPY)
     await send(parts, source, identify("u", "u@x"))
-    from headwater.transforms.functions import FunctionFailed, Runner
 
     async def fail(*_: object, **__: object) -> Any:
         raise FunctionFailed("bad: \0 \ud800")
@@ -120,6 +120,23 @@ async def test_a_courier_that_waits_for_another_one_can_be_stopped(parts: OpenPa
         await asyncio.sleep(0)
         async with running(parts.courier):
             await asyncio.sleep(0.1)
+
+
+def chunk(entries: int, *documents: bytes) -> Chunk:
+    return Chunk(1, entries, 0, [LaneEntry(number, "m", 0, "u", "a") for number in range(1, entries + 1)], [*documents])
+
+
+def test_the_cache_of_chunks_is_bounded_and_keeps_those_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.courier.courier.MAX_CHUNK_CACHE_BYTES", 10 * ENTRY_BYTES)
+    cache = ChunkCache()
+    for pipeline in (1, 2):
+        cache.put(pipeline, chunk(4))
+    assert cache.get(1)
+    cache.put(3, chunk(2, b"x" * ENTRY_BYTES))
+    assert [pipeline for pipeline in (1, 2, 3) if cache.get(pipeline)] == [1, 3]
+    cache.drop(3)
+    cache.put(4, chunk(6))
+    assert [pipeline for pipeline in (1, 3, 4) if cache.get(pipeline)] == [1, 4]
 
 
 async def test_lane_entries_become_identities(parts: OpenParts) -> None:

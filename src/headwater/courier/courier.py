@@ -54,7 +54,9 @@ MAX_MAPPING_BYTES: Final = 8 << 20
 MAX_UNAPPLIED_BYTES: Final = 64 << 20
 """How many bytes of results may wait for the worker before no other run begins."""
 MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
-"""How large the documents are that are kept between the runs of a lane."""
+"""How large the chunks are that are kept between the runs of lanes."""
+ENTRY_BYTES: Final = 500
+"""About what an entry of such a chunk takes in memory, its document aside."""
 
 _log = structlog.get_logger(__name__)
 
@@ -300,12 +302,16 @@ class Courier:
         await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
         self._unsure.discard(lane.pipeline)
         self._progress[lane.pipeline] = after
+        if after.position >= lane.last_position:
+            self._chunks.drop(lane.pipeline)
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)
         if chunk is None or chunk.last_position <= after:
             chunk = await self._warehouse.next_chunk(pipeline, after=after)
-            if chunk is not None:
+            if chunk is None:
+                self._chunks.drop(pipeline)
+            else:
                 self._chunks.put(pipeline, chunk)
         return chunk
 
@@ -362,7 +368,7 @@ def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEn
 
 
 class ChunkCache:
-    """The chunks that lanes are at, the most recently used first, up to `MAX_CHUNK_CACHE_BYTES` of documents."""
+    """The chunks that lanes are at, the most recently used ones, up to `MAX_CHUNK_CACHE_BYTES`."""
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, tuple[Chunk, int]] = OrderedDict()
@@ -370,13 +376,20 @@ class ChunkCache:
 
     def get(self, pipeline: int) -> Chunk | None:
         """Return the chunk of a pipeline, if it is there."""
-        found = self._chunks.get(pipeline)
-        return None if found is None else found[0]
+        if (found := self._chunks.get(pipeline)) is None:
+            return None
+        self._chunks.move_to_end(pipeline)
+        return found[0]
+
+    def drop(self, pipeline: int) -> None:
+        """Forget the chunk of a pipeline."""
+        _, size = self._chunks.pop(pipeline, (None, 0))
+        self._bytes -= size
 
     def put(self, pipeline: int, chunk: Chunk) -> None:
         """Keep this chunk instead of the pipeline's former one."""
         _, former = self._chunks.pop(pipeline, (None, 0))
-        size = sum(map(len, chunk.documents))
+        size = sum(map(len, chunk.documents)) + len(chunk.entries) * ENTRY_BYTES
         self._chunks[pipeline] = chunk, size
         self._bytes += size - former
         while self._bytes > MAX_CHUNK_CACHE_BYTES and len(self._chunks) > 1:
