@@ -70,8 +70,9 @@ async def refusing(parts: OpenParts, table: str, condition: str) -> AsyncIterato
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]
     if not sqlite:
         statements = [
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF {condition} THEN RAISE 'refused'; END IF; RETURN NEW; END $$",
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()",
         ]
     try:
         async with engine.begin() as connection:
@@ -149,6 +150,17 @@ async def user_steps(parts: OpenParts, source: Connection, message_id: str) -> l
     [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines if pipeline.target == "Event"}
     return [step for step in entry.steps if step.pipeline not in stores]
+
+
+async def test_events_that_fail_only_together_do_not_stop_the_log(parts: OpenParts) -> None:
+    a, b = await two_sources(parts)
+    together = "NEW.identity_id LIKE 'q%' AND EXISTS (SELECT 1 FROM identities WHERE identity_id LIKE 'p%')"
+    users = ["p1", "x", "p2", "y", "q1", "z", "q2", "w"]
+    async with refusing(parts, "identities", together):
+        await process(parts, (a, [identify(user, "") for user in users]), (b, [identify("b", "")]))
+    outcomes = {user: [step.outcome for step in await user_steps(parts, a, user)] for user in users}
+    assert outcomes == {user: ["Failed" if user.startswith("q") else "Passed"] for user in users}
+    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
 
 
 async def run_courier(parts: OpenParts, results: int) -> None:
