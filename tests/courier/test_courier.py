@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headwater.base.errors import Unavailable
+from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.courier import Courier
 from headwater.courier.courier import ENTRY_BYTES, ChunkCache
 from headwater.lanestore import LaneProgress
@@ -120,6 +121,29 @@ async def test_a_courier_that_waits_for_another_one_can_be_stopped(parts: OpenPa
         await asyncio.sleep(0)
         async with running(parts.courier):
             await asyncio.sleep(0.1)
+
+
+PYTHON_ENDLESS = TransformationDefinition(
+    function=FunctionDefinition(
+        language="Python", source="def transform(e):\n    while True: pass", in_paths=("userId",), out_paths=("email",)
+    )
+)
+
+
+@pytest.mark.parametrize("endless", [ENDLESS, PYTHON_ENDLESS], ids=["JavaScript", "Python"])
+async def test_a_run_does_not_hold_up_a_stop_and_its_records_are_run_later(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch, endless: TransformationDefinition
+) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, endless)
+    await send(parts, source, identify("u", "u@x"))
+    with monkeypatch.context() as context:
+        context.setattr("headwater.pipelines.transformer.MAX_FUNCTION_SECONDS", 60.0)
+        async with running(parts.courier):  # the end of this block fails when it takes ten seconds
+            await asyncio.sleep(1)
+    await change(parts, pipeline, COPY)
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == ["u"]
 
 
 def chunk(entries: int, *documents: bytes) -> Chunk:

@@ -200,6 +200,20 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     assert [step.outcome for step in await steps(parts, sources[1], "c")] == ["Pending"]
 
 
+async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
+    await parts.drain_lanes()
+    await parts.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
+    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=0)
+    after = await parts.warehouse.finished(CONSUMER)
+    await processor.process(read_batch(await parts.frames(after)), after=after)
+    assert [step.outcome for step in await steps(parts, source, "u")] == ["Failed"]
+    await parts.drain_lanes()
+    assert await identities(parts, pipeline) == []
+
+
 async def test_mappings_beyond_their_share_of_a_batch_are_late(
     parts: OpenParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
