@@ -158,7 +158,7 @@ class Courier:
             for connection in self._catalog.connections(workspace.id)
             for pipeline in connection.pipelines
         }
-        if not pipelines.issuperset(self._progress):
+        if not pipelines.issuperset(self._progress.keys() | self._compiled.keys()):
             await self._store.remove_except(pipelines)
             for known in (self._progress, self._compiled, self._suspects):
                 for gone in known.keys() - pipelines:

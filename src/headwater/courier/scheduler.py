@@ -94,6 +94,8 @@ class Scheduler:
         """Give back the slot of the `kind` that the lane had, and charge its workspace for the time."""
         lane.is_running = False
         self._running[kind, lane.workspace] -= 1
+        if not self._running[kind, lane.workspace]:  # there may be many workspaces
+            del self._running[kind, lane.workspace]
         used = self.used(lane.workspace, now) + max(seconds, MIN_RUN_SECONDS)
         self._used[lane.workspace] = used, now
         if len(self._used) > _MAX_REMEMBERED:
