@@ -320,15 +320,22 @@ def wire(person: dict[str, Any], number: int) -> dict[str, Any] | None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4))
+@given(
+    batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4),
+    plain_filter=st.sampled_from([None, IDENTIFY]),
+)
 def test_identities_are_as_if_there_were_no_lanes(
-    tmp_path_factory: pytest.TempPathFactory, batches: Sequence[tuple[list[dict[str, Any]], bool]]
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: Sequence[tuple[list[dict[str, Any]], bool]],
+    plain_filter: Filter | None,
 ) -> None:
     """Whenever the courier runs: claims and aliases reach a lane's identities in the order of the events."""
-    asyncio.run(compare(tmp_path_factory.mktemp("lanes"), batches))
+    asyncio.run(compare(tmp_path_factory.mktemp("lanes"), batches, plain_filter))
 
 
-async def compare(folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]]) -> None:
+async def compare(
+    folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]], plain_filter: Filter | None
+) -> None:
     async with open_parts(folder) as parts:
         sources, pipelines = [], []
         for transformation in (MAPPING, COPY):
@@ -336,7 +343,7 @@ async def compare(folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bo
             sources.append(source)
             pipelines.append(
                 [
-                    await add_pipeline(parts, source, None),
+                    await add_pipeline(parts, source, None, filter=plain_filter),
                     await add_pipeline(parts, source, transformation, filter=TRACK),
                     await add_pipeline(parts, source, transformation),
                 ]
