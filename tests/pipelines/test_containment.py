@@ -22,7 +22,7 @@ from headwater.pipelines.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
 from headwater.warehouse import Entries, Transaction, Warehouse
 from tests.parts import OpenParts, add_source, add_workspace, open_parts
-from tests.pipelines.test_lanes import COPY, MAPPING, add_pipeline, identify, identities, new_source, steps
+from tests.pipelines.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
 
 class Failures(Metrics):
@@ -150,6 +150,23 @@ async def user_steps(parts: OpenParts, source: Connection, message_id: str) -> l
     [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines if pipeline.target == "Event"}
     return [step for step in entry.steps if step.pipeline not in stores]
+
+
+async def test_a_pipeline_whose_compilation_has_a_bug_fails_alone(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await two_sources(parts)
+    await add_pipeline(parts, a, None, filter=IDENTIFY)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("headwater.pipelines.plans.check_filter", fail)
+    failures = await process(parts, (a, [identify("a", "")]), (b, [identify("b", "")]))
+    assert failures.errors == []
+    assert len(await parts.documents()) == 1
+    outcomes = [(step.step, step.outcome) for step in await user_steps(parts, a, "a")]
+    assert sorted(outcomes) == [("Filter", "Failed"), ("Finalize", "Passed")]
 
 
 async def test_events_that_fail_only_together_do_not_stop_the_log(parts: OpenParts) -> None:
