@@ -3,11 +3,14 @@
 import asyncio
 import socket
 import ssl
+from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from headwater.base import postgresql
 from headwater.base.database import UnusableDatabase, answering_unavailable, migrate, open_engine, opened
@@ -137,6 +140,16 @@ async def test_what_counts_as_an_outage(
     url = postgresql_server.create()
     assert is_outage(await failing(url, statement)) == outage
     postgresql_server.drop(url)
+
+
+async def test_a_failover_without_a_primary_is_an_outage() -> None:
+    async def connect() -> Any:
+        raise asyncpg.TargetServerAttributeNotMatched("none of the hosts match the target attribute requirement")
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
+    with pytest.raises(Unavailable):
+        async with answering_unavailable("it"), engine.connect():
+            pass
 
 
 async def test_only_outages_are_unavailable() -> None:

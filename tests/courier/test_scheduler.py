@@ -123,3 +123,22 @@ def test_runs_grow_when_they_are_quick_and_shrink_when_they_are_slow() -> None:
     grow(lane, 1.5, LIMIT)
     grow(lane, 1.5, LIMIT)
     assert lane.batch_size == size // 2
+
+
+def test_nothing_is_kept_of_runs_that_have_ended() -> None:
+    scheduler = Scheduler({"JavaScript": 1})
+    scheduler.replace(lanes(1))
+    lane = scheduler.begin(0.0)
+    assert lane is not None
+    scheduler.end(lane, "JavaScript", 1.0, 1.0)
+    assert not scheduler._running
+
+
+@pytest.mark.parametrize("seconds", [60.0, 1e6])
+def test_a_clock_that_is_set_back_makes_nobody_wait(seconds: float) -> None:
+    scheduler = Scheduler({"JavaScript": 1})
+    scheduler.replace(lanes(1))
+    lane = scheduler.begin(seconds)
+    assert lane is not None
+    scheduler.end(lane, "JavaScript", 2.0, seconds)
+    assert scheduler.used(1, 0.0) == 2.0

@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
 
 from headwater.base.database import open_engine
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection, FunctionDefinition, TransformationDefinition
 from headwater.pipelines import CONSUMER
 from headwater.pipelines.batch import read_batch
+from headwater.pipelines.lanes import ResultApplier
 from headwater.pipelines.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
-from headwater.warehouse import Warehouse
+from headwater.warehouse import Entries, Transaction, Warehouse
 from tests.parts import OpenParts, add_source, add_workspace, open_parts
-from tests.pipelines.test_lanes import MAPPING, add_pipeline, identify, steps
+from tests.pipelines.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
 
 class Failures(Metrics):
@@ -68,8 +70,9 @@ async def refusing(parts: OpenParts, table: str, condition: str) -> AsyncIterato
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]
     if not sqlite:
         statements = [
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF {condition} THEN RAISE 'refused'; END IF; RETURN NEW; END $$",
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()",
         ]
     try:
         async with engine.begin() as connection:
@@ -147,6 +150,92 @@ async def user_steps(parts: OpenParts, source: Connection, message_id: str) -> l
     [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines if pipeline.target == "Event"}
     return [step for step in entry.steps if step.pipeline not in stores]
+
+
+async def test_a_pipeline_whose_compilation_has_a_bug_fails_alone(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await two_sources(parts)
+    await add_pipeline(parts, a, None, filter=IDENTIFY)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("headwater.pipelines.plans.check_filter", fail)
+    failures = await process(parts, (a, [identify("a", "")]), (b, [identify("b", "")]))
+    assert failures.errors == []
+    assert len(await parts.documents()) == 1
+    outcomes = [(step.step, step.outcome) for step in await user_steps(parts, a, "a")]
+    assert sorted(outcomes) == [("Filter", "Failed"), ("Finalize", "Passed")]
+
+
+async def test_events_that_fail_only_together_do_not_stop_the_log(parts: OpenParts) -> None:
+    a, b = await two_sources(parts)
+    together = "NEW.identity_id LIKE 'q%' AND EXISTS (SELECT 1 FROM identities WHERE identity_id LIKE 'p%')"
+    users = ["p1", "x", "p2", "y", "q1", "z", "q2", "w"]
+    async with refusing(parts, "identities", together):
+        await process(parts, (a, [identify(user, "") for user in users]), (b, [identify("b", "")]))
+    outcomes = {user: [step.outcome for step in await user_steps(parts, a, user)] for user in users}
+    assert outcomes == {user: ["Failed" if user.startswith("q") else "Passed"] for user in users}
+    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
+
+
+async def run_courier(parts: OpenParts, results: int) -> None:
+    """Run the courier until there are so many stored results."""
+    stop = asyncio.Event()
+    courier = asyncio.create_task(parts.courier.run(stop))
+    async with asyncio.timeout(30):
+        while len(await parts.store.results(0, max_bytes=1 << 20)) < results:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await courier
+
+
+async def test_a_single_result_that_cannot_be_applied_fails_alone(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    await add_pipeline(parts, source, COPY)
+    await process(parts, (source, [identify("poison", "")]))
+    await run_courier(parts, 1)
+    async with refusing(parts, "identities", "NEW.identity_id = 'poison'"):
+        assert await ResultApplier(parts.catalog, parts.warehouse, parts.store).apply() == 1
+    assert [step.outcome for step in await steps(parts, source, "poison")] == ["Failed"]
+    assert await parts.warehouse.lanes() == []
+
+
+async def test_no_result_fails_for_a_fault_of_the_system(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipelines = [await add_pipeline(parts, source, COPY) for _ in range(2)]
+    await process(parts, (source, [identify("a", ""), identify("b", "")]))
+    await run_courier(parts, 2)
+    applier = ResultApplier(parts.catalog, parts.warehouse, parts.store)
+    async with refusing(parts, "identities", "NEW.identity_id <> ''"):
+        with pytest.raises(DBAPIError):
+            await applier.apply()
+    assert [step.outcome for step in await steps(parts, source, "a")] == ["Pending", "Pending"]
+    assert await applier.apply() == 4
+    for pipeline in pipelines:
+        assert len(await identities(parts, pipeline)) == 2
+
+
+async def test_many_small_results_are_one_write_of_the_ledger(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait for the disk, while the worker waits for the transaction."""
+    source = await new_source(parts)
+    for _ in range(3):
+        await add_pipeline(parts, source, COPY)
+    await process(parts, (source, [identify("u", "u@x")]))
+    await run_courier(parts, 3)
+    record, calls = Transaction.record, []
+
+    async def counted(self: Transaction, entries: Entries) -> None:
+        calls.append(len(entries))
+        await record(self, entries)
+
+    monkeypatch.setattr(Transaction, "record", counted)
+    assert await ResultApplier(parts.catalog, parts.warehouse, parts.store).apply() == 3
+    assert calls == [1]
+    assert [step.outcome for step in await steps(parts, source, "u")] == ["Passed"] * 3
 
 
 # --- What events hold and functions return ------------------------------------------------------------------------

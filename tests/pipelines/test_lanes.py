@@ -34,6 +34,7 @@ SCHEMA = parse_schema(
 )
 MAPPING = TransformationDefinition(mapping={"email": "traits.email"})
 TRACK = Filter("and", (Condition("type", "is", ("track",)),))
+IDENTIFY = Filter("and", (Condition("type", "is", ("identify",)),))
 
 
 def function(source: str) -> TransformationDefinition:
@@ -215,6 +216,20 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     assert [step.outcome for step in await steps(parts, sources[1], "c")] == ["Pending"]
 
 
+async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
+    await parts.drain_lanes()
+    await parts.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
+    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=0)
+    after = await parts.warehouse.finished(CONSUMER)
+    await processor.process(read_batch(await parts.frames(after)), after=after)
+    assert [step.outcome for step in await steps(parts, source, "u")] == ["Failed"]
+    await parts.drain_lanes()
+    assert await identities(parts, pipeline) == []
+
+
 async def test_mappings_beyond_their_share_of_a_batch_are_late(
     parts: OpenParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +261,27 @@ async def test_a_mapping_that_was_a_function_waits_for_what_is_in_its_lane(parts
     assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"new"}']
     await send(parts, source, identify("u", "newest", messageId="3"))
     assert [step.outcome for step in await steps(parts, source, "3")] == ["Passed"]
+
+
+@pytest.mark.parametrize("is_in_lane", [True, False], ids=["in a lane", "in the worker"])
+async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(parts: OpenParts, is_in_lane: bool) -> None:
+    """Both have the same ids. The alias passes no filter, so it claims nothing; the identify passes that of another
+    pipeline, and claims the anonymous id in all of them."""
+    source = await new_source(parts)
+    seen_in = await add_pipeline(parts, source, COPY if is_in_lane else None, filter=TRACK)
+    await add_pipeline(parts, source, None if is_in_lane else COPY, filter=IDENTIFY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "0", "traits": {}})
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, seen_in)] == ["a"]
+    both = {"userId": "u", "anonymousId": "a"}
+    await send(
+        parts,
+        source,
+        {"type": "alias", "previousId": "b", "messageId": "1", **both},
+        {"type": "identify", "messageId": "2", "traits": {"email": "u@x"}, **both},
+    )
+    await parts.drain_lanes()
+    assert await identities(parts, seen_in) == []
 
 
 async def test_results_that_are_there_twice_are_applied_once(parts: OpenParts) -> None:
@@ -300,15 +336,22 @@ def wire(person: dict[str, Any], number: int) -> dict[str, Any] | None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4))
+@given(
+    batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4),
+    plain_filter=st.sampled_from([None, IDENTIFY]),
+)
 def test_identities_are_as_if_there_were_no_lanes(
-    tmp_path_factory: pytest.TempPathFactory, batches: Sequence[tuple[list[dict[str, Any]], bool]]
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: Sequence[tuple[list[dict[str, Any]], bool]],
+    plain_filter: Filter | None,
 ) -> None:
     """Whenever the courier runs: claims and aliases reach a lane's identities in the order of the events."""
-    asyncio.run(compare(tmp_path_factory.mktemp("lanes"), batches))
+    asyncio.run(compare(tmp_path_factory.mktemp("lanes"), batches, plain_filter))
 
 
-async def compare(folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]]) -> None:
+async def compare(
+    folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]], plain_filter: Filter | None
+) -> None:
     async with open_parts(folder) as parts:
         sources, pipelines = [], []
         for transformation in (MAPPING, COPY):
@@ -316,7 +359,7 @@ async def compare(folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bo
             sources.append(source)
             pipelines.append(
                 [
-                    await add_pipeline(parts, source, None),
+                    await add_pipeline(parts, source, None, filter=plain_filter),
                     await add_pipeline(parts, source, transformation, filter=TRACK),
                     await add_pipeline(parts, source, transformation),
                 ]

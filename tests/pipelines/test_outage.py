@@ -14,6 +14,7 @@ from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.pipelines.outcomes import outcomes
 from tests.parts import OpenParts, add_source, open_parts, track_call
+from tests.pipelines.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps
 from tests.postgresql import PostgresqlServer
 
 
@@ -86,6 +87,44 @@ async def finished(parts: OpenParts) -> int:
         return await parts.warehouse.finished("warehouse")
     except Unavailable:
         return 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
+async def test_what_waits_in_lanes_is_run_after_an_outage(
+    parts: OpenParts, postgresql_server: PostgresqlServer, ending: signal.Signals
+) -> None:
+    """Worker and courier go on by themselves, and each record has one result."""
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    stop, is_enough = asyncio.Event(), asyncio.Event()
+    sent: list[str] = []
+
+    async def keep_sending() -> None:
+        while not is_enough.is_set():
+            users = [f"u{len(sent) + each}" for each in range(10)]
+            await parts.send(source, json.dumps({"batch": [identify(user, f"{user}@x") for user in users]}).encode())
+            sent.extend(users)
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+        tasks.create_task(parts.consumer.run(stop))
+        tasks.create_task(parts.courier.run(stop))
+        sending = tasks.create_task(keep_sending())
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(postgresql_server.stop, ending)
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(postgresql_server.start)
+        is_enough.set()
+        await sending
+        last = await parts.log.last_position()
+        while await finished(parts) < last or await parts.warehouse.lanes():
+            await asyncio.sleep(0.02)
+        stop.set()
+    found = {row[0]: row[4] for row in await identities(parts, pipeline)}
+    assert found == {user: json.dumps({"email": f"{user}@x"}, separators=(",", ":")) for user in sent}
+    for user in sent[::50]:
+        assert [step.outcome for step in await steps(parts, source, user)] == ["Passed"]
 
 
 async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_others_are_not(

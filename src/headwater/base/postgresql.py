@@ -109,8 +109,14 @@ def is_outage(error: BaseException) -> bool:
     """Whether the database, and not what was asked of it, is to blame: the same may succeed later."""
     state = sqlstate_of(error)
     if state is None:
-        return isinstance(error, DBAPIError) and error.connection_invalidated
+        return isinstance(error, DBAPIError) and (error.connection_invalidated or _found_no_primary(error))
     return state[:2] in _OUTAGE_CLASSES or state in _OUTAGES
+
+
+def _found_no_primary(error: DBAPIError) -> bool:
+    """Whether none of the URL's hosts is what `target_session_attrs` wants, as during a failover."""
+    cause = None if error.orig is None else error.orig.__cause__
+    return type(cause).__name__ == "TargetServerAttributeNotMatched"
 
 
 _OUTAGE_CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})

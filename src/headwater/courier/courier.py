@@ -19,9 +19,10 @@ from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
-from headwater.courier.scheduler import LaneState, Scheduler, grow
-from headwater.lanestore import LaneProgress, LaneStore
+from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
+from headwater.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.pipelines.lanes import CONSUMER, definition_digest
+from headwater.pipelines.plans import MAX_MESSAGE
 from headwater.pipelines.transformer import (
     MAX_FUNCTION_SECONDS,
     AttributesJson,
@@ -53,7 +54,9 @@ MAX_MAPPING_BYTES: Final = 8 << 20
 MAX_UNAPPLIED_BYTES: Final = 64 << 20
 """How many bytes of results may wait for the worker before no other run begins."""
 MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
-"""How large the documents are that are kept between the runs of a lane."""
+"""How large the chunks are that are kept between the runs of lanes."""
+ENTRY_BYTES: Final = 500
+"""About what an entry of such a chunk takes in memory, its document aside."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,6 +100,8 @@ class Courier:
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._has_room = True
+        self._unsure: set[int] = set()
+        """Pipelines whose stored progress may be another than `_progress` has: storing results failed."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Runs that have begun are abandoned, and begin again after the next start."""
@@ -105,6 +110,8 @@ class Courier:
                 async with self._store.exclusive() as check:
                     await self._begin()
                     await self._work(check, stop)
+            except AnotherCourier:
+                await _wait(stop, RETRY_SECONDS)
             except Unavailable as error:
                 _log.warning("the courier waits, and will go on", reason=error.message)
                 await _wait(stop, RETRY_SECONDS)
@@ -113,6 +120,7 @@ class Courier:
         await self._catalog.refresh()
         await self._store.begin_after(await self._warehouse.finished(CONSUMER))
         self._progress = await self._store.progress()
+        self._unsure.clear()
         self._scheduler.reset()
         self._chunks.clear()
 
@@ -126,7 +134,7 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
-                self._scheduler.replace(self._states(lanes.values()))
+                self._scheduler.replace(list(self._states(lanes.values())))  # first all: a changed lane is forgotten
                 while self._has_room and (state := self._scheduler.begin(self._now())) is not None:
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
@@ -150,11 +158,12 @@ class Courier:
             for connection in self._catalog.connections(workspace.id)
             for pipeline in connection.pipelines
         }
-        if not pipelines.issuperset(self._progress):
+        if not pipelines.issuperset(self._progress.keys() | self._compiled.keys()):
             await self._store.remove_except(pipelines)
             for known in (self._progress, self._compiled, self._suspects):
                 for gone in known.keys() - pipelines:
                     del known[gone]
+            self._unsure &= pipelines
         lanes = await self._warehouse.lanes()
         now = microseconds(self._clock.now())
         self._metrics.lanes_waiting(
@@ -191,8 +200,11 @@ class Courier:
             compiled = _Compiled(pipeline.definition, digest, compile_transformer(pipeline, self._functions))
         except HeadwaterError as error:
             compiled = _Compiled(pipeline.definition, digest, None, error.message)
+        except Exception as error:  # one pipeline may not end the courier, which all lanes need
+            compiled = _Compiled(pipeline.definition, digest, None, str(failure(error)))
         self._compiled[pipeline.id] = compiled
         self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
+        self._suspects.pop(pipeline.id, None)
         return compiled
 
     async def _run(self, state: LaneState, lane: Lane) -> None:
@@ -215,6 +227,9 @@ class Courier:
 
     async def _run_entries(self, state: LaneState, lane: Lane) -> bool:
         """Run the next entries of a lane and store their results. Returns whether there may be more to run."""
+        if lane.pipeline in self._unsure:
+            self._progress |= await self._store.progress(lane.pipeline)
+            self._unsure.discard(lane.pipeline)
         before = self._at(lane.pipeline)
         chunk = await self._chunk(lane.pipeline, before.position)
         if chunk is None:
@@ -222,11 +237,15 @@ class Courier:
         entries = take(chunk, before.position, state.batch_size)
         documents = [entry for entry in entries if entry.document != NO_DOCUMENT]
         began = time.monotonic()
-        outcomes, limit = await self._transform(lane.pipeline, chunk, documents)
+        compiled = self._compiled[lane.pipeline]
+        outcomes, limit = await _transform(compiled, chunk, documents)
         seconds = time.monotonic() - began
         self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
         if limit:
-            await self._limited(state, lane, before, entries, outcomes, limit)
+            if self._compiled.get(lane.pipeline) is not compiled:  # changed meanwhile: the new definition begins afresh
+                state.batch_size, state.limits = INITIAL_BATCH_SIZE, 0
+            else:
+                await self._limited(state, lane, before, entries, outcomes, _storable(limit))
             return True
         entries = _finished(entries, outcomes)
         await self._complete(lane, before, LaneProgress(entries[-1].position), entries, outcomes)
@@ -279,46 +298,20 @@ class Courier:
         outcomes: dict[int, AttributesJson | Failed],
     ) -> None:
         """Store the results of entries, and the progress of their lane."""
+        self._unsure.add(lane.pipeline)  # until it is known that this has happened
         await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
+        self._unsure.discard(lane.pipeline)
         self._progress[lane.pipeline] = after
-
-    async def _transform(
-        self, pipeline: int, chunk: Chunk, entries: list[LaneEntry]
-    ) -> tuple[dict[int, AttributesJson | Failed], str]:
-        """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
-        if not entries:
-            return {}, ""
-        compiled = self._compiled[pipeline]
-        if compiled.error:
-            return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
-        outcomes: dict[int, AttributesJson | Failed] = {}
-        records = []
-        for entry in entries:
-            record = record_of(chunk, entry)
-            if isinstance(record, Failed):
-                outcomes[entry.position] = record
-            else:
-                records.append((entry.position, record))
-        positions = [position for position, _ in records]
-        if compiled.transformer is None:
-            return outcomes | dict.fromkeys(positions, "{}"), ""
-        try:
-            budget = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
-            results = await compiled.transformer.run([record for _, record in records], budget)
-        except FunctionFailed as error:
-            return outcomes | {position: Failed(error.message) for position in positions}, error.message
-        except Unavailable:
-            raise
-        except Exception as error:
-            reason = failure(error)
-            return outcomes | dict.fromkeys(positions, reason), str(reason)
-        return outcomes | dict(zip(positions, results, strict=False)), ""
+        if after.position >= lane.last_position:
+            self._chunks.drop(lane.pipeline)
 
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)
         if chunk is None or chunk.last_position <= after:
             chunk = await self._warehouse.next_chunk(pipeline, after=after)
-            if chunk is not None:
+            if chunk is None:
+                self._chunks.drop(pipeline)
+            else:
                 self._chunks.put(pipeline, chunk)
         return chunk
 
@@ -327,6 +320,43 @@ class Courier:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+async def _transform(
+    compiled: _Compiled, chunk: Chunk, entries: list[LaneEntry]
+) -> tuple[dict[int, AttributesJson | Failed], str]:
+    """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
+    if not entries:
+        return {}, ""
+    if compiled.error:
+        return {entry.position: Failed(compiled.error) for entry in entries}, compiled.error
+    outcomes: dict[int, AttributesJson | Failed] = {}
+    records = []
+    for entry in entries:
+        record = record_of(chunk, entry)
+        if isinstance(record, Failed):
+            outcomes[entry.position] = record
+        else:
+            records.append((entry.position, record))
+    positions = [position for position, _ in records]
+    if compiled.transformer is None:
+        return outcomes | dict.fromkeys(positions, "{}"), ""
+    try:
+        budget = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
+        results = await compiled.transformer.run([record for _, record in records], budget)
+    except FunctionFailed as error:
+        return outcomes | {position: Failed(error.message) for position in positions}, error.message
+    except Unavailable:
+        raise
+    except Exception as error:
+        reason = failure(error)
+        return outcomes | dict.fromkeys(positions, reason), str(reason)
+    return outcomes | dict(zip(positions, results, strict=False)), ""
+
+
+def _storable(text: str) -> str:
+    """Return the text as every database takes it: without NUL and lone surrogates, and not too long."""
+    return text[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEntry]:
@@ -338,7 +368,7 @@ def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEn
 
 
 class ChunkCache:
-    """The chunks that lanes are at, the most recently used first, up to `MAX_CHUNK_CACHE_BYTES` of documents."""
+    """The chunks that lanes are at, the most recently used ones, up to `MAX_CHUNK_CACHE_BYTES`."""
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, tuple[Chunk, int]] = OrderedDict()
@@ -346,13 +376,20 @@ class ChunkCache:
 
     def get(self, pipeline: int) -> Chunk | None:
         """Return the chunk of a pipeline, if it is there."""
-        found = self._chunks.get(pipeline)
-        return None if found is None else found[0]
+        if (found := self._chunks.get(pipeline)) is None:
+            return None
+        self._chunks.move_to_end(pipeline)
+        return found[0]
+
+    def drop(self, pipeline: int) -> None:
+        """Forget the chunk of a pipeline."""
+        _, size = self._chunks.pop(pipeline, (None, 0))
+        self._bytes -= size
 
     def put(self, pipeline: int, chunk: Chunk) -> None:
         """Keep this chunk instead of the pipeline's former one."""
         _, former = self._chunks.pop(pipeline, (None, 0))
-        size = sum(map(len, chunk.documents))
+        size = sum(map(len, chunk.documents)) + len(chunk.entries) * ENTRY_BYTES
         self._chunks[pipeline] = chunk, size
         self._bytes += size - former
         while self._bytes > MAX_CHUNK_CACHE_BYTES and len(self._chunks) > 1:

@@ -94,6 +94,8 @@ class Scheduler:
         """Give back the slot of the `kind` that the lane had, and charge its workspace for the time."""
         lane.is_running = False
         self._running[kind, lane.workspace] -= 1
+        if not self._running[kind, lane.workspace]:  # there may be many workspaces
+            del self._running[kind, lane.workspace]
         used = self.used(lane.workspace, now) + max(seconds, MIN_RUN_SECONDS)
         self._used[lane.workspace] = used, now
         if len(self._used) > _MAX_REMEMBERED:
@@ -102,7 +104,7 @@ class Scheduler:
     def used(self, workspace: int, now: float) -> float:
         """Return the seconds that a workspace has used lately."""
         seconds, at = self._used.get(workspace, (0.0, now))
-        return seconds * math.exp2((at - now) / HALF_LIFE_SECONDS)
+        return seconds * math.exp2(min(at - now, 0.0) / HALF_LIFE_SECONDS)  # a clock may be set back
 
     def _share(self, kind: str) -> int:
         """How many slots of a kind one workspace may have: not all of them, unless there is only one."""

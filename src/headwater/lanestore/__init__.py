@@ -4,6 +4,6 @@ The courier is the only writer, the worker and the backends read. On SQLite it i
 one writer at a time and the courier must not wait for the worker's transactions.
 """
 
-from headwater.lanestore.store import LaneProgress, LaneStore, StoredResult, open_lane_store
+from headwater.lanestore.store import AnotherCourier, LaneProgress, LaneStore, StoredResult, open_lane_store
 
-__all__ = ["LaneProgress", "LaneStore", "StoredResult", "open_lane_store"]
+__all__ = ["AnotherCourier", "LaneProgress", "LaneStore", "StoredResult", "open_lane_store"]

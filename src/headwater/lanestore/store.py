@@ -1,6 +1,5 @@
 """The courier's state in a SQL database."""
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -44,6 +43,10 @@ class StoredResult(Struct, frozen=True):
     payload: bytes
 
 
+class AnotherCourier(Unavailable):
+    """Another courier of the installation is active."""
+
+
 class LaneStore:
     """Reads and writes the courier's state. All of it raises Unavailable while the database is away."""
 
@@ -56,16 +59,16 @@ class LaneStore:
         """Be the only courier, for the time of the block. The block gets a function that raises Unavailable when this
         may not be true any more.
 
-        Waits while another courier is active. On SQLite nobody else has the data directory. On PostgreSQL this is an
-        advisory lock; a courier that has lost it without knowing is stopped by `complete`.
+        Raises AnotherCourier while another one is active. On SQLite nobody else has the data directory. On PostgreSQL
+        this is an advisory lock; a courier that has lost it without knowing is stopped by `complete`.
         """
         if self._engine.dialect.name == "sqlite":
             yield _nothing
             return
         async with answering_unavailable(_WHAT), self._engine.connect() as raw:
             connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
-            while not (await connection.execute(select(func.pg_try_advisory_lock(_LOCK)))).scalar_one():
-                await asyncio.sleep(_LOCK_SECONDS)
+            if not (await connection.execute(select(func.pg_try_advisory_lock(_LOCK)))).scalar_one():
+                raise AnotherCourier("another courier is active")
 
             async def check() -> None:
                 with_lock = await connection.execute(select(1))
@@ -77,10 +80,13 @@ class LaneStore:
                 with suppress(Exception):  # the connection may be gone, and the lock with it
                     await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
 
-    async def progress(self) -> dict[int, LaneProgress]:
-        """Return the progress in every lane that the courier has worked on, by pipeline."""
+    async def progress(self, pipeline: int | None = None) -> dict[int, LaneProgress]:
+        """Return the progress in every lane that the courier has worked on, or in one of them, by pipeline."""
+        query = select(lane_progress)
+        if pipeline is not None:
+            query = query.where(lane_progress.c.pipeline == pipeline)
         async with answering_unavailable(_WHAT), self._engine.connect() as connection:
-            rows = await connection.execute(select(lane_progress))
+            rows = await connection.execute(query)
             return {row.pipeline: LaneProgress(*row[1:]) for row in rows}
 
     async def complete(
@@ -169,8 +175,6 @@ async def _nothing() -> None:
 
 _LOCK: Final = zlib.crc32(b"headwater courier")
 """The number of the advisory lock."""
-_LOCK_SECONDS: Final = 1.0
-"""How often a courier that waits asks for the lock."""
 _PAGE: Final = 16
 """How many results are read at a time."""
 

@@ -13,6 +13,8 @@ from headwater.warehouse import (
     claim,
 )
 
+MAX_POSITION = 2**63 - 1
+"""The highest position, which no event has."""
 _ID = "canary"
 
 

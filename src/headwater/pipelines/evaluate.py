@@ -218,7 +218,7 @@ class BatchEvaluation:
             passed.add(pipeline.pipeline)
             is_transformed = pipeline.transformer is not None and not is_alias
             if pipeline.pipeline in in_lanes:
-                self._enqueue(person, pipeline, is_transformed=is_transformed)
+                self._enqueue(person, pipeline, is_transformed=is_transformed, claims=claims)
             elif not is_transformed:
                 seeing.append(pipeline.pipeline)
                 person.attributes.setdefault(pipeline.pipeline, "{}")
@@ -234,7 +234,7 @@ class BatchEvaluation:
         reaches = plan.user_ids if not in_lanes else tuple(each for each in plan.user_ids if each not in in_lanes)
         return _sighting(arrival, person.user_id, tuple(seeing), attributes, reaches, claims=claims)
 
-    def _enqueue(self, person: _Person, pipeline: CompiledPipeline, *, is_transformed: bool) -> None:
+    def _enqueue(self, person: _Person, pipeline: CompiledPipeline, *, is_transformed: bool, claims: bool) -> None:
         """Append the event to the lane of a pipeline that let it through."""
         arrival = person.arrival
         if not is_transformed:
@@ -243,6 +243,8 @@ class BatchEvaluation:
         elif self._workspace_bytes[arrival.workspace] >= self._lane_bytes:
             reason = f"the records that wait in the workspace's lanes have reached {self._lane_bytes} bytes"
             person.steps.append(pipeline.failed(reason))
+            if claims:  # as that of a record on which a transformation failed
+                self._append(person, pipeline.pipeline, _entry(arrival, person.user_id))
         else:
             documents = self.lane_documents.setdefault(arrival.event.connection_id, [])
             if not documents or documents[-1] is not _document(person):
@@ -255,7 +257,9 @@ class BatchEvaluation:
         entries = self._lane_entries.setdefault(pipeline, (person, []))[1]
         if entry.document == NO_DOCUMENT and not entry.is_seen and entry.previous_id is None and entries:
             last = entries[-1]
-            if (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id):
+            # An alias may claim nothing: that of the client API, and one that every filter held back.
+            is_same = (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id)
+            if is_same and last.claims and not last.is_once:
                 return  # the claim that the entry before makes already
         entries.append(entry)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import Final
@@ -16,6 +16,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition
 from headwater.lanestore import LaneStore, StoredResult
+from headwater.pipelines.canary import MAX_POSITION, check_writes
 from headwater.pipelines.plans import MAX_MESSAGE, log_failed
 from headwater.warehouse import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
 
@@ -101,10 +102,14 @@ class ResultApplier:
         except Unavailable:
             raise
         except Exception as error:
-            if len(batches) == 1 and len(batches[0][1].results) == 1:
-                raise
             self._metrics.batch_failed(type(error).__name__)
             _log.exception("results of lanes failed together, and are applied one by one")
+            try:
+                await check_writes(self._warehouse, MAX_POSITION)
+            except Unavailable:
+                raise
+            except Exception:  # the system is at fault, and no result may fail for it
+                raise error from None
             for each, results in batches:
                 await self._apply_one_by_one(each, results, after)
                 after = each.sequence
@@ -114,53 +119,71 @@ class ResultApplier:
 
     async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
         async with self._warehouse.transaction() as transaction:
-            for stored, results in batches:
-                await self._write(transaction, stored.pipeline, results)
+            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
             await transaction.finish(CONSUMER, batches[-1][0].sequence, after=after)
 
     async def _apply_one_by_one(self, stored: StoredResult, results: LaneResults, after: int) -> None:
-        """Apply what can be applied of results that fail together. One that fails alone becomes a failed step."""
+        """Apply what can be applied of results that fail together.
+
+        One that fails alone becomes a failed step; if that fails too, its claim or alias has no effect.
+        """
         written: list[LaneResult] = []
         for result in results.results:
-            try:
-                async with self._warehouse.transaction() as transaction:
-                    await self._write(transaction, stored.pipeline, _only(results, [result]))
-                    raise _Rollback
-            except _Rollback:
-                written.append(result)
-            except Unavailable:
-                raise
-            except Exception as error:
-                name = type(error).__name__
-                if count := _throttle.passes((stored.pipeline, name)):
-                    _log.error(
-                        "a result is isolated", pipeline=stored.pipeline, error=name, count=count, exc_info=error
-                    )
-                entry = msgspec.structs.replace(result.entry, is_seen=False)
-                written.append(LaneResult(entry, None, f"internal error ({name})"))
+            written.append(result)
+            if (error := await self._failure(stored.pipeline, _only(results, [result]))) is None:
+                continue
+            name = type(error).__name__
+            if count := _throttle.passes((stored.pipeline, name)):
+                _log.error("a result is isolated", pipeline=stored.pipeline, error=name, count=count, exc_info=error)
+            entry = msgspec.structs.replace(result.entry, is_seen=False)
+            written[-1] = LaneResult(entry, None, f"internal error ({name})")
+            if await self._failure(stored.pipeline, _only(results, written[-1:])) is not None:
+                entry = msgspec.structs.replace(entry, user_id=None, anonymous_id=None, previous_id=None)
+                written[-1] = LaneResult(entry, None, f"internal error ({name})")
         await self._commit([(stored, _only(results, written))], after)
 
-    async def _write(self, transaction: Transaction, pipeline: int, results: LaneResults) -> None:
-        if results.connection and self._is_present(pipeline, results):
-            sightings = [_sighting(pipeline, results, result) for result in results.results]
-            await transaction.change_identities(await transaction.merge_identities(sightings))
-        await self._write_steps(transaction, pipeline, results)
+    async def _failure(self, pipeline: int, results: LaneResults) -> Exception | None:
+        """Apply results in a transaction that is rolled back; return what that raises, unless it is Unavailable."""
+        try:
+            async with self._warehouse.transaction() as transaction:
+                await self._write(transaction, [(pipeline, results)])
+                raise _Rollback
+        except _Rollback:
+            return None
+        except Unavailable:
+            raise
+        except Exception as error:
+            return error
+
+    async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+        """Write results, each with its pipeline: many small ones take as few statements as one large one."""
+        sightings = [
+            _sighting(pipeline, results, result)
+            for pipeline, results in batches
+            if self._is_present(pipeline, results)
+            for result in results.results
+        ]
+        await transaction.change_identities(await transaction.merge_identities(sightings))
+        await self._write_steps(transaction, batches)
 
     def _is_present(self, pipeline: int, results: LaneResults) -> bool:
         """Whether the pipeline still exists: its identities are removed with it and must not come back."""
         connection = self._catalog.connection(results.workspace, results.connection)
         return connection is not None and any(each.id == pipeline for each in connection.pipelines)
 
-    async def _write_steps(self, transaction: Transaction, pipeline: int, results: LaneResults) -> None:
-        finished = [each for each in results.results if each.entry.document != NO_DOCUMENT]
-        keys = {(results.connection, each.entry.message_id): each for each in finished}
-        messages = (Message(each.entry.position, key, 0) for key, each in keys.items())
-        entries = await transaction.known(messages)
+    async def _write_steps(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+        finished = [
+            ((results.connection, result.entry.message_id), pipeline, result)
+            for pipeline, results in batches
+            for result in results.results
+            if result.entry.document != NO_DOCUMENT
+        ]
+        entries = await transaction.known(Message(each.entry.position, key, 0) for key, _, each in finished)
         changed = {}
-        for key, entry in entries.items():
-            result = keys[key]
-            if entry.position == result.entry.position:
+        for key, pipeline, result in finished:
+            entry = entries.get(key)
+            if entry is not None and entry.position == result.entry.position:
                 entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
                 changed[key] = entry
         await transaction.record(changed)

@@ -30,7 +30,7 @@ async def lane_status(pipeline: Pipeline, warehouse: Warehouse, store: LaneStore
     if lane is None:
         return LaneStatus()
     oldest_at = await warehouse.oldest_in_lane(pipeline.id)
-    progress = (await store.progress()).get(pipeline.id)
+    progress = (await store.progress(pipeline.id)).get(pipeline.id)
     if (
         progress is None
         or progress.paused_until <= microseconds(clock.now())

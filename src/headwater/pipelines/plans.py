@@ -1,7 +1,7 @@
 """The compiled pipelines of each source, as the catalog has them."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
@@ -132,8 +132,20 @@ class PlanCache:
             except HeadwaterError as error:
                 _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
                 compiled = None
+            except Exception as error:  # a bug, which may not reject the events of the source
+                _log.exception("internal error in compiling a pipeline", pipeline=pipeline.id)
+                compiled = _failing(pipeline, type(error).__name__)
             known = self._compiled[pipeline.id] = (pipeline.definition, compiled)
         return known[1]
+
+
+def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
+    """Return a pipeline on whose filter every event fails."""
+
+    def fail(_record: Mapping[str, Any]) -> bool:
+        raise RuntimeError(f"the pipeline cannot be compiled: {error}")
+
+    return _compiled(pipeline, fail, None)
 
 
 def _compile(pipeline: Pipeline) -> CompiledPipeline:
@@ -141,11 +153,15 @@ def _compile(pipeline: Pipeline) -> CompiledPipeline:
     passes = None
     if filter_ is not None:
         passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
+    return _compiled(pipeline, passes, compile_transformer(pipeline, None))
+
+
+def _compiled(pipeline: Pipeline, passes: Predicate | None, transformer: Transformer | None) -> CompiledPipeline:
     return CompiledPipeline(
         pipeline=pipeline.id,
         connection=pipeline.connection,
         passes=passes,
-        transformer=compile_transformer(pipeline, None),
+        transformer=transformer,
         passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),
         filtered=Step(pipeline.id, pipeline.connection, "Filter", "Filtered"),
         pending=Step(pipeline.id, pipeline.connection, "Transformation", "Pending"),

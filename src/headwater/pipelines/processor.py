@@ -9,6 +9,7 @@ message goes through none.
 
 import asyncio
 import time
+from bisect import insort
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -157,27 +158,51 @@ class BatchProcessor:
 
     async def _find_poison(self, arrivals: Sequence[Arrival]) -> set[int]:
         """Return the positions of the events that fail, by halving. Events of a workspace that has `MAX_ISOLATED` of
-        them count as failing too."""
+        them count as failing too. Of events that fail only together the last counts as failing."""
         poison: dict[int, list[int]] = {}
+
+        def found() -> int:
+            return sum(map(len, poison.values()))
+
+        def add(arrival: Arrival) -> None:
+            insort(poison.setdefault(arrival.workspace, []), arrival.position)
 
         async def search(some: Sequence[Arrival]) -> None:
             some = [each for each in some if len(poison.get(each.workspace, ())) < MAX_ISOLATED]
             if not some or await self._succeeds(some, ()):
                 return
             if len(some) == 1:
-                poison.setdefault(some[0].workspace, []).append(some[0].position)
+                add(some[0])
                 return
-            middle = len(some) // 2
+            before, middle = found(), len(some) // 2
             await search(some[:middle])
             await search(some[middle:])
+            if found() == before:
+                add(some[await last_of_those_that_fail_together(some, middle)])
 
-        await search(arrivals)
-        found = {position for positions in poison.values() for position in positions}
+        async def last_of_those_that_fail_together(some: Sequence[Arrival], good: int) -> int:
+            """Return an index: up to this event they fail, without it they do not. The first `good` of them succeed."""
+            bad = len(some)
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                if await self._succeeds(some[:middle], ()):
+                    good = middle
+                else:
+                    bad = middle
+            return bad - 1
+
+        rest, before = list(arrivals), -1
+        while found() > before:  # what is left may fail together
+            before = found()
+            await search(rest)
+            known = {position for positions in poison.values() for position in positions}
+            rest = [arrival for arrival in rest if arrival.position not in known]
+        positions_found = {position for positions in poison.values() for position in positions}
         for arrival in arrivals:
             positions = poison.get(arrival.workspace, ())
             if len(positions) >= MAX_ISOLATED and arrival.position > positions[-1]:
-                found.add(arrival.position)
-        return found
+                positions_found.add(arrival.position)
+        return positions_found
 
     async def _succeeds(self, arrivals: Sequence[Arrival], store_only: Collection[int]) -> bool:
         """Process events in a transaction that is rolled back; return whether that succeeds."""

@@ -136,6 +136,7 @@ class _Latest(Struct, frozen=True):
     user_id: str | None = None
     pipelines: tuple[int, ...] = ()
     reaches: tuple[int, ...] = ()
+    claims: bool = True
     states: tuple[IdentityState, ...] = ()
 
 
@@ -158,7 +159,7 @@ class _Merging:
         latest = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
         if latest.user_id != seen.user_id or latest.pipelines != seen.pipelines or latest.reaches != seen.reaches:
             return False
-        if seen.previous_id is not None or seen.attributes:
+        if latest.claims != seen.claims or seen.previous_id is not None or seen.attributes:
             return False
         for state in latest.states:
             if len(state.anonymous_ids) >= MAX_ANONYMOUS_IDS:  # the id may have been pushed out since
@@ -189,7 +190,7 @@ class _Merging:
             states.append(state)
         if seen.previous_id is not None:  # others may have become this one
             self._latest.clear()
-        latest = _Latest(seen.user_id, seen.pipelines, seen.reaches, tuple(states))
+        latest = _Latest(seen.user_id, seen.pipelines, seen.reaches, seen.claims, tuple(states))
         self._latest[seen.connection, seen.anonymous_id] = latest
 
     def _link(self, seen: Sighting, previous_id: str) -> None:

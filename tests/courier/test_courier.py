@@ -1,0 +1,171 @@
+"""The courier on real parts: pauses, changes under a run, outages, and other couriers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headwater.base.errors import Unavailable
+from headwater.catalog import FunctionDefinition, TransformationDefinition
+from headwater.courier import Courier
+from headwater.courier.courier import ENTRY_BYTES, ChunkCache
+from headwater.lanestore import LaneProgress
+from headwater.pipelines.transformer import compile_transformer
+from headwater.transforms.functions import FunctionFailed, Runner
+from headwater.warehouse import Chunk, LaneEntry
+from tests.parts import OpenParts, open_parts
+from tests.pipelines.test_lanes import COPY, add_pipeline, change, function, identify, identities, new_source, send
+
+ENDLESS = function("function transform(e) { for (;;) {} }")
+
+
+@pytest.fixture
+async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
+    async with open_parts(tmp_path, database_url=database_url) as parts:
+        yield parts
+
+
+@asynccontextmanager
+async def running(courier: Courier) -> AsyncIterator[None]:
+    """Run the courier for the time of the block."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(courier.run(stop))
+    try:
+        async with asyncio.timeout(15):
+            yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+async def wait_for_results(parts: OpenParts, count: int) -> None:
+    while len(await parts.store.results(0, max_bytes=1 << 20)) < count:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_change_ends_the_pause_of_a_courier_that_goes_on_running(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.pipelines.transformer.MAX_FUNCTION_SECONDS", 0.1)
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, ENDLESS)
+    await send(parts, source, *(identify(f"u{number}", "") for number in range(10)))
+    async with running(parts.courier):
+        while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+            await asyncio.sleep(0.01)
+        await change(parts, pipeline, function("function transform(e) { return {email: e.userId}; }"))
+        await wait_for_results(parts, 2)  # the clock stands still: the pause is not over
+
+
+async def test_a_pipeline_that_cannot_be_compiled_holds_up_no_other(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await new_source(parts)
+    broken = await add_pipeline(parts, source, COPY)
+    await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "u@x"))
+
+    def fail(pipeline: Any, runner: Any) -> Any:
+        if pipeline.id == broken:
+            raise AssertionError("a bug")
+        return compile_transformer(pipeline, runner)
+
+    monkeypatch.setattr("headwater.courier.courier.compile_transformer", fail)
+    async with running(parts.courier):
+        await wait_for_results(parts, 1)
+
+
+async def test_the_reason_of_a_pause_may_hold_any_character(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "u@x"))
+
+    async def fail(*_: object, **__: object) -> Any:
+        raise FunctionFailed("bad: \0 \ud800")
+
+    monkeypatch.setattr(Runner, "stream", fail)
+    monkeypatch.setattr("headwater.courier.courier.LIMITS_TO_PAUSE", 1)
+    async with running(parts.courier):
+        while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+            await asyncio.sleep(0.01)
+    assert progress.reason == "bad: \ufffd ?"
+
+
+async def test_a_lane_whose_progress_is_not_known_goes_on(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks during the commit of a result: it happened, and the courier did not learn of it."""
+    monkeypatch.setattr("headwater.courier.courier.RETRY_SECONDS", 0.0)
+    source = await new_source(parts)
+    await add_pipeline(parts, source, COPY)
+    complete, calls = parts.store.complete, []
+
+    async def commit_and_fail(pipeline: int, before: LaneProgress, after: LaneProgress, results: Any) -> None:
+        calls.append(before.position)
+        await complete(pipeline, before, after, results)
+        if len(calls) == 1:
+            raise Unavailable("the connection was lost")
+
+    monkeypatch.setattr(parts.store, "complete", commit_and_fail)
+    async with running(parts.courier):
+        await send(parts, source, identify("u", "u@x"))
+        await wait_for_results(parts, 1)
+        await send(parts, source, identify("v", "v@x"))
+        await wait_for_results(parts, 2)
+    assert len(calls) == 2, "the record of the first run is not run again"
+
+
+async def test_a_courier_that_waits_for_another_one_can_be_stopped(parts: OpenParts) -> None:
+    async with running(parts.courier):
+        await asyncio.sleep(0)
+        async with running(parts.courier):
+            await asyncio.sleep(0.1)
+
+
+PYTHON_ENDLESS = TransformationDefinition(
+    function=FunctionDefinition(
+        language="Python", source="def transform(e):\n    while True: pass", in_paths=("userId",), out_paths=("email",)
+    )
+)
+
+
+@pytest.mark.parametrize("endless", [ENDLESS, PYTHON_ENDLESS], ids=["JavaScript", "Python"])
+async def test_a_run_does_not_hold_up_a_stop_and_its_records_are_run_later(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch, endless: TransformationDefinition
+) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, endless)
+    await send(parts, source, identify("u", "u@x"))
+    with monkeypatch.context() as context:
+        context.setattr("headwater.pipelines.transformer.MAX_FUNCTION_SECONDS", 60.0)
+        async with running(parts.courier):  # the end of this block fails when it takes ten seconds
+            await asyncio.sleep(1)
+    await change(parts, pipeline, COPY)
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == ["u"]
+
+
+def chunk(entries: int, *documents: bytes) -> Chunk:
+    return Chunk(1, entries, 0, [LaneEntry(number, "m", 0, "u", "a") for number in range(1, entries + 1)], [*documents])
+
+
+def test_the_cache_of_chunks_is_bounded_and_keeps_those_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.courier.courier.MAX_CHUNK_CACHE_BYTES", 10 * ENTRY_BYTES)
+    cache = ChunkCache()
+    for pipeline in (1, 2):
+        cache.put(pipeline, chunk(4))
+    assert cache.get(1)
+    cache.put(3, chunk(2, b"x" * ENTRY_BYTES))
+    assert [pipeline for pipeline in (1, 2, 3) if cache.get(pipeline)] == [1, 3]
+    cache.drop(3)
+    cache.put(4, chunk(6))
+    assert [pipeline for pipeline in (1, 3, 4) if cache.get(pipeline)] == [1, 4]
+
+
+async def test_lane_entries_become_identities(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "u@x"))
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == ["u"]
