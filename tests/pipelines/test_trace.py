@@ -256,3 +256,23 @@ async def test_only_so_much_is_decoded_and_held(
     one, many = await peak(1), await peak(module.MAX_WAITING)
     assert decoded and max(decoded) < 50_000 + 25_000
     assert many < 2 * one + 200_000
+
+
+async def test_a_time_that_could_not_be_read_is_noted(parts: OpenParts, source: Connection) -> None:
+    await send(parts, source, event(timestamp="soon"))
+    await parts.carry()
+    [found] = await traced(parts)
+    assert found.fate == "Processed"
+    [note, *others] = found.steps
+    assert (note.pipeline, note.step, note.outcome) == (0, "Receive", "Passed")
+    assert "timestamp" in note.message
+    assert {step.pipeline for step in others} == {pipeline.id for pipeline in source.pipelines}
+
+
+async def test_a_note_is_no_pipeline(parts: OpenParts) -> None:
+    """A source without a pipeline says so, whatever is noted of the event."""
+    source = await add_source(parts.catalog, parts.workspace, events=None, users=())
+    await send(parts, source, event(timestamp="soon"))
+    await parts.carry()
+    [found] = await traced(parts)
+    assert (found.fate, len(found.steps)) == ("NoPipeline", 1)
