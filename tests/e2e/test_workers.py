@@ -102,7 +102,8 @@ def _answers_quickly(source: Source) -> bool:
         return False
 
 
-async def test_one_that_is_killed_takes_only_the_calls_that_it_had(tmp_path: Path) -> None:
+async def test_a_kill_costs_few_calls(tmp_path: Path) -> None:
+    """One that is killed takes only the calls that it had. The name is short: paths of sockets have a limit."""
     system = start(tmp_path / "data", HEADWATER_WORKERS="2")
     settings = read({"HEADWATER_DATA_DIR": str(system.data_dir)})
     try:
