@@ -48,11 +48,12 @@ LIMITS_TO_PAUSE: Final = 4
 INITIAL_PAUSE_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 300.0
 """Each pause is twice as long as the one before. After it one record is tried."""
-MAX_MAPPING_SECONDS: Final = 0.5
-MAX_MAPPING_BYTES: Final = 8 << 20
+MAX_MAPPING_SECONDS: Final = 0.25
+MAX_MAPPING_BYTES: Final = 1 << 20
 """How long one run of a mapping may take, and how large its results may be. The rest is the next run."""
-MAX_UNAPPLIED_BYTES: Final = 64 << 20
-"""How many bytes of results may wait for the worker before no other run begins."""
+MAX_UNAPPLIED_BYTES: Final = 2 << 20
+"""How many bytes of results may wait for the worker before no other run begins. They are applied in order, so the
+results of a small workspace wait behind so much of a large one's."""
 MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
 """How large the chunks are that are kept between the runs of lanes."""
 ENTRY_BYTES: Final = 500
@@ -99,7 +100,7 @@ class Courier:
         """By pipeline, the position of a record that reached a limit by itself and is tried once more."""
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
-        self._has_room = True
+        self._unapplied_bytes = 0
         self._unsure: set[int] = set()
         """Pipelines whose stored progress may be another than `_progress` has: storing results failed."""
 
@@ -133,9 +134,14 @@ class Courier:
                     await check()
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
+                if self._unapplied_bytes:
+                    applied = await self._warehouse.finished(CONSUMER)
+                    self._unapplied_bytes = await self._store.unapplied_bytes(applied)
                 lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
                 self._scheduler.replace(list(self._states(lanes.values())))  # first all: a changed lane is forgotten
-                while self._has_room and (state := self._scheduler.begin(self._now())) is not None:
+                while self._unapplied_bytes <= MAX_UNAPPLIED_BYTES:
+                    if (state := self._scheduler.begin(self._now())) is None:
+                        break
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
                     run.add_done_callback(runs.discard)
@@ -151,7 +157,6 @@ class Courier:
         await self._catalog.refresh()
         applied = await self._warehouse.finished(CONSUMER)
         await self._store.trim(applied)
-        self._has_room = await self._store.unapplied_bytes(applied) <= MAX_UNAPPLIED_BYTES
         pipelines = {
             pipeline.id
             for workspace in self._catalog.workspaces()
@@ -299,7 +304,9 @@ class Courier:
     ) -> None:
         """Store the results of entries, and the progress of their lane."""
         self._unsure.add(lane.pipeline)  # until it is known that this has happened
-        await self._store.complete(lane.pipeline, before, after, list(payloads(lane, results_of(entries, outcomes))))
+        results = list(payloads(lane, results_of(entries, outcomes)))
+        await self._store.complete(lane.pipeline, before, after, results)
+        self._unapplied_bytes += sum(len(payload) for _, payload in results)
         self._unsure.discard(lane.pipeline)
         self._progress[lane.pipeline] = after
         if after.position >= lane.last_position:
