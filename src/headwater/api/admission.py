@@ -1,4 +1,4 @@
-"""What a call with an API key may do: read-only keys may read, and each key may make so many calls.
+"""Decides what a call with an API key may do: read-only keys only read, and each key has a limit of calls.
 
 The interceptor opens an `Admission` for every call; whoever has found the key of the call asks it.
 """
@@ -23,7 +23,7 @@ class Admission:
         self._reads = is_reading(method)
         self._limiter = limiter
         self.headers: dict[str, str] = {}
-        """What the answer says of the limit, once a key was admitted."""
+        """The headers of the response about the limit, once a key was admitted."""
 
     def admit(self, key: ApiKey) -> None:
         """Count the call. Raises Forbidden with ReadOnlyKey, and TooManyRequests."""

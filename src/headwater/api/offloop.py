@@ -10,8 +10,8 @@ from headwater.base.computing import Computing
 from headwater.catalog import ApiKey
 
 SMALL_BYTES: Final = 2_048
-"""What the largest request has that is worked on in the event loop, as a message: so much takes at most about 10 ms,
-and what people type is seldom more."""
+"""Size of the largest request, as a message, that is computed on the event loop. It takes about 10 ms at most, and
+what people type is seldom larger."""
 
 SMALL_DEFINITION_BYTES: Final = 16_384
 """The largest definitions that are made into a message in the event loop, which takes less than 10 ms."""

@@ -176,8 +176,8 @@ class BatchEvaluation:
         if person.arrival.event.type == "alias":  # it says who somebody is, and there is nothing to transform
             return passed
         for pipeline in passed:
-            if isinstance(pipeline.transformer, MappingTransformer) and pipeline.pipeline not in self._backlog:
-                self._mapped.setdefault(pipeline.pipeline, (pipeline, pipeline.transformer, []))[2].append(person)
+            if pipeline.mapping is not None and pipeline.pipeline not in self._backlog:
+                self._mapped.setdefault(pipeline.pipeline, (pipeline, pipeline.mapping, []))[2].append(person)
         return passed
 
     async def transform(self) -> None:
@@ -216,7 +216,7 @@ class BatchEvaluation:
         passed: set[int] = set()
         for pipeline in person.passed:
             passed.add(pipeline.pipeline)
-            is_transformed = pipeline.transformer is not None and not is_alias
+            is_transformed = pipeline.transforms and not is_alias
             if pipeline.pipeline in in_lanes:
                 self._enqueue(person, pipeline, is_transformed=is_transformed, claims=claims)
             elif not is_transformed:

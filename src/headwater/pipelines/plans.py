@@ -10,7 +10,7 @@ from headwater.base.errors import HeadwaterError
 from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
-from headwater.pipelines.transformer import Laned, Transformer, compile_transformer
+from headwater.pipelines.transformer import MappingTransformer, compile_mapping, has_function
 from headwater.schemas import EVENT_SCHEMA
 from headwater.warehouse import Step
 
@@ -34,7 +34,9 @@ class CompiledPipeline(Struct, frozen=True):
     connection: int
     passes: Predicate | None
     """The filter; None for a pipeline that lets every event through."""
-    transformer: Transformer | None
+    mapping: MappingTransformer | None
+    is_function: bool
+    """Whether its transformation is a function, which never runs in the worker."""
     passed: Step
     """The trace step of an event that went through all of it."""
     filtered: Step
@@ -50,12 +52,12 @@ class CompiledPipeline(Struct, frozen=True):
     @property
     def needs_record(self) -> bool:
         """Whether it looks into events."""
-        return self.passes is not None or self.transformer is not None
+        return self.passes is not None or self.transforms
 
     @property
-    def is_function(self) -> bool:
-        """Whether its transformation is a function, which never runs in the worker."""
-        return isinstance(self.transformer, Laned)
+    def transforms(self) -> bool:
+        """Whether it has a transformation."""
+        return self.mapping is not None or self.is_function
 
 
 class SourcePlan(Struct, frozen=True):
@@ -145,7 +147,7 @@ def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
     def fail(_record: Mapping[str, Any]) -> bool:
         raise RuntimeError(f"the pipeline cannot be compiled: {error}")
 
-    return _compiled(pipeline, fail, None)
+    return _compiled(pipeline, fail, None, is_function=False)
 
 
 def _compile(pipeline: Pipeline) -> CompiledPipeline:
@@ -153,15 +155,18 @@ def _compile(pipeline: Pipeline) -> CompiledPipeline:
     passes = None
     if filter_ is not None:
         passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
-    return _compiled(pipeline, passes, compile_transformer(pipeline, None))
+    return _compiled(pipeline, passes, compile_mapping(pipeline), is_function=has_function(pipeline))
 
 
-def _compiled(pipeline: Pipeline, passes: Predicate | None, transformer: Transformer | None) -> CompiledPipeline:
+def _compiled(
+    pipeline: Pipeline, passes: Predicate | None, mapping: MappingTransformer | None, *, is_function: bool
+) -> CompiledPipeline:
     return CompiledPipeline(
         pipeline=pipeline.id,
         connection=pipeline.connection,
         passes=passes,
-        transformer=transformer,
+        mapping=mapping,
+        is_function=is_function,
         passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),
         filtered=Step(pipeline.id, pipeline.connection, "Filter", "Filtered"),
         pending=Step(pipeline.id, pipeline.connection, "Transformation", "Pending"),

@@ -150,35 +150,32 @@ def failure(error: Exception) -> Failed:
     return Failed(f"internal error ({name})")
 
 
-def compile_transformer(pipeline: Pipeline, runner: Runner | None) -> Transformer | None:
-    """Compile the transformation of a pipeline; None when it has none.
+def compile_mapping(pipeline: Pipeline) -> MappingTransformer | None:
+    """Compile the mapping of a pipeline; None when it has none."""
+    definition = pipeline.definition
+    if definition.transformation is None or definition.transformation.mapping is None or definition.out_schema is None:
+        return None
+    return MappingTransformer(definition.transformation.mapping, definition.out_schema)
 
-    Without a runner a function is represented by `LANED`: it is known to exist, but runs in another process.
-    """
+
+def has_function(pipeline: Pipeline) -> bool:
+    """Return whether the transformation of a pipeline is a function."""
     definition = pipeline.definition
     transformation = definition.transformation
-    if transformation is None or definition.out_schema is None:
-        return None
-    if transformation.mapping is not None:
-        return MappingTransformer(transformation.mapping, definition.out_schema)
-    assert transformation.function is not None, "a transformation is a mapping or a function"
-    if runner is None:
-        return LANED
+    return transformation is not None and transformation.function is not None and definition.out_schema is not None
+
+
+def compile_transformer(pipeline: Pipeline, runner: Runner) -> Transformer | None:
+    """Compile the transformation of a pipeline; None when it has none."""
+    if not has_function(pipeline):
+        return compile_mapping(pipeline)
+    definition = pipeline.definition
+    assert definition.transformation is not None and definition.out_schema is not None, "it has a function"
+    function = definition.transformation.function
+    assert function is not None, "it has a function"
     # A new version of a function is another function: it shares nothing with the former one.
-    owner = f"{pipeline.workspace}/{pipeline.id}/{hash(transformation.function)}"
-    return FunctionTransformer(runner, transformation.function.function(owner=owner), definition.out_schema)
-
-
-class Laned:
-    """Stands for a function that runs in the courier."""
-
-    kind: Kind = "JavaScript"
-
-    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
-        raise NotImplementedError("functions run in the courier")
-
-
-LANED: Final = Laned()
+    owner = f"{pipeline.workspace}/{pipeline.id}/{hash(function)}"
+    return FunctionTransformer(runner, function.function(owner=owner), definition.out_schema)
 
 
 def _bounded(attributes: AttributesJson) -> AttributesJson | Failed:
