@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 UNIT := $(addprefix tests/,base connectors events filters management schemas transforms/mapping)
 LONG := $(addprefix tests/,e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
-	eventlog/test_sqlite.py eventlog/jetstream/test_log.py pipelines/test_stream.py)
+	log/test_sqlite.py log/jetstream/test_log.py processing/test_stream.py)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links

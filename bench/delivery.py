@@ -19,16 +19,16 @@ from bench.cpu import seconds_by_process
 from bench.load import Plan, measure
 from bench.payload import Batch
 from headwater.base.clock import SystemClock, microseconds
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.eventlog import Frame, StoredFrame
+from headwater.log import Frame, StoredFrame
 from headwater.events import Envelope
 from headwater.events.envelope import encode_envelope
-from headwater.pipelines import CONSUMER
-from headwater.pipelines.batch import read_batch
-from headwater.pipelines.processor import BatchProcessor
-from headwater.warehouse import open_warehouse
+from headwater.processing import CONSUMER
+from headwater.processing.batch import read_batch
+from headwater.processing.processor import BatchProcessor
+from headwater.state import open_warehouse
 from tests.system import RunningSystem
 
 ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))

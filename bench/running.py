@@ -61,9 +61,9 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
 def catch_up(system: RunningSystem) -> float:
     """Seconds until the worker has carried all that was accepted."""
     from headwater.base.clock import SystemClock
-    from headwater.base.database import sqlite_url
-    from headwater.eventlog import SqliteEventLog
-    from headwater.warehouse import open_warehouse
+    from headwater.storage.database import sqlite_url
+    from headwater.log import SqliteEventLog
+    from headwater.state import open_warehouse
 
     async def wait() -> None:
         log = SqliteEventLog(system.data_dir / "log.db", SystemClock())

@@ -11,17 +11,17 @@ from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.courier import Courier
-from headwater.eventlog import SqliteEventLog, StoredFrame
+from headwater.log import SqliteEventLog, StoredFrame
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.lanestore import LaneStore, open_lane_store
+from headwater.state.lanestore import LaneStore, open_lane_store
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
-from headwater.pipelines import CONSUMER, StreamConsumer
-from headwater.pipelines.batch import read_batch
-from headwater.pipelines.lanes import ResultApplier
-from headwater.pipelines.processor import BatchProcessor
+from headwater.processing import CONSUMER, StreamConsumer
+from headwater.processing.batch import read_batch
+from headwater.processing.lanes import ResultApplier
+from headwater.processing.processor import BatchProcessor
 from headwater.transforms.functions import Runner
-from headwater.warehouse import Warehouse, open_warehouse
+from headwater.state import Warehouse, open_warehouse
 from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)

@@ -24,7 +24,7 @@ import asyncpg
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.warehouse import open_warehouse
+from headwater.state import open_warehouse
 from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
 

@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.lanestore import open_lane_store
-from headwater.warehouse import open_warehouse
+from headwater.state.lanestore import open_lane_store
+from headwater.state import open_warehouse
 
 
 def migrated_url(path: Path) -> str:

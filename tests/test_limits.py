@@ -13,7 +13,7 @@ from headwater.transforms.mapping import MAX_DEPTH as MAX_CALL_DEPTH
 from headwater.transforms.mapping import MAX_EXPRESSIONS_CHARACTERS, MAX_EXPRESSIONS_PARTS, MAX_LENGTH
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS
 from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS, SMALL_CHARACTERS
-from headwater.warehouse import MAX_ATTRIBUTES_BYTES
+from headwater.state import MAX_ATTRIBUTES_BYTES
 
 DOCS = Path(__file__).parents[1] / "docs"
 SENTENCES = {

@@ -11,10 +11,10 @@ from tests.conftest import CLOCK_FOLDER
 
 ROOT = Path(__file__).parents[1]
 SENSITIVE = [
-    "tests/pipelines/test_outage.py",
-    "tests/pipelines/test_stream.py",
-    "tests/warehouse/ledger/test_ledgers.py",
-    "tests/warehouse/test_rejections.py",
+    "tests/processing/test_outage.py",
+    "tests/processing/test_stream.py",
+    "tests/state/ledger/test_ledgers.py",
+    "tests/state/test_rejections.py",
 ]
 """Files with fixed times of receipt beside parts that trim or compare by a clock. Tests with NATS are left out, because
 NATS keeps the machine's time."""

@@ -10,16 +10,16 @@ from google.protobuf import struct_pb2
 from headwater.api.types import type_message
 from headwater.base.clock import microseconds
 from headwater.catalog import Connection, Pipeline
-from headwater.lanestore import LaneProgress
+from headwater.state.lanestore import LaneProgress
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
-from headwater.pipelines.lanes import definition_digest
+from headwater.processing.lanes import definition_digest
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, Refused
 from tests.api.test_pipelinemessage import message, request_of
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
 from tests.parts import OpenParts, add_source, add_workspace
-from tests.pipelines.test_lanes import COPY, add_pipeline, identify
+from tests.processing.test_lanes import COPY, add_pipeline, identify
 
 IDENTIFIES = filters_pb2.Filter(
     logical="and", conditions=[filters_pb2.FilterCondition(property="type", operator="is", values=["identify"])]

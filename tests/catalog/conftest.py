@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog
 from tests.sqlite import migrated_url

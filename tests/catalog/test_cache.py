@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.base.sessions import Session
+from headwater.storage.sessions import Session
 from headwater.catalog import Catalog, Workspace, open_catalog, reading
 from headwater.catalog.misses import MOST, WINDOW_S
 from headwater.catalog.view import Delta

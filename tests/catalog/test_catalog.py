@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import open_engine
+from headwater.storage.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog

@@ -12,12 +12,12 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.courier import Courier
 from headwater.courier.courier import ENTRY_BYTES, ChunkCache
-from headwater.lanestore import LaneProgress
-from headwater.pipelines.transformer import compile_transformer
+from headwater.state.lanestore import LaneProgress
+from headwater.processing.transformer import compile_transformer
 from headwater.transforms.functions import FunctionFailed, Runner
-from headwater.warehouse import Chunk, LaneEntry
+from headwater.state import Chunk, LaneEntry
 from tests.parts import OpenParts, open_parts
-from tests.pipelines.test_lanes import COPY, add_pipeline, change, function, identify, identities, new_source, send
+from tests.processing.test_lanes import COPY, add_pipeline, change, function, identify, identities, new_source, send
 
 ENDLESS = function("function transform(e) { for (;;) {} }")
 
@@ -49,7 +49,7 @@ async def wait_for_results(parts: OpenParts, count: int) -> None:
 async def test_a_change_ends_the_pause_of_a_courier_that_goes_on_running(
     parts: OpenParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.pipelines.transformer.MAX_FUNCTION_SECONDS", 0.1)
+    monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.1)
     source = await new_source(parts)
     pipeline = await add_pipeline(parts, source, ENDLESS)
     await send(parts, source, *(identify(f"u{number}", "") for number in range(10)))
@@ -138,7 +138,7 @@ async def test_a_run_does_not_hold_up_a_stop_and_its_records_are_run_later(
     pipeline = await add_pipeline(parts, source, endless)
     await send(parts, source, identify("u", "u@x"))
     with monkeypatch.context() as context:
-        context.setattr("headwater.pipelines.transformer.MAX_FUNCTION_SECONDS", 60.0)
+        context.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 60.0)
         async with running(parts.courier):  # the end of this block fails when it takes ten seconds
             await asyncio.sleep(1)
     await change(parts, pipeline, COPY)

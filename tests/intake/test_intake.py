@@ -22,13 +22,13 @@ from headwater.base.errors import (
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
-from headwater.eventlog import Frame, SqliteEventLog
+from headwater.log import Frame, SqliteEventLog
 from headwater.events import DialectName, Envelope, Refusal
 from headwater.events.envelope import decode_envelope
 from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.event_write_keys import create_event_write_key
-from headwater.pipelines.batch import read_batch
+from headwater.processing.batch import read_batch
 from tests.jsontexts import json_values
 from tests.parts import NOW, OpenParts, client_call, open_parts, track_call
 

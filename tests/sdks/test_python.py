@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
 from tests.e2e.source import Source

@@ -19,7 +19,7 @@ from headwater.management import applications, authorization, connections, event
 from headwater.management.quotas import Quotas
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
-from headwater.warehouse import Warehouse
+from headwater.state import Warehouse
 
 _NO_PIPELINE: Final = (
     "the source has no enabled pipeline: its events are accepted, but neither stored nor used. "

@@ -7,7 +7,7 @@ from headwater.base.clock import from_microseconds
 from headwater.catalog import Catalog
 from headwater.v1 import devices_pb2 as pb
 from headwater.v1 import devices_pb2_grpc
-from headwater.warehouse import Device, Warehouse
+from headwater.state import Device, Warehouse
 
 
 class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):

@@ -20,10 +20,10 @@ from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.pipelines.trace import Arrived, Tracer
+from headwater.observe.trace import Arrived, Tracer
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.warehouse import EventOrder, RefusalCount, RejectedEvent, Warehouse
+from headwater.state import EventOrder, RefusalCount, RejectedEvent, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.

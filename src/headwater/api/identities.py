@@ -7,7 +7,7 @@ from headwater.catalog import Catalog
 from headwater.management import connections
 from headwater.v1 import identities_pb2 as pb
 from headwater.v1 import identities_pb2_grpc
-from headwater.warehouse import Identity, Warehouse
+from headwater.state import Identity, Warehouse
 
 
 class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):

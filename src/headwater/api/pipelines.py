@@ -20,14 +20,14 @@ from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Target
-from headwater.lanestore import LaneStore
+from headwater.state.lanestore import LaneStore
 from headwater.management import pipelines
 from headwater.management.quotas import Quotas, definition_size
-from headwater.pipelines.lanestatus import lane_status
+from headwater.observe.lanestatus import lane_status
 from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import pipelines_pb2_grpc
-from headwater.warehouse import Warehouse
+from headwater.state import Warehouse
 
 
 class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):

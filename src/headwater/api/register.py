@@ -25,11 +25,11 @@ from headwater.api.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog
-from headwater.eventlog import EventLog
+from headwater.log import EventLog
 from headwater.intake import Intake
-from headwater.lanestore import LaneStore
+from headwater.state.lanestore import LaneStore
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
-from headwater.pipelines.trace import Tracer
+from headwater.observe.trace import Tracer
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2_grpc,
@@ -51,7 +51,7 @@ from headwater.v1 import (
     transformations_pb2_grpc,
     workspaces_pb2_grpc,
 )
-from headwater.warehouse import Warehouse
+from headwater.state import Warehouse
 
 ERROR_BODIES: Final[dict[str, ErrorBody]] = {
     track.SERVICE: track.error_body,

@@ -17,10 +17,10 @@ from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, U
 from headwater.catalog import Catalog
 from headwater.events import Refusal
 from headwater.intake import Intake, Receipt, project_settings
-from headwater.pipelines.outcomes import Fate, outcomes
+from headwater.observe.outcomes import Fate, outcomes
 from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc
-from headwater.warehouse import Warehouse
+from headwater.state import Warehouse
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["TrackService"].full_name
 _ACCEPTED = HttpBody(content_type="application/json", data=b"{}")

@@ -17,10 +17,10 @@ import sqlalchemy
 from sqlalchemy import delete, insert, update
 
 from headwater.base.clock import Clock
-from headwater.base.database import answering_unavailable, opened
+from headwater.storage.database import answering_unavailable, opened
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
-from headwater.base.sessions import Sessions, sessions, snapshot
+from headwater.storage.sessions import Sessions, sessions, snapshot
 from headwater.catalog import tables
 from headwater.catalog.change import Change
 from headwater.catalog.misses import Misses

@@ -20,10 +20,10 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
-from headwater.lanestore import AnotherCourier, LaneProgress, LaneStore
-from headwater.pipelines.lanes import CONSUMER, definition_digest
-from headwater.pipelines.plans import MAX_MESSAGE
-from headwater.pipelines.transformer import (
+from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
+from headwater.processing.lanes import CONSUMER, definition_digest
+from headwater.processing.plans import MAX_MESSAGE
+from headwater.processing.transformer import (
     MAX_FUNCTION_SECONDS,
     AttributesJson,
     Budget,
@@ -33,7 +33,7 @@ from headwater.pipelines.transformer import (
     failure,
 )
 from headwater.transforms.functions import FunctionFailed, Runner
-from headwater.warehouse import NO_DOCUMENT, Chunk, Lane, LaneEntry, Warehouse
+from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry, Warehouse
 
 DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mapping": 1}
 """How many runs of each kind there may be at a time. A sandbox is a process of some 60 MB."""

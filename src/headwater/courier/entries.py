@@ -7,10 +7,10 @@ import msgspec
 from msgspec import Raw
 
 from headwater.events.record import record_of_document
-from headwater.pipelines.lanes import LaneResult, LaneResults, encode_results
-from headwater.pipelines.transformer import AttributesJson, Failed, failure
+from headwater.processing.lanes import LaneResult, LaneResults, encode_results
+from headwater.processing.transformer import AttributesJson, Failed, failure
 from headwater.schemas import Record
-from headwater.warehouse import NO_DOCUMENT, Chunk, Lane, LaneEntry
+from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry
 
 MAX_RUN_BYTES: Final = 1 << 20
 """About how large the documents of one run may be."""

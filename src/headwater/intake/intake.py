@@ -19,7 +19,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
-from headwater.eventlog import EventLog, Frame
+from headwater.log import EventLog, Frame
 from headwater.events import (
     DEFAULT_LIMITS,
     DIALECTS,

@@ -19,15 +19,15 @@ from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Par
 from headwater.api.http import HttpServer, RawCalls
 from headwater.base.clock import SystemClock
 from headwater.base.computing import open_computing
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
-from headwater.eventlog import BackPressure
+from headwater.log import BackPressure
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
-from headwater.lanestore import open_lane_store
+from headwater.state.lanestore import open_lane_store
 from headwater.management.bootstrap import bootstrap
 from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
@@ -39,7 +39,7 @@ from headwater.server.quantities import EventRate
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
-from headwater.warehouse import open_warehouse
+from headwater.state import open_warehouse
 
 GRACE_S = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from headwater.base.database import UnusableDatabase
+from headwater.storage.database import UnusableDatabase
 from headwater.server.errors import StartupError
 from headwater.server.logging import configure, log_from_loop, logger, safe_text
 from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE

@@ -10,16 +10,16 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS
 from headwater.catalog import open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
-from headwater.lanestore import open_lane_store
+from headwater.state.lanestore import open_lane_store
 from headwater.server import child
 from headwater.server.settings import Settings
 from headwater.transforms.functions import Runner
-from headwater.warehouse import open_warehouse
+from headwater.state import open_warehouse
 
 NICENESS = 10
 """Above the worker's: what waits in lanes is late, but storing events comes first. The sandboxes inherit it."""

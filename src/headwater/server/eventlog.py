@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from headwater.base.clock import Clock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.eventlog import BackPressure, EventLog, SqliteEventLog
-from headwater.pipelines import CONSUMER
+from headwater.log import BackPressure, EventLog, SqliteEventLog
+from headwater.processing import CONSUMER
 from headwater.server.settings import Settings
-from headwater.warehouse import Warehouse
+from headwater.state import Warehouse
 
 
 @asynccontextmanager
@@ -34,7 +34,7 @@ async def open_event_log(
             metrics=metrics,
         )
     else:
-        from headwater.eventlog.jetstream import JetStreamEventLog  # its library takes time and memory
+        from headwater.log.jetstream import JetStreamEventLog  # its library takes time and memory
 
         log = JetStreamEventLog(
             settings.nats_url,

@@ -12,16 +12,16 @@ from functools import partial
 import uvloop
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.events.context import Locate
-from headwater.lanestore import open_lane_store
-from headwater.pipelines import StreamConsumer
+from headwater.state.lanestore import open_lane_store
+from headwater.processing import StreamConsumer
 from headwater.server import child
 from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
-from headwater.warehouse import open_warehouse
+from headwater.state import open_warehouse
 
 NICENESS = 5
 """Accepting comes first: where both want the processor, the backend gets about three times as much of it. What waits

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import sqlite_url
+from headwater.storage.database import sqlite_url
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from headwater.base.clock import SystemClock
-from headwater.base.database import UnusableDatabase, sqlite_url
+from headwater.storage.database import UnusableDatabase, sqlite_url
 from headwater.base.errors import HeadwaterError
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog

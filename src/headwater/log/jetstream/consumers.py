@@ -1,0 +1,200 @@
+"""Who consumes, and how far: one key for each lease and one for all cursors, in a key-value bucket.
+
+Every write names the revision that it replaces, so of two writers one is refused. A holder writes its lease anew every
+second. A lease that has not changed for `LEASE_SECONDS`, by the clock of whoever watches it, is up for taking; its
+holder counts the same seconds from before it wrote, so it has stopped by then. Clocks of machines are not compared.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
+
+from headwater.base.errors import Unavailable
+from headwater.log.contract import LeaseLost, LeaseTaken
+from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, answering_unavailable
+from headwater.log.jetstream.stream import Stream
+
+LEASE_SECONDS: Final = 5.0
+RENEW_SECONDS: Final = 1.0
+DELETE_ATTEMPTS: Final = 3
+_CURSORS: Final = "cursors"
+
+
+class Consumers:
+    """The leases and cursors of all consumers, as one process sees them."""
+
+    def __init__(self, connection: Connection, stream: Stream, holder: str) -> None:
+        """`holder` is a name that no other process has."""
+        self._connection = connection
+        self._stream = stream
+        self._holder = f"{holder} {socket.gethostname()} {os.getpid()}"
+        self._taken = 0
+        self._watched: dict[str, tuple[int, float]] = {}
+        self._leases: set[JetStreamLease] = set()
+
+    async def lease(self, consumer: str) -> "JetStreamLease":
+        """See `EventLog.lease`."""
+        if any(lease.consumer == consumer and lease.held for lease in self._leases):
+            raise LeaseTaken(consumer)
+        await self._connection.ready()
+        async with answering_unavailable():
+            began = time.monotonic()
+            self._taken += 1
+            holder = f"{self._holder} {self._taken}".encode()
+            revision = await self._take(consumer, holder)
+        lease = JetStreamLease(self, consumer, holder, revision, began)
+        self._leases.add(lease)
+        try:
+            await self.move(consumer, 0)
+        except BaseException:
+            await lease.release()
+            raise
+        return lease
+
+    async def cursors(self) -> dict[str, int]:
+        """The position up to which each consumer has finished."""
+        return (await self._cursors())[0]
+
+    async def move(self, consumer: str, position: int) -> None:
+        """Move a consumer's cursor forward; make it when there is none."""
+        while True:
+            cursors, revision = await self._cursors()
+            if cursors.get(consumer, -1) >= position:
+                return
+            moved = msgspec.json.encode({**cursors, consumer: position})
+            async with answering_unavailable():
+                with suppress(KeyWrongLastSequenceError):  # another consumer's cursor was moved meanwhile
+                    await self._stream.bucket.update(_CURSORS, moved, last=revision)
+                    return
+
+    async def renew(self, lease: "JetStreamLease") -> int:
+        """Write the lease again and return its new revision.
+
+        Raises LeaseLost when another holder has it, Unavailable when NATS did not confirm the write.
+        """
+        bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
+        async with answering_unavailable():
+            with suppress(KeyWrongLastSequenceError):
+                return await bucket.update(key, lease.holder, last=revision)
+        holder, revision = await self._read(key)
+        if holder != lease.holder:
+            raise LeaseLost(lease.consumer)
+        # An earlier write arrived and its response did not. Write again: others count from that earlier write.
+        async with answering_unavailable():
+            return await bucket.update(key, lease.holder, last=revision)
+
+    async def give_back(self, lease: "JetStreamLease") -> None:
+        """Delete the lease so that another process can take it, if it is still the holder's and NATS responds."""
+        self._leases.discard(lease)
+        bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
+        with suppress(Unavailable):
+            for _ in range(DELETE_ATTEMPTS):
+                async with answering_unavailable():
+                    with suppress(BadRequestError):  # another revision: `delete` raises no narrower error
+                        await bucket.delete(key, last=revision)
+                        return
+                holder, revision = await self._read(key)  # a renewal whose response was lost
+                if holder != lease.holder:
+                    return
+
+    async def close(self) -> None:
+        """Give all leases back."""
+        for lease in list(self._leases):
+            await lease.release()
+
+    async def _take(self, consumer: str, holder: bytes) -> int:
+        bucket = self._stream.bucket
+        try:
+            entry = await bucket.get(_key(consumer))
+        except KeyNotFoundError:
+            with suppress(KeyWrongLastSequenceError):
+                return await bucket.create(_key(consumer), holder)
+            raise LeaseTaken(consumer) from None
+        revision, since = self._watched.get(consumer, (0, 0.0))
+        if entry.revision is None or revision != entry.revision:
+            self._watched[consumer] = (entry.revision or 0, time.monotonic())
+            raise LeaseTaken(consumer)
+        if time.monotonic() - since <= LEASE_SECONDS:
+            raise LeaseTaken(consumer)
+        with suppress(KeyWrongLastSequenceError):
+            return await bucket.update(_key(consumer), holder, last=revision)
+        raise LeaseTaken(consumer)
+
+    async def _cursors(self) -> tuple[dict[str, int], int]:
+        await self._connection.ready()
+        value, revision = await self._read(_CURSORS)
+        return msgspec.json.decode(value or b"{}", type=dict[str, int]), revision
+
+    async def _read(self, key: str) -> tuple[bytes | None, int]:
+        async with answering_unavailable():
+            try:
+                entry = await self._stream.bucket.get(key)
+            except KeyNotFoundError:
+                return None, 0
+            return entry.value, entry.revision or 0
+
+
+class JetStreamLease:
+    """A `Lease` that it keeps itself, with one task of its own, until it is released or lost."""
+
+    def __init__(self, consumers: Consumers, consumer: str, holder: bytes, revision: int, renewed: float) -> None:
+        self.consumer = consumer
+        self.holder = holder
+        self.revision = revision
+        """The newest revision that NATS has confirmed."""
+        self._consumers = consumers
+        self._released = asyncio.Event()
+        self._renewed = renewed
+        self._is_ours = True
+        self._renewing = asyncio.create_task(self._renew(), name=f"lease-{consumer}")
+
+    @property
+    def held(self) -> bool:
+        if time.monotonic() - self._renewed >= LEASE_SECONDS:
+            self._is_ours = False
+        return self._is_ours
+
+    async def advance(self, position: int) -> None:
+        if not self.held:
+            raise LeaseLost(self.consumer)
+        await self._consumers.move(self.consumer, position)
+
+    async def release(self) -> None:
+        """Stop renewing, then give the lease back.
+
+        A renewal that NATS is writing is waited for, up to `REQUEST_SECONDS`: cancelled, it could still arrive, and
+        the deletion would name an older revision and be refused.
+        """
+        self._is_ours = False
+        self._released.set()
+        await asyncio.wait([self._renewing], timeout=REQUEST_SECONDS)
+        self._renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._renewing
+        await self._consumers.give_back(self)
+
+    async def _renew(self) -> None:
+        while self.held:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await self._released.wait()
+                    return
+            began = time.monotonic()
+            try:
+                self.revision = await self._consumers.renew(self)
+            except Unavailable:
+                continue  # there is time for another try
+            except LeaseLost:
+                self._is_ours = False
+            else:
+                self._renewed = began
+
+
+def _key(consumer: str) -> str:
+    return f"lease.{consumer}"

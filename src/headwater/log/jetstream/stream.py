@@ -1,0 +1,145 @@
+"""The stream that holds the frames: made where it is missing, and checked where it is there.
+
+A stream that could lose what it has acknowledged is refused, not changed: someone made it so. Its size follows the
+settings.
+"""
+
+import datetime
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
+
+from headwater.base.errors import Unavailable
+from headwater.log.jetstream.message import sequence_of
+
+MAX_REPLICAS: Final = 5
+DUPLICATE_SECONDS: Final = 120.0
+"""How long JetStream remembers a `Nats-Msg-Id`: far longer than we publish one again."""
+MIN_PAYLOAD: Final = 64 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class Stream:
+    """The stream, and the bucket beside it for what consumers keep."""
+
+    def __init__(self, name: str, *, max_bytes: int, replicas: int, finished: Callable[[], Awaitable[int]]) -> None:
+        """`finished` tells the position up to which consumers have finished.
+
+        A stream that was made anew, or put back from an older copy, would give out numbers that consumers believe to
+        have behind them, and those messages would never be seen. So its numbers go on after that position.
+        """
+        self.name = name
+        self.subject = f"{name}.frames"
+        self._bucket_name = f"{name}-consumers"
+        self._max_bytes = max_bytes
+        self._replicas = replicas
+        self._finished = finished
+        self._known: datetime.datetime | None = None
+        self._bucket: KeyValue | None = None
+        self._mean_bytes = 0.0
+        self.highest = 0
+        """The highest sequence number that was seen: no later message may have one below."""
+
+    @property
+    def bucket(self) -> KeyValue:
+        """What consumers keep; there once `prepare` has succeeded."""
+        assert self._bucket is not None
+        return self._bucket
+
+    async def prepare(self, jetstream: JetStreamContext) -> None:
+        """Make sure that all is as it must be. Raises Unavailable, which says what is not."""
+        try:
+            info = await jetstream.stream_info(self.name)
+        except NotFoundError:
+            info = await self._create(jetstream)
+        if reason := unsafe(info.config, self.subject, self._replicas):
+            raise Unavailable(f"the stream {self.name} {reason}")
+        if info.config.max_bytes != self._max_bytes:
+            info = await jetstream.update_stream(info.config, max_bytes=self._max_bytes)
+        if info.created != self._known or info.state.last_seq < self.highest:
+            await self._go_on_after_what_is_finished(jetstream, info)
+            self._known = info.created
+        else:
+            self.highest = max(self.highest, info.state.last_seq)
+        if not self._mean_bytes and info.state.messages:
+            self._mean_bytes = info.state.bytes / info.state.messages
+        self._bucket = await self._open_bucket(jetstream)
+
+    def note(self, sequence: int, size: int) -> None:
+        """A message of `size` bytes was acknowledged."""
+        self.highest = max(self.highest, sequence)
+        self._mean_bytes += (size - self._mean_bytes) / 100 if self._mean_bytes else size
+
+    def bytes_of(self, messages: int) -> int:
+        """About how many bytes so many of the newest messages have: as many as those of this process, lately."""
+        return int(messages * self._mean_bytes)
+
+    async def _create(self, jetstream: JetStreamContext) -> StreamInfo:
+        first = max(self.highest, sequence_of(await self._finished())) + 1
+        config = StreamConfig(
+            name=self.name,
+            subjects=[self.subject],
+            description="Headwater: calls that were accepted. Made and trimmed by Headwater.",
+            storage=StorageType.FILE,
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.NEW,
+            max_bytes=self._max_bytes,
+            max_age=0,
+            num_replicas=self._replicas,
+            duplicate_window=DUPLICATE_SECONDS,
+            first_seq=first,
+        )
+        info = await jetstream.add_stream(config)
+        _log.info("the stream was made", stream=self.name, first=first)
+        return info
+
+    async def _go_on_after_what_is_finished(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
+        """Everything up to `finished` is done with, so purging it loses nothing; it also sets the next number."""
+        floor = sequence_of(await self._finished())
+        if not info.state.messages:
+            floor = max(floor, self.highest)
+        if info.state.last_seq < floor:
+            _log.warning("the stream is older than what was read from it", stream=self.name, goes_on_after=floor)
+            await jetstream.purge_stream(self.name, seq=floor + 1)
+        self.highest = max(info.state.last_seq, floor)
+
+    async def _open_bucket(self, jetstream: JetStreamContext) -> KeyValue:
+        try:
+            return await jetstream.key_value(self._bucket_name)
+        except (BucketNotFoundError, NotFoundError):
+            config = KeyValueConfig(
+                self._bucket_name,
+                description="Headwater: who consumes, and how far",
+                storage=StorageType.FILE,
+                replicas=self._replicas,
+                history=1,
+            )
+            return await jetstream.create_key_value(config)
+
+
+def unsafe(config: StreamConfig, subject: str, replicas: int) -> str | None:
+    """Why frames in a stream of this configuration could be lost; None when they could not."""
+    rules = (
+        (config.storage == StorageType.FILE, "must be stored in files"),
+        (config.retention == RetentionPolicy.LIMITS, "must have the retention policy limits"),
+        (config.discard == DiscardPolicy.NEW, "must discard new messages, not old ones, when it is full"),
+        (not config.max_age, "must not remove messages by age: Headwater does, once they are finished"),
+        ((config.max_msgs_per_subject or -1) < 0, "must not limit the messages of a subject"),
+        (not config.no_ack, "must acknowledge"),
+        (not config.sealed, "must not be sealed"),
+        (not config.deny_purge, "must allow to purge: what is finished is removed so"),
+        (config.persist_mode in (None, "", "default"), "must not acknowledge before it has written"),
+        (not config.mirror and not config.sources, "must not be a copy of another one"),
+        (config.subjects == [subject], f"must have the one subject {subject}"),
+        (
+            (config.num_replicas or 1) >= replicas,
+            f"has {config.num_replicas} replicas, and HEADWATER_NATS_REPLICAS asks for {replicas}",
+        ),
+    )
+    return next((reason for holds, reason in rules if not holds), None)

@@ -1,0 +1,40 @@
+"""What waits in the lane of a pipeline, for people."""
+
+from msgspec import Struct
+
+from headwater.base.clock import Clock, microseconds
+from headwater.catalog import Pipeline
+from headwater.state.lanestore import LaneStore
+from headwater.processing.lanes import definition_digest
+from headwater.state import Warehouse
+
+
+class LaneStatus(Struct, frozen=True):
+    """What waits in a lane, and whether it is paused. Times are microseconds since the epoch."""
+
+    waiting: int = 0
+    """How many entries."""
+    bytes: int = 0
+    """Their size, compressed."""
+    oldest_at: int | None = None
+    """When the oldest was appended; None when nothing waits."""
+    paused_until: int | None = None
+    """When one record is tried again; None when the lane is not paused."""
+    reason: str = ""
+    """The limit that the function reached; empty unless paused."""
+
+
+async def lane_status(pipeline: Pipeline, warehouse: Warehouse, store: LaneStore, clock: Clock) -> LaneStatus:
+    """Return the status of a pipeline's lane. Raises Unavailable while a database is away."""
+    lane = next((lane for lane in await warehouse.lanes() if lane.pipeline == pipeline.id), None)
+    if lane is None:
+        return LaneStatus()
+    oldest_at = await warehouse.oldest_in_lane(pipeline.id)
+    progress = (await store.progress(pipeline.id)).get(pipeline.id)
+    if (
+        progress is None
+        or progress.paused_until <= microseconds(clock.now())
+        or progress.definition != definition_digest(pipeline.definition)
+    ):
+        return LaneStatus(lane.entries, lane.bytes, oldest_at)
+    return LaneStatus(lane.entries, lane.bytes, oldest_at, progress.paused_until, progress.reason)

@@ -1,5 +1,0 @@
-"""The engine. Today: the consumer that carries events from the log into the warehouse."""
-
-from headwater.pipelines.stream import CONSUMER, StreamConsumer
-
-__all__ = ["CONSUMER", "StreamConsumer"]

@@ -1,0 +1,42 @@
+"""Tells a fault of the data from a fault of the system: does the warehouse take a harmless event?"""
+
+from msgspec import Raw
+
+from headwater.state import (
+    LaneEntry,
+    Message,
+    NewChunk,
+    Saying,
+    Sighting,
+    StoredEvent,
+    Warehouse,
+    claim,
+)
+
+MAX_POSITION = 2**63 - 1
+"""The highest position, which no event has."""
+_ID = "canary"
+
+
+async def check_writes(warehouse: Warehouse, position: int) -> None:
+    """Write what an event leads to, in a transaction that is rolled back. Raises what the warehouse raises.
+
+    `position` is that of an event that has not been stored.
+    """
+    try:
+        async with warehouse.transaction() as transaction:
+            message = Message(position, (0, _ID), 0)
+            claim([message], await transaction.known([message]))
+            await transaction.merge_traits([Saying(0, _ID, None, Raw(b"{}"))])
+            sighting = Sighting(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
+            await transaction.change_identities(await transaction.merge_identities([sighting]))
+            entry = LaneEntry(position, _ID, 0, _ID, None, document=0)
+            await transaction.append_to_lanes([NewChunk(0, 0, 0, [entry])], {0: [b"{}"]}, now=0)
+            await transaction.add_events([StoredEvent(position, 0, 0, 0, 0, 0, b"{}")])
+            raise _Rollback
+    except _Rollback:
+        pass
+
+
+class _Rollback(Exception):
+    """Ends the transaction."""

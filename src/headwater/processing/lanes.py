@@ -1,0 +1,224 @@
+"""Applies results of lane entries: identities, trace steps and the removal of the entries, in one transaction."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.throttle import Throttle
+from headwater.catalog import Catalog, Definition
+from headwater.state.lanestore import LaneStore, StoredResult
+from headwater.processing.canary import MAX_POSITION, check_writes
+from headwater.processing.plans import MAX_MESSAGE, log_failed
+from headwater.state import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
+
+CONSUMER: Final = "lanes"
+"""The name under which the warehouse keeps the sequence number of the last applied result."""
+MAX_APPLIED_BYTES: Final = 512 << 10
+"""About how many bytes of results are applied in one transaction."""
+POLL_SECONDS: Final = 0.05
+MAX_POLL_SECONDS: Final = 0.2
+"""How long the applier waits for new results: longer each time that there was none."""
+PAUSE_SECONDS: Final = 1.0
+"""How long it waits after an error."""
+
+_log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
+
+
+class LaneResult(Struct, frozen=True, array_like=True):
+    """What became of one lane entry. Stored as MessagePack: add fields at the end only, with a default."""
+
+    entry: LaneEntry
+    attributes: str | None = None
+    """The person's attributes, a JSON object; None when there was nothing to transform, or after an error."""
+    error: str = ""
+    """Why the transformation failed, for people; empty otherwise."""
+
+
+class LaneResults(Struct, frozen=True, array_like=True):
+    """The results of consecutive entries of one lane."""
+
+    workspace: int
+    connection: int
+    results: list[LaneResult]
+
+
+encode_results: Final = msgspec.msgpack.Encoder().encode
+_decode_results: Final = msgspec.msgpack.Decoder(LaneResults).decode
+
+
+def definition_digest(definition: Definition) -> str:
+    """Return a text that changes with the definition of a pipeline."""
+    return sha256(msgspec.json.encode(definition, order="sorted")).hexdigest()[:16]
+
+
+class ResultApplier:
+    """Applies results in the order of their completion, each exactly once."""
+
+    def __init__(self, catalog: Catalog, warehouse: Warehouse, store: LaneStore, metrics: Metrics = NO_METRICS) -> None:
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._store = store
+        self._metrics = metrics
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Apply results until `stop` is set."""
+        pause = POLL_SECONDS
+        while not stop.is_set():
+            try:
+                pause = POLL_SECONDS if await self.apply() else min(2 * pause, MAX_POLL_SECONDS)
+            except Unavailable as error:
+                _log.warning("results of lanes wait", reason=error.message)
+                pause = PAUSE_SECONDS
+            except Exception as error:
+                self._metrics.batch_failed(type(error).__name__)
+                _log.exception("results of lanes cannot be applied, and are tried again")
+                pause = PAUSE_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+
+    async def apply(self) -> int:
+        """Apply the next results, if there are any; return how many entries they finish.
+
+        Raises Unavailable when a database is away, or when another process has applied them.
+        """
+        after = await self._warehouse.finished(CONSUMER)
+        stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
+        if not stored:
+            return 0
+        began = time.perf_counter()
+        batches = [(each, _decode_results(each.payload)) for each in stored]
+        try:
+            await self._commit(batches, after)
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._metrics.batch_failed(type(error).__name__)
+            _log.exception("results of lanes failed together, and are applied one by one")
+            try:
+                await check_writes(self._warehouse, MAX_POSITION)
+            except Unavailable:
+                raise
+            except Exception:  # the system is at fault, and no result may fail for it
+                raise error from None
+            for each, results in batches:
+                await self._apply_one_by_one(each, results, after)
+                after = each.sequence
+        count = sum(len(results.results) for _, results in batches)
+        self._metrics.lane_results_applied(time.perf_counter() - began, count)
+        return count
+
+    async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
+        async with self._warehouse.transaction() as transaction:
+            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
+            await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
+            await transaction.finish(CONSUMER, batches[-1][0].sequence, after=after)
+
+    async def _apply_one_by_one(self, stored: StoredResult, results: LaneResults, after: int) -> None:
+        """Apply what can be applied of results that fail together.
+
+        One that fails alone becomes a failed step; if that fails too, its claim or alias has no effect.
+        """
+        written: list[LaneResult] = []
+        for result in results.results:
+            written.append(result)
+            if (error := await self._failure(stored.pipeline, _only(results, [result]))) is None:
+                continue
+            name = type(error).__name__
+            if count := _throttle.passes((stored.pipeline, name)):
+                _log.error("a result is isolated", pipeline=stored.pipeline, error=name, count=count, exc_info=error)
+            entry = msgspec.structs.replace(result.entry, is_seen=False)
+            written[-1] = LaneResult(entry, None, f"internal error ({name})")
+            if await self._failure(stored.pipeline, _only(results, written[-1:])) is not None:
+                entry = msgspec.structs.replace(entry, user_id=None, anonymous_id=None, previous_id=None)
+                written[-1] = LaneResult(entry, None, f"internal error ({name})")
+        await self._commit([(stored, _only(results, written))], after)
+
+    async def _failure(self, pipeline: int, results: LaneResults) -> Exception | None:
+        """Apply results in a transaction that is rolled back; return what that raises, unless it is Unavailable."""
+        try:
+            async with self._warehouse.transaction() as transaction:
+                await self._write(transaction, [(pipeline, results)])
+                raise _Rollback
+        except _Rollback:
+            return None
+        except Unavailable:
+            raise
+        except Exception as error:
+            return error
+
+    async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+        """Write results, each with its pipeline: many small ones take as few statements as one large one."""
+        sightings = [
+            _sighting(pipeline, results, result)
+            for pipeline, results in batches
+            if self._is_present(pipeline, results)
+            for result in results.results
+        ]
+        await transaction.change_identities(await transaction.merge_identities(sightings))
+        await self._write_steps(transaction, batches)
+
+    def _is_present(self, pipeline: int, results: LaneResults) -> bool:
+        """Whether the pipeline still exists: its identities are removed with it and must not come back."""
+        connection = self._catalog.connection(results.workspace, results.connection)
+        return connection is not None and any(each.id == pipeline for each in connection.pipelines)
+
+    async def _write_steps(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+        finished = [
+            ((results.connection, result.entry.message_id), pipeline, result)
+            for pipeline, results in batches
+            for result in results.results
+            if result.entry.document != NO_DOCUMENT
+        ]
+        entries = await transaction.known(Message(each.entry.position, key, 0) for key, _, each in finished)
+        changed = {}
+        for key, pipeline, result in finished:
+            entry = entries.get(key)
+            if entry is not None and entry.position == result.entry.position:
+                entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
+                changed[key] = entry
+        await transaction.record(changed)
+
+
+def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
+    if step.pipeline != pipeline or step.outcome != "Pending":
+        return step
+    if result.error:
+        log_failed(pipeline, "Transformation")
+        return Step(pipeline, step.connection, "Transformation", "Failed", result.error[:MAX_MESSAGE])
+    return Step(pipeline, step.connection, "Finalize", "Passed")
+
+
+def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> Sighting:
+    entry = result.entry
+    is_seen = entry.is_seen or result.attributes is not None
+    return Sighting(
+        results.workspace,
+        results.connection,
+        (pipeline,) if is_seen else (),
+        entry.user_id,
+        entry.anonymous_id,
+        entry.at,
+        () if result.attributes is None else (result.attributes,),
+        entry.previous_id,
+        entry.is_once,
+        (pipeline,),
+        claims=entry.claims and not entry.is_once,
+    )
+
+
+def _only(results: LaneResults, some: Iterable[LaneResult]) -> LaneResults:
+    return LaneResults(results.workspace, results.connection, list(some))
+
+
+class _Rollback(Exception):
+    """Ends a transaction that was a trial."""

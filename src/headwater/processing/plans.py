@@ -1,0 +1,173 @@
+"""The compiled pipelines of each source, as the catalog has them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct
+
+from headwater.base.errors import HeadwaterError
+from headwater.base.throttle import Throttle
+from headwater.catalog import Catalog, Definition, Pipeline
+from headwater.filters import Predicate, check_filter, compile_filter, parse_json
+from headwater.processing.transformer import MappingTransformer, compile_mapping, has_function
+from headwater.schemas import EVENT_SCHEMA
+from headwater.state import Step
+
+MAX_MESSAGE: Final = 500
+"""How many characters of a failure's reason are stored with each event that failed."""
+
+_log = structlog.get_logger(__name__)
+_throttle: Final = Throttle()
+
+
+def log_failed(pipeline: int, step: str) -> None:
+    """Log, once a minute, that events fail in a step of a pipeline, and how many. The trace has the reasons."""
+    if count := _throttle.passes((pipeline, step)):
+        _log.warning("events fail in a pipeline", pipeline=pipeline, step=step, count=count)
+
+
+class CompiledPipeline(Struct, frozen=True):
+    """A pipeline, ready for events."""
+
+    pipeline: int
+    connection: int
+    passes: Predicate | None
+    """The filter; None for a pipeline that lets every event through."""
+    mapping: MappingTransformer | None
+    is_function: bool
+    """Whether its transformation is a function, which never runs in the worker."""
+    passed: Step
+    """The trace step of an event that went through all of it."""
+    filtered: Step
+    """The trace step of an event that its filter held back."""
+    pending: Step
+    """The trace step of an event that waits in its lane."""
+
+    def failed(self, message: str, step: str = "Transformation") -> Step:
+        """Return the trace step of an event that failed, and log it."""
+        log_failed(self.pipeline, step)
+        return Step(self.pipeline, self.connection, step, "Failed", message[:MAX_MESSAGE])
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether it looks into events."""
+        return self.passes is not None or self.transforms
+
+    @property
+    def transforms(self) -> bool:
+        """Whether it has a transformation."""
+        return self.mapping is not None or self.is_function
+
+
+class SourcePlan(Struct, frozen=True):
+    """The pipelines of a source."""
+
+    event_pipeline: CompiledPipeline | None = None
+    """The one that stores its events, if any."""
+    user_pipelines: tuple[CompiledPipeline, ...] = ()
+    """Those that are enabled."""
+    user_ids: tuple[int, ...] = ()
+    """All User pipelines, those that are not enabled too: claims and aliases have effect in their identities."""
+    is_plain: bool = True
+    """Whether none of the pipelines looks into events."""
+    event_steps: tuple[Step, ...] = ()
+    """The trace steps of an event that is stored and concerns no user."""
+    all_steps: tuple[Step, ...] = ()
+    """The trace steps of an event that every pipeline let through."""
+    enabled_ids: tuple[int, ...] = ()
+    """The ids of `user_pipelines`."""
+
+
+class PlanCache:
+    """The plans of all sources. A compiled pipeline is kept until its definition changes."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._plans: dict[tuple[int, int], SourcePlan] = {}
+        self._compiled: dict[int, tuple[Definition, CompiledPipeline | None]] = {}
+
+    def refresh(self) -> None:
+        """Use what the catalog has now. Called at the beginning of a batch: all its events see the same pipelines."""
+        self._plans.clear()
+
+    def for_source(self, workspace: int, connection_id: int) -> SourcePlan:
+        """Return the plan of a source; an empty one when the source does not exist."""
+        source = workspace, connection_id
+        plan = self._plans.get(source)
+        if plan is None:
+            plan = self._plans[source] = self._plan(*source)
+        return plan
+
+    def _plan(self, workspace: int, connection_id: int) -> SourcePlan:
+        connection = self._catalog.connection(workspace, connection_id)
+        if connection is None:
+            return SourcePlan()
+        users = [pipeline for pipeline in connection.pipelines if pipeline.target == "User"]
+        storing = self._ready(pipeline for pipeline in connection.pipelines if pipeline.target == "Event")
+        seeing = self._ready(users)
+        # A source has at most one Event pipeline, and an event is stored once.
+        event_steps = tuple(each.passed for each in storing[:1])
+        return SourcePlan(
+            event_pipeline=storing[0] if storing else None,
+            user_pipelines=seeing,
+            user_ids=tuple(pipeline.id for pipeline in users),
+            is_plain=not any(each.needs_record for each in (*storing[:1], *seeing)),
+            event_steps=event_steps,
+            all_steps=(*event_steps, *(each.passed for each in seeing)),
+            enabled_ids=tuple(each.pipeline for each in seeing),
+        )
+
+    def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[CompiledPipeline, ...]:
+        enabled = (pipeline for pipeline in pipelines if pipeline.enabled)
+        return tuple(compiled for pipeline in enabled if (compiled := self._compile(pipeline)) is not None)
+
+    def _compile(self, pipeline: Pipeline) -> CompiledPipeline | None:
+        """Compile a pipeline; None for one that cannot be compiled, which may not stop the others.
+
+        A definition was checked when it was stored; only rules that have changed since can refuse it.
+        """
+        known = self._compiled.get(pipeline.id)
+        if known is None or known[0] != pipeline.definition:
+            try:
+                compiled = _compile(pipeline)
+            except HeadwaterError as error:
+                _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
+                compiled = None
+            except Exception as error:  # a bug, which may not reject the events of the source
+                _log.exception("internal error in compiling a pipeline", pipeline=pipeline.id)
+                compiled = _failing(pipeline, type(error).__name__)
+            known = self._compiled[pipeline.id] = (pipeline.definition, compiled)
+        return known[1]
+
+
+def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
+    """Return a pipeline on whose filter every event fails."""
+
+    def fail(_record: Mapping[str, Any]) -> bool:
+        raise RuntimeError(f"the pipeline cannot be compiled: {error}")
+
+    return _compiled(pipeline, fail, None, is_function=False)
+
+
+def _compile(pipeline: Pipeline) -> CompiledPipeline:
+    filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
+    passes = None
+    if filter_ is not None:
+        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
+    return _compiled(pipeline, passes, compile_mapping(pipeline), is_function=has_function(pipeline))
+
+
+def _compiled(
+    pipeline: Pipeline, passes: Predicate | None, mapping: MappingTransformer | None, *, is_function: bool
+) -> CompiledPipeline:
+    return CompiledPipeline(
+        pipeline=pipeline.id,
+        connection=pipeline.connection,
+        passes=passes,
+        mapping=mapping,
+        is_function=is_function,
+        passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),
+        filtered=Step(pipeline.id, pipeline.connection, "Filter", "Filtered"),
+        pending=Step(pipeline.id, pipeline.connection, "Transformation", "Pending"),
+    )

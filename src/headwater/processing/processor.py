@@ -1,0 +1,248 @@
+"""Processes each batch of the log exactly once: de-duplicate, evaluate pipelines, store.
+
+One batch is one transaction of the warehouse: messages, events, identities, devices, lane entries, rejected events, and
+the position up to which the log is processed. A crash between any two lines leaves the batch to be processed again.
+
+An event goes through the pipelines that its source has when it is processed, a moment after it was accepted. A repeated
+message goes through none.
+"""
+
+import asyncio
+import time
+from bisect import insort
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.catalog import Catalog
+from headwater.processing.batch import Arrival, Batch, refused
+from headwater.processing.canary import check_writes
+from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
+from headwater.processing.plans import PlanCache
+from headwater.state import Entries, IdentityChanges, Step, Transaction, Warehouse, claim
+from headwater.state.deduplication.entry import encode_entry
+
+MAX_ISOLATED: Final = 8
+"""How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
+then stored without their effects, so that finding them all takes no longer."""
+
+_log = structlog.get_logger(__name__)
+
+
+class BatchProcessor:
+    """Processes batches of the log."""
+
+    def __init__(
+        self,
+        consumer: str,
+        catalog: Catalog,
+        warehouse: Warehouse,
+        clock: Clock,
+        metrics: Metrics = NO_METRICS,
+        *,
+        lane_bytes: int = DEFAULT_LANE_BYTES,
+    ) -> None:
+        """`lane_bytes` is how much may wait in the lanes of one workspace."""
+        self._consumer = consumer
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._clock = clock
+        self._metrics = metrics
+        self._lane_bytes = lane_bytes
+        self._plans = PlanCache(catalog)
+        self.io_bound = asyncio.Event()
+        """Set while the large writes of a batch wait for the database: this process has time for other work then."""
+
+    async def process(self, batch: Batch, *, after: int) -> int:
+        """Process the batch that follows position `after`; return the position up to which the log is processed.
+
+        If events make the batch fail and the same work succeeds without them, they are isolated: such an event is
+        stored without its effects on people and, if that fails too, kept as rejected. Raises Unavailable when a
+        database is away or another process has processed the batch, and any other exception when nothing can be
+        processed, whatever the events.
+        """
+        began = time.perf_counter()
+        await self._catalog.refresh()
+        self._plans.refresh()
+        try:
+            plan = await self._commit(batch, after)
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._metrics.batch_failed(type(error).__name__)
+            _log.exception("a batch failed: the events that cause it are isolated", after=after)
+            batch, store_only = await self._isolate(batch, error)
+            plan = await self._commit(batch, after, store_only)
+        self._metrics.batch_carried(
+            time.perf_counter() - began,
+            stored=len(plan.evaluation.events),
+            duplicates=plan.duplicates,
+            rejected=len(batch.rejected),
+            identities=len(plan.identities.changed),
+        )
+        if plan.duplicates or batch.rejected:
+            _log.info("batch processed", last=batch.last, duplicates=plan.duplicates, rejected=len(batch.rejected))
+        return batch.last
+
+    async def _commit(self, batch: Batch, after: int, store_only: Collection[int] = ()) -> "_BatchPlan":
+        try:
+            async with self._warehouse.transaction() as transaction:
+                plan = await self._plan(batch.arrivals, transaction, store_only)
+                # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
+                await self._write_small(batch, plan, transaction)
+                await transaction.note_calls(batch.calls)
+                await transaction.finish(self._consumer, batch.last, after=after)
+                self.io_bound.set()
+                await transaction.add_events(plan.evaluation.events)
+                await transaction.record(plan.entries)
+        finally:
+            self.io_bound.clear()
+        return plan
+
+    async def _plan(
+        self, arrivals: Sequence[Arrival], transaction: Transaction, store_only: Collection[int]
+    ) -> "_BatchPlan":
+        """Decide everything that the events lead to."""
+        messages = [arrival.message for arrival in arrivals]
+        fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
+        lanes = await transaction.lanes()
+        evaluation = BatchEvaluation(
+            [arrival for arrival in arrivals if arrival.position in fresh],
+            lanes=lanes,
+            lane_bytes=self._lane_bytes,
+            store_only=store_only,
+        )
+        evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
+        evaluation.filter(self._plans)
+        await evaluation.transform()
+        for arrival in evaluation.arrivals:
+            notes = (Step(0, arrival.event.connection_id, "Receive", "Passed", note) for note in arrival.notes)
+            entries[arrival.message.key].steps = (*notes, *evaluation.steps[arrival.position])
+        identities = await transaction.merge_identities(evaluation.sightings())
+        return _BatchPlan(evaluation, identities, entries, len(arrivals) - len(fresh))
+
+    async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
+        await transaction.change_identities(plan.identities)
+        await transaction.change_devices(plan.evaluation.devices)
+        now = microseconds(self._clock.now())
+        await transaction.append_to_lanes(plan.evaluation.lane_chunks(), plan.evaluation.lane_documents, now=now)
+        await transaction.add_rejected(batch.rejected)
+
+    async def _isolate(self, batch: Batch, error: Exception) -> tuple[Batch, set[int]]:
+        """Return the batch with the events that cannot be stored as rejected, and the positions of those that can only
+        be stored. Raises `error` when the warehouse takes nothing at all."""
+        try:
+            await check_writes(self._warehouse, batch.last)
+        except Unavailable:
+            raise
+        except Exception:
+            raise error from None
+        poison = await self._find_poison(batch.arrivals)
+        if not poison:  # it is not the events alone, or it has passed: the batch as it is may succeed
+            return batch, set()
+        rejected = {
+            arrival.position
+            for arrival in batch.arrivals
+            if arrival.position in poison and not await self._succeeds([arrival], {arrival.position})
+        }
+        for position in sorted(poison):
+            _log.error("an event is isolated", position=position, kept="rejected" if position in rejected else "stored")
+        self._metrics.events_isolated(len(poison))
+        return _without(batch, rejected), poison - rejected
+
+    async def _find_poison(self, arrivals: Sequence[Arrival]) -> set[int]:
+        """Return the positions of the events that fail, by halving. Events of a workspace that has `MAX_ISOLATED` of
+        them count as failing too. Of events that fail only together the last counts as failing."""
+        poison: dict[int, list[int]] = {}
+
+        def found() -> int:
+            return sum(map(len, poison.values()))
+
+        def add(arrival: Arrival) -> None:
+            insort(poison.setdefault(arrival.workspace, []), arrival.position)
+
+        async def search(some: Sequence[Arrival]) -> None:
+            some = [each for each in some if len(poison.get(each.workspace, ())) < MAX_ISOLATED]
+            if not some or await self._succeeds(some, ()):
+                return
+            if len(some) == 1:
+                add(some[0])
+                return
+            before, middle = found(), len(some) // 2
+            await search(some[:middle])
+            await search(some[middle:])
+            if found() == before:
+                add(some[await last_of_those_that_fail_together(some, middle)])
+
+        async def last_of_those_that_fail_together(some: Sequence[Arrival], good: int) -> int:
+            """Return an index: up to this event they fail, without it they do not. The first `good` of them succeed."""
+            bad = len(some)
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                if await self._succeeds(some[:middle], ()):
+                    good = middle
+                else:
+                    bad = middle
+            return bad - 1
+
+        rest, before = list(arrivals), -1
+        while found() > before:  # what is left may fail together
+            before = found()
+            await search(rest)
+            known = {position for positions in poison.values() for position in positions}
+            rest = [arrival for arrival in rest if arrival.position not in known]
+        positions_found = {position for positions in poison.values() for position in positions}
+        for arrival in arrivals:
+            positions = poison.get(arrival.workspace, ())
+            if len(positions) >= MAX_ISOLATED and arrival.position > positions[-1]:
+                positions_found.add(arrival.position)
+        return positions_found
+
+    async def _succeeds(self, arrivals: Sequence[Arrival], store_only: Collection[int]) -> bool:
+        """Process events in a transaction that is rolled back; return whether that succeeds."""
+        batch = Batch(list(arrivals), [], [], arrivals[-1].position)
+        try:
+            async with self._warehouse.transaction() as transaction:
+                plan = await self._plan(batch.arrivals, transaction, store_only)
+                await self._write_small(batch, plan, transaction)
+                await transaction.add_events(plan.evaluation.events)
+                for (_, message_id), entry in plan.entries.items():  # as storing the entries would
+                    message_id.encode()
+                    encode_entry(entry)
+                raise _Rollback
+        except _Rollback:
+            return True
+        except Unavailable:
+            raise
+        except Exception:
+            return False
+
+
+class _BatchPlan(Struct):
+    """Everything that a batch leads to."""
+
+    evaluation: BatchEvaluation
+    identities: IdentityChanges
+    entries: Entries
+    """The changed entries of the de-duplication."""
+    duplicates: int
+
+
+class _Rollback(Exception):
+    """Ends a transaction that was a trial."""
+
+
+def _without(batch: Batch, culprits: set[int]) -> Batch:
+    """Return the batch with the events at these positions among the rejected ones."""
+    rejected = [*batch.rejected, *(refused(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    return msgspec.structs.replace(
+        batch,
+        arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
+        rejected=sorted(rejected, key=lambda row: row.position),
+    )

@@ -1,0 +1,48 @@
+"""What is known: events, identities, devices, rejected events, and the ledger of messages.
+
+One process writes (the worker), any number read. Everything that one batch of the log leads to is written in one
+transaction, together with the position up to which the log is finished: so a crash at any moment means that a batch
+either happened once or will happen once.
+
+De-duplication happens here as well, by the ledger (`headwater.state.deduplication`): a transaction asks it for its
+messages before anything is done with them.
+"""
+
+from headwater.state.devices import Device, DeviceEvent
+from headwater.state.identities import MAX_ATTRIBUTES_BYTES, Identity, IdentityChanges, Sighting, attributes_fit
+from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
+from headwater.state.deduplication import Entries, Entry, Message, MessageKey, Step, claim
+from headwater.state.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
+from headwater.state.traits import Saying
+from headwater.state.transaction import Transaction
+from headwater.state.store import EventOrder, Warehouse, open_warehouse
+
+__all__ = [
+    "MAX_ATTRIBUTES_BYTES",
+    "NO_DOCUMENT",
+    "Chunk",
+    "Device",
+    "DeviceEvent",
+    "Entries",
+    "Entry",
+    "EventOrder",
+    "Identity",
+    "IdentityChanges",
+    "Lane",
+    "LaneEntry",
+    "LatestCall",
+    "Message",
+    "MessageKey",
+    "NewChunk",
+    "RefusalCount",
+    "RejectedEvent",
+    "Saying",
+    "Sighting",
+    "Step",
+    "StoredEvent",
+    "Transaction",
+    "Warehouse",
+    "attributes_fit",
+    "claim",
+    "open_warehouse",
+]

@@ -1,0 +1,59 @@
+"""The ledger in a table of the warehouse's own database: PostgreSQL, which several machines share.
+
+What it records is part of the transaction. Two consumers that believed both to be the one could not record the same
+message twice: the second would wait for the first, and find its own position overtaken.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from headwater.base.clock import Clock, microseconds
+from headwater.state import bulk
+from headwater.state.deduplication.entry import Entries, MessageKey, decode_entry, encode_entry
+from headwater.state.deduplication.retention import KEPT
+from headwater.state.tables import messages
+
+_TRIMMED_AT_ONCE: Final = 20_000
+_TRIMMED_IN_ALL: Final = 400_000
+"""In one call: more than arrive between two of them, or the table would only grow."""
+_COLUMNS: Final = (
+    messages.c.position,
+    messages.c.connection,
+    messages.c.message_id,
+    messages.c.received_at,
+    messages.c.entry,
+)
+
+
+class SqlLedger:
+    """The ledger in the table `messages`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> Entries:
+        entries: Entries = {}
+        for some in bulk.among(connection, (messages.c.connection, messages.c.message_id), keys):
+            query = select(messages.c.connection, messages.c.message_id, messages.c.entry).where(some)
+            for source, message_id, entry in await connection.execute(query):
+                entries[source, message_id] = decode_entry(entry)
+        return entries
+
+    async def record(self, connection: AsyncConnection, entries: Entries) -> None:
+        rows = [(entry.position, *key, entry.received_at, encode_entry(entry)) for key, entry in entries.items()]
+        await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
+
+    async def trim(self, connection: AsyncConnection) -> None:
+        """Forget old messages, the oldest first, a bounded number at once."""
+        horizon = microseconds(self._clock.now() - KEPT)
+        oldest = select(messages.c.position).order_by(messages.c.position).limit(_TRIMMED_AT_ONCE)
+        trim = delete(messages).where(messages.c.position.in_(oldest), messages.c.received_at < horizon)
+        for _ in range(_TRIMMED_IN_ALL // _TRIMMED_AT_ONCE):
+            if (await connection.execute(trim)).rowcount < _TRIMMED_AT_ONCE:
+                break
+
+    async def close(self) -> None:
+        """Nothing is open."""

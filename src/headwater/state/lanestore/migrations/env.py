@@ -1,0 +1,9 @@
+"""Run the revisions on the connection, and in the transaction, that `base.database.migrate` opened."""
+
+from alembic import context
+
+from headwater.state.lanestore.migrations import VERSION_TABLE
+
+context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
+with context.begin_transaction():
+    context.run_migrations()

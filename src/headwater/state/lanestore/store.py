@@ -1,0 +1,186 @@
+"""The courier's state in a SQL database."""
+
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from headwater.storage.database import answering_unavailable, opened
+from headwater.base.errors import Unavailable
+from headwater.state.lanestore.tables import lane_counter, lane_progress, lane_results
+
+_WHAT: Final = "the courier's database"
+
+
+class LaneProgress(Struct, frozen=True):
+    """How far the courier has come in one lane."""
+
+    position: int = 0
+    """The position up to which every entry has a result."""
+    failures: int = 0
+    """How many pauses there have been since the last success."""
+    paused_until: int = 0
+    """When the lane is tried again, in microseconds since the epoch; 0 when it is not paused."""
+    reason: str = ""
+    """Why it is paused, for people."""
+    definition: str = ""
+    """A digest of the pipeline's definition that is paused: a pause ends when the definition changes."""
+
+
+class StoredResult(Struct, frozen=True):
+    """Results of consecutive entries of one lane."""
+
+    sequence: int
+    pipeline: int
+    position: int
+    """The position of the last of these entries."""
+    payload: bytes
+
+
+class AnotherCourier(Unavailable):
+    """Another courier of the installation is active."""
+
+
+class LaneStore:
+    """Reads and writes the courier's state. All of it raises Unavailable while the database is away."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._insert: Any = (sqlite if engine.dialect.name == "sqlite" else postgresql).insert
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Be the only courier, for the time of the block. The block gets a function that raises Unavailable when this
+        may not be true any more.
+
+        Raises AnotherCourier while another one is active. On SQLite nobody else has the data directory. On PostgreSQL
+        this is an advisory lock; a courier that has lost it without knowing is stopped by `complete`.
+        """
+        if self._engine.dialect.name == "sqlite":
+            yield _nothing
+            return
+        async with answering_unavailable(_WHAT), self._engine.connect() as raw:
+            connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
+            if not (await connection.execute(select(func.pg_try_advisory_lock(_LOCK)))).scalar_one():
+                raise AnotherCourier("another courier is active")
+
+            async def check() -> None:
+                with_lock = await connection.execute(select(1))
+                with_lock.close()
+
+            try:
+                yield check
+            finally:
+                with suppress(Exception):  # the connection may be gone, and the lock with it
+                    await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
+
+    async def progress(self, pipeline: int | None = None) -> dict[int, LaneProgress]:
+        """Return the progress in every lane that the courier has worked on, or in one of them, by pipeline."""
+        query = select(lane_progress)
+        if pipeline is not None:
+            query = query.where(lane_progress.c.pipeline == pipeline)
+        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+            rows = await connection.execute(query)
+            return {row.pipeline: LaneProgress(*row[1:]) for row in rows}
+
+    async def complete(
+        self, pipeline: int, before: LaneProgress, after: LaneProgress, results: Sequence[tuple[int, bytes]]
+    ) -> None:
+        """Store results, each with the position of its last entry, and move the lane on, in one transaction.
+
+        Raises Unavailable when the lane is not at `before`: another courier has worked on it.
+        """
+        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+            await self._move(connection, pipeline, before, after)
+            if results:
+                count = (
+                    update(lane_counter).values(last=lane_counter.c.last + len(results)).returning(lane_counter.c.last)
+                )
+                first = (await connection.execute(count)).scalar_one() - len(results) + 1
+                rows = [
+                    {"sequence": sequence, "pipeline": pipeline, "position": position, "payload": payload}
+                    for sequence, (position, payload) in enumerate(results, first)
+                ]
+                await connection.execute(insert(lane_results), rows)
+
+    async def results(self, after: int, *, max_bytes: int) -> list[StoredResult]:
+        """Return results in their order: those after a sequence number, at most about `max_bytes` and at least one."""
+        query = select(lane_results).where(lane_results.c.sequence > after).order_by(lane_results.c.sequence)
+        found: list[StoredResult] = []
+        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+            while max_bytes > 0:
+                last = found[-1].sequence if found else after
+                page = (await connection.execute(query.where(lane_results.c.sequence > last).limit(_PAGE))).all()
+                for row in page:
+                    found.append(StoredResult(row.sequence, row.pipeline, row.position, row.payload))
+                    max_bytes -= len(row.payload)
+                    if max_bytes <= 0:
+                        break
+                if len(page) < _PAGE:
+                    break
+        return found
+
+    async def unapplied_bytes(self, after: int) -> int:
+        """Return the size of the results after a sequence number."""
+        query = select(func.coalesce(func.sum(func.length(lane_results.c.payload)), 0))
+        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+            found = await connection.execute(query.where(lane_results.c.sequence > after))
+            return int(found.scalar_one())
+
+    async def begin_after(self, sequence: int) -> None:
+        """Give only sequence numbers above this one from now on, whatever the store holds.
+
+        A store that was lost would otherwise give numbers again that the worker has applied already.
+        """
+        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+            higher = update(lane_counter).where(lane_counter.c.last < sequence).values(last=sequence)
+            await connection.execute(higher)
+
+    async def trim(self, applied: int) -> None:
+        """Remove the results up to this sequence number: the worker has applied them."""
+        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+            await connection.execute(delete(lane_results).where(lane_results.c.sequence <= applied))
+
+    async def remove_except(self, pipelines: Collection[int]) -> None:
+        """Remove the progress of lanes of pipelines that are not in `pipelines`."""
+        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+            known = set(await connection.scalars(select(lane_progress.c.pipeline)))
+            for pipeline in known - set(pipelines):
+                await connection.execute(delete(lane_progress).where(lane_progress.c.pipeline == pipeline))
+
+    async def _move(
+        self, connection: AsyncConnection, pipeline: int, before: LaneProgress, after: LaneProgress
+    ) -> None:
+        empty = {"pipeline": pipeline} | msgspec.structs.asdict(LaneProgress())
+        first = self._insert(lane_progress).values(**empty)
+        await connection.execute(first.on_conflict_do_nothing())
+        moved = await connection.execute(
+            update(lane_progress)
+            .where(lane_progress.c.pipeline == pipeline, lane_progress.c.position == before.position)
+            .values(**msgspec.structs.asdict(after))
+        )
+        if moved.rowcount != 1:
+            raise Unavailable("another courier works on this lane")
+
+
+async def _nothing() -> None:
+    """There is nothing to check."""
+
+
+_LOCK: Final = zlib.crc32(b"headwater courier")
+"""The number of the advisory lock."""
+_PAGE: Final = 16
+"""How many results are read at a time."""
+
+
+@asynccontextmanager
+async def open_lane_store(url: str) -> AsyncIterator[LaneStore]:
+    """Open the courier's state at `url`, its tables up to date; closed at the end of the block."""
+    async with opened(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
+        yield LaneStore(engine)

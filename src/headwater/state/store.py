@@ -1,0 +1,226 @@
+"""The warehouse in a SQL database: the pages that people read, and the transactions of the process that writes it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from headwater.base.clock import Clock, from_microseconds
+from headwater.storage.database import answering_unavailable, opened
+from headwater.storage.sessions import snapshot
+from headwater.state import deviceregistry, lanes, tables
+from headwater.state.devices import Device
+from headwater.state.identities import Identity
+from headwater.state.lanes import Chunk, Lane
+from headwater.state.deduplication import Entries, Ledger, MessageKey, RocksLedger, SqlLedger
+from headwater.state.rejections import Rejections
+from headwater.state.rows import LatestCall, RefusalCount, RejectedEvent
+from headwater.state.transaction import Transaction
+
+EventOrder = Literal["timestamp", "receivedAt"]
+"""What events can be listed by."""
+
+_ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
+MAX_TRACED: Final = 100
+"""How many refusals of one message id are told."""
+MAX_COUNTS: Final = 1_000
+"""How many counts of refusals are told."""
+PAGE_BYTES: Final = 16 * 1024
+"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
+_WHAT: Final = "the warehouse's database"
+
+
+class Warehouse:
+    """Reads the warehouse, and opens transactions for the one process that writes it.
+
+    All of it raises Unavailable while the database is away.
+    """
+
+    def __init__(self, engine: AsyncEngine, ledger: Ledger) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._rejections = Rejections()
+        self._writing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+            yield connection
+
+    async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
+        """The rows of a query, and a count that agrees with them."""
+
+        def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
+            with snapshot(connection):
+                return connection.execute(query).mappings().all(), int(connection.execute(count).scalar_one())
+
+        async with self._connect() as connection:
+            return await connection.run_sync(read)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """What is done inside happens as a whole, or, after an exception or a crash, not at all.
+
+        Transactions of this process run one after another: those of other tasks wait.
+        Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
+        went away during the commit: `finished` tells.
+        """
+        async with self._writing, answering_unavailable(_WHAT), self._engine.begin() as connection:
+            yield Transaction(connection, self._ledger, self._rejections)
+
+    async def finished(self, consumer: str) -> int:
+        """The position up to which `consumer` has finished the log; 0 at first."""
+        query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
+        async with self._connect() as connection:
+            return (await connection.execute(query)).scalar_one_or_none() or 0
+
+    async def events(
+        self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
+    ) -> list[bytes]:
+        """The documents of a workspace's events; of equal ones the later accepted counts as the greater."""
+        keys = (_ORDER[order], tables.events.c.position)
+        query = (
+            select(tables.events.c.document)
+            .where(tables.events.c.workspace == workspace)
+            .order_by(*(key.asc() if ascending else key.desc() for key in keys))
+            .offset(first)
+            .limit(limit)
+        )
+        async with self._connect() as connection:
+            return [document.encode() for document in await connection.scalars(query)]
+
+    async def identities(self, connection_id: int, *, first: int, limit: int) -> tuple[list[Identity], int]:
+        """The identities of a connection, the most recently updated first, and how many there are in all."""
+        table = tables.identities.c
+        query = (
+            select(tables.identities)
+            .where(table.connection == connection_id)
+            .order_by(table.updated_at.desc(), table.id.desc())
+            .offset(first)
+            .limit(limit)
+        )
+        count = select(func.count()).select_from(tables.identities).where(table.connection == connection_id)
+        rows, total = await self._page(query, count)
+        return [
+            Identity(
+                user_id=None if row["is_anonymous"] else row["identity_id"],
+                anonymous_ids=msgspec.json.decode(row["anonymous_ids"], type=list[str]),
+                connection=row["connection"],
+                pipeline=row["pipeline"],
+                updated_at=from_microseconds(row["updated_at"]),
+            )
+            for row in rows
+        ], total
+
+    async def devices(
+        self, connections: list[int], *, user_id: str | None, anonymous_id: str | None, first: int, limit: int
+    ) -> tuple[list[Device], int]:
+        """Devices of these connections, the most recently changed first, and how many there are in all.
+
+        Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+        """
+        async with self._connect() as connection:
+            return await deviceregistry.page(
+                connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
+            )
+
+    async def latest_call(self, connection_id: int) -> LatestCall | None:
+        """The latest call that came with a key of the connection; None before the first."""
+        query = select(tables.calls).where(tables.calls.c.connection == connection_id)
+        async with self._connect() as connection:
+            row = (await connection.execute(query)).mappings().one_or_none()
+        return None if row is None else LatestCall(**{**row, "received_at": from_microseconds(row["received_at"])})
+
+    async def rejected(
+        self, workspace: int, *, connection_id: int | None, dialect: str | None, first: int, limit: int
+    ) -> tuple[list[RejectedEvent], int]:
+        """The refused events of a workspace, the newest first, and how many there are in all."""
+        if dialect is not None and "\0" in dialect:
+            return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
+        table = tables.rejected_events.c
+        chosen = [table.workspace == workspace]
+        if connection_id is not None:
+            chosen.append(table.connection == connection_id)
+        if dialect is not None:
+            chosen.append(table.dialect == dialect)
+        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
+        count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
+        rows, total = await self._page(query, count)
+        return [_rejected_event(row) for row in rows], total
+
+    async def rejected_messages(self, workspace: int, message_id: str) -> list[RejectedEvent]:
+        """The refused events of a workspace with this message id, the oldest first, at most `MAX_TRACED` of them."""
+        if "\0" in message_id:
+            return []
+        table = tables.rejected_events.c
+        query = (
+            select(tables.rejected_events)
+            .where(table.workspace == workspace, table.message_id == message_id)
+            .order_by(table.position)
+            .limit(MAX_TRACED)
+        )
+        async with self._connect() as connection:
+            return [_rejected_event(row) for row in (await connection.execute(query)).mappings()]
+
+    async def refusals(self, workspace: int, *, connection_id: int | None) -> list[RefusalCount]:
+        """How often each rule was broken in a workspace, or in one of its sources, the most often broken first."""
+        table = tables.refusals.c
+        query = select(tables.refusals).where(table.workspace == workspace)
+        if connection_id is not None:
+            query = query.where(table.connection == connection_id)
+        query = query.order_by(table.count.desc(), table.connection, table.code, table.path).limit(MAX_COUNTS)
+        async with self._connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        times = ("first_at", "last_at")
+        return [RefusalCount(**{**row, **{name: from_microseconds(row[name]) for name in times}}) for row in rows]
+
+    async def lanes(self) -> list[Lane]:
+        """Return all lanes that have entries."""
+        async with self._connect() as connection:
+            return await lanes.lanes(connection)
+
+    async def next_chunk(self, pipeline: int, *, after: int) -> Chunk | None:
+        """Return the first chunk of a lane that has entries after position `after`; None when there is none."""
+        async with self._connect() as connection:
+            return await lanes.next_chunk(connection, pipeline, after)
+
+    async def oldest_in_lane(self, pipeline: int) -> int | None:
+        """Return when the first chunk of a lane was appended, in microseconds since the epoch; None for none."""
+        async with self._connect() as connection:
+            return await lanes.oldest(connection, pipeline)
+
+    async def entries(self, messages: Iterable[MessageKey]) -> Entries:
+        """What the ledger has of these messages."""
+        keys = {key for key in messages if "\0" not in key[1]}
+        async with self._connect() as connection:
+            return await self._ledger.known(connection, keys)
+
+
+def _rejected_event(row: RowMapping) -> RejectedEvent:
+    return RejectedEvent(**{**row, "received_at": from_microseconds(row["received_at"])})
+
+
+@asynccontextmanager
+async def open_warehouse(
+    url: str, *, writes: bool, clock: Clock, scratch: Path | None = None
+) -> AsyncIterator[Warehouse]:
+    """The warehouse at `url`, its tables up to date; closed at the end of the block.
+
+    One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
+    who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
+    """
+    async with opened(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
+        ledger: Ledger
+        if engine.dialect.name == "sqlite":
+            ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
+        else:
+            ledger = SqlLedger(clock)
+        try:
+            yield Warehouse(engine, ledger)
+        finally:
+            await ledger.close()

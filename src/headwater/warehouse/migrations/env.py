@@ -1,9 +1,0 @@
-"""Runs the revisions on the connection, and in the transaction, that `base.database.migrate` opened."""
-
-from alembic import context
-
-from headwater.warehouse.migrations import VERSION_TABLE
-
-context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
-with context.begin_transaction():
-    context.run_migrations()

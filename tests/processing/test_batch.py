@@ -1,0 +1,185 @@
+"""Frames taken apart: accepted events, refused ones, and what nobody can read."""
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import msgpack
+from structlog.testing import capture_logs
+
+from headwater.base.clock import from_microseconds
+from headwater.log import Frame, StoredFrame
+from headwater.events import Envelope, Refusal
+from headwater.events.canonical import canonical
+from headwater.events.context import Location
+from headwater.events.envelope import encode_envelope
+from headwater.processing.batch import BatchReader, read_batch
+from headwater.state import Message, RejectedEvent
+
+GOOD = b'{"type":"track","event":"e","userId":"u","messageId":"m"}'
+BAD = b'{"type":"track","userId":"u"}'
+
+
+def stored(
+    position: int, body: bytes, *, events: int = 1, call: str = "batch", refusal: Refusal | None = None
+) -> StoredFrame:
+    envelope = Envelope("track", call, 7, 42, 1_000_000, bytes(16), refusal=refusal)
+    return StoredFrame(position, Frame(events, encode_envelope(envelope), body))
+
+
+def rejected(
+    position: int, refusal: Refusal, body: bytes, workspace: int = 7, connection: int = 42, received: int = 1_000_000
+) -> RejectedEvent:
+    return RejectedEvent(
+        position,
+        workspace,
+        connection,
+        "track",
+        from_microseconds(received),
+        refusal.code,
+        refusal.path,
+        refusal.message,
+        body,
+    )
+
+
+def test_nothing_is_nothing() -> None:
+    assert (read_batch([]).arrivals, read_batch([]).rejected, read_batch([]).last) == ([], [], 0)
+
+
+def test_every_event_has_its_position_and_its_outcome() -> None:
+    frames = [
+        stored(5, b'{"batch":[' + GOOD + b"," + BAD + b"," + GOOD + b"]}", events=3),
+        stored(8, b'{"userId":"u"}', call="page"),
+    ]
+    batch = read_batch(frames)
+    assert batch.last == 8
+    assert [
+        (arrival.position, arrival.workspace, arrival.event.connection_id, arrival.event.type)
+        for arrival in batch.arrivals
+    ] == [
+        (5, 7, 42, "track"),
+        (7, 7, 42, "track"),
+        (8, 7, 42, "page"),
+    ]
+    assert batch.arrivals[0].message == Message(5, (42, "m"), 1_000_000)
+    assert batch.rejected == [rejected(6, Refusal("BadRequest", "event", "event is required in a track event"), BAD)]
+
+
+def test_an_arrival_has_the_notes_of_its_event() -> None:
+    late = GOOD[:-1] + b',"timestamp":"soon"}'
+    batch = read_batch([stored(1, b'{"batch":[' + GOOD + b"," + late + b"]}", events=2)])
+    assert [arrival.notes for arrival in batch.arrivals] == [
+        (),
+        ("timestamp cannot be read as a time: the time of receipt is used",),
+    ]
+    assert json.loads(batch.arrivals[1].document)["invalidTimes"] == {"timestamp": "soon"}
+
+
+def test_a_frame_of_an_older_version_is_held_to_the_rules_with_its_body_at_hand() -> None:
+    cut = GOOD[:-1] + b',"groupId":"\\ud800"}'
+    batch = read_batch([stored(1, b'{"batch":[' + cut + b"," + GOOD + b"]}", events=2)])
+    assert [arrival.position for arrival in batch.arrivals] == [2]
+    assert [row.message for row in batch.rejected] == ["groupId contains an unpaired surrogate"]
+
+
+def test_the_same_frames_give_the_same_batch() -> None:
+    frames = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
+    first, second = read_batch(frames), read_batch(frames)
+    assert [arrival.document for arrival in first.arrivals] == [arrival.document for arrival in second.arrivals]
+    assert first.rejected == second.rejected
+
+
+def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
+    refusal = Refusal("Unauthorized", "", "the write key is not known")
+    batch = read_batch([stored(3, b"any bytes \xff", refusal=refusal)])
+    assert (batch.arrivals, batch.rejected, batch.last) == ([], [rejected(3, refusal, b"any bytes \xff")], 3)
+
+
+UNREADABLE = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"batch":5}', b"[]"])
+def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: bytes) -> None:
+    frames = [
+        stored(1, b'{"batch":[' + BAD + b"]}"),
+        stored(2, body, events=3),
+        stored(5, b'{"batch":[' + GOOD + b"]}"),
+    ]
+    with capture_logs() as logs:
+        batch = read_batch(frames)
+    assert [row.position for row in batch.rejected] == [1, 2]
+    assert batch.rejected[1] == rejected(2, UNREADABLE, body)
+    assert [arrival.position for arrival in batch.arrivals] == [5]
+    assert batch.last == 5
+    assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 2)]
+
+
+def test_an_event_that_cannot_be_read_costs_none_of_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any) -> object:
+        if arguments[4] == 2:
+            raise ValueError("a defect")
+        return canonical(*arguments)
+
+    monkeypatch.setattr("headwater.processing.batch.canonical", failing)
+    frames = [
+        stored(1, b'{"batch":[' + GOOD + b"]}"),
+        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD, GOOD]) + b"]}", events=4),
+    ]
+    with capture_logs() as logs:
+        batch = read_batch(frames)
+    assert [arrival.position for arrival in batch.arrivals] == [1, 2, 5]
+    assert [(row.position, row.code, row.message_id) for row in batch.rejected] == [
+        (3, "BadRequest", None),
+        (4, "InternalServerError", "m"),
+    ]
+    assert batch.rejected[1].body == GOOD
+    assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 4)]
+
+
+@pytest.mark.parametrize(
+    ("message_id", "kept"),
+    [
+        ("m", "m"),
+        (5, "5"),
+        ("", None),
+        (None, None),
+        (["m"], None),
+        ("\0", None),
+        ("a" * 1000, "a" * 1000),
+        ("a" * 1001, None),
+        ("\U0001f600" * 500, "\U0001f600" * 500),
+        ("\U0001f600" * 501, None),  # PostgreSQL could not index it, and the batch would fail for ever
+    ],
+)
+def test_a_refused_event_is_known_by_its_message_id_where_an_accepted_one_could_be(
+    message_id: object, kept: str | None
+) -> None:
+    body = json.dumps({"batch": [{"type": "track", "messageId": message_id}]}, ensure_ascii=False).encode()
+    assert [row.message_id for row in read_batch([stored(1, body)]).rejected] == [kept]
+
+
+def test_places_are_looked_up() -> None:
+    event = b'{"type":"page","userId":"u","context":{"ip":"203.0.113.9"}}'
+    reader = BatchReader(lambda ip: Location(country="IT"))
+    reader.add(stored(1, b'{"batch":[' + event + b"]}"))
+    assert b'"location":{"country":"IT"}' in reader.batch().arrivals[0].document
+
+
+@pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])
+def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> None:
+    with capture_logs() as logs:
+        batch = read_batch([StoredFrame(1, Frame(2, header, b"body")), stored(3, b'{"batch":[' + GOOD + b"]}")])
+    assert batch.rejected == [rejected(1, UNREADABLE, b"body", workspace=0, connection=0, received=0)]
+    assert [arrival.position for arrival in batch.arrivals] == [3]
+    assert logs[0]["log_level"] == "error"
+
+
+def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
+    """A version with other rules may carry what another one accepted."""
+    refusal = Refusal("BadRequest", "event", "is out of fashion")
+    envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), refused={0: refusal})
+    body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"
+    batch = read_batch([StoredFrame(1, Frame(2, encode_envelope(envelope), body))])
+    assert [(row.position, row.message, row.message_id) for row in batch.rejected] == [(1, "is out of fashion", "m")]
+    assert [arrival.position for arrival in batch.arrivals] == [2]

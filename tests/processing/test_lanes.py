@@ -1,0 +1,381 @@
+"""Lanes: what the courier makes of their entries, and that identities end up as if there were no lanes."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from headwater.catalog import Connection, Definition, FunctionDefinition, TransformationDefinition
+from headwater.filters import Condition, Filter
+from headwater.management.pipelines import (
+    CreatePipeline,
+    UpdatePipeline,
+    create_pipeline,
+    delete_pipeline,
+    update_pipeline,
+)
+from headwater.processing import CONSUMER
+from headwater.processing.batch import read_batch
+from headwater.processing.evaluate import MAX_WORKSPACE_MAPPING_SECONDS
+from headwater.processing.processor import BatchProcessor
+from headwater.processing.transformer import Budget, Failed, MappingTransformer
+from headwater.schemas import Record, parse_schema
+from headwater.state import Step
+from tests.parts import OpenParts, add_source, add_workspace, open_parts
+
+SCHEMA = parse_schema(
+    '{"kind":"object","properties":[{"name":"email","type":{"kind":"string","maxLength":40},"readOptional":true}]}'
+)
+MAPPING = TransformationDefinition(mapping={"email": "traits.email"})
+TRACK = Filter("and", (Condition("type", "is", ("track",)),))
+IDENTIFY = Filter("and", (Condition("type", "is", ("identify",)),))
+
+
+def function(source: str) -> TransformationDefinition:
+    """A JavaScript function that gets `traits` and `userId`, and returns `email`."""
+    definition = FunctionDefinition(
+        language="JavaScript", source=source, in_paths=("traits", "userId"), out_paths=("email",)
+    )
+    return TransformationDefinition(function=definition)
+
+
+COPY = function("function transform(e) { return 'email' in e.traits ? {email: e.traits.email} : {}; }")
+
+
+async def add_pipeline(
+    parts: OpenParts, source: Connection, transformation: TransformationDefinition | None, **members: Any
+) -> int:
+    """Add a User pipeline to a source; return its id."""
+    request = CreatePipeline(
+        connection=source.id,
+        target="User",
+        name="People",
+        enabled=True,
+        definition=Definition(transformation=transformation),
+        **{"out_schema": None if transformation is None else SCHEMA, **members},
+    )
+    return (await create_pipeline(parts.catalog, source.workspace, request)).id
+
+
+async def change(parts: OpenParts, pipeline: int, transformation: TransformationDefinition, **members: Any) -> None:
+    """Give a pipeline another transformation."""
+    request = UpdatePipeline(
+        name="People",
+        out_schema=SCHEMA,
+        definition=Definition(transformation=transformation),
+        **{"enabled": True, **members},
+    )
+    await update_pipeline(parts.catalog, parts.workspace, pipeline, request)
+
+
+async def new_source(parts: OpenParts, workspace: int | None = None) -> Connection:
+    """A source with an Event pipeline and no other."""
+    return await add_source(parts.catalog, workspace or parts.workspace, users=())
+
+
+async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
+    """Send a batch of events and process it."""
+    await parts.send(source, json.dumps({"batch": events}).encode())
+    await parts.carry()
+
+
+async def identities(parts: OpenParts, pipeline: int) -> list[tuple[Any, ...]]:
+    """The identities of a pipeline: id, whether it is anonymous, anonymous ids, time, attributes."""
+    query = (
+        "SELECT identity_id, is_anonymous, anonymous_ids, updated_at, attributes FROM identities"
+        f" WHERE pipeline = {pipeline} ORDER BY identity_id, is_anonymous"
+    )
+    async with parts.warehouse.transaction() as transaction:
+        return [tuple(row) for row in await transaction._connection.exec_driver_sql(query)]
+
+
+async def steps(parts: OpenParts, source: Connection, message_id: str) -> list[Step]:
+    """The trace steps of a message in its User pipelines."""
+    [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
+    stores = {pipeline.id for pipeline in source.pipelines}
+    return [step for step in entry.steps if step.pipeline not in stores]
+
+
+def identify(user: str, email: object, **members: Any) -> dict[str, Any]:
+    return {"type": "identify", "userId": user, "messageId": user, "traits": {"email": email}, **members}
+
+
+async def test_an_event_is_stored_at_once_and_its_function_runs_later(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "u@x"))
+    assert len(await parts.documents()) == 1
+    assert [step.outcome for step in await steps(parts, source, "u")] == ["Pending"]
+    assert await identities(parts, pipeline) == []
+    await parts.drain_lanes()
+    assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"u@x"}']
+    assert [(step.step, step.outcome) for step in await steps(parts, source, "u")] == [("Finalize", "Passed")]
+    assert await parts.store.results(0, max_bytes=1) == [] or await parts.warehouse.lanes() == []
+
+
+async def test_a_record_on_which_the_function_throws_fails_alone_with_its_reason(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(
+        parts, source, function("function transform(e) { return {email: e.traits.email.trim()}; }")
+    )
+    await send(parts, source, identify("a", " a@x "), identify("b", 5), identify("c", "c@x"))
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == ["a", "c"]
+    [failed] = await steps(parts, source, "b")
+    assert (failed.step, failed.outcome) == ("Transformation", "Failed")
+    assert "trim is not a function" in failed.message
+
+
+async def test_a_pipeline_in_which_events_fail_is_logged_once_without_their_data(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    throwing = await add_pipeline(parts, source, function("function transform(e) { throw new Error(e.userId); }"))
+    mapped = await add_pipeline(parts, source, MAPPING)
+    with capture_logs() as lines:
+        for batch in ("ab", "cd"):
+            await send(parts, source, *(identify(user, "too long " * 10) for user in batch))
+        await parts.drain_lanes()
+    assert len(await steps(parts, source, "d")) == 2
+    failing = {"event": "events fail in a pipeline", "log_level": "warning", "step": "Transformation", "count": 1}
+    assert [line for line in lines if line["log_level"] == "warning"] == [
+        {**failing, "pipeline": pipeline} for pipeline in (mapped, throwing)
+    ]
+
+
+async def test_an_endless_record_fails_alone_and_the_others_are_late(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.3)
+    source = await new_source(parts)
+    endless = function("function transform(e) { while (e.userId === 'b') {} return {email: e.userId}; }")
+    pipeline = await add_pipeline(parts, source, endless)
+    await send(parts, source, *(identify(user, "") for user in "abc"))
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == ["a", "c"]
+    [failed] = await steps(parts, source, "b")
+    assert failed.outcome == "Failed"
+    assert "took longer than 0.3 s" in failed.message
+
+
+async def test_a_function_that_keeps_reaching_its_limit_is_paused_until_it_is_repaired(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.1)
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, function("function transform(e) { for (;;) {} }"))
+    users = [f"u{number}" for number in range(10)]
+    await send(parts, source, *(identify(user, "") for user in users))
+    stop = asyncio.Event()
+    courier = asyncio.create_task(parts.courier.run(stop))
+    while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+        await asyncio.sleep(0.01)
+    assert progress.failures == 1
+    assert "took longer" in progress.reason
+    await change(parts, pipeline, function("function transform(e) { return {email: e.userId}; }"))
+    stop.set()
+    await courier
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, pipeline)] == users[1:], "those that waited were only late"
+
+
+async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipelines = [await add_pipeline(parts, source, COPY) for _ in range(2)]
+    await send(parts, source, identify("u", "u@x"))
+    await change(parts, pipelines[0], COPY, enabled=False)
+    await delete_pipeline(parts.catalog, parts.workspace, pipelines[1])
+    await parts.consumer._housekeeping()
+    assert {lane.pipeline for lane in await parts.warehouse.lanes()} == {pipelines[0]}
+    await change(parts, pipelines[0], COPY)
+    await parts.drain_lanes()
+    assert len(await identities(parts, pipelines[0])) == 1
+
+
+async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_others_do(parts: OpenParts) -> None:
+    other = await add_workspace(parts.catalog, "Other")
+    sources = [await new_source(parts), await new_source(parts, other.id)]
+    for source in sources:
+        await add_pipeline(parts, source, COPY)
+    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=1)
+    for source, users in ((sources[0], "ab"), (sources[1], "c")):
+        for user in users:
+            await parts.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
+            after = await parts.warehouse.finished(CONSUMER)
+            await processor.process(read_batch(await parts.frames(after)), after=after)
+    assert [step.outcome for step in await steps(parts, sources[0], "a")] == ["Pending"]
+    [full] = await steps(parts, sources[0], "b")
+    assert (full.outcome, full.message) == (
+        "Failed",
+        "the records that wait in the workspace's lanes have reached 1 bytes",
+    )
+    assert [step.outcome for step in await steps(parts, sources[1], "c")] == ["Pending"]
+
+
+async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
+    await parts.drain_lanes()
+    await parts.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
+    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=0)
+    after = await parts.warehouse.finished(CONSUMER)
+    await processor.process(read_batch(await parts.frames(after)), after=after)
+    assert [step.outcome for step in await steps(parts, source, "u")] == ["Failed"]
+    await parts.drain_lanes()
+    assert await identities(parts, pipeline) == []
+
+
+async def test_mappings_beyond_their_share_of_a_batch_are_late(
+    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await new_source(parts)
+    pipelines = [await add_pipeline(parts, source, MAPPING) for _ in range(4)]
+    run = MappingTransformer.run
+
+    async def slow(self: MappingTransformer, records: Sequence[Record], budget: Budget) -> list[str | Failed]:
+        budget.use(MAX_WORKSPACE_MAPPING_SECONDS / 1.5, 0)
+        return await run(self, records, budget)
+
+    monkeypatch.setattr(MappingTransformer, "run", slow)
+    await send(parts, source, identify("u", "u@x"))
+    outcomes = [step.outcome for step in await steps(parts, source, "u")]
+    assert sorted(outcomes) == ["Passed", "Passed", "Pending", "Pending"]
+    await parts.drain_lanes()
+    for pipeline in pipelines:
+        assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"u@x"}']
+
+
+async def test_a_mapping_that_was_a_function_waits_for_what_is_in_its_lane(parts: OpenParts) -> None:
+    source = await new_source(parts)
+    pipeline = await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "old", messageId="1"))
+    await change(parts, pipeline, MAPPING)
+    await send(parts, source, identify("u", "new", messageId="2"))
+    assert [step.outcome for step in await steps(parts, source, "2")] == ["Pending"]
+    await parts.drain_lanes()
+    assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"new"}']
+    await send(parts, source, identify("u", "newest", messageId="3"))
+    assert [step.outcome for step in await steps(parts, source, "3")] == ["Passed"]
+
+
+@pytest.mark.parametrize("is_in_lane", [True, False], ids=["in a lane", "in the worker"])
+async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(parts: OpenParts, is_in_lane: bool) -> None:
+    """Both have the same ids. The alias passes no filter, so it claims nothing; the identify passes that of another
+    pipeline, and claims the anonymous id in all of them."""
+    source = await new_source(parts)
+    seen_in = await add_pipeline(parts, source, COPY if is_in_lane else None, filter=TRACK)
+    await add_pipeline(parts, source, None if is_in_lane else COPY, filter=IDENTIFY)
+    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "0", "traits": {}})
+    await parts.drain_lanes()
+    assert [row[0] for row in await identities(parts, seen_in)] == ["a"]
+    both = {"userId": "u", "anonymousId": "a"}
+    await send(
+        parts,
+        source,
+        {"type": "alias", "previousId": "b", "messageId": "1", **both},
+        {"type": "identify", "messageId": "2", "traits": {"email": "u@x"}, **both},
+    )
+    await parts.drain_lanes()
+    assert await identities(parts, seen_in) == []
+
+
+async def test_results_that_are_there_twice_are_applied_once(parts: OpenParts) -> None:
+    """Two appliers, as after a takeover that the former holder has not noticed: one of them is refused."""
+    from headwater.base.errors import Unavailable
+    from headwater.processing.lanes import ResultApplier
+
+    source = await new_source(parts)
+    await add_pipeline(parts, source, COPY)
+    await send(parts, source, identify("u", "u@x"))
+    stop = asyncio.Event()
+    courier = asyncio.create_task(parts.courier.run(stop))
+    while not await parts.store.results(0, max_bytes=1):
+        await asyncio.sleep(0.01)
+    stop.set()
+    await courier
+    appliers = [ResultApplier(parts.catalog, parts.warehouse, parts.store) for _ in range(2)]
+    applied = await asyncio.gather(*(applier.apply() for applier in appliers), return_exceptions=True)
+    assert sum(1 for each in applied if each == 1) == 1
+    assert all(each in (0, 1) or isinstance(each, Unavailable) for each in applied)
+
+
+# --- The same as without lanes ------------------------------------------------------------------------------------
+
+people = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["identify", "track", "alias"]),
+        "userId": st.sampled_from(["u", "v", ""]),
+        "anonymousId": st.sampled_from(["a", "b", ""]),
+        "previousId": st.sampled_from(["a", "b", "u"]),
+        "email": st.sampled_from(["1", "2"]),
+        "second": st.integers(0, 5),
+    }
+)
+
+
+def wire(person: dict[str, Any], number: int) -> dict[str, Any] | None:
+    """An event of the track API; None for one that would be rejected."""
+    event = {
+        "type": person["type"],
+        "messageId": str(number),
+        "timestamp": f"2026-01-01T00:00:0{person['second']}Z",
+        "context": {"traits": {"email": person["email"]}},
+    }
+    event |= {name: person[name] for name in ("userId", "anonymousId") if person[name]}
+    if person["type"] == "alias":
+        event["previousId"] = person["previousId"]
+        return event if person["userId"] else None
+    if person["type"] == "track":
+        event["event"] = "E"
+    return event if person["userId"] or person["anonymousId"] else None
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4),
+    plain_filter=st.sampled_from([None, IDENTIFY]),
+)
+def test_identities_are_as_if_there_were_no_lanes(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: Sequence[tuple[list[dict[str, Any]], bool]],
+    plain_filter: Filter | None,
+) -> None:
+    """Whenever the courier runs: claims and aliases reach a lane's identities in the order of the events."""
+    asyncio.run(compare(tmp_path_factory.mktemp("lanes"), batches, plain_filter))
+
+
+async def compare(
+    folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]], plain_filter: Filter | None
+) -> None:
+    async with open_parts(folder) as parts:
+        sources, pipelines = [], []
+        for transformation in (MAPPING, COPY):
+            source = await new_source(parts)
+            sources.append(source)
+            pipelines.append(
+                [
+                    await add_pipeline(parts, source, None, filter=plain_filter),
+                    await add_pipeline(parts, source, transformation, filter=TRACK),
+                    await add_pipeline(parts, source, transformation),
+                ]
+            )
+        number = 0
+        for persons, drains in batches:
+            events = []
+            for person in persons:
+                number += 1
+                events.append(wire(person, number))
+            sent = [event for event in events if event is not None]
+            for source in sources:
+                if sent:
+                    await send(parts, source, *sent)
+            if drains:
+                await parts.drain_lanes()
+        await parts.drain_lanes()
+        for direct, laned in zip(*pipelines, strict=True):
+            assert await identities(parts, laned) == await identities(parts, direct)

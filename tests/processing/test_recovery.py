@@ -1,0 +1,122 @@
+"""What is put back from a backup, or cut short in a write, beside parts that are newer: each message once, still."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from headwater.base.errors import Unavailable
+from headwater.catalog import Connection
+from headwater.state import Transaction
+from tests.parts import OpenParts, add_source, open_parts
+
+
+async def send(parts: OpenParts, source: Connection, *ids: str) -> None:
+    events = [{"type": "track", "event": "e", "userId": id_, "messageId": id_} for id_ in ids]
+    await parts.send(source, json.dumps({"batch": events}).encode())
+
+
+async def stored(parts: OpenParts) -> list[str]:
+    return [json.loads(document)["messageId"] for document in await parts.documents()]
+
+
+async def users(parts: OpenParts, source: Connection) -> list[str]:
+    identities, _ = await parts.warehouse.identities(source.id, first=0, limit=1000)
+    return sorted(each.user_id or "" for each in identities)
+
+
+def back_up(database: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(database)) as from_, closing(sqlite3.connect(copy)) as to:
+        from_.backup(to)
+
+
+def put_back(copy: Path, database: Path) -> None:
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+    shutil.copyfile(copy, database)
+
+
+async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "data", tmp_path / "warehouse.backup"
+    folder.mkdir()
+    async with open_parts(folder) as parts:
+        source = await add_source(parts.catalog, parts.workspace)
+        await send(parts, source, "a", "b")
+        await parts.carry()
+    back_up(folder / "warehouse.db", copy)
+    async with open_parts(folder) as parts:
+        await send(parts, source, "b", "c", "c")
+        await parts.carry()
+        await send(parts, source, "a", "d")
+        await parts.carry()
+        before = await parts.documents(), await users(parts, source)
+    put_back(copy, folder / "warehouse.db")
+    async with open_parts(folder) as parts:
+        assert await stored(parts) == ["a", "b"]
+        await parts.carry()
+        assert (await parts.documents(), await users(parts, source)) == before
+        await send(parts, source, "a", "b", "c", "d", "e")
+        await parts.carry()
+        assert await stored(parts) == ["a", "b", "c", "d", "e"]
+        (entry,) = (await parts.warehouse.entries([(source.id, "c")])).values()
+        assert entry.position == 4
+
+
+async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power fails while the ledger writes: the warehouse has not committed, and the batch is carried anew."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    record = Transaction.record
+
+    async def power_fails(self: Transaction, *arguments: object) -> None:
+        await record(self, *arguments)  # type: ignore[arg-type]  # passed on as they came
+        shutil.copytree(before, after)
+        raise Unavailable("there is no power")
+
+    async with open_parts(before) as parts:
+        source = await add_source(parts.catalog, parts.workspace)
+        await send(parts, source, "a", "b")
+        await parts.carry()
+        (log,) = (before / "ledger").glob("*.log")
+        synced = log.stat().st_size
+        await send(parts, source, "b", "c", *(f"many {number}" for number in range(100)))
+        monkeypatch.setattr(Transaction, "record", power_fails)
+        with pytest.raises(Unavailable, match="no power"):
+            await parts.carry()
+        monkeypatch.undo()
+    whole = (after / "ledger" / log.name).read_bytes()
+    assert len(whole) > synced
+    for number, length in enumerate(range(synced, len(whole) + 1, (len(whole) - synced) // 4)):
+        torn = tmp_path / f"torn-{number}"
+        shutil.copytree(after, torn)
+        (torn / "ledger" / log.name).write_bytes(whole[:length])
+        async with open_parts(torn) as parts:
+            assert await stored(parts) == ["a", "b"]
+            await parts.carry()
+            await send(parts, source, "many 7", "c", "a", "b", "new")
+            await parts.carry()
+            assert await stored(parts) == ["a", "b", "c", *(f"many {number}" for number in range(100)), "new"]
+
+
+async def test_a_log_that_is_older_than_the_warehouse_goes_on_after_it(tmp_path: Path) -> None:
+    """What it had lost of calls that were carried is not missed; what comes new gets positions of its own."""
+    folder, copy = tmp_path / "data", tmp_path / "log.backup"
+    folder.mkdir()
+    async with open_parts(folder) as parts:
+        source = await add_source(parts.catalog, parts.workspace)
+        await send(parts, source, "a")
+        await parts.carry()
+    back_up(folder / "log.db", copy)
+    async with open_parts(folder) as parts:
+        await send(parts, source, "b", "c")
+        await parts.carry()
+    put_back(copy, folder / "log.db")
+    async with open_parts(folder) as parts:
+        await send(parts, source, "c", "d")
+        await parts.carry()
+        assert await stored(parts) == ["a", "b", "c", "d"]

@@ -1,0 +1,28 @@
+"""A warehouse in a real SQLite file."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headwater.storage.database import sqlite_url
+from headwater.state import Warehouse, open_warehouse
+from tests.parts import MovableClock
+from tests.sqlite import migrated_url
+
+
+@pytest.fixture
+def url(database_url: str | None, tmp_path: Path) -> str:
+    return database_url or migrated_url(tmp_path / "warehouse.db")
+
+
+@pytest.fixture
+def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
+    """Where no table is yet."""
+    return empty_database_url or sqlite_url(tmp_path / "warehouse.db")
+
+
+@pytest.fixture
+async def warehouse(url: str) -> AsyncIterator[Warehouse]:
+    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
+        yield warehouse

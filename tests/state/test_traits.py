@@ -1,0 +1,129 @@
+"""Traits of the client API: what is not said stays, null clears, and what was anonymous becomes a user's once."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from headwater.state import Saying, Warehouse
+from headwater.state import traits as module
+from headwater.state.traits import MAX_TRAITS_BYTES, PersonKey, Traits, add
+
+
+def says(user: str | None, anonymous: str | None, **traits: Any) -> Saying:
+    return Saying(1, user, anonymous, Raw(json.dumps(traits).encode()))
+
+
+def alias(previous: str, user: str | None) -> Saying:
+    return Saying(1, user, None, Raw(b"{}"), previous)
+
+
+async def merged(warehouse: Warehouse, *sayings: Saying) -> list[Any]:
+    async with warehouse.transaction() as transaction:
+        return [json.loads(bytes(traits)) for traits in await transaction.merge_traits(sayings)]
+
+
+CASES: list[tuple[list[Saying], dict[str, Any]]] = [
+    ([says("u", None, a=1), says("u", None, b=2)], {"a": 1, "b": 2}),
+    ([says("u", None, a=1), says("u", None, a=None)], {"a": None}),
+    ([says("u", None, a={"x": 1}), says("u", None, a={"y": 2})], {"a": {"y": 2}}),
+    ([says("u", None, a=1), says("u", None)], {"a": 1}),
+    ([says(None, "x", a=1), says(None, "x", b=2)], {"a": 1, "b": 2}),
+    ([says("u", None, a=1), says("v", None)], {}),
+    ([says("x", None, a=1), says(None, "x")], {}),
+    # What was anonymous becomes the user's, if the user has nothing
+    ([says(None, "x", a=1), says("u", "x", b=2)], {"a": 1, "b": 2}),
+    ([says("u", None, c=3), says(None, "x", a=1), says("u", "x", b=2)], {"c": 3, "b": 2}),
+    ([says(None, "x", a=1), says("u", "x"), says("v", "x")], {}),
+    ([says(None, "x", a=1), alias("x", "u"), says("u", None)], {"a": 1}),
+    ([says(None, "x", a=1), alias("x", "u"), alias("x", "v"), says("v", None)], {}),
+    ([says("u", None, c=3), says(None, "x", a=1), alias("x", "u"), says("u", None)], {"c": 3}),
+    ([says(None, "x", a=1), alias("x", None), says(None, "x")], {"a": 1}),
+    ([alias("nobody", "u"), says("u", None)], {}),
+    ([says(None, None, a=1), says(None, None, b=2)], {"b": 2}),
+]
+
+
+@pytest.mark.parametrize(("sayings", "last"), CASES)
+async def test_what_is_known_after_the_last_of_them(
+    warehouse: Warehouse, sayings: list[Saying], last: dict[str, Any]
+) -> None:
+    """In one batch of the log, and in as many."""
+    assert (await merged(warehouse, *sayings))[-1] == last
+    elsewhere = [Saying(2, each.user_id, each.anonymous_id, each.traits, each.previous_id) for each in sayings]
+    for each in elsewhere:
+        found = await merged(warehouse, each)
+    assert found == [last]
+
+
+async def test_the_text_of_values_stays(warehouse: Warehouse) -> None:
+    async with warehouse.transaction() as transaction:
+        await transaction.merge_traits([Saying(1, "u", None, Raw(b'{"n":12345678901234567890.10,"o":1.0}'))])
+        (known,) = await transaction.merge_traits([says("u", None)])
+    assert bytes(known) == b'{"n":12345678901234567890.10,"o":1.0}'
+
+
+async def test_what_becomes_too_much_is_replaced(warehouse: Warehouse) -> None:
+    large = "x" * (MAX_TRAITS_BYTES // 2)
+    assert (await merged(warehouse, says("u", None, a=large), says("u", None, b=large)))[-1] == {"b": large}
+    assert await merged(warehouse, says("u", None)) == [{"b": large}]
+
+
+async def test_what_a_batch_is_told_is_bounded(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a thousand small calls would otherwise hold all that is known of the person."""
+    monkeypatch.setattr(module, "MAX_TOLD_BYTES", 250)
+    large = "x" * 100
+    told = await merged(
+        warehouse,
+        says("u", None, a=large),
+        says("u", None, b=1),
+        says("u", None, b=2),
+        says("u", None, b=3),
+        says("v", None, c=4),
+        says("u", None, b=5),
+        alias("x", "u"),
+    )
+    everything = [{"a": large}, *({"a": large, "b": number} for number in (1, 2))]
+    assert told == [*everything, {"b": 3}, {"c": 4}, {"a": large, "b": 5}, {}]
+    assert await merged(warehouse, says("u", None)) == [{"a": large, "b": 5}]
+
+
+async def test_the_people_of_connections_that_are_gone_are_forgotten(warehouse: Warehouse) -> None:
+    await merged(warehouse, says("u", None, a=1))
+    async with warehouse.transaction() as transaction:
+        await transaction.remove_sources_except([1], workspaces=[7])
+    assert await merged(warehouse, says("u", None)) == [{"a": 1}]
+    async with warehouse.transaction() as transaction:
+        await transaction.remove_sources_except([2], workspaces=[7])
+    assert await merged(warehouse, says("u", None)) == [{}]
+
+
+_ids = st.sampled_from([None, "a", "b"])
+_sayings = st.one_of(
+    st.builds(
+        lambda user, anonymous, traits: says(user, anonymous, **traits),
+        _ids,
+        _ids,
+        st.dictionaries(st.sampled_from("pqr"), st.integers(0, 3) | st.none(), max_size=2),
+    ),
+    st.builds(alias, st.sampled_from("ab"), _ids),
+)
+
+
+@given(st.lists(_sayings, max_size=8))
+def test_a_trait_is_what_was_said_last_by_somebody_who_was_that_person(sayings: list[Saying]) -> None:
+    known: dict[PersonKey, Traits] = {}
+    for saying in sayings:
+        before = deepcopy(known)
+        traits = json.loads(bytes(add(saying, known)))
+        said = json.loads(bytes(saying.traits))
+        person = saying.user or saying.anonymous
+        assert traits | said == traits
+        if saying.previous_id is None and person in before:
+            assert traits == {name: json.loads(bytes(value)) for name, value in before[person].items()} | said
+        others = before.keys() - {saying.user, saying.anonymous}
+        assert all(known[key] == before[key] for key in others)
