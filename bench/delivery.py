@@ -19,16 +19,16 @@ from bench.cpu import seconds_by_process
 from bench.load import Plan, measure
 from bench.payload import Batch
 from headwater.base.clock import SystemClock, microseconds
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.log import Frame, StoredFrame
 from headwater.events import Envelope
 from headwater.events.envelope import encode_envelope
+from headwater.log import LogEntry, StoredEntry
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.processing.processor import BatchProcessor
-from headwater.state import open_warehouse
+from headwater.state import open_state
+from headwater.storage.database import sqlite_url
 from tests.system import RunningSystem
 
 ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))
@@ -41,22 +41,22 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
-        open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as warehouse,
+        open_state(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as state,
     ):
-        processor = BatchProcessor(CONSUMER, catalog, warehouse, clock)
+        processor = BatchProcessor(CONSUMER, catalog, state, clock)
         batches = [Batch() for _ in range(30)]
-        after = await warehouse.finished(CONSUMER)
+        after = await state.finished(CONSUMER)
         while rows > 0:
-            frames, position = [], after + 1
+            entries, position = [], after + 1
             for batch in batches:
                 received = microseconds(clock.now())
                 header = encode_envelope(
                     Envelope("track", "batch", workspace, connection, received, os.urandom(16), refused={})
                 )
-                frames.append(StoredFrame(position, Frame(batch.events, header, batch.refresh())))
+                entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await processor.process(read_batch(frames), after=after)
-            rows -= position - frames[0].position
+            after = await processor.process(read_batch(entries), after=after)
+            rows -= position - entries[0].position
 
 
 class Progress:
@@ -79,19 +79,19 @@ class Progress:
             thread.join()
 
     async def finished(self) -> int:
-        async with open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
-            return await warehouse.finished(CONSUMER)
+        async with open_state(self._url, writes=False, clock=SystemClock()) as state:
+            return await state.finished(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
         """Until the worker has come to `position`."""
-        async with asyncio.timeout(300), open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
-            while await warehouse.finished(CONSUMER) < position:
+        async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
+            while await state.finished(CONSUMER) < position:
                 await asyncio.sleep(0.05)
 
     async def _watch(self, stop: Event) -> None:
-        async with open_warehouse(self._url, writes=False, clock=SystemClock()) as warehouse:
+        async with open_state(self._url, writes=False, clock=SystemClock()) as state:
             while not stop.is_set():
-                self.seen.append((time.perf_counter(), await warehouse.finished(CONSUMER)))
+                self.seen.append((time.perf_counter(), await state.finished(CONSUMER)))
                 await asyncio.sleep(0.05)
 
 

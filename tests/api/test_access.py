@@ -8,7 +8,7 @@ from headwater.catalog import ApiKey, digest_of
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import system_pb2
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
-from tests.parts import add_source, add_workspace, open_parts
+from tests.harness import add_source, add_workspace, open_harness
 
 LIST = "ConnectionService/ListConnections"
 
@@ -56,14 +56,14 @@ async def test_the_scheme_may_be_written_in_any_case(api: Api, scheme: str) -> N
 
 
 async def test_a_write_key_is_no_api_key(api: Api) -> None:
-    source = await add_source(api.parts.catalog, api.parts.workspace)
+    source = await add_source(api.harness.catalog, api.harness.workspace)
     assert (await names(api, key=source.event_write_keys[0])).reason == "BadRequest"
 
 
 async def test_a_key_opens_its_workspace(api: Api) -> None:
-    other = await add_workspace(api.parts.catalog)
-    await add_source(api.parts.catalog, other.id)
-    own = api.parts.workspace
+    other = await add_workspace(api.harness.catalog)
+    await add_source(api.harness.catalog, other.id)
+    own = api.harness.workspace
     missing = Refused(
         "PERMISSION_DENIED",
         "this API key opens several workspaces: name one in the Headwater-Workspace header",
@@ -102,19 +102,19 @@ async def test_the_header_names_a_workspace_by_its_identifier(api: Api, key: str
 
 
 async def test_the_workspace_is_named_once(api: Api) -> None:
-    refused = await names(api, workspace(api.parts.workspace), workspace(api.parts.workspace), key=UNRESTRICTED)
+    refused = await names(api, workspace(api.harness.workspace), workspace(api.harness.workspace), key=UNRESTRICTED)
     assert (refused.reason, refused.message) == ("BadRequest", "the headwater-workspace header is repeated")
 
 
 async def test_a_key_that_another_process_registered_is_known_at_once(api: Api) -> None:
     async with (
-        open_parts(api.parts.folder, database_url=api.parts.database_url) as other,
+        open_harness(api.harness.folder, database_url=api.harness.database_url) as other,
         other.catalog.change() as change,
     ):
         change.add_api_key(
             ApiKey(
                 id=change.new_id(),
-                workspace=api.parts.workspace,
+                workspace=api.harness.workspace,
                 name="CI",
                 digest=digest_of("api_new"),
                 hint="",

@@ -43,24 +43,24 @@ async def post(api: Api, call: str, body: object, source: Connection | None, *me
 
 
 async def kept(api: Api, workspace: int) -> list[tuple[str, str, str, bytes]]:
-    await api.parts.carry()
-    rows, _ = await api.parts.warehouse.rejected(workspace, connection_id=None, dialect="client", first=0, limit=100)
+    await api.harness.carry()
+    rows, _ = await api.harness.state.rejected(workspace, connection_id=None, protocol="client", first=0, limit=100)
     return [(row.code, row.path, row.message, row.body) for row in rows]
 
 
 @pytest.mark.parametrize("call", GOOD)
 async def test_each_call_is_stored_and_answered_with_nothing(api: Api, source: Connection, call: str) -> None:
     assert await post(api, call, GOOD[call], source) == NOTHING
-    await api.parts.carry()
-    assert [json.loads(document).get("event") for document in await api.parts.documents()] == NAMES[call]
+    await api.harness.carry()
+    assert [json.loads(document).get("event") for document in await api.harness.documents()] == NAMES[call]
 
 
 async def test_a_repeated_message_id_is_stored_once(api: Api, source: Connection) -> None:
     for message_id in ("m", "m", "n", None, None):
         await post(api, "PostEvents", [{**EVENT, "message_id": message_id}], source)
         await post(api, "Track", {**EVENT, "message_id": message_id}, source)
-    await api.parts.carry()
-    ids = [json.loads(document)["messageId"] for document in await api.parts.documents()]
+    await api.harness.carry()
+    ids = [json.loads(document)["messageId"] for document in await api.harness.documents()]
     assert (ids.count("m"), ids.count("n"), len(ids)) == (1, 1, 6)
 
 
@@ -76,8 +76,8 @@ async def test_every_key_opens_the_client_api_and_native_callers_may_use_it(api:
 async def test_compressed_bodies(api: Api, source: Connection, encoding: str, encode: Any) -> None:
     body = json.dumps(GOOD["PostEvents"]).encode()
     assert await post(api, "PostEvents", encode(body), source, ("content-encoding", encoding)) == NOTHING
-    (stored,) = await api.parts.frames()
-    assert stored.frame.body == body
+    (stored,) = await api.harness.log_entries()
+    assert stored.entry.body == body
 
 
 @pytest.mark.parametrize("call", GOOD)
@@ -93,7 +93,7 @@ async def test_without_a_known_key_it_is_401(
         refused = await post(api, call, body, None, *header)
         assert refused.http == (401, UNAUTHORIZED)
     assert {code for code, *_ in await kept(api, 0)} == {"Unauthorized"}
-    assert await api.parts.documents() == []
+    assert await api.harness.documents() == []
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ async def test_a_call_that_breaks_a_rule_is_422_and_nothing_of_it_is_stored(
 ) -> None:
     refused = await post(api, call, body, source)
     assert refused.http == (422, {"status": "error", "error": message})
-    assert await kept(api, api.parts.workspace) == [("ValidationError", path, message, json.dumps(body).encode())]
-    assert await api.parts.documents() == []
+    assert await kept(api, api.harness.workspace) == [("ValidationError", path, message, json.dumps(body).encode())]
+    assert await api.harness.documents() == []
 
 
 async def test_what_is_kept_of_a_compressed_call_is_readable(api: Api, source: Connection) -> None:
     await post(api, "Alias", gzip.compress(b'{"external_id":"E"}'), source, ("content-encoding", "gzip"))
-    ((_, _, _, body),) = await kept(api, api.parts.workspace)
+    ((_, _, _, body),) = await kept(api, api.harness.workspace)
     assert body == b'{"external_id":"E"}'
 
 
@@ -130,7 +130,7 @@ async def test_what_cannot_be_read_is_400(api: Api, source: Connection, body: by
     header = () if encoding is None else (("content-encoding", encoding),)
     refused = await post(api, "Alias", body, source, *header)
     assert refused.http == (400, UNREADABLE)
-    ((code, _, _, raw),) = await kept(api, api.parts.workspace)
+    ((code, _, _, raw),) = await kept(api, api.harness.workspace)
     assert (code, raw) == ("BadRequest", body)
 
 
@@ -155,7 +155,7 @@ async def test_what_could_not_be_stored_says_so(
     async def append(_frame: object) -> int:
         raise error
 
-    monkeypatch.setattr(api.parts.log, "append", append)
+    monkeypatch.setattr(api.harness.log, "append", append)
     refused = await post(api, "Alias", body, source)
     assert refused.http == (status, {"status": "error", "error": error.message})
     assert "retry-after" in refused.trailers
@@ -172,10 +172,10 @@ async def test_whatever_comes_is_accepted_or_refused_as_documented(
     api: Api, source: Connection, call: str, body: Any
 ) -> None:
     """And the worker reads again what the intake has accepted, and nothing else."""
-    before = len(await api.parts.documents())
+    before = len(await api.harness.documents())
     answer = await post(api, call, body, source)
-    await api.parts.carry()
-    after = len(await api.parts.documents())
+    await api.harness.carry()
+    after = len(await api.harness.documents())
     if answer == NOTHING:
         assert after == before + (len(body) if call == "PostEvents" else 1)
     else:

@@ -85,7 +85,7 @@ async def test_a_wrong_type_inside_settings_is_named(api: Api, settings: struct_
 
 async def test_settings_are_kept_replaced_and_never_answered(api: Api) -> None:
     id_ = await create(api, "dummy", "Source", settings=struct(operationDelay="0-1ms", unknown=None))
-    catalog, workspace = api.parts.catalog, api.parts.workspace
+    catalog, workspace = api.harness.catalog, api.harness.workspace
 
     def delay() -> object:
         connection = catalog.connection(workspace, id_)

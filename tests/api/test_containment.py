@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Services, register
 from headwater.api.admission import is_reading
 from headwater.api.offloop import SMALL_BYTES
 from headwater.base.computing import open_computing
@@ -25,7 +25,7 @@ from headwater.schemas import parse_schema
 from headwater.transforms.functions import Runner
 from headwater.v1 import api_keys_pb2, connections_pb2, filters_pb2, transformations_pb2, workspaces_pb2
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
-from tests.parts import OpenParts, add_source, add_workspace
+from tests.harness import Harness, add_source, add_workspace
 
 STRING = {"kind": "string"}
 PERSON = {"kind": "object", "properties": [{"name": "email", "type": STRING}]}
@@ -89,39 +89,41 @@ EXPENSIVE: dict[str, tuple[str, Callable[[int], Any]]] = {
 }
 
 
-async def served(parts: OpenParts, given: Parts, limiter: RateLimiter | None = None) -> tuple[aio.Server, Api]:
+async def served(harness: Harness, given: Services, limiter: RateLimiter | None = None) -> tuple[aio.Server, Api]:
     server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, limiter=limiter)])
     register(server, given)
-    address = f"unix:{parts.folder}/contained.sock"
+    address = f"unix:{harness.folder}/contained.sock"
     server.add_insecure_port(address)
     await server.start()
-    return server, Api(parts, aio.insecure_channel(address))
+    return server, Api(harness, aio.insecure_channel(address))
 
 
-def parts_of(parts: OpenParts) -> Parts:
+def parts_of(harness: Harness) -> Services:
     """What the servicers work with, without processes for what computes."""
-    return Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock)
+    return Services(
+        harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
+    )
 
 
 @pytest.fixture
-async def contained(parts: OpenParts) -> AsyncIterator[Api]:
+async def contained(harness: Harness) -> AsyncIterator[Api]:
     """A server as the backend makes it: with processes for what computes, and with shares of sandboxes."""
     async with (
         open_computing(2, modules=["headwater.api.register"]) as computing,
         Runner(javascript=2, python=2, per_owner=1, max_waiting=4) as functions,
     ):
-        given = replace(parts_of(parts), functions=functions, computing=computing)
-        server, api = await served(parts, given)
+        given = replace(parts_of(harness), functions=functions, computing=computing)
+        server, api = await served(harness, given)
         yield api
         await api.channel.close()
         await server.stop(None)
 
 
 @pytest.fixture
-async def other(parts: OpenParts) -> str:
+async def other(harness: Harness) -> str:
     """A key of another workspace, B."""
-    workspace = await add_workspace(parts.catalog, "B")
-    return (await create_api_key(parts.catalog, None, "B", workspace.id)).token
+    workspace = await add_workspace(harness.catalog, "B")
+    return (await create_api_key(harness.catalog, None, "B", workspace.id)).token
 
 
 class Ticker:
@@ -169,8 +171,8 @@ async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, o
 
 async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api) -> None:
     """Reading what takes long to encode, alone and in lists, stops the loop for a fraction of what it does there."""
-    parts = api.parts
-    source = await add_source(parts.catalog, parts.workspace, events=None, users=())
+    harness = api.harness
+    source = await add_source(harness.catalog, harness.workspace, events=None, users=())
     names = [f"property_{number}" for number in range(1_000)]
     listed = [{"name": name, "type": STRING, "readOptional": True} for name in names]
     schema = parse_schema(json.dumps({"kind": "object", "properties": listed}))
@@ -183,7 +185,7 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
         definition=Definition(transformation=transformation),
     )
     for _ in range(4):
-        await create_pipeline(parts.catalog, parts.workspace, pipeline)
+        await create_pipeline(harness.catalog, harness.workspace, pipeline)
     get = connections_pb2.GetConnectionRequest(id=source.id)
     list_json = connections_pb2.ListConnectionsJsonRequest()
     for method, request in (
@@ -242,10 +244,10 @@ async def test_the_bounds_name_the_field_and_the_rule(api: Api) -> None:
 
 
 @pytest.fixture
-async def limited(parts: OpenParts) -> AsyncIterator[Api]:
-    limiter = RateLimiter(parts.clock, key=RateLimit(1, BURST), unit="calls")
-    given = parts_of(parts)
-    server, api = await served(parts, given, limiter)
+async def limited(harness: Harness) -> AsyncIterator[Api]:
+    limiter = RateLimiter(harness.clock, key=RateLimit(1, BURST), unit="calls")
+    given = parts_of(harness)
+    server, api = await served(harness, given, limiter)
     yield api
     await api.channel.close()
     await server.stop(None)
@@ -262,7 +264,7 @@ async def test_calls_of_a_key_are_limited_and_those_of_others_are_not(limited: A
     parse = filters_pb2.ParseFilterRequest(text="")
     assert (await limited.call("FilterService/ParseFilter", parse)).reason == "TooManyRequests", "each call counts"
     assert not isinstance(await limited.call(method, request, key=other), Refused)
-    limited.parts.clock.advance(1)
+    limited.harness.clock.advance(1)
     assert not isinstance(await limited.call(method, request), Refused)
 
 
@@ -294,7 +296,7 @@ def test_reading_calls_are_those_that_are_get(method: MethodDescriptor) -> None:
 
 
 async def test_a_read_only_key_reads_and_does_nothing_else(api: Api) -> None:
-    create = api_keys_pb2.CreateApiKeyRequest(name="R", workspace=api.parts.workspace, access="Read")
+    create = api_keys_pb2.CreateApiKeyRequest(name="R", workspace=api.harness.workspace, access="Read")
     key = (await api.call("ApiKeyService/CreateApiKey", create)).token
     listed = await api.call("ApiKeyService/ListApiKeys", api_keys_pb2.ListApiKeysRequest(), key=key)
     assert sorted(each.access for each in listed.keys) == ["Full", "Read"]
@@ -314,7 +316,7 @@ async def test_a_read_only_key_reads_and_does_nothing_else(api: Api) -> None:
     events = HttpBody(content_type="application/json", data=b'{"type":"track","event":"x","userId":"u"}')
     refused = await api.call("NativeEventService/PostEvents", events, key=key)
     assert refused.reason == "ReadOnlyKey"
-    assert api.parts.catalog.connections(api.parts.workspace) == []
+    assert api.harness.catalog.connections(api.harness.workspace) == []
 
 
 async def test_a_key_is_read_only_in_every_process(api: Api) -> None:
@@ -323,7 +325,7 @@ async def test_a_key_is_read_only_in_every_process(api: Api) -> None:
     assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "access"),))
     request = api_keys_pb2.CreateApiKeyRequest(name="R", access="Read")
     token = (await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)).token
-    catalog = api.parts.catalog
+    catalog = api.harness.catalog
     catalog._view = type(catalog._view)()  # as a process that starts now
     await catalog.refresh()
     found = catalog.api_key(token)

@@ -10,16 +10,16 @@ from headwater.management.connections import delete_connection
 from headwater.v1 import devices_pb2 as pb
 from tests.api.conftest import UNRESTRICTED, Api
 from tests.events.test_client import DEVICE
-from tests.parts import add_source, add_workspace, client_call
+from tests.harness import add_source, add_workspace, client_call
 
 LIST = "DeviceService/ListDevices"
 
 
 async def register(api: Api, source: Connection, **members: Any) -> None:
     body = json.dumps({**DEVICE, **members}).encode()
-    await api.parts.intake.accept(client_call(call="devices", body=body, key=source.event_write_keys[0]))
-    await api.parts.carry()
-    api.parts.clock.advance(1)
+    await api.harness.intake.accept(client_call(call="devices", body=body, key=source.event_write_keys[0]))
+    await api.harness.carry()
+    api.harness.clock.advance(1)
 
 
 async def listed(api: Api, **request: Any) -> list[str]:
@@ -49,8 +49,8 @@ async def test_a_device_is_listed_with_everything_that_is_known_of_it(api: Api, 
 
 async def test_what_is_not_known_is_absent(api: Api, source: Connection) -> None:
     event = {"event": "Device Created or Updated", "userId": "u", "context": {"device": {"token": "t", "type": "ios"}}}
-    await api.parts.send(source, json.dumps(event).encode(), call="track")
-    await api.parts.carry()
+    await api.harness.send(source, json.dumps(event).encode(), call="track")
+    await api.harness.carry()
     (device,) = (await api.call(LIST, pb.ListDevicesRequest())).devices
     assert (device.device_id, device.token, device.os, device.model) == ("t", "t", "ios", "")
     assert not device.HasField("anonymous_id")
@@ -58,7 +58,7 @@ async def test_what_is_not_known_is_absent(api: Api, source: Connection) -> None
 
 
 async def test_the_most_recently_registered_comes_first_and_filters_choose(api: Api, source: Connection) -> None:
-    other = await add_source(api.parts.catalog, api.parts.workspace)
+    other = await add_source(api.harness.catalog, api.harness.workspace)
     await register(api, source, device_id="a", token="a", external_id="E")
     await register(api, source, device_id="b", token="b", external_id="F", anonymous_id="X")
     await register(api, other, device_id="c", token="c", external_id="E")
@@ -89,18 +89,18 @@ async def test_a_user_has_the_devices_of_the_anonymous_ids_that_became_theirs(ap
     await register(api, source, **anonymous)
     assert await listed(api, user_id="E") == []
     call = client_call(call="identify", body=b'{"anonymous_id":"A","external_id":"E"}', key=source.event_write_keys[0])
-    await api.parts.intake.accept(call)
-    await api.parts.carry()
+    await api.harness.intake.accept(call)
+    await api.harness.carry()
     assert await listed(api, user_id="E") == ["d1"]
     assert await listed(api, anonymous_id="A") == ["d1"]
 
 
 async def test_other_workspaces_and_removed_connections_have_none_here(api: Api, source: Connection) -> None:
-    elsewhere = await add_workspace(api.parts.catalog)
+    elsewhere = await add_workspace(api.harness.catalog)
     await register(api, source)
     other = await api.call(LIST, pb.ListDevicesRequest(), ("headwater-workspace", str(elsewhere.id)), key=UNRESTRICTED)
     assert other == pb.ListDevicesResponse()
-    await delete_connection(api.parts.catalog, api.parts.workspace, source.id)
+    await delete_connection(api.harness.catalog, api.harness.workspace, source.id)
     assert await listed(api) == []
 
 

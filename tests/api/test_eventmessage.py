@@ -14,13 +14,13 @@ from msgspec import Raw
 from headwater.api.eventjson import wire_event, wire_time
 from headwater.api.eventmessage import event_message
 from headwater.base.clock import microseconds
-from headwater.events import DEFAULT_LIMITS, DIALECTS, Envelope, Refusal
+from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Envelope, Rejection
 from headwater.events.call import Call
 from headwater.events.track import read_call
 from headwater.v1 import events_pb2 as pb
 from tests.events.reading import canonical, check
+from tests.harness import NOW
 from tests.jsontexts import json_values
-from tests.parts import NOW
 
 ENVELOPE = Envelope("track", "batch", 7, 42, microseconds(NOW), bytes(16))
 SERVER_SET = ("connectionId", "receivedAt")
@@ -31,7 +31,7 @@ def document(event: bytes) -> dict[str, Raw]:
     """What is stored of an event of a batch."""
     call = read_call("batch", b'{"batch":[' + event + b"]}")
     wire = check(call.events[0], None)
-    assert not isinstance(wire, Refusal), wire
+    assert not isinstance(wire, Rejection), wire
     return msgspec.json.decode(canonical(wire, call.events[0], call, ENVELOPE, 0)[1], type=dict[str, Raw])
 
 
@@ -227,7 +227,7 @@ def test_text_that_is_no_json_is_refused_with_the_members_name(text: str) -> Non
     wire = wire_event(pb.Event(type="page", user_id="u", properties_json=text))
     assert json.loads(wire)["properties"] == text
     outcome = check(Raw(wire), None)
-    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome, Rejection)
     assert outcome.path == "properties" or outcome.code == "PayloadTooLarge"
 
 
@@ -256,8 +256,8 @@ def test_a_time_that_no_calendar_has_is_refused_with_its_name(field: str, second
     event = pb.Event(type="page", user_id="u")
     getattr(event, field).CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
     source = Raw(wire_event(event))
-    outcome = DIALECTS["grpc"].check(source, Call(None, [source]), DEFAULT_LIMITS)
-    assert isinstance(outcome, Refusal)
+    outcome = PROTOCOLS["grpc"].check(source, Call(None, [source]), DEFAULT_LIMITS)
+    assert isinstance(outcome, Rejection)
     assert outcome.path == event.DESCRIPTOR.fields_by_name[field].json_name
 
 

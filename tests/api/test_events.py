@@ -18,8 +18,8 @@ from headwater.events import MAX_REJECTED_BYTES
 from headwater.v1 import connections_pb2, filters_pb2
 from headwater.v1 import events_pb2 as pb
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.harness import add_source, add_workspace, track_call
 from tests.jsontexts import json_values
-from tests.parts import add_source, add_workspace, track_call
 
 SEND = "EventService/SendEvents"
 LIST = "EventService/ListEvents"
@@ -54,7 +54,7 @@ async def test_typed_events_are_stored_and_come_back_typed(api: Api, source: Con
         timestamp=Timestamp(seconds=1_700_000_000, nanos=123_456_000),
     )
     assert await send(api, source, event) == pb.SendEventsResponse(accepted=1)
-    await api.parts.carry()
+    await api.harness.carry()
     (stored,) = (await api.call(LIST, pb.ListEventsRequest())).events
     event.traits_json = "{}"
     event.connection_id = source.id
@@ -67,10 +67,10 @@ async def test_typed_events_are_stored_and_come_back_typed(api: Api, source: Con
 
 
 async def test_the_call_says_when_it_was_sent(api: Api, source: Connection) -> None:
-    now = int(api.parts.clock.now().timestamp())
+    now = int(api.harness.clock.now().timestamp())
     event = pb.Event(type="page", user_id="u", timestamp=Timestamp(seconds=now - 10))
     await send(api, source, event, sent_at=Timestamp(seconds=now - 5, nanos=500_000_000))
-    await api.parts.carry()
+    await api.harness.carry()
     (stored,) = await listed(api)
     assert stored["timestamp"] == "2026-11-22T12:00:05Z"
     assert stored["originalTimestamp"] == "2026-11-22T12:00:00Z"
@@ -92,9 +92,9 @@ async def test_refused_events_are_answered_and_do_not_hold_up_the_others(api: Ap
         (2, "BadRequest", "type", "type must be one of alias, group, identify, page, screen, track"),
         (3, "BadRequest", "traits", "traits must be an object or null"),
     ]
-    await api.parts.carry()
+    await api.harness.carry()
     assert len(await listed(api)) == 1
-    kept = (await api.call(REJECTED, pb.ListRejectedEventsRequest(dialect="grpc"))).events
+    kept = (await api.call(REJECTED, pb.ListRejectedEventsRequest(protocol="grpc"))).events
     assert [event.position for event in kept] == [4, 3, 1]
 
 
@@ -105,7 +105,7 @@ async def test_no_events_are_no_error(api: Api, source: Connection) -> None:
 async def test_sending_again_stores_nothing_twice(api: Api, source: Connection) -> None:
     for _ in range(3):
         assert (await send(api, source, pb.Event(type="page", user_id="u", message_id="m"))).accepted == 1
-    await api.parts.carry()
+    await api.harness.carry()
     assert len(await listed(api)) == 1
 
 
@@ -144,7 +144,7 @@ async def ten(api: Api, source: Connection) -> list[str]:
         source,
         *(pb.Event(type="page", user_id="u", message_id=f"m{number}", timestamp=at) for number, at in enumerate(times)),
     )
-    await api.parts.carry()
+    await api.harness.carry()
     return [f"m{number}" for number in range(10)]
 
 
@@ -208,18 +208,18 @@ async def test_only_some_properties(api: Api, ten: list[str]) -> None:
 
 
 async def test_events_of_another_workspace_are_not_listed(api: Api) -> None:
-    other = await add_workspace(api.parts.catalog)
-    await send(api, await add_source(api.parts.catalog, other.id), pb.Event(type="page", user_id="u"))
-    await api.parts.carry()
+    other = await add_workspace(api.harness.catalog)
+    await send(api, await add_source(api.harness.catalog, other.id), pb.Event(type="page", user_id="u"))
+    await api.harness.carry()
     assert await listed(api) == []
 
 
 async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection) -> None:
     own = b'{"b":9007199254740993,"a":1.0,"n":1E400,"u":"\\u00e9"}'
-    await api.parts.send(
+    await api.harness.send(
         source, b'{"type":"track","event":"e","userId":"u","properties":%s,"mine":%s}' % (own, own), "track"
     )
-    await api.parts.carry()
+    await api.harness.carry()
     raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest())
     assert raw.data.count(own) == 2
     (typed,) = (await api.call(LIST, pb.ListEventsRequest())).events
@@ -250,8 +250,8 @@ async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection
     )
 )
 async def test_both_faces_list_the_same_events(api: Api, source: Connection, members: dict[str, Any]) -> None:
-    await api.parts.send(source, json.dumps({"userId": "u", **members}).encode(), "page")
-    await api.parts.carry()
+    await api.harness.send(source, json.dumps({"userId": "u", **members}).encode(), "page")
+    await api.harness.carry()
     typed = await api.call(LIST, pb.ListEventsRequest(limit=1, order="receivedAt"))
     raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest(limit=1, order="receivedAt"))
     documents = msgspec.json.decode(raw.data, type=dict[str, list[dict[str, msgspec.Raw]]])["events"]
@@ -262,15 +262,15 @@ async def test_both_faces_list_the_same_events(api: Api, source: Connection, mem
 
 
 async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, source: Connection) -> None:
-    other = await add_source(api.parts.catalog, api.parts.workspace)
-    await api.parts.send(source, b'{"batch":[{"type":"page"},{"type":"page","userId":"u"}]}')
-    await api.parts.send(other, b'{"batch":[7]}')
-    await api.parts.carry()
+    other = await add_source(api.harness.catalog, api.harness.workspace)
+    await api.harness.send(source, b'{"batch":[{"type":"page"},{"type":"page","userId":"u"}]}')
+    await api.harness.send(other, b'{"batch":[7]}')
+    await api.harness.carry()
     second, first = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
     assert first == pb.RejectedEvent(
         position=1,
         connection=source.id,
-        dialect="track",
+        protocol="track",
         code="BadRequest",
         path="userId",
         message="userId or anonymousId is required in a page event",
@@ -287,7 +287,7 @@ async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, 
     assert await positions(connection=source.id) == [1]
     assert await positions(connection=other.id) == [3]
     assert await positions(connection=5) == []
-    assert await positions(dialect="grpc") == []
+    assert await positions(protocol="grpc") == []
     assert await positions(first=1) == [1]
     assert await positions(limit=1) == [3]
     assert (await api.call(REJECTED, pb.ListRejectedEventsRequest(limit=0))).reason == "BadRequest"
@@ -308,8 +308,8 @@ async def test_a_rejected_body_is_readable_when_it_is_text(
     api: Api, source: Connection, body: bytes, text: str | None
 ) -> None:
     with pytest.raises((BadRequest, PayloadTooLarge)):
-        await api.parts.send(source, body + b"{" if body.startswith(b"{") else body, "page")
-    await api.parts.carry()
+        await api.harness.send(source, body + b"{" if body.startswith(b"{") else body, "page")
+    await api.harness.carry()
     (event,) = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
     expected = text + "{" if text is not None and text.startswith("{") else text
     assert (event.body_text if event.HasField("body_text") else None) == expected
@@ -320,8 +320,8 @@ async def test_the_largest_page_of_rejected_events_fits_the_gateway(api: Api, so
     body = b"\x01" * MAX_REJECTED_BYTES  # each byte is six characters in JSON
     for _ in range(3):
         with pytest.raises(PayloadTooLarge):
-            await api.parts.send(source, body, "page")
-    await api.parts.carry()
+            await api.harness.send(source, body, "page")
+    await api.harness.carry()
     answer = await api.call(REJECTED, pb.ListRejectedEventsRequest())
     sizes = [len(MessageToJson(event)) for event in answer.events]
     assert max(sizes) * (MAX_REJECTED_PAGE // MAX_REJECTED_BYTES) < 64 * 1024 * 1024
@@ -341,10 +341,12 @@ async def test_calls_with_an_unknown_key_are_listed_for_keys_of_every_workspace(
 ) -> None:
     for authorization in ("Bearer nobody-has-it", None):
         with pytest.raises(Unauthorized):
-            await api.parts.intake.accept(track_call(call="page", body=b'{"userId":"u"}', authorization=authorization))
-    await api.parts.send(source, b'{"batch":[7]}')
-    await api.parts.carry()
-    metadata = [("headwater-workspace", str(api.parts.workspace))] if header else []
+            await api.harness.intake.accept(
+                track_call(call="page", body=b'{"userId":"u"}', authorization=authorization)
+            )
+    await api.harness.send(source, b'{"batch":[7]}')
+    await api.harness.carry()
+    metadata = [("headwater-workspace", str(api.harness.workspace))] if header else []
     listed_ = (await api.call(REJECTED, pb.ListRejectedEventsRequest(), *metadata, key=key)).events
     counts = (
         await api.call("EventService/CountRejectedEvents", pb.CountRejectedEventsRequest(), *metadata, key=key)
@@ -368,12 +370,12 @@ async def test_calls_with_an_unknown_key_are_listed_for_keys_of_every_workspace(
 
 
 async def test_rejected_events_are_counted_by_source_and_rule(api: Api, source: Connection) -> None:
-    other = await add_source(api.parts.catalog, api.parts.workspace)
+    other = await add_source(api.harness.catalog, api.harness.workspace)
     for _ in range(2):
-        await api.parts.send(source, b'{"batch":[{"type":"page"},{"type":"track","userId":"u"}]}')
-        await api.parts.send(source, b'{"batch":[{"type":"page"}]}')
-    await api.parts.send(other, b'{"batch":[7]}')
-    await api.parts.carry()
+        await api.harness.send(source, b'{"batch":[{"type":"page"},{"type":"track","userId":"u"}]}')
+        await api.harness.send(source, b'{"batch":[{"type":"page"}]}')
+    await api.harness.send(other, b'{"batch":[7]}')
+    await api.harness.carry()
     counts = (await api.call("EventService/CountRejectedEvents", pb.CountRejectedEventsRequest())).counts
     assert [(row.connection, row.code, row.path, row.count) for row in counts] == [
         (source.id, "BadRequest", "userId", 4),
@@ -387,10 +389,10 @@ async def test_rejected_events_are_counted_by_source_and_rule(api: Api, source: 
 
 async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connection) -> None:
     body = b'{"batch":[{"type":"page","userId":"u","messageId":"m"},{"type":"page","messageId":"m"}]}'
-    await api.parts.send(source, body)
-    await api.parts.carry()
-    await api.parts.send(source, body)
-    await api.parts.carry()
+    await api.harness.send(source, body)
+    await api.harness.carry()
+    await api.harness.send(source, body)
+    await api.harness.carry()
     traces = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
     assert [(each.connection, each.position, each.outcome, each.duplicates) for each in traces] == [
         (source.id, 1, "Processed", 1),
@@ -419,7 +421,7 @@ async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connecti
 async def test_a_source_without_an_enabled_pipeline_says_so(
     api: Api, events: bool | None, users: tuple[bool, ...], outcome: str, warned: bool
 ) -> None:
-    source = await add_source(api.parts.catalog, api.parts.workspace, events=events, users=users)
+    source = await add_source(api.harness.catalog, api.harness.workspace, events=events, users=users)
     for received in (False, True):
         tested = await api.call("ConnectionService/TestConnection", connections_pb2.TestConnectionRequest(id=source.id))
         assert (tested.received, [warning.code for warning in tested.warnings]) == (
@@ -427,8 +429,8 @@ async def test_a_source_without_an_enabled_pipeline_says_so(
             ["NoPipeline"] if warned else [],
         )
         assert all(warning.message for warning in tested.warnings)
-        await api.parts.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":"m"}]}')
-        await api.parts.carry()
+        await api.harness.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":"m"}]}')
+        await api.harness.carry()
     trace, repeated = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
     assert (trace.outcome, bool(trace.message), bool(trace.steps)) == (outcome, warned, not warned)
     assert (repeated.outcome, repeated.message) == ("Duplicate", "")

@@ -42,8 +42,8 @@ async def stream(api: Api, source: Connection, requests: Requests) -> list[pb.St
 
 
 async def stored_ids(api: Api) -> list[str]:
-    await api.parts.carry()
-    return [msgspec.json.decode(document)["messageId"] for document in await api.parts.documents()]
+    await api.harness.carry()
+    return [msgspec.json.decode(document)["messageId"] for document in await api.harness.documents()]
 
 
 async def test_what_is_acknowledged_is_in_the_log_in_the_order_of_the_stream(api: Api, source: Connection) -> None:
@@ -52,7 +52,7 @@ async def test_what_is_acknowledged_is_in_the_log_in_the_order_of_the_stream(api
         await call.write(request(*(page(str(number + index)) for index in range(3))))
         answer = await call.read()
         assert (answer.requests, answer.accepted, len(answer.rejected)) == (number // 3 + 1, number + 3, 0)
-        assert sum(frame.frame.events for frame in await api.parts.frames()) == number + 3
+        assert sum(entry.entry.events for entry in await api.harness.log_entries()) == number + 3
     await call.done_writing()
     assert await call.read() is aio.EOF
     assert await stored_ids(api) == [str(number) for number in range(30)]
@@ -62,7 +62,7 @@ async def test_requests_that_wait_are_appended_together(api: Api, source: Connec
     answers = await stream(api, source, (request(page(str(number))) for number in range(500)))
     assert answers[-1] == pb.StreamEventsResponse(requests=500, accepted=500)
     assert [answer.requests for answer in answers] == sorted({answer.requests for answer in answers})
-    assert len(await api.parts.frames()) == len(answers) < 500
+    assert len(await api.harness.log_entries()) == len(answers) < 500
     assert await stored_ids(api) == [str(number) for number in range(500)]
 
 
@@ -79,14 +79,14 @@ async def test_refused_events_are_told_once_by_request_and_index(api: Api, sourc
 
 
 async def test_each_request_says_when_it_was_sent(api: Api, source: Connection) -> None:
-    now = int(api.parts.clock.now().timestamp())
+    now = int(api.harness.clock.now().timestamp())
     happened = Timestamp(seconds=now - 100)
     late = request(page("late", timestamp=happened), sent_at=Timestamp(seconds=now - 50, nanos=500_000_000))
     own = page("own", timestamp=happened, sent_at=Timestamp(seconds=now, nanos=500_000_000))
     right = request(page("right", timestamp=happened))
     await stream(api, source, [late, request(own, sent_at=Timestamp(seconds=now - 10)), right])
-    await api.parts.carry()
-    documents = [msgspec.json.decode(document) for document in await api.parts.documents()]
+    await api.harness.carry()
+    documents = [msgspec.json.decode(document) for document in await api.harness.documents()]
     assert [(each["messageId"], each["timestamp"][14:19]) for each in documents] == [
         ("late", "59:20"),
         ("own", "58:30"),
@@ -96,7 +96,7 @@ async def test_each_request_says_when_it_was_sent(api: Api, source: Connection) 
 
 async def test_a_stream_without_requests_ends(api: Api, source: Connection) -> None:
     assert await stream(api, source, []) == []
-    assert await api.parts.frames() == []
+    assert await api.harness.log_entries() == []
 
 
 async def test_a_key_that_is_not_known_is_refused_before_the_first_request(api: Api) -> None:
@@ -136,7 +136,7 @@ async def test_a_client_that_goes_away_leaves_what_was_acknowledged(api: Api, so
 
 
 async def test_a_log_that_cannot_be_written_ends_the_stream(api: Api, source: Connection) -> None:
-    await api.parts.log.close()
+    await api.harness.log.close()
     with pytest.raises(aio.AioRpcError) as refused:
         await stream(api, source, [request(page("lost"))])
     assert refused.value.code() == StatusCode.UNAVAILABLE

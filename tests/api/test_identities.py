@@ -8,7 +8,7 @@ import pytest
 from headwater.catalog import Connection
 from headwater.v1 import identities_pb2 as pb
 from tests.api.conftest import Api
-from tests.parts import add_source, add_workspace
+from tests.harness import add_source, add_workspace
 
 LIST = "IdentityService/ListConnectionIdentities"
 
@@ -18,8 +18,8 @@ async def seen(api: Api, source: Connection, *people: dict[str, Any]) -> None:
         {"type": "page", "timestamp": f"2026-11-22T00:00:{second:02}Z", "originalTimestamp": "2026-11-22", **person}
         for second, person in enumerate(people)
     ]
-    await api.parts.send(source, json.dumps({"batch": events}).encode())
-    await api.parts.carry()
+    await api.harness.send(source, json.dumps({"batch": events}).encode())
+    await api.harness.carry()
 
 
 async def test_the_most_recently_seen_comes_first(api: Api, source: Connection) -> None:
@@ -68,6 +68,6 @@ async def test_bad_requests(
 
 
 async def test_a_connection_of_another_workspace_does_not_exist(api: Api) -> None:
-    other = await add_source(api.parts.catalog, (await add_workspace(api.parts.catalog)).id)
+    other = await add_source(api.harness.catalog, (await add_workspace(api.harness.catalog)).id)
     refused = await api.call(LIST, pb.ListConnectionIdentitiesRequest(id=other.id))
     assert (refused.status, refused.message) == ("NOT_FOUND", f"connection {other.id} does not exist")

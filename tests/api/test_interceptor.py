@@ -11,7 +11,7 @@ from headwater.api import AnswerInterceptor
 from headwater.base import errors
 from headwater.v1 import connections_pb2, connections_pb2_grpc, system_pb2, system_pb2_grpc
 from tests.api.conftest import REST, Api, Refused
-from tests.parts import OpenParts
+from tests.harness import Harness
 
 SECRET = "password=hunter2"
 
@@ -46,16 +46,16 @@ class Raising(system_pb2_grpc.SystemServiceServicer):
         raise self.error
 
 
-async def answers(parts: OpenParts, error: Exception) -> tuple[Refused, Refused]:
+async def answers(harness: Harness, error: Exception) -> tuple[Refused, Refused]:
     """What a native caller and a REST caller are answered."""
     servicer = Raising()
     servicer.error = error
     server = aio.server(interceptors=[AnswerInterceptor()])
     system_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server)
-    server.add_insecure_port(f"unix:{parts.folder}/raising.sock")
+    server.add_insecure_port(f"unix:{harness.folder}/raising.sock")
     await server.start()
-    async with aio.insecure_channel(f"unix:{parts.folder}/raising.sock") as channel:
-        api = Api(parts, channel)
+    async with aio.insecure_channel(f"unix:{harness.folder}/raising.sock") as channel:
+        api = Api(harness, channel)
         request = system_pb2.GetHealthRequest()
         native = await api.call("SystemService/GetHealth", request)
         rest = await api.call("SystemService/GetHealth", request, REST)
@@ -65,10 +65,10 @@ async def answers(parts: OpenParts, error: Exception) -> tuple[Refused, Refused]
 
 @pytest.mark.parametrize(("error", "status", "code", "reason", "metadata"), RAISED, ids=lambda value: repr(value)[:40])
 async def test_the_answer_to_each_error(
-    parts: OpenParts, error: Exception, status: str, code: int, reason: str, metadata: dict[str, str]
+    harness: Harness, error: Exception, status: str, code: int, reason: str, metadata: dict[str, str]
 ) -> None:
     with capture_logs() as logs:
-        native, rest = await answers(parts, error)
+        native, rest = await answers(harness, error)
     retry = ("retry-after",) if "retryAfter" in metadata else ()
     assert (native.status, native.reason, dict(native.metadata)) == (status, reason, metadata)
     assert (native.http, native.trailers) == (None, ("grpc-status-details-bin", *retry)), (
@@ -99,44 +99,44 @@ class Streaming(connections_pb2_grpc.ConnectionServiceServicer):
             yield HttpBody(content_type="application/json", data=step)
 
 
-async def streamed(parts: OpenParts, servicer: connections_pb2_grpc.ConnectionServiceServicer) -> object:
+async def streamed(harness: Harness, servicer: connections_pb2_grpc.ConnectionServiceServicer) -> object:
     """What a REST caller is answered."""
     server = aio.server(interceptors=[AnswerInterceptor()])
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(servicer, server)
-    server.add_insecure_port(f"unix:{parts.folder}/streaming.sock")
+    server.add_insecure_port(f"unix:{harness.folder}/streaming.sock")
     await server.start()
-    async with aio.insecure_channel(f"unix:{parts.folder}/streaming.sock") as channel:
+    async with aio.insecure_channel(f"unix:{harness.folder}/streaming.sock") as channel:
         request = connections_pb2.ListConnectionsJsonRequest()
-        answer = await Api(parts, channel).call("ConnectionService/ListConnectionsJson", request, REST)
+        answer = await Api(harness, channel).call("ConnectionService/ListConnectionsJson", request, REST)
     await server.stop(None)
     return answer
 
 
 @pytest.mark.parametrize("before", [(), (b"[1,",)], ids=["first", "later"])
-async def test_streams_are_answered_alike(parts: OpenParts, before: tuple[bytes, ...]) -> None:
-    whole = await streamed(parts, Streaming(*before, b"2]"))
+async def test_streams_are_answered_alike(harness: Harness, before: tuple[bytes, ...]) -> None:
+    whole = await streamed(harness, Streaming(*before, b"2]"))
     assert isinstance(whole, HttpBody)
     assert whole.data == b"".join(before) + b"2]"
-    refused = await streamed(parts, Streaming(*before, errors.NotFound("no")))
+    refused = await streamed(harness, Streaming(*before, errors.NotFound("no")))
     assert isinstance(refused, Refused)
     assert refused.http == (404, {"error": {"code": "NotFound", "message": "no"}})
     with capture_logs() as logs:
-        broken = await streamed(parts, Streaming(*before, RuntimeError(SECRET)))
+        broken = await streamed(harness, Streaming(*before, RuntimeError(SECRET)))
     assert isinstance(broken, Refused)
     assert (broken.status, SECRET in repr(broken)) == ("INTERNAL", False)
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")]
 
 
-async def test_a_stream_that_is_not_built_says_so(parts: OpenParts) -> None:
-    refused = await streamed(parts, connections_pb2_grpc.ConnectionServiceServicer())
+async def test_a_stream_that_is_not_built_says_so(harness: Harness) -> None:
+    refused = await streamed(harness, connections_pb2_grpc.ConnectionServiceServicer())
     assert isinstance(refused, Refused)
     assert (refused.status, refused.reason or refused.message) == ("UNIMPLEMENTED", "this call is not built yet")
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\n"])
-async def test_a_long_message_is_cut_before_its_header_is_too_large(parts: OpenParts, letter: str) -> None:
+async def test_a_long_message_is_cut_before_its_header_is_too_large(harness: Harness, letter: str) -> None:
     """gRPC clients refuse large headers, and then report a failure of their own."""
-    native, rest = await answers(parts, errors.BadRequest(letter * 100_000))
+    native, rest = await answers(harness, errors.BadRequest(letter * 100_000))
     assert (native.status, native.reason) == ("INVALID_ARGUMENT", "BadRequest")
     assert set(native.message) == {letter}
     assert 1000 < len(native.message.encode()) <= 1500

@@ -3,7 +3,7 @@
 from headwater.v1 import api_keys_pb2 as pb
 from headwater.v1 import connections_pb2
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
-from tests.parts import NOW, add_workspace
+from tests.harness import NOW, add_workspace
 
 CREATE, LIST, DELETE = (f"ApiKeyService/{name}" for name in ("CreateApiKey", "ListApiKeys", "DeleteApiKey"))
 
@@ -14,11 +14,11 @@ async def works(api: Api, token: str) -> bool:
 
 
 async def test_a_key_is_made_used_listed_and_revoked(api: Api) -> None:
-    made = await api.call(CREATE, pb.CreateApiKeyRequest(name="CI", workspace=api.parts.workspace))
+    made = await api.call(CREATE, pb.CreateApiKeyRequest(name="CI", workspace=api.harness.workspace))
     assert await works(api, made.token)
     listed = {key.id: key for key in (await api.call(LIST, pb.ListApiKeysRequest())).keys}
     key = listed[made.id]
-    assert (key.name, key.type, key.workspace) == ("CI", "API", api.parts.workspace)
+    assert (key.name, key.type, key.workspace) == ("CI", "API", api.harness.workspace)
     assert key.token == f"{made.token[:8]}...{made.token[-6:]}"
     assert key.created_at.ToDatetime(NOW.tzinfo) == NOW
     assert await api.call(DELETE, pb.DeleteApiKeyRequest(id=made.id)) == pb.DeleteApiKeyResponse()
@@ -45,9 +45,9 @@ async def test_without_a_workspace_it_opens_all_and_only_an_unrestricted_key_mak
 
 
 async def test_refusals(api: Api) -> None:
-    other = await add_workspace(api.parts.catalog)
+    other = await add_workspace(api.harness.catalog)
     for request, key, reason, field in (
-        (pb.CreateApiKeyRequest(name="", workspace=api.parts.workspace), RESTRICTED, "BadRequest", "name"),
+        (pb.CreateApiKeyRequest(name="", workspace=api.harness.workspace), RESTRICTED, "BadRequest", "name"),
         (pb.CreateApiKeyRequest(name="x", workspace=0), RESTRICTED, "BadRequest", "workspace"),
         (pb.CreateApiKeyRequest(name="x", workspace=other.id), RESTRICTED, "Forbidden", None),
         (pb.CreateApiKeyRequest(name="x", workspace=1), UNRESTRICTED, "WorkspaceNotExist", "workspace"),

@@ -14,7 +14,7 @@ from headwater.events.envelope import decode_envelope
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.v1 import native_events_pb2 as pb
 from tests.api.conftest import REST, RESTRICTED, UNRESTRICTED, Api, Refused
-from tests.parts import add_source, add_workspace
+from tests.harness import add_source, add_workspace
 
 GOOD: dict[str, Any] = {"type": "track", "event": "Signed Up", "userId": "u"}
 ACCEPTED = HttpBody(content_type="text/plain", data=b"")
@@ -23,7 +23,7 @@ ACCEPTED = HttpBody(content_type="text/plain", data=b"")
 @pytest.fixture
 async def javascript(api: Api) -> AsyncIterator[Connection]:
     request = CreateConnection(name="Web", role="Source", connector="javascript", strategy="Fusion")
-    yield await create_connection(api.parts.catalog, api.parts.workspace, request)
+    yield await create_connection(api.harness.catalog, api.harness.workspace, request)
 
 
 async def post(
@@ -42,8 +42,8 @@ def key_of(source: Connection) -> str:
 
 
 async def stored(api: Api) -> list[dict[str, Any]]:
-    await api.parts.carry()
-    return [json.loads(document) for document in await api.parts.documents()]
+    await api.harness.carry()
+    return [json.loads(document) for document in await api.harness.documents()]
 
 
 def refused(answer: Any, status: int, code: str, message: str) -> bool:
@@ -73,14 +73,14 @@ async def test_the_type_may_stand_in_the_path(api: Api, source: Connection, type
 async def test_an_unknown_type_in_the_path_is_not_found(api: Api, source: Connection, type_: str) -> None:
     answer = await post(api, GOOD, key_of(source), type=type_)
     assert answer.http[0] == 404
-    assert await api.parts.frames() == []
+    assert await api.harness.log_entries() == []
 
 
 async def test_a_refused_event_changes_neither_the_answer_nor_its_neighbours(api: Api, source: Connection) -> None:
     assert await post(api, [GOOD, {**GOOD, "userId": 42}, 7], key_of(source)) == ACCEPTED
     assert len(await stored(api)) == 1
-    kept, _ = await api.parts.warehouse.rejected(
-        api.parts.workspace, connection_id=source.id, dialect="native", first=0, limit=10
+    kept, _ = await api.harness.state.rejected(
+        api.harness.workspace, connection_id=source.id, protocol="native", first=0, limit=10
     )
     assert {(row.path, row.message, row.body) for row in kept} == {
         ("userId", "userId must be a string or null", json.dumps({**GOOD, "userId": 42}).encode()),
@@ -138,20 +138,20 @@ async def test_a_call_that_cannot_be_read_is_refused_and_kept(
     headers = [header] if header else []
     answer = await post(api, body, key_of(source), *headers, content_type=content_type)
     assert refused(answer, status, code, message)
-    (frame,) = await api.parts.frames()
-    refusal = decode_envelope(frame.frame.header).refusal
-    assert refusal is not None
-    assert (refusal.code, refusal.message) == (code, message)
+    (entry,) = await api.harness.log_entries()
+    rejection = decode_envelope(entry.entry.header).rejection
+    assert rejection is not None
+    assert (rejection.code, rejection.message) == (code, message)
 
 
 @pytest.mark.parametrize("error", [Unavailable("no room"), TooManyRequests("too much waits")])
 async def test_what_could_not_be_stored_says_so(
     api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Unavailable | TooManyRequests
 ) -> None:
-    async def full(frame: object) -> int:
+    async def full(entry: object) -> int:
         raise error
 
-    monkeypatch.setattr(api.parts.log, "append", full)
+    monkeypatch.setattr(api.harness.log, "append", full)
     assert refused(await post(api, GOOD, key_of(source)), error.status, error.code, error.message)
 
 
@@ -196,7 +196,7 @@ def workspace(id_: object) -> tuple[str, str]:
 
 
 async def test_an_api_key_names_the_source_in_the_envelope(api: Api, source: Connection) -> None:
-    here = workspace(api.parts.workspace)
+    here = workspace(api.harness.workspace)
     for key, headers in ((RESTRICTED, []), (RESTRICTED, [here]), (UNRESTRICTED, [here])):
         for body in ({**GOOD, "connectionId": source.id}, {"batch": [GOOD], "connectionId": source.id}):
             assert await post(api, body, key, *headers) == ACCEPTED
@@ -205,10 +205,10 @@ async def test_an_api_key_names_the_source_in_the_envelope(api: Api, source: Con
 
 
 async def test_an_api_key_opens_its_workspace_only(api: Api, source: Connection) -> None:
-    elsewhere = await add_workspace(api.parts.catalog, "Elsewhere")
-    theirs = await add_source(api.parts.catalog, elsewhere.id)
+    elsewhere = await add_workspace(api.harness.catalog, "Elsewhere")
+    theirs = await add_source(api.harness.catalog, elsewhere.id)
     destination = await create_connection(
-        api.parts.catalog, api.parts.workspace, CreateConnection(name="D", role="Destination", connector="dummy")
+        api.harness.catalog, api.harness.workspace, CreateConnection(name="D", role="Destination", connector="dummy")
     )
     cases: list[tuple[str, object, list[tuple[str, str]], int, str]] = [
         (RESTRICTED, None, [], 400, "BadRequest"),
@@ -218,7 +218,7 @@ async def test_an_api_key_opens_its_workspace_only(api: Api, source: Connection)
         (RESTRICTED, destination.id, [], 422, "ConnectionNotExist"),
         (RESTRICTED, source.id, [workspace(elsewhere.id)], 404, "NotFound"),
         (RESTRICTED, source.id, [workspace("x")], 400, "BadRequest"),
-        (RESTRICTED, source.id, [workspace(api.parts.workspace)] * 2, 400, "BadRequest"),
+        (RESTRICTED, source.id, [workspace(api.harness.workspace)] * 2, 400, "BadRequest"),
         (UNRESTRICTED, source.id, [], 403, "Forbidden"),
         (UNRESTRICTED, source.id, [workspace(elsewhere.id)], 422, "ConnectionNotExist"),
         (UNRESTRICTED, source.id, [workspace(7)], 404, "NotFound"),
@@ -234,16 +234,16 @@ async def test_an_api_key_opens_its_workspace_only(api: Api, source: Connection)
 
 async def test_a_call_for_a_source_that_is_not_there_is_kept_in_the_keys_workspace(api: Api) -> None:
     await post(api, {**GOOD, "connectionId": 7}, RESTRICTED)
-    await api.parts.carry()
-    ((row,), _) = await api.parts.warehouse.rejected(
-        api.parts.workspace, connection_id=None, dialect="native", first=0, limit=10
+    await api.harness.carry()
+    ((row,), _) = await api.harness.state.rejected(
+        api.harness.workspace, connection_id=None, protocol="native", first=0, limit=10
     )
     assert (row.connection, row.code, row.path) == (0, "ConnectionNotExist", "connectionId")
 
 
 async def test_a_revoked_api_key_is_unknown(api: Api, source: Connection) -> None:
-    async with api.parts.catalog.change() as change:
-        (key,) = (key for key in api.parts.catalog.api_keys() if key.workspace is not None)
+    async with api.harness.catalog.change() as change:
+        (key,) = (key for key in api.harness.catalog.api_keys() if key.workspace is not None)
         change.remove_api_key(key)
     answer = await post(api, {**GOOD, "connectionId": source.id}, RESTRICTED)
     assert refused(answer, 401, "Unauthorized", "the API key is not known")

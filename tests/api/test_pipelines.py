@@ -10,15 +10,15 @@ from google.protobuf import struct_pb2
 from headwater.api.types import type_message
 from headwater.base.clock import microseconds
 from headwater.catalog import Connection, Pipeline
-from headwater.state.lanestore import LaneProgress
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
 from headwater.processing.lanes import definition_digest
+from headwater.state.lanestore import LaneProgress
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, Refused
 from tests.api.test_pipelinemessage import message, request_of
+from tests.harness import Harness, add_source, add_workspace
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
-from tests.parts import OpenParts, add_source, add_workspace
 from tests.processing.test_lanes import COPY, add_pipeline, identify
 
 IDENTIFIES = filters_pb2.Filter(
@@ -39,17 +39,17 @@ USERS: dict[str, Any] = {
 
 
 @pytest.fixture
-async def source(parts: OpenParts) -> Connection:
+async def source(harness: Harness) -> Connection:
     """Without pipelines."""
-    return await add_source(parts.catalog, parts.workspace, events=None, users=())
+    return await add_source(harness.catalog, harness.workspace, events=None, users=())
 
 
-async def connected(parts: OpenParts, example: Example) -> Connection:
+async def connected(harness: Harness, example: Example) -> Connection:
     """A connection of any connector, whether it is available or not."""
-    async with parts.catalog.change() as change:
+    async with harness.catalog.change() as change:
         connection = Connection(
             id=change.new_id(),
-            workspace=parts.workspace,
+            workspace=harness.workspace,
             name="C",
             connector=example.connector,
             role=example.role,
@@ -91,9 +91,9 @@ async def test_what_was_created_can_be_read_alone_and_in_its_connection(api: Api
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
-async def test_every_kind_is_made_shown_and_made_again(parts: OpenParts, api: Api, kind: str) -> None:
+async def test_every_kind_is_made_shown_and_made_again(harness: Harness, api: Api, kind: str) -> None:
     example = EXAMPLES[kind]
-    connection = await connected(parts, example)
+    connection = await connected(harness, example)
     request = request_of(message(kind, {}), kind, example.least)
     request.connection = connection.id
     made = await api.call("PipelineService/CreatePipeline", request)
@@ -124,8 +124,8 @@ async def test_an_update_replaces(api: Api, source: Connection) -> None:
     assert (await get(api, id_)).enabled is True
 
 
-async def test_a_schedule_is_set_and_unset(parts: OpenParts, api: Api) -> None:
-    connection = await connected(parts, EXAMPLES["SA"])
+async def test_a_schedule_is_set_and_unset(harness: Harness, api: Api) -> None:
+    connection = await connected(harness, EXAMPLES["SA"])
     ids = [(await create(api, connection, **USERS)).id for _ in range(2)]
     starts = []
     for id_ in ids:
@@ -201,11 +201,11 @@ async def test_empty_members_were_not_given(api: Api, source: Connection, values
     assert not isinstance(await create(api, source, **values), Refused)
 
 
-async def test_conflicts_with_the_state(parts: OpenParts, api: Api, source: Connection) -> None:
+async def test_conflicts_with_the_state(harness: Harness, api: Api, source: Connection) -> None:
     await create(api, source, target="Event")
     refused = await create(api, source, target="Event")
     assert (refused.status, refused.reason) == ("FAILED_PRECONDITION", "TargetExist")
-    application = await connected(parts, EXAMPLES["SA"])
+    application = await connected(harness, EXAMPLES["SA"])
     refused = await create(api, application, enabled=True, **USERS)
     assert (refused.status, refused.reason, refused.metadata) == (
         "FAILED_PRECONDITION",
@@ -215,39 +215,39 @@ async def test_conflicts_with_the_state(parts: OpenParts, api: Api, source: Conn
 
 
 async def test_the_lane_of_a_pipeline_says_what_waits_and_whether_it_is_paused(
-    api: Api, parts: OpenParts, source: Connection
+    api: Api, harness: Harness, source: Connection
 ) -> None:
-    pipeline = await add_pipeline(parts, source, COPY)
+    pipeline = await add_pipeline(harness, source, COPY)
     request = pb.GetPipelineLaneRequest(id=pipeline)
     empty = await api.call("PipelineService/GetPipelineLane", request)
     assert (empty.waiting, empty.paused, empty.HasField("oldest_at")) == (0, False, False)
 
-    await parts.send(source, json.dumps({"batch": [identify("u", "u@x"), identify("v", "v@x")]}).encode())
-    await parts.carry()
+    await harness.send(source, json.dumps({"batch": [identify("u", "u@x"), identify("v", "v@x")]}).encode())
+    await harness.carry()
     waiting = await api.call("PipelineService/GetPipelineLane", request)
     assert (waiting.waiting, waiting.paused) == (2, False)
     assert waiting.bytes > 0
-    assert waiting.oldest_at.ToDatetime(UTC) == parts.clock.now()
+    assert waiting.oldest_at.ToDatetime(UTC) == harness.clock.now()
 
-    paused_until = microseconds(parts.clock.now()) + 5_000_000
-    definition = next(each.definition for each in pipelines_of(parts, source) if each.id == pipeline)
+    paused_until = microseconds(harness.clock.now()) + 5_000_000
+    definition = next(each.definition for each in pipelines_of(harness, source) if each.id == pipeline)
     paused = LaneProgress(0, 1, paused_until, "too slow", definition_digest(definition))
-    await parts.store.complete(pipeline, LaneProgress(), paused, [])
+    await harness.store.complete(pipeline, LaneProgress(), paused, [])
     found = await api.call("PipelineService/GetPipelineLane", request)
     assert (found.paused, found.paused_until.ToMicroseconds(), found.reason) == (True, paused_until, "too slow")
-    parts.clock.advance(6)
+    harness.clock.advance(6)
     assert not (await api.call("PipelineService/GetPipelineLane", request)).paused
 
 
-async def test_there_is_no_lane_of_a_pipeline_of_another_workspace(api: Api, parts: OpenParts) -> None:
-    other = await add_workspace(parts.catalog, "Other")
-    pipeline = await add_pipeline(parts, await add_source(parts.catalog, other.id, users=()), COPY)
+async def test_there_is_no_lane_of_a_pipeline_of_another_workspace(api: Api, harness: Harness) -> None:
+    other = await add_workspace(harness.catalog, "Other")
+    pipeline = await add_pipeline(harness, await add_source(harness.catalog, other.id, users=()), COPY)
     refused = await api.call("PipelineService/GetPipelineLane", pb.GetPipelineLaneRequest(id=pipeline))
     assert isinstance(refused, Refused)
     assert refused.reason == "NotFound"
 
 
-def pipelines_of(parts: OpenParts, source: Connection) -> tuple[Pipeline, ...]:
-    found = parts.catalog.connection(parts.workspace, source.id)
+def pipelines_of(harness: Harness, source: Connection) -> tuple[Pipeline, ...]:
+    found = harness.catalog.connection(harness.workspace, source.id)
     assert found is not None
     return found.pipelines

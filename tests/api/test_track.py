@@ -13,7 +13,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
 from headwater.events.envelope import decode_envelope
 from tests.api.conftest import REST, Api, Refused
-from tests.parts import OpenParts, add_source
+from tests.harness import Harness, add_source
 
 STRICT = ("x-strict-mode", "1")
 ROUTES = ["Identify", "Track", "Page", "Screen", "Group", "Alias", "Batch"]
@@ -37,16 +37,16 @@ def accepted(answer: Any) -> bool:
 @pytest.mark.parametrize("route", ROUTES[:-1])
 async def test_each_route_takes_its_event(api: Api, source: Connection, route: str) -> None:
     assert accepted(await post(api, route, GOOD, source, STRICT))
-    await api.parts.carry()
-    (document,) = map(json.loads, await api.parts.documents())
+    await api.harness.carry()
+    (document,) = map(json.loads, await api.harness.documents())
     assert (document["type"], document["userId"]) == (route.lower(), "u")
 
 
 async def test_a_batch_takes_them_all(api: Api, source: Connection) -> None:
     batch = [{**GOOD, "type": route.lower()} for route in ROUTES[:-1]]
     assert accepted(await post(api, "Batch", {"batch": batch}, source, STRICT))
-    await api.parts.carry()
-    assert [json.loads(document)["type"] for document in await api.parts.documents()] == [
+    await api.harness.carry()
+    assert [json.loads(document)["type"] for document in await api.harness.documents()] == [
         event["type"] for event in batch
     ]
 
@@ -54,13 +54,13 @@ async def test_a_batch_takes_them_all(api: Api, source: Connection) -> None:
 async def test_gzip_whatever_the_content_type(api: Api, source: Connection) -> None:
     body = gzip.compress(json.dumps({"batch": [{**GOOD, "type": "page"}]}).encode())
     assert accepted(await post(api, "Batch", body, source, STRICT, ("content-encoding", "gzip")))
-    assert len(await api.parts.frames()) == 1
+    assert len(await api.harness.log_entries()) == 1
 
 
 async def test_who_called_is_kept_with_the_call(api: Api, source: Connection) -> None:
     await post(api, "Page", GOOD, source, ("x-envoy-external-address", "203.0.113.9"))
-    (stored,) = await api.parts.frames()
-    assert decode_envelope(stored.frame.header).ip == "203.0.113.9"
+    (stored,) = await api.harness.log_entries()
+    assert decode_envelope(stored.entry.header).ip == "203.0.113.9"
 
 
 REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] = [
@@ -115,11 +115,11 @@ async def test_a_refused_call_is_accepted_unless_it_is_strict(
         assert accepted(await post(api, route, body, caller, *headers, *permissive))
     refused = await post(api, route, body, caller, *headers, STRICT)
     assert refused.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
-    await api.parts.carry()
-    workspace = api.parts.workspace if with_key else 0
-    kept, total = await api.parts.warehouse.rejected(workspace, connection_id=None, dialect="track", first=0, limit=10)
+    await api.harness.carry()
+    workspace = api.harness.workspace if with_key else 0
+    kept, total = await api.harness.state.rejected(workspace, connection_id=None, protocol="track", first=0, limit=10)
     assert (total, {row.message for row in kept}) == (4, {message})
-    assert await api.parts.documents() == []
+    assert await api.harness.documents() == []
 
 
 async def test_a_strict_batch_says_which_events_were_refused_and_stores_the_others(
@@ -130,8 +130,8 @@ async def test_a_strict_batch_says_which_events_were_refused_and_stores_the_othe
     first = "userId or anonymousId is required in a page event"
     errors = [f"batch[0]: {first}", "batch[2]: the event must be a JSON object"]
     assert refused.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
-    await api.parts.carry()
-    assert len(await api.parts.documents()) == 1
+    await api.harness.carry()
+    assert len(await api.harness.documents()) == 1
 
 
 async def test_an_error_body_lists_no_more_than_20(api: Api, source: Connection) -> None:
@@ -164,14 +164,14 @@ async def test_what_could_not_be_stored_is_never_answered_200(
     async def append(_frame: object) -> int:
         raise error
 
-    monkeypatch.setattr(api.parts.log, "append", append)
+    monkeypatch.setattr(api.harness.log, "append", append)
     refused = await post(api, "Page", body, source)
     assert isinstance(refused, Refused)
     assert refused.http is not None
     assert (refused.http[0], refused.http[1]["code"], "retry-after" in refused.trailers) == (status, code, True)
 
 
-async def test_native_callers_get_a_status(api: Api, parts: OpenParts) -> None:
+async def test_native_callers_get_a_status(api: Api, harness: Harness) -> None:
     refused = await api.call("TrackService/Page", HttpBody(data=b"{"), STRICT, key=None)
     assert (refused.status, refused.reason, refused.http) == ("INVALID_ARGUMENT", "BadRequest", None)
 
@@ -181,7 +181,7 @@ async def test_native_callers_get_a_status(api: Api, parts: OpenParts) -> None:
 
 async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connection) -> None:
     await post(api, "Page", {"userId": "u", "messageId": "a"}, source)
-    await api.parts.carry()
+    await api.harness.carry()
     batch = [
         {"type": "page", "userId": "u", "messageId": "a"},
         {"type": "page", "userId": "u", "messageId": "b"},
@@ -190,7 +190,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
     asked = ("x-envoy-original-path", "/v1/batch?x=%26&verbose=true")
     call = asyncio.create_task(post(api, "Batch", {"batch": batch}, source, asked))
     while not call.done():
-        await api.parts.carry()
+        await api.harness.carry()
         await asyncio.sleep(0)
     assert json.loads((await call).data) == {
         "success": True,
@@ -235,11 +235,11 @@ async def test_a_caller_who_asks_is_told_of_a_call_that_is_rejected_as_a_whole(
 
 
 async def test_a_caller_who_asks_is_told_that_there_is_no_pipeline(api: Api) -> None:
-    source = await add_source(api.parts.catalog, api.parts.workspace, events=False, users=())
+    source = await add_source(api.harness.catalog, api.harness.workspace, events=False, users=())
     asked = ("x-envoy-original-path", "/v1/page?verbose=true")
     call = asyncio.create_task(post(api, "Page", {"userId": "u", "messageId": "a"}, source, asked))
     while not call.done():
-        await api.parts.carry()
+        await api.harness.carry()
         await asyncio.sleep(0)
     assert json.loads((await call).data)["events"] == [{"outcome": "NoPipeline", "messageId": "a"}]
 

@@ -3,7 +3,7 @@
 from headwater.v1 import connections_pb2, schemas_pb2
 from headwater.v1 import workspaces_pb2 as pb
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
-from tests.parts import add_workspace
+from tests.harness import add_workspace
 
 LIST, CREATE, GET, UPDATE, DELETE = (
     f"WorkspaceService/{name}"
@@ -45,11 +45,11 @@ async def test_a_workspace_is_made_read_changed_and_deleted(api: Api) -> None:
 
 
 async def test_a_key_lists_the_workspaces_that_it_opens(api: Api) -> None:
-    other = await add_workspace(api.parts.catalog)
+    other = await add_workspace(api.harness.catalog)
     own = [workspace.id for workspace in (await api.call(LIST, pb.ListWorkspacesRequest())).workspaces]
-    assert own == [api.parts.workspace]
+    assert own == [api.harness.workspace]
     everything = (await api.call(LIST, pb.ListWorkspacesRequest(), key=UNRESTRICTED)).workspaces
-    assert [workspace.id for workspace in everything] == sorted([api.parts.workspace, other.id])
+    assert [workspace.id for workspace in everything] == sorted([api.harness.workspace, other.id])
 
 
 async def test_who_may_not(api: Api) -> None:
@@ -61,7 +61,7 @@ async def test_who_may_not(api: Api) -> None:
         (DELETE, pb.DeleteCurrentWorkspaceRequest()),
     ):
         assert (await api.call(method, request, key=UNRESTRICTED)).reason == "Forbidden", "it must say which one"
-        other = await add_workspace(api.parts.catalog)
+        other = await add_workspace(api.harness.catalog)
         assert (await api.call(method, request, at(other.id))).reason == "NotFound"
         assert (await api.call(method, request, key=None)).reason == "Unauthorized"
 
@@ -72,21 +72,21 @@ async def test_refusals(api: Api) -> None:
             (CREATE, pb.CreateWorkspaceRequest(name=name)),
             (UPDATE, pb.UpdateCurrentWorkspaceRequest(name=name)),
         ):
-            refused = await api.call(method, request, at(api.parts.workspace), key=UNRESTRICTED)
+            refused = await api.call(method, request, at(api.harness.workspace), key=UNRESTRICTED)
             assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "name"),))
     with_schema = pb.CreateWorkspaceRequest(name="x", profile_schema=schemas_pb2.Type(kind="object"))
     assert (await api.call(CREATE, with_schema, key=UNRESTRICTED)).reason == "NotImplemented"
-    assert len(api.parts.catalog.workspaces()) == 1
+    assert len(api.harness.catalog.workspaces()) == 1
 
 
 async def test_a_restricted_key_cannot_delete_its_workspace(api: Api) -> None:
     refused = await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), key=RESTRICTED)
     assert (refused.reason, refused.status) == ("Forbidden", "PERMISSION_DENIED")
-    assert api.parts.catalog.workspace(api.parts.workspace) is not None
+    assert api.harness.catalog.workspace(api.harness.workspace) is not None
 
 
 async def test_a_key_goes_with_its_workspace(api: Api) -> None:
-    await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), at(api.parts.workspace), key=UNRESTRICTED)
+    await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), at(api.harness.workspace), key=UNRESTRICTED)
     answer = await api.call(
         "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=RESTRICTED
     )

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from headwater.base.identifiers import LARGEST_ID, Identifiers
+from headwater.base.identifiers import MAX_ID, Identifiers
 
 FORMS = {
     "event_write_key": r"[A-Za-z0-9]{32}",
@@ -23,7 +23,7 @@ def test_keys_have_their_form_and_differ(kind: str, form: str) -> None:
 
 def test_identifiers_are_positive_32_bit_integers() -> None:
     drawn = [Identifiers().identifier() for _ in range(2000)]
-    assert all(1 <= each <= LARGEST_ID == 2**31 - 1 for each in drawn)
+    assert all(1 <= each <= MAX_ID == 2**31 - 1 for each in drawn)
     assert max(drawn) > 2**30, "they use the whole range"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog
+from headwater.storage.database import sqlite_url
 from tests.sqlite import migrated_url
 
 

@@ -12,12 +12,12 @@ from sqlalchemy import event, text
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.storage.sessions import Session
 from headwater.catalog import Catalog, Workspace, open_catalog, reading
-from headwater.catalog.misses import MOST, WINDOW_S
+from headwater.catalog.negativecache import MOST, WINDOW_SECONDS
 from headwater.catalog.view import Delta
+from headwater.storage.sessions import Session
 from tests.catalog import make
-from tests.parts import MovableClock
+from tests.harness import MovableClock
 
 
 def _statements(catalog: Catalog) -> list[str]:
@@ -88,7 +88,7 @@ async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: 
         assert len(statements) == MOST
         made = await make.added(catalog, workspace)
         assert await other.seek(other.source_of, made.event_write_keys[0]) is None
-        clock.advance(WINDOW_S)
+        clock.advance(WINDOW_SECONDS)
         assert await other.seek(other.source_of, made.event_write_keys[0]) == made
 
 

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog
 from headwater.catalog import catalog as module
+from headwater.storage.database import open_engine
 from tests.catalog import make
 
 
@@ -143,7 +143,7 @@ async def test_a_change_of_nothing_makes_no_version(catalog: Catalog, workspace:
 async def test_a_change_that_waits_too_long_is_unavailable(
     catalog: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TURN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(module, "TURN_TIMEOUT_SECONDS", 0.01)
     async with catalog.change():
         with pytest.raises(Unavailable):
             async with catalog.change():

@@ -14,9 +14,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect, text
 
-from headwater.storage.database import migrate, open_engine
 from headwater.catalog import migrations, tables
 from headwater.catalog.migrations import HEAD, VERSION_TABLE
+from headwater.storage.database import migrate, open_engine
 
 PACKAGE = "headwater.catalog.migrations"
 

@@ -12,20 +12,20 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.courier import Courier
 from headwater.courier.courier import ENTRY_BYTES, ChunkCache
-from headwater.state.lanestore import LaneProgress
 from headwater.processing.transformer import compile_transformer
-from headwater.transforms.functions import FunctionFailed, Runner
 from headwater.state import Chunk, LaneEntry
-from tests.parts import OpenParts, open_parts
+from headwater.state.lanestore import LaneProgress
+from headwater.transforms.functions import FunctionFailed, Runner
+from tests.harness import Harness, open_harness
 from tests.processing.test_lanes import COPY, add_pipeline, change, function, identify, identities, new_source, send
 
 ENDLESS = function("function transform(e) { for (;;) {} }")
 
 
 @pytest.fixture
-async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
-    async with open_parts(tmp_path, database_url=database_url) as parts:
-        yield parts
+async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        yield harness
 
 
 @asynccontextmanager
@@ -41,32 +41,32 @@ async def running(courier: Courier) -> AsyncIterator[None]:
         await asyncio.wait_for(task, 10)
 
 
-async def wait_for_results(parts: OpenParts, count: int) -> None:
-    while len(await parts.store.results(0, max_bytes=1 << 20)) < count:
+async def wait_for_results(harness: Harness, count: int) -> None:
+    while len(await harness.store.results(0, max_bytes=1 << 20)) < count:
         await asyncio.sleep(0.01)
 
 
 async def test_a_change_ends_the_pause_of_a_courier_that_goes_on_running(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.1)
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, ENDLESS)
-    await send(parts, source, *(identify(f"u{number}", "") for number in range(10)))
-    async with running(parts.courier):
-        while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, ENDLESS)
+    await send(harness, source, *(identify(f"u{number}", "") for number in range(10)))
+    async with running(harness.courier):
+        while not (progress := (await harness.store.progress()).get(pipeline)) or not progress.paused_until:
             await asyncio.sleep(0.01)
-        await change(parts, pipeline, function("function transform(e) { return {email: e.userId}; }"))
-        await wait_for_results(parts, 2)  # the clock stands still: the pause is not over
+        await change(harness, pipeline, function("function transform(e) { return {email: e.userId}; }"))
+        await wait_for_results(harness, 2)  # the clock stands still: the pause is not over
 
 
 async def test_a_pipeline_that_cannot_be_compiled_holds_up_no_other(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = await new_source(parts)
-    broken = await add_pipeline(parts, source, COPY)
-    await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "u@x"))
+    source = await new_source(harness)
+    broken = await add_pipeline(harness, source, COPY)
+    await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "u@x"))
 
     def fail(pipeline: Any, runner: Any) -> Any:
         if pipeline.id == broken:
@@ -74,32 +74,32 @@ async def test_a_pipeline_that_cannot_be_compiled_holds_up_no_other(
         return compile_transformer(pipeline, runner)
 
     monkeypatch.setattr("headwater.courier.courier.compile_transformer", fail)
-    async with running(parts.courier):
-        await wait_for_results(parts, 1)
+    async with running(harness.courier):
+        await wait_for_results(harness, 1)
 
 
-async def test_the_reason_of_a_pause_may_hold_any_character(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "u@x"))
+async def test_the_reason_of_a_pause_may_hold_any_character(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "u@x"))
 
     async def fail(*_: object, **__: object) -> Any:
         raise FunctionFailed("bad: \0 \ud800")
 
     monkeypatch.setattr(Runner, "stream", fail)
     monkeypatch.setattr("headwater.courier.courier.LIMITS_TO_PAUSE", 1)
-    async with running(parts.courier):
-        while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+    async with running(harness.courier):
+        while not (progress := (await harness.store.progress()).get(pipeline)) or not progress.paused_until:
             await asyncio.sleep(0.01)
     assert progress.reason == "bad: \ufffd ?"
 
 
-async def test_a_lane_whose_progress_is_not_known_goes_on(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lane_whose_progress_is_not_known_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection breaks during the commit of a result: it happened, and the courier did not learn of it."""
     monkeypatch.setattr("headwater.courier.courier.RETRY_SECONDS", 0.0)
-    source = await new_source(parts)
-    await add_pipeline(parts, source, COPY)
-    complete, calls = parts.store.complete, []
+    source = await new_source(harness)
+    await add_pipeline(harness, source, COPY)
+    complete, calls = harness.store.complete, []
 
     async def commit_and_fail(pipeline: int, before: LaneProgress, after: LaneProgress, results: Any) -> None:
         calls.append(before.position)
@@ -107,19 +107,19 @@ async def test_a_lane_whose_progress_is_not_known_goes_on(parts: OpenParts, monk
         if len(calls) == 1:
             raise Unavailable("the connection was lost")
 
-    monkeypatch.setattr(parts.store, "complete", commit_and_fail)
-    async with running(parts.courier):
-        await send(parts, source, identify("u", "u@x"))
-        await wait_for_results(parts, 1)
-        await send(parts, source, identify("v", "v@x"))
-        await wait_for_results(parts, 2)
+    monkeypatch.setattr(harness.store, "complete", commit_and_fail)
+    async with running(harness.courier):
+        await send(harness, source, identify("u", "u@x"))
+        await wait_for_results(harness, 1)
+        await send(harness, source, identify("v", "v@x"))
+        await wait_for_results(harness, 2)
     assert len(calls) == 2, "the record of the first run is not run again"
 
 
-async def test_a_courier_that_waits_for_another_one_can_be_stopped(parts: OpenParts) -> None:
-    async with running(parts.courier):
+async def test_a_courier_that_waits_for_another_one_can_be_stopped(harness: Harness) -> None:
+    async with running(harness.courier):
         await asyncio.sleep(0)
-        async with running(parts.courier):
+        async with running(harness.courier):
             await asyncio.sleep(0.1)
 
 
@@ -132,18 +132,18 @@ PYTHON_ENDLESS = TransformationDefinition(
 
 @pytest.mark.parametrize("endless", [ENDLESS, PYTHON_ENDLESS], ids=["JavaScript", "Python"])
 async def test_a_run_does_not_hold_up_a_stop_and_its_records_are_run_later(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch, endless: TransformationDefinition
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, endless: TransformationDefinition
 ) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, endless)
-    await send(parts, source, identify("u", "u@x"))
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, endless)
+    await send(harness, source, identify("u", "u@x"))
     with monkeypatch.context() as context:
         context.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 60.0)
-        async with running(parts.courier):  # the end of this block fails when it takes ten seconds
+        async with running(harness.courier):  # the end of this block fails when it takes ten seconds
             await asyncio.sleep(1)
-    await change(parts, pipeline, COPY)
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, pipeline)] == ["u"]
+    await change(harness, pipeline, COPY)
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, pipeline)] == ["u"]
 
 
 def chunk(entries: int, *documents: bytes) -> Chunk:
@@ -163,9 +163,9 @@ def test_the_cache_of_chunks_is_bounded_and_keeps_those_that_are_used(monkeypatc
     assert [pipeline for pipeline in (1, 3, 4) if cache.get(pipeline)] == [1, 4]
 
 
-async def test_lane_entries_become_identities(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "u@x"))
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, pipeline)] == ["u"]
+async def test_lane_entries_become_identities(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "u@x"))
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, pipeline)] == ["u"]

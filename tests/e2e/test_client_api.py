@@ -152,7 +152,7 @@ def test_refusals(source: Source, system: RunningSystem) -> None:
 
     def kept() -> list[str]:
         listed = get(system, f"/v1/events/rejected?connection={source.id}")["events"]
-        return sorted(event["code"] for event in listed if event["dialect"] == "client")
+        return sorted(event["code"] for event in listed if event["protocol"] == "client")
 
     wait_until(lambda: len(kept()) == 4, 60)
     assert kept() == ["BadRequest", "PayloadTooLarge", "ValidationError", "ValidationError"]

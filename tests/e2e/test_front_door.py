@@ -260,5 +260,5 @@ def test_a_connection_knows_whether_a_call_with_its_key_has_arrived(running: Run
     source.send("track", {"userId": "u1"})  # even one that is refused shows that the key is in the right place
     wait_until(lambda: get(running, path)["received"], 60)
     answer = get(running, path)
-    assert answer["dialect"] == "track"
+    assert answer["protocol"] == "track"
     assert answer["lastReceivedAt"].endswith("Z")

@@ -296,12 +296,12 @@ def connect_stream(
     content = b"".join(struct.pack(">BI", 0, len(message)) + message for message in messages)
     response = HTTP.post(f"{system.base_url}/headwater.v1.{method}", content=content, headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (200, f"application/connect+{codec}")
-    frames, rest = [], response.content
+    entries, rest = [], response.content
     while rest:
         flags, length = struct.unpack(">BI", rest[:5])
-        frames.append((flags, rest[5 : 5 + length]))
+        entries.append((flags, rest[5 : 5 + length]))
         rest = rest[5 + length :]
-    *answers, (flags, end) = frames
+    *answers, (flags, end) = entries
     assert [flags for flags, _ in answers] == [0] * len(answers)
     assert flags == 2
     return [answer for _, answer in answers], json.loads(end)

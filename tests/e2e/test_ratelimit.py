@@ -53,9 +53,9 @@ def left(response: httpx.Response) -> int:
     return int(response.headers["ratelimit-remaining"])
 
 
-@pytest.mark.parametrize("dialect", CALLS)
-def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, dialect: str) -> None:
-    path, body, success = CALLS[dialect]
+@pytest.mark.parametrize("protocol", CALLS)
+def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, protocol: str) -> None:
+    path, body, success = CALLS[protocol]
     first = send(source, path, body)
     assert (first.status_code, left(first)) == (success, BURST - CALL)
     refused = send(source, path, body)
@@ -63,7 +63,7 @@ def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, dia
     assert left(refused) < CALL
     assert 1 <= int(refused.headers["retry-after"]) <= CALL
     assert "ratelimit-remaining" in refused.headers["access-control-expose-headers"]
-    assert "TooManyRequests" in refused.text or dialect == "client"
+    assert "TooManyRequests" in refused.text or protocol == "client"
     assert len(source.wait_for(CALL)) == CALL
 
 

@@ -16,7 +16,7 @@ from tests.e2e.source import Source, get, make_source
 from tests.system import RunningSystem
 
 CONNECTIONS = 500
-PATIENCE_S = 40
+TIMEOUT_SECONDS = 40
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ class Wire:
 
     async def status(self) -> int:
         """That of the next answer, whose body is read too."""
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), TIMEOUT_SECONDS)
         lines = head.decode().lower().split("\r\n")
         fields = dict(line.split(": ", 1) for line in lines[1:] if line)
         assert "transfer-encoding" not in fields
@@ -47,7 +47,7 @@ class Wire:
     async def is_closed(self) -> bool:
         """Whether the other side closes it soon."""
         try:
-            await asyncio.wait_for(self._reader.read(), PATIENCE_S)
+            await asyncio.wait_for(self._reader.read(), TIMEOUT_SECONDS)
         except ConnectionError:
             return True
         return self._reader.at_eof()
@@ -84,7 +84,7 @@ def whole(route: Route, source: Source, content: bytes | None = None) -> bytes:
 
 async def serve_others(source: Source, calls: int) -> None:
     """Others are served."""
-    async with httpx.AsyncClient(base_url=source.system.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=source.system.base_url, timeout=TIMEOUT_SECONDS) as client:
         for number in range(calls):
             event = {"userId": "u", "event": "E", "messageId": f"other {number}"}
             answer = await client.post("/v1/track", json=event, auth=(source.write_key, ""))
@@ -141,7 +141,7 @@ async def test_500_open_connections(system: RunningSystem, source: Source) -> No
             events += route.events
             clients.create_task(waits(route, number, others, half))
         for _ in range(CONNECTIONS):
-            await asyncio.wait_for(half.acquire(), PATIENCE_S)
+            await asyncio.wait_for(half.acquire(), TIMEOUT_SECONDS)
         await serve_others(source, 100)
         others.set()
     await asyncio.to_thread(until_carried, source)

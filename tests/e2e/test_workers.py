@@ -39,7 +39,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator
 def _accepted(metrics_port: int) -> dict[str, float]:
     """How many events each backend has accepted."""
     page = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics").text
-    pattern = r'^headwater_events_accepted_total\{process="([^"]+)",dialect="track"\} (\S+)'
+    pattern = r'^headwater_events_accepted_total\{process="([^"]+)",protocol="track"\} (\S+)'
     return {process: float(count) for process, count in re.findall(pattern, page, re.MULTILINE)}
 
 

@@ -2,7 +2,7 @@
 
 from msgspec import Raw
 
-from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, track
+from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, track
 from headwater.events import canonical as from_wire
 from headwater.events.call import Call
 from headwater.events.canonical import Canonical
@@ -11,7 +11,7 @@ from headwater.events.track.rules import extra
 from headwater.events.wire import WireEvent
 
 
-def check(event: Raw, type_of_call: str | None = None) -> WireEvent | Refusal:
+def check(event: Raw, type_of_call: str | None = None) -> WireEvent | Rejection:
     return track.check(event, Call(type_of_call, [event]), DEFAULT_LIMITS)
 
 

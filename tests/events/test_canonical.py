@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from headwater.events import Envelope, Refusal
+from headwater.events import Envelope, Rejection
 from headwater.events.call import Call
 from headwater.events.wire import WireEvent
 from tests.events.reading import canonical, check
@@ -63,8 +63,8 @@ def test_other_events_have_the_object_type_that_they_say() -> None:
 
 
 def test_an_object_type_is_an_id() -> None:
-    refusal = check(Raw(b'{"type":"group","groupId":"g","objectTypeId":true}'))
-    assert refusal == Refusal("BadRequest", "objectTypeId", "objectTypeId must be a string, a number or null")
+    rejection = check(Raw(b'{"type":"group","groupId":"g","objectTypeId":true}'))
+    assert rejection == Rejection("BadRequest", "objectTypeId", "objectTypeId must be a string, a number or null")
 
 
 def test_relationship_attributes_stay_in_the_traits() -> None:

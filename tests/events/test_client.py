@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unprocessable
-from headwater.events import DIALECTS, Envelope, Limits, client
+from headwater.events import PROTOCOLS, Envelope, Limits, client
 from headwater.events.canonical import canonical, generated_message_id
 from headwater.events.raw import members
 from headwater.events.wire import MEMBERS
@@ -384,7 +384,7 @@ def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> No
 
 
 def test_it_is_a_dialect() -> None:
-    assert DIALECTS["client"] is client
+    assert PROTOCOLS["client"] is client
     assert not client.KEY_IN_BODY
 
 

@@ -12,7 +12,7 @@ from headwater.events.canonical import canonical
 from headwater.events.devices import DeviceChange, device_change
 from headwater.events.track import check, read_call
 from headwater.events.track.rules import extra
-from tests.parts import NOW
+from tests.harness import NOW
 
 ENVELOPE = Envelope("track", "track", 7, 42, microseconds(NOW), bytes(16))
 REGISTERED, REMOVED = "Device Created or Updated", "Device Deleted"

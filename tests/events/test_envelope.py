@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from headwater.events import Envelope, Refusal
+from headwater.events import Envelope, Rejection
 from headwater.events.envelope import decode_envelope, encode_envelope
 
 FULL = Envelope(
-    dialect="grpc",
+    protocol="grpc",
     call="batch",
     workspace=7,
     connection=42,
@@ -17,9 +17,9 @@ FULL = Envelope(
     nonce=bytes(range(16)),
     ip="203.0.113.9",
     user_agent="analytics-node/3.1.0",
-    refusal=Refusal("BadRequest", "batch", "batch must be an array of events"),
+    rejection=Rejection("BadRequest", "batch", "batch must be an array of events"),
     is_client_side=True,
-    refused={1: Refusal("BadRequest", "batch", "batch must be an array of events")},
+    rejected={1: Rejection("BadRequest", "batch", "batch must be an array of events")},
 )
 
 
@@ -30,7 +30,7 @@ def test_a_header_is_read_as_it_was_written() -> None:
 
 def test_a_header_is_an_array_in_this_order() -> None:
     """Frames in people's logs look like this; a new field goes to the end."""
-    refusal = {"code": "BadRequest", "path": "batch", "message": "batch must be an array of events"}
+    rejection = {"code": "BadRequest", "path": "batch", "message": "batch must be an array of events"}
     assert msgspec.msgpack.decode(encode_envelope(FULL)) == [
         "grpc",
         "batch",
@@ -40,10 +40,10 @@ def test_a_header_is_an_array_in_this_order() -> None:
         bytes(range(16)),
         "203.0.113.9",
         "analytics-node/3.1.0",
-        refusal,
+        rejection,
         [32 * 1024, 500 * 1024, 1024 * 1024],
         True,
-        {1: refusal},
+        {1: rejection},
     ]
 
 

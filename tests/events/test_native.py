@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, EVENT_TYPES, Envelope, Refusal, native
+from headwater.events import DEFAULT_LIMITS, EVENT_TYPES, Envelope, Rejection, native
 from headwater.events.call import Call
 from headwater.events.canonical import canonical, generated_message_id
 from headwater.events.native import EVENTS, read_call
@@ -33,15 +33,15 @@ def read(body: object, call: str = EVENTS) -> Call:
     return read_call(call, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-def outcome(event: object, call: Call | None = None) -> WireEvent | Refusal:
+def outcome(event: object, call: Call | None = None) -> WireEvent | Rejection:
     text = event if isinstance(event, Raw) else raw(event)
     return native.check(text, call or Call(None, [text]), DEFAULT_LIMITS)
 
 
-def refused(event: object) -> Refusal:
-    refusal = outcome(event)
-    assert isinstance(refusal, Refusal), refusal
-    return refusal
+def rejected(event: object) -> Rejection:
+    rejection = outcome(event)
+    assert isinstance(rejection, Rejection), rejection
+    return rejection
 
 
 def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
@@ -57,11 +57,11 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("member", ["messageId", "userId", "anonymousId"])
 def test_an_identifier_with_an_unpaired_surrogate_is_refused(member: str) -> None:
-    refusal = Refusal("BadRequest", member, f"{member} contains an unpaired surrogate")
+    rejection = Rejection("BadRequest", member, f"{member} contains an unpaired surrogate")
     broken = {**TRACK, member: "a\ud800"}
-    assert read(broken).refused == read(broken, "track").refused == {0: refusal}
-    assert read([TRACK, broken]).refused == read({"batch": [TRACK, broken]}).refused == {1: refusal}
-    assert read([{**TRACK, "properties": {"cut": "\ud800"}}]).refused == {}
+    assert read(broken).rejected == read(broken, "track").rejected == {0: rejection}
+    assert read([TRACK, broken]).rejected == read({"batch": [TRACK, broken]}).rejected == {1: rejection}
+    assert read([{**TRACK, "properties": {"cut": "\ud800"}}]).rejected == {}
 
 
 # --- The shapes of a call -----------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def _shown(value: object) -> str:
 
 @pytest.mark.parametrize(("event", "path", "message"), REFUSED, ids=_shown)
 def test_refuses(event: object, path: str, message: str) -> None:
-    assert refused(event) == Refusal("BadRequest", path, message)
+    assert rejected(event) == Rejection("BadRequest", path, message)
 
 
 def test_an_event_may_be_as_large_as_a_call() -> None:
@@ -269,15 +269,15 @@ WRONG_CONTEXTS: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("context", "path", "rule"), WRONG_CONTEXTS, ids=str)
 def test_refuses_a_context_with_a_wrong_value(context: dict[str, Any], path: str, rule: str) -> None:
-    expected = Refusal("BadRequest", f"context.{path}", f"context.{path} {rule}")
-    assert refused({**TRACK, "context": context}) == expected
+    expected = Rejection("BadRequest", f"context.{path}", f"context.{path} {rule}")
+    assert rejected({**TRACK, "context": context}) == expected
     call = read({"batch": [TRACK], "context": context})
     assert outcome(call.events[0], call) == expected, "of a default too"
 
 
 def test_refuses_a_consent_that_is_neither_given_nor_refused() -> None:
-    refusal = refused({**TRACK, "context": {"consents": {"ads": "yes"}}})
-    assert (refusal.path, refusal.message) == (
+    rejection = rejected({**TRACK, "context": {"consents": {"ads": "yes"}}})
+    assert (rejection.path, rejection.message) == (
         "context.consents",
         "each value of context.consents must be true or false",
     )
@@ -316,8 +316,8 @@ def test_every_property_of_the_schema_has_its_type(section: Any) -> None:
     members = section.type.properties if isinstance(section.type, ObjectType) else ()
     for member in members:
         value = {section.name: {member.name: wrong.get(type(member.type), [])}}
-        assert refused({**TRACK, "context": value}).path == f"context.{section.name}.{member.name}"
-    assert refused({**TRACK, "context": {section.name: []}}).path == f"context.{section.name}"
+        assert rejected({**TRACK, "context": value}).path == f"context.{section.name}.{member.name}"
+    assert rejected({**TRACK, "context": {section.name: []}}).path == f"context.{section.name}"
 
 
 # --- What is stored -----------------------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ def _everything(call: str, body: bytes) -> list[object]:
     made: list[object] = []
     for index, event in enumerate(taken.events):
         checked = outcome(event, taken)
-        if isinstance(checked, Refusal):
+        if isinstance(checked, Rejection):
             made.append(checked)
         else:
             made.append(canonical(*native.read(event, taken), taken, ENVELOPE, index)[1])

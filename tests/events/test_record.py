@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.events import Envelope, Event, Refusal
+from headwater.events import Envelope, Event, Rejection
 from headwater.events.call import Call
 from headwater.events.context import Location
 from headwater.events.record import event_record
@@ -27,7 +27,7 @@ def event_of(text: str, *, is_client_side: bool = False) -> Event:
         "track", "batch", 7, 42, 1_000_000, bytes(16), "203.0.113.9", USER_AGENT, is_client_side=is_client_side
     )
     wire = check(source)
-    assert not isinstance(wire, Refusal), wire
+    assert not isinstance(wire, Rejection), wire
     return canonical(wire, source, Call(None, [source]), envelope, 0, lambda ip: PLACE)[0]
 
 

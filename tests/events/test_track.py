@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, Envelope, Refusal, check_events, track
+from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, check_events, track
 from headwater.events.canonical import Canonical, canonical, generated_message_id
 from headwater.events.track import read_call
 from headwater.events.track.rules import _KNOWN, extra
@@ -43,10 +43,10 @@ def checked(event: dict[str, Any], type_of_call: str | None = None) -> WireEvent
     return wire
 
 
-def refused(event: object, type_of_call: str | None = None) -> Refusal:
-    refusal = check(raw(event), type_of_call)
-    assert isinstance(refusal, Refusal), refusal
-    return refusal
+def rejected(event: object, type_of_call: str | None = None) -> Rejection:
+    rejection = check(raw(event), type_of_call)
+    assert isinstance(rejection, Rejection), rejection
+    return rejection
 
 
 def stored(event: dict[str, Any] | bytes, **batch: Any) -> dict[str, Any]:
@@ -121,9 +121,9 @@ LACKING: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("event", "path", "message"), LACKING, ids=str)
 def test_refuses_what_lacks_something(event: dict[str, Any], path: str, message: str) -> None:
-    refusal = refused(event)
-    assert (refusal.code, refusal.path) == ("BadRequest", path)
-    assert refusal.message == message or (not message and refusal.message.startswith(path))
+    rejection = rejected(event)
+    assert (rejection.code, rejection.path) == ("BadRequest", path)
+    assert rejection.message == message or (not message and rejection.message.startswith(path))
 
 
 @pytest.mark.parametrize("type_", ["identify", "page", "screen"])
@@ -160,12 +160,12 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize(("name", "value", "rule"), WRONG_TYPES, ids=str)
 def test_refuses_wrong_json_types(name: str, value: object, rule: str) -> None:
-    assert refused({**TRACK, name: value}) == Refusal("BadRequest", name, f"{name} {rule}")
+    assert rejected({**TRACK, name: value}) == Rejection("BadRequest", name, f"{name} {rule}")
 
 
 @pytest.mark.parametrize("event", [None, 5, "x", [], [TRACK], True], ids=str)
 def test_an_event_is_an_object(event: object) -> None:
-    assert refused(event) == Refusal("BadRequest", "", "the event must be a JSON object")
+    assert rejected(event) == Rejection("BadRequest", "", "the event must be a JSON object")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_ids_are_text_numbers_or_absent(member: str, sent: str, taken: str | Non
         Raw(b'{"type":"alias","userId":"u","previousId":"p","%s":%s}' % (member.encode(), sent.encode())), None
     )
     if taken is None and member in ("userId", "previousId"):
-        assert isinstance(wire, Refusal)
+        assert isinstance(wire, Rejection)
     else:
         assert isinstance(wire, WireEvent)
         field = next(field for field, name in MEMBERS.items() if name == member)
@@ -198,8 +198,8 @@ def test_ids_are_text_numbers_or_absent(member: str, sent: str, taken: str | Non
 
 @pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e999"])
 def test_numbers_that_nothing_can_hold_are_no_ids(number: str) -> None:
-    refusal = check(Raw(b'{"type":"page","userId":%s}' % number.encode()), None)
-    assert refusal == Refusal("BadRequest", "userId", "userId must be a string, a number or null")
+    rejection = check(Raw(b'{"type":"page","userId":%s}' % number.encode()), None)
+    assert rejection == Rejection("BadRequest", "userId", "userId must be a string, a number or null")
 
 
 @pytest.mark.parametrize(
@@ -207,21 +207,23 @@ def test_numbers_that_nothing_can_hold_are_no_ids(number: str) -> None:
 )
 def test_texts_have_a_length_in_code_points_and_no_nul(member: str) -> None:
     checked({**TRACK, member: "é" * 1000})
-    assert refused({**TRACK, member: "x" * 1001}) == Refusal(
+    assert rejected({**TRACK, member: "x" * 1001}) == Rejection(
         "BadRequest", member, f"{member} is longer than 1000 characters"
     )
-    assert refused({**TRACK, member: "a\0b"}) == Refusal("BadRequest", member, f"{member} contains the NUL character")
+    assert rejected({**TRACK, member: "a\0b"}) == Rejection(
+        "BadRequest", member, f"{member} contains the NUL character"
+    )
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_identifiers_fit_into_an_index(ascii_only: bool) -> None:
     for member in ("userId", "anonymousId", "previousId", "groupId", "messageId"):
         event = {**TRACK, member: "😀" * 501}
-        refusal = check(Raw(json.dumps(event, ensure_ascii=ascii_only).encode()), None)
-        assert refusal == Refusal("BadRequest", member, f"{member} is longer than 2000 bytes")
+        rejection = check(Raw(json.dumps(event, ensure_ascii=ascii_only).encode()), None)
+        assert rejection == Rejection("BadRequest", member, f"{member} is longer than 2000 bytes")
         checked({**TRACK, member: "😀" * 500})
     checked({**TRACK, "event": "😀" * 1000})
-    refused({"type": "identify", "traits": {"email": "😀" * 501}})
+    rejected({"type": "identify", "traits": {"email": "😀" * 501}})
 
 
 def test_an_event_has_at_most_32_kib() -> None:
@@ -230,7 +232,7 @@ def test_an_event_has_at_most_32_kib() -> None:
     assert len(json.dumps(largest)) == 32 * 1024
     checked(largest)
     largest["properties"]["p"] += "x"  # type: ignore[index]  # it is a dict
-    assert refused(largest) == Refusal("PayloadTooLarge", "", "the event is larger than 32768 bytes")
+    assert rejected(largest) == Rejection("PayloadTooLarge", "", "the event is larger than 32768 bytes")
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
@@ -241,7 +243,7 @@ def test_an_event_is_at_most_100_levels_deep(opening: str) -> None:
         return Raw(b'{"type":"page","userId":"u","properties":{"p":%s}}' % inner.encode())
 
     assert isinstance(check(nested(100), None), WireEvent)
-    assert check(nested(101), None) == Refusal("BadRequest", "", "the event is nested deeper than 100 levels")
+    assert check(nested(101), None) == Rejection("BadRequest", "", "the event is nested deeper than 100 levels")
 
 
 def test_brackets_in_texts_are_not_levels() -> None:
@@ -394,9 +396,9 @@ def test_the_type_is_read_in_any_case(type_: str) -> None:
 CUT = ["a\\ud800", "a\\uDBFF", "\\udc00", "\\ud800\\ud800\\udc00"]
 
 
-def refusals(call: str, body: str) -> list[Refusal | None]:
+def rejection_counts(call: str, body: str) -> list[Rejection | None]:
     read = read_call(call, body.encode())
-    return [each if isinstance(each, Refusal) else None for each in check_events(track, read, DEFAULT_LIMITS)]
+    return [each if isinstance(each, Rejection) else None for each in check_events(track, read, DEFAULT_LIMITS)]
 
 
 @pytest.mark.parametrize("cut", CUT)
@@ -404,13 +406,13 @@ def refusals(call: str, body: str) -> list[Refusal | None]:
 def test_an_identifier_with_an_unpaired_surrogate_is_refused_and_not_repaired(field: str, cut: str) -> None:
     member = MEMBERS[field]
     event = f'{{"type":"track","event":"e","groupId":"g","ratio":NaN,"{member}":"{cut}"}}'
-    expected = Refusal("BadRequest", member, f"{member} contains an unpaired surrogate")
-    assert refusals("track", event) == [expected]
+    expected = Rejection("BadRequest", member, f"{member} contains an unpaired surrogate")
+    assert rejection_counts("track", event) == [expected]
     good = r'{"type":"page","userId":"a\ufffd","messageId":"\ufffd","properties":{"cut":"\ud800"}}'
-    assert refusals("batch", f'{{"batch":[{good},{event},5,{good}],"x":"\\ud800"}}') == [
+    assert rejection_counts("batch", f'{{"batch":[{good},{event},5,{good}],"x":"\\ud800"}}') == [
         None,
         expected,
-        Refusal("BadRequest", "", "the event must be a JSON object"),
+        Rejection("BadRequest", "", "the event must be a JSON object"),
         None,
     ]
 
@@ -421,7 +423,7 @@ def test_no_two_message_ids_are_merged(ids: list[str]) -> None:
     call = read_call("batch", json.dumps({"batch": events}).encode())
     for id_, outcome in zip(json.loads(json.dumps(ids)), check_events(track, call, DEFAULT_LIMITS), strict=True):
         if any("\ud800" <= character <= "\udfff" for character in id_):
-            assert outcome == Refusal("BadRequest", "messageId", "messageId contains an unpaired surrogate")
+            assert outcome == Rejection("BadRequest", "messageId", "messageId contains an unpaired surrogate")
         else:
             assert isinstance(outcome, WireEvent)
             assert outcome.message_id == id_
@@ -806,7 +808,7 @@ def test_every_object_is_an_event_or_a_refusal_and_nothing_of_it_is_lost(
     body = b'{"batch":[' + item.encode() + b"]}"
     call = read_call("batch", body)
     wire = check(call.events[0], call.type)
-    if isinstance(wire, Refusal):
+    if isinstance(wire, Rejection):
         assert wire.message
         assert wire.message.startswith(wire.path)
         return
@@ -835,7 +837,7 @@ def test_every_body_is_a_call_or_a_bad_request(body: bytes) -> None:
             assert error.message
             continue
         for event in read.events:
-            assert isinstance(check(event, read.type), WireEvent | Refusal)
+            assert isinstance(check(event, read.type), WireEvent | Rejection)
 
 
 # --- read: a checked event once more ------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import pytest
 from msgspec import Raw
 
 from headwater.base.errors import BadRequest
-from headwater.events import DEFAULT_LIMITS, DIALECTS, Refusal, check_events
+from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Rejection, check_events
 from headwater.events.wire import WireEvent
 
-TYPED = DIALECTS["grpc"]
+TYPED = PROTOCOLS["grpc"]
 PAGE = {"type": "page", "userId": "u"}
 
 
@@ -17,15 +17,15 @@ PAGE = {"type": "page", "userId": "u"}
 @pytest.mark.parametrize("time", ["soon", "253402300800 s and 0 ns", 1795306839, "1795306839", True, {}])
 def test_a_time_that_is_not_iso_8601_is_refused(member: str, time: object) -> None:
     body = json.dumps({"batch": [{**PAGE, member: time}, {**PAGE, member: "2026-11-22T12:00:00Z"}]}).encode()
-    refusal, accepted = check_events(TYPED, TYPED.read_call("batch", body), DEFAULT_LIMITS)
-    assert refusal == Refusal("BadRequest", member, f"{member} is not an ISO 8601 date and time")
+    rejection, accepted = check_events(TYPED, TYPED.read_call("batch", body), DEFAULT_LIMITS)
+    assert rejection == Rejection("BadRequest", member, f"{member} is not an ISO 8601 date and time")
     assert isinstance(accepted, WireEvent)
 
 
 def test_the_other_rules_are_those_of_the_track_api() -> None:
     call = TYPED.read_call("batch", b'{"batch":[{"type":"page"},{"type":"Page","userId":"u"}]}')
-    refusal, accepted = check_events(TYPED, call, DEFAULT_LIMITS)
-    assert refusal == Refusal("BadRequest", "userId", "userId or anonymousId is required in a page event")
+    rejection, accepted = check_events(TYPED, call, DEFAULT_LIMITS)
+    assert rejection == Rejection("BadRequest", "userId", "userId or anonymousId is required in a page event")
     assert isinstance(accepted, WireEvent)
     assert TYPED.read(Raw(call.events[1]), call)[0].type == "page"
 

@@ -22,15 +22,15 @@ from headwater.base.errors import (
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
-from headwater.log import Frame, SqliteEventLog
-from headwater.events import DialectName, Envelope, Refusal
+from headwater.events import Envelope, ProtocolName, Rejection
 from headwater.events.envelope import decode_envelope
 from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
+from headwater.log import LogEntry, SqliteEventLog
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.event_write_keys import create_event_write_key
 from headwater.processing.batch import read_batch
+from tests.harness import NOW, Harness, client_call, open_harness, track_call
 from tests.jsontexts import json_values
-from tests.parts import NOW, OpenParts, client_call, open_parts, track_call
 
 GOOD = b'{"type":"track","event":"e","userId":"u"}'
 BAD = b'{"type":"track","userId":"u"}'
@@ -40,17 +40,17 @@ def batch(*events: bytes) -> bytes:
     return b'{"batch":[' + b",".join(events) + b"]}"
 
 
-async def envelopes(parts: OpenParts) -> list[Envelope]:
-    return [decode_envelope(stored.frame.header) for stored in await parts.frames()]
+async def envelopes(harness: Harness) -> list[Envelope]:
+    return [decode_envelope(stored.entry.header) for stored in await harness.log_entries()]
 
 
 # --- Accepting ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Connection) -> None:
+async def test_a_call_is_one_frame_of_its_own_bytes(harness: Harness, source: Connection) -> None:
     body = b' {"batch": [' + GOOD + b" ," + BAD + b'], "sentAt":"2026-01-01"} '
     key = base64.b64encode(f"{source.event_write_keys[0]}:".encode()).decode()
-    receipt = await parts.intake.accept(
+    receipt = await harness.intake.accept(
         track_call(
             call="batch",
             body=body,
@@ -59,22 +59,22 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
             user_agent="analytics-python/2.4.0",
         )
     )
-    assert receipt.refusals == [None, Refusal("BadRequest", "event", "event is required in a track event")]
+    assert receipt.rejections == [None, Rejection("BadRequest", "event", "event is required in a track event")]
     assert receipt.accepted == 1
-    (stored,) = await parts.frames()
-    assert (stored.frame.events, stored.frame.body) == (2, body)
-    envelope = decode_envelope(stored.frame.header)
+    (stored,) = await harness.log_entries()
+    assert (stored.entry.events, stored.entry.body) == (2, body)
+    envelope = decode_envelope(stored.entry.header)
     assert len(envelope.nonce) == 16
     assert envelope == Envelope(
         "track",
         "batch",
-        parts.workspace,
+        harness.workspace,
         source.id,
         microseconds(NOW),
         envelope.nonce,
         "203.0.113.9",
         "analytics-python/2.4.0",
-        refused={1: Refusal("BadRequest", "event", "event is required in a track event")},
+        rejected={1: Rejection("BadRequest", "event", "event is required in a track event")},
     )
 
 
@@ -83,53 +83,53 @@ async def test_a_call_is_one_frame_of_its_own_bytes(parts: OpenParts, source: Co
     [("javascript", "Conversion", True), ("http", None, False), ("client", None, False)],
 )
 async def test_only_a_source_whose_calls_can_decline_it_gets_the_address_of_the_person(
-    parts: OpenParts, connector: str, strategy: str | None, is_client_side: bool
+    harness: Harness, connector: str, strategy: str | None, is_client_side: bool
 ) -> None:
     request = CreateConnection(name="Shop", role="Source", connector=connector, strategy=strategy)
-    made = parts.catalog.connection(
-        parts.workspace, (await create_connection(parts.catalog, parts.workspace, request)).id
+    made = harness.catalog.connection(
+        harness.workspace, (await create_connection(harness.catalog, harness.workspace, request)).id
     )
     assert made is not None
     (key,) = made.event_write_keys
     if connector == "client":
         body = b'[{"name":"e","anonymous_id":"a"}]'
-        await parts.intake.accept(client_call(call="events", body=body, key=key))
+        await harness.intake.accept(client_call(call="events", body=body, key=key))
     else:
-        await parts.intake.accept(track_call(call="track", body=GOOD, authorization=f"Bearer {key}"))
-    (envelope,) = await envelopes(parts)
+        await harness.intake.accept(track_call(call="track", body=GOOD, authorization=f"Bearer {key}"))
+    (envelope,) = await envelopes(harness)
     assert envelope.is_client_side is is_client_side
 
 
-async def test_gzip_is_stored_inflated(parts: OpenParts, source: Connection) -> None:
+async def test_gzip_is_stored_inflated(harness: Harness, source: Connection) -> None:
     key = source.event_write_keys[0]
     call = track_call(
         call="page",
-        body=gzip.compress(b'{"userId":"u"}'),
+        body=gzip.compress(b'{"userId":"u"}', mtime=0),
         authorization=f"Bearer {key}",
         content_encoding="gzip",
     )
-    assert (await parts.intake.accept(call)).accepted == 1
-    (stored,) = await parts.frames()
-    assert stored.frame.body == b'{"userId":"u"}'
+    assert (await harness.intake.accept(call)).accepted == 1
+    (stored,) = await harness.log_entries()
+    assert stored.entry.body == b'{"userId":"u"}'
 
 
-async def test_what_was_answered_is_on_the_disk(parts: OpenParts, source: Connection) -> None:
-    await parts.send(source, batch(GOOD))
-    reader = SqliteEventLog(parts.folder / "log.db", parts.clock)
+async def test_what_was_answered_is_on_the_disk(harness: Harness, source: Connection) -> None:
+    await harness.send(source, batch(GOOD))
+    reader = SqliteEventLog(harness.folder / "log.db", harness.clock)
     try:
         assert len(await reader.read(0, max_bytes=1, wait=timedelta(0))) == 1
     finally:
         await reader.close()
 
 
-async def test_an_empty_batch_is_accepted_and_leaves_nothing(parts: OpenParts, source: Connection) -> None:
-    assert (await parts.send(source, batch())).refusals == []
-    assert await parts.frames() == []
+async def test_an_empty_batch_is_accepted_and_leaves_nothing(harness: Harness, source: Connection) -> None:
+    assert (await harness.send(source, batch())).rejections == []
+    assert await harness.log_entries() == []
 
 
-async def test_every_call_has_a_nonce_of_its_own(parts: OpenParts, source: Connection) -> None:
-    await asyncio.gather(*(parts.send(source, batch(GOOD)) for _ in range(20)))
-    assert len({envelope.nonce for envelope in await envelopes(parts)}) == 20
+async def test_every_call_has_a_nonce_of_its_own(harness: Harness, source: Connection) -> None:
+    await asyncio.gather(*(harness.send(source, batch(GOOD)) for _ in range(20)))
+    assert len({envelope.nonce for envelope in await envelopes(harness)}) == 20
 
 
 # --- Keys ---------------------------------------------------------------------------------------------------------
@@ -143,16 +143,16 @@ async def test_every_call_has_a_nonce_of_its_own(parts: OpenParts, source: Conne
         ("batch", b'{"batch":[{"type":"page","userId":"u","writeKey":"KEY"}]}'),
     ],
 )
-async def test_the_body_may_bring_the_key(parts: OpenParts, source: Connection, call: str, body: bytes) -> None:
+async def test_the_body_may_bring_the_key(harness: Harness, source: Connection, call: str, body: bytes) -> None:
     body = body.replace(b"KEY", source.event_write_keys[0].encode())
-    receipt = await parts.intake.accept(track_call(call=call, body=body))
-    assert set(receipt.refusals) <= {None}
+    receipt = await harness.intake.accept(track_call(call=call, body=body))
+    assert set(receipt.rejections) <= {None}
 
 
-async def test_the_header_comes_before_the_body(parts: OpenParts, source: Connection) -> None:
+async def test_the_header_comes_before_the_body(harness: Harness, source: Connection) -> None:
     body = b'{"userId":"u","writeKey":"%s"}' % source.event_write_keys[0].encode()
     with pytest.raises(Unauthorized, match="the write key is not known"):
-        await parts.intake.accept(track_call(call="page", body=body, authorization="Bearer unknown"))
+        await harness.intake.accept(track_call(call="page", body=body, authorization="Bearer unknown"))
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ async def test_the_header_comes_before_the_body(parts: OpenParts, source: Connec
     ],
 )
 async def test_a_call_without_a_known_key_is_unauthorized_and_kept(
-    parts: OpenParts, authorization: str | None, message: str
+    harness: Harness, authorization: str | None, message: str
 ) -> None:
     with pytest.raises(Unauthorized) as raised:
-        await parts.intake.accept(track_call(call="batch", body=batch(GOOD, GOOD), authorization=authorization))
+        await harness.intake.accept(track_call(call="batch", body=batch(GOOD, GOOD), authorization=authorization))
     assert raised.value.message == message
-    (envelope,) = await envelopes(parts)
+    (envelope,) = await envelopes(harness)
     assert (envelope.workspace, envelope.connection) == (0, 0)
-    assert envelope.refusal == Refusal("Unauthorized", "", message)
+    assert envelope.rejection == Rejection("Unauthorized", "", message)
 
 
-async def test_a_key_that_another_process_made_is_known_at_once(parts: OpenParts, source: Connection) -> None:
-    async with open_parts(parts.folder, parts.clock) as other:
-        key = await create_event_write_key(other.catalog, parts.workspace, source.id)
+async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness, source: Connection) -> None:
+    async with open_harness(harness.folder, harness.clock) as other:
+        key = await create_event_write_key(other.catalog, harness.workspace, source.id)
     assert (
-        await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization=f"Bearer {key}"))
+        await harness.intake.accept(track_call(call="batch", body=batch(GOOD), authorization=f"Bearer {key}"))
     ).accepted == 1
 
 
@@ -204,41 +204,41 @@ async def test_a_key_that_another_process_made_is_known_at_once(parts: OpenParts
     ids=lambda value: str(value)[:20],
 )
 async def test_a_refused_call_is_kept_with_its_reason(
-    parts: OpenParts, source: Connection, call: str, body: bytes, encoding: str | None, code: str, path: str
+    harness: Harness, source: Connection, call: str, body: bytes, encoding: str | None, code: str, path: str
 ) -> None:
     key = source.event_write_keys[0]
     with pytest.raises((BadRequest, PayloadTooLarge)) as raised:
-        await parts.intake.accept(
+        await harness.intake.accept(
             track_call(call=call, body=body, authorization=f"Bearer {key}", content_encoding=encoding)
         )
-    (stored,) = await parts.frames()
-    envelope = decode_envelope(stored.frame.header)
-    assert (stored.frame.events, stored.frame.body) == (1, body[: 64 * 1024])
-    assert (envelope.call, envelope.workspace, envelope.connection) == (call, parts.workspace, source.id)
-    assert envelope.refusal == Refusal(code, path, raised.value.message)
+    (stored,) = await harness.log_entries()
+    envelope = decode_envelope(stored.entry.header)
+    assert (stored.entry.events, stored.entry.body) == (1, body[: 64 * 1024])
+    assert (envelope.call, envelope.workspace, envelope.connection) == (call, harness.workspace, source.id)
+    assert envelope.rejection == Rejection(code, path, raised.value.message)
 
 
-async def test_calls_with_unknown_keys_cannot_fill_the_disk(parts: OpenParts) -> None:
+async def test_calls_with_unknown_keys_cannot_fill_the_disk(harness: Harness) -> None:
     async def knock(count: int) -> None:
         for _ in range(count):
             with pytest.raises(Unauthorized):
-                await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer unknown"))
+                await harness.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer unknown"))
 
     await knock(25)
-    assert len(await parts.frames()) == 10
-    parts.clock.advance(1)
+    assert len(await harness.log_entries()) == 10
+    harness.clock.advance(1)
     await knock(3)
-    assert len(await parts.frames()) == 13
-    parts.clock.advance(-5)
+    assert len(await harness.log_entries()) == 13
+    harness.clock.advance(-5)
     await knock(1)
-    assert len(await parts.frames()) == 14, "a clock that is set back does not stop it"
+    assert len(await harness.log_entries()) == 14, "a clock that is set back does not stop it"
 
 
-async def test_refused_calls_with_a_known_key_are_all_kept(parts: OpenParts, source: Connection) -> None:
+async def test_refused_calls_with_a_known_key_are_all_kept(harness: Harness, source: Connection) -> None:
     for _ in range(25):
         with pytest.raises(BadRequest):
-            await parts.send(source, b"{")
-    assert len(await parts.frames()) == 25
+            await harness.send(source, b"{")
+    assert len(await harness.log_entries()) == 25
 
 
 # --- When it cannot be stored -------------------------------------------------------------------------------------
@@ -249,19 +249,19 @@ class FullLog(SqliteEventLog):
 
     error: HeadwaterError = Unavailable("the event log cannot be written")
 
-    async def append(self, frame: Frame) -> int:
+    async def append(self, entry: LogEntry) -> int:
         raise self.error
 
 
 @pytest.mark.parametrize("error", [Unavailable("no room"), TooManyRequests("too much waits")])
 @pytest.mark.parametrize("body", [batch(GOOD), b"{"])
 async def test_a_caller_learns_that_nothing_was_stored(
-    parts: OpenParts, source: Connection, error: HeadwaterError, body: bytes
+    harness: Harness, source: Connection, error: HeadwaterError, body: bytes
 ) -> None:
     """Even of a call that would be refused: its refusal could not be kept."""
-    log = FullLog(parts.folder / "full.db", parts.clock)
+    log = FullLog(harness.folder / "full.db", harness.clock)
     log.error = error
-    intake = Intake(parts.catalog, log, parts.clock, Identifiers())
+    intake = Intake(harness.catalog, log, harness.clock, Identifiers())
     try:
         with pytest.raises(type(error)):
             await intake.accept(
@@ -272,15 +272,15 @@ async def test_a_caller_learns_that_nothing_was_stored(
 
 
 async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
         raise Unavailable("the catalog's database does not answer")
 
-    monkeypatch.setattr(parts.catalog, "refresh", away)
+    monkeypatch.setattr(harness.catalog, "refresh", away)
     with pytest.raises(Unavailable):
-        await parts.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer perhaps-new"))
-    assert await parts.frames() == []
+        await harness.intake.accept(track_call(call="batch", body=batch(GOOD), authorization="Bearer perhaps-new"))
+    assert await harness.log_entries() == []
 
 
 # --- For every body -----------------------------------------------------------------------------------------------
@@ -297,11 +297,11 @@ async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
     authorization=st.one_of(st.none(), st.sampled_from(["Bearer k", "Basic Og==", "Basic", "x"]), st.text(max_size=20)),
 )
 async def test_every_call_is_accepted_or_refused(
-    parts: OpenParts, body: bytes, encoding: str | None, authorization: str | None
+    harness: Harness, body: bytes, encoding: str | None, authorization: str | None
 ) -> None:
     for call in ("batch", "track"):
         try:
-            await parts.intake.accept(
+            await harness.intake.accept(
                 track_call(call=call, body=body, authorization=authorization, content_encoding=encoding)
             )
         except HeadwaterError as error:
@@ -313,75 +313,75 @@ async def test_every_call_is_accepted_or_refused(
 
 class Counted(Metrics):
     def __init__(self) -> None:
-        self.refused: list[tuple[str, str, int]] = []
+        self.rejected: list[tuple[str, str, int]] = []
 
-    def events_refused(self, dialect: str, code: str, events: int) -> None:
-        self.refused.append((dialect, code, events))
+    def events_rejected(self, protocol: str, code: str, events: int) -> None:
+        self.rejected.append((protocol, code, events))
 
 
 def limited(
-    parts: OpenParts,
+    harness: Harness,
     metrics: Metrics = NO_METRICS,
     *,
     workspace: RateLimit | None = None,
     key: RateLimit | None = None,
 ) -> Intake:
-    limiter = RateLimiter(parts.clock, workspace=workspace, key=key)
-    return Intake(parts.catalog, parts.log, parts.clock, Identifiers(), metrics, limiter=limiter)
+    limiter = RateLimiter(harness.clock, workspace=workspace, key=key)
+    return Intake(harness.catalog, harness.log, harness.clock, Identifiers(), metrics, limiter=limiter)
 
 
-async def test_each_event_counts_stored_or_refused(parts: OpenParts, source: Connection) -> None:
-    intake = limited(parts, key=RateLimit(1, 5))
+async def test_each_event_counts_stored_or_refused(harness: Harness, source: Connection) -> None:
+    intake = limited(harness, key=RateLimit(1, 5))
     key = f"Bearer {source.event_write_keys[0]}"
     receipt = await intake.accept(track_call(call="batch", body=batch(GOOD, BAD, GOOD), authorization=key))
     assert receipt.headers == {"ratelimit-limit": "5", "ratelimit-remaining": "2", "ratelimit-reset": "3"}
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as rejected:
         await intake.accept(track_call(call="batch", body=b"{", authorization=key))
-    assert refused.value.headers["ratelimit-remaining"] == "1", "what is kept takes room as well"
+    assert rejected.value.headers["ratelimit-remaining"] == "1", "what is kept takes room as well"
 
 
-async def test_too_many_are_not_stored_and_counted(parts: OpenParts, source: Connection) -> None:
+async def test_too_many_are_not_stored_and_counted(harness: Harness, source: Connection) -> None:
     metrics = Counted()
-    intake = limited(parts, metrics, workspace=RateLimit(1, 2))
+    intake = limited(harness, metrics, workspace=RateLimit(1, 2))
     call = track_call(call="batch", body=batch(GOOD, GOOD), authorization=f"Bearer {source.event_write_keys[0]}")
     await intake.accept(call)
     for again in (call, track_call(call="batch", body=b"{", authorization=call.authorization)):
-        with pytest.raises(TooManyRequests) as refused:
+        with pytest.raises(TooManyRequests) as rejected:
             await intake.accept(again)
-        assert refused.value.headers["ratelimit-remaining"] == "0"
-    assert len(await parts.frames()) == 1
-    assert metrics.refused == [("track", "TooManyRequests", 2), ("track", "TooManyRequests", 1)]
-    parts.clock.advance(2)
+        assert rejected.value.headers["ratelimit-remaining"] == "0"
+    assert len(await harness.log_entries()) == 1
+    assert metrics.rejected == [("track", "TooManyRequests", 2), ("track", "TooManyRequests", 1)]
+    harness.clock.advance(2)
     assert (await intake.accept(call)).accepted == 2
 
 
-async def test_a_call_that_could_never_pass_is_too_large(parts: OpenParts, source: Connection) -> None:
-    intake = limited(parts, key=RateLimit(1000, 2))
+async def test_a_call_that_could_never_pass_is_too_large(harness: Harness, source: Connection) -> None:
+    intake = limited(harness, key=RateLimit(1000, 2))
     key = f"Bearer {source.event_write_keys[0]}"
     with pytest.raises(PayloadTooLarge):
         await intake.accept(track_call(call="batch", body=batch(GOOD, GOOD, GOOD), authorization=key))
-    (envelope,) = await envelopes(parts)
-    assert envelope.refusal is not None
-    assert envelope.refusal.code == "PayloadTooLarge"
+    (envelope,) = await envelopes(harness)
+    assert envelope.rejection is not None
+    assert envelope.rejection.code == "PayloadTooLarge"
 
 
-async def test_without_a_limit_nothing_is_said(parts: OpenParts, source: Connection) -> None:
-    assert (await parts.send(source, batch(GOOD))).headers == {}
+async def test_without_a_limit_nothing_is_said(harness: Harness, source: Connection) -> None:
+    assert (await harness.send(source, batch(GOOD))).headers == {}
 
 
-@pytest.mark.parametrize("dialect", ["track", "native"])
+@pytest.mark.parametrize("protocol", ["track", "native"])
 async def test_two_message_ids_that_differ_in_an_unpaired_surrogate_are_refused_not_merged(
-    parts: OpenParts, source: Connection, dialect: DialectName
+    harness: Harness, source: Connection, protocol: ProtocolName
 ) -> None:
     ids = [r"a\ud800", r"a\udfff", r"a\ufffd"]
     body = batch(*(GOOD[:-1] + b',"messageId":"%s"}' % id_.encode() for id_ in ids))
-    call = "batch" if dialect == "track" else "events"
-    receipt = await parts.intake.accept(IncomingCall(dialect, call, body, f"Bearer {source.event_write_keys[0]}"))
-    refusal = Refusal("BadRequest", "messageId", "messageId contains an unpaired surrogate")
-    assert receipt.refusals == [refusal, refusal, None]
-    read = read_batch(await parts.frames())
+    call = "batch" if protocol == "track" else "events"
+    receipt = await harness.intake.accept(IncomingCall(protocol, call, body, f"Bearer {source.event_write_keys[0]}"))
+    rejection = Rejection("BadRequest", "messageId", "messageId contains an unpaired surrogate")
+    assert receipt.rejections == [rejection, rejection, None]
+    read = read_batch(await harness.log_entries())
     assert [arrival.event.message_id for arrival in read.arrivals] == ["a\ufffd"]
-    assert [(row.path, row.message) for row in read.rejected] == [(refusal.path, refusal.message)] * 2
+    assert [(row.path, row.message) for row in read.rejected] == [(rejection.path, rejection.message)] * 2
 
 
 NATIVE_EVENT = st.one_of(
@@ -415,18 +415,20 @@ NATIVE_EVENT = st.one_of(
     )
 )
 async def test_the_worker_finds_what_the_intake_has_promised(
-    parts: OpenParts, source: Connection, body: object
+    harness: Harness, source: Connection, body: object
 ) -> None:
     """Of the native dialect, which has the most rules: what was accepted, what was refused and why, and no more."""
-    before = await parts.log.last_position()
+    before = await harness.log.last_position()
     call = IncomingCall("native", "events", json.dumps(body).encode(), f"Bearer {source.event_write_keys[0]}")
     try:
-        receipt = await parts.intake.accept(call)
+        receipt = await harness.intake.accept(call)
     except HeadwaterError as error:
         assert error.status in (400, 413)
-        (rejected,) = read_batch(await parts.frames(before)).rejected
+        (rejected,) = read_batch(await harness.log_entries(before)).rejected
         assert (rejected.code, rejected.message) == (error.code, error.message)
         return
-    batch = read_batch(await parts.frames(before))
+    batch = read_batch(await harness.log_entries(before))
     assert len(batch.arrivals) == receipt.accepted
-    assert [row.message for row in batch.rejected] == [refusal.message for refusal in receipt.refusals if refusal]
+    assert [row.message for row in batch.rejected] == [
+        rejection.message for rejection in receipt.rejections if rejection
+    ]

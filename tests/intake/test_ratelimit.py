@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.base.errors import HeadwaterError, PayloadTooLarge, TooManyRequests
 from headwater.intake.ratelimit import Quota, RateLimit, RateLimiter
-from tests.parts import MovableClock
+from tests.harness import MovableClock
 
 
 def taken(limiter: RateLimiter, events: int = 1, *, workspace: int = 1, key: str = "k") -> Quota:
@@ -28,9 +28,9 @@ def test_a_burst_and_then_so_many_a_second() -> None:
     limiter = RateLimiter(clock, key=RateLimit(per_second=2, burst=10))
     assert taken(limiter, 9) == Quota(burst=10, remaining=1, full_in=5)
     assert taken(limiter, 1) == Quota(burst=10, remaining=0, full_in=5)
-    with pytest.raises(TooManyRequests, match="the key sends more than 2 events a second") as refused:
+    with pytest.raises(TooManyRequests, match="the key sends more than 2 events a second") as rejected:
         taken(limiter, 1)
-    assert refused.value.headers == {
+    assert rejected.value.headers == {
         "retry-after": "1",
         "ratelimit-limit": "10",
         "ratelimit-remaining": "0",
@@ -47,9 +47,9 @@ def test_retry_after_is_when_the_same_call_will_pass(events: int, seconds: int) 
     clock = MovableClock()
     limiter = RateLimiter(clock, key=RateLimit(per_second=2, burst=10))
     taken(limiter, 10)
-    with pytest.raises(TooManyRequests) as refused:
+    with pytest.raises(TooManyRequests) as rejected:
         taken(limiter, events)
-    assert refused.value.retry_after == seconds
+    assert rejected.value.retry_after == seconds
     clock.advance(seconds)
     taken(limiter, events)
 
@@ -96,9 +96,9 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
     limiter = RateLimiter(clock, key=RateLimit(per_second=2, burst=10))
     taken(limiter, 5)
     clock.advance(-3600)
-    with pytest.raises(TooManyRequests) as refused:
+    with pytest.raises(TooManyRequests) as rejected:
         taken(limiter, 1)
-    assert refused.value.retry_after == 1
+    assert rejected.value.retry_after == 1
     clock.advance(1)
     assert taken(limiter, 1).remaining == 1
 

@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from headwater.base.errors import HeadwaterError, Unauthorized
-from headwater.intake.senders import UnknownWriteKey
+from headwater.intake.authentication import UnknownWriteKey
 from headwater.intake.unknownkeys import MAX_PREFIXES, MAX_STORED_PER_SECOND, REPORT_INTERVAL_SECONDS, UnknownKeys
-from tests.parts import MovableClock
+from tests.harness import MovableClock
 
 NO_KEY = Unauthorized("a write key is required")
 

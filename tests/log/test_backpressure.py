@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from headwater.base.errors import TooManyRequests, Unavailable
-from headwater.log import BackPressure, EventLog, Frame, backpressure
+from headwater.log import BackPressure, EventLog, LogEntry, backpressure
 from headwater.log.jetstream import JetStreamEventLog
 from headwater.log.sqlite import SqliteEventLog
 
@@ -52,7 +52,7 @@ class Away:
     def __init__(self) -> None:
         self.looks = 0
 
-    async def unfinished_bytes(self) -> int:
+    async def backlog_bytes(self) -> int:
         self.looks += 1
         if self.looks > 1:
             raise Unavailable("away")
@@ -78,10 +78,10 @@ async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
     async with pressure.following(log), asyncio.timeout(20):
         with pytest.raises(TooManyRequests, match="wait to be processed"):
             while True:
-                last = await log.append(Frame(1, b"", bytes(10_000)))
+                last = await log.append(LogEntry(1, b"", bytes(10_000)))
                 await asyncio.sleep(0.03)
         lease = await log.lease("warehouse")
         await lease.advance(last)
         while refusal(pressure) is not None:
             await asyncio.sleep(0.02)
-        await log.append(Frame(1, b"", b"accepted again"))
+        await log.append(LogEntry(1, b"", b"accepted again"))

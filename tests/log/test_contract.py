@@ -8,19 +8,19 @@ from itertools import pairwise
 import pytest
 
 from headwater.base.errors import Unavailable
-from headwater.log import EventLog, Frame, LeaseTaken, StoredFrame
-from headwater.log.contract import MAX_FRAME_EVENTS
+from headwater.log import EventLog, LeaseTaken, LogEntry, StoredEntry
+from headwater.log.contract import MAX_ENTRY_EVENTS
 from tests.log.conftest import SMALL, Open
 
 NOT_AT_ALL = timedelta(0)
 EVERYTHING = 1 << 30
 
 
-def frame(number: int, events: int = 1, size: int = 0) -> Frame:
-    return Frame(events, b"header %d" % number, (b"body %d" % number).ljust(size))
+def entry(number: int, events: int = 1, size: int = 0) -> LogEntry:
+    return LogEntry(events, b"header %d" % number, (b"body %d" % number).ljust(size))
 
 
-async def read(log: EventLog, after: int = 0, max_bytes: int = EVERYTHING) -> list[StoredFrame]:
+async def read(log: EventLog, after: int = 0, max_bytes: int = EVERYTHING) -> list[StoredEntry]:
     return await log.read(after, max_bytes=max_bytes, wait=NOT_AT_ALL)
 
 
@@ -34,8 +34,8 @@ async def test_an_empty_log_has_position_0(log: EventLog) -> None:
 
 
 async def test_positions_ascend_and_those_of_a_frame_are_consecutive(log: EventLog) -> None:
-    counts = [1, 3, 1, 100, 20_000, MAX_FRAME_EVENTS, 1]
-    positions = [await log.append(frame(number, events)) for number, events in enumerate(counts)]
+    counts = [1, 3, 1, 100, 20_000, MAX_ENTRY_EVENTS, 1]
+    positions = [await log.append(entry(number, events)) for number, events in enumerate(counts)]
     found = await read(log)
     assert [stored.position for stored in found] == positions
     assert [stored.last - stored.position + 1 for stored in found] == counts
@@ -45,19 +45,19 @@ async def test_positions_ascend_and_those_of_a_frame_are_consecutive(log: EventL
 
 
 async def test_frames_come_back_as_they_were(log: EventLog) -> None:
-    frames = [Frame(2, bytes(range(256)), b""), Frame(1, b"", b"\0" * 70_000)]
-    for each in frames:
+    entries = [LogEntry(2, bytes(range(256)), b""), LogEntry(1, b"", b"\0" * 70_000)]
+    for each in entries:
         await log.append(each)
-    assert [stored.frame for stored in await read(log)] == frames
+    assert [stored.entry for stored in await read(log)] == entries
 
 
 async def test_positions_go_on_after_a_restart(log: EventLog, open_log: Open) -> None:
-    first = await log.append(frame(0, 5))
+    first = await log.append(entry(0, 5))
     await log.close()
     reopened = open_log()
     try:
         assert await reopened.last_position() == first + 4
-        second = await reopened.append(frame(1))
+        second = await reopened.append(entry(1))
         assert second > first + 4
         assert [stored.position for stored in await read(reopened)] == [first, second]
     finally:
@@ -65,23 +65,23 @@ async def test_positions_go_on_after_a_restart(log: EventLog, open_log: Open) ->
 
 
 async def test_concurrent_appends_get_positions_of_their_own(log: EventLog) -> None:
-    frames = [frame(number, events=1 + number % 4) for number in range(500)]
-    positions = await asyncio.gather(*(log.append(each) for each in frames))
+    entries = [entry(number, events=1 + number % 4) for number in range(500)]
+    positions = await asyncio.gather(*(log.append(each) for each in entries))
     found = await read(log)
-    assert {stored.position: stored.frame for stored in found} == dict(zip(positions, frames, strict=True))
+    assert {stored.position: stored.entry for stored in found} == dict(zip(positions, entries, strict=True))
     _assert_ascending(found)
 
 
 async def test_several_writers_share_the_positions(log: EventLog, other: EventLog) -> None:
-    frames = [frame(number, events=1 + number % 3) for number in range(200)]
-    appends = [(log if number % 2 else other).append(each) for number, each in enumerate(frames)]
+    entries = [entry(number, events=1 + number % 3) for number in range(200)]
+    appends = [(log if number % 2 else other).append(each) for number, each in enumerate(entries)]
     positions = await asyncio.wait_for(asyncio.gather(*appends), 20)
     found = await read(other)
-    assert {stored.position: stored.frame for stored in found} == dict(zip(positions, frames, strict=True))
+    assert {stored.position: stored.entry for stored in found} == dict(zip(positions, entries, strict=True))
     _assert_ascending(found)
 
 
-def _assert_ascending(stored: list[StoredFrame]) -> None:
+def _assert_ascending(stored: list[StoredEntry]) -> None:
     assert all(before.last < after.position for before, after in pairwise(stored))
 
 
@@ -89,7 +89,7 @@ def _assert_ascending(stored: list[StoredFrame]) -> None:
 
 
 async def test_reads_from_where_the_consumer_has_finished(log: EventLog) -> None:
-    one, two, three = [await log.append(frame(number, events)) for number, events in enumerate([1, 3, 1])]
+    one, two, three = [await log.append(entry(number, events)) for number, events in enumerate([1, 3, 1])]
     assert [stored.position for stored in await read(log, after=one)] == [two, three]
     assert [stored.position for stored in await read(log, after=two + 2)] == [three]
     assert await read(log, after=three) == []
@@ -98,7 +98,7 @@ async def test_reads_from_where_the_consumer_has_finished(log: EventLog) -> None
 
 
 async def test_reads_about_so_many_bytes_but_at_least_one_frame(log: EventLog) -> None:
-    at = [await log.append(frame(number, size=1000)) for number in range(10)]
+    at = [await log.append(entry(number, size=1000)) for number in range(10)]
     assert [stored.position for stored in await read(log, max_bytes=1)] == at[:1]
     assert [stored.position for stored in await read(log, max_bytes=1009)] == at[:2]
     assert [stored.position for stored in await read(log, after=at[1], max_bytes=3000)] == at[2:5]
@@ -106,7 +106,7 @@ async def test_reads_about_so_many_bytes_but_at_least_one_frame(log: EventLog) -
 
 
 async def test_the_headers_of_frames_without_a_body_count_too(log: EventLog) -> None:
-    at = [await log.append(Frame(1, b"h" * 100, b"")) for _ in range(10)]
+    at = [await log.append(LogEntry(1, b"h" * 100, b"")) for _ in range(10)]
     assert [stored.position for stored in await read(log, max_bytes=250)] == at[:3]
 
 
@@ -114,8 +114,8 @@ async def test_waits_for_the_first_frame(log: EventLog, other: EventLog) -> None
     reading = asyncio.create_task(log.read(0, max_bytes=EVERYTHING, wait=timedelta(seconds=120)))
     await asyncio.sleep(0.05)
     assert not reading.done()
-    await other.append(frame(0))
-    assert [stored.frame for stored in await asyncio.wait_for(reading, 60)] == [frame(0)]
+    await other.append(entry(0))
+    assert [stored.entry for stored in await asyncio.wait_for(reading, 60)] == [entry(0)]
 
 
 async def test_waits_no_longer_than_it_was_told(log: EventLog) -> None:
@@ -126,7 +126,7 @@ async def test_waits_no_longer_than_it_was_told(log: EventLog) -> None:
 
 async def test_a_reader_sees_no_frame_before_one_that_it_has_read(log: EventLog, other: EventLog) -> None:
     async def write(writer: EventLog, count: int) -> None:
-        await asyncio.gather(*(writer.append(frame(number, events=2)) for number in range(count)))
+        await asyncio.gather(*(writer.append(entry(number, events=2)) for number in range(count)))
 
     writing = asyncio.gather(write(log, 300), write(other, 300))
     finished, seen = 0, 0
@@ -181,7 +181,7 @@ async def positions(log: EventLog) -> list[int]:
 
 async def test_trims_what_every_consumer_has_finished(log: EventLog) -> None:
     for number, events in enumerate([1, 3, 1, 1]):
-        await log.append(frame(number, events))
+        await log.append(entry(number, events))
     one, two, three, four = await read(log)
     await finish(log, "warehouse", four.last)
     await finish(log, "delivery", one.last)
@@ -193,7 +193,7 @@ async def test_trims_what_every_consumer_has_finished(log: EventLog) -> None:
 
 
 async def test_trims_nothing_that_is_younger(log: EventLog) -> None:
-    at = [await log.append(frame(number)) for number in range(3)]
+    at = [await log.append(entry(number)) for number in range(3)]
     await finish(log, "warehouse", at[-1])
     assert await log.trim(older_than=timedelta(minutes=1)) == 0
     assert await positions(log) == at
@@ -201,25 +201,25 @@ async def test_trims_nothing_that_is_younger(log: EventLog) -> None:
 
 async def test_trims_nothing_without_a_consumer(log: EventLog) -> None:
     for number in range(3):
-        await log.append(frame(number))
+        await log.append(entry(number))
     assert await log.trim(older_than=NOT_AT_ALL) == 0
 
 
 async def test_never_trims_the_newest_frame_so_that_positions_go_on(log: EventLog, open_log: Open) -> None:
-    at = [await log.append(frame(number, events=10)) for number in range(3)]
+    at = [await log.append(entry(number, events=10)) for number in range(3)]
     await finish(log, "warehouse", at[-1] + 9)
     assert await log.trim(older_than=NOT_AT_ALL) == 2
     assert await positions(log) == at[-1:]
     await log.close()
     reopened = open_log()
     try:
-        assert await reopened.append(frame(3)) > at[-1] + 9
+        assert await reopened.append(entry(3)) > at[-1] + 9
     finally:
         await reopened.close()
 
 
 async def test_trims_any_number_of_frames(log: EventLog) -> None:
-    await asyncio.gather(*(log.append(frame(number)) for number in range(1000)))
+    await asyncio.gather(*(log.append(entry(number)) for number in range(1000)))
     at = await positions(log)
     await finish(log, "warehouse", at[989])
     assert await log.trim(older_than=NOT_AT_ALL) == 990
@@ -230,12 +230,12 @@ async def test_trims_any_number_of_frames(log: EventLog) -> None:
 # --- Bounds -------------------------------------------------------------------------------------------------------
 
 
-async def fill(log: EventLog) -> list[tuple[int, Frame]]:
+async def fill(log: EventLog) -> list[tuple[int, LogEntry]]:
     """Append until it is refused; what was acknowledged."""
     acknowledged = []
     with pytest.raises(Unavailable, match="cannot be written"):
         for number in range(1000):
-            each = frame(number, size=50_000)
+            each = entry(number, size=50_000)
             acknowledged.append((await log.append(each), each))
     return acknowledged
 
@@ -244,16 +244,16 @@ async def test_a_log_that_is_full_of_unfinished_frames_refuses_and_loses_nothing
     await (await log.lease("warehouse")).release()
     acknowledged = await fill(log)
     assert 0.7 * SMALL < sum(each.size for _, each in acknowledged) < SMALL
-    assert [(stored.position, stored.frame) for stored in await read(log)] == acknowledged
+    assert [(stored.position, stored.entry) for stored in await read(log)] == acknowledged
     with pytest.raises(Unavailable):
-        await log.append(frame(0, size=50_000))
+        await log.append(entry(0, size=50_000))
 
 
 async def test_finished_frames_make_room_the_oldest_first(log: EventLog, other: EventLog) -> None:
     acknowledged = await fill(log)
     finished = acknowledged[len(acknowledged) // 2][0]
     await finish(other, "warehouse", finished)
-    at = await log.append(frame(1000, size=50_000))
+    at = await log.append(entry(1000, size=50_000))
     left = await positions(log)
     assert left[-1] == at
     assert left[:-1] == [position for position, _ in acknowledged][-len(left) + 1 :]
@@ -270,23 +270,23 @@ async def test_near_its_bound_younger_frames_are_trimmed_too(log: EventLog) -> N
 
 
 async def test_tells_how_much_the_slowest_consumer_has_not_finished(log: EventLog, other: EventLog) -> None:
-    assert await log.unfinished_bytes() == 0
-    at = [await log.append(frame(number, size=10_000)) for number in range(10)]
+    assert await log.backlog_bytes() == 0
+    at = [await log.append(entry(number, size=10_000)) for number in range(10)]
     for finished, unfinished in ((None, 100_000), (at[3], 60_000), (at[9], 0)):
         if finished is not None:
             await finish(other, "warehouse", finished)
-        assert await log.unfinished_bytes() == pytest.approx(unfinished, rel=0.02)
+        assert await log.backlog_bytes() == pytest.approx(unfinished, rel=0.02)
     await finish(other, "delivery", at[5])
-    assert await log.unfinished_bytes() == pytest.approx(40_000, rel=0.02)
+    assert await log.backlog_bytes() == pytest.approx(40_000, rel=0.02)
     await log.trim(older_than=NOT_AT_ALL)
-    assert await log.unfinished_bytes() == pytest.approx(40_000, rel=0.02)
+    assert await log.backlog_bytes() == pytest.approx(40_000, rel=0.02)
 
 
 # --- Closing ------------------------------------------------------------------------------------------------------
 
 
 async def test_closing_writes_what_still_waits(log: EventLog, open_log: Open) -> None:
-    appends = [asyncio.create_task(log.append(frame(number))) for number in range(50)]
+    appends = [asyncio.create_task(log.append(entry(number))) for number in range(50)]
     await asyncio.sleep(0)
     await log.close()
     positions = sorted(await asyncio.gather(*appends))
@@ -300,7 +300,7 @@ async def test_closing_writes_what_still_waits(log: EventLog, open_log: Open) ->
 async def test_a_closed_log_takes_nothing(log: EventLog) -> None:
     await log.close()
     with pytest.raises(Unavailable):
-        await log.append(frame(0))
+        await log.append(entry(0))
 
 
 async def test_closing_twice_is_harmless(log: EventLog) -> None:
@@ -309,12 +309,12 @@ async def test_closing_twice_is_harmless(log: EventLog) -> None:
 
 
 async def test_a_caller_that_goes_away_does_not_take_its_group_with_it(log: EventLog) -> None:
-    appends = [asyncio.create_task(log.append(frame(number))) for number in range(10)]
+    appends = [asyncio.create_task(log.append(entry(number))) for number in range(10)]
     await asyncio.sleep(0)
     appends[3].cancel()
     appends[0].cancel()
     kept = await asyncio.gather(*(append for number, append in enumerate(appends) if number not in (0, 3)))
     assert len(set(kept)) == 8
-    assert {stored.frame.body for stored in await read(log)} >= {
-        frame(number).body for number in (1, 2, 4, 5, 6, 7, 8, 9)
+    assert {stored.entry.body for stored in await read(log)} >= {
+        entry(number).body for number in (1, 2, 4, 5, 6, 7, 8, 9)
     }

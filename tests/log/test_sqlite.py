@@ -15,13 +15,13 @@ import pytest
 
 from headwater.base.clock import SystemClock
 from headwater.base.errors import TooManyRequests, Unavailable
-from headwater.log import Frame, LeaseTaken, SqliteEventLog, StoredFrame, sqlite
+from headwater.log import LeaseTaken, LogEntry, SqliteEventLog, StoredEntry, sqlite
 from tests.disk import no_file_larger_than, small_disk
 
 CRASH_ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 
 
-async def stored(log: SqliteEventLog) -> list[StoredFrame]:
+async def stored(log: SqliteEventLog) -> list[StoredEntry]:
     return await log.read(0, max_bytes=1 << 30, wait=timedelta(0))
 
 
@@ -75,14 +75,14 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_pa
                 acknowledged[int(position)] = body
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
-        frames = await stored(log)
+        entries = await stored(log)
     finally:
         await log.close()
-    found = {frame.position: frame.frame.body.decode() for frame in frames}
+    found = {entry.position: entry.entry.body.decode() for entry in entries}
     assert len(acknowledged) > 0
     assert acknowledged.items() <= found.items()
     assert len(set(found.values())) == len(found), "a frame is there twice"
-    assert [frame.position for frame in frames[1:]] == [frame.last + 1 for frame in frames[:-1]]
+    assert [entry.position for entry in entries[1:]] == [entry.last + 1 for entry in entries[:-1]]
 
 
 async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> N
     assert len(acknowledged) == 1200
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
-        frames = await stored(log)
+        entries = await stored(log)
     finally:
         await log.close()
-    assert {str(frame.position): frame.frame.body.decode() for frame in frames} == acknowledged
-    assert [frame.position for frame in frames[1:]] == [frame.last + 1 for frame in frames[:-1]]
+    assert {str(entry.position): entry.entry.body.decode() for entry in entries} == acknowledged
+    assert [entry.position for entry in entries[1:]] == [entry.last + 1 for entry in entries[:-1]]
 
 
 LEASE = """
@@ -136,18 +136,18 @@ async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_path: Path, in_thread: bool) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=in_thread)
-    acknowledged: list[tuple[int, Frame]] = []
+    acknowledged: list[tuple[int, LogEntry]] = []
     with no_file_larger_than(1 << 20), pytest.raises(Unavailable, match="the event log cannot be written"):
         for number in range(100):
-            frame = Frame(1, b"", b"%d " % number * 10_000)
-            acknowledged.append((await log.append(frame), frame))
+            entry = LogEntry(1, b"", b"%d " % number * 10_000)
+            acknowledged.append((await log.append(entry), entry))
     assert acknowledged
-    after = Frame(1, b"", b"there is room again")
+    after = LogEntry(1, b"", b"there is room again")
     acknowledged.append((await log.append(after), after))
     await log.close()
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=in_thread)
     try:
-        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+        assert [(entry.position, entry.entry) for entry in await stored(log)] == acknowledged
     finally:
         await log.close()
 
@@ -161,9 +161,9 @@ async def test_a_log_that_is_locked_for_too_long_is_unavailable(
     stranger.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(Unavailable):
-            await log.append(Frame(1, b"", b"x"))
+            await log.append(LogEntry(1, b"", b"x"))
         stranger.execute("ROLLBACK")
-        assert await log.append(Frame(1, b"", b"y")) == 1
+        assert await log.append(LogEntry(1, b"", b"y")) == 1
     finally:
         stranger.close()
         await log.close()
@@ -173,13 +173,13 @@ async def test_too_much_that_waits_is_too_many_requests(tmp_path: Path, monkeypa
     monkeypatch.setattr(sqlite, "MAX_PENDING_BYTES", 10_000)
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
-        appends = [log.append(Frame(1, b"", bytes(1000))) for _ in range(100)]
+        appends = [log.append(LogEntry(1, b"", bytes(1000))) for _ in range(100)]
         outcomes = await asyncio.gather(*appends, return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
         assert len(refused) == 90
         assert refused[0].retry_after >= 1
         assert len(await stored(log)) == 10, "what was refused is not there"
-        assert await log.append(Frame(1, b"", bytes(20_000))) == 11, "one frame is always taken"
+        assert await log.append(LogEntry(1, b"", bytes(20_000))) == 11, "one frame is always taken"
     finally:
         await log.close()
 
@@ -198,7 +198,7 @@ async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
     """A hundred callers cost a few fsyncs, not a hundred: the group commit is what makes the log quick."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
-        await asyncio.gather(*(log.append(Frame(1, b"", b"x")) for _ in range(100)))
+        await asyncio.gather(*(log.append(LogEntry(1, b"", b"x")) for _ in range(100)))
         moments = {row[0] for row in log._reader.execute("SELECT appended_at FROM frames")}
         assert len(moments) == 1
     finally:
@@ -210,10 +210,10 @@ async def test_a_clock_that_was_set_back_does_not_reorder_frames(
 ) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
-        assert await log.append(Frame(1, b"", b"a")) == 1
+        assert await log.append(LogEntry(1, b"", b"a")) == 1
         monkeypatch.setattr(time, "time_ns", lambda: 0)
-        assert await log.append(Frame(1, b"", b"b")) == 2
-        assert [frame.frame.body for frame in await stored(log)] == [b"a", b"b"]
+        assert await log.append(LogEntry(1, b"", b"b")) == 2
+        assert [entry.entry.body for entry in await stored(log)] == [b"a", b"b"]
     finally:
         await log.close()
 
@@ -222,9 +222,9 @@ async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Pat
     """Its consumers would take lower positions for old ones, and never see them."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), after=41)
     try:
-        assert await log.append(Frame(2, b"", b"first")) == 42
-        assert await log.append(Frame(1, b"", b"second")) == 44
-        assert [frame.position for frame in await log.read(41, max_bytes=1 << 20, wait=timedelta(0))] == [42, 44]
+        assert await log.append(LogEntry(2, b"", b"first")) == 42
+        assert await log.append(LogEntry(1, b"", b"second")) == 44
+        assert [entry.position for entry in await log.read(41, max_bytes=1 << 20, wait=timedelta(0))] == [42, 44]
     finally:
         await log.close()
 
@@ -232,7 +232,7 @@ async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Pat
 async def test_positions_have_no_gaps(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
-        assert [await log.append(Frame(events, b"", b"")) for events in (1, 3, 1, 100, 1)] == [1, 2, 5, 6, 106]
+        assert [await log.append(LogEntry(events, b"", b"")) for events in (1, 3, 1, 100, 1)] == [1, 2, 5, 6, 106]
     finally:
         await log.close()
 
@@ -245,13 +245,13 @@ async def test_a_disk_that_fills_up_is_unavailable_until_there_is_room(tmp_path:
     with small_disk(tmp_path / "disk", "8m") as disk:
         (disk / "ballast").write_bytes(bytes(3 << 20))
         log = SqliteEventLog(disk / "log.db", SystemClock(), commit_in_thread=in_thread)
-        acknowledged: list[tuple[int, Frame]] = []
+        acknowledged: list[tuple[int, LogEntry]] = []
 
         async def fill() -> None:
             with pytest.raises(Unavailable, match="cannot be written"):
                 for number in range(1000):
-                    frame = Frame(1, b"", b"%d " % number * 10_000)
-                    acknowledged.append((await log.append(frame), frame))
+                    entry = LogEntry(1, b"", b"%d " % number * 10_000)
+                    acknowledged.append((await log.append(entry), entry))
 
         await fill()
         assert acknowledged
@@ -259,10 +259,10 @@ async def test_a_disk_that_fills_up_is_unavailable_until_there_is_room(tmp_path:
         (disk / "ballast").unlink()
         await fill()
         assert len(acknowledged) > before, "it goes on by itself when there is room"
-        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+        assert [(entry.position, entry.entry) for entry in await stored(log)] == acknowledged
         await log.close()
         log = SqliteEventLog(disk / "log.db", SystemClock(), commit_in_thread=in_thread)
-        assert [(frame.position, frame.frame) for frame in await stored(log)] == acknowledged
+        assert [(entry.position, entry.entry) for entry in await stored(log)] == acknowledged
         await log.close()
 
 
@@ -273,7 +273,7 @@ async def test_the_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
     try:
         lease = await log.lease("warehouse")
         for _ in range(1000):
-            await lease.advance(await log.append(Frame(1, b"", bytes(100_000))))
+            await lease.advance(await log.append(LogEntry(1, b"", bytes(100_000))))
         await lease.release()
         assert (tmp_path / "log.db").stat().st_size <= bound
     finally:
@@ -283,12 +283,12 @@ async def test_the_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
 async def test_a_bound_that_was_lowered_below_what_is_there_refuses_and_keeps_it(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     for _ in range(20):
-        await log.append(Frame(1, b"", bytes(100_000)))
+        await log.append(LogEntry(1, b"", bytes(100_000)))
     await log.close()
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), max_bytes=1 << 20)
     try:
         with pytest.raises(Unavailable):
-            await log.append(Frame(1, b"", bytes(100_000)))
+            await log.append(LogEntry(1, b"", bytes(100_000)))
         assert len(await stored(log)) == 20
     finally:
         await log.close()
@@ -305,9 +305,9 @@ async def test_a_file_from_before_sizes_were_counted_is_taken(tmp_path: Path) ->
     old.close()
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     try:
-        assert await log.append(Frame(1, b"", bytes(1000))) == 3
-        assert [frame.position for frame in await stored(log)] == [1, 3]
-        assert await log.unfinished_bytes() == 1001
+        assert await log.append(LogEntry(1, b"", bytes(1000))) == 3
+        assert [entry.position for entry in await stored(log)] == [1, 3]
+        assert await log.backlog_bytes() == 1001
     finally:
         await log.close()
 
@@ -319,9 +319,9 @@ async def test_after_a_torn_write_every_frame_before_the_tear_is_there(tmp_path:
     """The end of the file is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     sizes: list[int] = []  # of the file after each append
-    frames = [Frame(1, b"", b"%d " % number * 2_000) for number in range(40)]
-    for frame in frames:
-        await log.append(frame)
+    entries = [LogEntry(1, b"", b"%d " % number * 2_000) for number in range(40)]
+    for entry in entries:
+        await log.append(entry)
         sizes.append((tmp_path / "log.db-wal").stat().st_size)
     database, wal = (tmp_path / "log.db").read_bytes(), (tmp_path / "log.db-wal").read_bytes()
     await log.close()
@@ -337,11 +337,11 @@ async def test_after_a_torn_write_every_frame_before_the_tear_is_there(tmp_path:
         (folder / "log.db-wal").write_bytes(wal[:tear] + spoilt)
         log = SqliteEventLog(folder / "log.db", SystemClock(), commit_in_thread=False)
         try:
-            found = [frame.frame for frame in await stored(log)]
+            found = [entry.entry for entry in await stored(log)]
             before_the_tear = sum(size <= tear for size in sizes)
-            assert found[:before_the_tear] == frames[:before_the_tear]
+            assert found[:before_the_tear] == entries[:before_the_tear]
             assert len(found) == before_the_tear, "and nothing of what was torn"
-            await log.append(Frame(1, b"", b"goes on"))
-            assert [frame.position for frame in await stored(log)] == list(range(1, len(found) + 2))
+            await log.append(LogEntry(1, b"", b"goes on"))
+            assert [entry.position for entry in await stored(log)] == list(range(1, len(found) + 2))
         finally:
             await log.close()

@@ -66,7 +66,7 @@ async def test_event_types_are_those_of_destinations_that_take_events(
 async def test_an_application_that_is_away_costs_its_event_types_only(
     catalog: Catalog, workspace: int, dummy: Connection, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(applications, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(applications, "TIMEOUT_SECONDS", 0.05)
     _broken(catalog, event_types=answer, user_schemas=answer, users=answer)
     assert await applications.event_types_of(catalog, dummy) == ()
     async with refused(catalog, 503, "ServiceUnavailable"):

@@ -12,15 +12,15 @@ import pytest
 
 from headwater.base.errors import TooManyRequests
 from headwater.catalog import Connection, Definition, TransformationDefinition
-from headwater.log import Frame, SqliteEventLog, StoredFrame
 from headwater.filters import Condition, Filter
+from headwater.log import LogEntry, SqliteEventLog, StoredEntry
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
-from headwater.processing import trace as module
-from headwater.processing.batch import Batch, read_batch
+from headwater.observe import trace as module
 from headwater.observe.outcomes import outcomes
-from headwater.observe.trace import Arrived, Tracer
+from headwater.observe.trace import TracedArrival, Tracer
+from headwater.processing.batch import Batch, read_batch
 from headwater.schemas import parse_schema
-from tests.parts import OpenParts, add_source, add_workspace, open_parts
+from tests.harness import Harness, add_source, add_workspace, open_harness
 
 EMAIL = parse_schema(
     '{"kind":"object","properties":[{"name":"email","type":{"kind":"string","maxLength":20},"readOptional":true}]}'
@@ -37,122 +37,126 @@ def event(message_id: str | None = "m", **members: Any) -> dict[str, Any]:
     }
 
 
-async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
-    await parts.send(source, json.dumps({"batch": events}).encode())
+async def send(harness: Harness, source: Connection, *events: dict[str, Any]) -> None:
+    await harness.send(source, json.dumps({"batch": events}).encode())
 
 
-async def traced(parts: OpenParts, message_id: str = "m", workspace: int | None = None) -> list[Arrived]:
-    return await Tracer(parts.warehouse, parts.log).trace(workspace or parts.workspace, message_id, parts.catalog)
+async def traced(harness: Harness, message_id: str = "m", workspace: int | None = None) -> list[TracedArrival]:
+    return await Tracer(harness.state, harness.log).trace(workspace or harness.workspace, message_id, harness.catalog)
 
 
-async def test_from_pending_to_processed_to_duplicate(parts: OpenParts, source: Connection) -> None:
-    assert await traced(parts) == []
-    await send(parts, source, event("other"), event())
-    [pending] = await traced(parts)
-    assert (pending.connection, pending.position, pending.fate, pending.steps) == (source.id, 2, "Pending", ())
-    await parts.carry()
-    [processed] = await traced(parts)
-    assert (processed.position, processed.fate, processed.received_at) == (2, "Processed", pending.received_at)
+async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: Connection) -> None:
+    assert await traced(harness) == []
+    await send(harness, source, event("other"), event())
+    [pending] = await traced(harness)
+    assert (pending.connection, pending.position, pending.outcome, pending.steps) == (source.id, 2, "Pending", ())
+    await harness.carry()
+    [processed] = await traced(harness)
+    assert (processed.position, processed.outcome, processed.received_at) == (2, "Processed", pending.received_at)
     steps = {(step.pipeline, step.connection, step.step, step.outcome) for step in processed.steps}
     assert steps == {(pipeline.id, source.id, "Finalize", "Passed") for pipeline in source.pipelines}
-    await send(parts, source, event())
-    await parts.carry()
-    assert [(each.position, each.fate, each.duplicates) for each in await traced(parts)] == [
+    await send(harness, source, event())
+    await harness.carry()
+    assert [(each.position, each.outcome, each.duplicates) for each in await traced(harness)] == [
         (2, "Processed", 1),
         (3, "Duplicate", 0),
     ]
 
 
-async def test_a_refused_event_is_told_with_its_reason(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
-    await parts.carry()
-    [rejected] = await traced(parts)
-    assert (rejected.position, rejected.fate, rejected.message) == (1, "Rejected", "event is required in a track event")
-    assert [each.fate for each in await traced(parts, "5")] == ["Rejected"]
+async def test_a_refused_event_is_told_with_its_reason(harness: Harness, source: Connection) -> None:
+    await send(harness, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
+    await harness.carry()
+    [rejected] = await traced(harness)
+    assert (rejected.position, rejected.outcome, rejected.message) == (
+        1,
+        "Rejected",
+        "event is required in a track event",
+    )
+    assert [each.outcome for each in await traced(harness, "5")] == ["Rejected"]
 
 
-async def test_what_pipelines_held_back_and_could_not_transform(parts: OpenParts, source: Connection) -> None:
+async def test_what_pipelines_held_back_and_could_not_transform(harness: Harness, source: Connection) -> None:
     storing, seeing = sorted(source.pipelines, key=lambda pipeline: pipeline.target)
     filter_ = Filter("and", (Condition("event", "is", ("Other",)),))
     change = UpdatePipeline(name="E", enabled=True, filter=filter_)
-    await update_pipeline(parts.catalog, parts.workspace, storing.id, change)
+    await update_pipeline(harness.catalog, harness.workspace, storing.id, change)
     mapping = Definition(transformation=TransformationDefinition(mapping={"email": "traits.email"}))
     change = UpdatePipeline(name="U", enabled=True, out_schema=EMAIL, definition=mapping)
-    await update_pipeline(parts.catalog, parts.workspace, seeing.id, change)
-    await send(parts, source, event(context={"traits": {"email": "much-longer-than-twenty@example.com"}}))
-    await parts.carry()
-    [processed] = await traced(parts)
+    await update_pipeline(harness.catalog, harness.workspace, seeing.id, change)
+    await send(harness, source, event(context={"traits": {"email": "much-longer-than-twenty@example.com"}}))
+    await harness.carry()
+    [processed] = await traced(harness)
     filtered, failed = processed.steps
     assert (filtered.pipeline, filtered.step, filtered.outcome) == (storing.id, "Filter", "Filtered")
     assert (failed.pipeline, failed.step, failed.outcome) == (seeing.id, "Transformation", "Failed")
     assert "email" in failed.message
 
 
-async def test_sources_of_one_workspace_only(parts: OpenParts, source: Connection) -> None:
-    second = await add_source(parts.catalog, parts.workspace)
-    elsewhere = await add_workspace(parts.catalog, "Elsewhere")
-    foreign = await add_source(parts.catalog, elsewhere.id)
+async def test_sources_of_one_workspace_only(harness: Harness, source: Connection) -> None:
+    second = await add_source(harness.catalog, harness.workspace)
+    elsewhere = await add_workspace(harness.catalog, "Elsewhere")
+    foreign = await add_source(harness.catalog, elsewhere.id)
     for each in (source, second, foreign):
-        await send(parts, each, event())
-    assert [each.connection for each in await traced(parts)] == [source.id, second.id]
-    await parts.carry()
-    assert [each.connection for each in await traced(parts)] == [source.id, second.id]
-    assert [each.connection for each in await traced(parts, workspace=elsewhere.id)] == [foreign.id]
+        await send(harness, each, event())
+    assert [each.connection for each in await traced(harness)] == [source.id, second.id]
+    await harness.carry()
+    assert [each.connection for each in await traced(harness)] == [source.id, second.id]
+    assert [each.connection for each in await traced(harness, workspace=elsewhere.id)] == [foreign.id]
 
 
 @pytest.mark.parametrize("message_id", ["Größe", "😀", 'quo"te', "back\\slash", "a/b", "tab\t", "x" * 1000])
 async def test_an_id_that_json_writes_in_several_ways(tmp_path: Path, message_id: str) -> None:
-    async with open_parts(tmp_path) as parts:
-        source = await add_source(parts.catalog, parts.workspace)
+    async with open_harness(tmp_path) as harness:
+        source = await add_source(harness.catalog, harness.workspace)
         text = json.dumps(message_id).replace("/", "\\/")
-        await parts.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":%s}]}' % text.encode())
-        assert [each.fate for each in await traced(parts, message_id)] == ["Pending"]
-        await parts.carry()
-        assert [each.fate for each in await traced(parts, message_id)] == ["Processed"]
-        assert await traced(parts, message_id + "?") == []
+        await harness.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":%s}]}' % text.encode())
+        assert [each.outcome for each in await traced(harness, message_id)] == ["Pending"]
+        await harness.carry()
+        assert [each.outcome for each in await traced(harness, message_id)] == ["Processed"]
+        assert await traced(harness, message_id + "?") == []
 
 
-async def test_an_id_that_the_server_made(parts: OpenParts, source: Connection) -> None:
-    receipt = await parts.send(source, json.dumps({"batch": [event(None), event("given"), event(None)]}).encode())
+async def test_an_id_that_the_server_made(harness: Harness, source: Connection) -> None:
+    receipt = await harness.send(source, json.dumps({"batch": [event(None), event("given"), event(None)]}).encode())
     made = [receipt.message_id(index) for index in range(3)]
     assert made[1] == "given"
     for index in (0, 2):
-        [pending] = await traced(parts, made[index] or "")
-        assert (pending.position, pending.fate) == (index + 1, "Pending")
-    await parts.carry()
-    documents = [msgspec.json.decode(document)["messageId"] for document in await parts.documents()]
+        [pending] = await traced(harness, made[index] or "")
+        assert (pending.position, pending.outcome) == (index + 1, "Pending")
+    await harness.carry()
+    documents = [msgspec.json.decode(document)["messageId"] for document in await harness.documents()]
     assert documents == made
 
 
 async def test_only_so_much_of_the_log_is_looked_through(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", 1)
-    await send(parts, source, event("a"))
-    await send(parts, source, event("b"))
-    assert [each.fate for each in await traced(parts, "a")] == ["Pending"]
-    assert await traced(parts, "b") == []
+    await send(harness, source, event("a"))
+    await send(harness, source, event("b"))
+    assert [each.outcome for each in await traced(harness, "a")] == ["Pending"]
+    assert await traced(harness, "b") == []
 
 
 async def test_the_outcome_of_each_event_of_a_call(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headwater.observe.outcomes.WAIT_SECONDS", 0)
-    await send(parts, source, event("a"))
-    await parts.carry()
+    await send(harness, source, event("a"))
+    await harness.carry()
     batch = [event("a"), event("b"), {"type": "track"}, event(None), event("b")]
-    receipt = await parts.send(source, json.dumps({"batch": batch}).encode())
+    receipt = await harness.send(source, json.dumps({"batch": batch}).encode())
     ids = [receipt.message_id(index) for index in range(len(batch))]
-    asked = (receipt.connection, receipt.position, ids, parts.warehouse)
+    asked = (receipt.connection, receipt.position, ids, harness.state)
     assert await outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
-    await parts.carry()
+    await harness.carry()
     assert await outcomes(*asked) == ["Duplicate", "Accepted", None, "Accepted", "Duplicate"]
 
 
-async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(parts: OpenParts, source: Connection) -> None:
-    await parts.log.append(Frame(1, b"no header", b'"m"'))
-    await send(parts, source, event())
-    assert [each.fate for each in await traced(parts)] == ["Pending"]
+async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(harness: Harness, source: Connection) -> None:
+    await harness.log.append(LogEntry(1, b"no header", b'"m"'))
+    await send(harness, source, event())
+    assert [each.outcome for each in await traced(harness)] == ["Pending"]
 
 
 class CountedLog:
@@ -164,7 +168,7 @@ class CountedLog:
         self.most = 0
         self._reading = 0
 
-    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
         self.reads += 1
         self._reading += 1
         self.most = max(self.most, self._reading)
@@ -174,40 +178,41 @@ class CountedLog:
             self._reading -= 1
 
 
-async def test_callers_share_a_scan_of_the_backlog(parts: OpenParts, source: Connection) -> None:
+async def test_callers_share_a_scan_of_the_backlog(harness: Harness, source: Connection) -> None:
     """A asks twelve times while a backlog waits, B once: the log is read twice, and the answers are right."""
-    elsewhere = await add_workspace(parts.catalog, "B")
-    theirs = await add_source(parts.catalog, elsewhere.id)
+    elsewhere = await add_workspace(harness.catalog, "B")
+    theirs = await add_source(harness.catalog, elsewhere.id)
     for index in range(20):
-        await send(parts, source, event(f"m{index}"))
-    await send(parts, theirs, event("m3"))
-    log = CountedLog(parts.log)
-    tracer = Tracer(parts.warehouse, log)  # type: ignore[arg-type]  # it only reads
-    asked = [tracer.trace(parts.workspace, f"m{index}", parts.catalog) for index in range(12)]
-    *ours, others = await asyncio.gather(*asked, tracer.trace(elsewhere.id, "m3", parts.catalog))
+        await send(harness, source, event(f"m{index}"))
+    await send(harness, theirs, event("m3"))
+    log = CountedLog(harness.log)
+    tracer = Tracer(harness.state, log)  # type: ignore[arg-type]  # it only reads
+    asked = [tracer.trace(harness.workspace, f"m{index}", harness.catalog) for index in range(12)]
+    *ours, others = await asyncio.gather(*asked, tracer.trace(elsewhere.id, "m3", harness.catalog))
     assert [[each.connection for each in arrived] for arrived in ours] == [[source.id]] * 12
     assert [each.connection for each in others] == [theirs.id]
     assert (log.reads <= 2, log.most) == (True, 1)
 
 
-async def test_what_came_after_a_scan_began_is_seen(parts: OpenParts, source: Connection) -> None:
-    tracer = Tracer(parts.warehouse, parts.log)
-    first = asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog))
+async def test_what_came_after_a_scan_began_is_seen(harness: Harness, source: Connection) -> None:
+    tracer = Tracer(harness.state, harness.log)
+    first = asyncio.create_task(tracer.trace(harness.workspace, "m", harness.catalog))
     await asyncio.sleep(0)
-    await send(parts, source, event())
-    assert [each.fate for each in await tracer.trace(parts.workspace, "m", parts.catalog)] == ["Pending"]
+    await send(harness, source, event())
+    assert [each.outcome for each in await tracer.trace(harness.workspace, "m", harness.catalog)] == ["Pending"]
     await first
 
 
-async def test_only_so_many_traces_of_one_workspace_wait(parts: OpenParts, source: Connection) -> None:
-    elsewhere = await add_workspace(parts.catalog, "B")
-    theirs = await add_source(parts.catalog, elsewhere.id)
-    await send(parts, theirs, event())
-    tracer = Tracer(parts.warehouse, parts.log)
+async def test_only_so_many_traces_of_one_workspace_wait(harness: Harness, source: Connection) -> None:
+    elsewhere = await add_workspace(harness.catalog, "B")
+    theirs = await add_source(harness.catalog, elsewhere.id)
+    await send(harness, theirs, event())
+    tracer = Tracer(harness.state, harness.log)
     flood = [
-        asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog)) for _ in range(module.MAX_WAITING + 5)
+        asyncio.create_task(tracer.trace(harness.workspace, "m", harness.catalog))
+        for _ in range(module.MAX_WAITING + 5)
     ]
-    answer = await tracer.trace(elsewhere.id, "m", parts.catalog)
+    answer = await tracer.trace(elsewhere.id, "m", harness.catalog)
     assert [each.connection for each in answer] == [theirs.id]
     ended = await asyncio.gather(*flood, return_exceptions=True)
     assert sum(isinstance(each, TooManyRequests) for each in ended) == 5
@@ -215,39 +220,39 @@ async def test_only_so_many_traces_of_one_workspace_wait(parts: OpenParts, sourc
 
 
 async def test_a_failed_scan_fails_its_callers_and_no_other(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await send(parts, source, event())
-    tracer = Tracer(parts.warehouse, parts.log)
+    await send(harness, source, event())
+    tracer = Tracer(harness.state, harness.log)
     with monkeypatch.context() as patch:
         patch.setattr(module, "decode_envelope", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            await tracer.trace(parts.workspace, "m", parts.catalog)
-    cancelled = asyncio.create_task(tracer.trace(parts.workspace, "m", parts.catalog))
+            await tracer.trace(harness.workspace, "m", harness.catalog)
+    cancelled = asyncio.create_task(tracer.trace(harness.workspace, "m", harness.catalog))
     await asyncio.sleep(0)
     cancelled.cancel()
-    assert [each.fate for each in await tracer.trace(parts.workspace, "m", parts.catalog)] == ["Pending"]
+    assert [each.outcome for each in await tracer.trace(harness.workspace, "m", harness.catalog)] == ["Pending"]
 
 
 async def test_only_so_much_is_decoded_and_held(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every call of A may hold the message, as each has an escape. Few are decoded, and memory follows one scan."""
     monkeypatch.setattr(module, "MAX_DECODED_BYTES", 50_000)
     decoded: list[int] = []
 
-    def counted(frames: list[StoredFrame]) -> Batch:
-        decoded.append(sum(stored.frame.size for stored in frames))
-        return read_batch(frames)
+    def counted(entries: list[StoredEntry]) -> Batch:
+        decoded.append(sum(stored.entry.size for stored in entries))
+        return read_batch(entries)
 
     monkeypatch.setattr(module, "read_batch", counted)
     for _ in range(30):
-        await send(parts, source, event("\u00e9", properties={"p": "x" * 20_000}))
-    tracer = Tracer(parts.warehouse, parts.log)
+        await send(harness, source, event("\u00e9", properties={"p": "x" * 20_000}))
+    tracer = Tracer(harness.state, harness.log)
 
     async def peak(callers: int) -> int:
         tracemalloc.start()
-        await asyncio.gather(*(tracer.trace(parts.workspace, "nosuch", parts.catalog) for _ in range(callers)))
+        await asyncio.gather(*(tracer.trace(harness.workspace, "nosuch", harness.catalog) for _ in range(callers)))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -258,21 +263,21 @@ async def test_only_so_much_is_decoded_and_held(
     assert many < 2 * one + 200_000
 
 
-async def test_a_time_that_could_not_be_read_is_noted(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event(timestamp="soon"))
-    await parts.carry()
-    [found] = await traced(parts)
-    assert found.fate == "Processed"
+async def test_a_time_that_could_not_be_read_is_noted(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event(timestamp="soon"))
+    await harness.carry()
+    [found] = await traced(harness)
+    assert found.outcome == "Processed"
     [note, *others] = found.steps
     assert (note.pipeline, note.step, note.outcome) == (0, "Receive", "Passed")
     assert "timestamp" in note.message
     assert {step.pipeline for step in others} == {pipeline.id for pipeline in source.pipelines}
 
 
-async def test_a_note_is_no_pipeline(parts: OpenParts) -> None:
+async def test_a_note_is_no_pipeline(harness: Harness) -> None:
     """A source without a pipeline says so, whatever is noted of the event."""
-    source = await add_source(parts.catalog, parts.workspace, events=None, users=())
-    await send(parts, source, event(timestamp="soon"))
-    await parts.carry()
-    [found] = await traced(parts)
-    assert (found.fate, len(found.steps)) == ("NoPipeline", 1)
+    source = await add_source(harness.catalog, harness.workspace, events=None, users=())
+    await send(harness, source, event(timestamp="soon"))
+    await harness.carry()
+    [found] = await traced(harness)
+    assert (found.outcome, len(found.steps)) == ("NoPipeline", 1)

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from headwater.catalog import Connection
-from tests.parts import OpenParts, add_source, open_parts
+from tests.harness import Harness, add_source, open_harness
 
 
 @pytest.fixture
-async def parts(tmp_path: Path, database_url: str | None) -> AsyncIterator[OpenParts]:
-    async with open_parts(tmp_path, database_url=database_url) as parts:
-        yield parts
+async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def source(parts: OpenParts) -> Connection:
-    return await add_source(parts.catalog, parts.workspace)
+async def source(harness: Harness) -> Connection:
+    return await add_source(harness.catalog, harness.workspace)

@@ -8,11 +8,11 @@ from msgspec import msgpack
 from structlog.testing import capture_logs
 
 from headwater.base.clock import from_microseconds
-from headwater.log import Frame, StoredFrame
-from headwater.events import Envelope, Refusal
+from headwater.events import Envelope, Rejection
 from headwater.events.canonical import canonical
 from headwater.events.context import Location
 from headwater.events.envelope import encode_envelope
+from headwater.log import LogEntry, StoredEntry
 from headwater.processing.batch import BatchReader, read_batch
 from headwater.state import Message, RejectedEvent
 
@@ -21,14 +21,19 @@ BAD = b'{"type":"track","userId":"u"}'
 
 
 def stored(
-    position: int, body: bytes, *, events: int = 1, call: str = "batch", refusal: Refusal | None = None
-) -> StoredFrame:
-    envelope = Envelope("track", call, 7, 42, 1_000_000, bytes(16), refusal=refusal)
-    return StoredFrame(position, Frame(events, encode_envelope(envelope), body))
+    position: int, body: bytes, *, events: int = 1, call: str = "batch", rejection: Rejection | None = None
+) -> StoredEntry:
+    envelope = Envelope("track", call, 7, 42, 1_000_000, bytes(16), rejection=rejection)
+    return StoredEntry(position, LogEntry(events, encode_envelope(envelope), body))
 
 
 def rejected(
-    position: int, refusal: Refusal, body: bytes, workspace: int = 7, connection: int = 42, received: int = 1_000_000
+    position: int,
+    rejection: Rejection,
+    body: bytes,
+    workspace: int = 7,
+    connection: int = 42,
+    received: int = 1_000_000,
 ) -> RejectedEvent:
     return RejectedEvent(
         position,
@@ -36,9 +41,9 @@ def rejected(
         connection,
         "track",
         from_microseconds(received),
-        refusal.code,
-        refusal.path,
-        refusal.message,
+        rejection.code,
+        rejection.path,
+        rejection.message,
         body,
     )
 
@@ -48,11 +53,11 @@ def test_nothing_is_nothing() -> None:
 
 
 def test_every_event_has_its_position_and_its_outcome() -> None:
-    frames = [
+    entries = [
         stored(5, b'{"batch":[' + GOOD + b"," + BAD + b"," + GOOD + b"]}", events=3),
         stored(8, b'{"userId":"u"}', call="page"),
     ]
-    batch = read_batch(frames)
+    batch = read_batch(entries)
     assert batch.last == 8
     assert [
         (arrival.position, arrival.workspace, arrival.event.connection_id, arrival.event.type)
@@ -63,7 +68,7 @@ def test_every_event_has_its_position_and_its_outcome() -> None:
         (8, 7, 42, "page"),
     ]
     assert batch.arrivals[0].message == Message(5, (42, "m"), 1_000_000)
-    assert batch.rejected == [rejected(6, Refusal("BadRequest", "event", "event is required in a track event"), BAD)]
+    assert batch.rejected == [rejected(6, Rejection("BadRequest", "event", "event is required in a track event"), BAD)]
 
 
 def test_an_arrival_has_the_notes_of_its_event() -> None:
@@ -84,30 +89,30 @@ def test_a_frame_of_an_older_version_is_held_to_the_rules_with_its_body_at_hand(
 
 
 def test_the_same_frames_give_the_same_batch() -> None:
-    frames = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
-    first, second = read_batch(frames), read_batch(frames)
+    entries = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
+    first, second = read_batch(entries), read_batch(entries)
     assert [arrival.document for arrival in first.arrivals] == [arrival.document for arrival in second.arrivals]
     assert first.rejected == second.rejected
 
 
 def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
-    refusal = Refusal("Unauthorized", "", "the write key is not known")
-    batch = read_batch([stored(3, b"any bytes \xff", refusal=refusal)])
-    assert (batch.arrivals, batch.rejected, batch.last) == ([], [rejected(3, refusal, b"any bytes \xff")], 3)
+    rejection = Rejection("Unauthorized", "", "the write key is not known")
+    batch = read_batch([stored(3, b"any bytes \xff", rejection=rejection)])
+    assert (batch.arrivals, batch.rejected, batch.last) == ([], [rejected(3, rejection, b"any bytes \xff")], 3)
 
 
-UNREADABLE = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
+UNREADABLE = Rejection("InternalServerError", "", "the call was accepted but could not be read again")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"batch":5}', b"[]"])
 def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: bytes) -> None:
-    frames = [
+    entries = [
         stored(1, b'{"batch":[' + BAD + b"]}"),
         stored(2, body, events=3),
         stored(5, b'{"batch":[' + GOOD + b"]}"),
     ]
     with capture_logs() as logs:
-        batch = read_batch(frames)
+        batch = read_batch(entries)
     assert [row.position for row in batch.rejected] == [1, 2]
     assert batch.rejected[1] == rejected(2, UNREADABLE, body)
     assert [arrival.position for arrival in batch.arrivals] == [5]
@@ -122,12 +127,12 @@ def test_an_event_that_cannot_be_read_costs_none_of_its_neighbours(monkeypatch: 
         return canonical(*arguments)
 
     monkeypatch.setattr("headwater.processing.batch.canonical", failing)
-    frames = [
+    entries = [
         stored(1, b'{"batch":[' + GOOD + b"]}"),
         stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD, GOOD]) + b"]}", events=4),
     ]
     with capture_logs() as logs:
-        batch = read_batch(frames)
+        batch = read_batch(entries)
     assert [arrival.position for arrival in batch.arrivals] == [1, 2, 5]
     assert [(row.position, row.code, row.message_id) for row in batch.rejected] == [
         (3, "BadRequest", None),
@@ -169,7 +174,7 @@ def test_places_are_looked_up() -> None:
 @pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])
 def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> None:
     with capture_logs() as logs:
-        batch = read_batch([StoredFrame(1, Frame(2, header, b"body")), stored(3, b'{"batch":[' + GOOD + b"]}")])
+        batch = read_batch([StoredEntry(1, LogEntry(2, header, b"body")), stored(3, b'{"batch":[' + GOOD + b"]}")])
     assert batch.rejected == [rejected(1, UNREADABLE, b"body", workspace=0, connection=0, received=0)]
     assert [arrival.position for arrival in batch.arrivals] == [3]
     assert logs[0]["log_level"] == "error"
@@ -177,9 +182,9 @@ def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> Non
 
 def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
     """A version with other rules may carry what another one accepted."""
-    refusal = Refusal("BadRequest", "event", "is out of fashion")
-    envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), refused={0: refusal})
+    rejection = Rejection("BadRequest", "event", "is out of fashion")
+    envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), rejected={0: rejection})
     body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"
-    batch = read_batch([StoredFrame(1, Frame(2, encode_envelope(envelope), body))])
+    batch = read_batch([StoredEntry(1, LogEntry(2, encode_envelope(envelope), body))])
     assert [(row.position, row.message, row.message_id) for row in batch.rejected] == [(1, "is out of fashion", "m")]
     assert [arrival.position for arrival in batch.arrivals] == [2]

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
-from headwater.storage.database import open_engine
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection, FunctionDefinition, TransformationDefinition
 from headwater.processing import CONSUMER
@@ -20,8 +19,9 @@ from headwater.processing.batch import read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
-from headwater.state import Entries, Transaction, Warehouse
-from tests.parts import OpenParts, add_source, add_workspace, open_parts
+from headwater.state import MessageStates, StateStore, Transaction
+from headwater.storage.database import open_engine
+from tests.harness import Harness, add_source, add_workspace, open_harness
 from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
 
@@ -39,33 +39,33 @@ class Failures(Metrics):
         self.isolated += events
 
 
-async def process(parts: OpenParts, *sent: tuple[Connection, list[dict[str, Any]]]) -> Failures:
+async def process(harness: Harness, *sent: tuple[Connection, list[dict[str, Any]]]) -> Failures:
     """Send events of several sources, and process all of them in one batch."""
     failures = Failures()
     for source, events in sent:
-        await parts.send(source, json.dumps({"batch": events}).encode())
-    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, failures)
-    after = await parts.warehouse.finished(CONSUMER)
-    await processor.process(read_batch(await parts.frames(after)), after=after)
+        await harness.send(source, json.dumps({"batch": events}).encode())
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, failures)
+    after = await harness.state.finished(CONSUMER)
+    await processor.process(read_batch(await harness.log_entries(after)), after=after)
     return failures
 
 
-async def two_sources(parts: OpenParts) -> tuple[Connection, Connection]:
+async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
     """A source of each of two workspaces, with an Event and a User pipeline."""
-    other = await add_workspace(parts.catalog, "Other")
-    return await add_source(parts.catalog, parts.workspace), await add_source(parts.catalog, other.id)
+    other = await add_workspace(harness.catalog, "Other")
+    return await add_source(harness.catalog, harness.workspace), await add_source(harness.catalog, other.id)
 
 
 # --- What the database refuses ------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def refusing(parts: OpenParts, table: str, condition: str) -> AsyncIterator[None]:
+async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
     """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
     engine = open_engine(
-        parts.database_url or f"sqlite+aiosqlite:///{parts.folder / 'warehouse.db'}", schema="warehouse"
+        harness.database_url or f"sqlite+aiosqlite:///{harness.folder / 'state.db'}", schema="warehouse"
     )
-    sqlite = parts.database_url is None
+    sqlite = harness.database_url is None
     body = "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]
     if not sqlite:
@@ -85,157 +85,157 @@ async def refusing(parts: OpenParts, table: str, condition: str) -> AsyncIterato
         await engine.dispose()
 
 
-async def test_an_event_whose_effects_the_database_refuses_is_stored_without_them(parts: OpenParts) -> None:
-    a, b = await two_sources(parts)
-    async with refusing(parts, "identities", "NEW.identity_id = 'poison'"):
+async def test_an_event_whose_effects_the_database_refuses_is_stored_without_them(harness: Harness) -> None:
+    a, b = await two_sources(harness)
+    async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
         failures = await process(
-            parts,
+            harness,
             (a, [identify("before", ""), identify("poison", ""), identify("after", "")]),
             (b, [identify("b", "")]),
         )
     assert len(failures.errors) == 1
     assert failures.isolated == 1
-    assert len(await parts.documents()) == 3, "the poisonous event is stored, too"
+    assert len(await harness.documents()) == 3, "the poisonous event is stored, too"
     outcomes = {
-        user: [step.outcome for step in await user_steps(parts, a, user)] for user in ("before", "poison", "after")
+        user: [step.outcome for step in await user_steps(harness, a, user)] for user in ("before", "poison", "after")
     }
     assert outcomes == {"before": ["Passed"], "poison": ["Failed"], "after": ["Passed"]}
-    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
-    rows, _ = await parts.warehouse.rejected(parts.workspace, connection_id=None, dialect=None, first=0, limit=10)
+    assert [step.outcome for step in await user_steps(harness, b, "b")] == ["Passed"]
+    rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
     assert rows == []
 
 
-async def test_an_event_that_cannot_be_stored_at_all_is_kept_as_rejected(parts: OpenParts) -> None:
-    a, b = await two_sources(parts)
-    async with refusing(parts, "events", "NEW.document LIKE '%poison%'"):
-        failures = await process(parts, (a, [identify("poison", ""), identify("u", "")]), (b, [identify("b", "")]))
+async def test_an_event_that_cannot_be_stored_at_all_is_kept_as_rejected(harness: Harness) -> None:
+    a, b = await two_sources(harness)
+    async with refusing(harness, "events", "NEW.document LIKE '%poison%'"):
+        failures = await process(harness, (a, [identify("poison", ""), identify("u", "")]), (b, [identify("b", "")]))
     assert failures.isolated == 1
-    assert len(await parts.documents()) == 1
-    rows, _ = await parts.warehouse.rejected(parts.workspace, connection_id=None, dialect=None, first=0, limit=10)
+    assert len(await harness.documents()) == 1
+    rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
     assert [(row.code, row.message_id) for row in rows] == [("InternalServerError", "poison")]
-    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
+    assert [step.outcome for step in await user_steps(harness, b, "b")] == ["Passed"]
 
 
-async def test_a_single_poisonous_event_does_not_wait_for_another_one(parts: OpenParts) -> None:
-    [a, _] = await two_sources(parts)
-    async with refusing(parts, "identities", "NEW.identity_id = 'poison'"):
-        await process(parts, (a, [identify("poison", "")]))
-    assert len(await parts.documents()) == 1
+async def test_a_single_poisonous_event_does_not_wait_for_another_one(harness: Harness) -> None:
+    [a, _] = await two_sources(harness)
+    async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
+        await process(harness, (a, [identify("poison", "")]))
+    assert len(await harness.documents()) == 1
 
 
 async def test_a_flood_of_poisonous_events_is_isolated_in_few_steps(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work does not grow with their number, and other workspaces' events have all their effects."""
-    a, b = await two_sources(parts)
+    a, b = await two_sources(harness)
     begun = 0
-    transaction = Warehouse.transaction
+    transaction = StateStore.transaction
 
-    def counted(self: Warehouse) -> Any:
+    def counted(self: StateStore) -> Any:
         nonlocal begun
         begun += 1
         return transaction(self)
 
-    monkeypatch.setattr(Warehouse, "transaction", counted)
+    monkeypatch.setattr(StateStore, "transaction", counted)
     poison = [identify(f"poison{number}", "") for number in range(200)]
-    async with refusing(parts, "identities", "NEW.identity_id LIKE 'poison%'"):
-        await process(parts, (a, poison), (b, [identify("b", "")]))
-    assert len(await parts.documents()) == 200
+    async with refusing(harness, "identities", "NEW.identity_id LIKE 'poison%'"):
+        await process(harness, (a, poison), (b, [identify("b", "")]))
+    assert len(await harness.documents()) == 200
     assert begun < 4 * MAX_ISOLATED * 8 + 220, "a search by halving for each of a few, and one trial for each event"
-    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
+    assert [step.outcome for step in await user_steps(harness, b, "b")] == ["Passed"]
 
 
-async def user_steps(parts: OpenParts, source: Connection, message_id: str) -> list[Any]:
+async def user_steps(harness: Harness, source: Connection, message_id: str) -> list[Any]:
     """The steps of a message in the User pipelines of a source."""
-    [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
+    [entry] = (await harness.state.entries([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines if pipeline.target == "Event"}
     return [step for step in entry.steps if step.pipeline not in stores]
 
 
 async def test_a_pipeline_whose_compilation_has_a_bug_fails_alone(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = await two_sources(parts)
-    await add_pipeline(parts, a, None, filter=IDENTIFY)
+    a, b = await two_sources(harness)
+    await add_pipeline(harness, a, None, filter=IDENTIFY)
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a bug")
 
     monkeypatch.setattr("headwater.processing.plans.check_filter", fail)
-    failures = await process(parts, (a, [identify("a", "")]), (b, [identify("b", "")]))
+    failures = await process(harness, (a, [identify("a", "")]), (b, [identify("b", "")]))
     assert failures.errors == []
-    assert len(await parts.documents()) == 1
-    outcomes = [(step.step, step.outcome) for step in await user_steps(parts, a, "a")]
+    assert len(await harness.documents()) == 1
+    outcomes = [(step.step, step.outcome) for step in await user_steps(harness, a, "a")]
     assert sorted(outcomes) == [("Filter", "Failed"), ("Finalize", "Passed")]
 
 
-async def test_events_that_fail_only_together_do_not_stop_the_log(parts: OpenParts) -> None:
-    a, b = await two_sources(parts)
+async def test_events_that_fail_only_together_do_not_stop_the_log(harness: Harness) -> None:
+    a, b = await two_sources(harness)
     together = "NEW.identity_id LIKE 'q%' AND EXISTS (SELECT 1 FROM identities WHERE identity_id LIKE 'p%')"
     users = ["p1", "x", "p2", "y", "q1", "z", "q2", "w"]
-    async with refusing(parts, "identities", together):
-        await process(parts, (a, [identify(user, "") for user in users]), (b, [identify("b", "")]))
-    outcomes = {user: [step.outcome for step in await user_steps(parts, a, user)] for user in users}
+    async with refusing(harness, "identities", together):
+        await process(harness, (a, [identify(user, "") for user in users]), (b, [identify("b", "")]))
+    outcomes = {user: [step.outcome for step in await user_steps(harness, a, user)] for user in users}
     assert outcomes == {user: ["Failed" if user.startswith("q") else "Passed"] for user in users}
-    assert [step.outcome for step in await user_steps(parts, b, "b")] == ["Passed"]
+    assert [step.outcome for step in await user_steps(harness, b, "b")] == ["Passed"]
 
 
-async def run_courier(parts: OpenParts, results: int) -> None:
+async def run_courier(harness: Harness, results: int) -> None:
     """Run the courier until there are so many stored results."""
     stop = asyncio.Event()
-    courier = asyncio.create_task(parts.courier.run(stop))
+    courier = asyncio.create_task(harness.courier.run(stop))
     async with asyncio.timeout(30):
-        while len(await parts.store.results(0, max_bytes=1 << 20)) < results:
+        while len(await harness.store.results(0, max_bytes=1 << 20)) < results:
             await asyncio.sleep(0.01)
     stop.set()
     await courier
 
 
-async def test_a_single_result_that_cannot_be_applied_fails_alone(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    await add_pipeline(parts, source, COPY)
-    await process(parts, (source, [identify("poison", "")]))
-    await run_courier(parts, 1)
-    async with refusing(parts, "identities", "NEW.identity_id = 'poison'"):
-        assert await ResultApplier(parts.catalog, parts.warehouse, parts.store).apply() == 1
-    assert [step.outcome for step in await steps(parts, source, "poison")] == ["Failed"]
-    assert await parts.warehouse.lanes() == []
+async def test_a_single_result_that_cannot_be_applied_fails_alone(harness: Harness) -> None:
+    source = await new_source(harness)
+    await add_pipeline(harness, source, COPY)
+    await process(harness, (source, [identify("poison", "")]))
+    await run_courier(harness, 1)
+    async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
+        assert await ResultApplier(harness.catalog, harness.state, harness.store).apply() == 1
+    assert [step.outcome for step in await steps(harness, source, "poison")] == ["Failed"]
+    assert await harness.state.lanes() == []
 
 
-async def test_no_result_fails_for_a_fault_of_the_system(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipelines = [await add_pipeline(parts, source, COPY) for _ in range(2)]
-    await process(parts, (source, [identify("a", ""), identify("b", "")]))
-    await run_courier(parts, 2)
-    applier = ResultApplier(parts.catalog, parts.warehouse, parts.store)
-    async with refusing(parts, "identities", "NEW.identity_id <> ''"):
+async def test_no_result_fails_for_a_fault_of_the_system(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipelines = [await add_pipeline(harness, source, COPY) for _ in range(2)]
+    await process(harness, (source, [identify("a", ""), identify("b", "")]))
+    await run_courier(harness, 2)
+    applier = ResultApplier(harness.catalog, harness.state, harness.store)
+    async with refusing(harness, "identities", "NEW.identity_id <> ''"):
         with pytest.raises(DBAPIError):
             await applier.apply()
-    assert [step.outcome for step in await steps(parts, source, "a")] == ["Pending", "Pending"]
+    assert [step.outcome for step in await steps(harness, source, "a")] == ["Pending", "Pending"]
     assert await applier.apply() == 4
     for pipeline in pipelines:
-        assert len(await identities(parts, pipeline)) == 2
+        assert len(await identities(harness, pipeline)) == 2
 
 
 async def test_many_small_results_are_one_write_of_the_ledger(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each would wait for the disk, while the worker waits for the transaction."""
-    source = await new_source(parts)
+    source = await new_source(harness)
     for _ in range(3):
-        await add_pipeline(parts, source, COPY)
-    await process(parts, (source, [identify("u", "u@x")]))
-    await run_courier(parts, 3)
+        await add_pipeline(harness, source, COPY)
+    await process(harness, (source, [identify("u", "u@x")]))
+    await run_courier(harness, 3)
     record, calls = Transaction.record, []
 
-    async def counted(self: Transaction, entries: Entries) -> None:
+    async def counted(self: Transaction, entries: MessageStates) -> None:
         calls.append(len(entries))
         await record(self, entries)
 
     monkeypatch.setattr(Transaction, "record", counted)
-    assert await ResultApplier(parts.catalog, parts.warehouse, parts.store).apply() == 3
+    assert await ResultApplier(harness.catalog, harness.state, harness.store).apply() == 3
     assert calls == [1]
-    assert [step.outcome for step in await steps(parts, source, "u")] == ["Passed"] * 3
+    assert [step.outcome for step in await steps(harness, source, "u")] == ["Passed"] * 3
 
 
 # --- What events hold and functions return ------------------------------------------------------------------------
@@ -308,8 +308,8 @@ def fail(text):
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
-async def test_whatever_a_function_returns_fails_its_record_only(parts: OpenParts, language: str) -> None:
-    a, b = await two_sources(parts)
+async def test_whatever_a_function_returns_fails_its_record_only(harness: Harness, language: str) -> None:
+    a, b = await two_sources(harness)
     expressions = RETURNED[language]
     if language == "JavaScript":
         cases = "\n".join(f"case 'u{number}': return {each};" for number, each in enumerate(expressions))
@@ -323,17 +323,17 @@ async def test_whatever_a_function_returns_fails_its_record_only(parts: OpenPart
         language=language, source=source, in_paths=("userId",), out_paths=("value", "map", "text", "number")
     )
     pipelines = [
-        await add_pipeline(parts, each, TransformationDefinition(function=definition), out_schema=ANYTHING)
+        await add_pipeline(harness, each, TransformationDefinition(function=definition), out_schema=ANYTHING)
         for each in (a, b)
     ]
     events = [identify(f"u{number}", "") for number in range(len(expressions))]
-    failures = await process(parts, (a, events), (b, [identify("u0", "")]))
-    await parts.drain_lanes()
+    failures = await process(harness, (a, events), (b, [identify("u0", "")]))
+    await harness.drain_lanes()
     assert failures.errors == []
-    assert len(await parts.documents()) == len(events)
+    assert len(await harness.documents()) == len(events)
     outcomes = {}
     for number in range(len(expressions)):
-        [step] = [step for step in await steps(parts, a, f"u{number}") if step.pipeline == pipelines[0]]
+        [step] = [step for step in await steps(harness, a, f"u{number}") if step.pipeline == pipelines[0]]
         outcomes[expressions[number]] = step
     assert outcomes[expressions[0]].outcome == "Passed"
     assert {step.outcome for step in outcomes.values()} == {"Passed", "Failed"}
@@ -341,7 +341,7 @@ async def test_whatever_a_function_returns_fails_its_record_only(parts: OpenPart
         if step.outcome == "Failed":
             assert step.message, expression
             assert "internal error" not in step.message, (expression, step.message)
-    [good] = [step for step in await steps(parts, b, "u0") if step.pipeline == pipelines[1]]
+    [good] = [step for step in await steps(harness, b, "u0") if step.pipeline == pipelines[1]]
     assert good.outcome == "Passed"
 
 
@@ -369,8 +369,8 @@ def test_whatever_events_hold_every_accepted_one_is_stored(
 
 
 async def store(folder: Path, batches: list[list[Any]]) -> None:
-    async with open_parts(folder) as parts:
-        a, b = await two_sources(parts)
+    async with open_harness(folder) as harness:
+        a, b = await two_sources(harness)
         for language, source in (
             ("JavaScript", "function transform(e) { return {value: e.traits.email, text: String(e.traits.email)} }"),
             ("Python", "def transform(e):\n    return {'value': e['traits'].get('email')}"),
@@ -378,10 +378,10 @@ async def store(folder: Path, batches: list[list[Any]]) -> None:
             definition = FunctionDefinition(
                 language=language, source=source, in_paths=("traits",), out_paths=("value", "map", "text", "number")
             )
-            await add_pipeline(parts, a, TransformationDefinition(function=definition), out_schema=ANYTHING)
+            await add_pipeline(harness, a, TransformationDefinition(function=definition), out_schema=ANYTHING)
         everything = {"value": "traits", "text": "traits.email", "number": "traits.email", "map": "traits.email"}
-        await add_pipeline(parts, a, TransformationDefinition(mapping=everything), out_schema=ANYTHING)
-        await add_pipeline(parts, b, MAPPING)
+        await add_pipeline(harness, a, TransformationDefinition(mapping=everything), out_schema=ANYTHING)
+        await add_pipeline(harness, b, MAPPING)
         sent = 0
         for number, values in enumerate(batches):
             events = [
@@ -390,10 +390,10 @@ async def store(folder: Path, batches: list[list[Any]]) -> None:
             ]
             sent += len(events)
             good = f"b{number}"
-            failures = await process(parts, (a, events), (b, [identify("b", "b@x", messageId=good)]))
-            await parts.drain_lanes()
+            failures = await process(harness, (a, events), (b, [identify("b", "b@x", messageId=good)]))
+            await harness.drain_lanes()
             assert failures.errors == []
-            assert {step.outcome for step in await steps(parts, b, good)} == {"Passed"}
-        counts = await parts.warehouse.refusals(parts.workspace, connection_id=None)
+            assert {step.outcome for step in await steps(harness, b, good)} == {"Passed"}
+        counts = await harness.state.rejection_counts(harness.workspace, connection_id=None)
         assert not [count for count in counts if count.code == "InternalServerError"]
-        assert len(await parts.documents()) + sum(count.count for count in counts) == sent
+        assert len(await harness.documents()) + sum(count.count for count in counts) == sent

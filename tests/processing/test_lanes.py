@@ -27,7 +27,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record, parse_schema
 from headwater.state import Step
-from tests.parts import OpenParts, add_source, add_workspace, open_parts
+from tests.harness import Harness, add_source, add_workspace, open_harness
 
 SCHEMA = parse_schema(
     '{"kind":"object","properties":[{"name":"email","type":{"kind":"string","maxLength":40},"readOptional":true}]}'
@@ -49,7 +49,7 @@ COPY = function("function transform(e) { return 'email' in e.traits ? {email: e.
 
 
 async def add_pipeline(
-    parts: OpenParts, source: Connection, transformation: TransformationDefinition | None, **members: Any
+    harness: Harness, source: Connection, transformation: TransformationDefinition | None, **members: Any
 ) -> int:
     """Add a User pipeline to a source; return its id."""
     request = CreatePipeline(
@@ -60,10 +60,10 @@ async def add_pipeline(
         definition=Definition(transformation=transformation),
         **{"out_schema": None if transformation is None else SCHEMA, **members},
     )
-    return (await create_pipeline(parts.catalog, source.workspace, request)).id
+    return (await create_pipeline(harness.catalog, source.workspace, request)).id
 
 
-async def change(parts: OpenParts, pipeline: int, transformation: TransformationDefinition, **members: Any) -> None:
+async def change(harness: Harness, pipeline: int, transformation: TransformationDefinition, **members: Any) -> None:
     """Give a pipeline another transformation."""
     request = UpdatePipeline(
         name="People",
@@ -71,33 +71,33 @@ async def change(parts: OpenParts, pipeline: int, transformation: Transformation
         definition=Definition(transformation=transformation),
         **{"enabled": True, **members},
     )
-    await update_pipeline(parts.catalog, parts.workspace, pipeline, request)
+    await update_pipeline(harness.catalog, harness.workspace, pipeline, request)
 
 
-async def new_source(parts: OpenParts, workspace: int | None = None) -> Connection:
+async def new_source(harness: Harness, workspace: int | None = None) -> Connection:
     """A source with an Event pipeline and no other."""
-    return await add_source(parts.catalog, workspace or parts.workspace, users=())
+    return await add_source(harness.catalog, workspace or harness.workspace, users=())
 
 
-async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
+async def send(harness: Harness, source: Connection, *events: dict[str, Any]) -> None:
     """Send a batch of events and process it."""
-    await parts.send(source, json.dumps({"batch": events}).encode())
-    await parts.carry()
+    await harness.send(source, json.dumps({"batch": events}).encode())
+    await harness.carry()
 
 
-async def identities(parts: OpenParts, pipeline: int) -> list[tuple[Any, ...]]:
+async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
     """The identities of a pipeline: id, whether it is anonymous, anonymous ids, time, attributes."""
     query = (
         "SELECT identity_id, is_anonymous, anonymous_ids, updated_at, attributes FROM identities"
         f" WHERE pipeline = {pipeline} ORDER BY identity_id, is_anonymous"
     )
-    async with parts.warehouse.transaction() as transaction:
+    async with harness.state.transaction() as transaction:
         return [tuple(row) for row in await transaction._connection.exec_driver_sql(query)]
 
 
-async def steps(parts: OpenParts, source: Connection, message_id: str) -> list[Step]:
+async def steps(harness: Harness, source: Connection, message_id: str) -> list[Step]:
     """The trace steps of a message in its User pipelines."""
-    [entry] = (await parts.warehouse.entries([(source.id, message_id)])).values()
+    [entry] = (await harness.state.entries([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines}
     return [step for step in entry.steps if step.pipeline not in stores]
 
@@ -106,41 +106,41 @@ def identify(user: str, email: object, **members: Any) -> dict[str, Any]:
     return {"type": "identify", "userId": user, "messageId": user, "traits": {"email": email}, **members}
 
 
-async def test_an_event_is_stored_at_once_and_its_function_runs_later(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "u@x"))
-    assert len(await parts.documents()) == 1
-    assert [step.outcome for step in await steps(parts, source, "u")] == ["Pending"]
-    assert await identities(parts, pipeline) == []
-    await parts.drain_lanes()
-    assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"u@x"}']
-    assert [(step.step, step.outcome) for step in await steps(parts, source, "u")] == [("Finalize", "Passed")]
-    assert await parts.store.results(0, max_bytes=1) == [] or await parts.warehouse.lanes() == []
+async def test_an_event_is_stored_at_once_and_its_function_runs_later(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "u@x"))
+    assert len(await harness.documents()) == 1
+    assert [step.outcome for step in await steps(harness, source, "u")] == ["Pending"]
+    assert await identities(harness, pipeline) == []
+    await harness.drain_lanes()
+    assert [row[4] for row in await identities(harness, pipeline)] == ['{"email":"u@x"}']
+    assert [(step.step, step.outcome) for step in await steps(harness, source, "u")] == [("Finalize", "Passed")]
+    assert await harness.store.results(0, max_bytes=1) == [] or await harness.state.lanes() == []
 
 
-async def test_a_record_on_which_the_function_throws_fails_alone_with_its_reason(parts: OpenParts) -> None:
-    source = await new_source(parts)
+async def test_a_record_on_which_the_function_throws_fails_alone_with_its_reason(harness: Harness) -> None:
+    source = await new_source(harness)
     pipeline = await add_pipeline(
-        parts, source, function("function transform(e) { return {email: e.traits.email.trim()}; }")
+        harness, source, function("function transform(e) { return {email: e.traits.email.trim()}; }")
     )
-    await send(parts, source, identify("a", " a@x "), identify("b", 5), identify("c", "c@x"))
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, pipeline)] == ["a", "c"]
-    [failed] = await steps(parts, source, "b")
+    await send(harness, source, identify("a", " a@x "), identify("b", 5), identify("c", "c@x"))
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, pipeline)] == ["a", "c"]
+    [failed] = await steps(harness, source, "b")
     assert (failed.step, failed.outcome) == ("Transformation", "Failed")
     assert "trim is not a function" in failed.message
 
 
-async def test_a_pipeline_in_which_events_fail_is_logged_once_without_their_data(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    throwing = await add_pipeline(parts, source, function("function transform(e) { throw new Error(e.userId); }"))
-    mapped = await add_pipeline(parts, source, MAPPING)
+async def test_a_pipeline_in_which_events_fail_is_logged_once_without_their_data(harness: Harness) -> None:
+    source = await new_source(harness)
+    throwing = await add_pipeline(harness, source, function("function transform(e) { throw new Error(e.userId); }"))
+    mapped = await add_pipeline(harness, source, MAPPING)
     with capture_logs() as lines:
         for batch in ("ab", "cd"):
-            await send(parts, source, *(identify(user, "too long " * 10) for user in batch))
-        await parts.drain_lanes()
-    assert len(await steps(parts, source, "d")) == 2
+            await send(harness, source, *(identify(user, "too long " * 10) for user in batch))
+        await harness.drain_lanes()
+    assert len(await steps(harness, source, "d")) == 2
     failing = {"event": "events fail in a pipeline", "log_level": "warning", "step": "Transformation", "count": 1}
     assert [line for line in lines if line["log_level"] == "warning"] == [
         {**failing, "pipeline": pipeline} for pipeline in (mapped, throwing)
@@ -148,93 +148,93 @@ async def test_a_pipeline_in_which_events_fail_is_logged_once_without_their_data
 
 
 async def test_an_endless_record_fails_alone_and_the_others_are_late(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.3)
-    source = await new_source(parts)
+    source = await new_source(harness)
     endless = function("function transform(e) { while (e.userId === 'b') {} return {email: e.userId}; }")
-    pipeline = await add_pipeline(parts, source, endless)
-    await send(parts, source, *(identify(user, "") for user in "abc"))
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, pipeline)] == ["a", "c"]
-    [failed] = await steps(parts, source, "b")
+    pipeline = await add_pipeline(harness, source, endless)
+    await send(harness, source, *(identify(user, "") for user in "abc"))
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, pipeline)] == ["a", "c"]
+    [failed] = await steps(harness, source, "b")
     assert failed.outcome == "Failed"
     assert "took longer than 0.3 s" in failed.message
 
 
 async def test_a_function_that_keeps_reaching_its_limit_is_paused_until_it_is_repaired(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headwater.processing.transformer.MAX_FUNCTION_SECONDS", 0.1)
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, function("function transform(e) { for (;;) {} }"))
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, function("function transform(e) { for (;;) {} }"))
     users = [f"u{number}" for number in range(10)]
-    await send(parts, source, *(identify(user, "") for user in users))
+    await send(harness, source, *(identify(user, "") for user in users))
     stop = asyncio.Event()
-    courier = asyncio.create_task(parts.courier.run(stop))
-    while not (progress := (await parts.store.progress()).get(pipeline)) or not progress.paused_until:
+    courier = asyncio.create_task(harness.courier.run(stop))
+    while not (progress := (await harness.store.progress()).get(pipeline)) or not progress.paused_until:
         await asyncio.sleep(0.01)
     assert progress.failures == 1
     assert "took longer" in progress.reason
-    await change(parts, pipeline, function("function transform(e) { return {email: e.userId}; }"))
+    await change(harness, pipeline, function("function transform(e) { return {email: e.userId}; }"))
     stop.set()
     await courier
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, pipeline)] == users[1:], "those that waited were only late"
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, pipeline)] == users[1:], "those that waited were only late"
 
 
-async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipelines = [await add_pipeline(parts, source, COPY) for _ in range(2)]
-    await send(parts, source, identify("u", "u@x"))
-    await change(parts, pipelines[0], COPY, enabled=False)
-    await delete_pipeline(parts.catalog, parts.workspace, pipelines[1])
-    await parts.consumer._housekeeping()
-    assert {lane.pipeline for lane in await parts.warehouse.lanes()} == {pipelines[0]}
-    await change(parts, pipelines[0], COPY)
-    await parts.drain_lanes()
-    assert len(await identities(parts, pipelines[0])) == 1
+async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipelines = [await add_pipeline(harness, source, COPY) for _ in range(2)]
+    await send(harness, source, identify("u", "u@x"))
+    await change(harness, pipelines[0], COPY, enabled=False)
+    await delete_pipeline(harness.catalog, harness.workspace, pipelines[1])
+    await harness.consumer._housekeeping()
+    assert {lane.pipeline for lane in await harness.state.lanes()} == {pipelines[0]}
+    await change(harness, pipelines[0], COPY)
+    await harness.drain_lanes()
+    assert len(await identities(harness, pipelines[0])) == 1
 
 
-async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_others_do(parts: OpenParts) -> None:
-    other = await add_workspace(parts.catalog, "Other")
-    sources = [await new_source(parts), await new_source(parts, other.id)]
+async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_others_do(harness: Harness) -> None:
+    other = await add_workspace(harness.catalog, "Other")
+    sources = [await new_source(harness), await new_source(harness, other.id)]
     for source in sources:
-        await add_pipeline(parts, source, COPY)
-    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=1)
+        await add_pipeline(harness, source, COPY)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=1)
     for source, users in ((sources[0], "ab"), (sources[1], "c")):
         for user in users:
-            await parts.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
-            after = await parts.warehouse.finished(CONSUMER)
-            await processor.process(read_batch(await parts.frames(after)), after=after)
-    assert [step.outcome for step in await steps(parts, sources[0], "a")] == ["Pending"]
-    [full] = await steps(parts, sources[0], "b")
+            await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
+            after = await harness.state.finished(CONSUMER)
+            await processor.process(read_batch(await harness.log_entries(after)), after=after)
+    assert [step.outcome for step in await steps(harness, sources[0], "a")] == ["Pending"]
+    [full] = await steps(harness, sources[0], "b")
     assert (full.outcome, full.message) == (
         "Failed",
         "the records that wait in the workspace's lanes have reached 1 bytes",
     )
-    assert [step.outcome for step in await steps(parts, sources[1], "c")] == ["Pending"]
+    assert [step.outcome for step in await steps(harness, sources[1], "c")] == ["Pending"]
 
 
-async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
-    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
-    await parts.drain_lanes()
-    await parts.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
-    processor = BatchProcessor(CONSUMER, parts.catalog, parts.warehouse, parts.clock, lane_bytes=0)
-    after = await parts.warehouse.finished(CONSUMER)
-    await processor.process(read_batch(await parts.frames(after)), after=after)
-    assert [step.outcome for step in await steps(parts, source, "u")] == ["Failed"]
-    await parts.drain_lanes()
-    assert await identities(parts, pipeline) == []
+async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
+    await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
+    await harness.drain_lanes()
+    await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=0)
+    after = await harness.state.finished(CONSUMER)
+    await processor.process(read_batch(await harness.log_entries(after)), after=after)
+    assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]
+    await harness.drain_lanes()
+    assert await identities(harness, pipeline) == []
 
 
 async def test_mappings_beyond_their_share_of_a_batch_are_late(
-    parts: OpenParts, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = await new_source(parts)
-    pipelines = [await add_pipeline(parts, source, MAPPING) for _ in range(4)]
+    source = await new_source(harness)
+    pipelines = [await add_pipeline(harness, source, MAPPING) for _ in range(4)]
     run = MappingTransformer.run
 
     async def slow(self: MappingTransformer, records: Sequence[Record], budget: Budget) -> list[str | Failed]:
@@ -242,63 +242,63 @@ async def test_mappings_beyond_their_share_of_a_batch_are_late(
         return await run(self, records, budget)
 
     monkeypatch.setattr(MappingTransformer, "run", slow)
-    await send(parts, source, identify("u", "u@x"))
-    outcomes = [step.outcome for step in await steps(parts, source, "u")]
+    await send(harness, source, identify("u", "u@x"))
+    outcomes = [step.outcome for step in await steps(harness, source, "u")]
     assert sorted(outcomes) == ["Passed", "Passed", "Pending", "Pending"]
-    await parts.drain_lanes()
+    await harness.drain_lanes()
     for pipeline in pipelines:
-        assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"u@x"}']
+        assert [row[4] for row in await identities(harness, pipeline)] == ['{"email":"u@x"}']
 
 
-async def test_a_mapping_that_was_a_function_waits_for_what_is_in_its_lane(parts: OpenParts) -> None:
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "old", messageId="1"))
-    await change(parts, pipeline, MAPPING)
-    await send(parts, source, identify("u", "new", messageId="2"))
-    assert [step.outcome for step in await steps(parts, source, "2")] == ["Pending"]
-    await parts.drain_lanes()
-    assert [row[4] for row in await identities(parts, pipeline)] == ['{"email":"new"}']
-    await send(parts, source, identify("u", "newest", messageId="3"))
-    assert [step.outcome for step in await steps(parts, source, "3")] == ["Passed"]
+async def test_a_mapping_that_was_a_function_waits_for_what_is_in_its_lane(harness: Harness) -> None:
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "old", messageId="1"))
+    await change(harness, pipeline, MAPPING)
+    await send(harness, source, identify("u", "new", messageId="2"))
+    assert [step.outcome for step in await steps(harness, source, "2")] == ["Pending"]
+    await harness.drain_lanes()
+    assert [row[4] for row in await identities(harness, pipeline)] == ['{"email":"new"}']
+    await send(harness, source, identify("u", "newest", messageId="3"))
+    assert [step.outcome for step in await steps(harness, source, "3")] == ["Passed"]
 
 
 @pytest.mark.parametrize("is_in_lane", [True, False], ids=["in a lane", "in the worker"])
-async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(parts: OpenParts, is_in_lane: bool) -> None:
+async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(harness: Harness, is_in_lane: bool) -> None:
     """Both have the same ids. The alias passes no filter, so it claims nothing; the identify passes that of another
     pipeline, and claims the anonymous id in all of them."""
-    source = await new_source(parts)
-    seen_in = await add_pipeline(parts, source, COPY if is_in_lane else None, filter=TRACK)
-    await add_pipeline(parts, source, None if is_in_lane else COPY, filter=IDENTIFY)
-    await send(parts, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "0", "traits": {}})
-    await parts.drain_lanes()
-    assert [row[0] for row in await identities(parts, seen_in)] == ["a"]
+    source = await new_source(harness)
+    seen_in = await add_pipeline(harness, source, COPY if is_in_lane else None, filter=TRACK)
+    await add_pipeline(harness, source, None if is_in_lane else COPY, filter=IDENTIFY)
+    await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "0", "traits": {}})
+    await harness.drain_lanes()
+    assert [row[0] for row in await identities(harness, seen_in)] == ["a"]
     both = {"userId": "u", "anonymousId": "a"}
     await send(
-        parts,
+        harness,
         source,
         {"type": "alias", "previousId": "b", "messageId": "1", **both},
         {"type": "identify", "messageId": "2", "traits": {"email": "u@x"}, **both},
     )
-    await parts.drain_lanes()
-    assert await identities(parts, seen_in) == []
+    await harness.drain_lanes()
+    assert await identities(harness, seen_in) == []
 
 
-async def test_results_that_are_there_twice_are_applied_once(parts: OpenParts) -> None:
+async def test_results_that_are_there_twice_are_applied_once(harness: Harness) -> None:
     """Two appliers, as after a takeover that the former holder has not noticed: one of them is refused."""
     from headwater.base.errors import Unavailable
     from headwater.processing.lanes import ResultApplier
 
-    source = await new_source(parts)
-    await add_pipeline(parts, source, COPY)
-    await send(parts, source, identify("u", "u@x"))
+    source = await new_source(harness)
+    await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify("u", "u@x"))
     stop = asyncio.Event()
-    courier = asyncio.create_task(parts.courier.run(stop))
-    while not await parts.store.results(0, max_bytes=1):
+    courier = asyncio.create_task(harness.courier.run(stop))
+    while not await harness.store.results(0, max_bytes=1):
         await asyncio.sleep(0.01)
     stop.set()
     await courier
-    appliers = [ResultApplier(parts.catalog, parts.warehouse, parts.store) for _ in range(2)]
+    appliers = [ResultApplier(harness.catalog, harness.state, harness.store) for _ in range(2)]
     applied = await asyncio.gather(*(applier.apply() for applier in appliers), return_exceptions=True)
     assert sum(1 for each in applied if each == 1) == 1
     assert all(each in (0, 1) or isinstance(each, Unavailable) for each in applied)
@@ -352,16 +352,16 @@ def test_identities_are_as_if_there_were_no_lanes(
 async def compare(
     folder: Path, batches: Sequence[tuple[list[dict[str, Any]], bool]], plain_filter: Filter | None
 ) -> None:
-    async with open_parts(folder) as parts:
+    async with open_harness(folder) as harness:
         sources, pipelines = [], []
         for transformation in (MAPPING, COPY):
-            source = await new_source(parts)
+            source = await new_source(harness)
             sources.append(source)
             pipelines.append(
                 [
-                    await add_pipeline(parts, source, None, filter=plain_filter),
-                    await add_pipeline(parts, source, transformation, filter=TRACK),
-                    await add_pipeline(parts, source, transformation),
+                    await add_pipeline(harness, source, None, filter=plain_filter),
+                    await add_pipeline(harness, source, transformation, filter=TRACK),
+                    await add_pipeline(harness, source, transformation),
                 ]
             )
         number = 0
@@ -373,9 +373,9 @@ async def compare(
             sent = [event for event in events if event is not None]
             for source in sources:
                 if sent:
-                    await send(parts, source, *sent)
+                    await send(harness, source, *sent)
             if drains:
-                await parts.drain_lanes()
-        await parts.drain_lanes()
+                await harness.drain_lanes()
+        await harness.drain_lanes()
         for direct, laned in zip(*pipelines, strict=True):
-            assert await identities(parts, laned) == await identities(parts, direct)
+            assert await identities(harness, laned) == await identities(harness, direct)

@@ -13,36 +13,36 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.observe.outcomes import outcomes
-from tests.parts import OpenParts, add_source, open_parts, track_call
-from tests.processing.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps
+from tests.harness import Harness, add_source, open_harness, track_call
 from tests.postgresql import PostgresqlServer
+from tests.processing.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps
 
 
 @pytest.fixture
-async def parts(postgresql_server: PostgresqlServer, tmp_path: Path) -> AsyncIterator[OpenParts]:
+async def harness(postgresql_server: PostgresqlServer, tmp_path: Path) -> AsyncIterator[Harness]:
     url = postgresql_server.create()
-    async with open_parts(tmp_path, database_url=url) as parts:
-        yield parts
+    async with open_harness(tmp_path, database_url=url) as harness:
+        yield harness
     postgresql_server.drop(url)
 
 
 @pytest.fixture
-async def source(parts: OpenParts) -> Connection:
-    return await add_source(parts.catalog, parts.workspace)
+async def source(harness: Harness) -> Connection:
+    return await add_source(harness.catalog, harness.workspace)
 
 
-async def send(parts: OpenParts, source: Connection, *ids: str) -> None:
+async def send(harness: Harness, source: Connection, *ids: str) -> None:
     events = [{"type": "track", "event": "e", "userId": "u", "messageId": id_} for id_ in ids]
-    await parts.send(source, json.dumps({"batch": events}).encode())
+    await harness.send(source, json.dumps({"batch": events}).encode())
 
 
-async def stored(parts: OpenParts) -> list[str]:
-    return [json.loads(document)["messageId"] for document in await parts.documents()]
+async def stored(harness: Harness) -> list[str]:
+    return [json.loads(document)["messageId"] for document in await harness.documents()]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 async def test_nothing_is_lost_and_nothing_happens_twice(
-    parts: OpenParts, source: Connection, postgresql_server: PostgresqlServer, ending: signal.Signals
+    harness: Harness, source: Connection, postgresql_server: PostgresqlServer, ending: signal.Signals
 ) -> None:
     stop = asyncio.Event()
     sent: list[str] = []
@@ -50,12 +50,12 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
     async def keep_sending() -> None:
         while not stop.is_set():
             ids = [f"m{len(sent) + each}" for each in range(10)]
-            await send(parts, source, *ids, "repeated")
+            await send(harness, source, *ids, "repeated")
             sent.extend(ids)
             await asyncio.sleep(0)
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
-        tasks.create_task(parts.consumer.run(stop))
+        tasks.create_task(harness.consumer.run(stop))
         sending = tasks.create_task(keep_sending())
         for _ in range(3):
             before = len(sent)
@@ -67,48 +67,48 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
                 await asyncio.sleep(0.005)
             await asyncio.to_thread(postgresql_server.start)
         sending.cancel()
-        last = await parts.log.last_position()
-        while await finished(parts) < last:
+        last = await harness.log.last_position()
+        while await finished(harness) < last:
             await asyncio.sleep(0.02)
         stop.set()
     found = [
         json.loads(document)["messageId"]
         for first in range(0, last, 1000)
-        for document in await parts.warehouse.events(
-            parts.workspace, order="receivedAt", ascending=True, first=first, limit=1000
+        for document in await harness.state.events(
+            harness.workspace, order="receivedAt", ascending=True, first=first, limit=1000
         )
     ]
     assert len(found) == len(set(found)), "an event is stored twice"
     assert set(sent) <= set(found), "an acknowledged event is lost"
 
 
-async def finished(parts: OpenParts) -> int:
+async def finished(harness: Harness) -> int:
     try:
-        return await parts.warehouse.finished("warehouse")
+        return await harness.state.finished("warehouse")
     except Unavailable:
         return 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 async def test_what_waits_in_lanes_is_run_after_an_outage(
-    parts: OpenParts, postgresql_server: PostgresqlServer, ending: signal.Signals
+    harness: Harness, postgresql_server: PostgresqlServer, ending: signal.Signals
 ) -> None:
     """Worker and courier go on by themselves, and each record has one result."""
-    source = await new_source(parts)
-    pipeline = await add_pipeline(parts, source, COPY)
+    source = await new_source(harness)
+    pipeline = await add_pipeline(harness, source, COPY)
     stop, is_enough = asyncio.Event(), asyncio.Event()
     sent: list[str] = []
 
     async def keep_sending() -> None:
         while not is_enough.is_set():
             users = [f"u{len(sent) + each}" for each in range(10)]
-            await parts.send(source, json.dumps({"batch": [identify(user, f"{user}@x") for user in users]}).encode())
+            await harness.send(source, json.dumps({"batch": [identify(user, f"{user}@x") for user in users]}).encode())
             sent.extend(users)
             await asyncio.sleep(0.01)
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
-        tasks.create_task(parts.consumer.run(stop))
-        tasks.create_task(parts.courier.run(stop))
+        tasks.create_task(harness.consumer.run(stop))
+        tasks.create_task(harness.courier.run(stop))
         sending = tasks.create_task(keep_sending())
         for _ in range(3):
             await asyncio.sleep(0.5)
@@ -117,51 +117,51 @@ async def test_what_waits_in_lanes_is_run_after_an_outage(
             await asyncio.to_thread(postgresql_server.start)
         is_enough.set()
         await sending
-        last = await parts.log.last_position()
-        while await finished(parts) < last or await parts.warehouse.lanes():
+        last = await harness.log.last_position()
+        while await finished(harness) < last or await harness.state.lanes():
             await asyncio.sleep(0.02)
         stop.set()
-    found = {row[0]: row[4] for row in await identities(parts, pipeline)}
+    found = {row[0]: row[4] for row in await identities(harness, pipeline)}
     assert found == {user: json.dumps({"email": f"{user}@x"}, separators=(",", ":")) for user in sent}
     for user in sent[::50]:
-        assert [step.outcome for step in await steps(parts, source, user)] == ["Passed"]
+        assert [step.outcome for step in await steps(harness, source, user)] == ["Passed"]
 
 
 async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_others_are_not(
-    parts: OpenParts, source: Connection, postgresql_server: PostgresqlServer
+    harness: Harness, source: Connection, postgresql_server: PostgresqlServer
 ) -> None:
     await asyncio.to_thread(postgresql_server.stop)
     try:
         request = CreateConnection(name="Shop", role="Source", connector="http")
         with pytest.raises(Unavailable):
-            await create_connection(parts.catalog, parts.workspace, request)
+            await create_connection(harness.catalog, harness.workspace, request)
         with pytest.raises(Unavailable):
-            await parts.catalog.refresh()
+            await harness.catalog.refresh()
         with pytest.raises(Unavailable):
-            await parts.documents()
+            await harness.documents()
         with pytest.raises(Unavailable):
-            await parts.warehouse.identities(source.id, first=0, limit=1)
+            await harness.state.identities(source.id, first=0, limit=1)
         with pytest.raises(Unavailable):
-            await parts.warehouse.rejected(1, connection_id=None, dialect=None, first=0, limit=1)
+            await harness.state.rejected(1, connection_id=None, protocol=None, first=0, limit=1)
         with pytest.raises(Unavailable):  # the key may have been made by another process a moment ago
-            await parts.intake.accept(track_call(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
-        assert parts.catalog.connections(parts.workspace) == [source]
-        assert await outcomes(source.id, 1, ["a", None], parts.warehouse) == ["Pending", None]
-        await send(parts, source, "a")
+            await harness.intake.accept(track_call(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
+        assert harness.catalog.connections(harness.workspace) == [source]
+        assert await outcomes(source.id, 1, ["a", None], harness.state) == ["Pending", None]
+        await send(harness, source, "a")
     finally:
         await asyncio.to_thread(postgresql_server.start)
-    made = await create_connection(parts.catalog, parts.workspace, request)
-    assert parts.catalog.connection(parts.workspace, made.id) == made
-    await parts.carry()
-    assert await stored(parts) == ["a"]
+    made = await create_connection(harness.catalog, harness.workspace, request)
+    assert harness.catalog.connection(harness.workspace, made.id) == made
+    await harness.carry()
+    assert await stored(harness) == ["a"]
 
 
-async def test_a_worker_that_waits_can_be_stopped(parts: OpenParts, postgresql_server: PostgresqlServer) -> None:
+async def test_a_worker_that_waits_can_be_stopped(harness: Harness, postgresql_server: PostgresqlServer) -> None:
     await asyncio.to_thread(postgresql_server.stop)
     try:
         stop = asyncio.Event()
         with capture_logs() as logs:
-            running = asyncio.create_task(parts.consumer.run(stop))
+            running = asyncio.create_task(harness.consumer.run(stop))
             async with asyncio.timeout(60):
                 while len(logs) < 3:
                     await asyncio.sleep(0.01)
@@ -171,4 +171,4 @@ async def test_a_worker_that_waits_can_be_stopped(parts: OpenParts, postgresql_s
         await asyncio.to_thread(postgresql_server.start)
     assert {log["log_level"] for log in logs} == {"warning"}
     assert [log["seconds"] for log in logs][:3] == [0.1, 0.2, 0.4]
-    assert await parts.log.lease("warehouse"), "its name is free"
+    assert await harness.log.lease("warehouse"), "its name is free"

@@ -11,20 +11,20 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.state import Transaction
-from tests.parts import OpenParts, add_source, open_parts
+from tests.harness import Harness, add_source, open_harness
 
 
-async def send(parts: OpenParts, source: Connection, *ids: str) -> None:
+async def send(harness: Harness, source: Connection, *ids: str) -> None:
     events = [{"type": "track", "event": "e", "userId": id_, "messageId": id_} for id_ in ids]
-    await parts.send(source, json.dumps({"batch": events}).encode())
+    await harness.send(source, json.dumps({"batch": events}).encode())
 
 
-async def stored(parts: OpenParts) -> list[str]:
-    return [json.loads(document)["messageId"] for document in await parts.documents()]
+async def stored(harness: Harness) -> list[str]:
+    return [json.loads(document)["messageId"] for document in await harness.documents()]
 
 
-async def users(parts: OpenParts, source: Connection) -> list[str]:
-    identities, _ = await parts.warehouse.identities(source.id, first=0, limit=1000)
+async def users(harness: Harness, source: Connection) -> list[str]:
+    identities, _ = await harness.state.identities(source.id, first=0, limit=1000)
     return sorted(each.user_id or "" for each in identities)
 
 
@@ -42,26 +42,26 @@ def put_back(copy: Path, database: Path) -> None:
 async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path: Path) -> None:
     folder, copy = tmp_path / "data", tmp_path / "warehouse.backup"
     folder.mkdir()
-    async with open_parts(folder) as parts:
-        source = await add_source(parts.catalog, parts.workspace)
-        await send(parts, source, "a", "b")
-        await parts.carry()
+    async with open_harness(folder) as harness:
+        source = await add_source(harness.catalog, harness.workspace)
+        await send(harness, source, "a", "b")
+        await harness.carry()
     back_up(folder / "warehouse.db", copy)
-    async with open_parts(folder) as parts:
-        await send(parts, source, "b", "c", "c")
-        await parts.carry()
-        await send(parts, source, "a", "d")
-        await parts.carry()
-        before = await parts.documents(), await users(parts, source)
+    async with open_harness(folder) as harness:
+        await send(harness, source, "b", "c", "c")
+        await harness.carry()
+        await send(harness, source, "a", "d")
+        await harness.carry()
+        before = await harness.documents(), await users(harness, source)
     put_back(copy, folder / "warehouse.db")
-    async with open_parts(folder) as parts:
-        assert await stored(parts) == ["a", "b"]
-        await parts.carry()
-        assert (await parts.documents(), await users(parts, source)) == before
-        await send(parts, source, "a", "b", "c", "d", "e")
-        await parts.carry()
-        assert await stored(parts) == ["a", "b", "c", "d", "e"]
-        (entry,) = (await parts.warehouse.entries([(source.id, "c")])).values()
+    async with open_harness(folder) as harness:
+        assert await stored(harness) == ["a", "b"]
+        await harness.carry()
+        assert (await harness.documents(), await users(harness, source)) == before
+        await send(harness, source, "a", "b", "c", "d", "e")
+        await harness.carry()
+        assert await stored(harness) == ["a", "b", "c", "d", "e"]
+        (entry,) = (await harness.state.entries([(source.id, "c")])).values()
         assert entry.position == 4
 
 
@@ -78,16 +78,16 @@ async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
         shutil.copytree(before, after)
         raise Unavailable("there is no power")
 
-    async with open_parts(before) as parts:
-        source = await add_source(parts.catalog, parts.workspace)
-        await send(parts, source, "a", "b")
-        await parts.carry()
+    async with open_harness(before) as harness:
+        source = await add_source(harness.catalog, harness.workspace)
+        await send(harness, source, "a", "b")
+        await harness.carry()
         (log,) = (before / "ledger").glob("*.log")
         synced = log.stat().st_size
-        await send(parts, source, "b", "c", *(f"many {number}" for number in range(100)))
+        await send(harness, source, "b", "c", *(f"many {number}" for number in range(100)))
         monkeypatch.setattr(Transaction, "record", power_fails)
         with pytest.raises(Unavailable, match="no power"):
-            await parts.carry()
+            await harness.carry()
         monkeypatch.undo()
     whole = (after / "ledger" / log.name).read_bytes()
     assert len(whole) > synced
@@ -95,28 +95,28 @@ async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
         torn = tmp_path / f"torn-{number}"
         shutil.copytree(after, torn)
         (torn / "ledger" / log.name).write_bytes(whole[:length])
-        async with open_parts(torn) as parts:
-            assert await stored(parts) == ["a", "b"]
-            await parts.carry()
-            await send(parts, source, "many 7", "c", "a", "b", "new")
-            await parts.carry()
-            assert await stored(parts) == ["a", "b", "c", *(f"many {number}" for number in range(100)), "new"]
+        async with open_harness(torn) as harness:
+            assert await stored(harness) == ["a", "b"]
+            await harness.carry()
+            await send(harness, source, "many 7", "c", "a", "b", "new")
+            await harness.carry()
+            assert await stored(harness) == ["a", "b", "c", *(f"many {number}" for number in range(100)), "new"]
 
 
 async def test_a_log_that_is_older_than_the_warehouse_goes_on_after_it(tmp_path: Path) -> None:
     """What it had lost of calls that were carried is not missed; what comes new gets positions of its own."""
     folder, copy = tmp_path / "data", tmp_path / "log.backup"
     folder.mkdir()
-    async with open_parts(folder) as parts:
-        source = await add_source(parts.catalog, parts.workspace)
-        await send(parts, source, "a")
-        await parts.carry()
+    async with open_harness(folder) as harness:
+        source = await add_source(harness.catalog, harness.workspace)
+        await send(harness, source, "a")
+        await harness.carry()
     back_up(folder / "log.db", copy)
-    async with open_parts(folder) as parts:
-        await send(parts, source, "b", "c")
-        await parts.carry()
+    async with open_harness(folder) as harness:
+        await send(harness, source, "b", "c")
+        await harness.carry()
     put_back(copy, folder / "log.db")
-    async with open_parts(folder) as parts:
-        await send(parts, source, "c", "d")
-        await parts.carry()
-        assert await stored(parts) == ["a", "b", "c", "d"]
+    async with open_harness(folder) as harness:
+        await send(harness, source, "c", "d")
+        await harness.carry()
+        assert await stored(harness) == ["a", "b", "c", "d"]

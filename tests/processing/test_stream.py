@@ -15,41 +15,41 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from headwater.storage.database import open_engine
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
-from headwater.log import Frame, Lease, LeaseTaken
-from headwater.events import Envelope, Refusal
+from headwater.events import Envelope, Rejection
 from headwater.events.envelope import encode_envelope
+from headwater.log import Lease, LeaseTaken, LogEntry
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.processing import StreamConsumer, stream
-from headwater.state import Entries, StoredEvent, Transaction
-from tests.parts import OpenParts, add_source, add_workspace, client_call, open_parts
+from headwater.state import MessageStates, StoredEvent, Transaction
+from headwater.storage.database import open_engine
+from tests.harness import Harness, add_source, add_workspace, client_call, open_harness
 
 
 def event(message: str | None = None, type_: str = "track", **members: Any) -> dict[str, Any]:
     return {"type": type_, "event": "e", "userId": "u", **({"messageId": message} if message else {}), **members}
 
 
-async def send(parts: OpenParts, source: Connection, *events: dict[str, Any]) -> None:
-    await parts.send(source, json.dumps({"batch": events}).encode())
+async def send(harness: Harness, source: Connection, *events: dict[str, Any]) -> None:
+    await harness.send(source, json.dumps({"batch": events}).encode())
 
 
-async def message_ids(parts: OpenParts) -> list[str]:
-    return [json.loads(document)["messageId"] for document in await parts.documents()]
+async def message_ids(harness: Harness) -> list[str]:
+    return [json.loads(document)["messageId"] for document in await harness.documents()]
 
 
-async def identities(parts: OpenParts, source: Connection) -> set[tuple[str | None, tuple[str, ...], int]]:
-    found, total = await parts.warehouse.identities(source.id, first=0, limit=1000)
+async def identities(harness: Harness, source: Connection) -> set[tuple[str | None, tuple[str, ...], int]]:
+    found, total = await harness.state.identities(source.id, first=0, limit=1000)
     assert total == len(found)
     return {(each.user_id, tuple(each.anonymous_ids), each.pipeline) for each in found}
 
 
-async def rejected(parts: OpenParts, workspace: int | None = None) -> list[tuple[int, str]]:
-    chosen = parts.workspace if workspace is None else workspace
-    rows, _ = await parts.warehouse.rejected(chosen, connection_id=None, dialect=None, first=0, limit=1000)
+async def rejected(harness: Harness, workspace: int | None = None) -> list[tuple[int, str]]:
+    chosen = harness.workspace if workspace is None else workspace
+    rows, _ = await harness.state.rejected(chosen, connection_id=None, protocol=None, first=0, limit=1000)
     return [(row.position, row.code) for row in rows]
 
 
@@ -60,56 +60,56 @@ def user_pipelines(source: Connection) -> list[int]:
 # --- Once ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_event_is_stored_and_its_user_known(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("m1", anonymousId="a"))
-    await parts.carry()
-    (document,) = map(json.loads, await parts.documents())
+async def test_an_event_is_stored_and_its_user_known(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("m1", anonymousId="a"))
+    await harness.carry()
+    (document,) = map(json.loads, await harness.documents())
     assert (document["messageId"], document["connectionId"], document["userId"]) == ("m1", source.id, "u")
-    assert await identities(parts, source) == {("u", ("a",), user_pipelines(source)[0])}
-    assert await parts.warehouse.finished("warehouse") == 1
+    assert await identities(harness, source) == {("u", ("a",), user_pipelines(source)[0])}
+    assert await harness.state.finished("warehouse") == 1
 
 
-async def test_duplicates_within_a_call_and_across_calls_are_stored_once(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("a", n=1), event("b", n=1), event("a", n=2))
-    await send(parts, source, event("b", n=3), event("c", n=3))
-    await parts.carry()
-    await send(parts, source, event("a", n=4), event("d", n=4))
-    await parts.carry()
-    stored = {document["messageId"]: document["n"] for document in map(json.loads, await parts.documents())}
+async def test_duplicates_within_a_call_and_across_calls_are_stored_once(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("a", n=1), event("b", n=1), event("a", n=2))
+    await send(harness, source, event("b", n=3), event("c", n=3))
+    await harness.carry()
+    await send(harness, source, event("a", n=4), event("d", n=4))
+    await harness.carry()
+    stored = {document["messageId"]: document["n"] for document in map(json.loads, await harness.documents())}
     assert stored == {"a": 1, "b": 1, "c": 3, "d": 4}
 
 
 async def test_duplicates_across_a_restart_are_stored_once(tmp_path: Path, database_url: str | None) -> None:
-    async with open_parts(tmp_path, database_url=database_url) as parts:
-        source = await add_source(parts.catalog, parts.workspace)
-        await send(parts, source, event("a"))
-        await parts.carry()
-    async with open_parts(tmp_path, database_url=database_url) as parts:
-        await send(parts, source, event("a"), event("b"))
-        await parts.carry()
-        assert await message_ids(parts) == ["a", "b"]
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        source = await add_source(harness.catalog, harness.workspace)
+        await send(harness, source, event("a"))
+        await harness.carry()
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        await send(harness, source, event("a"), event("b"))
+        await harness.carry()
+        assert await message_ids(harness) == ["a", "b"]
 
 
-async def test_a_duplicate_leads_to_nothing_at_all(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("a", userId="u"))
-    await send(parts, source, event("a", userId="v", anonymousId="x"))
-    await parts.carry()
-    assert {user for user, _, _ in await identities(parts, source)} == {"u"}
+async def test_a_duplicate_leads_to_nothing_at_all(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("a", userId="u"))
+    await send(harness, source, event("a", userId="v", anonymousId="x"))
+    await harness.carry()
+    assert {user for user, _, _ in await identities(harness, source)} == {"u"}
 
 
-async def test_one_message_id_in_two_connections_is_two_events(parts: OpenParts, source: Connection) -> None:
-    other = await add_source(parts.catalog, parts.workspace)
-    await send(parts, source, event("a"))
-    await send(parts, other, event("a"))
-    await parts.carry()
-    assert {json.loads(document)["connectionId"] for document in await parts.documents()} == {source.id, other.id}
+async def test_one_message_id_in_two_connections_is_two_events(harness: Harness, source: Connection) -> None:
+    other = await add_source(harness.catalog, harness.workspace)
+    await send(harness, source, event("a"))
+    await send(harness, other, event("a"))
+    await harness.carry()
+    assert {json.loads(document)["connectionId"] for document in await harness.documents()} == {source.id, other.id}
 
 
-async def test_events_without_a_message_id_are_all_stored(parts: OpenParts, source: Connection) -> None:
+async def test_events_without_a_message_id_are_all_stored(harness: Harness, source: Connection) -> None:
     for _ in range(3):
-        await send(parts, source, event(), event())
-    await parts.carry()
-    assert len(set(await message_ids(parts))) == 6
+        await send(harness, source, event(), event())
+    await harness.carry()
+    assert len(set(await message_ids(harness))) == 6
 
 
 # --- Pipelines ----------------------------------------------------------------------------------------------------
@@ -129,41 +129,41 @@ async def test_events_without_a_message_id_are_all_stored(parts: OpenParts, sour
     ],
 )
 async def test_enabled_pipelines_do_their_part(
-    parts: OpenParts, events: bool | None, users: tuple[bool, ...], stored: int, known: int
+    harness: Harness, events: bool | None, users: tuple[bool, ...], stored: int, known: int
 ) -> None:
-    source = await add_source(parts.catalog, parts.workspace, events=events, users=users)
-    await send(parts, source, event("a"))
-    await parts.carry()
-    assert len(await parts.documents()) == stored
-    assert len(await identities(parts, source)) == known
-    assert await parts.warehouse.finished("warehouse") == 1
+    source = await add_source(harness.catalog, harness.workspace, events=events, users=users)
+    await send(harness, source, event("a"))
+    await harness.carry()
+    assert len(await harness.documents()) == stored
+    assert len(await identities(harness, source)) == known
+    assert await harness.state.finished("warehouse") == 1
 
 
-async def test_a_pipeline_that_another_process_disabled_does_nothing(parts: OpenParts, source: Connection) -> None:
-    async with open_parts(parts.folder, database_url=parts.database_url) as other:
+async def test_a_pipeline_that_another_process_disabled_does_nothing(harness: Harness, source: Connection) -> None:
+    async with open_harness(harness.folder, database_url=harness.database_url) as other:
         for pipeline in source.pipelines:
-            await set_pipeline_status(other.catalog, parts.workspace, pipeline.id, enabled=False)
-    await send(parts, source, event("a"))
-    await parts.carry()
-    assert (await parts.documents(), await identities(parts, source)) == ([], set())
+            await set_pipeline_status(other.catalog, harness.workspace, pipeline.id, enabled=False)
+    await send(harness, source, event("a"))
+    await harness.carry()
+    assert (await harness.documents(), await identities(harness, source)) == ([], set())
 
 
-async def test_events_of_a_deleted_connection_are_passed_over(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("a"), {"type": "track"})
-    await delete_connection(parts.catalog, parts.workspace, source.id)
-    await parts.carry()
-    assert (await parts.documents(), await identities(parts, source)) == ([], set())
-    assert await rejected(parts) == [(2, "BadRequest")]
-    assert await parts.warehouse.finished("warehouse") == 2
+async def test_events_of_a_deleted_connection_are_passed_over(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("a"), {"type": "track"})
+    await delete_connection(harness.catalog, harness.workspace, source.id)
+    await harness.carry()
+    assert (await harness.documents(), await identities(harness, source)) == ([], set())
+    assert await rejected(harness) == [(2, "BadRequest")]
+    assert await harness.state.finished("warehouse") == 2
 
 
-async def test_an_event_belongs_to_the_workspace_of_its_source(parts: OpenParts, source: Connection) -> None:
-    workspace = await add_workspace(parts.catalog, "Other")
-    other = await add_source(parts.catalog, workspace.id)
-    await send(parts, other, event("a"))
-    await parts.carry()
-    assert await parts.documents() == []
-    assert len(await parts.warehouse.events(workspace.id, order="timestamp", ascending=True, first=0, limit=10)) == 1
+async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness, source: Connection) -> None:
+    workspace = await add_workspace(harness.catalog, "Other")
+    other = await add_source(harness.catalog, workspace.id)
+    await send(harness, other, event("a"))
+    await harness.carry()
+    assert await harness.documents() == []
+    assert len(await harness.state.events(workspace.id, order="timestamp", ascending=True, first=0, limit=10)) == 1
 
 
 @pytest.mark.parametrize(
@@ -182,29 +182,29 @@ async def test_an_event_belongs_to_the_workspace_of_its_source(parts: OpenParts,
     ids=str,
 )
 async def test_who_is_seen_in_an_event(
-    parts: OpenParts, source: Connection, sent: dict[str, Any], identity: tuple[str | None, tuple[str, ...]] | None
+    harness: Harness, source: Connection, sent: dict[str, Any], identity: tuple[str | None, tuple[str, ...]] | None
 ) -> None:
-    await send(parts, source, sent)
-    await parts.carry()
-    assert [found[:2] for found in await identities(parts, source)] == ([] if identity is None else [identity])
-    assert len(await parts.documents()) == 1
+    await send(harness, source, sent)
+    await harness.carry()
+    assert [found[:2] for found in await identities(harness, source)] == ([] if identity is None else [identity])
+    assert len(await harness.documents()) == 1
 
 
-async def test_an_alias_joins_two_ids_and_leaves_what_is_known(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event(userId=None, anonymousId="a"), event(userId="old"))
-    await parts.carry()
-    await send(parts, source, event(type_="alias", previousId="a"), event(type_="alias", previousId="old"))
-    await parts.carry()
-    assert [found[:2] for found in await identities(parts, source)] == [("u", ("a",))]
+async def test_an_alias_joins_two_ids_and_leaves_what_is_known(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event(userId=None, anonymousId="a"), event(userId="old"))
+    await harness.carry()
+    await send(harness, source, event(type_="alias", previousId="a"), event(type_="alias", previousId="old"))
+    await harness.carry()
+    assert [found[:2] for found in await identities(harness, source)] == [("u", ("a",))]
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_an_alias_of_the_client_api_works_once(parts: OpenParts, source: Connection, together: bool) -> None:
+async def test_an_alias_of_the_client_api_works_once(harness: Harness, source: Connection, together: bool) -> None:
     async def call(name: str, body: str) -> None:
         key = source.event_write_keys[0]
-        await parts.intake.accept(client_call(call=name, body=body.encode(), key=key))
+        await harness.intake.accept(client_call(call=name, body=body.encode(), key=key))
         if not together:
-            await parts.carry()
+            await harness.carry()
 
     await call("events", '[{"anonymous_id":"a"},{"anonymous_id":"b"}]')
     await call("alias", '{"anonymous_id":"a","external_id":"E"}')
@@ -212,35 +212,37 @@ async def test_an_alias_of_the_client_api_works_once(parts: OpenParts, source: C
     await call("alias", '{"anonymous_id":"a","external_id":"F"}')
     await call("alias", '{"anonymous_id":"nobody","external_id":"G"}')
     await call("alias", '{"anonymous_id":"b","external_id":""}')
-    await parts.carry()
-    assert {found[:2] for found in await identities(parts, source)} == {("E", ("a",)), (None, ("b",))}
-    assert len(await parts.documents()) == 7, "all of them are acknowledged, and stored"
+    await harness.carry()
+    assert {found[:2] for found in await identities(harness, source)} == {("E", ("a",)), (None, ("b",))}
+    assert len(await harness.documents()) == 7, "all of them are acknowledged, and stored"
 
 
-async def test_refused_events_are_kept_and_their_neighbours_stored(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("a"), {"type": "track"}, event("b"))
-    refusal = Refusal("Unauthorized", "", "the write key is not known")
-    await parts.log.append(Frame(1, encode_envelope(Envelope("track", "batch", 0, 0, 0, b"", refusal=refusal)), b"{"))
-    await parts.carry()
-    assert await message_ids(parts) == ["a", "b"]
-    assert await rejected(parts) == [(2, "BadRequest")]
-    assert await rejected(parts, 0) == [(4, "Unauthorized")]
+async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("a"), {"type": "track"}, event("b"))
+    rejection = Rejection("Unauthorized", "", "the write key is not known")
+    await harness.log.append(
+        LogEntry(1, encode_envelope(Envelope("track", "batch", 0, 0, 0, b"", rejection=rejection)), b"{")
+    )
+    await harness.carry()
+    assert await message_ids(harness) == ["a", "b"]
+    assert await rejected(harness) == [(2, "BadRequest")]
+    assert await rejected(harness, 0) == [(4, "Unauthorized")]
 
 
 # --- Crashes ------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def failing(parts: OpenParts, table: str, what: str) -> AsyncIterator[None]:
+async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None]:
     """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
-    if parts.database_url is None:
-        with failing_sqlite(parts.folder / "warehouse.db", table, what):
+    if harness.database_url is None:
+        with failing_sqlite(harness.folder / "warehouse.db", table, what):
             yield
         return
     # In PostgreSQL an error leaves the transaction to be undone, and the end of the connection undoes it.
     refuse = "RAISE 'refused'" if what == "ABORT" else "PERFORM pg_terminate_backend(pg_backend_pid())"
     function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse}; END $$"
-    engine = open_engine(parts.database_url, schema="warehouse")
+    engine = open_engine(harness.database_url, schema="warehouse")
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(function)
@@ -255,9 +257,9 @@ async def failing(parts: OpenParts, table: str, what: str) -> AsyncIterator[None
 
 
 @contextmanager
-def failing_sqlite(warehouse: Path, table: str, what: str) -> Iterator[None]:
+def failing_sqlite(state: Path, table: str, what: str) -> Iterator[None]:
     verbs = ("INSERT", "UPDATE")
-    with closing(sqlite3.connect(warehouse)) as connection:
+    with closing(sqlite3.connect(state)) as connection:
         for verb in verbs:
             refuse = f"BEGIN SELECT RAISE({what}, 'refused'); END"
             connection.execute(f"CREATE TRIGGER refuse_{verb} BEFORE {verb} ON {table} {refuse}")
@@ -268,53 +270,53 @@ def failing_sqlite(warehouse: Path, table: str, what: str) -> Iterator[None]:
         connection.commit()
 
 
-async def everything(parts: OpenParts, source: Connection) -> tuple[object, ...]:
+async def everything(harness: Harness, source: Connection) -> tuple[object, ...]:
     return (
-        await parts.documents(),
-        await identities(parts, source),
-        await rejected(parts),
-        await parts.warehouse.finished("warehouse"),
+        await harness.documents(),
+        await identities(harness, source),
+        await rejected(harness),
+        await harness.state.finished("warehouse"),
     )
 
 
 @pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
 @pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "refusals", "progress"])
 async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
-    parts: OpenParts, source: Connection, table: str, what: str
+    harness: Harness, source: Connection, table: str, what: str
 ) -> None:
     await send(
-        parts,
+        harness,
         source,
         event("a", anonymousId="x"),
         event("b", userId=None, anonymousId="x"),
         event("a"),
         {"type": "track"},
     )
-    before = await everything(parts, source)
-    async with failing(parts, table, what):
+    before = await everything(harness, source)
+    async with failing(harness, table, what):
         with pytest.raises((SQLAlchemyError, Unavailable)):
-            await parts.carry()
-    assert await everything(parts, source) == before
-    await parts.carry()
-    documents, known, refused, finished = await everything(parts, source)
+            await harness.carry()
+    assert await everything(harness, source) == before
+    await harness.carry()
+    documents, known, rejected, finished = await everything(harness, source)
     assert [json.loads(document)["messageId"] for document in documents] == ["a", "b"]  # type: ignore[attr-defined]  # a list
     assert {each[:2] for each in known} == {("u", ("x",)), (None, ("x",))}  # type: ignore[attr-defined]  # a set
-    assert (refused, finished) == ([(4, "BadRequest")], 4)
+    assert (rejected, finished) == ([(4, "BadRequest")], 4)
 
 
-async def test_a_crash_before_the_cursor_moves_repeats_nothing(parts: OpenParts, source: Connection) -> None:
-    await send(parts, source, event("a"), event("b"))
-    await parts.carry()
-    assert (await parts.log.cursors()).get("warehouse", 0) == 0
-    await run(parts.consumer, parts)
-    assert await message_ids(parts) == ["a", "b"]
-    assert (await parts.log.cursors())["warehouse"] == 2
+async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness, source: Connection) -> None:
+    await send(harness, source, event("a"), event("b"))
+    await harness.carry()
+    assert (await harness.log.cursors()).get("warehouse", 0) == 0
+    await run(harness.consumer, harness)
+    assert await message_ids(harness) == ["a", "b"]
+    assert (await harness.log.cursors())["warehouse"] == 2
 
 
 CONSUME = """
 import asyncio, sys
 from pathlib import Path
-from tests.parts import open_parts
+from tests.harness import open_parts
 
 async def main(folder, database_url=None):
     async with open_parts(Path(folder), database_url=database_url) as parts:
@@ -327,21 +329,21 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.process
 async def test_killed_again_and_again_it_stores_everything_once(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HEADWATER_CRASH_ROUNDS sets how many kills."""
     sent = []
     for number in range(300):
         ids = [f"m{number}-{each}" for each in range(20)] + ["repeated"]
-        await send(parts, source, *map(event, ids))
+        await send(harness, source, *map(event, ids))
         sent += ids
     for _ in range(int(os.environ.get("HEADWATER_CRASH_ROUNDS", "2"))):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             CONSUME,
-            str(parts.folder),
-            *([] if parts.database_url is None else [parts.database_url]),
+            str(harness.folder),
+            *([] if harness.database_url is None else [harness.database_url]),
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
         )
@@ -351,12 +353,12 @@ async def test_killed_again_and_again_it_stores_everything_once(
         process.kill()
         await asyncio.wait_for(process.communicate(), 60)
     monkeypatch.setattr(stream, "MAX_BATCH_BYTES", 50_000)
-    await run(parts.consumer, parts)
+    await run(harness.consumer, harness)
     stored = [
         json.loads(document)["messageId"]
         for first in range(0, 7000, 1000)
-        for document in await parts.warehouse.events(
-            parts.workspace, order="receivedAt", ascending=True, first=first, limit=1000
+        for document in await harness.state.events(
+            harness.workspace, order="receivedAt", ascending=True, first=first, limit=1000
         )
     ]
     assert stored == list(dict.fromkeys(sent))
@@ -378,18 +380,18 @@ async def running(consumer: StreamConsumer) -> AsyncIterator[None]:
         await asyncio.wait_for(task, 20)
 
 
-async def run(consumer: StreamConsumer, parts: OpenParts) -> None:
+async def run(consumer: StreamConsumer, harness: Harness) -> None:
     """Run the consumer until it has finished all that is in the log."""
-    last = await parts.log.last_position()
+    last = await harness.log.last_position()
     async with running(consumer):
-        while await parts.warehouse.finished("warehouse") < last:
+        while await harness.state.finished("warehouse") < last:
             await asyncio.sleep(0.01)
 
 
-def failed_leases(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[Exception]":
+def failed_leases(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[Exception]":
     """Receives the error of each attempt to lease a name that fails from now on."""
     errors: asyncio.Queue[Exception] = asyncio.Queue()
-    lease = parts.log.lease
+    lease = harness.log.lease
 
     async def noted(consumer: str) -> Lease:
         try:
@@ -398,38 +400,38 @@ def failed_leases(parts: OpenParts, monkeypatch: pytest.MonkeyPatch) -> "asyncio
             errors.put_nowait(error)
             raise
 
-    monkeypatch.setattr(parts.log, "lease", noted)
+    monkeypatch.setattr(harness.log, "lease", noted)
     return errors
 
 
-async def test_it_carries_what_comes_while_it_runs(parts: OpenParts, source: Connection) -> None:
-    async with running(parts.consumer):
+async def test_it_carries_what_comes_while_it_runs(harness: Harness, source: Connection) -> None:
+    async with running(harness.consumer):
         for number in range(5):
-            await send(parts, source, event(f"m{number}"))
-            while len(await parts.documents()) <= number:
+            await send(harness, source, event(f"m{number}"))
+            while len(await harness.documents()) <= number:
                 await asyncio.sleep(0.005)
-    assert await parts.log.cursors() == {"warehouse": 5}
+    assert await harness.log.cursors() == {"warehouse": 5}
 
 
 async def test_a_second_consumer_waits_for_the_first(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = await parts.log.lease("warehouse")
-    attempts = failed_leases(parts, monkeypatch)
-    async with running(parts.consumer):
-        await send(parts, source, event("a"))
+    lease = await harness.log.lease("warehouse")
+    attempts = failed_leases(harness, monkeypatch)
+    async with running(harness.consumer):
+        await send(harness, source, event("a"))
         for _ in range(2):
             assert isinstance(await attempts.get(), LeaseTaken)
-        assert await parts.documents() == []
+        assert await harness.documents() == []
         await lease.release()
-        while not await parts.documents():
+        while not await harness.documents():
             await asyncio.sleep(0.01)
 
 
-async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
-    lease = await parts.log.lease("warehouse")
+async def test_it_stops_while_it_waits_for_its_turn(harness: Harness) -> None:
+    lease = await harness.log.lease("warehouse")
     stop = asyncio.Event()
-    running = asyncio.create_task(parts.consumer.run(stop))
+    running = asyncio.create_task(harness.consumer.run(stop))
     await asyncio.sleep(0.01)
     stop.set()
     await asyncio.wait_for(running, 60)
@@ -437,46 +439,46 @@ async def test_it_stops_while_it_waits_for_its_turn(parts: OpenParts) -> None:
 
 
 async def test_a_consumer_that_lost_its_lease_asks_for_it_again(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
     leases: list[Lease] = []
-    lease = parts.log.lease
+    lease = harness.log.lease
 
     async def noted(consumer: str) -> Lease:
         leases.append(await lease(consumer))
         return leases[-1]
 
-    monkeypatch.setattr(parts.log, "lease", noted)
-    async with running(parts.consumer):
+    monkeypatch.setattr(harness.log, "lease", noted)
+    async with running(harness.consumer):
         while not leases:
             await asyncio.sleep(0.01)
         await leases[0].release()
         while len(leases) < 2:
             await asyncio.sleep(0.01)
-        await send(parts, source, event("a"))
-        while not await parts.documents():
+        await send(harness, source, event("a"))
+        while not await harness.documents():
             await asyncio.sleep(0.01)
         assert leases[1].held
 
 
 async def test_it_waits_for_a_log_that_cannot_give_the_lease(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = failed_leases(parts, monkeypatch)
-    await send(parts, source, event("a"))
-    with closing(sqlite3.connect(parts.folder / "log.db", isolation_level=None)) as log:
+    attempts = failed_leases(harness, monkeypatch)
+    await send(harness, source, event("a"))
+    with closing(sqlite3.connect(harness.folder / "log.db", isolation_level=None)) as log:
         log.execute("ALTER TABLE cursors RENAME TO gone")
-        async with running(parts.consumer):
+        async with running(harness.consumer):
             for _ in range(2):
                 assert isinstance(await attempts.get(), Unavailable)
-            assert await parts.documents() == []
+            assert await harness.documents() == []
             log.execute("ALTER TABLE gone RENAME TO cursors")
-            while not await parts.documents():
+            while not await harness.documents():
                 await asyncio.sleep(0.01)
 
 
-async def test_it_goes_on_after_an_error_that_no_event_causes(parts: OpenParts, source: Connection) -> None:
+async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, source: Connection) -> None:
     """It counts and logs the error and tries again: nothing is rejected, and the process does not end."""
     failed: list[str] = []
 
@@ -484,50 +486,50 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(parts: OpenParts, 
         def batch_failed(self, error: str) -> None:
             failed.append(error)
 
-    await send(parts, source, event("a"))
+    await send(harness, source, event("a"))
     consumer = StreamConsumer(
-        parts.log, parts.catalog, parts.warehouse, parts.clock, keep=timedelta(hours=1), metrics=Counting()
+        harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(hours=1), metrics=Counting()
     )
-    async with failing(parts, "events", "ABORT"):
+    async with failing(harness, "events", "ABORT"):
         async with running(consumer):
             while len(failed) < 4:  # the second try has failed, too
                 await asyncio.sleep(0.01)
-        assert await parts.documents() == []
+        assert await harness.documents() == []
     async with running(consumer):
-        while not await parts.documents():
+        while not await harness.documents():
             await asyncio.sleep(0.01)
-    assert await rejected(parts) == []
+    assert await rejected(harness) == []
 
 
 async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipelines(
-    parts: OpenParts, source: Connection
+    harness: Harness, source: Connection
 ) -> None:
     for number in range(3):
-        await send(parts, source, event(f"m{number}"))
-    await run(parts.consumer, parts)
-    assert len(await identities(parts, source)) == 1
-    await delete_pipeline(parts.catalog, parts.workspace, user_pipelines(source)[0])
-    parts.clock.advance(1)
-    trimming = StreamConsumer(parts.log, parts.catalog, parts.warehouse, parts.clock, keep=timedelta(0))
+        await send(harness, source, event(f"m{number}"))
+    await run(harness.consumer, harness)
+    assert len(await identities(harness, source)) == 1
+    await delete_pipeline(harness.catalog, harness.workspace, user_pipelines(source)[0])
+    harness.clock.advance(1)
+    trimming = StreamConsumer(harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(0))
     async with running(trimming):
-        while await identities(parts, source):
+        while await identities(harness, source):
             await asyncio.sleep(0.01)
-    assert [stored.position for stored in await parts.frames()] == [3], "the newest frame stays"
+    assert [stored.position for stored in await harness.log_entries()] == [3], "the newest frame stays"
 
 
 async def test_housekeeping_removes_what_was_refused_of_a_deleted_connection(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
-    await send(parts, source, {"type": "track"})
-    await parts.carry()
-    assert await rejected(parts) == [(1, "BadRequest")]
-    await delete_connection(parts.catalog, parts.workspace, source.id)
-    async with running(parts.consumer):
-        while await parts.warehouse.refusals(parts.workspace, connection_id=None):
+    await send(harness, source, {"type": "track"})
+    await harness.carry()
+    assert await rejected(harness) == [(1, "BadRequest")]
+    await delete_connection(harness.catalog, harness.workspace, source.id)
+    async with running(harness.consumer):
+        while await harness.state.rejection_counts(harness.workspace, connection_id=None):
             await asyncio.sleep(0.01)
-    assert await rejected(parts) == []
-    assert await parts.warehouse.latest_call(source.id) is None
+    assert await rejected(harness) == []
+    assert await harness.state.latest_call(source.id) is None
 
 
 # --- What cannot be carried ---------------------------------------------------------------------------------------
@@ -535,7 +537,7 @@ async def test_housekeeping_removes_what_was_refused_of_a_deleted_connection(
 
 @pytest.mark.parametrize("culprits", [{"b"}, {"a"}, {"c"}, {"a", "b"}])
 async def test_an_event_that_cannot_be_carried_holds_up_nobody(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch, culprits: set[str]
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, culprits: set[str]
 ) -> None:
     """A defect of ours, or a database that refuses a value: kept with its reason, and its neighbours are stored."""
     add_events = Transaction.add_events
@@ -546,20 +548,20 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
         await add_events(self, events)
 
     monkeypatch.setattr(Transaction, "add_events", defective)
-    await send(parts, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
-    await parts.carry()
-    assert set(await message_ids(parts)) == {"a", "b", "c"} - culprits
-    assert await parts.warehouse.finished("warehouse") == 5
-    rows, _ = await parts.warehouse.rejected(parts.workspace, connection_id=None, dialect=None, first=0, limit=10)
+    await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
+    await harness.carry()
+    assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
+    assert await harness.state.finished("warehouse") == 5
+    rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
     defects = {row.message_id for row in rows if row.code == "InternalServerError"}
     assert defects == culprits
-    await send(parts, source, event("d"))
-    await parts.carry()
-    assert "d" in await message_ids(parts)
+    await send(harness, source, event("d"))
+    await harness.carry()
+    assert "d" in await message_ids(harness)
 
 
 async def test_where_nothing_can_be_carried_nothing_is_refused(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then it is not the events: they wait."""
     add_events = Transaction.add_events
@@ -569,32 +571,32 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(
             raise ValueError("a defect")
 
     monkeypatch.setattr(Transaction, "add_events", defective)
-    await send(parts, source, event("a"), event("b"))
+    await send(harness, source, event("a"), event("b"))
     with pytest.raises(ValueError, match="a defect"):
-        await parts.carry()
-    assert await parts.warehouse.finished("warehouse") == 0
+        await harness.carry()
+    assert await harness.state.finished("warehouse") == 0
     monkeypatch.setattr(Transaction, "add_events", add_events)
-    await parts.carry()
-    assert await message_ids(parts) == ["a", "b"]
+    await harness.carry()
+    assert await message_ids(harness) == ["a", "b"]
 
 
 async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repeats_nothing(
-    parts: OpenParts, source: Connection, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB has the messages then, and the warehouse has not their events."""
     record = Transaction.record
 
-    async def recorded_and_cut(self: Transaction, entries: Entries) -> None:
+    async def recorded_and_cut(self: Transaction, entries: MessageStates) -> None:
         await record(self, entries)
         raise Unavailable("the process ends here")
 
-    await send(parts, source, event("a"), event("b"), event("a"))
+    await send(harness, source, event("a"), event("b"), event("a"))
     with monkeypatch.context() as crashing:
         crashing.setattr(Transaction, "record", recorded_and_cut)
         with pytest.raises(Unavailable):
-            await parts.carry()
-    assert await message_ids(parts) == []
-    await parts.carry()
-    assert await message_ids(parts) == ["a", "b"]
-    entries = await parts.warehouse.entries([(source.id, "a"), (source.id, "b")])
+            await harness.carry()
+    assert await message_ids(harness) == []
+    await harness.carry()
+    assert await message_ids(harness) == ["a", "b"]
+    entries = await harness.state.entries([(source.id, "a"), (source.id, "b")])
     assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}

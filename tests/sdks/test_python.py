@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
+from headwater.storage.database import sqlite_url
 from tests.e2e.source import Source
 from tests.sdks import python
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events

@@ -93,13 +93,13 @@ class Dialect(track_pb2_grpc.TrackServiceServicer):
 class RawBackend:
     """The backend's other socket, with the one server that listens there."""
 
-    dialect: Dialect
+    protocol: Dialect
     socket: Path
     server: HttpServer = field(init=False)
 
     async def start(self) -> None:
         calls = RawCalls(AnswerInterceptor())
-        track_pb2_grpc.add_TrackServiceServicer_to_server(self.dialect, cast(grpc.aio.Server, calls))
+        track_pb2_grpc.add_TrackServiceServicer_to_server(self.protocol, cast(grpc.aio.Server, calls))
         self.server = HttpServer(calls, max_body_bytes=8 << 20)
         await self.server.start(self.socket)
 
@@ -127,7 +127,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     raw = RawBackend(Dialect(), settings.raw_socket("backend"))
-    track_pb2_grpc.add_TrackServiceServicer_to_server(raw.dialect, server)
+    track_pb2_grpc.add_TrackServiceServicer_to_server(raw.protocol, server)
     server.add_insecure_port(f"unix:{settings.backend_socket('backend')}")
     await server.start()
     await raw.start()
@@ -195,7 +195,7 @@ async def test_every_service_of_the_protos_is_transcoded() -> None:
     assert f"services: {json.dumps(services)}" in rendered
 
 
-DIALECTS = [
+PROTOCOLS = [
     (track_pb2, "TrackService", gateway.TRACK_PATHS),
     (native_events_pb2, "NativeEventService", gateway.NATIVE_PATHS),
     (client_pb2, "ClientService", gateway.CLIENT_PATHS),
@@ -211,12 +211,12 @@ def _paths(protos: Any, service: str, verb: str) -> set[str]:
     return {path.replace("{type}", type_) for path in found for type_ in (EVENT_TYPES if "{type}" in path else ("",))}
 
 
-@pytest.mark.parametrize(("protos", "service", "pattern"), DIALECTS, ids=[service for _, service, _ in DIALECTS])
+@pytest.mark.parametrize(("protos", "service", "pattern"), PROTOCOLS, ids=[service for _, service, _ in PROTOCOLS])
 async def test_what_is_passed_on_as_it_is_are_the_posts_of_the_protos(protos: Any, service: str, pattern: str) -> None:
     paths = _paths(protos, service, "post")
     assert paths
     assert {path for path in paths if not re.fullmatch(pattern, path)} == set()
-    others = {path for other, name, _ in DIALECTS for path in _paths(other, name, "post") if name != service}
+    others = {path for other, name, _ in PROTOCOLS for path in _paths(other, name, "post") if name != service}
     assert {path for path in others if re.fullmatch(pattern, path)} == set()
 
     @given(st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True))
@@ -227,12 +227,12 @@ async def test_what_is_passed_on_as_it_is_are_the_posts_of_the_protos(protos: An
 
 
 async def test_what_sdks_ask_for_are_the_gets_of_the_protos() -> None:
-    paths = {path for protos, service, _ in DIALECTS for path in _paths(protos, service, "get")}
+    paths = {path for protos, service, _ in PROTOCOLS for path in _paths(protos, service, "get")}
     assert paths
     for path in paths:
         key = path.replace("{write_key}", "k%2F1")
         assert re.fullmatch(gateway.SETTINGS_PATHS, key), path
-        assert not any(re.fullmatch(pattern, key) for *_, pattern in DIALECTS)
+        assert not any(re.fullmatch(pattern, key) for *_, pattern in PROTOCOLS)
 
 
 async def test_rest_is_transcoded(running: Gateway) -> None:
@@ -364,7 +364,7 @@ async def test_a_raw_call_arrives_as_it_was_sent(running: Gateway, type_: str) -
     content = b'{"b":1.0,"a":9007199254740993,\xff\0 '
     response = await _post(running, content, "/v1/track?verbose=true&x=%26", **{"content-type": type_, "x-a!b": "1"})
     assert (response.status_code, response.content) == (200, content)
-    metadata = running.raw.dialect.metadata
+    metadata = running.raw.protocol.metadata
     assert metadata["x-envoy-original-path"] == "/v1/track?verbose=true&x=%26"
     assert metadata["x-a!b"] == "1"
     assert response.headers["x-request-id"] == metadata["x-request-id"]
@@ -387,7 +387,7 @@ async def test_what_the_client_of_a_raw_call_says_about_itself_is_replaced(runni
         "x-envoy-upstream-rq-timeout-ms": "1",
     }
     assert (await _post(running, b"{}", **own)).status_code == 200
-    metadata = running.raw.dialect.metadata
+    metadata = running.raw.protocol.metadata
     assert metadata["x-request-id"] != "mine"
     assert metadata["x-envoy-original-path"] == "/v1/track"
     assert metadata["x-envoy-external-address"] == "127.0.0.1"
@@ -396,17 +396,17 @@ async def test_what_the_client_of_a_raw_call_says_about_itself_is_replaced(runni
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 async def test_only_post_is_a_raw_call(running: Gateway, method: str) -> None:
-    running.raw.dialect.metadata = {}
+    running.raw.protocol.metadata = {}
     response = await running.http.request(method, "/v1/track")
     assert response.status_code == 404
     assert method == "HEAD" or response.json()["error"]["code"] == "NotFound"
-    assert running.raw.dialect.metadata == {}
+    assert running.raw.protocol.metadata == {}
 
 
 async def test_what_sdks_ask_for_is_transcoded(running: Gateway) -> None:
     response = await running.http.get("/v1/projects/key/settings", headers={"x-headwater-authority": "mine"})
     assert (response.status_code, response.json()) == (200, {"settings": 1})
-    assert running.raw.dialect.metadata["x-headwater-authority"] == f"127.0.0.1:{running.settings.port}"
+    assert running.raw.protocol.metadata["x-headwater-authority"] == f"127.0.0.1:{running.settings.port}"
 
 
 async def _refused_at_once(running: Gateway) -> None:
@@ -437,14 +437,14 @@ async def test_without_a_backend_a_raw_call_is_503_at_once_until_there_is_one(ru
 
 async def test_a_call_whose_backend_dies_is_503_and_not_made_again(running: Gateway) -> None:
     call = asyncio.create_task(_post(running, b"wait"))
-    await asyncio.wait_for(running.raw.dialect.begun.get(), 5)
+    await asyncio.wait_for(running.raw.protocol.begun.get(), 5)
     await running.raw.stop()
     await running.raw.start()
     response = await call
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json()["error"]["code"] == "ServiceUnavailable"
     await _until_back(running)
-    assert running.raw.dialect.begun.empty()
+    assert running.raw.protocol.begun.empty()
 
 
 async def test_a_backend_that_hangs_is_asked_no_more_until_it_answers(running: Gateway) -> None:
@@ -640,7 +640,7 @@ async def test_whose_forwarded_addresses_count(
             await system_pb2_grpc.SystemServiceStub(channel).GetHealth(
                 system_pb2.GetHealthRequest(), metadata=tuple(headers.items())
             )
-    raw, native = running.raw.dialect.metadata, running.backend.metadata
+    raw, native = running.raw.protocol.metadata, running.backend.metadata
     assert [seen["x-envoy-external-address"] for seen in (raw, transcoded, native)] == [address] * 3
     assert (raw["x-envoy-original-path"], transcoded["x-envoy-original-path"]) == ("/v1/track", "/healthz")
     assert "x-envoy-original-path" not in native

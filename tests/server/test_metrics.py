@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwater.server.metrics import Counted, CountedBatches, CountedCalls, shown
+from headwater.server.metrics import BackendMetrics, Counted, WorkerMetrics, serve_metrics
 from headwater.server.probe import request
 from tests.e2e.source import make_source
 from tests.system import HTTP, RunningSystem, free_port, start, wait_until
@@ -30,25 +30,25 @@ async def page_of(metrics: Counted, folder: Path, backlog: int | None = None) ->
         assert backlog is not None
         return backlog
 
-    async with shown(metrics, folder / "m.sock", None if backlog is None else measure):
+    async with serve_metrics(metrics, folder / "m.sock", None if backlog is None else measure):
         status, page = await request("GET", "/metrics", folder / "m.sock")
     assert status == 200
     return samples(page)
 
 
 async def test_calls_events_and_commits(tmp_path: Path) -> None:
-    metrics = CountedCalls()
+    metrics = BackendMetrics()
     metrics.call_answered("/a.B/C", "OK", 0.004)
     metrics.call_answered("/a.B/C", "NOT_FOUND", 0.004)
     metrics.events_accepted("track", 5)
-    metrics.events_refused("track", "BadRequest", 2)
+    metrics.events_rejected("track", "BadRequest", 2)
     metrics.log_committed(7, 0.0004)
     found = await page_of(metrics, tmp_path)
     assert found["headwater_rpc_handled_total", (("method", "/a.B/C"), ("status", "NOT_FOUND"))] == 1
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.005"), ("method", "/a.B/C"))] == 2
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.0025"), ("method", "/a.B/C"))] == 0
-    assert found["headwater_events_accepted_total", (("dialect", "track"),)] == 5
-    assert found["headwater_events_refused_total", (("code", "BadRequest"), ("dialect", "track"))] == 2
+    assert found["headwater_events_accepted_total", (("protocol", "track"),)] == 5
+    assert found["headwater_events_refused_total", (("code", "BadRequest"), ("protocol", "track"))] == 2
     assert found["headwater_log_commit_frames_sum", ()] == 7
     assert found["headwater_log_commit_duration_seconds_bucket", (("le", "0.0005"),)] == 1
     assert found["process_resident_memory_bytes", ()] > 1_000_000
@@ -56,7 +56,7 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
-    metrics = CountedBatches()
+    metrics = WorkerMetrics()
     metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_unfinished_bytes", ()] == 12
@@ -66,12 +66,12 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
 
 
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:
-    metrics = CountedBatches()
+    metrics = WorkerMetrics()
 
     async def away() -> int:
         raise ConnectionError("the database is away")
 
-    async with shown(metrics, tmp_path / "m.sock", away):
+    async with serve_metrics(metrics, tmp_path / "m.sock", away):
         _, page = await request("GET", "/metrics", tmp_path / "m.sock")
     found = samples(page)
     assert found["headwater_log_unfinished_bytes", ()] != found["headwater_log_unfinished_bytes", ()]  # NaN
@@ -108,8 +108,8 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     for process in ("backend", "worker"):
         assert found["headwater_up", (("process", process),)] == 1
         assert found["process_resident_memory_bytes", (("process", process),)] > 1_000_000
-    assert found["headwater_events_accepted_total", (("dialect", "track"), ("process", "backend"))] == 2
-    refused = (("code", "BadRequest"), ("dialect", "track"), ("process", "backend"))
+    assert found["headwater_events_accepted_total", (("protocol", "track"), ("process", "backend"))] == 2
+    refused = (("code", "BadRequest"), ("protocol", "track"), ("process", "backend"))
     assert found["headwater_events_refused_total", refused] == 1
     assert found["headwater_worker_events_stored_total", worker] == 1
     assert found["headwater_worker_events_duplicate_total", worker] == 1

@@ -7,8 +7,8 @@ import pytest
 from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.events.limits import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
-from headwater.server.quantities import LARGEST_CALL, EventRate
 from headwater.server.settings import Settings, TrustedProxies, read, unknown_variables, variable
+from headwater.server.units import MAX_CALL_EVENTS, EventRate
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "s" * 32
@@ -189,7 +189,7 @@ def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule:
 def test_the_limits_of_what_clients_send_are_those_of_the_events_room() -> None:
     settings = read({})
     assert Limits(settings.max_event_bytes, settings.max_batch_bytes) == DEFAULT_LIMITS
-    assert LARGEST_CALL == MAX_BATCH_EVENTS
+    assert MAX_CALL_EVENTS == MAX_BATCH_EVENTS
 
 
 @pytest.mark.parametrize("batch", [1 << 15, 500 << 10, 8 << 20])
@@ -268,11 +268,11 @@ def test_secrets_are_not_shown() -> None:
     database = "postgres://u:hidden@db/x"
     secrets = {"HEADWATER_API_KEY": KEY, "HEADWATER_SECRET_KEY": SECRET, "HEADWATER_OLD_SECRET_KEYS": "o" * 32}
     broker = "nats://u:hidden@nats"
-    shown = repr(read({**secrets, "HEADWATER_DATABASE_URL": database, "HEADWATER_NATS_URL": broker}))
-    assert "o" * 32 not in shown
-    assert "hidden" not in shown
-    assert KEY not in shown
-    assert SECRET not in shown
+    serve_metrics = repr(read({**secrets, "HEADWATER_DATABASE_URL": database, "HEADWATER_NATS_URL": broker}))
+    assert "o" * 32 not in serve_metrics
+    assert "hidden" not in serve_metrics
+    assert KEY not in serve_metrics
+    assert SECRET not in serve_metrics
 
 
 def test_variables_that_are_no_settings_are_found_with_the_most_similar_one() -> None:

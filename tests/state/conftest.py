@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from headwater.state import StateStore, open_state
 from headwater.storage.database import sqlite_url
-from headwater.state import Warehouse, open_warehouse
-from tests.parts import MovableClock
+from tests.harness import MovableClock
 from tests.sqlite import migrated_url
 
 
@@ -23,6 +23,6 @@ def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def warehouse(url: str) -> AsyncIterator[Warehouse]:
-    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
-        yield warehouse
+async def state(url: str) -> AsyncIterator[StateStore]:
+    async with open_state(url, writes=True, clock=MovableClock()) as state:
+        yield state

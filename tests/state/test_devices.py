@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.events.devices import DeviceChange
-from headwater.state import Device, DeviceEvent, Warehouse
+from headwater.state import Device, DeviceEvent, StateStore
 from headwater.state.devices import Devices
 
 
@@ -78,27 +78,27 @@ CASES: list[tuple[list[DeviceEvent], list[Device]]] = [
 @pytest.mark.parametrize(("events", "devices"), CASES)
 @pytest.mark.parametrize("together", [True, False])
 async def test_what_is_known_after_events(
-    warehouse: Warehouse, events: list[DeviceEvent], devices: list[Device], together: bool
+    state: StateStore, events: list[DeviceEvent], devices: list[Device], together: bool
 ) -> None:
     for some in [events] if together else [[event] for event in events]:
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.change_devices(some)
-    found, total = await warehouse.devices([1], user_id=None, anonymous_id=None, first=0, limit=10)
+    found, total = await state.devices([1], user_id=None, anonymous_id=None, first=0, limit=10)
     assert (sorted(found, key=lambda each: each.device_id), total) == (devices, len(devices))
 
 
-async def test_a_device_and_a_token_are_of_one_connection(warehouse: Warehouse) -> None:
-    async with warehouse.transaction() as transaction:
+async def test_a_device_and_a_token_are_of_one_connection(state: StateStore) -> None:
+    async with state.transaction() as transaction:
         await transaction.change_devices([registered("d", token="t"), registered("d", "v", token="t", source=2)])
-    found, _ = await warehouse.devices([1, 2], user_id=None, anonymous_id=None, first=0, limit=10)
+    found, _ = await state.devices([1, 2], user_id=None, anonymous_id=None, first=0, limit=10)
     assert {(each.connection, each.user_id) for each in found} == {(1, "u"), (2, "v")}
 
 
-async def test_the_devices_of_connections_that_are_gone_are_removed(warehouse: Warehouse) -> None:
-    async with warehouse.transaction() as transaction:
+async def test_the_devices_of_connections_that_are_gone_are_removed(state: StateStore) -> None:
+    async with state.transaction() as transaction:
         await transaction.change_devices([registered("d"), registered("e", source=2)])
         await transaction.remove_sources_except([2], workspaces=[7])
-    found, _ = await warehouse.devices([1, 2], user_id=None, anonymous_id=None, first=0, limit=10)
+    found, _ = await state.devices([1, 2], user_id=None, anonymous_id=None, first=0, limit=10)
     assert [each.device_id for each in found] == ["e"]
 
 

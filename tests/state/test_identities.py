@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from headwater.state import Sighting
+from headwater.state import IdentityObservation
 from headwater.state.identities import (
     MAX_ANONYMOUS_IDS,
     MAX_ATTRIBUTES_BYTES,
@@ -27,12 +27,14 @@ REACHES = {1: (P1, P2, 13), 2: (21, 22, 23)}
 
 def seen(
     user: str | None, anonymous: str | None, at: int = 0, *, connection: int = 1, pipelines: tuple[int, ...] = (P1, P2)
-) -> Sighting:
-    return Sighting(7, connection, pipelines, user, anonymous, at)
+) -> IdentityObservation:
+    return IdentityObservation(7, connection, pipelines, user, anonymous, at)
 
 
-def alias(previous: str, user: str, at: int = 0, *, pipelines: tuple[int, ...] = (P1,), once: bool = False) -> Sighting:
-    return Sighting(7, 1, () if once else pipelines, user, None, at, (), previous, once)
+def alias(
+    previous: str, user: str, at: int = 0, *, pipelines: tuple[int, ...] = (P1,), once: bool = False
+) -> IdentityObservation:
+    return IdentityObservation(7, 1, () if once else pipelines, user, None, at, (), previous, once)
 
 
 def known(user: str, *anonymous_ids: str, at: int = 0, pipeline: int = P1) -> tuple[IdentityKey, IdentityState]:
@@ -43,19 +45,19 @@ def anonymous(id_: str, at: int = 0, pipeline: int = P1) -> tuple[IdentityKey, I
     return IdentityKey(1, id_, True, pipeline), IdentityState(7, [id_], at)
 
 
-def reaching_all(sighting: Sighting) -> Sighting:
+def reaching_all(observation: IdentityObservation) -> IdentityObservation:
     """The sighting, with effect in every pipeline of its connection."""
-    return structs.replace(sighting, reaches=REACHES[sighting.connection])
+    return structs.replace(observation, reaches=REACHES[observation.connection])
 
 
-def merged(sightings: list[Sighting], before: Identities | None = None) -> Identities:
+def merged(observations: list[IdentityObservation], before: Identities | None = None) -> Identities:
     """All identities after the sightings, as the warehouse does it: claimed rows are deleted, the others written."""
     everything: Identities = dict(before or {})
-    sightings = [reaching_all(each) for each in sightings]
-    some: Identities = {key: everything.get(key) for key in keys_of(sightings)}
-    ids = ids_of(sightings)
+    observations = [reaching_all(each) for each in observations]
+    some: Identities = {key: everything.get(key) for key in keys_of(observations)}
+    ids = ids_of(observations)
     some |= {key: state for key, state in everything.items() if (key.connection, key.identity_id) in ids}
-    gone = merge(sightings, some)
+    gone = merge(observations, some)
     for key in gone:
         everything.pop(key, None)
     everything.update(some)
@@ -77,7 +79,7 @@ def test_the_documented_example_however_the_log_is_cut(batches: list[int]) -> No
     now: Identities = {}
     done = 0
     for size in batches:
-        now = merged([sighting for sighting, _ in STEPS[done : done + size]], now)
+        now = merged([observation for observation, _ in STEPS[done : done + size]], now)
         done += size
         after = STEPS[done - 1][1]
         expected = dict(after) | {IdentityKey(1, key.identity_id, key.is_anonymous, P2): state for key, state in after}
@@ -88,7 +90,7 @@ def test_the_documented_example_however_the_log_is_cut(batches: list[int]) -> No
 
 
 @pytest.mark.parametrize(
-    ("sightings", "after"),
+    ("observations", "after"),
     [
         ([seen("u", None, 5)], [known("u", at=5)]),
         ([seen("u", "a", 5)], [known("u", "a", at=5)]),
@@ -104,8 +106,8 @@ def test_the_documented_example_however_the_log_is_cut(batches: list[int]) -> No
         ([seen("a", None), seen("u", "a")], [known("a"), known("u", "a")]),
     ],
 )
-def test_rules(sightings: list[Sighting], after: list[tuple[IdentityKey, IdentityState]]) -> None:
-    one_pipeline = [Sighting(7, 1, (P1,), each.user_id, each.anonymous_id, each.at) for each in sightings]
+def test_rules(observations: list[IdentityObservation], after: list[tuple[IdentityKey, IdentityState]]) -> None:
+    one_pipeline = [IdentityObservation(7, 1, (P1,), each.user_id, each.anonymous_id, each.at) for each in observations]
     assert merged(one_pipeline) == dict(after)
 
 
@@ -119,7 +121,7 @@ def test_a_user_owns_the_anonymous_id_in_every_pipeline_of_the_connection_but_in
 
 
 @pytest.mark.parametrize(
-    ("sightings", "after"),
+    ("observations", "after"),
     [
         # Of an anonymous person
         ([seen(None, "a", 5), alias("a", "u", 3)], [known("u", "a", at=5)]),
@@ -148,8 +150,8 @@ def test_a_user_owns_the_anonymous_id_in_every_pipeline_of_the_connection_but_in
         ),
     ],
 )
-def test_aliases(sightings: list[Sighting], after: list[tuple[IdentityKey, IdentityState]]) -> None:
-    one_pipeline = [structs.replace(each, pipelines=each.pipelines and (P1,)) for each in sightings]
+def test_aliases(observations: list[IdentityObservation], after: list[tuple[IdentityKey, IdentityState]]) -> None:
+    one_pipeline = [structs.replace(each, pipelines=each.pipelines and (P1,)) for each in observations]
     assert merged(one_pipeline) == dict(after)
 
 
@@ -161,10 +163,10 @@ def test_an_alias_links_in_every_pipeline_of_the_connection_but_in_no_other_conn
 
 
 def test_an_alias_says_nothing_of_attributes_but_unites_them() -> None:
-    def knowing(user: str | None, anonymous_id: str | None, attributes: str) -> Sighting:
-        return Sighting(7, 1, (P1,), user, anonymous_id, 0, (attributes,))
+    def with_known_traits(user: str | None, anonymous_id: str | None, attributes: str) -> IdentityObservation:
+        return IdentityObservation(7, 1, (P1,), user, anonymous_id, 0, (attributes,))
 
-    people = [knowing("u", None, '{"a":1,"b":null}'), knowing(None, "x", '{"a":2,"b":2,"c":2}')]
+    people = [with_known_traits("u", None, '{"a":1,"b":null}'), with_known_traits(None, "x", '{"a":2,"b":2,"c":2}')]
     state = merged([*people, alias("x", "u")])[IdentityKey(1, "u", False, P1)]
     assert state is not None
     assert state.attributes == '{"a":1,"b":2,"c":2}'
@@ -176,8 +178,8 @@ def test_an_alias_says_nothing_of_attributes_but_unites_them() -> None:
 def test_claims_and_aliases_have_effect_only_in_the_pipelines_that_they_reach() -> None:
     before = dict([anonymous("a"), anonymous("a", pipeline=P2)])
     for change in (
-        Sighting(7, 1, (), "u", "a", 1, reaches=(P1,)),
-        Sighting(7, 1, (), "u", None, 1, previous_id="a", reaches=(P1,)),
+        IdentityObservation(7, 1, (), "u", "a", 1, reaches=(P1,)),
+        IdentityObservation(7, 1, (), "u", None, 1, previous_id="a", reaches=(P1,)),
     ):
         now: Identities = dict(before)
         gone = merge([change], now)
@@ -190,14 +192,14 @@ def test_claims_and_aliases_have_effect_only_in_the_pipelines_that_they_reach() 
 
 def test_an_event_that_every_pipeline_filtered_out_claims_nothing() -> None:
     now: Identities = dict([anonymous("a")])
-    assert merge([Sighting(7, 1, (), "u", "a", 1, reaches=(P1,), claims=False)], now) == set()
+    assert merge([IdentityObservation(7, 1, (), "u", "a", 1, reaches=(P1,), claims=False)], now) == set()
     assert now == dict([anonymous("a")])
 
 
 # --- For all sequences --------------------------------------------------------------------------------------------
 
-sightings = st.builds(
-    lambda connection, pipelines, ids, at: Sighting(
+observations = st.builds(
+    lambda connection, pipelines, ids, at: IdentityObservation(
         7,
         connection,
         () if ids[3] else tuple(sorted(10 * connection + each for each in pipelines)),
@@ -221,46 +223,49 @@ sightings = st.builds(
 )
 
 
-def one_by_one(sighting: Sighting, now: Identities) -> Identities:
+def one_by_one(observation: IdentityObservation, now: Identities) -> Identities:
     """The rules as they are written, for one event."""
     now = deepcopy(now)
-    ids = [] if sighting.anonymous_id is None else [sighting.anonymous_id]
-    if sighting.user_id is not None and sighting.anonymous_id is not None:
+    ids = [] if observation.anonymous_id is None else [observation.anonymous_id]
+    if observation.user_id is not None and observation.anonymous_id is not None:
         for key in [*now]:
-            if key.is_anonymous and (key.connection, key.identity_id) == (sighting.connection, sighting.anonymous_id):
+            if key.is_anonymous and (key.connection, key.identity_id) == (
+                observation.connection,
+                observation.anonymous_id,
+            ):
                 del now[key]
-    previous = sighting.previous_id
-    if previous is not None and sighting.user_id is not None and previous != sighting.user_id:
-        here = [key for key in now if key.connection == sighting.connection]
+    previous = observation.previous_id
+    if previous is not None and observation.user_id is not None and previous != observation.user_id:
+        here = [key for key in now if key.connection == observation.connection]
         if not any(key.identity_id == previous and not key.is_anonymous for key in here):
             ids.append(previous)
-        is_known = any(key.identity_id == sighting.user_id and not key.is_anonymous for key in here)
+        is_known = any(key.identity_id == observation.user_id and not key.is_anonymous for key in here)
         for key in sorted(here, key=lambda key: not key.is_anonymous):
-            if key.identity_id == previous and not (sighting.is_once and (is_known or not key.is_anonymous)):
+            if key.identity_id == previous and not (observation.is_once and (is_known or not key.is_anonymous)):
                 former = now.pop(key)
                 assert former is not None
-                user = now.setdefault(IdentityKey(key.connection, sighting.user_id, False, key.pipeline), former)
+                user = now.setdefault(IdentityKey(key.connection, observation.user_id, False, key.pipeline), former)
                 assert user is not None
                 user.anonymous_ids += [each for each in former.anonymous_ids if each not in user.anonymous_ids]
                 user.updated_at = max(user.updated_at, former.updated_at)
-    for pipeline in sighting.pipelines:
-        id_ = sighting.user_id or sighting.anonymous_id
+    for pipeline in observation.pipelines:
+        id_ = observation.user_id or observation.anonymous_id
         assert id_ is not None
-        key = IdentityKey(sighting.connection, id_, sighting.user_id is None, pipeline)
-        state = now.get(key) or IdentityState(sighting.workspace, [], sighting.at)
+        key = IdentityKey(observation.connection, id_, observation.user_id is None, pipeline)
+        state = now.get(key) or IdentityState(observation.workspace, [], observation.at)
         state.anonymous_ids += [each for each in ids if each not in state.anonymous_ids]
-        state.updated_at = max(state.updated_at, sighting.at)
+        state.updated_at = max(state.updated_at, observation.at)
         now[key] = state
     return now
 
 
-@given(st.lists(st.lists(sightings, max_size=12), max_size=4))
-def test_a_batch_leads_to_what_its_events_lead_to_one_by_one(batches: list[list[Sighting]]) -> None:
+@given(st.lists(st.lists(observations, max_size=12), max_size=4))
+def test_a_batch_leads_to_what_its_events_lead_to_one_by_one(batches: list[list[IdentityObservation]]) -> None:
     expected: Identities = {}
     now: Identities = {}
     for batch in batches:
-        for sighting in batch:
-            expected = one_by_one(sighting, expected)
+        for observation in batch:
+            expected = one_by_one(observation, expected)
         now = merged(batch, now)
     assert now == expected
 

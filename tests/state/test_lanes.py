@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from headwater.base.clock import SystemClock
-from headwater.state import LaneEntry, NewChunk, Transaction, Warehouse, lanes, open_warehouse
+from headwater.state import LaneEntry, NewChunk, StateStore, Transaction, lanes, open_state
 from tests.sqlite import migrated_url
 
 WORKSPACE, SOURCE = 1, 2
@@ -15,19 +15,19 @@ LANE, OTHER_LANE = 11, 12
 
 
 @pytest.fixture
-async def warehouse(tmp_path: Path, database_url: str | None) -> AsyncIterator[Warehouse]:
+async def state(tmp_path: Path, database_url: str | None) -> AsyncIterator[StateStore]:
     url = database_url or migrated_url(tmp_path / "warehouse.db")
-    async with open_warehouse(url, writes=True, clock=SystemClock()) as warehouse:
-        yield warehouse
+    async with open_state(url, writes=True, clock=SystemClock()) as state:
+        yield state
 
 
 def entry(position: int, *, document: int = lanes.NO_DOCUMENT) -> LaneEntry:
     return LaneEntry(position, str(position), 0, "u", "a", document=document)
 
 
-async def append(warehouse: Warehouse, chunks: dict[int, list[LaneEntry]], *documents: bytes) -> None:
+async def append(state: StateStore, chunks: dict[int, list[LaneEntry]], *documents: bytes) -> None:
     new = [NewChunk(pipeline, WORKSPACE, SOURCE, entries) for pipeline, entries in chunks.items()]
-    async with warehouse.transaction() as transaction:
+    async with state.transaction() as transaction:
         await transaction.append_to_lanes(new, {SOURCE: documents}, now=0)
 
 
@@ -35,52 +35,52 @@ async def count(transaction: Transaction, table: str) -> int:
     return int((await transaction._connection.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-async def test_a_lane_that_has_only_claims_keeps_no_documents_of_others(warehouse: Warehouse) -> None:
-    await append(warehouse, {LANE: [entry(1, document=0)], OTHER_LANE: [entry(1)]}, b"{}" * 10_000)
-    sizes = {lane.pipeline: lane.bytes for lane in await warehouse.lanes()}
+async def test_a_lane_that_has_only_claims_keeps_no_documents_of_others(state: StateStore) -> None:
+    await append(state, {LANE: [entry(1, document=0)], OTHER_LANE: [entry(1)]}, b"{}" * 10_000)
+    sizes = {lane.pipeline: lane.bytes for lane in await state.lanes()}
     assert sizes[OTHER_LANE] == 0, "it takes nothing of what the workspace's lanes may have"
     assert sizes[LANE] > 0
-    chunk = await warehouse.next_chunk(OTHER_LANE, after=0)
+    chunk = await state.next_chunk(OTHER_LANE, after=0)
     assert chunk is not None
     assert chunk.documents == []
-    async with warehouse.transaction() as transaction:
+    async with state.transaction() as transaction:
         await transaction.finish_lanes({LANE: 1})
         assert await count(transaction, "lane_bodies") == 0
-    assert [(lane.pipeline, lane.bytes) for lane in await warehouse.lanes()] == [(OTHER_LANE, sizes[OTHER_LANE])]
+    assert [(lane.pipeline, lane.bytes) for lane in await state.lanes()] == [(OTHER_LANE, sizes[OTHER_LANE])]
 
 
-async def test_documents_stay_until_the_last_lane_that_has_them_is_finished(warehouse: Warehouse) -> None:
-    await append(warehouse, {LANE: [entry(1, document=0)], OTHER_LANE: [entry(1, document=0)]}, b"{}")
+async def test_documents_stay_until_the_last_lane_that_has_them_is_finished(state: StateStore) -> None:
+    await append(state, {LANE: [entry(1, document=0)], OTHER_LANE: [entry(1, document=0)]}, b"{}")
     for pipeline, left in ((LANE, 1), (OTHER_LANE, 0)):
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.finish_lanes({pipeline: 1})
             assert await count(transaction, "lane_bodies") == left
-    assert await warehouse.lanes() == []
+    assert await state.lanes() == []
 
 
 async def test_the_lane_of_a_deleted_pipeline_is_removed_part_by_part(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "MAX_REMOVED_CHUNKS", 2)
     for position in range(1, 6):
-        await append(warehouse, {LANE: [entry(position, document=0)]}, b"{}")
-    await append(warehouse, {OTHER_LANE: [entry(6)]})
+        await append(state, {LANE: [entry(position, document=0)]}, b"{}")
+    await append(state, {OTHER_LANE: [entry(6)]})
     for left in (3, 1, 0):
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.remove_lanes_except([OTHER_LANE])
             assert await count(transaction, "lane_chunks") == left + 1
-    assert [lane.pipeline for lane in await warehouse.lanes()] == [OTHER_LANE]
+    assert [lane.pipeline for lane in await state.lanes()] == [OTHER_LANE]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_finishing_the_first_chunks_does_not_read_the_whole_lane(warehouse: Warehouse) -> None:
+async def test_finishing_the_first_chunks_does_not_read_the_whole_lane(state: StateStore) -> None:
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
-    async with warehouse.transaction() as transaction:
-        engine = warehouse._engine.sync_engine
+    async with state.transaction() as transaction:
+        engine = state._engine.sync_engine
         event.listen(engine, "before_cursor_execute", note)
         await transaction._connection.exec_driver_sql(
             f"INSERT INTO lane_chunks VALUES ({LANE}, 1, 1, 0, 1, 1, 0, x'90')"

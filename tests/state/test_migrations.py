@@ -9,8 +9,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, UniqueConstraint
 
-from headwater.storage.database import migrate, open_engine
 from headwater.state import migrations, tables
+from headwater.storage.database import migrate, open_engine
 
 PACKAGE = "headwater.state.migrations"
 

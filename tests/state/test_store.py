@@ -14,15 +14,15 @@ from headwater.base.errors import Unavailable
 from headwater.state import (
     EventOrder,
     Identity,
+    IdentityObservation,
     RejectedEvent,
-    Sighting,
+    StateStore,
     StoredEvent,
-    Warehouse,
-    open_warehouse,
+    open_state,
 )
 from headwater.state.identities import Identities
-from tests.parts import MovableClock
-from tests.state.test_identities import one_by_one, reaching_all, seen, sightings
+from tests.harness import MovableClock
+from tests.state.test_identities import observations, one_by_one, reaching_all, seen
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -40,80 +40,82 @@ def event(position: int, timestamp: int = 0, received: int = 0, workspace: int =
 
 
 def rejected(
-    position: int, workspace: int = 7, connection: int = 1, dialect: str = "track", body: bytes = b"{}"
+    position: int, workspace: int = 7, connection: int = 1, protocol: str = "track", body: bytes = b"{}"
 ) -> RejectedEvent:
     return RejectedEvent(
-        position, workspace, connection, dialect, NOON, "BadRequest", "userId", "userId is required", body
+        position, workspace, connection, protocol, NOON, "BadRequest", "userId", "userId is required", body
     )
 
 
-async def add(warehouse: Warehouse, *rows: StoredEvent | RejectedEvent | Sighting) -> None:
-    async with warehouse.transaction() as transaction:
+async def add(state: StateStore, *rows: StoredEvent | RejectedEvent | IdentityObservation) -> None:
+    async with state.transaction() as transaction:
         await transaction.add_events([row for row in rows if isinstance(row, StoredEvent)])
         await transaction.add_rejected([row for row in rows if isinstance(row, RejectedEvent)])
         await transaction.change_identities(
-            await transaction.merge_identities([reaching_all(row) for row in rows if isinstance(row, Sighting)])
+            await transaction.merge_identities(
+                [reaching_all(row) for row in rows if isinstance(row, IdentityObservation)]
+            )
         )
 
 
 # --- Transactions -------------------------------------------------------------------------------------------------
 
 
-async def test_a_transaction_that_fails_leaves_nothing(warehouse: Warehouse) -> None:
+async def test_a_transaction_that_fails_leaves_nothing(state: StateStore) -> None:
     with pytest.raises(RuntimeError):
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.add_events([event(1)])
             await transaction.change_identities(await transaction.merge_identities([seen("u", "a")]))
             await transaction.add_rejected([rejected(2)])
             await transaction.finish("warehouse", 2, after=0)
             raise RuntimeError("the process ends here")
-    assert await documents(warehouse) == []
-    assert await warehouse.identities(1, first=0, limit=10) == ([], 0)
-    assert await refused(warehouse) == []
-    assert await warehouse.refusals(7, connection_id=None) == []
-    assert await warehouse.finished("warehouse") == 0
+    assert await documents(state) == []
+    assert await state.identities(1, first=0, limit=10) == ([], 0)
+    assert await list_rejected(state) == []
+    assert await state.rejection_counts(7, connection_id=None) == []
+    assert await state.finished("warehouse") == 0
 
 
-async def test_what_was_committed_is_there_after_a_restart(warehouse: Warehouse, url: str) -> None:
-    async with warehouse.transaction() as transaction:
+async def test_what_was_committed_is_there_after_a_restart(state: StateStore, url: str) -> None:
+    async with state.transaction() as transaction:
         await transaction.add_events([event(1)])
         await transaction.finish("warehouse", 1, after=0)
-    async with open_warehouse(url, writes=False, clock=MovableClock()) as again:
+    async with open_state(url, writes=False, clock=MovableClock()) as again:
         assert await documents(again) == [b'{"n":1}']
         assert await again.finished("warehouse") == 1
 
 
-async def test_each_consumer_has_a_position_of_its_own(warehouse: Warehouse) -> None:
+async def test_each_consumer_has_a_position_of_its_own(state: StateStore) -> None:
     for consumer, after, position in (("warehouse", 0, 5), ("delivery", 0, 3), ("warehouse", 5, 9)):
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.finish(consumer, position, after=after)
-    assert [await warehouse.finished(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
+    assert [await state.finished(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
 
 
 @pytest.mark.parametrize("after", [0, 4, 6])
-async def test_a_batch_that_another_consumer_has_carried_is_undone(warehouse: Warehouse, after: int) -> None:
-    async with warehouse.transaction() as transaction:
+async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateStore, after: int) -> None:
+    async with state.transaction() as transaction:
         await transaction.finish("warehouse", 5, after=0)
     with pytest.raises(Unavailable, match="another process"):
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             await transaction.add_events([event(7)])
             await transaction.finish("warehouse", 7, after=after)
-    assert await warehouse.finished("warehouse") == 5
-    assert await documents(warehouse) == []
+    assert await state.finished("warehouse") == 5
+    assert await documents(state) == []
 
 
-async def test_readers_do_not_wait_for_the_writer(warehouse: Warehouse) -> None:
-    async with warehouse.transaction() as transaction:
+async def test_readers_do_not_wait_for_the_writer(state: StateStore) -> None:
+    async with state.transaction() as transaction:
         await transaction.add_events([event(1)])
-        assert await asyncio.wait_for(documents(warehouse), 30) == []
-    assert await documents(warehouse) == [b'{"n":1}']
+        assert await asyncio.wait_for(documents(state), 30) == []
+    assert await documents(state) == [b'{"n":1}']
 
 
 # --- Events -------------------------------------------------------------------------------------------------------
 
 
 async def documents(
-    warehouse: Warehouse,
+    state: StateStore,
     *,
     workspace: int = 7,
     order: EventOrder = "timestamp",
@@ -121,105 +123,105 @@ async def documents(
     first: int = 0,
     limit: int = 100,
 ) -> list[bytes]:
-    return await warehouse.events(workspace, order=order, ascending=ascending, first=first, limit=limit)
+    return await state.events(workspace, order=order, ascending=ascending, first=first, limit=limit)
 
 
-async def numbers(warehouse: Warehouse, **page: Any) -> list[int]:
-    return [int(document.removeprefix(b'{"n":').removesuffix(b"}")) for document in await documents(warehouse, **page)]
+async def numbers(state: StateStore, **page: Any) -> list[int]:
+    return [int(document.removeprefix(b'{"n":').removesuffix(b"}")) for document in await documents(state, **page)]
 
 
-async def test_events_are_ordered_by_time_then_by_arrival(warehouse: Warehouse) -> None:
+async def test_events_are_ordered_by_time_then_by_arrival(state: StateStore) -> None:
     await add(
-        warehouse,
+        state,
         event(1, timestamp=3, received=1),
         event(2, timestamp=1, received=2),
         event(3, timestamp=3, received=1),
         event(4, timestamp=2, received=0),
     )
-    assert await numbers(warehouse) == [2, 4, 1, 3]
-    assert await numbers(warehouse, ascending=False) == [3, 1, 4, 2]
-    assert await numbers(warehouse, order="receivedAt") == [4, 1, 3, 2]
-    assert await numbers(warehouse, order="receivedAt", ascending=False) == [2, 3, 1, 4]
+    assert await numbers(state) == [2, 4, 1, 3]
+    assert await numbers(state, ascending=False) == [3, 1, 4, 2]
+    assert await numbers(state, order="receivedAt") == [4, 1, 3, 2]
+    assert await numbers(state, order="receivedAt", ascending=False) == [2, 3, 1, 4]
 
 
-async def test_pages_of_events_are_the_whole(warehouse: Warehouse) -> None:
-    await add(warehouse, *(event(position, timestamp=position % 3) for position in range(1, 26)))
-    whole = await numbers(warehouse)
-    assert [number for first in range(0, 25, 4) for number in await numbers(warehouse, first=first, limit=4)] == whole
+async def test_pages_of_events_are_the_whole(state: StateStore) -> None:
+    await add(state, *(event(position, timestamp=position % 3) for position in range(1, 26)))
+    whole = await numbers(state)
+    assert [number for first in range(0, 25, 4) for number in await numbers(state, first=first, limit=4)] == whole
     assert sorted(whole) == list(range(1, 26))
-    assert await numbers(warehouse, first=25) == await numbers(warehouse, first=2**31 - 1) == []
+    assert await numbers(state, first=25) == await numbers(state, first=2**31 - 1) == []
 
 
-async def test_events_of_another_workspace_are_not_seen(warehouse: Warehouse) -> None:
-    await add(warehouse, event(1), event(2, workspace=8))
-    assert await numbers(warehouse) == [1]
-    assert await numbers(warehouse, workspace=8) == [2]
+async def test_events_of_another_workspace_are_not_seen(state: StateStore) -> None:
+    await add(state, event(1), event(2, workspace=8))
+    assert await numbers(state) == [1]
+    assert await numbers(state, workspace=8) == [2]
 
 
-async def test_documents_and_far_away_times_come_back_exactly(warehouse: Warehouse) -> None:
+async def test_documents_and_far_away_times_come_back_exactly(state: StateStore) -> None:
     text = '{"ü":"😀\\u0000","n":1e400}'.encode()
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     late, early = microseconds(last), microseconds(first)
-    await add(warehouse, StoredEvent(1, 7, 1, 11, late, late, b"{}"), StoredEvent(2, 7, 1, 11, early, early, text))
-    assert await documents(warehouse) == [text, b"{}"]
+    await add(state, StoredEvent(1, 7, 1, 11, late, late, b"{}"), StoredEvent(2, 7, 1, 11, early, early, text))
+    assert await documents(state) == [text, b"{}"]
 
 
 # --- Identities ---------------------------------------------------------------------------------------------------
 
 
-async def listed(warehouse: Warehouse, connection: int = 1, first: int = 0, limit: int = 1000) -> list[Identity]:
-    return (await warehouse.identities(connection, first=first, limit=limit))[0]
+async def listed(state: StateStore, connection: int = 1, first: int = 0, limit: int = 1000) -> list[Identity]:
+    return (await state.identities(connection, first=first, limit=limit))[0]
 
 
-async def test_identities_are_listed_the_latest_first(warehouse: Warehouse) -> None:
+async def test_identities_are_listed_the_latest_first(state: StateStore) -> None:
     await add(
-        warehouse,
+        state,
         seen("u", "a", 5, pipelines=(11,)),
         seen(None, "b", 9, pipelines=(11,)),
         seen("v", None, 5, pipelines=(11,)),
     )
-    assert await warehouse.identities(1, first=0, limit=2) == (
+    assert await state.identities(1, first=0, limit=2) == (
         [Identity(None, ["b"], 1, 11, from_microseconds(9)), Identity("v", [], 1, 11, from_microseconds(5))],
         3,
     )
-    assert await warehouse.identities(1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
-    assert await warehouse.identities(1, first=3, limit=2) == ([], 3)
-    assert await warehouse.identities(2, first=0, limit=2) == ([], 0)
+    assert await state.identities(1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
+    assert await state.identities(1, first=3, limit=2) == ([], 3)
+    assert await state.identities(2, first=0, limit=2) == ([], 0)
 
 
-async def test_identities_of_pipelines_that_are_gone_are_removed(warehouse: Warehouse) -> None:
-    await add(warehouse, seen("u", None, pipelines=(11, 12, 13)), seen("v", None, pipelines=(12,)))
-    async with warehouse.transaction() as transaction:
+async def test_identities_of_pipelines_that_are_gone_are_removed(state: StateStore) -> None:
+    await add(state, seen("u", None, pipelines=(11, 12, 13)), seen("v", None, pipelines=(12,)))
+    async with state.transaction() as transaction:
         assert await transaction.remove_identities_except([11, 13, 99]) == 2
         assert await transaction.remove_identities_except([11, 13, 99]) == 0
-    assert {(identity.user_id, identity.pipeline) for identity in await listed(warehouse)} == {("u", 11), ("u", 13)}
-    async with warehouse.transaction() as transaction:
+    assert {(identity.user_id, identity.pipeline) for identity in await listed(state)} == {("u", 11), ("u", 13)}
+    async with state.transaction() as transaction:
         assert await transaction.remove_identities_except([]) == 2
 
 
-async def test_a_batch_may_change_more_identities_than_a_query_takes(warehouse: Warehouse) -> None:
-    await add(warehouse, *(seen(None, f"a{number}", number) for number in range(500)))
-    await add(warehouse, *(seen(f"u{number}", f"a{number}", number) for number in range(450)))
-    found = await listed(warehouse)
+async def test_a_batch_may_change_more_identities_than_a_query_takes(state: StateStore) -> None:
+    await add(state, *(seen(None, f"a{number}", number) for number in range(500)))
+    await add(state, *(seen(f"u{number}", f"a{number}", number) for number in range(450)))
+    found = await listed(state)
     assert len(found) == 1000
     assert sum(identity.user_id is None for identity in found) == 100
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.lists(sightings, max_size=6), max_size=5))
-def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Sighting]]) -> None:
+@given(batches=st.lists(st.lists(observations, max_size=6), max_size=5))
+def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[IdentityObservation]]) -> None:
     expected: Identities = {}
     for batch in batches:
-        for sighting in batch:
-            expected = one_by_one(sighting, expected)
+        for observation in batch:
+            expected = one_by_one(observation, expected)
 
     async def through_the_database() -> list[Identity]:
-        async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
-            async with warehouse.transaction() as transaction:
+        async with open_state(url, writes=True, clock=MovableClock()) as state:
+            async with state.transaction() as transaction:
                 await transaction.remove_identities_except([])  # what the example before left
             for batch in batches:
-                await add(warehouse, *batch)
-            return [*await listed(warehouse, 1), *await listed(warehouse, 2)]
+                await add(state, *batch)
+            return [*await listed(state, 1), *await listed(state, 2)]
 
     found = asyncio.run(through_the_database())
     assert sorted(map(str, found)) == sorted(
@@ -240,32 +242,32 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Sigh
 # --- Rejected events ----------------------------------------------------------------------------------------------
 
 
-async def refused(warehouse: Warehouse, workspace: int = 7, **chosen: Any) -> list[int]:
-    options = {"connection_id": None, "dialect": None, "first": 0, "limit": 1000, **chosen}
-    return [row.position for row in (await warehouse.rejected(workspace, **options))[0]]
+async def list_rejected(state: StateStore, workspace: int = 7, **chosen: Any) -> list[int]:
+    options = {"connection_id": None, "protocol": None, "first": 0, "limit": 1000, **chosen}
+    return [row.position for row in (await state.rejected(workspace, **options))[0]]
 
 
-async def test_rejected_events_are_listed_the_newest_first(warehouse: Warehouse) -> None:
-    await add(warehouse, rejected(1), rejected(2, connection=2), rejected(3, dialect="grpc"), rejected(4, workspace=8))
-    assert await refused(warehouse) == [3, 2, 1]
-    assert await refused(warehouse, connection_id=1) == [3, 1]
-    assert await refused(warehouse, dialect="track") == [2, 1]
-    assert await refused(warehouse, dialect="tr\0ck") == await refused(warehouse, dialect="") == []
-    assert await refused(warehouse, connection_id=1, dialect="grpc") == [3]
-    assert await refused(warehouse, 8) == [4]
-    page, total = await warehouse.rejected(7, connection_id=None, dialect=None, first=1, limit=1)
+async def test_rejected_events_are_listed_the_newest_first(state: StateStore) -> None:
+    await add(state, rejected(1), rejected(2, connection=2), rejected(3, protocol="grpc"), rejected(4, workspace=8))
+    assert await list_rejected(state) == [3, 2, 1]
+    assert await list_rejected(state, connection_id=1) == [3, 1]
+    assert await list_rejected(state, protocol="track") == [2, 1]
+    assert await list_rejected(state, protocol="tr\0ck") == await list_rejected(state, protocol="") == []
+    assert await list_rejected(state, connection_id=1, protocol="grpc") == [3]
+    assert await list_rejected(state, 8) == [4]
+    page, total = await state.rejected(7, connection_id=None, protocol=None, first=1, limit=1)
     assert (page, total) == ([rejected(2, connection=2)], 3)
 
 
-async def test_a_reason_may_repeat_any_text(warehouse: Warehouse) -> None:
+async def test_a_reason_may_repeat_any_text(state: StateStore) -> None:
     row = msgspec.structs.replace(rejected(1), path="batch[0].\0", message="\0 is no type, \U0001f600 neither")
-    await add(warehouse, row)
-    (found,), _ = await warehouse.rejected(7, connection_id=None, dialect=None, first=0, limit=1)
+    await add(state, row)
+    (found,), _ = await state.rejected(7, connection_id=None, protocol=None, first=0, limit=1)
     assert (found.path, found.message) == ("batch[0].\ufffd", "\ufffd is no type, \U0001f600 neither")
 
 
-async def test_a_refused_event_is_found_by_its_message_id(warehouse: Warehouse) -> None:
+async def test_a_refused_event_is_found_by_its_message_id(state: StateStore) -> None:
     mine, other = (msgspec.structs.replace(rejected(position), message_id="m") for position in (1, 2))
-    await add(warehouse, mine, other, rejected(3), msgspec.structs.replace(rejected(4, workspace=8), message_id="m"))
-    assert await warehouse.rejected_messages(7, "m") == [mine, other]
-    assert await warehouse.rejected_messages(7, "nul\0") == []
+    await add(state, mine, other, rejected(3), msgspec.structs.replace(rejected(4, workspace=8), message_id="m"))
+    assert await state.rejected_messages(7, "m") == [mine, other]
+    assert await state.rejected_messages(7, "nul\0") == []

@@ -9,25 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.state import Saying, Warehouse
+from headwater.state import StateStore, TraitsUpdate
 from headwater.state import traits as module
 from headwater.state.traits import MAX_TRAITS_BYTES, PersonKey, Traits, add
 
 
-def says(user: str | None, anonymous: str | None, **traits: Any) -> Saying:
-    return Saying(1, user, anonymous, Raw(json.dumps(traits).encode()))
+def says(user: str | None, anonymous: str | None, **traits: Any) -> TraitsUpdate:
+    return TraitsUpdate(1, user, anonymous, Raw(json.dumps(traits).encode()))
 
 
-def alias(previous: str, user: str | None) -> Saying:
-    return Saying(1, user, None, Raw(b"{}"), previous)
+def alias(previous: str, user: str | None) -> TraitsUpdate:
+    return TraitsUpdate(1, user, None, Raw(b"{}"), previous)
 
 
-async def merged(warehouse: Warehouse, *sayings: Saying) -> list[Any]:
-    async with warehouse.transaction() as transaction:
-        return [json.loads(bytes(traits)) for traits in await transaction.merge_traits(sayings)]
+async def merged(state: StateStore, *updates: TraitsUpdate) -> list[Any]:
+    async with state.transaction() as transaction:
+        return [json.loads(bytes(traits)) for traits in await transaction.merge_traits(updates)]
 
 
-CASES: list[tuple[list[Saying], dict[str, Any]]] = [
+CASES: list[tuple[list[TraitsUpdate], dict[str, Any]]] = [
     ([says("u", None, a=1), says("u", None, b=2)], {"a": 1, "b": 2}),
     ([says("u", None, a=1), says("u", None, a=None)], {"a": None}),
     ([says("u", None, a={"x": 1}), says("u", None, a={"y": 2})], {"a": {"y": 2}}),
@@ -48,37 +48,37 @@ CASES: list[tuple[list[Saying], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("sayings", "last"), CASES)
+@pytest.mark.parametrize(("updates", "last"), CASES)
 async def test_what_is_known_after_the_last_of_them(
-    warehouse: Warehouse, sayings: list[Saying], last: dict[str, Any]
+    state: StateStore, updates: list[TraitsUpdate], last: dict[str, Any]
 ) -> None:
     """In one batch of the log, and in as many."""
-    assert (await merged(warehouse, *sayings))[-1] == last
-    elsewhere = [Saying(2, each.user_id, each.anonymous_id, each.traits, each.previous_id) for each in sayings]
+    assert (await merged(state, *updates))[-1] == last
+    elsewhere = [TraitsUpdate(2, each.user_id, each.anonymous_id, each.traits, each.previous_id) for each in updates]
     for each in elsewhere:
-        found = await merged(warehouse, each)
+        found = await merged(state, each)
     assert found == [last]
 
 
-async def test_the_text_of_values_stays(warehouse: Warehouse) -> None:
-    async with warehouse.transaction() as transaction:
-        await transaction.merge_traits([Saying(1, "u", None, Raw(b'{"n":12345678901234567890.10,"o":1.0}'))])
+async def test_the_text_of_values_stays(state: StateStore) -> None:
+    async with state.transaction() as transaction:
+        await transaction.merge_traits([TraitsUpdate(1, "u", None, Raw(b'{"n":12345678901234567890.10,"o":1.0}'))])
         (known,) = await transaction.merge_traits([says("u", None)])
     assert bytes(known) == b'{"n":12345678901234567890.10,"o":1.0}'
 
 
-async def test_what_becomes_too_much_is_replaced(warehouse: Warehouse) -> None:
+async def test_what_becomes_too_much_is_replaced(state: StateStore) -> None:
     large = "x" * (MAX_TRAITS_BYTES // 2)
-    assert (await merged(warehouse, says("u", None, a=large), says("u", None, b=large)))[-1] == {"b": large}
-    assert await merged(warehouse, says("u", None)) == [{"b": large}]
+    assert (await merged(state, says("u", None, a=large), says("u", None, b=large)))[-1] == {"b": large}
+    assert await merged(state, says("u", None)) == [{"b": large}]
 
 
-async def test_what_a_batch_is_told_is_bounded(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_batch_is_told_is_bounded(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a thousand small calls would otherwise hold all that is known of the person."""
-    monkeypatch.setattr(module, "MAX_TOLD_BYTES", 250)
+    monkeypatch.setattr(module, "MAX_MERGED_BYTES", 250)
     large = "x" * 100
     told = await merged(
-        warehouse,
+        state,
         says("u", None, a=large),
         says("u", None, b=1),
         says("u", None, b=2),
@@ -89,17 +89,17 @@ async def test_what_a_batch_is_told_is_bounded(warehouse: Warehouse, monkeypatch
     )
     everything = [{"a": large}, *({"a": large, "b": number} for number in (1, 2))]
     assert told == [*everything, {"b": 3}, {"c": 4}, {"a": large, "b": 5}, {}]
-    assert await merged(warehouse, says("u", None)) == [{"a": large, "b": 5}]
+    assert await merged(state, says("u", None)) == [{"a": large, "b": 5}]
 
 
-async def test_the_people_of_connections_that_are_gone_are_forgotten(warehouse: Warehouse) -> None:
-    await merged(warehouse, says("u", None, a=1))
-    async with warehouse.transaction() as transaction:
+async def test_the_people_of_connections_that_are_gone_are_forgotten(state: StateStore) -> None:
+    await merged(state, says("u", None, a=1))
+    async with state.transaction() as transaction:
         await transaction.remove_sources_except([1], workspaces=[7])
-    assert await merged(warehouse, says("u", None)) == [{"a": 1}]
-    async with warehouse.transaction() as transaction:
+    assert await merged(state, says("u", None)) == [{"a": 1}]
+    async with state.transaction() as transaction:
         await transaction.remove_sources_except([2], workspaces=[7])
-    assert await merged(warehouse, says("u", None)) == [{}]
+    assert await merged(state, says("u", None)) == [{}]
 
 
 _ids = st.sampled_from([None, "a", "b"])
@@ -115,15 +115,15 @@ _sayings = st.one_of(
 
 
 @given(st.lists(_sayings, max_size=8))
-def test_a_trait_is_what_was_said_last_by_somebody_who_was_that_person(sayings: list[Saying]) -> None:
+def test_a_trait_is_what_was_said_last_by_somebody_who_was_that_person(updates: list[TraitsUpdate]) -> None:
     known: dict[PersonKey, Traits] = {}
-    for saying in sayings:
+    for update in updates:
         before = deepcopy(known)
-        traits = json.loads(bytes(add(saying, known)))
-        said = json.loads(bytes(saying.traits))
-        person = saying.user or saying.anonymous
+        traits = json.loads(bytes(add(update, known)))
+        said = json.loads(bytes(update.traits))
+        person = update.user or update.anonymous
         assert traits | said == traits
-        if saying.previous_id is None and person in before:
+        if update.previous_id is None and person in before:
             assert traits == {name: json.loads(bytes(value)) for name, value in before[person].items()} | said
-        others = before.keys() - {saying.user, saying.anonymous}
+        others = before.keys() - {update.user, update.anonymous}
         assert all(known[key] == before[key] for key in others)

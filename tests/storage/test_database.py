@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from headwater.base import database
+from headwater.storage import database
 from headwater.storage.database import migrate, open_engine, sqlite_url
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from headwater.storage import postgresql
-from headwater.storage.database import UnusableDatabase, answering_unavailable, migrate, open_engine, opened
 from headwater.base.errors import Unavailable
+from headwater.storage import postgresql
+from headwater.storage.database import UnusableDatabase, as_unavailable, migrate, open_database, open_engine
 from headwater.storage.postgresql import described, explain, is_outage
 from tests.postgresql import PASSWORD, USER, PostgresqlServer
 
@@ -24,7 +24,7 @@ MIGRATIONS = "headwater.state.migrations"
 async def refused(url: str) -> str:
     """Why the database at `url` cannot be used."""
     with pytest.raises(UnusableDatabase) as caught:
-        async with opened(url, MIGRATIONS):
+        async with open_database(url, MIGRATIONS):
             raise AssertionError("it can")
     message = str(caught.value)
     assert "\n" not in message
@@ -73,7 +73,7 @@ async def test_a_server_that_is_not_there() -> None:
 
 
 async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         async with asyncio.timeout(30):
@@ -148,16 +148,16 @@ async def test_a_failover_without_a_primary_is_an_outage() -> None:
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
     with pytest.raises(Unavailable):
-        async with answering_unavailable("it"), engine.connect():
+        async with as_unavailable("it"), engine.connect():
             pass
 
 
 async def test_only_outages_are_unavailable() -> None:
     with pytest.raises(Unavailable, match="the database does not answer"):
-        async with answering_unavailable("the database"):
+        async with as_unavailable("the database"):
             raise ConnectionResetError
     with pytest.raises(IntegrityError):
-        async with answering_unavailable("the database"):
+        async with as_unavailable("the database"):
             raise IntegrityError("INSERT", {}, Exception("unique"))
 
 
@@ -202,5 +202,5 @@ async def test_a_pool_that_lost_its_connections_makes_new_ones(postgresql_server
 async def test_whoever_may_not_make_schemas_may_use_those_that_were_made(postgresql_server: PostgresqlServer) -> None:
     postgresql_server.administer("CREATE DATABASE prepared")
     postgresql_server.administer(f"CREATE SCHEMA warehouse AUTHORIZATION {USER}", "prepared")
-    async with opened(postgresql_server.url("prepared"), MIGRATIONS) as engine, engine.connect() as connection:
+    async with open_database(postgresql_server.url("prepared"), MIGRATIONS) as engine, engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM messages"))).scalar_one() == 0

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from headwater.base import sessions as module
+from headwater.storage import sessions as module
 from headwater.storage.database import open_engine, sqlite_url
 from headwater.storage.sessions import Sessions, sessions, snapshot
 
@@ -136,11 +136,11 @@ async def test_the_loop_goes_on_while_a_work_waits(opened: Sessions) -> None:
 
 async def test_there_is_a_bound_on_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On SQLite; PostgreSQL's pool has its own."""
-    monkeypatch.setattr(module, "SESSION_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(module, "SESSION_TIMEOUT_SECONDS", 0.01)
     engine = open_engine(sqlite_url(tmp_path / "test.db"))
     async with sessions(engine) as opened:
         async with AsyncExitStack() as stack:
-            for _ in range(module.MOST_SESSIONS):
+            for _ in range(module.MAX_SESSIONS):
                 await stack.enter_async_context(opened.open())
             with pytest.raises(TimeoutError):
                 await stack.enter_async_context(opened.open())

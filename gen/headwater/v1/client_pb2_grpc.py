@@ -81,7 +81,7 @@ class ClientServiceServicer:
         known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -94,7 +94,7 @@ class ClientServiceServicer:
         of data too, and null clears.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -107,7 +107,7 @@ class ClientServiceServicer:
         its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,7 +119,7 @@ class ClientServiceServicer:
         and accepts all of them or none. An event without a name has an empty one.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -130,7 +130,7 @@ class ClientServiceServicer:
         """Track records one event as the JavaScript SDK sends it: its name is in event.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

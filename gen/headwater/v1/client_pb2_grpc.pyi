@@ -44,7 +44,7 @@ class ClientServiceStub:
     known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Identify: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
@@ -53,7 +53,7 @@ class ClientServiceStub:
     of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     RegisterDevice: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
@@ -62,7 +62,7 @@ class ClientServiceStub:
     its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvents: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
@@ -70,14 +70,14 @@ class ClientServiceStub:
     and accepts all of them or none. An event without a name has an empty one.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Track records one event as the JavaScript SDK sends it: its name is in event.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
 
@@ -97,7 +97,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Identify: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     of data too, and null clears.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     RegisterDevice: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -115,7 +115,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvents: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -123,14 +123,14 @@ class ClientServiceAsyncStub(ClientServiceStub):
     and accepts all of them or none. An event without a name has an empty one.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Track records one event as the JavaScript SDK sends it: its name is in event.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
 
@@ -152,7 +152,7 @@ class ClientServiceServicer:
         known of the anonymous user becomes the known one's, but an external id that is known already stays as it is.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -166,7 +166,7 @@ class ClientServiceServicer:
         of data too, and null clears.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -180,7 +180,7 @@ class ClientServiceServicer:
         its token, is changed, and moves to the user who is named then; a null token is forgotten.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -193,7 +193,7 @@ class ClientServiceServicer:
         and accepts all of them or none. An event without a name has an empty one.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -205,7 +205,7 @@ class ClientServiceServicer:
         """Track records one event as the JavaScript SDK sends it: its name is in event.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 

@@ -735,12 +735,12 @@ class TestConnectionResponse(message.Message):
 
     RECEIVED_FIELD_NUMBER: builtins.int
     LAST_RECEIVED_AT_FIELD_NUMBER: builtins.int
-    DIALECT_FIELD_NUMBER: builtins.int
+    PROTOCOL_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
     received: builtins.bool
     """received says whether a call with one of the connection's present keys has ever arrived."""
-    dialect: builtins.str
-    """dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
+    protocol: builtins.str
+    """protocol is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
     (/v1/events) or "grpc" (SendEvents). Absent when none has arrived.
     """
     @builtins.property
@@ -756,16 +756,16 @@ class TestConnectionResponse(message.Message):
         *,
         received: builtins.bool = ...,
         last_received_at: timestamp_pb2.Timestamp | None = ...,
-        dialect: builtins.str | None = ...,
+        protocol: builtins.str | None = ...,
         warnings: abc.Iterable[ConnectionWarning] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_dialect", b"_dialect", "dialect", b"dialect", "last_received_at", b"last_received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_protocol", b"_protocol", "last_received_at", b"last_received_at", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_dialect", b"_dialect", "dialect", b"dialect", "last_received_at", b"last_received_at", "received", b"received", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_protocol", b"_protocol", "last_received_at", b"last_received_at", "protocol", b"protocol", "received", b"received", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__dialect: _TypeAlias = typing.Literal["dialect"]  # noqa: Y015
-    _WhichOneofArgType__dialect: _TypeAlias = typing.Literal["_dialect", b"_dialect"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__dialect) -> _WhichOneofReturnType__dialect | None: ...
+    _WhichOneofReturnType__protocol: _TypeAlias = typing.Literal["protocol"]  # noqa: Y015
+    _WhichOneofArgType__protocol: _TypeAlias = typing.Literal["_protocol", b"_protocol"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protocol) -> _WhichOneofReturnType__protocol | None: ...
 
 @typing.final
 class ConnectionWarning(message.Message):

@@ -1234,13 +1234,13 @@ class ListRejectedEventsRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     CONNECTION_FIELD_NUMBER: builtins.int
-    DIALECT_FIELD_NUMBER: builtins.int
+    PROTOCOL_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection that received them. Absent means all connections of the workspace."""
-    dialect: builtins.str
-    """dialect is the protocol in which they came: "track", "client", "native" or "grpc". Absent means all."""
+    protocol: builtins.str
+    """protocol is the protocol in which they came: "track", "client", "native" or "grpc". Absent means all."""
     first: builtins.int
     """first is how many to skip, 0 or more. Absent means 0."""
     limit: builtins.int
@@ -1249,30 +1249,30 @@ class ListRejectedEventsRequest(message.Message):
         self,
         *,
         connection: builtins.int | None = ...,
-        dialect: builtins.str | None = ...,
+        protocol: builtins.str | None = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_dialect", b"_dialect", "_first", b"_first", "_limit", b"_limit", "connection", b"connection", "dialect", b"dialect", "first", b"first", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_protocol", b"_protocol", "connection", b"connection", "first", b"first", "limit", b"limit", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_dialect", b"_dialect", "_first", b"_first", "_limit", b"_limit", "connection", b"connection", "dialect", b"dialect", "first", b"first", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_protocol", b"_protocol", "connection", b"connection", "first", b"first", "limit", b"limit", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
     _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
-    _WhichOneofReturnType__dialect: _TypeAlias = typing.Literal["dialect"]  # noqa: Y015
-    _WhichOneofArgType__dialect: _TypeAlias = typing.Literal["_dialect", b"_dialect"]  # noqa: Y015
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
     _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__protocol: _TypeAlias = typing.Literal["protocol"]  # noqa: Y015
+    _WhichOneofArgType__protocol: _TypeAlias = typing.Literal["_protocol", b"_protocol"]  # noqa: Y015
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__dialect) -> _WhichOneofReturnType__dialect | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protocol) -> _WhichOneofReturnType__protocol | None: ...
 
 @typing.final
 class ListRejectedEventsResponse(message.Message):
@@ -1306,7 +1306,7 @@ class RejectedEvent(message.Message):
 
     POSITION_FIELD_NUMBER: builtins.int
     CONNECTION_FIELD_NUMBER: builtins.int
-    DIALECT_FIELD_NUMBER: builtins.int
+    PROTOCOL_FIELD_NUMBER: builtins.int
     RECEIVED_AT_FIELD_NUMBER: builtins.int
     CODE_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
@@ -1317,8 +1317,8 @@ class RejectedEvent(message.Message):
     """position is where it stands in the event log. It grows with time. In JSON it is a string."""
     connection: builtins.int
     """connection is the id of the source connection whose key it carried. Absent when the key is unknown."""
-    dialect: builtins.str
-    """dialect is the protocol in which it came: "track", "client", "native" or "grpc"."""
+    protocol: builtins.str
+    """protocol is the protocol in which it came: "track", "client", "native" or "grpc"."""
     code: builtins.str
     """code is for programs, such as "BadRequest", "PayloadTooLarge" or "Unauthorized"."""
     path: builtins.str
@@ -1338,7 +1338,7 @@ class RejectedEvent(message.Message):
         *,
         position: builtins.int = ...,
         connection: builtins.int | None = ...,
-        dialect: builtins.str = ...,
+        protocol: builtins.str = ...,
         received_at: timestamp_pb2.Timestamp | None = ...,
         code: builtins.str = ...,
         path: builtins.str = ...,
@@ -1348,7 +1348,7 @@ class RejectedEvent(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_body_text", b"_body_text", "_connection", b"_connection", "body_text", b"body_text", "connection", b"connection", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_body_text", b"_body_text", "_connection", b"_connection", "body", b"body", "body_text", b"body_text", "code", b"code", "connection", b"connection", "dialect", b"dialect", "message", b"message", "path", b"path", "position", b"position", "received_at", b"received_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_body_text", b"_body_text", "_connection", b"_connection", "body", b"body", "body_text", b"body_text", "code", b"code", "connection", b"connection", "message", b"message", "path", b"path", "position", b"position", "protocol", b"protocol", "received_at", b"received_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__body_text: _TypeAlias = typing.Literal["body_text"]  # noqa: Y015
     _WhichOneofArgType__body_text: _TypeAlias = typing.Literal["_body_text", b"_body_text"]  # noqa: Y015
@@ -1410,7 +1410,7 @@ class RejectedEventCount(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     CONNECTION_FIELD_NUMBER: builtins.int
-    DIALECT_FIELD_NUMBER: builtins.int
+    PROTOCOL_FIELD_NUMBER: builtins.int
     CODE_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
     COUNT_FIELD_NUMBER: builtins.int
@@ -1418,8 +1418,8 @@ class RejectedEventCount(message.Message):
     LAST_AT_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection. 0 when the key was unknown."""
-    dialect: builtins.str
-    """dialect is the protocol in which they came: "track", "client", "native" or "grpc"."""
+    protocol: builtins.str
+    """protocol is the protocol in which they came: "track", "client", "native" or "grpc"."""
     code: builtins.str
     """code is for programs, such as "BadRequest", "PayloadTooLarge" or "Unauthorized"."""
     path: builtins.str
@@ -1438,7 +1438,7 @@ class RejectedEventCount(message.Message):
         self,
         *,
         connection: builtins.int = ...,
-        dialect: builtins.str = ...,
+        protocol: builtins.str = ...,
         code: builtins.str = ...,
         path: builtins.str = ...,
         count: builtins.int = ...,
@@ -1447,7 +1447,7 @@ class RejectedEventCount(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "connection", b"connection", "count", b"count", "dialect", b"dialect", "first_at", b"first_at", "last_at", b"last_at", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "connection", b"connection", "count", b"count", "first_at", b"first_at", "last_at", b"last_at", "path", b"path", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,7 +77,7 @@ class NativeEventServiceServicer:
         the API key has no source of that id that receives events.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -88,7 +88,7 @@ class NativeEventServiceServicer:
         """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
         be in the header. It fails with 404 for a type that does not exist.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,14 +48,14 @@ class NativeEventServiceStub:
     the API key has no source of that id that receives events.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvent: grpc.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]
     """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetEventSettings: grpc.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]
@@ -85,14 +85,14 @@ class NativeEventServiceAsyncStub(NativeEventServiceStub):
     the API key has no source of that id that receives events.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     PostEvent: aio.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
 
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetEventSettings: aio.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -124,7 +124,7 @@ class NativeEventServiceServicer:
         the API key has no source of that id that receives events.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -136,7 +136,7 @@ class NativeEventServiceServicer:
         """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
         be in the header. It fails with 404 for a type that does not exist.
 
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 

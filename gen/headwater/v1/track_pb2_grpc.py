@@ -109,7 +109,7 @@ class TrackServiceServicer:
         in traits.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -120,7 +120,7 @@ class TrackServiceServicer:
         """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -131,7 +131,7 @@ class TrackServiceServicer:
         """Page records that the user viewed a page. It needs userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,7 +142,7 @@ class TrackServiceServicer:
         """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -153,7 +153,7 @@ class TrackServiceServicer:
         """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -164,7 +164,7 @@ class TrackServiceServicer:
         """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -177,7 +177,7 @@ class TrackServiceServicer:
         the others.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

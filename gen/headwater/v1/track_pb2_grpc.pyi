@@ -51,42 +51,42 @@ class TrackServiceStub:
     in traits.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Page: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Page records that the user viewed a page. It needs userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Screen: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Group: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Alias: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Batch: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
@@ -95,7 +95,7 @@ class TrackServiceStub:
     the others.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetProjectSettings: grpc.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]
@@ -129,42 +129,42 @@ class TrackServiceAsyncStub(TrackServiceStub):
     in traits.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Track: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Page: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Page records that the user viewed a page. It needs userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Screen: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Group: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Alias: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     Batch: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -173,7 +173,7 @@ class TrackServiceAsyncStub(TrackServiceStub):
     the others.
 
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
     """
     GetProjectSettings: aio.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -209,7 +209,7 @@ class TrackServiceServicer:
         in traits.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -221,7 +221,7 @@ class TrackServiceServicer:
         """Track records an action of the user. It needs event, the name of the action, and userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -233,7 +233,7 @@ class TrackServiceServicer:
         """Page records that the user viewed a page. It needs userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -245,7 +245,7 @@ class TrackServiceServicer:
         """Screen records that the user viewed a screen of a mobile application. It needs userId or anonymousId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -257,7 +257,7 @@ class TrackServiceServicer:
         """Group says that the user belongs to a group, or what is known about the group, in traits. It needs groupId.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -269,7 +269,7 @@ class TrackServiceServicer:
         """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
@@ -283,7 +283,7 @@ class TrackServiceServicer:
         the others.
 
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the dialect fixes the answer
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the protocol fixes the answer
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 

@@ -4,6 +4,6 @@ No rules live here. Errors are raised as `headwater.base.errors` and become answ
 """
 
 from headwater.api.interceptor import AnswerInterceptor
-from headwater.api.register import ERROR_BODIES, LENIENT_SERVICES, Parts, register, register_dialects
+from headwater.api.register import ERROR_BODIES, LENIENT_SERVICES, Services, register, register_protocols
 
-__all__ = ["ERROR_BODIES", "LENIENT_SERVICES", "AnswerInterceptor", "Parts", "register", "register_dialects"]
+__all__ = ["ERROR_BODIES", "LENIENT_SERVICES", "AnswerInterceptor", "Services", "register", "register_protocols"]

@@ -17,9 +17,9 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
+from headwater.state import StateStore
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
-from headwater.state import Warehouse
 
 _NO_PIPELINE: Final = (
     "the source has no enabled pipeline: its events are accepted, but neither stored nor used. "
@@ -30,9 +30,9 @@ _NO_PIPELINE: Final = (
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse, computing: Computing, quotas: Quotas) -> None:
+    def __init__(self, catalog: Catalog, state: StateStore, computing: Computing, quotas: Quotas) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
         self._quotas = quotas
         self._shown: Remembering[pb.Connection] = Remembering(computing, _message)
         self._documents: Remembering[dict[str, Any]] = Remembering(computing, _document)
@@ -170,10 +170,10 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         workspace = await workspace_of(self._catalog, context)
         await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)  # refuses what has none
         connection = await connections.get_connection(self._catalog, workspace, request.id)
-        call = await self._warehouse.latest_call(request.id)
+        call = await self._state.latest_call(request.id)
         message = pb.TestConnectionResponse(received=call is not None)
         if call is not None:
-            message.dialect = call.dialect
+            message.protocol = call.protocol
             message.last_received_at.FromDatetime(call.received_at)
         if not any(pipeline.enabled for pipeline in connection.pipelines):
             message.warnings.add(code="NoPipeline", message=_NO_PIPELINE)

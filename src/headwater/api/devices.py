@@ -5,17 +5,17 @@ from headwater.api.call import Context
 from headwater.api.paging import page_of
 from headwater.base.clock import from_microseconds
 from headwater.catalog import Catalog
+from headwater.state import Device, StateStore
 from headwater.v1 import devices_pb2 as pb
 from headwater.v1 import devices_pb2_grpc
-from headwater.state import Device, Warehouse
 
 
 class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):
     """Lists devices."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, state: StateStore) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Context) -> pb.ListDevicesResponse:
         workspace = await workspace_of(self._catalog, context)
@@ -25,7 +25,7 @@ class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):
         connections = [connection.id for connection in self._catalog.connections(workspace)]
         if request.HasField("connection"):
             connections = [id_ for id_ in connections if id_ == request.connection]
-        devices, total = await self._warehouse.devices(
+        devices, total = await self._state.devices(
             connections,
             user_id=request.user_id if request.HasField("user_id") else None,
             anonymous_id=request.anonymous_id if request.HasField("anonymous_id") else None,

@@ -24,9 +24,9 @@ JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", "
 _SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
 """What a client cannot say of an event."""
 
-_DAY_S: Final = 86_400
-_FIRST_S: Final = -62_135_596_800
-_LAST_S: Final = 253_402_300_799
+_DAY_SECONDS: Final = 86_400
+_MIN_SECONDS: Final = -62_135_596_800
+_MAX_SECONDS: Final = 253_402_300_799
 """The first and the last second of the years 1 to 9999."""
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
@@ -60,9 +60,9 @@ def batch_body(events: Iterable[bytes], sent_at: str | None = None) -> bytes:
 def wire_time(moment: Timestamp) -> str:
     """The moment in RFC 3339; one that no calendar has becomes a text that the dialect refuses."""
     seconds, nanos = moment.seconds, moment.nanos
-    if not (_FIRST_S <= seconds <= _LAST_S and 0 <= nanos < 1_000_000_000):
+    if not (_MIN_SECONDS <= seconds <= _MAX_SECONDS and 0 <= nanos < 1_000_000_000):
         return f"{seconds} s and {nanos} ns"
-    days, second = divmod(seconds, _DAY_S)
+    days, second = divmod(seconds, _DAY_SECONDS)
     clock = f"{_day(days)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
     if nanos == 0:
         return clock + "Z"

@@ -13,17 +13,17 @@ from headwater.api.access import caller_of, workspace_of
 from headwater.api.call import Context, metadata_of, send_headers
 from headwater.api.eventjson import batch_body, wire_event, wire_time
 from headwater.api.eventmessage import event_message
-from headwater.api.eventstream import EventStream, rejection
+from headwater.api.eventstream import EventStream, event_rejection
 from headwater.api.incoming import incoming_call
 from headwater.api.paging import page_of
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.observe.trace import Arrived, Tracer
+from headwater.observe.trace import TracedArrival, Tracer
+from headwater.state import EventOrder, RejectedEvent, RejectionCount, StateStore
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.state import EventOrder, RefusalCount, RejectedEvent, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
@@ -39,10 +39,10 @@ Listing = pb.ListEventsRequest | pb.ListEventsJsonRequest
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse, tracer: Tracer) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, state: StateStore, tracer: Tracer) -> None:
         self._catalog = catalog
         self._intake = intake
-        self._warehouse = warehouse
+        self._state = state
         self._tracer = tracer
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
@@ -53,7 +53,9 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
             rejected=[
-                rejection(index, refusal) for index, refusal in enumerate(receipt.refusals) if refusal is not None
+                event_rejection(index, rejection)
+                for index, rejection in enumerate(receipt.rejections)
+                if rejection is not None
             ],
         )
 
@@ -83,10 +85,10 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         first, limit = page_of(
             request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
         )
-        events, _ = await self._warehouse.rejected(
+        events, _ = await self._state.rejected(
             workspace,
             connection_id=request.connection if request.HasField("connection") else None,
-            dialect=request.dialect if request.HasField("dialect") else None,
+            protocol=request.protocol if request.HasField("protocol") else None,
             first=first,
             limit=limit,
         )
@@ -97,7 +99,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     ) -> pb.CountRejectedEventsResponse:
         workspace = await self._workspace_or_unknown(context)
         source = request.connection if request.HasField("connection") else None
-        counts = await self._warehouse.refusals(workspace, connection_id=source)
+        counts = await self._state.rejection_counts(workspace, connection_id=source)
         return pb.CountRejectedEventsResponse(counts=[_count(row) for row in counts])
 
     async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
@@ -123,7 +125,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         first, limit = page_of(
             request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
         )
-        documents = await self._warehouse.events(
+        documents = await self._state.events(
             workspace, order=cast(EventOrder, order), ascending=request.ascending, first=first, limit=limit
         )
         return [_only(document, names) for document in documents] if names else documents
@@ -143,7 +145,7 @@ def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
     message = pb.RejectedEvent(
         position=event.position,
         connection=event.connection or None,
-        dialect=event.dialect,
+        protocol=event.protocol,
         code=event.code,
         path=event.path,
         message=event.message,
@@ -173,20 +175,20 @@ def _within(size: int, events: list[RejectedEvent]) -> Iterator[RejectedEvent]:
         yield event
 
 
-def _count(row: RefusalCount) -> pb.RejectedEventCount:
+def _count(row: RejectionCount) -> pb.RejectedEventCount:
     message = pb.RejectedEventCount(
-        connection=row.connection, dialect=row.dialect, code=row.code, path=row.path, count=row.count
+        connection=row.connection, protocol=row.protocol, code=row.code, path=row.path, count=row.count
     )
     message.first_at.FromDatetime(row.first_at)
     message.last_at.FromDatetime(row.last_at)
     return message
 
 
-def _trace(arrived: Arrived) -> pb.EventTrace:
+def _trace(arrived: TracedArrival) -> pb.EventTrace:
     message = pb.EventTrace(
         connection=arrived.connection,
         position=arrived.position,
-        outcome=arrived.fate,
+        outcome=arrived.outcome,
         message=arrived.message,
         duplicates=arrived.duplicates,
     )

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from headwater.api.eventjson import batch_body, wire_event, wire_time
-from headwater.events import Refusal
+from headwater.events import Rejection
 from headwater.intake import Receipt
 from headwater.v1 import events_pb2 as pb
 
@@ -109,18 +109,18 @@ class EventStream:
             receipt = await self._accept(batch_body(events))
             self._answer.accepted += receipt.accepted
             if receipt.accepted < len(events):
-                self._tell_of_rejected(group, receipt.refusals)
+                self._tell_of_rejected(group, receipt.rejections)
         self._answer.requests += len(group)
         return self._answer
 
-    def _tell_of_rejected(self, group: list[_Request], refusals: list[Refusal | None]) -> None:
-        found = iter(refusals)
+    def _tell_of_rejected(self, group: list[_Request], rejections: list[Rejection | None]) -> None:
+        found = iter(rejections)
         for number, request in enumerate(group, self._answer.requests):
             for index, _ in enumerate(request.events):
-                if (refusal := next(found)) is not None:
-                    self._answer.rejected.add(request=number, rejection=rejection(index, refusal))
+                if (rejection := next(found)) is not None:
+                    self._answer.rejected.add(request=number, rejection=event_rejection(index, rejection))
 
 
-def rejection(index: int, refusal: Refusal) -> pb.EventRejection:
+def event_rejection(index: int, rejection: Rejection) -> pb.EventRejection:
     """Why event number `index` of a request was refused."""
-    return pb.EventRejection(index=index, code=refusal.code, path=refusal.path, message=refusal.message)
+    return pb.EventRejection(index=index, code=rejection.code, path=rejection.path, message=rejection.message)

@@ -5,17 +5,17 @@ from headwater.api.call import Context
 from headwater.api.paging import page_of
 from headwater.catalog import Catalog
 from headwater.management import connections
+from headwater.state import Identity, StateStore
 from headwater.v1 import identities_pb2 as pb
 from headwater.v1 import identities_pb2_grpc
-from headwater.state import Identity, Warehouse
 
 
 class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
     """Lists identities."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, state: StateStore) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
 
     async def ListConnectionIdentities(
         self, request: pb.ListConnectionIdentitiesRequest, context: Context
@@ -25,7 +25,7 @@ class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
         first, limit = page_of(
             request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
         )
-        identities, total = await self._warehouse.identities(connection.id, first=first, limit=limit)
+        identities, total = await self._state.identities(connection.id, first=first, limit=limit)
         return pb.ListConnectionIdentitiesResponse(
             identities=[_message(identity) for identity in identities], total=total
         )

@@ -20,14 +20,14 @@ from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Target
-from headwater.state.lanestore import LaneStore
 from headwater.management import pipelines
 from headwater.management.quotas import Quotas, definition_size
 from headwater.observe.lanestatus import lane_status
+from headwater.state import StateStore
+from headwater.state.lanestore import LaneStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import pipelines_pb2_grpc
-from headwater.state import Warehouse
 
 
 class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
@@ -37,7 +37,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self,
         catalog: Catalog,
         functions: Runner,
-        warehouse: Warehouse,
+        state: StateStore,
         lanes: LaneStore,
         clock: Clock,
         computing: Computing,
@@ -45,7 +45,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     ) -> None:
         self._catalog = catalog
         self._functions = functions
-        self._warehouse = warehouse
+        self._state = state
         self._lanes = lanes
         self._clock = clock
         self._computing = computing
@@ -114,7 +114,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     async def GetPipelineLane(self, request: pb.GetPipelineLaneRequest, context: Context) -> pb.PipelineLane:
         workspace = await workspace_of(self._catalog, context)
         pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
-        status = await lane_status(pipeline, self._warehouse, self._lanes, self._clock)
+        status = await lane_status(pipeline, self._state, self._lanes, self._clock)
         message = pb.PipelineLane(
             waiting=status.waiting,
             bytes=status.bytes,

@@ -25,11 +25,12 @@ from headwater.api.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog
-from headwater.log import EventLog
 from headwater.intake import Intake
-from headwater.state.lanestore import LaneStore
+from headwater.log import EventLog
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.observe.trace import Tracer
+from headwater.state import StateStore
+from headwater.state.lanestore import LaneStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2_grpc,
@@ -51,7 +52,6 @@ from headwater.v1 import (
     transformations_pb2_grpc,
     workspaces_pb2_grpc,
 )
-from headwater.state import Warehouse
 
 ERROR_BODIES: Final[dict[str, ErrorBody]] = {
     track.SERVICE: track.error_body,
@@ -64,12 +64,12 @@ LENIENT_SERVICES: Final = frozenset({track.SERVICE, client.SERVICE, native_event
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """What the servicers work with."""
 
     catalog: Catalog
     intake: Intake
-    warehouse: Warehouse
+    state: StateStore
     functions: Runner
     log: EventLog
     lanes: LaneStore
@@ -78,30 +78,28 @@ class Parts:
     quotas: Quotas = DEFAULT_QUOTAS
 
 
-def register(server: aio.Server, parts: Parts) -> None:
+def register(server: aio.Server, parts: Services) -> None:
     """Add all services to `server`, before it starts."""
     calls = BuiltCalls(server)
     server = cast(aio.Server, calls)
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(
-        ConnectionServicer(parts.catalog, parts.warehouse, parts.computing, parts.quotas), server
+        ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas), server
     )
     connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorServicer(parts.catalog), server)
     applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
     workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
     api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog, parts.quotas), server)
     pipelines = PipelineServicer(
-        parts.catalog, parts.functions, parts.warehouse, parts.lanes, parts.clock, parts.computing, parts.quotas
+        parts.catalog, parts.functions, parts.state, parts.lanes, parts.clock, parts.computing, parts.quotas
     )
     pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(pipelines, server)
-    identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.warehouse), server)
-    devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.warehouse), server)
+    identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.state), server)
+    devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.state), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(
-        EventServicer(
-            parts.catalog, parts.intake, parts.warehouse, Tracer(parts.warehouse, parts.log, parts.computing)
-        ),
+        EventServicer(parts.catalog, parts.intake, parts.state, Tracer(parts.state, parts.log, parts.computing)),
         server,
     )
-    register_dialects(server, parts)
+    register_protocols(server, parts)
     filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog, parts.computing), server)
     schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
     transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
@@ -112,10 +110,10 @@ def register(server: aio.Server, parts: Parts) -> None:
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
 
 
-def register_dialects(server: aio.Server, parts: Parts) -> None:
+def register_protocols(server: aio.Server, parts: Services) -> None:
     """Add the services that take events as SDKs send them."""
     track_pb2_grpc.add_TrackServiceServicer_to_server(
-        track.TrackServicer(parts.catalog, parts.intake, parts.warehouse), server
+        track.TrackServicer(parts.catalog, parts.intake, parts.state), server
     )
     native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
         NativeEventServicer(parts.catalog, parts.intake), server

@@ -15,32 +15,33 @@ from headwater.api.incoming import incoming_call
 from headwater.api.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.catalog import Catalog
-from headwater.events import Refusal
+from headwater.events import Rejection
 from headwater.intake import Intake, Receipt, project_settings
-from headwater.observe.outcomes import Fate, outcomes
+from headwater.observe.outcomes import EventOutcome, outcomes
+from headwater.state import StateStore
 from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc
-from headwater.state import Warehouse
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["TrackService"].full_name
 _ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
 
 
-class RefusedEvents(BadRequest):
-    """Some events of a strict call were refused; the others are stored."""
+class EventsRejected(BadRequest):
+    """Some events of a strict call were rejected; the others are stored."""
 
-    def __init__(self, refusals: list[Refusal | None]) -> None:
-        found = [(index, refusal) for index, refusal in enumerate(refusals) if refusal is not None]
+    def __init__(self, rejections: list[Rejection | None]) -> None:
+        found = [(index, rejection) for index, rejection in enumerate(rejections) if rejection is not None]
         super().__init__(found[0][1].message, field=found[0][1].path or None)
         self.messages = [
-            refusal.message if len(refusals) == 1 else f"batch[{index}]: {refusal.message}" for index, refusal in found
+            rejection.message if len(rejections) == 1 else f"batch[{index}]: {rejection.message}"
+            for index, rejection in found
         ]
 
 
-class EventOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
+class StrictOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What became of one event, as the answer tells it."""
 
-    outcome: Fate | Literal["Refused"]
+    outcome: EventOutcome | Literal["Refused"]
     message_id: str | None = None
     code: str = ""
     path: str = ""
@@ -50,12 +51,12 @@ class EventOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
 _encode = msgspec.json.Encoder().encode
 
 MAX_LISTED = 20
-"""How many refusals an error body lists."""
+"""How many rejections an error body lists."""
 
 
 def error_body(error: HeadwaterError) -> dict[str, object]:
     """The dialect's error body. SDKs need `code` and `message` at its top: without them some repeat a 400 for ever."""
-    messages = error.messages if isinstance(error, RefusedEvents) else [error.message]
+    messages = error.messages if isinstance(error, EventsRejected) else [error.message]
     return {
         "success": False,
         "code": error.code,
@@ -67,10 +68,10 @@ def error_body(error: HeadwaterError) -> dict[str, object]:
 class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     """identify, track, page, screen, group, alias, and batches of them."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, warehouse: Warehouse) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, state: StateStore) -> None:
         self._catalog = catalog
         self._intake = intake
-        self._warehouse = warehouse
+        self._state = state
 
     async def Identify(self, request: HttpBody, context: Context) -> HttpBody:
         return await self._accept("identify", request, context)
@@ -108,8 +109,8 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
                 raise
             await send_headers(context, error.headers)
             return _rejected_call(error) if _is_verbose(metadata) else _ACCEPTED
-        if strict and receipt.accepted < len(receipt.refusals):
-            refused = RefusedEvents(receipt.refusals)
+        if strict and receipt.accepted < len(receipt.rejections):
+            refused = EventsRejected(receipt.rejections)
             refused.headers |= receipt.headers
             raise refused
         answer = await self._told(receipt) if _is_verbose(metadata) else _ACCEPTED
@@ -119,12 +120,12 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     async def _told(self, receipt: Receipt) -> HttpBody:
         """What became of each event of a call, when the worker has had them."""
         ids = [receipt.message_id(index) for index in range(len(receipt.checked))]
-        fates = await outcomes(receipt.connection, receipt.position, ids, self._warehouse)
+        fates = await outcomes(receipt.connection, receipt.position, ids, self._state)
         told = [
-            EventOutcome("Refused", None, refusal.code, refusal.path, refusal.message)
-            if refusal is not None
-            else EventOutcome(fate or "Pending", id_)
-            for refusal, fate, id_ in zip(receipt.refusals, fates, ids, strict=True)
+            StrictOutcome("Refused", None, rejection.code, rejection.path, rejection.message)
+            if rejection is not None
+            else StrictOutcome(outcome or "Pending", id_)
+            for rejection, outcome, id_ in zip(receipt.rejections, fates, ids, strict=True)
         ]
         return HttpBody(content_type="application/json", data=_encode({"success": True, "events": told}))
 

@@ -4,7 +4,7 @@ import string
 import uuid
 from random import Random, SystemRandom
 
-LARGEST_ID = 2**31 - 1
+MAX_ID = 2**31 - 1
 """Identifiers are positive 32-bit integers, so that JSON carries them as numbers."""
 
 _BASE62 = string.ascii_uppercase + string.ascii_lowercase + string.digits
@@ -18,7 +18,7 @@ class Identifiers:
 
     def identifier(self) -> int:
         """A candidate identifier in [1, 2^31 - 1]; the catalog draws again when it is taken."""
-        return self._source.randint(1, LARGEST_ID)
+        return self._source.randint(1, MAX_ID)
 
     def event_write_key(self) -> str:
         """32 base-62 characters. Public by nature: it ships inside web pages and apps."""

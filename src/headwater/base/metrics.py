@@ -13,10 +13,10 @@ class Metrics:
     def call_answered(self, method: str, status: str, seconds: float) -> None:
         """An RPC came to an end; `method` is "/package.Service/Method", `status` a gRPC status ("OK")."""
 
-    def events_accepted(self, dialect: str, events: int) -> None:
+    def events_accepted(self, protocol: str, events: int) -> None:
         """Events of one call are durable."""
 
-    def events_refused(self, dialect: str, code: str, events: int) -> None:
+    def events_rejected(self, protocol: str, code: str, events: int) -> None:
         """Events of one call, or the call as a whole (as one), were refused with an error's code."""
 
     def log_committed(self, frames: int, seconds: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound, Unauthorized
-from headwater.base.identifiers import LARGEST_ID
+from headwater.base.identifiers import MAX_ID
 from headwater.catalog.catalog import Catalog
 from headwater.catalog.model import ApiKey
 
@@ -39,7 +39,7 @@ async def find_caller(catalog: Catalog, authorization: str | None, named: str | 
     key = await authenticate(catalog, authorization)
     if named is None:
         return Caller(key, key.workspace)
-    if not _IDENTIFIER.fullmatch(named) or int(named) > LARGEST_ID:
+    if not _IDENTIFIER.fullmatch(named) or int(named) > MAX_ID:
         raise BadRequest("the Headwater-Workspace header must be the identifier of a workspace", field=WORKSPACE_HEADER)
     workspace = int(named)
     if key.workspace not in (None, workspace) or catalog.workspace(workspace) is None:

@@ -17,21 +17,21 @@ import sqlalchemy
 from sqlalchemy import delete, insert, update
 
 from headwater.base.clock import Clock
-from headwater.storage.database import answering_unavailable, opened
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
-from headwater.storage.sessions import Sessions, sessions, snapshot
 from headwater.catalog import tables
 from headwater.catalog.change import Change
-from headwater.catalog.misses import Misses
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog.negativecache import NegativeCache
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
 from headwater.catalog.sealing import open_settings, seal_settings
 from headwater.catalog.view import Delta, View
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Connector
+from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.sessions import Sessions, sessions, snapshot
 
-TURN_TIMEOUT_S: Final = 10.0
+TURN_TIMEOUT_SECONDS: Final = 10.0
 """How long a change waits for the other changes of this process, and a refresh for another refresh."""
 
 _Key = TypeVarTuple("_Key")
@@ -69,7 +69,7 @@ class Catalog:
         self._clock = clock
         self._identifiers = identifiers
         self._view = View()
-        self._misses = Misses(clock)
+        self._negative_cache = NegativeCache(clock)
         self._changing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._begun = 0
@@ -141,11 +141,11 @@ class Catalog:
         have: then the answer is that of the view, which the next `refresh` brings up to date. Raises Unavailable.
         """
         found = lookup(*key)
-        if found is None and self._misses.is_worth_a_look(key):
+        if found is None and self._negative_cache.should_query(key):
             await self.refresh()
             found = lookup(*key)
             if found is None:
-                self._misses.add(key)
+                self._negative_cache.add(key)
         return found
 
     @asynccontextmanager
@@ -217,7 +217,7 @@ async def open_catalog(
     is_shared: bool = False,
 ) -> AsyncIterator[Catalog]:
     """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
-    async with opened(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
+    async with open_database(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
         catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
         yield catalog
@@ -225,7 +225,7 @@ async def open_catalog(
 
 @asynccontextmanager
 async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
-    async with asyncio.timeout(TURN_TIMEOUT_S):
+    async with asyncio.timeout(TURN_TIMEOUT_SECONDS):
         await lock.acquire()
     try:
         yield
@@ -234,4 +234,4 @@ async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
 
 
 def _answering_unavailable() -> AbstractAsyncContextManager[None]:
-    return answering_unavailable("the catalog's database")
+    return as_unavailable("the catalog's database")

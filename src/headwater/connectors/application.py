@@ -12,7 +12,7 @@ import msgspec
 
 from headwater.schemas import Record, Schema
 
-MOST_USERS: Final = 100
+MAX_PAGE_USERS: Final = 100
 """On one page."""
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from headwater.base.errors import Unprocessable
 
-LONGEST_SETTINGS: Final = 10_000
+MAX_SETTINGS_CHARACTERS: Final = 10_000
 """Characters of all settings of a connection, as JSON text."""
 
 
@@ -192,8 +192,8 @@ class SettingsRules(msgspec.Struct, frozen=True):
         read = read_fields(self.fields, given, "settings")
         if self.one_of and sum(name in read for name in self.one_of) != 1:
             raise invalid("settings", f"must have exactly one of {' and '.join(self.one_of)}")
-        if len(json.dumps(read, ensure_ascii=False)) > LONGEST_SETTINGS:
-            raise invalid("settings", f"must not be longer than {LONGEST_SETTINGS} characters")
+        if len(json.dumps(read, ensure_ascii=False)) > MAX_SETTINGS_CHARACTERS:
+            raise invalid("settings", f"must not be longer than {MAX_SETTINGS_CHARACTERS} characters")
         return read
 
 

@@ -20,7 +20,6 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import payloads, record_of, results_of, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
-from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.processing.lanes import CONSUMER, definition_digest
 from headwater.processing.plans import MAX_MESSAGE
 from headwater.processing.transformer import (
@@ -32,8 +31,9 @@ from headwater.processing.transformer import (
     compile_transformer,
     failure,
 )
+from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry, StateStore
+from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.transforms.functions import FunctionFailed, Runner
-from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry, Warehouse
 
 DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mapping": 1}
 """How many runs of each kind there may be at a time. A sandbox is a process of some 60 MB."""
@@ -79,7 +79,7 @@ class Courier:
     def __init__(
         self,
         catalog: Catalog,
-        warehouse: Warehouse,
+        state: StateStore,
         store: LaneStore,
         functions: Runner,
         clock: Clock,
@@ -88,7 +88,7 @@ class Courier:
         slots: Mapping[str, int] = DEFAULT_SLOTS,
     ) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
         self._store = store
         self._functions = functions
         self._clock = clock
@@ -119,7 +119,7 @@ class Courier:
 
     async def _begin(self) -> None:
         await self._catalog.refresh()
-        await self._store.begin_after(await self._warehouse.finished(CONSUMER))
+        await self._store.begin_after(await self._state.finished(CONSUMER))
         self._progress = await self._store.progress()
         self._unsure.clear()
         self._scheduler.reset()
@@ -135,9 +135,9 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 if self._unapplied_bytes:
-                    applied = await self._warehouse.finished(CONSUMER)
+                    applied = await self._state.finished(CONSUMER)
                     self._unapplied_bytes = await self._store.unapplied_bytes(applied)
-                lanes = {lane.pipeline: lane for lane in await self._warehouse.lanes()}
+                lanes = {lane.pipeline: lane for lane in await self._state.lanes()}
                 self._scheduler.replace(list(self._states(lanes.values())))  # first all: a changed lane is forgotten
                 while self._unapplied_bytes <= MAX_UNAPPLIED_BYTES:
                     if (state := self._scheduler.begin(self._now())) is None:
@@ -155,7 +155,7 @@ class Courier:
     async def _upkeep(self) -> None:
         """Learn what has changed, and remove what is not needed any more."""
         await self._catalog.refresh()
-        applied = await self._warehouse.finished(CONSUMER)
+        applied = await self._state.finished(CONSUMER)
         await self._store.trim(applied)
         pipelines = {
             pipeline.id
@@ -169,7 +169,7 @@ class Courier:
                 for gone in known.keys() - pipelines:
                     del known[gone]
             self._unsure &= pipelines
-        lanes = await self._warehouse.lanes()
+        lanes = await self._state.lanes()
         now = microseconds(self._clock.now())
         self._metrics.lanes_waiting(
             lanes=len(lanes),
@@ -315,7 +315,7 @@ class Courier:
     async def _chunk(self, pipeline: int, after: int) -> Chunk | None:
         chunk = self._chunks.get(pipeline)
         if chunk is None or chunk.last_position <= after:
-            chunk = await self._warehouse.next_chunk(pipeline, after=after)
+            chunk = await self._state.next_chunk(pipeline, after=after)
             if chunk is None:
                 self._chunks.drop(pipeline)
             else:

@@ -4,21 +4,21 @@ Pure: bytes in, events or refusals out, the same for the same bytes. The intake 
 the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must
 agree, so nothing here looks at a clock, a random source, or a database."""
 
-from headwater.events.dialects import DIALECTS, check_events
-from headwater.events.envelope import DialectName, Envelope
+from headwater.events.envelope import Envelope, ProtocolName
 from headwater.events.event import EVENT_TYPES, Event
 from headwater.events.limits import DEFAULT_LIMITS, MAX_REJECTED_BYTES, Limits
-from headwater.events.refusal import Refusal
+from headwater.events.protocols import PROTOCOLS, check_events
+from headwater.events.rejection import Rejection
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "DIALECTS",
     "EVENT_TYPES",
     "MAX_REJECTED_BYTES",
-    "DialectName",
+    "PROTOCOLS",
     "Envelope",
     "Event",
     "Limits",
-    "Refusal",
+    "ProtocolName",
+    "Rejection",
     "check_events",
 ]

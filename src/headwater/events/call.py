@@ -3,7 +3,7 @@
 from msgspec import Raw, Struct
 
 from headwater.events.raw import ABSENT
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 
 
 class Call(Struct, frozen=True):
@@ -21,5 +21,5 @@ class Call(Struct, frozen=True):
     has_plain_texts: bool = False
     """Whether all of it is known to be ASCII without escapes of characters: what is wrong with a text is then its
     length at most."""
-    refused: dict[int, Refusal] = {}
+    rejected: dict[int, Rejection] = {}
     """The events that can be refused only with the body at hand, by their number."""

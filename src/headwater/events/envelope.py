@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
 from headwater.events.limits import DEFAULT_LIMITS, Limits
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 
-DialectName = Literal["track", "grpc", "client", "native"]
+ProtocolName = Literal["track", "grpc", "client", "native"]
 """Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the
 client API, or of the native events API."""
 
@@ -23,7 +23,7 @@ client API, or of the native events API."""
 class Envelope(Struct, frozen=True, array_like=True):
     """The facts of one call."""
 
-    dialect: DialectName
+    protocol: ProtocolName
     call: str
     """Which call of the dialect: what its route names ("track", "batch", "devices", "events")."""
     workspace: int
@@ -37,13 +37,13 @@ class Envelope(Struct, frozen=True, array_like=True):
     ip: str = ""
     """The caller's address as the gateway saw it; empty when unknown."""
     user_agent: str = ""
-    refusal: Refusal | None = None
+    rejection: Rejection | None = None
     """Set when the call was refused as a whole: then the body is kept (bounded), but never read as events."""
     limits: Limits = DEFAULT_LIMITS
     """Those of the moment of acceptance: another setting later may not change what was accepted."""
     is_client_side: bool = False
     """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
-    refused: dict[int, Refusal] | None = None
+    rejected: dict[int, Rejection] | None = None
     """The events that were refused, by their number in the call. What was accepted stays accepted, whatever rules a
     later version has. None in frames that an older version wrote: there the rules have to be asked again."""
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from headwater.events.raw import ABSENT
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.wire import IDS, MEMBERS
 
 RULE: Final = "contains an unpaired surrogate"
@@ -19,16 +19,16 @@ _Ids: Final = msgspec.defstruct("_Ids", [(field, Raw, ABSENT) for field in IDS],
 _decode_ids: Final = msgspec.json.Decoder(_Ids).decode
 
 
-def refuse_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> dict[int, Refusal]:
+def refuse_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> dict[int, Rejection]:
     """Return a refusal for each event that has such an identifier, by its number.
 
     `counterparts` are the same events with another character in place of each unpaired surrogate.
     """
-    refused: dict[int, Refusal] = {}
+    rejected: dict[int, Rejection] = {}
     for index, (event, counterpart) in enumerate(zip(events, counterparts, strict=True)):
         if bytes(event) != bytes(counterpart) and (field := _different_id(event, counterpart)) is not None:
-            refused[index] = Refusal("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {RULE}")
-    return refused
+            rejected[index] = Rejection("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {RULE}")
+    return rejected
 
 
 def _different_id(event: Raw, counterpart: Raw) -> str | None:

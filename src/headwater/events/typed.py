@@ -11,7 +11,7 @@ from headwater.base.errors import BadRequest
 from headwater.events import track
 from headwater.events.call import Call
 from headwater.events.limits import Limits
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track import max_body, read
 from headwater.events.wire import MEMBERS, TIMES, WireEvent
@@ -29,14 +29,14 @@ def read_call(call: str, body: bytes) -> Call:
     return taken
 
 
-def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
     """Check an event as the track API does, and its times."""
     wire = track.check(event, call, limits)
-    if isinstance(wire, Refusal):
+    if isinstance(wire, Rejection):
         return wire
     for field in TIMES:
         if (rule := _broken_rule(getattr(wire, field))) is not None:
-            return Refusal("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {rule}")
+            return Rejection("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {rule}")
     return wire
 
 

@@ -19,25 +19,25 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.catalogue import CONNECTORS
-from headwater.log import EventLog, Frame
 from headwater.events import (
     DEFAULT_LIMITS,
-    DIALECTS,
     MAX_REJECTED_BYTES,
-    DialectName,
+    PROTOCOLS,
     Envelope,
     Limits,
-    Refusal,
+    ProtocolName,
+    Rejection,
     check_events,
 )
 from headwater.events.canonical import generated_message_id
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
-from headwater.intake.inflate import inflate
+from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
+from headwater.intake.decompression import decompress
 from headwater.intake.mediatype import check_is_json
 from headwater.intake.ratelimit import Quota, RateLimiter
-from headwater.intake.senders import NOBODY, Sender, Senders
 from headwater.intake.unknownkeys import UnknownKeys
+from headwater.log import EventLog, LogEntry
 
 _REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
 """What refuses a call whoever sends it again."""
@@ -46,7 +46,7 @@ _REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthoriz
 class IncomingCall(Struct, frozen=True):
     """A call with events as it came in."""
 
-    dialect: DialectName
+    protocol: ProtocolName
     call: str
     """Which call of the dialect: what its route names."""
     body: bytes
@@ -63,7 +63,7 @@ class IncomingCall(Struct, frozen=True):
 class Receipt(Struct, frozen=True):
     """What became of the events of an accepted call, in their order."""
 
-    checked: list[WireEvent | Refusal]
+    checked: list[WireEvent | Rejection]
     """What is stored, and why the rest is not."""
     connection: int = 0
     """The source."""
@@ -80,19 +80,19 @@ class Receipt(Struct, frozen=True):
         return self.quota.headers if self.quota else {}
 
     @property
-    def refusals(self) -> list[Refusal | None]:
+    def rejections(self) -> list[Rejection | None]:
         """None for an event that is stored."""
-        return [each if isinstance(each, Refusal) else None for each in self.checked]
+        return [each if isinstance(each, Rejection) else None for each in self.checked]
 
     @property
     def accepted(self) -> int:
         """How many events are stored."""
-        return sum(not isinstance(each, Refusal) for each in self.checked)
+        return sum(not isinstance(each, Rejection) for each in self.checked)
 
     def message_id(self, index: int) -> str | None:
         """The message id of event number `index`; None for one that is not stored."""
         event = self.checked[index]
-        if isinstance(event, Refusal):
+        if isinstance(event, Rejection):
             return None
         return cast(str | None, event.message_id) or generated_message_id(self.nonce, index)
 
@@ -110,7 +110,7 @@ class Intake:
         limits: Limits = DEFAULT_LIMITS,
         limiter: RateLimiter | None = None,
     ) -> None:
-        self._senders = Senders(catalog)
+        self._authenticator = Authenticator(catalog)
         self._log = log
         self._clock = clock
         self._identifiers = identifiers
@@ -126,77 +126,79 @@ class Intake:
         kept, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable when it could not be stored: the
         caller should repeat it.
         """
-        dialect = DIALECTS[request.dialect]
-        sender = NOBODY
+        protocol = PROTOCOLS[request.protocol]
+        principal = ANONYMOUS
         body = request.body
         try:
-            sender = await self._senders.by_headers(request.dialect, request.authorization, request.workspace)
-            if sender is NOBODY and not dialect.KEY_IN_BODY:
+            principal = await self._authenticator.from_headers(
+                request.protocol, request.authorization, request.workspace
+            )
+            if principal is ANONYMOUS and not protocol.KEY_IN_BODY:
                 raise Unauthorized("a write key is required, as Bearer token")
             check_is_json(request.content_type)
-            limit = dialect.max_body(request.call, self.limits)
-            body = inflate(body, request.content_encoding, limit=limit)
-            call = dialect.read_call(request.call, body)
-            sender = await self._senders.by_body(request.dialect, sender, call)
-            quota = self._take(request, sender, len(call.events))
+            limit = protocol.max_body(request.call, self.limits)
+            body = decompress(body, request.content_encoding, limit=limit)
+            call = protocol.read_call(request.call, body)
+            principal = await self._authenticator.from_body(request.protocol, principal, call)
+            quota = self._take(request, principal, len(call.events))
         except _REFUSING as error:
-            quota = self._take(request, sender, 1)  # it is kept, and so takes room as an event does
+            quota = self._take(request, principal, 1)  # it is kept, and so takes room as an event does
             error.headers |= quota.headers if quota else {}
-            self._metrics.events_refused(request.dialect, error.code, 1)
-            await self._keep(request, body, sender, error)
+            self._metrics.events_rejected(request.protocol, error.code, 1)
+            await self._keep(request, body, principal, error)
             raise
-        checked = check_events(dialect, call, self.limits)
+        checked = check_events(protocol, call, self.limits)
         if not checked:
             return Receipt([], quota=quota)
-        refused = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Refusal)}
-        envelope = self._envelope(request, sender, refused=refused)
-        position = await self._log.append(Frame(len(checked), encode_envelope(envelope), body))
+        rejected = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Rejection)}
+        envelope = self._envelope(request, principal, rejected=rejected)
+        position = await self._log.append(LogEntry(len(checked), encode_envelope(envelope), body))
         return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
 
-    def _take(self, request: IncomingCall, sender: Sender, events: int) -> Quota | None:
-        if not sender.workspace:
+    def _take(self, request: IncomingCall, principal: Principal, events: int) -> Quota | None:
+        if not principal.workspace:
             return None
         try:
-            return self._limiter.take(sender.workspace, sender.key, events)
+            return self._limiter.take(principal.workspace, principal.key, events)
         except TooManyRequests as error:
-            self._metrics.events_refused(request.dialect, error.code, events)
+            self._metrics.events_rejected(request.protocol, error.code, events)
             raise
 
     def _counted(self, request: IncomingCall, receipt: Receipt) -> Receipt:
-        self._metrics.events_accepted(request.dialect, receipt.accepted)
+        self._metrics.events_accepted(request.protocol, receipt.accepted)
         for each in receipt.checked:
-            if isinstance(each, Refusal):
-                self._metrics.events_refused(request.dialect, each.code, 1)
+            if isinstance(each, Rejection):
+                self._metrics.events_rejected(request.protocol, each.code, 1)
         return receipt
 
-    async def _keep(self, request: IncomingCall, body: bytes, sender: Sender, error: HeadwaterError) -> None:
+    async def _keep(self, request: IncomingCall, body: bytes, principal: Principal, error: HeadwaterError) -> None:
         """Keep a refused call with its `body`, which is inflated where that was possible."""
-        if not sender.workspace and not self._unknown_keys.add(error):
+        if not principal.workspace and not self._unknown_keys.add(error):
             return
-        refusal = Refusal(error.code, error.field or "", error.message)
-        header = encode_envelope(self._envelope(request, sender, refusal=refusal))
-        await self._log.append(Frame(1, header, body[:MAX_REJECTED_BYTES]))
+        rejection = Rejection(error.code, error.field or "", error.message)
+        header = encode_envelope(self._envelope(request, principal, rejection=rejection))
+        await self._log.append(LogEntry(1, header, body[:MAX_REJECTED_BYTES]))
 
     def _envelope(
         self,
         request: IncomingCall,
-        sender: Sender,
+        principal: Principal,
         *,
-        refusal: Refusal | None = None,
-        refused: dict[int, Refusal] | None = None,
+        rejection: Rejection | None = None,
+        rejected: dict[int, Rejection] | None = None,
     ) -> Envelope:
-        source = sender.source
+        source = principal.source
         return Envelope(
-            dialect=request.dialect,
+            protocol=request.protocol,
             call=request.call,
-            workspace=sender.workspace,
+            workspace=principal.workspace,
             connection=source.id if source else 0,
             received=microseconds(self._clock.now()),
             nonce=self._identifiers.nonce(),
             ip=request.ip,
             user_agent=request.user_agent,
-            refusal=refusal,
+            rejection=rejection,
             limits=self.limits,
             is_client_side=source is not None and CONNECTORS[source.connector].falls_back_to_request_ip,
-            refused=refused,
+            rejected=rejected,
         )

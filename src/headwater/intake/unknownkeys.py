@@ -7,7 +7,7 @@ import structlog
 
 from headwater.base.clock import Clock
 from headwater.base.errors import HeadwaterError
-from headwater.intake.senders import UnknownWriteKey
+from headwater.intake.authentication import UnknownWriteKey
 
 MAX_STORED_PER_SECOND: Final = 10
 """Rejected calls of unknown senders that are stored in each second, so that nobody can fill the disk without a key."""

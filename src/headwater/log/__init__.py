@@ -20,7 +20,7 @@ the message, and the consumer decides that (`headwater.state`), in one transacti
 """
 
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import EventLog, Frame, Lease, LeaseLost, LeaseTaken, StoredFrame
+from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.sqlite import SqliteEventLog
 
-__all__ = ["BackPressure", "EventLog", "Frame", "Lease", "LeaseLost", "LeaseTaken", "SqliteEventLog", "StoredFrame"]
+__all__ = ["BackPressure", "EventLog", "Lease", "LeaseLost", "LeaseTaken", "LogEntry", "SqliteEventLog", "StoredEntry"]

@@ -16,9 +16,9 @@ import structlog
 from headwater.base.errors import TooManyRequests, Unavailable
 
 LOOK_SECONDS: Final = 1.0
-FIRST_RETRY_SECONDS: Final = 5
+MIN_RETRY_SECONDS: Final = 5
 """What callers are told to wait before it is known how fast the consumer catches up."""
-LAST_RETRY_SECONDS: Final = 60
+MAX_RETRY_SECONDS: Final = 60
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Lagging(Protocol):
     """The one thing that is asked of a log here."""
 
-    async def unfinished_bytes(self) -> int:
+    async def backlog_bytes(self) -> int:
         """See `EventLog.unfinished_bytes`."""
         ...
 
@@ -63,16 +63,16 @@ class BackPressure:
         if was_refusing and at > self._at and lag < self._lag:
             self._bytes_per_second = (self._lag - lag) / (at - self._at)
         if refusing != was_refusing:
-            _log.warning("events are refused" if refusing else "events are accepted again", unfinished_bytes=lag)
+            _log.warning("events are refused" if refusing else "events are accepted again", backlog_bytes=lag)
         self._lag, self._at = lag, at
 
     def _seconds(self) -> int:
         if not self._bytes_per_second:
-            return FIRST_RETRY_SECONDS
-        return min(max(1, math.ceil((self._lag - self._max) / self._bytes_per_second)), LAST_RETRY_SECONDS)
+            return MIN_RETRY_SECONDS
+        return min(max(1, math.ceil((self._lag - self._max) / self._bytes_per_second)), MAX_RETRY_SECONDS)
 
     async def _look(self, log: Lagging, stop: asyncio.Event) -> None:
         while not stop.is_set():
             with suppress(Unavailable):
-                self.note(await log.unfinished_bytes(), time.monotonic())
+                self.note(await log.backlog_bytes(), time.monotonic())
             await asyncio.sleep(LOOK_SECONDS)

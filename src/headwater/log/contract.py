@@ -5,11 +5,11 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-MAX_FRAME_EVENTS: Final = 1 << 15
+MAX_ENTRY_EVENTS: Final = 1 << 15
 """The most events that one frame may hold."""
 
 
-class Frame(Struct, frozen=True):
+class LogEntry(Struct, frozen=True):
     """One accepted call, as the log takes it."""
 
     events: int
@@ -23,17 +23,17 @@ class Frame(Struct, frozen=True):
         return len(self.header) + len(self.body)
 
 
-class StoredFrame(Struct, frozen=True):
+class StoredEntry(Struct, frozen=True):
     """One accepted call, as the log gives it back."""
 
     position: int
     """The position of its first event."""
-    frame: Frame
+    entry: LogEntry
 
     @property
     def last(self) -> int:
         """The position of its last event."""
-        return self.position + self.frame.events - 1
+        return self.position + self.entry.events - 1
 
 
 class LeaseTaken(Exception):
@@ -78,7 +78,7 @@ class EventLog(Protocol):
     All of it raises Unavailable while the log cannot be reached.
     """
 
-    async def append(self, frame: Frame) -> int:
+    async def append(self, entry: LogEntry) -> int:
         """Store the frame and return its position, once it is durable.
 
         Raises TooManyRequests when too much waits to be written, or to be consumed, and Unavailable when it cannot be
@@ -87,7 +87,7 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
         """The frames after position `after`, oldest first: about `max_bytes` of headers and bodies, and at least one.
 
         Waits up to `wait` for the first, and returns an empty list when none came.
@@ -109,7 +109,7 @@ class EventLog(Protocol):
         """The position of the newest event; 0 when there has never been one."""
         ...
 
-    async def unfinished_bytes(self) -> int:
+    async def backlog_bytes(self) -> int:
         """About how many bytes of frames the slowest consumer has not finished; all of them without any consumer."""
         ...
 

@@ -35,12 +35,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from headwater.base.clock import Clock, microseconds
-from headwater.storage.database import BUSY_TIMEOUT_MS
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import Frame, Lease, LeaseLost, LeaseTaken, StoredFrame
+from headwater.log.contract import Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
+from headwater.storage.database import BUSY_TIMEOUT_MS
 
 Result = TypeVar("Result")
 
@@ -115,27 +115,27 @@ class SqliteEventLog:
         self._writer.execute("PRAGMA busy_timeout=0")  # it waits in its own way
         self._reader = _connect(path)
         self._reading = ThreadPoolExecutor(1, "log-read")
-        self._group = GroupCommit[Frame](
+        self._group = GroupCommit[LogEntry](
             self._append_group,
-            size=lambda frame: frame.size,
+            size=lambda entry: entry.size,
             in_thread=commit_in_thread,
             max_pending_bytes=MAX_PENDING_BYTES,
             metrics=metrics,
         )
 
-    async def append(self, frame: Frame) -> int:
+    async def append(self, entry: LogEntry) -> int:
         if self._back_pressure is not None:
             self._back_pressure.check()
-        return await self._group.submit(frame)
+        return await self._group.submit(entry)
 
-    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
         deadline = time.monotonic() + wait.total_seconds()
-        while not (frames := await self._off_loop(lambda: self._read(after, max_bytes))):
+        while not (entries := await self._off_loop(lambda: self._read(after, max_bytes))):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return []
             await asyncio.sleep(min(POLL_SECONDS, remaining))
-        return frames
+        return entries
 
     async def lease(self, consumer: str) -> Lease:
         lock = os.open(self._path.with_suffix(f".{consumer}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -160,8 +160,8 @@ class SqliteEventLog:
         newest = await self._off_loop(lambda: self._reader.execute(_NEXT).fetchone())
         return newest[0] - 1 if newest else 0
 
-    async def unfinished_bytes(self) -> int:
-        return await self._off_loop(self._unfinished_bytes)
+    async def backlog_bytes(self) -> int:
+        return await self._off_loop(self._backlog_bytes)
 
     async def trim(self, *, older_than: timedelta) -> int:
         horizon = microseconds(self._clock.now() - older_than)
@@ -184,7 +184,7 @@ class SqliteEventLog:
         update = "UPDATE cursors SET position = max(position, ?) WHERE consumer = ?"
         await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
 
-    def _append_group(self, group: list[Frame]) -> list[int]:
+    def _append_group(self, group: list[LogEntry]) -> list[int]:
         try:
             try:
                 return self._insert(group)
@@ -195,24 +195,24 @@ class SqliteEventLog:
         except sqlite3.Error as error:
             raise Unavailable(f"the event log cannot be written: {error}") from error
 
-    def _insert(self, group: list[Frame]) -> list[int]:
+    def _insert(self, group: list[LogEntry]) -> list[int]:
         now = microseconds(self._clock.now())
         positions: list[int] = []
         rows = []
         with _transaction(self._writer):
             newest, size = self._writer.execute(_NEXT).fetchone() or (1, 0)
             position = max(newest, self._after + 1)
-            for frame in group:
+            for entry in group:
                 positions.append(position)
-                rows.append((position, frame.events, now, frame.header, frame.body, size))
-                position += frame.events
-                size += frame.size
+                rows.append((position, entry.events, now, entry.header, entry.body, size))
+                position += entry.events
+                size += entry.size
             self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
         return positions
 
-    def _make_room(self, group: list[Frame]) -> bool:
+    def _make_room(self, group: list[LogEntry]) -> bool:
         """Remove finished frames before their time; whether it was enough for the group."""
-        needed = 2 * sum(frame.size for frame in group)
+        needed = 2 * sum(entry.size for entry in group)
         with suppress(sqlite3.Error):  # a full disk, where nothing can be removed either
             while self._free_bytes(self._writer) < needed:
                 if not _remove(self._writer, microseconds(self._clock.now()) + 1):
@@ -225,22 +225,22 @@ class SqliteEventLog:
         pages, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return int(self._max_pages - pages + free) * PAGE_BYTES
 
-    def _unfinished_bytes(self) -> int:
+    def _backlog_bytes(self) -> int:
         newest = self._reader.execute(_NEXT).fetchone()
         return newest[1] - self._reader.execute(_FINISHED_BYTES).fetchone()[0] if newest else 0
 
-    def _read(self, after: int, max_bytes: int) -> list[StoredFrame]:
-        frames = []
+    def _read(self, after: int, max_bytes: int) -> list[StoredEntry]:
+        entries = []
         rows = self._reader.execute(
             "SELECT position, events, header, body FROM frames WHERE position > ? ORDER BY position", (after,)
         )
         for position, events, header, body in rows:
-            frames.append(StoredFrame(position, Frame(events, header, body)))
-            max_bytes -= frames[-1].frame.size
+            entries.append(StoredEntry(position, LogEntry(events, header, body)))
+            max_bytes -= entries[-1].entry.size
             if max_bytes <= 0:
                 break
         rows.close()
-        return frames
+        return entries
 
     def _trim(self, horizon: int) -> int:
         if self._free_bytes(self._reader) < (1 - NEARLY_FULL) * self._max_pages * PAGE_BYTES:

@@ -10,7 +10,7 @@ import msgspec
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from headwater.catalog import Access, ApiKey, Catalog, digest_of
-from headwater.management.names import LONGEST_TITLE, check_identifier, check_name
+from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 
 _ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
@@ -50,7 +50,7 @@ async def create_api_key(
     Raises BadRequest; Forbidden when a restricted key asks for more than it opens itself; Unprocessable with
     WorkspaceNotExist, and with TooManyApiKeys, which does not hold for the operator.
     """
-    check_name(name, longest=LONGEST_TITLE)
+    check_name(name, max_characters=MAX_TITLE_CHARACTERS)
     if workspace is not None:
         check_identifier(workspace, "workspace identifier", field="workspace")
     if type_ != "API":

@@ -28,7 +28,7 @@ from headwater.schemas import (
     misalignment,
 )
 
-PATIENCE_S: Final = 10.0
+TIMEOUT_SECONDS: Final = 10.0
 """How long an application may take to answer."""
 
 _log = structlog.get_logger(__name__)
@@ -127,10 +127,10 @@ def _application(catalog: Catalog, connection: Connection, connector: Connector)
 
 async def _asked(answer: Awaitable[_Answer]) -> _Answer:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await answer
     except TimeoutError:
-        raise Unavailable(f"the application did not answer within {PATIENCE_S:g} seconds") from None
+        raise Unavailable(f"the application did not answer within {TIMEOUT_SECONDS:g} seconds") from None
 
 
 def _check_aligned(used: Schema, current: Schema) -> None:

@@ -13,7 +13,7 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
 from headwater.management.api_keys import hint_of
 
-FIRST_WORKSPACE: Final = "Default"
+INITIAL_WORKSPACE: Final = "Default"
 
 
 class Bootstrapped(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ async def bootstrap(catalog: Catalog, *, api_key: str | None = None) -> Bootstra
         if existing:
             workspace = existing[0]
         else:
-            workspace = Workspace(id=change.new_id(), name=FIRST_WORKSPACE, created_at=change.now)
+            workspace = Workspace(id=change.new_id(), name=INITIAL_WORKSPACE, created_at=change.now)
             change.add_workspace(workspace)
             api_key = api_key or change.identifiers.api_key()
         new_key = None if api_key is None or catalog.api_key(api_key) else api_key
@@ -55,7 +55,7 @@ def _register(change: Change, workspace: Workspace, key: str) -> None:
         ApiKey(
             id=change.new_id(),
             workspace=workspace.id,
-            name=FIRST_WORKSPACE,
+            name=INITIAL_WORKSPACE,
             digest=digest_of(key),
             hint=hint_of(key),
             created_at=change.now,

@@ -11,7 +11,7 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.connector import Connector
 from headwater.management.lookup import find_connection
 
-MOST_KEYS: Final = 20
+MAX_KEYS: Final = 20
 """Per connection."""
 
 
@@ -35,8 +35,8 @@ async def create_event_write_key(catalog: Catalog, workspace: int, id_: int) -> 
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, id_)
         connector = _receiving(catalog, connection, NotFound)
-        if len(connection.event_write_keys) >= MOST_KEYS:
-            raise Unprocessable("TooManyEventWriteKeys", f"connection {id_} has {MOST_KEYS} event write keys already")
+        if len(connection.event_write_keys) >= MAX_KEYS:
+            raise Unprocessable("TooManyEventWriteKeys", f"connection {id_} has {MAX_KEYS} event write keys already")
         key = new_event_write_key(connector, change.identifiers)
         change.add_event_write_key(connection, key)
     return key

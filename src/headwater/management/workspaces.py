@@ -5,7 +5,7 @@
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound
 from headwater.catalog import ApiKey, Catalog, UiPreferences, Workspace
-from headwater.management.names import LONGEST_TITLE, check_identifier, check_name
+from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
 from headwater.schemas import is_path
 
 
@@ -31,7 +31,7 @@ async def create_workspace(
     if caller is not None and caller.workspace is not None:
         raise Forbidden("an API key that is restricted to a workspace cannot create workspaces")
     preferences = preferences or UiPreferences()
-    check_name(name, longest=LONGEST_TITLE)
+    check_name(name, max_characters=MAX_TITLE_CHARACTERS)
     _check_preferences(preferences)
     async with catalog.change() as change:
         workspace = Workspace(id=change.new_id(), name=name, created_at=change.now, ui_preferences=preferences)
@@ -46,7 +46,7 @@ async def update_workspace(
     preferences = preferences or UiPreferences()
     async with catalog.change() as change:
         old = find_workspace(catalog, id_)
-        check_name(name, longest=LONGEST_TITLE)
+        check_name(name, max_characters=MAX_TITLE_CHARACTERS)
         _check_preferences(preferences)
         new = Workspace(id=old.id, name=name, created_at=old.created_at, ui_preferences=preferences)
         if new != old:

@@ -4,9 +4,9 @@ from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
 from headwater.catalog import Pipeline
-from headwater.state.lanestore import LaneStore
 from headwater.processing.lanes import definition_digest
-from headwater.state import Warehouse
+from headwater.state import StateStore
+from headwater.state.lanestore import LaneStore
 
 
 class LaneStatus(Struct, frozen=True):
@@ -24,12 +24,12 @@ class LaneStatus(Struct, frozen=True):
     """The limit that the function reached; empty unless paused."""
 
 
-async def lane_status(pipeline: Pipeline, warehouse: Warehouse, store: LaneStore, clock: Clock) -> LaneStatus:
+async def lane_status(pipeline: Pipeline, state: StateStore, store: LaneStore, clock: Clock) -> LaneStatus:
     """Return the status of a pipeline's lane. Raises Unavailable while a database is away."""
-    lane = next((lane for lane in await warehouse.lanes() if lane.pipeline == pipeline.id), None)
+    lane = next((lane for lane in await state.lanes() if lane.pipeline == pipeline.id), None)
     if lane is None:
         return LaneStatus()
-    oldest_at = await warehouse.oldest_in_lane(pipeline.id)
+    oldest_at = await state.oldest_in_lane(pipeline.id)
     progress = (await store.progress(pipeline.id)).get(pipeline.id)
     if (
         progress is None

@@ -11,12 +11,12 @@ from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
 from headwater.base.errors import TooManyRequests
 from headwater.catalog import Catalog
-from headwater.log import EventLog, StoredFrame
 from headwater.events.canonical import index_of_generated
 from headwater.events.envelope import Envelope, decode_envelope
+from headwater.log import EventLog, StoredEntry
 from headwater.processing.batch import read_batch
 from headwater.processing.stream import CONSUMER
-from headwater.state import Step, Warehouse
+from headwater.state import StateStore, Step
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 """How much of what waits in the log is looked through: more than a few seconds' worth is seldom there."""
@@ -27,21 +27,21 @@ MAX_WAITING: Final = 16
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
 """What JSON has another way to write, beside that by its number, which every character has."""
 
-Fate = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
+EventOutcome = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
 NO_PIPELINE_MESSAGE: Final = (
     "no enabled pipeline of the source took this event: it is not stored. Enable a pipeline of the source, "
     "then send the event again with another messageId"
 )
 
 
-class Arrived(Struct, frozen=True):
+class TracedArrival(Struct, frozen=True):
     """One arrival of a message."""
 
     connection: int
     position: int
     received_at: int
     """Microseconds since the epoch."""
-    fate: Fate
+    outcome: EventOutcome
     message: str = ""
     """Why, for people, when it was rejected or no pipeline took it."""
     steps: tuple[Step, ...] = ()
@@ -59,14 +59,14 @@ class Tracer:
     is decoded.
     """
 
-    def __init__(self, warehouse: Warehouse, log: EventLog, computing: Computing | None = None) -> None:
-        self._warehouse = warehouse
+    def __init__(self, state: StateStore, log: EventLog, computing: Computing | None = None) -> None:
+        self._state = state
         self._log = log
         self._computing = computing or Computing()
         self._asked: list[_Question] = []
         self._scanning: asyncio.Task[None] | None = None
 
-    async def trace(self, workspace: int, message_id: str, catalog: Catalog) -> list[Arrived]:
+    async def trace(self, workspace: int, message_id: str, catalog: Catalog) -> list[TracedArrival]:
         """The arrivals of a message id at the sources of a workspace, in the order of the log.
 
         A message id is unique per source only. What is not known is in no answer: it never came, or is forgotten, or
@@ -77,9 +77,9 @@ class Tracer:
         pending = await self._pending(workspace, message_id)
         arrived = {each.position: each for each in pending}
         sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
-        entries = await self._warehouse.entries((source, message_id) for source in sources)
+        entries = await self._state.entries((source, message_id) for source in sources)
         for (source, _), entry in entries.items():
-            arrived[entry.position] = Arrived(
+            arrived[entry.position] = TracedArrival(
                 source,
                 entry.position,
                 entry.received_at,
@@ -90,14 +90,14 @@ class Tracer:
                 entry.repeated,
             )
             for repeat in entry.repeats:
-                arrived[repeat.position] = Arrived(source, repeat.position, repeat.received_at, "Duplicate")
-        for refused in await self._warehouse.rejected_messages(workspace, message_id):
-            arrived[refused.position] = Arrived(
-                refused.connection, refused.position, microseconds(refused.received_at), "Rejected", refused.message
+                arrived[repeat.position] = TracedArrival(source, repeat.position, repeat.received_at, "Duplicate")
+        for rejected in await self._state.rejected_messages(workspace, message_id):
+            arrived[rejected.position] = TracedArrival(
+                rejected.connection, rejected.position, microseconds(rejected.received_at), "Rejected", rejected.message
             )
         return [arrived[position] for position in sorted(arrived)]
 
-    async def _pending(self, workspace: int, message_id: str) -> list[Arrived]:
+    async def _pending(self, workspace: int, message_id: str) -> list[TracedArrival]:
         if sum(asked.workspace == workspace for asked in self._asked) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} traces of this workspace are waiting already")
         question = _Question(workspace, message_id, asyncio.get_running_loop().create_future())
@@ -125,13 +125,13 @@ class Tracer:
             self._scanning = None
 
     async def _scan(self, questions: list["_Question"]) -> None:
-        after = await self._warehouse.finished(CONSUMER)
+        after = await self._state.finished(CONSUMER)
         waiting = await self._log.read(after, max_bytes=MAX_PENDING_BYTES, wait=timedelta(0))
-        found: list[list[StoredFrame]] = [[] for _ in questions]
+        found: list[list[StoredEntry]] = [[] for _ in questions]
         sizes = [0] * len(questions)
         for stored in waiting:
             try:
-                envelope = decode_envelope(stored.frame.header)
+                envelope = decode_envelope(stored.entry.header)
             except msgspec.DecodeError:  # the worker reports it
                 continue
             for index, question in enumerate(questions):
@@ -139,7 +139,7 @@ class Tracer:
                     continue
                 if _may_hold(stored, envelope, question.message_id):
                     found[index].append(stored)
-                    sizes[index] += stored.frame.size
+                    sizes[index] += stored.entry.size
             await asyncio.sleep(0)  # others wait for their events to be accepted
         for question, likely in zip(questions, found, strict=True):
             if not question.likely.done():  # its caller may have gone
@@ -151,25 +151,25 @@ class _Question(Struct):
 
     workspace: int
     message_id: str
-    likely: asyncio.Future[list[StoredFrame]]
+    likely: asyncio.Future[list[StoredEntry]]
     """The frames that may hold the message."""
 
 
-def pending_in(frames: list[StoredFrame], message_id: str) -> list[Arrived]:
+def pending_in(entries: list[StoredEntry], message_id: str) -> list[TracedArrival]:
     """The arrivals of the message in these frames."""
     return [
-        Arrived(arrival.event.connection_id, arrival.position, arrival.message.received_at, "Pending")
-        for arrival in read_batch(frames).arrivals
+        TracedArrival(arrival.event.connection_id, arrival.position, arrival.message.received_at, "Pending")
+        for arrival in read_batch(entries).arrivals
         if arrival.event.message_id == message_id
     ]
 
 
-def _may_hold(stored: StoredFrame, envelope: Envelope, message_id: str) -> bool:
+def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
     """Whether a frame is worth decoding: most can be told by a look at their bytes."""
-    body = stored.frame.body
+    body = stored.entry.body
     if message_id.encode() in body or b"\\u" in body:
         return True
     if b"\\" in body and not _ESCAPED.isdisjoint(message_id):
         return True
     index = index_of_generated(message_id, envelope.nonce)
-    return index is not None and index < stored.frame.events
+    return index is not None and index < stored.entry.events

@@ -8,20 +8,20 @@ import structlog
 from msgspec import Raw, Struct
 
 from headwater.base.clock import microseconds
-from headwater.log import StoredFrame
-from headwater.events import DIALECTS, DialectName, Envelope, Event, Refusal, check_events
+from headwater.events import PROTOCOLS, Envelope, Event, ProtocolName, Rejection, check_events
 from headwater.events.call import Call
 from headwater.events.canonical import Canonical, canonical
 from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope
 from headwater.events.record import event_record
 from headwater.events.wire import MAX_TEXT_LENGTH, is_long_id
+from headwater.log import StoredEntry
 from headwater.schemas import Record
 from headwater.state import LatestCall, Message, RejectedEvent
 
 _log = structlog.get_logger(__name__)
 _NOT_CARRIED: Final = "the event was accepted but could not be carried"
-_UNREADABLE: Final = Refusal("InternalServerError", "", "the call was accepted but could not be read again")
+_UNREADABLE: Final = Rejection("InternalServerError", "", "the call was accepted but could not be read again")
 
 
 class Arrival(Struct, frozen=True):
@@ -29,7 +29,7 @@ class Arrival(Struct, frozen=True):
 
     position: int
     workspace: int
-    dialect: DialectName
+    protocol: ProtocolName
     event: Event
     document: bytes
     message: Message
@@ -73,27 +73,27 @@ class BatchReader:
         """The bytes of the accepted events' documents. What a call says once, its context above all, stands in the
         document of each of its events: they may be a hundred times as large as the frames."""
 
-    def add(self, stored: StoredFrame) -> None:
+    def add(self, stored: StoredEntry) -> None:
         """Read one more frame."""
         self._last = stored.last
         envelope = _envelope(stored)
         if envelope.connection:
             self._calls[envelope.connection] = LatestCall(
-                envelope.connection, envelope.workspace, envelope.received_at, envelope.dialect
+                envelope.connection, envelope.workspace, envelope.received_at, envelope.protocol
             )
-        if envelope.refusal is not None:
-            self._rejected.append(_rejected(stored.position, envelope, envelope.refusal, stored.frame.body))
+        if envelope.rejection is not None:
+            self._rejected.append(_rejected(stored.position, envelope, envelope.rejection, stored.entry.body))
             return
         try:
-            call, refused = _read_call(stored, envelope)
+            call, rejected = _read_call(stored, envelope)
         except Exception:
             _log.exception("frame cannot be read", position=stored.position)
-            self._rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.frame.body))
+            self._rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.entry.body))
             return
         for index, source in enumerate(call.events):
             position = stored.position + index
-            outcome = refused.get(index) or _read_event(position, source, call, envelope, index, self._locate)
-            if isinstance(outcome, Refusal):
+            outcome = rejected.get(index) or _read_event(position, source, call, envelope, index, self._locate)
+            if isinstance(outcome, Rejection):
                 self._rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
             else:
                 self._arrivals.append(outcome)
@@ -104,50 +104,50 @@ class BatchReader:
         return Batch(self._arrivals, self._rejected, list(self._calls.values()), self._last)
 
 
-def read_batch(frames: Iterable[StoredFrame]) -> Batch:
+def read_batch(entries: Iterable[StoredEntry]) -> Batch:
     """All frames at once."""
     reader = BatchReader()
-    for stored in frames:
+    for stored in entries:
         reader.add(stored)
     return reader.batch()
 
 
-def _envelope(stored: StoredFrame) -> Envelope:
+def _envelope(stored: StoredEntry) -> Envelope:
     try:
-        return decode_envelope(stored.frame.header)
+        return decode_envelope(stored.entry.header)
     except msgspec.DecodeError:
         _log.exception("header of a frame cannot be read", position=stored.position)
-        return Envelope("track", "", 0, 0, 0, b"", refusal=_UNREADABLE)
+        return Envelope("track", "", 0, 0, 0, b"", rejection=_UNREADABLE)
 
 
-def _read_call(stored: StoredFrame, envelope: Envelope) -> tuple[Call, dict[int, Refusal]]:
+def _read_call(stored: StoredEntry, envelope: Envelope) -> tuple[Call, dict[int, Rejection]]:
     """The call in a frame, and which of its events were refused, by their number."""
-    dialect = DIALECTS[envelope.dialect]
-    call = dialect.read_call(envelope.call, stored.frame.body)
-    if envelope.refused is not None:
-        return call, envelope.refused
-    checked = enumerate(check_events(dialect, call, envelope.limits))
-    return call, {index: outcome for index, outcome in checked if isinstance(outcome, Refusal)}
+    protocol = PROTOCOLS[envelope.protocol]
+    call = protocol.read_call(envelope.call, stored.entry.body)
+    if envelope.rejected is not None:
+        return call, envelope.rejected
+    checked = enumerate(check_events(protocol, call, envelope.limits))
+    return call, {index: outcome for index, outcome in checked if isinstance(outcome, Rejection)}
 
 
 def _read_event(
     position: int, source: Raw, call: Call, envelope: Envelope, index: int, locate: Locate | None
-) -> Arrival | Refusal:
+) -> Arrival | Rejection:
     try:
-        wire, extra = DIALECTS[envelope.dialect].read(source, call)
+        wire, extra = PROTOCOLS[envelope.protocol].read(source, call)
         return _arrival(position, envelope, canonical(wire, extra, call, envelope, index, locate))
     except Exception:
         _log.exception("event cannot be read", position=position)
         return _UNREADABLE
 
 
-def refused(arrival: Arrival) -> RejectedEvent:
+def rejected(arrival: Arrival) -> RejectedEvent:
     """An accepted event that could not be carried, as it is kept then."""
     return RejectedEvent(
         position=arrival.position,
         workspace=arrival.workspace,
         connection=arrival.event.connection_id,
-        dialect=arrival.dialect,
+        protocol=arrival.protocol,
         received_at=arrival.event.received_at,
         code="InternalServerError",
         path="",
@@ -161,7 +161,7 @@ def _arrival(position: int, envelope: Envelope, made: Canonical) -> Arrival:
     event, document, notes = made
     message = Message(position, (event.connection_id, event.message_id), envelope.received)
     at = microseconds(event.timestamp)
-    return Arrival(position, envelope.workspace, envelope.dialect, event, document, message, at, notes)
+    return Arrival(position, envelope.workspace, envelope.protocol, event, document, message, at, notes)
 
 
 class _Identified(Struct, rename="camel"):
@@ -183,17 +183,17 @@ def _message_id(source: Raw) -> str | None:
 
 
 def _rejected(
-    position: int, envelope: Envelope, refusal: Refusal, body: bytes, message_id: str | None = None
+    position: int, envelope: Envelope, rejection: Rejection, body: bytes, message_id: str | None = None
 ) -> RejectedEvent:
     return RejectedEvent(
         position=position,
         workspace=envelope.workspace,
         connection=envelope.connection,
-        dialect=envelope.dialect,
+        protocol=envelope.protocol,
         received_at=envelope.received_at,
-        code=refusal.code,
-        path=refusal.path,
-        message=refusal.message,
+        code=rejection.code,
+        path=rejection.path,
+        message=rejection.message,
         body=body,
         message_id=message_id,
     )

@@ -3,14 +3,14 @@
 from msgspec import Raw
 
 from headwater.state import (
+    IdentityObservation,
     LaneEntry,
     Message,
     NewChunk,
-    Saying,
-    Sighting,
+    StateStore,
     StoredEvent,
-    Warehouse,
-    claim,
+    TraitsUpdate,
+    deduplicate,
 )
 
 MAX_POSITION = 2**63 - 1
@@ -18,18 +18,18 @@ MAX_POSITION = 2**63 - 1
 _ID = "canary"
 
 
-async def check_writes(warehouse: Warehouse, position: int) -> None:
+async def check_writes(state: StateStore, position: int) -> None:
     """Write what an event leads to, in a transaction that is rolled back. Raises what the warehouse raises.
 
     `position` is that of an event that has not been stored.
     """
     try:
-        async with warehouse.transaction() as transaction:
+        async with state.transaction() as transaction:
             message = Message(position, (0, _ID), 0)
-            claim([message], await transaction.known([message]))
-            await transaction.merge_traits([Saying(0, _ID, None, Raw(b"{}"))])
-            sighting = Sighting(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
-            await transaction.change_identities(await transaction.merge_identities([sighting]))
+            deduplicate([message], await transaction.known([message]))
+            await transaction.merge_traits([TraitsUpdate(0, _ID, None, Raw(b"{}"))])
+            observation = IdentityObservation(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
+            await transaction.change_identities(await transaction.merge_identities([observation]))
             entry = LaneEntry(position, _ID, 0, _ID, None, document=0)
             await transaction.append_to_lanes([NewChunk(0, 0, 0, [entry])], {0: [b"{}"]}, now=0)
             await transaction.add_events([StoredEvent(position, 0, 0, 0, 0, 0, b"{}")])

@@ -20,16 +20,16 @@ from headwater.events.wire import email_of
 from headwater.processing.batch import Arrival
 from headwater.processing.devices import device_event
 from headwater.processing.plans import CompiledPipeline, PlanCache, SourcePlan
-from headwater.processing.traits import knowing, saying_of
+from headwater.processing.traits import traits_update, with_known_traits
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record
 from headwater.state import (
     NO_DOCUMENT,
     DeviceEvent,
+    IdentityObservation,
     Lane,
     LaneEntry,
     NewChunk,
-    Sighting,
     Step,
     StoredEvent,
 )
@@ -85,7 +85,7 @@ class BatchEvaluation:
         updates = [
             (arrival.position, update)
             for arrival in arrivals
-            if arrival.position not in store_only and (update := saying_of(arrival)) is not None
+            if arrival.position not in store_only and (update := traits_update(arrival)) is not None
         ]
         self.traits_updates = [update for _, update in updates]
         """What the messages say of people, where that adds up."""
@@ -100,7 +100,7 @@ class BatchEvaluation:
         self.devices: list[DeviceEvent] = []
         self.steps: dict[int, Sequence[Step]] = {}
         """The trace steps of each message, by its position."""
-        self._people: list[Sighting | _Person] = []
+        self._people: list[IdentityObservation | _Person] = []
         self._mapped: dict[int, tuple[CompiledPipeline, MappingTransformer, list[_Person]]] = {}
         """The records of each mapping, by pipeline."""
         self.lane_documents: dict[int, list[bytes]] = {}
@@ -159,7 +159,7 @@ class BatchEvaluation:
         if not is_about_somebody or not plan.user_ids:
             return
         traits = self._known_traits.get(arrival.position)
-        person = _Person(arrival, plan, (), knowing(record, traits), user_id, steps, traits, {})
+        person = _Person(arrival, plan, (), with_known_traits(record, traits), user_id, steps, traits, {})
         if _is_once(arrival):
             steps += [pipeline.passed for pipeline in plan.user_pipelines]
         else:
@@ -204,7 +204,7 @@ class BatchEvaluation:
             if isinstance(person, _Person):
                 self._people[index] = self._settle(person, laned)
 
-    def _settle(self, person: _Person, laned: Mapping[int, int]) -> Sighting | _Person:
+    def _settle(self, person: _Person, laned: Mapping[int, int]) -> IdentityObservation | _Person:
         """Decide what the worker applies, and append the rest to lanes. Returns the person itself when the worker has
         nothing to apply. `laned` are the positions from which on pipelines work through their lanes."""
         arrival, plan = person.arrival, person.plan
@@ -270,9 +270,9 @@ class BatchEvaluation:
             for pipeline, (person, entries) in self._lane_entries.items()
         ]
 
-    def sightings(self) -> list[Sighting]:
+    def observations(self) -> list[IdentityObservation]:
         """Return who was seen by the pipelines that the worker runs, and who got another id, in order."""
-        return [person for person in self._people if isinstance(person, Sighting)]
+        return [person for person in self._people if isinstance(person, IdentityObservation)]
 
 
 def _document(person: _Person) -> bytes:
@@ -359,9 +359,9 @@ def _sighting(
     reaches: tuple[int, ...],
     *,
     claims: bool,
-) -> Sighting:
+) -> IdentityObservation:
     event = arrival.event
-    return Sighting(
+    return IdentityObservation(
         arrival.workspace,
         event.connection_id,
         pipelines,
@@ -378,7 +378,7 @@ def _sighting(
 
 def _is_once(arrival: Arrival) -> bool:
     """Whether it is an alias of the client API, which applies once and says nothing else."""
-    return arrival.dialect == "client" and arrival.event.type == "alias"
+    return arrival.protocol == "client" and arrival.event.type == "alias"
 
 
 def _person(event: Event) -> tuple[str | None, bool]:

@@ -15,10 +15,10 @@ from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition
-from headwater.state.lanestore import LaneStore, StoredResult
 from headwater.processing.canary import MAX_POSITION, check_writes
 from headwater.processing.plans import MAX_MESSAGE, log_failed
-from headwater.state import NO_DOCUMENT, LaneEntry, Message, Sighting, Step, Transaction, Warehouse
+from headwater.state import NO_DOCUMENT, IdentityObservation, LaneEntry, Message, StateStore, Step, Transaction
+from headwater.state.lanestore import LaneStore, StoredResult
 
 CONSUMER: Final = "lanes"
 """The name under which the warehouse keeps the sequence number of the last applied result."""
@@ -64,9 +64,9 @@ def definition_digest(definition: Definition) -> str:
 class ResultApplier:
     """Applies results in the order of their completion, each exactly once."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse, store: LaneStore, metrics: Metrics = NO_METRICS) -> None:
+    def __init__(self, catalog: Catalog, state: StateStore, store: LaneStore, metrics: Metrics = NO_METRICS) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
         self._store = store
         self._metrics = metrics
 
@@ -91,7 +91,7 @@ class ResultApplier:
 
         Raises Unavailable when a database is away, or when another process has applied them.
         """
-        after = await self._warehouse.finished(CONSUMER)
+        after = await self._state.finished(CONSUMER)
         stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
         if not stored:
             return 0
@@ -105,7 +105,7 @@ class ResultApplier:
             self._metrics.batch_failed(type(error).__name__)
             _log.exception("results of lanes failed together, and are applied one by one")
             try:
-                await check_writes(self._warehouse, MAX_POSITION)
+                await check_writes(self._state, MAX_POSITION)
             except Unavailable:
                 raise
             except Exception:  # the system is at fault, and no result may fail for it
@@ -118,7 +118,7 @@ class ResultApplier:
         return count
 
     async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
-        async with self._warehouse.transaction() as transaction:
+        async with self._state.transaction() as transaction:
             await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
             await transaction.finish(CONSUMER, batches[-1][0].sequence, after=after)
@@ -146,7 +146,7 @@ class ResultApplier:
     async def _failure(self, pipeline: int, results: LaneResults) -> Exception | None:
         """Apply results in a transaction that is rolled back; return what that raises, unless it is Unavailable."""
         try:
-            async with self._warehouse.transaction() as transaction:
+            async with self._state.transaction() as transaction:
                 await self._write(transaction, [(pipeline, results)])
                 raise _Rollback
         except _Rollback:
@@ -158,13 +158,13 @@ class ResultApplier:
 
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
         """Write results, each with its pipeline: many small ones take as few statements as one large one."""
-        sightings = [
+        observations = [
             _sighting(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
         ]
-        await transaction.change_identities(await transaction.merge_identities(sightings))
+        await transaction.change_identities(await transaction.merge_identities(observations))
         await self._write_steps(transaction, batches)
 
     def _is_present(self, pipeline: int, results: LaneResults) -> bool:
@@ -198,10 +198,10 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     return Step(pipeline, step.connection, "Finalize", "Passed")
 
 
-def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> Sighting:
+def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
     entry = result.entry
     is_seen = entry.is_seen or result.attributes is not None
-    return Sighting(
+    return IdentityObservation(
         results.workspace,
         results.connection,
         (pipeline,) if is_seen else (),

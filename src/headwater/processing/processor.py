@@ -21,12 +21,12 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.processing.batch import Arrival, Batch, refused
+from headwater.processing.batch import Arrival, Batch, rejected
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
-from headwater.state import Entries, IdentityChanges, Step, Transaction, Warehouse, claim
-from headwater.state.deduplication.entry import encode_entry
+from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
+from headwater.state.deduplication.entry import encode_message
 
 MAX_ISOLATED: Final = 8
 """How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
@@ -42,7 +42,7 @@ class BatchProcessor:
         self,
         consumer: str,
         catalog: Catalog,
-        warehouse: Warehouse,
+        state: StateStore,
         clock: Clock,
         metrics: Metrics = NO_METRICS,
         *,
@@ -51,7 +51,7 @@ class BatchProcessor:
         """`lane_bytes` is how much may wait in the lanes of one workspace."""
         self._consumer = consumer
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
         self._clock = clock
         self._metrics = metrics
         self._lane_bytes = lane_bytes
@@ -92,7 +92,7 @@ class BatchProcessor:
 
     async def _commit(self, batch: Batch, after: int, store_only: Collection[int] = ()) -> "_BatchPlan":
         try:
-            async with self._warehouse.transaction() as transaction:
+            async with self._state.transaction() as transaction:
                 plan = await self._plan(batch.arrivals, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
                 await self._write_small(batch, plan, transaction)
@@ -110,7 +110,7 @@ class BatchProcessor:
     ) -> "_BatchPlan":
         """Decide everything that the events lead to."""
         messages = [arrival.message for arrival in arrivals]
-        fresh, entries = claim(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
+        fresh, entries = deduplicate(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
         lanes = await transaction.lanes()
         evaluation = BatchEvaluation(
             [arrival for arrival in arrivals if arrival.position in fresh],
@@ -124,7 +124,7 @@ class BatchProcessor:
         for arrival in evaluation.arrivals:
             notes = (Step(0, arrival.event.connection_id, "Receive", "Passed", note) for note in arrival.notes)
             entries[arrival.message.key].steps = (*notes, *evaluation.steps[arrival.position])
-        identities = await transaction.merge_identities(evaluation.sightings())
+        identities = await transaction.merge_identities(evaluation.observations())
         return _BatchPlan(evaluation, identities, entries, len(arrivals) - len(fresh))
 
     async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
@@ -138,7 +138,7 @@ class BatchProcessor:
         """Return the batch with the events that cannot be stored as rejected, and the positions of those that can only
         be stored. Raises `error` when the warehouse takes nothing at all."""
         try:
-            await check_writes(self._warehouse, batch.last)
+            await check_writes(self._state, batch.last)
         except Unavailable:
             raise
         except Exception:
@@ -208,13 +208,13 @@ class BatchProcessor:
         """Process events in a transaction that is rolled back; return whether that succeeds."""
         batch = Batch(list(arrivals), [], [], arrivals[-1].position)
         try:
-            async with self._warehouse.transaction() as transaction:
+            async with self._state.transaction() as transaction:
                 plan = await self._plan(batch.arrivals, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
                 await transaction.add_events(plan.evaluation.events)
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
                     message_id.encode()
-                    encode_entry(entry)
+                    encode_message(entry)
                 raise _Rollback
         except _Rollback:
             return True
@@ -229,7 +229,7 @@ class _BatchPlan(Struct):
 
     evaluation: BatchEvaluation
     identities: IdentityChanges
-    entries: Entries
+    entries: MessageStates
     """The changed entries of the de-duplication."""
     duplicates: int
 
@@ -240,7 +240,7 @@ class _Rollback(Exception):
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:
     """Return the batch with the events at these positions among the rejected ones."""
-    rejected = [*batch.rejected, *(refused(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    rejected = [*batch.rejected, *(rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
     return msgspec.structs.replace(
         batch,
         arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from headwater.log import StoredFrame
 from headwater.events.context import Locate
+from headwater.log import StoredEntry
 from headwater.processing.batch import Batch, BatchReader
 
 MAX_DOCUMENT_BYTES: Final = 6 * 1024 * 1024
@@ -13,7 +13,7 @@ MAX_DOCUMENT_BYTES: Final = 6 * 1024 * 1024
 SLICE_BYTES: Final = 128 * 1024
 """After how many bytes of documents reading lets others go on: about a millisecond."""
 
-Fetch = Callable[[], Coroutine[Any, Any, list[StoredFrame]]]
+Fetch = Callable[[], Coroutine[Any, Any, list[StoredEntry]]]
 
 
 class Reading:
@@ -21,10 +21,10 @@ class Reading:
 
     def __init__(self, fetch: Fetch, locate: Locate | None = None) -> None:
         self._fetch = fetch
-        self._fetching: asyncio.Task[list[StoredFrame]] | None = None
+        self._fetching: asyncio.Task[list[StoredEntry]] | None = None
         self._reader = BatchReader(locate)
-        self._left: Iterator[StoredFrame] = iter(())
-        self.frames: list[StoredFrame] = []
+        self._left: Iterator[StoredEntry] = iter(())
+        self.entries: list[StoredEntry] = []
         """What was fetched."""
 
     async def go_on(self, has_time: asyncio.Event) -> None:
@@ -52,10 +52,10 @@ class Reading:
     async def _fetched(self) -> None:
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
-        if not self.frames:
+        if not self.entries:
             # Fetching goes on whoever is cancelled: the frames are wanted all the same, and a moment later.
-            self.frames = await asyncio.shield(self._fetching)
-            self._left = iter(self.frames)
+            self.entries = await asyncio.shield(self._fetching)
+            self._left = iter(self.entries)
 
     def _read_some(self) -> bool:
         """Read a slice; whether there may be more."""

@@ -14,14 +14,14 @@ from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.log import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.events.context import Locate
-from headwater.state.lanestore import LaneStore
+from headwater.log import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.processing.reading import Reading
-from headwater.state import Warehouse
+from headwater.state import StateStore
+from headwater.state.lanestore import LaneStore
 
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
@@ -32,8 +32,8 @@ GATHER_SECONDS: Final = 0.1
 """How long frames gather after a batch that took all there was: even a small transaction costs milliseconds."""
 LEASE_SECONDS: Final = 0.2
 """How often a taken lease is asked for again."""
-FIRST_PAUSE_SECONDS: Final = 0.1
-LAST_PAUSE_SECONDS: Final = 2.0
+INITIAL_PAUSE_SECONDS: Final = 0.1
+MAX_PAUSE_SECONDS: Final = 2.0
 """How long a database that is away is left alone before it is tried again; each pause is twice the one before."""
 ADVANCE_SECONDS: Final = 1.0
 """How often the log is told how far the consumer has come: by that, too, it tells how far it is behind."""
@@ -50,7 +50,7 @@ class StreamConsumer:
         self,
         log: EventLog,
         catalog: Catalog,
-        warehouse: Warehouse,
+        state: StateStore,
         clock: Clock,
         *,
         keep: timedelta,
@@ -64,17 +64,17 @@ class StreamConsumer:
         of lanes in `store` are applied, too."""
         self._events = log
         self._catalog = catalog
-        self._warehouse = warehouse
+        self._state = state
         self._keep = keep
         self._locate = locate
         self._swept: tuple[frozenset[int], ...] | None = None
         self._metrics = metrics
-        self._applier = None if store is None else ResultApplier(catalog, warehouse, store, metrics)
-        self._processor = BatchProcessor(CONSUMER, catalog, warehouse, clock, metrics, lane_bytes=lane_bytes)
+        self._applier = None if store is None else ResultApplier(catalog, state, store, metrics)
+        self._processor = BatchProcessor(CONSUMER, catalog, state, clock, metrics, lane_bytes=lane_bytes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
-        reached, pause = 0, FIRST_PAUSE_SECONDS
+        reached, pause = 0, INITIAL_PAUSE_SECONDS
         lease: Lease | None = None
         try:
             while not stop.is_set():
@@ -82,9 +82,9 @@ class StreamConsumer:
                     if lease is None:
                         lease = await self._events.lease(CONSUMER)
                     # Asked again after each outage: one that came during a commit does not tell whether it happened.
-                    position = await self._warehouse.finished(CONSUMER)
+                    position = await self._state.finished(CONSUMER)
                     if position > reached:
-                        reached, pause = position, FIRST_PAUSE_SECONDS
+                        reached, pause = position, INITIAL_PAUSE_SECONDS
                     # Only the holder of the lease applies results: both write what is known of a message.
                     async with _beside(self._applier.run(stop)) if self._applier else nullcontext():
                         await self._follow(lease, position, stop)
@@ -98,12 +98,12 @@ class StreamConsumer:
                 except Unavailable as error:
                     _log.warning("the worker waits, and will go on", reason=error.message, seconds=pause)
                     await _until(stop, pause)
-                    pause = min(2 * pause, LAST_PAUSE_SECONDS)
+                    pause = min(2 * pause, MAX_PAUSE_SECONDS)
                 except Exception as error:
                     self._metrics.batch_failed(type(error).__name__)
                     _log.exception("a batch cannot be processed, and is tried again", seconds=pause)
                     await _until(stop, pause)
-                    pause = min(2 * pause, LAST_PAUSE_SECONDS)
+                    pause = min(2 * pause, MAX_PAUSE_SECONDS)
         finally:
             if lease is not None:
                 await lease.release()
@@ -118,8 +118,8 @@ class StreamConsumer:
                     raise LeaseLost(CONSUMER)
                 batch = await reading.finish()
                 # What is there already is read while this batch is written; what comes bit by bit gathers meanwhile.
-                is_all = not reading.frames or batch.last == reading.frames[-1].last
-                has_more = not is_all or sum(stored.frame.size for stored in reading.frames) >= MAX_BATCH_BYTES
+                is_all = not reading.entries or batch.last == reading.entries[-1].last
+                has_more = not is_all or sum(stored.entry.size for stored in reading.entries) >= MAX_BATCH_BYTES
                 if batch.last:
                     reading = self._reading(batch.last, timedelta())
                     async with _beside(reading.go_on(self._processor.io_bound)) if has_more else nullcontext():
@@ -149,12 +149,12 @@ class StreamConsumer:
         sources = frozenset(connection.id for connection in connections)
         pipelines = frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines)
         present = workspaces, sources, pipelines
-        async with self._warehouse.transaction() as transaction:
-            await transaction.trim_ledger()
+        async with self._state.transaction() as transaction:
+            await transaction.trim_messages()
             await transaction.shorten_rejected()
             await transaction.remove_lanes_except(pipelines)
         if present != self._swept:  # looking through all identities takes long; once after each change is enough
-            async with self._warehouse.transaction() as transaction:
+            async with self._state.transaction() as transaction:
                 await transaction.remove_identities_except(pipelines)
                 await transaction.remove_sources_except(sources, workspaces=workspaces)
             self._swept = present

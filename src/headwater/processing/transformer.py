@@ -10,9 +10,9 @@ import structlog
 from headwater.base.throttle import Throttle
 from headwater.catalog import Pipeline
 from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, parse_schema
+from headwater.state import MAX_ATTRIBUTES_BYTES, attributes_fit
 from headwater.transforms.functions import Function, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
-from headwater.state import MAX_ATTRIBUTES_BYTES, attributes_fit
 
 MAX_FUNCTION_SECONDS: Final = 2.0
 """How long a function may take for one run of records. A record that alone takes longer fails."""

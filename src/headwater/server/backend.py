@@ -15,19 +15,17 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Parts, register, register_dialects
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Services, register, register_protocols
 from headwater.api.http import HttpServer, RawCalls
 from headwater.base.clock import SystemClock
 from headwater.base.computing import open_computing
-from headwater.storage.database import sqlite_url
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
-from headwater.log import BackPressure
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
-from headwater.state.lanestore import open_lane_store
+from headwater.log import BackPressure
 from headwater.management.bootstrap import bootstrap
 from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
@@ -35,16 +33,18 @@ from headwater.server import child, gateway
 from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
-from headwater.server.quantities import EventRate
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
+from headwater.server.units import EventRate
+from headwater.state import open_state
+from headwater.state.lanestore import open_lane_store
+from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
-from headwater.state import open_warehouse
 
-GRACE_S = 10.0
+GRACE_SECONDS = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
 
-REFRESH_S = 0.5
+REFRESH_SECONDS = 0.5
 """How often a backend looks for changes that others made to the catalog: what was revoked stops within a second."""
 
 MAX_WAITING_TRIALS = 4
@@ -77,9 +77,9 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
-            from headwater.server.metrics import CountedCalls, shown  # its library takes time and memory
+            from headwater.server.metrics import BackendMetrics, serve_metrics  # its library takes time and memory
 
-            metrics = await stack.enter_async_context(shown(CountedCalls(), settings.metrics_socket(name)))
+            metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
         parts = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(
@@ -92,7 +92,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         server = grpc.aio.server(interceptors=[answers], options=_options(settings))
         register(server, parts)
         raw_calls = RawCalls(answers)
-        register_dialects(cast(grpc.aio.Server, raw_calls), parts)
+        register_protocols(cast(grpc.aio.Server, raw_calls), parts)
         raw_server = HttpServer(raw_calls, max_body_bytes=settings.max_body_bytes)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
@@ -107,11 +107,11 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
         await healthy.enter_graceful_shutdown()
-        await asyncio.gather(server.stop(GRACE_S), raw_server.stop(GRACE_S))
+        await asyncio.gather(server.stop(GRACE_SECONDS), raw_server.stop(GRACE_SECONDS))
 
 
 @asynccontextmanager
-async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
+async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
     """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
@@ -124,12 +124,12 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             keyring=keyring(settings),
             is_shared=settings.workers > 1 or settings.nats_url is not None,
         ) as catalog,
-        open_warehouse(
+        open_state(
             settings.database_url or sqlite_url(settings.warehouse_path),
             writes=False,
             clock=clock,
             scratch=settings.ledger_scratch(name),
-        ) as warehouse,
+        ) as state,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
         Runner(
             javascript=2,
@@ -144,7 +144,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         _warn_of_locked_settings(catalog)
         pressure = BackPressure(settings.log_max_lag_bytes)
         async with (
-            open_event_log(settings, warehouse, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
+            open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
             pressure.following(log),
         ):
             limits = Limits(
@@ -160,7 +160,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             quotas = _quotas(settings)
-            yield Parts(catalog, intake, warehouse, functions, log, lanes, clock, computing, quotas)
+            yield Services(catalog, intake, state, functions, log, lanes, clock, computing, quotas)
 
 
 def _quotas(settings: Settings) -> Quotas:
@@ -207,7 +207,7 @@ async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
         except Unavailable as error:  # what is known goes on being served; the next look may succeed
             logger().warning("the catalog cannot be refreshed", reason=error.message)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), REFRESH_S)
+            await asyncio.wait_for(stop.wait(), REFRESH_SECONDS)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS
 from headwater.catalog import open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
-from headwater.state.lanestore import open_lane_store
 from headwater.server import child
 from headwater.server.settings import Settings
+from headwater.state import open_state
+from headwater.state.lanestore import open_lane_store
+from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
-from headwater.state import open_warehouse
 
 NICENESS = 10
 """Above the worker's: what waits in lanes is late, but storing events comes first. The sandboxes inherit it."""
@@ -31,16 +31,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
-            from headwater.server.metrics import CountedLanes, shown  # its library takes time and memory
+            from headwater.server.metrics import CourierMetrics, serve_metrics  # its library takes time and memory
 
-            metrics = await stack.enter_async_context(shown(CountedLanes(), settings.metrics_socket("courier")))
+            metrics = await stack.enter_async_context(
+                serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
+            )
         catalog = await stack.enter_async_context(
             open_catalog(
                 settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
             )
         )
-        warehouse = await stack.enter_async_context(
-            open_warehouse(settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock)
+        state = await stack.enter_async_context(
+            open_state(settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
@@ -54,7 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             )
         )
         await stack.enter_async_context(child.heartbeat())
-        await Courier(catalog, warehouse, store, functions, clock, metrics, slots=slots).run(stop)
+        await Courier(catalog, state, store, functions, clock, metrics, slots=slots).run(stop)
 
 
 if __name__ == "__main__":

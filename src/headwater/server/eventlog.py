@@ -9,13 +9,13 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.log import BackPressure, EventLog, SqliteEventLog
 from headwater.processing import CONSUMER
 from headwater.server.settings import Settings
-from headwater.state import Warehouse
+from headwater.state import StateStore
 
 
 @asynccontextmanager
 async def open_event_log(
     settings: Settings,
-    warehouse: Warehouse,
+    state: StateStore,
     clock: Clock,
     identifiers: Identifiers,
     *,
@@ -28,7 +28,7 @@ async def open_event_log(
         log = SqliteEventLog(
             settings.log_path,
             clock,
-            after=await warehouse.finished(CONSUMER),
+            after=await state.finished(CONSUMER),
             max_bytes=settings.log_max_bytes,
             back_pressure=back_pressure,
             metrics=metrics,
@@ -40,7 +40,7 @@ async def open_event_log(
             settings.nats_url,
             clock,
             identifiers,
-            finished=lambda: warehouse.finished(CONSUMER),
+            finished=lambda: state.finished(CONSUMER),
             max_bytes=settings.log_max_bytes,
             replicas=settings.nats_replicas,
             largest_body=settings.max_call_bytes,

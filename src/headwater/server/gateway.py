@@ -47,10 +47,10 @@ RPC_PATHS = r"/(headwater\.v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
 """The paths of RPCs, native and transcoded."""
 
 PRESSURE_FILE = "connection-pressure"
-PRESSURE_POLL_S = 1.0
+PRESSURE_POLL_SECONDS = 1.0
 
-DRAIN_TIMEOUT_S = 10.0
-DRAIN_POLL_S = 0.02
+DRAIN_TIMEOUT_SECONDS = 10.0
+DRAIN_POLL_SECONDS = 0.02
 
 
 def program(settings: Settings) -> Program:
@@ -180,10 +180,10 @@ def binary() -> Path:
 async def drain(settings: Settings) -> None:
     """Take no more connections and wait for the requests that have arrived, at most DRAIN_TIMEOUT_S."""
     try:
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+        async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
             await request("POST", "/drain_listeners", settings.admin_socket)
             while await active_requests(settings):
-                await asyncio.sleep(DRAIN_POLL_S)
+                await asyncio.sleep(DRAIN_POLL_SECONDS)
     except OSError:  # a timeout, or Envoy is gone: there is nothing left to wait for
         return
 
@@ -197,7 +197,7 @@ async def follow_connections(settings: Settings) -> None:
         with contextlib.suppress(OSError):  # Envoy is being restarted
             connections = await _gauge(settings, "http.public.downstream_cx_active")
             _write_pressure(settings, min(1.0, connections / settings.max_client_connections))
-        await asyncio.sleep(PRESSURE_POLL_S)
+        await asyncio.sleep(PRESSURE_POLL_SECONDS)
 
 
 def _write_pressure(settings: Settings, pressure: float) -> None:

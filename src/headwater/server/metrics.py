@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from headwater.base.metrics import Metrics
 from headwater.server.scrape import handler
 
-BACKLOG_TIMEOUT_S = 1.0
+BACKLOG_TIMEOUT_SECONDS = 1.0
 """How long a scrape waits for the backlog; without it the other figures are shown."""
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -27,10 +27,10 @@ _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _log = structlog.get_logger(__name__)
 
 Backlog = Callable[[], Awaitable[int]]
-Counted = TypeVar("Counted", "CountedCalls", "CountedBatches", "CountedLanes")
+Counted = TypeVar("Counted", "BackendMetrics", "WorkerMetrics", "CourierMetrics")
 
 
-class CountedCalls(Metrics):
+class BackendMetrics(Metrics):
     """What a backend does."""
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ class CountedCalls(Metrics):
             registry=self.registry,
         )
         self._accepted = Counter(
-            "headwater_events_accepted", "Events that are durable.", ["dialect"], registry=self.registry
+            "headwater_events_accepted", "Events that are durable.", ["protocol"], registry=self.registry
         )
-        self._refused = Counter(
+        self._rejected = Counter(
             "headwater_events_refused",
             "Events, and calls as a whole, that were refused, by the code of the error.",
-            ["dialect", "code"],
+            ["protocol", "code"],
             registry=self.registry,
         )
         self._group_frames = Histogram(
@@ -71,18 +71,18 @@ class CountedCalls(Metrics):
         self._calls.labels(method, status).inc()
         self._call_seconds.labels(method).observe(seconds)
 
-    def events_accepted(self, dialect: str, events: int) -> None:
-        self._accepted.labels(dialect).inc(events)
+    def events_accepted(self, protocol: str, events: int) -> None:
+        self._accepted.labels(protocol).inc(events)
 
-    def events_refused(self, dialect: str, code: str, events: int) -> None:
-        self._refused.labels(dialect, code).inc(events)
+    def events_rejected(self, protocol: str, code: str, events: int) -> None:
+        self._rejected.labels(protocol, code).inc(events)
 
     def log_committed(self, frames: int, seconds: float) -> None:
         self._group_frames.observe(frames)
         self._commit_seconds.observe(seconds)
 
 
-class CountedBatches(Metrics):
+class WorkerMetrics(Metrics):
     """What a worker does."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class CountedBatches(Metrics):
         self._identities.inc(identities)
 
 
-class CountedLanes(Metrics):
+class CourierMetrics(Metrics):
     """Metrics of a courier."""
 
     def __init__(self) -> None:
@@ -186,11 +186,11 @@ class CountedLanes(Metrics):
 
 
 @asynccontextmanager
-async def shown(metrics: Counted, socket: Path, backlog: Backlog | None = None) -> AsyncIterator[Counted]:
+async def serve_metrics(metrics: Counted, socket: Path, backlog: Backlog | None = None) -> AsyncIterator[Counted]:
     """Show the metrics at `socket` until the end of the block; `backlog` is asked at every scrape."""
 
     async def text() -> bytes:
-        if backlog is not None and isinstance(metrics, CountedBatches):
+        if backlog is not None and isinstance(metrics, WorkerMetrics):
             await _measure(metrics.backlog, backlog)
         return generate_latest(metrics.registry)
 
@@ -205,7 +205,7 @@ async def shown(metrics: Counted, socket: Path, backlog: Backlog | None = None) 
 
 async def _measure(gauge: Gauge, backlog: Backlog) -> None:
     try:
-        gauge.set(await asyncio.wait_for(backlog(), BACKLOG_TIMEOUT_S))
+        gauge.set(await asyncio.wait_for(backlog(), BACKLOG_TIMEOUT_SECONDS))
     except Exception as error:  # a database that is away must not hide everything else
         _log.warning("the backlog cannot be measured", reason=type(error).__name__)
         gauge.set(float("nan"))

@@ -27,7 +27,7 @@ FILE_LIMIT = 65_536
 SANDBOX_SECONDS = 60
 """How long the check of the sandboxes may take."""
 
-PORT_GRACE_S = 1.0
+PORT_GRACE_SECONDS = 1.0
 """How long a port may stay taken by an Envoy that is still dying after its supervisor was killed."""
 
 
@@ -115,7 +115,7 @@ def check_sandboxes(settings: Settings) -> None:
 
 async def check_port(settings: Settings) -> None:
     """Raise unless the public port can be bound."""
-    deadline = asyncio.get_running_loop().time() + PORT_GRACE_S
+    deadline = asyncio.get_running_loop().time() + PORT_GRACE_SECONDS
     while (error := _try_to_bind(settings.host, settings.port)) is not None:
         if error.errno == errno.EADDRINUSE and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)

@@ -16,8 +16,8 @@ from headwater.server.probe import request
 from headwater.server.settings import Settings, variable
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-REQUEST_TIMEOUT_S = 5.0
-COLLECT_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_SECONDS = 5.0
+COLLECT_TIMEOUT_SECONDS = 2.0
 REQUEST_LIMIT = 16 << 10
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ", re.MULTILINE)
@@ -31,7 +31,7 @@ def handler(page: Page) -> Handler:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
                 found = re.match(rb"GET /metrics(\?\S*)? HTTP/1", head) is not None
                 status, body = (
@@ -87,7 +87,7 @@ async def _collect(sockets: Mapping[str, Path]) -> bytes:
 async def _page_of(socket: Path) -> str:
     """What a process shows; empty when it does not answer."""
     try:
-        status, text = await request("GET", "/metrics", socket, COLLECT_TIMEOUT_S)
+        status, text = await request("GET", "/metrics", socket, COLLECT_TIMEOUT_SECONDS)
     except OSError:
         return ""
     return text if status == 200 else ""

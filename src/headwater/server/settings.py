@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from headwater.base import apikeys
-from headwater.server import quantities
+from headwater.server import units
 from headwater.server.errors import StartupError
-from headwater.server.quantities import EventRate
+from headwater.server.units import EventRate
 
 PREFIX = "HEADWATER_"
 SHARED_DATABASE_VARIABLE = "DATABASE_URL"
@@ -23,14 +23,14 @@ SQLITE = "sqlite"
 SOCKET_PATH_LIMIT = 107
 """Bytes in the longest path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
 
-SMALLEST_LIMIT = 1 << 10
-LARGEST_LIMIT = 8 << 20
+MIN_LIMIT_BYTES = 1 << 10
+MAX_LIMIT_BYTES = 8 << 20
 """Bounds of the limits on what clients send. The gateway and the backend hold whole bodies in memory."""
 
-SMALLEST_LOG = 64 << 20
+MIN_LOG_BYTES = 64 << 20
 """A log must at least hold some of the largest calls."""
 
-SMALLEST_DEFINITIONS = 64 << 10
+MIN_DEFINITIONS_BYTES = 64 << 10
 LARGEST_DEFINITIONS = 1 << 30
 LARGEST_COUNT = 1_000_000
 """Bounds of quotas: the whole catalog is in the memory of every process."""
@@ -351,9 +351,9 @@ def _port(text: str) -> int:
 
 
 def _body_bytes(text: str) -> int:
-    number = quantities.size(text)
-    if not SMALLEST_LIMIT <= number <= LARGEST_LIMIT:
-        raise ValueError(f"must be a size from {SMALLEST_LIMIT} to {LARGEST_LIMIT} bytes, not {text!r}")
+    number = units.size(text)
+    if not MIN_LIMIT_BYTES <= number <= MAX_LIMIT_BYTES:
+        raise ValueError(f"must be a size from {MIN_LIMIT_BYTES} to {MAX_LIMIT_BYTES} bytes, not {text!r}")
     return number
 
 
@@ -364,9 +364,9 @@ def _count(text: str) -> int:
 
 
 def _definition_bytes(text: str) -> int:
-    number = quantities.size(text)
-    if not SMALLEST_DEFINITIONS <= number <= LARGEST_DEFINITIONS:
-        raise ValueError(f"must be a size from {SMALLEST_DEFINITIONS >> 10}KiB to 1GiB, not {text!r}")
+    number = units.size(text)
+    if not MIN_DEFINITIONS_BYTES <= number <= LARGEST_DEFINITIONS:
+        raise ValueError(f"must be a size from {MIN_DEFINITIONS_BYTES >> 10}KiB to 1GiB, not {text!r}")
     return number
 
 
@@ -426,8 +426,8 @@ def _replicas(text: str) -> int:
 
 
 def _log_bytes(text: str) -> int:
-    if (size := quantities.size(text)) < SMALLEST_LOG:
-        raise ValueError(f"must be {SMALLEST_LOG >> 20}MiB or more, not {text!r}")
+    if (size := units.size(text)) < MIN_LOG_BYTES:
+        raise ValueError(f"must be {MIN_LOG_BYTES >> 20}MiB or more, not {text!r}")
     return size
 
 
@@ -447,7 +447,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> int:
-    if not 1 <= (seconds := quantities.duration(text)) <= 7 * 86_400:
+    if not 1 <= (seconds := units.duration(text)) <= 7 * 86_400:
         raise ValueError(f"must be a duration from 1s to 7d, not {text!r}")
     return seconds
 
@@ -508,10 +508,10 @@ _READERS: dict[str, Callable[[str], object]] = {
     "database_url": _database,
     "nats_url": _nats,
     "nats_replicas": _replicas,
-    "log_keep": quantities.duration,
+    "log_keep": units.duration,
     "log_max_bytes": _log_bytes,
-    "log_max_lag_bytes": quantities.size,
-    "lane_max_bytes": quantities.size,
+    "log_max_lag_bytes": units.size,
+    "lane_max_bytes": units.size,
     "workers": _workers,
     "api_key": _api_key,
     "secret_key": _secret_key,
@@ -519,14 +519,14 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_event_bytes": _body_bytes,
     "max_batch_bytes": _body_bytes,
     "max_client_bytes": _body_bytes,
-    "rate_limit_workspace": quantities.event_rate,
-    "rate_limit_key": quantities.event_rate,
+    "rate_limit_workspace": units.event_rate,
+    "rate_limit_key": units.event_rate,
     "max_client_connections": _number(MIN_CLIENT_CONNECTIONS, MAX_CLIENT_CONNECTIONS),
     "idle_timeout": _seconds,
     "max_connection_duration": _seconds,
     "trusted_proxies": _trusted_proxies,
     "access_log_sample": _number(0, MAX_SAMPLE),
-    "rate_limit_management": quantities.call_rate,
+    "rate_limit_management": units.call_rate,
     "max_connections": _count,
     "max_pipelines": _count,
     "max_keys": _count,

@@ -33,7 +33,7 @@ STEADY_S = 10.0
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.02
 GATEWAY_PATIENCE_S = 2.0
-PATIENCE_S = 15.0
+TIMEOUT_SECONDS = 15.0
 """How long a backend and the worker may take to end: above the grace that they give to their own work."""
 
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
@@ -201,8 +201,8 @@ class _Supervisor:
     async def _stop_in_order(self) -> None:
         await gateway.drain(self._settings)
         await self._gateway.stop(GATEWAY_PATIENCE_S)
-        await asyncio.gather(*(backend.stop(PATIENCE_S) for backend in self._backends))
-        await asyncio.gather(self._worker.stop(PATIENCE_S), self._courier.stop(PATIENCE_S))
+        await asyncio.gather(*(backend.stop(TIMEOUT_SECONDS) for backend in self._backends))
+        await asyncio.gather(self._worker.stop(TIMEOUT_SECONDS), self._courier.stop(TIMEOUT_SECONDS))
 
 
 @cache

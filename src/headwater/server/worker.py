@@ -12,16 +12,16 @@ from functools import partial
 import uvloop
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.events.context import Locate
-from headwater.state.lanestore import open_lane_store
 from headwater.processing import StreamConsumer
 from headwater.server import child
 from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
-from headwater.state import open_warehouse
+from headwater.state import open_state
+from headwater.state.lanestore import open_lane_store
+from headwater.storage.database import sqlite_url
 
 NICENESS = 5
 """Accepting comes first: where both want the processor, the backend gets about three times as much of it. What waits
@@ -35,18 +35,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_catalog(
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
         ) as catalog,
-        open_warehouse(
-            settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock
-        ) as warehouse,
+        open_state(settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock) as state,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
-        open_event_log(settings, warehouse, clock, identifiers) as log,
+        open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
     ):
         consumer = partial(
             StreamConsumer,
             log,
             catalog,
-            warehouse,
+            state,
             clock,
             keep=timedelta(seconds=settings.log_keep),
             locate=_locator(settings),
@@ -56,9 +54,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         if settings.metrics_port is None:
             await consumer().run(stop)
             return
-        from headwater.server.metrics import CountedBatches, shown  # its library takes time and memory
+        from headwater.server.metrics import WorkerMetrics, serve_metrics  # its library takes time and memory
 
-        async with shown(CountedBatches(), settings.metrics_socket("worker"), log.unfinished_bytes) as metrics:
+        async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlog_bytes) as metrics:
             await consumer(metrics=metrics).run(stop)
 
 

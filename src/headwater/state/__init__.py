@@ -8,14 +8,20 @@ De-duplication happens here as well, by the ledger (`headwater.state.deduplicati
 messages before anything is done with them.
 """
 
+from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate
 from headwater.state.devices import Device, DeviceEvent
-from headwater.state.identities import MAX_ATTRIBUTES_BYTES, Identity, IdentityChanges, Sighting, attributes_fit
+from headwater.state.identities import (
+    MAX_ATTRIBUTES_BYTES,
+    Identity,
+    IdentityChanges,
+    IdentityObservation,
+    attributes_fit,
+)
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
-from headwater.state.deduplication import Entries, Entry, Message, MessageKey, Step, claim
-from headwater.state.rows import LatestCall, RefusalCount, RejectedEvent, StoredEvent
-from headwater.state.traits import Saying
+from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount, StoredEvent
+from headwater.state.store import EventOrder, StateStore, open_state
+from headwater.state.traits import TraitsUpdate
 from headwater.state.transaction import Transaction
-from headwater.state.store import EventOrder, Warehouse, open_warehouse
 
 __all__ = [
     "MAX_ATTRIBUTES_BYTES",
@@ -23,26 +29,26 @@ __all__ = [
     "Chunk",
     "Device",
     "DeviceEvent",
-    "Entries",
-    "Entry",
     "EventOrder",
     "Identity",
     "IdentityChanges",
+    "IdentityObservation",
     "Lane",
     "LaneEntry",
     "LatestCall",
     "Message",
     "MessageKey",
+    "MessageState",
+    "MessageStates",
     "NewChunk",
-    "RefusalCount",
     "RejectedEvent",
-    "Saying",
-    "Sighting",
+    "RejectionCount",
+    "StateStore",
     "Step",
     "StoredEvent",
+    "TraitsUpdate",
     "Transaction",
-    "Warehouse",
     "attributes_fit",
-    "claim",
-    "open_warehouse",
+    "deduplicate",
+    "open_state",
 ]

@@ -26,7 +26,7 @@ MAX_ATTRIBUTES_BYTES: Final = 256 * 1024
 that event; `attributes_fit` tells."""
 
 
-class Sighting(Struct, frozen=True):
+class IdentityObservation(Struct, frozen=True):
     """A person seen in an event of a source connection."""
 
     workspace: int
@@ -95,10 +95,10 @@ class IdentityChanges(Struct, frozen=True):
     """Who is to be written."""
 
 
-def keys_of(sightings: Iterable[Sighting]) -> list[IdentityKey]:
+def keys_of(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:
     """Every identity that these sightings can change, in the order of first sight: so new rows are made in it too."""
     keys: dict[IdentityKey, None] = {}
-    for seen in sightings:
+    for seen in observations:
         for pipeline in seen.pipelines:
             if seen.user_id is not None:
                 keys[IdentityKey(seen.connection, seen.user_id, False, pipeline)] = None
@@ -107,25 +107,25 @@ def keys_of(sightings: Iterable[Sighting]) -> list[IdentityKey]:
     return list(keys)
 
 
-def ids_of(sightings: Iterable[Sighting]) -> set[tuple[int, str]]:
+def ids_of(observations: Iterable[IdentityObservation]) -> set[tuple[int, str]]:
     """The connections and ids whose identities in every pipeline these sightings can change."""
     return {
         (seen.connection, id_)
-        for seen in sightings
+        for seen in observations
         if seen.previous_id is not None
         for id_ in (seen.previous_id, seen.user_id)
         if id_ is not None
     }
 
 
-def merge(sightings: Iterable[Sighting], known: Identities) -> set[IdentityKey]:
+def merge(observations: Iterable[IdentityObservation], known: Identities) -> set[IdentityKey]:
     """Bring `known` up to date with the sightings in their order.
 
     It holds every key of `keys_of(sightings)`, and every identity of `ids_of(sightings)`. Returns who is gone: from
     `known`, unless seen again, and the caller removes those that it does not hold.
     """
     merging = _Merging(known)
-    for seen in sightings:
+    for seen in observations:
         merging.see(seen)
     return merging.gone
 
@@ -150,11 +150,11 @@ class _Merging:
         self._latest: dict[tuple[int, str | None], _Latest] = {}
         """By connection and anonymous id."""
 
-    def see(self, seen: Sighting) -> None:
+    def see(self, seen: IdentityObservation) -> None:
         if not self._is_seen_again(seen):
             self._see(seen)
 
-    def _is_seen_again(self, seen: Sighting) -> bool:
+    def _is_seen_again(self, seen: IdentityObservation) -> bool:
         """Whether the same was seen the last time, as in most events: then only the time is new, and is noted here."""
         latest = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
         if latest.user_id != seen.user_id or latest.pipelines != seen.pipelines or latest.reaches != seen.reaches:
@@ -169,7 +169,7 @@ class _Merging:
             state.attributes = "{}"
         return True
 
-    def _see(self, seen: Sighting) -> None:
+    def _see(self, seen: IdentityObservation) -> None:
         anonymous_ids = [] if seen.anonymous_id is None else [seen.anonymous_id]
         if seen.claims and seen.user_id is not None and seen.anonymous_id is not None:
             self._take(seen, seen.anonymous_id, is_anonymous=True)
@@ -193,7 +193,7 @@ class _Merging:
         latest = _Latest(seen.user_id, seen.pipelines, seen.reaches, seen.claims, tuple(states))
         self._latest[seen.connection, seen.anonymous_id] = latest
 
-    def _link(self, seen: Sighting, previous_id: str) -> None:
+    def _link(self, seen: IdentityObservation, previous_id: str) -> None:
         """Join the identities of the previous id with the user's."""
         assert seen.user_id is not None, "an alias has a user id"
         if seen.is_once and self._is_known(seen, seen.user_id):
@@ -203,7 +203,9 @@ class _Merging:
                 key = IdentityKey(seen.connection, seen.user_id, False, previous.pipeline)
                 self._known[key] = _united(self._known.get(key), state)
 
-    def _take(self, seen: Sighting, id_: str, *, is_anonymous: bool) -> list[tuple[IdentityKey, IdentityState]]:
+    def _take(
+        self, seen: IdentityObservation, id_: str, *, is_anonymous: bool
+    ) -> list[tuple[IdentityKey, IdentityState]]:
         """Make an id's identities disappear from every pipeline in reach; returns those that were known."""
         taken: list[tuple[IdentityKey, IdentityState]] = []
         for pipeline in seen.reaches:
@@ -214,7 +216,7 @@ class _Merging:
                 self._known[key] = None
         return taken
 
-    def _is_known(self, seen: Sighting, user_id: str) -> bool:
+    def _is_known(self, seen: IdentityObservation, user_id: str) -> bool:
         return any(
             self._known.get(IdentityKey(seen.connection, user_id, False, pipeline)) is not None
             for pipeline in seen.reaches
@@ -250,6 +252,6 @@ def _joined(known: list[str], new: list[str]) -> list[str]:
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def _only_id(seen: Sighting) -> str:
+def _only_id(seen: IdentityObservation) -> str:
     assert seen.anonymous_id is not None, "a sighting has at least one id"
     return seen.anonymous_id

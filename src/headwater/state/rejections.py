@@ -47,7 +47,7 @@ class Rejections:
                 row.position,
                 row.workspace,
                 row.connection,
-                row.dialect,
+                row.protocol,
                 microseconds(row.received_at),
                 row.code,
                 _text(row.path),
@@ -60,9 +60,9 @@ class Rejections:
         await bulk.insert(connection, list(tables.rejected_events.c), rows)
         await bulk.upsert(
             connection,
-            list(tables.refusals.c),
+            list(tables.rejection_counts.c),
             _counted(rejected),
-            key=[column.name for column in tables.refusals.primary_key],
+            key=[column.name for column in tables.rejection_counts.primary_key],
             adding=("count",),
             keeping=("first_at",),
         )
@@ -77,7 +77,7 @@ class Rejections:
     ) -> None:
         """From now on `shorten` removes what there is of all others, some of it each time."""
         for name, ids in (("connection", sources), ("workspace", workspaces)):
-            known = set(await connection.scalars(select(tables.refusals.c[name]).distinct()))
+            known = set(await connection.scalars(select(tables.rejection_counts.c[name]).distinct()))
             self._gone[name] = sorted(known - set(ids) - {0})
 
     async def shorten(self, connection: AsyncConnection) -> None:
@@ -103,12 +103,12 @@ async def _remove(connection: AsyncConnection, name: str, gone: list[int]) -> No
 
     The counts go last, since by them it is known who there was.
     """
-    events, counts = tables.rejected_events.c, tables.refusals.c
+    events, counts = tables.rejected_events.c, tables.rejection_counts.c
     some = gone[:_SOURCES_AT_ONCE]
     found = select(events.position).where(events[name].in_(some)).limit(_REMOVED_AT_ONCE)
     removed = await connection.execute(delete(tables.rejected_events).where(events.position.in_(found)))
     if removed.rowcount < _REMOVED_AT_ONCE:
-        counted = await connection.execute(delete(tables.refusals).where(counts[name].in_(some)))
+        counted = await connection.execute(delete(tables.rejection_counts).where(counts[name].in_(some)))
         if removed.rowcount == counted.rowcount == 0:  # then what was removed was also committed
             del gone[: len(some)]
 
@@ -124,7 +124,7 @@ def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
     """Rows of `refusals`."""
     counts: dict[tuple[object, ...], tuple[int, int, int]] = {}
     for row in rejected:
-        key = (row.workspace, row.connection, row.dialect, row.code, _text(row.path)[:_MAX_COUNTED_PATH])
+        key = (row.workspace, row.connection, row.protocol, row.code, _text(row.path)[:_MAX_COUNTED_PATH])
         at = microseconds(row.received_at)
         count, first, last = counts.get(key, (0, at, at))
         counts[key] = (count + 1, min(first, at), max(last, at))

@@ -11,7 +11,7 @@ class LatestCall(Struct, frozen=True):
     connection: int
     workspace: int
     received_at: datetime
-    dialect: str
+    protocol: str
 
 
 class StoredEvent(Struct, frozen=True):
@@ -37,7 +37,7 @@ class RejectedEvent(Struct, frozen=True):
     """0 when the key was unknown."""
     connection: int
     """0 when the key was unknown."""
-    dialect: str
+    protocol: str
     received_at: datetime
     code: str
     path: str
@@ -48,12 +48,12 @@ class RejectedEvent(Struct, frozen=True):
     """None when it has none that can be read."""
 
 
-class RefusalCount(Struct, frozen=True):
+class RejectionCount(Struct, frozen=True):
     """How often a source was sent what breaks one rule."""
 
     workspace: int
     connection: int
-    dialect: str
+    protocol: str
     code: str
     path: str
     count: int

@@ -11,16 +11,16 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
-from headwater.storage.database import answering_unavailable, opened
-from headwater.storage.sessions import snapshot
 from headwater.state import deviceregistry, lanes, tables
+from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device
 from headwater.state.identities import Identity
 from headwater.state.lanes import Chunk, Lane
-from headwater.state.deduplication import Entries, Ledger, MessageKey, RocksLedger, SqlLedger
 from headwater.state.rejections import Rejections
-from headwater.state.rows import LatestCall, RefusalCount, RejectedEvent
+from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount
 from headwater.state.transaction import Transaction
+from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.sessions import snapshot
 
 EventOrder = Literal["timestamp", "receivedAt"]
 """What events can be listed by."""
@@ -35,21 +35,21 @@ PAGE_BYTES: Final = 16 * 1024
 _WHAT: Final = "the warehouse's database"
 
 
-class Warehouse:
+class StateStore:
     """Reads the warehouse, and opens transactions for the one process that writes it.
 
     All of it raises Unavailable while the database is away.
     """
 
-    def __init__(self, engine: AsyncEngine, ledger: Ledger) -> None:
+    def __init__(self, engine: AsyncEngine, messages: MessageStore) -> None:
         self._engine = engine
-        self._ledger = ledger
+        self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
-        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
             yield connection
 
     async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
@@ -70,8 +70,8 @@ class Warehouse:
         Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
         went away during the commit: `finished` tells.
         """
-        async with self._writing, answering_unavailable(_WHAT), self._engine.begin() as connection:
-            yield Transaction(connection, self._ledger, self._rejections)
+        async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
+            yield Transaction(connection, self._messages, self._rejections)
 
     async def finished(self, consumer: str) -> int:
         """The position up to which `consumer` has finished the log; 0 at first."""
@@ -137,17 +137,17 @@ class Warehouse:
         return None if row is None else LatestCall(**{**row, "received_at": from_microseconds(row["received_at"])})
 
     async def rejected(
-        self, workspace: int, *, connection_id: int | None, dialect: str | None, first: int, limit: int
+        self, workspace: int, *, connection_id: int | None, protocol: str | None, first: int, limit: int
     ) -> tuple[list[RejectedEvent], int]:
         """The refused events of a workspace, the newest first, and how many there are in all."""
-        if dialect is not None and "\0" in dialect:
+        if protocol is not None and "\0" in protocol:
             return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
         table = tables.rejected_events.c
         chosen = [table.workspace == workspace]
         if connection_id is not None:
             chosen.append(table.connection == connection_id)
-        if dialect is not None:
-            chosen.append(table.dialect == dialect)
+        if protocol is not None:
+            chosen.append(table.protocol == protocol)
         query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
         rows, total = await self._page(query, count)
@@ -167,17 +167,17 @@ class Warehouse:
         async with self._connect() as connection:
             return [_rejected_event(row) for row in (await connection.execute(query)).mappings()]
 
-    async def refusals(self, workspace: int, *, connection_id: int | None) -> list[RefusalCount]:
+    async def rejection_counts(self, workspace: int, *, connection_id: int | None) -> list[RejectionCount]:
         """How often each rule was broken in a workspace, or in one of its sources, the most often broken first."""
-        table = tables.refusals.c
-        query = select(tables.refusals).where(table.workspace == workspace)
+        table = tables.rejection_counts.c
+        query = select(tables.rejection_counts).where(table.workspace == workspace)
         if connection_id is not None:
             query = query.where(table.connection == connection_id)
         query = query.order_by(table.count.desc(), table.connection, table.code, table.path).limit(MAX_COUNTS)
         async with self._connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         times = ("first_at", "last_at")
-        return [RefusalCount(**{**row, **{name: from_microseconds(row[name]) for name in times}}) for row in rows]
+        return [RejectionCount(**{**row, **{name: from_microseconds(row[name]) for name in times}}) for row in rows]
 
     async def lanes(self) -> list[Lane]:
         """Return all lanes that have entries."""
@@ -194,11 +194,11 @@ class Warehouse:
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
-    async def entries(self, messages: Iterable[MessageKey]) -> Entries:
+    async def entries(self, messages: Iterable[MessageKey]) -> MessageStates:
         """What the ledger has of these messages."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._ledger.known(connection, keys)
+            return await self._messages.known(connection, keys)
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:
@@ -206,21 +206,21 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 
 @asynccontextmanager
-async def open_warehouse(
-    url: str, *, writes: bool, clock: Clock, scratch: Path | None = None
-) -> AsyncIterator[Warehouse]:
+async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
     """The warehouse at `url`, its tables up to date; closed at the end of the block.
 
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with opened(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
-        ledger: Ledger
+    async with open_database(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
+        messages: MessageStore
         if engine.dialect.name == "sqlite":
-            ledger = RocksLedger(Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch)
+            messages = RocksMessageStore(
+                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch
+            )
         else:
-            ledger = SqlLedger(clock)
+            messages = SqlMessageStore(clock)
         try:
-            yield Warehouse(engine, ledger)
+            yield StateStore(engine, messages)
         finally:
-            await ledger.close()
+            await messages.close()

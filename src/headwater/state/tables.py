@@ -82,7 +82,7 @@ rejected_events = Table(
     Column("position", _Position, primary_key=True, autoincrement=False),
     Column("workspace", Integer, nullable=False),
     Column("connection", Integer, nullable=False),
-    Column("dialect", String, nullable=False),
+    Column("protocol", String, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("code", String, nullable=False),
     Column("path", String, nullable=False),
@@ -95,12 +95,12 @@ rejected_events = Table(
 )
 """Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
 
-refusals = Table(
-    "refusals",
+rejection_counts = Table(
+    "rejection_counts",
     METADATA,
     Column("workspace", Integer, primary_key=True, autoincrement=False),
     Column("connection", Integer, primary_key=True, autoincrement=False),
-    Column("dialect", String, primary_key=True),
+    Column("protocol", String, primary_key=True),
     Column("code", String, primary_key=True),
     Column("path", String, primary_key=True),
     Column("count", BigInteger, nullable=False),
@@ -116,7 +116,7 @@ calls = Table(
     Column("connection", Integer, primary_key=True, autoincrement=False),
     Column("workspace", Integer, nullable=False),
     Column("received_at", BigInteger, nullable=False),
-    Column("dialect", String, nullable=False),
+    Column("protocol", String, nullable=False),
 )
 """The latest call that came with a key of each source connection, refused ones too: what setting one up waits for."""
 

@@ -17,7 +17,7 @@ from headwater.state import bulk, tables
 
 MAX_TRAITS_BYTES: Final = 64 * 1024
 """How much is kept of a person. What is said when it becomes more replaces all that was said before."""
-MAX_TOLD_BYTES: Final = 32 * 1024 * 1024
+MAX_MERGED_BYTES: Final = 32 * 1024 * 1024
 """How much is told of people in one batch: a thousand small calls may be about one person of whom much is known."""
 
 _COLUMNS: Final = list(tables.traits.c)
@@ -28,7 +28,7 @@ PersonKey = tuple[int, str, bool]
 Traits = dict[str, Raw]
 
 
-class Saying(Struct, frozen=True):
+class TraitsUpdate(Struct, frozen=True):
     """What an event of the client API says of a person."""
 
     connection: int
@@ -55,22 +55,22 @@ class Saying(Struct, frozen=True):
         return self.user or self.anonymous
 
 
-async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[Raw]:
+async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
     """Add up what is said, in its order; returns what is known of each person from then on.
 
     When that becomes more than `MAX_TOLD_BYTES`, only the last of what is said of each person comes with all that is
     known; of the others there is what they say themselves.
     """
-    if not sayings:
+    if not updates:
         return []
-    keys = {key for saying in sayings for key in (saying.user, saying.anonymous) if key is not None}
+    keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}
     for some in bulk.among(connection, columns, keys):
         for row in await connection.execute(select(tables.traits).where(some)):
             before[row.connection, row.identity_id, row.is_anonymous] = _members(row.traits)
     known = dict(before)
-    merged = add_all(sayings, known)
+    merged = add_all(updates, known)
     for some in bulk.among(connection, columns, before.keys() - known.keys()):
         await connection.execute(delete(tables.traits).where(some))
     rows = [
@@ -80,41 +80,41 @@ async def merge(connection: AsyncConnection, sayings: Sequence[Saying]) -> list[
     return merged
 
 
-def add_all(sayings: Sequence[Saying], known: dict[PersonKey, Traits]) -> list[Raw]:
+def add_all(updates: Sequence[TraitsUpdate], known: dict[PersonKey, Traits]) -> list[Raw]:
     """Add what is said to what is known of people; returns what `merge` does."""
-    last = {saying.person: index for index, saying in enumerate(sayings) if saying.previous_id is None}
+    last = {update.person: index for index, update in enumerate(updates) if update.previous_id is None}
     told: list[Raw] = []
-    left = MAX_TOLD_BYTES
-    for index, saying in enumerate(sayings):
-        traits = add(saying, known)
-        if left <= 0 and last.get(saying.person) != index:
-            traits = saying.traits
+    left = MAX_MERGED_BYTES
+    for index, update in enumerate(updates):
+        traits = add(update, known)
+        if left <= 0 and last.get(update.person) != index:
+            traits = update.traits
         left -= len(traits)
         told.append(traits)
     return told
 
 
-def add(saying: Saying, known: dict[PersonKey, Traits]) -> Raw:
+def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
     """Add what is said to what is known of people; returns what is known of this person then."""
-    user, anonymous = saying.user, saying.anonymous
-    if saying.previous_id is not None:
+    user, anonymous = update.user, update.anonymous
+    if update.previous_id is not None:
         if user is not None and anonymous in known and user not in known:
             known[user] = known.pop(anonymous)
-        return saying.traits
-    person = saying.person
+        return update.traits
+    person = update.person
     if person is None:
-        return saying.traits
+        return update.traits
     if user is not None and anonymous is not None:
         former = known.pop(anonymous, None)
         if former is not None:
             known.setdefault(user, former)
-    said = _members(saying.traits)
+    said = _members(update.traits)
     if said:
         known[person] = known.get(person, {}) | said
     text = msgspec.json.encode(known.get(person, {}))
     if len(text) > MAX_TRAITS_BYTES:
         known[person] = said
-        return saying.traits
+        return update.traits
     return Raw(text)
 
 

@@ -11,22 +11,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import bulk, deviceregistry, lanes, tables, traits
+from headwater.state.deduplication import Message, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import (
     Identities,
     IdentityChanges,
     IdentityKey,
+    IdentityObservation,
     IdentityState,
-    Sighting,
     ids_of,
     keys_of,
     merge,
 )
 from headwater.state.lanes import Lane, NewChunk
-from headwater.state.deduplication import Entries, Ledger, Message
 from headwater.state.rejections import Rejections
 from headwater.state.rows import LatestCall, RejectedEvent, StoredEvent
-from headwater.state.traits import Saying
+from headwater.state.traits import TraitsUpdate
 
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
@@ -36,23 +36,23 @@ _IDS_PER_QUERY: Final = 200
 class Transaction:
     """Everything that one batch of the log leads to."""
 
-    def __init__(self, connection: AsyncConnection, ledger: Ledger, rejections: Rejections) -> None:
+    def __init__(self, connection: AsyncConnection, ledger: MessageStore, rejections: Rejections) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._messages = ledger
         self._rejections = rejections
 
-    async def known(self, messages: Iterable[Message]) -> Entries:
+    async def known(self, messages: Iterable[Message]) -> MessageStates:
         """What the ledger has of these messages."""
-        return await self._ledger.known(self._connection, {message.key for message in messages})
+        return await self._messages.known(self._connection, {message.key for message in messages})
 
-    async def record(self, entries: Entries) -> None:
+    async def record(self, entries: MessageStates) -> None:
         """Keep these entries in the ledger."""
         if entries:
-            await self._ledger.record(self._connection, entries)
+            await self._messages.record(self._connection, entries)
 
-    async def trim_ledger(self) -> None:
+    async def trim_messages(self) -> None:
         """Forget old messages."""
-        await self._ledger.trim(self._connection)
+        await self._messages.trim(self._connection)
 
     async def add_events(self, events: Sequence[StoredEvent]) -> None:
         """Store events."""
@@ -70,13 +70,13 @@ class Transaction:
         ]
         await bulk.insert(self._connection, list(tables.events.c), rows)
 
-    async def merge_identities(self, sightings: Sequence[Sighting]) -> IdentityChanges:
+    async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
         """What becomes of the identities by what was seen, in its order. Nothing is written yet."""
         table = tables.identities.c
-        known: Identities = dict.fromkeys(keys_of(sightings))
+        known: Identities = dict.fromkeys(keys_of(observations))
         known |= await self._identities([getattr(table, name) for name in _IDENTITY_KEY], map(_values, known))
-        known |= await self._identities([table.connection, table.identity_id], ids_of(sightings))
-        gone = merge(sightings, known)
+        known |= await self._identities([table.connection, table.identity_id], ids_of(observations))
+        gone = merge(observations, known)
         return IdentityChanges(gone, {key: state for key, state in known.items() if state is not None})
 
     async def change_identities(self, changes: IdentityChanges) -> None:
@@ -104,9 +104,9 @@ class Transaction:
         """Bring the devices up to date with the events, in their order."""
         await deviceregistry.change(self._connection, events)
 
-    async def merge_traits(self, sayings: Sequence[Saying]) -> list[Raw]:
+    async def merge_traits(self, updates: Sequence[TraitsUpdate]) -> list[Raw]:
         """Add up what is said of people, in its order; returns what is known of each from then on."""
-        return await traits.merge(self._connection, sayings)
+        return await traits.merge(self._connection, updates)
 
     async def lanes(self) -> list[Lane]:
         """Return all lanes that have entries."""
@@ -128,7 +128,7 @@ class Transaction:
 
     async def note_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""
-        rows = [(call.connection, call.workspace, microseconds(call.received_at), call.dialect) for call in calls]
+        rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
         await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:

@@ -17,8 +17,8 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from headwater.storage import postgresql
 from headwater.base.errors import Unavailable
+from headwater.storage import postgresql
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a SQLite writer waits for another process's transaction before it gives up."""
@@ -72,7 +72,7 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
 
 
 @asynccontextmanager
-async def opened(
+async def open_database(
     url: str, migrations: str, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES
 ) -> AsyncIterator[AsyncEngine]:
     """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
@@ -97,7 +97,7 @@ async def opened(
 
 
 @asynccontextmanager
-async def answering_unavailable(what: str) -> AsyncIterator[None]:
+async def as_unavailable(what: str) -> AsyncIterator[None]:
     """Raise Unavailable, naming `what`, when the database is busy for too long or away.
 
     Any other error of the database is a bug of the statement or its parameters and passes through: the same would fail
@@ -163,12 +163,12 @@ async def migrate(engine: AsyncEngine, migrations: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async with engine.connect() as connection, _alone(connection, package.SCHEMA):
+    async with engine.connect() as connection, _migration_lock(connection, package.SCHEMA):
         await connection.run_sync(upgrade)
 
 
 @asynccontextmanager
-async def _alone(connection: AsyncConnection, schema: str) -> AsyncIterator[None]:
+async def _migration_lock(connection: AsyncConnection, schema: str) -> AsyncIterator[None]:
     """One transaction for all revisions, that no other migration of the same tables runs beside."""
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATION_TIMEOUT_MS}")

@@ -19,17 +19,17 @@ MINIMUM_VERSION: Final = 14
 POOL_SIZE: Final = 6
 """Connections of one engine, made when needed. Two or three engines in each of three processes rarely need a third of
 the usual 100."""
-POOL_TIMEOUT_S: Final = 5.0
+POOL_TIMEOUT_SECONDS: Final = 5.0
 """How long a call waits for one of them."""
-RECYCLE_S: Final = 300
+RECYCLE_SECONDS: Final = 300
 """An idle connection is replaced at this age: firewalls forget those that are older without telling."""
-CONNECT_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
 LOCK_TIMEOUT_MS: Final = 5_000
 """How long a statement waits for another transaction's lock, as long as a writer of SQLite does."""
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_TRANSACTION_TIMEOUT_MS: Final = 60_000
 """A process that hangs within a transaction loses it: it may hold the lock that every change of the catalog takes."""
-COMMAND_TIMEOUT_S: Final = 60.0
+COMMAND_TIMEOUT_SECONDS: Final = 60.0
 """How long any answer may take, a revision's included. Without it a network that swallows packets holds us for ever."""
 
 
@@ -50,7 +50,7 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
 
     async def connect() -> Any:
         return await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=settings
+            dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=COMMAND_TIMEOUT_SECONDS, server_settings=settings
         )
 
     engine = create_async_engine(
@@ -59,8 +59,8 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
         hide_parameters=True,
         pool_size=POOL_SIZE,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_S,
-        pool_recycle=RECYCLE_S,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_recycle=RECYCLE_SECONDS,
         pool_use_lifo=True,
     )
 
@@ -151,7 +151,7 @@ def explain(error: BaseException, url: str) -> str | None:
         case ssl.SSLError():
             return f"TLS failed ({words})"
         case TimeoutError():
-            return f"it did not answer within {CONNECT_TIMEOUT_S:.0f} seconds"
+            return f"it did not answer within {CONNECT_TIMEOUT_SECONDS:.0f} seconds"
         case OSError() | DBAPIError() | ValueError():
             return words or type(error).__name__
     return None

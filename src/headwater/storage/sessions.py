@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.storage.database import configure_sqlite
 
-MOST_SESSIONS: Final = 6
+MAX_SESSIONS: Final = 6
 """On one SQLite file; each is a thread. One writes, the others look whether there is news."""
-SESSION_TIMEOUT_S: Final = 5.0
+SESSION_TIMEOUT_SECONDS: Final = 5.0
 """How long a block waits for one of them."""
 
 _Result = TypeVar("_Result")
@@ -134,11 +134,11 @@ class _ThreadSessions:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._idle: list[_ThreadSession] = []
-        self._places = asyncio.Semaphore(MOST_SESSIONS)
+        self._places = asyncio.Semaphore(MAX_SESSIONS)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Session]:
-        async with asyncio.timeout(SESSION_TIMEOUT_S):
+        async with asyncio.timeout(SESSION_TIMEOUT_SECONDS):
             await self._places.acquire()
         session = self._idle.pop() if self._idle else _ThreadSession(self.engine)
         try:

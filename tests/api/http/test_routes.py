@@ -10,7 +10,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Parts, register_dialects
+from headwater.api import ERROR_BODIES, AnswerInterceptor, Services, register_protocols
 from headwater.api.http import RawCalls
 from headwater.api.http.call import HttpCall, context_of
 from headwater.v1 import (
@@ -23,9 +23,9 @@ from headwater.v1 import (
     track_pb2_grpc,
     transformations_pb2_grpc,
 )
-from tests.parts import open_parts
+from tests.harness import open_harness
 
-DIALECTS = [
+PROTOCOLS = [
     (track_pb2, track_pb2_grpc, "TrackService"),
     (native_events_pb2, native_events_pb2_grpc, "NativeEventService"),
     (client_pb2, client_pb2_grpc, "ClientService"),
@@ -39,7 +39,7 @@ def rules(method: MethodDescriptor) -> Iterator[Any]:
 
 ROUTES = [
     (service, method.name, rule.post)
-    for protos, _, service in DIALECTS
+    for protos, _, service in PROTOCOLS
     for method in protos.DESCRIPTOR.services_by_name[service].methods
     for rule in rules(method)
     if rule.post
@@ -62,7 +62,7 @@ def telling(generated: Any, service: str) -> Any:
 @pytest.fixture
 def calls() -> RawCalls:
     found = RawCalls(AnswerInterceptor())
-    for _, generated, service in DIALECTS:
+    for _, generated, service in PROTOCOLS:
         getattr(generated, f"add_{service}Servicer_to_server")(telling(generated, service), found)
     return found
 
@@ -86,10 +86,18 @@ async def test_every_post_of_the_dialects_is_a_raw_call(calls: RawCalls, service
 
 async def test_the_server_registers_all_of_them(tmp_path: Path) -> None:
     registered = RawCalls(AnswerInterceptor(ERROR_BODIES))
-    async with open_parts(tmp_path) as parts:
-        register_dialects(
+    async with open_harness(tmp_path) as harness:
+        register_protocols(
             cast(aio.Server, registered),
-            Parts(parts.catalog, parts.intake, parts.warehouse, parts.functions, parts.log, parts.store, parts.clock),
+            Services(
+                harness.catalog,
+                harness.intake,
+                harness.state,
+                harness.functions,
+                harness.log,
+                harness.store,
+                harness.clock,
+            ),
         )
     assert ROUTES
     assert [path for *_, path in ROUTES if registered.find(path) is None] == []

@@ -81,7 +81,7 @@ async def loaded(arrangement: Arrangement) -> AsyncIterator[Load]:
     try:
         await asyncio.to_thread(arrangement.start)
         key = make_source(next(iter(arrangement.systems.values()))).write_key
-        load = Load(_senders(arrangement, key))
+        load = Load(_authenticator(arrangement, key))
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as sending:
             for sender in load.senders:
@@ -93,9 +93,9 @@ async def loaded(arrangement: Arrangement) -> AsyncIterator[Load]:
         await asyncio.to_thread(arrangement.close)
 
 
-def _senders(arrangement: Arrangement, key: str) -> list[Sender]:
+def _authenticator(arrangement: Arrangement, key: str) -> list[Sender]:
     senders: list[Sender] = []
     for number in range(SENDERS_OF_A_DIALECT):
-        senders += [CallSender(f"{dialect.name}-{number}", dialect, arrangement, key) for dialect in dialects()]
+        senders += [CallSender(f"{protocol.name}-{number}", protocol, arrangement, key) for protocol in dialects()]
         senders.append(StreamSender(f"stream-{number}", arrangement, key))
     return senders

@@ -19,7 +19,7 @@ from headwater.v1 import events_pb2_grpc
 
 PAUSE_S: Final = 0.02
 """An SDK's pause before it tries again."""
-PATIENCE_S: Final = 15.0
+TIMEOUT_SECONDS: Final = 15.0
 MAY_COME_BACK: Final = {408, 429, 502, 503, 504}
 """What tells a client to try again. Anything else that is not an acknowledgement is a defect."""
 GRPC_MAY_COME_BACK: Final = {
@@ -94,10 +94,10 @@ class Sender(ABC):
 class CallSender(Sender):
     """Sends one call after another."""
 
-    def __init__(self, name: str, dialect: Dialect, addresses: Addresses, key: str) -> None:
+    def __init__(self, name: str, protocol: Dialect, addresses: Addresses, key: str) -> None:
         super().__init__(name, addresses, key)
-        self.has_message_ids = dialect.has_message_ids
-        self._dialect = dialect
+        self.has_message_ids = protocol.has_message_ids
+        self._dialect = protocol
 
     async def run(self, stop: asyncio.Event) -> None:
         async with self._dialect:
@@ -122,7 +122,7 @@ class HttpDialect:
         self.has_message_ids = has_message_ids
         self._path = path
         self._body = body
-        self._client = httpx.AsyncClient(timeout=PATIENCE_S, verify=False)
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=False)
 
     async def send(self, port: int, key: str, user: str, names: list[str]) -> str | None:
         url = f"http://127.0.0.1:{port}{self._path}"
@@ -158,7 +158,9 @@ class GrpcDialect:
         events = [pb.Event(type="track", user_id=user, event=name, message_id=name) for name in names]
         stub = events_pb2_grpc.EventServiceStub(await self._channel(port))
         try:
-            answer = await stub.SendEvents(pb.SendEventsRequest(events=events), metadata=metadata, timeout=PATIENCE_S)
+            answer = await stub.SendEvents(
+                pb.SendEventsRequest(events=events), metadata=metadata, timeout=TIMEOUT_SECONDS
+            )
         except grpc.aio.AioRpcError as error:
             assert error.code() in GRPC_MAY_COME_BACK, f"{self.name}: {error.code()} {error.details()}"
             return error.details() or ""

@@ -9,7 +9,7 @@ import grpc
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from tests.e2e.crash.senders import GRPC_MAY_COME_BACK, GRPC_OPTIONS, PATIENCE_S, PAUSE_S, Sender
+from tests.e2e.crash.senders import GRPC_MAY_COME_BACK, GRPC_OPTIONS, PAUSE_S, TIMEOUT_SECONDS, Sender
 
 EVENTS: Final = 5
 """In one request."""
@@ -50,7 +50,7 @@ class StreamSender(Sender):
                 await self._write(call, waiting[-1])
             if not waiting:
                 return
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 answer = await call.read()
             if answer is grpc.aio.EOF:
                 raise TimeoutError("the stream has ended")
@@ -61,5 +61,5 @@ class StreamSender(Sender):
 
     async def _write(self, call: Any, names: list[str]) -> None:
         events = [pb.Event(type="track", user_id=self.name, event=name, message_id=name) for name in names]
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await call.write(pb.StreamEventsRequest(events=events))

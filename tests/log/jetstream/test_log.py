@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from headwater.base.errors import TooManyRequests, Unavailable
-from headwater.log import EventLog, Frame, StoredFrame
+from headwater.log import EventLog, LogEntry, StoredEntry
 from headwater.log.jetstream import JetStreamEventLog, connection
 from headwater.log.jetstream import log as module
 from tests.log.jetstream.conftest import OpenJetStream, refusal_of
@@ -19,10 +19,10 @@ CRASH_ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 ROOMY = 256 * 1024 * 1024
 
 
-async def stored(log: EventLog) -> list[StoredFrame]:
-    found: list[StoredFrame] = []
-    while frames := await log.read(found[-1].last if found else 0, max_bytes=1 << 22, wait=timedelta(0)):
-        found += frames
+async def stored(log: EventLog) -> list[StoredEntry]:
+    found: list[StoredEntry] = []
+    while entries := await log.read(found[-1].last if found else 0, max_bytes=1 << 22, wait=timedelta(0)):
+        found += entries
     return found
 
 
@@ -48,7 +48,7 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(
         number = 0
         while not done.is_set():
             body = b"%d %d" % (caller, number)
-            acknowledged[await log.append(Frame(1 + number % 3, b"", body))] = body
+            acknowledged[await log.append(LogEntry(1 + number % 3, b"", body))] = body
             number += 1
 
     async with asyncio.TaskGroup() as group:
@@ -64,8 +64,8 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(
                     await asyncio.sleep(0.01)
         done.set()
     found = await stored(log)
-    assert {frame.position: frame.frame.body for frame in found} == acknowledged
-    assert max(Counter(frame.frame.body for frame in found).values()) == 1
+    assert {entry.position: entry.entry.body for entry in found} == acknowledged
+    assert max(Counter(entry.entry.body for entry in found).values()) == 1
 
 
 async def test_a_server_that_stands_still_under_a_call_stores_it_once(
@@ -73,14 +73,14 @@ async def test_a_server_that_stands_still_under_a_call_stores_it_once(
 ) -> None:
     monkeypatch.setattr(module, "ACK_SECONDS", 0.2)
     log = open_jetstream(own_server)
-    await log.append(Frame(1, b"", b"before"))
+    await log.append(LogEntry(1, b"", b"before"))
     own_server.freeze()
-    appends = [asyncio.create_task(log.append(Frame(1, b"", b"%d" % number))) for number in range(20)]
+    appends = [asyncio.create_task(log.append(LogEntry(1, b"", b"%d" % number))) for number in range(20)]
     await asyncio.sleep(1)  # each of them is sent several times
     own_server.thaw()
     positions = await asyncio.gather(*appends)
     assert len(set(positions)) == 20
-    assert sorted(frame.frame.body for frame in await stored(log)) == sorted(
+    assert sorted(entry.entry.body for entry in await stored(log)) == sorted(
         [b"before", *(b"%d" % number for number in range(20))]
     )
 
@@ -90,13 +90,13 @@ async def test_a_server_that_stands_still_is_unavailable_and_comes_back(
     own_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
     log = open_jetstream(own_server)
-    position = await _when_it_is_there(log, Frame(1, b"", b"before"))
+    position = await _when_it_is_there(log, LogEntry(1, b"", b"before"))
     own_server.freeze()
     with pytest.raises(Unavailable):
-        await log.append(Frame(1, b"", b"refused"))
+        await log.append(LogEntry(1, b"", b"refused"))
     own_server.thaw()
-    after = await _when_it_is_there(log, Frame(1, b"", b"after"))
-    found = [frame.frame.body for frame in await stored(log)]
+    after = await _when_it_is_there(log, LogEntry(1, b"", b"after"))
+    found = [entry.entry.body for entry in await stored(log)]
     assert found[0] == b"before" and found[-1] == b"after", "what was refused may be there, and is sent again"
     assert after > position
 
@@ -107,24 +107,24 @@ async def test_nats_may_be_away_at_the_start(open_jetstream: OpenJetStream) -> N
     try:
         log = open_jetstream(server)
         with pytest.raises(Unavailable):
-            await log.append(Frame(1, b"", b"x"))
+            await log.append(LogEntry(1, b"", b"x"))
         with pytest.raises(Unavailable, match="NATS cannot be reached"):
             await asyncio.wait_for(log.lease("warehouse"), 30)
         await asyncio.to_thread(server.start)
-        await _when_it_is_there(log, Frame(1, b"", b"x"))
+        await _when_it_is_there(log, LogEntry(1, b"", b"x"))
     finally:
         server.close()
 
 
 async def test_what_is_read_goes_on_after_an_outage(own_server: NatsServer, open_jetstream: OpenJetStream) -> None:
     log = open_jetstream(own_server)
-    first = await log.append(Frame(1, b"", b"first"))
-    assert [frame.position for frame in await stored(log)] == [first]
+    first = await log.append(LogEntry(1, b"", b"first"))
+    assert [entry.position for entry in await stored(log)] == [first]
     await asyncio.to_thread(own_server.stop)
     await asyncio.to_thread(own_server.start)
-    second = await log.append(Frame(1, b"", b"second"))
-    frames = await log.read(first, max_bytes=1 << 20, wait=timedelta(seconds=60))
-    assert [frame.position for frame in frames] == [second]
+    second = await log.append(LogEntry(1, b"", b"second"))
+    entries = await log.read(first, max_bytes=1 << 20, wait=timedelta(seconds=60))
+    assert [entry.position for entry in entries] == [second]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -133,9 +133,9 @@ async def test_what_waits_for_a_silent_server_is_bounded(
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", 10_000)
     log = open_jetstream(own_server)
-    await _when_it_is_there(log, Frame(1, b"", b"x"))
+    await _when_it_is_there(log, LogEntry(1, b"", b"x"))
     own_server.freeze()
-    appends = [log.append(Frame(1, b"", bytes(1000))) for _ in range(100)]
+    appends = [log.append(LogEntry(1, b"", bytes(1000))) for _ in range(100)]
     outcomes = Counter(type(each) for each in await asyncio.gather(*appends, return_exceptions=True))
     own_server.thaw()
     assert outcomes == {Unavailable: 10, TooManyRequests: 90}
@@ -153,18 +153,18 @@ async def test_a_server_without_room_for_the_stream_is_unavailable(open_jetstrea
 
 async def test_a_frame_larger_than_a_message(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
     log = open_jetstream(nats_server, stream=nats_server.stream())
-    large = Frame(1, b"header", b'{"type":"track","event":"Order Completed"}' * 50_000)
+    large = LogEntry(1, b"header", b'{"type":"track","event":"Order Completed"}' * 50_000)
     await log.append(large)
     with pytest.raises(Unavailable, match="max_payload"):
-        await log.append(Frame(1, b"", random.Random(1).randbytes(2 << 20)))
-    assert [frame.frame for frame in await stored(log)] == [large]
+        await log.append(LogEntry(1, b"", random.Random(1).randbytes(2 << 20)))
+    assert [entry.entry for entry in await stored(log)] == [large]
 
 
-async def _when_it_is_there(log: JetStreamEventLog, frame: Frame) -> int:
+async def _when_it_is_there(log: JetStreamEventLog, entry: LogEntry) -> int:
     """Append, however long the server and the connection to it take: an impatient log does not wait for them."""
     async with asyncio.timeout(60):
         while True:
             try:
-                return await log.append(frame)
+                return await log.append(entry)
             except Unavailable:
                 await asyncio.sleep(0.05)

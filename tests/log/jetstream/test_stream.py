@@ -7,7 +7,7 @@ import pytest
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamConfig
 
 from headwater.base.errors import Unavailable
-from headwater.log import Frame
+from headwater.log import LogEntry
 from headwater.log.jetstream import connection
 from headwater.log.jetstream.stream import unsafe
 from tests.log.conftest import SMALL
@@ -55,7 +55,7 @@ def test_fewer_replicas_than_configured_are_refused() -> None:
 
 async def test_makes_the_stream_as_it_must_be(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
     name = nats_server.stream()
-    await open_jetstream(nats_server, stream=name).append(Frame(1, b"", b"x"))
+    await open_jetstream(nats_server, stream=name).append(LogEntry(1, b"", b"x"))
     client = await nats.connect(nats_server.url)
     info = await client.jetstream().stream_info(name)
     await client.close()
@@ -74,11 +74,11 @@ async def test_an_unsafe_stream_is_unavailable_until_it_was_changed(
     await jetstream.add_stream(config)
     log = open_jetstream(nats_server, stream=name)
     monkeypatch.setattr(connection, "READY_SECONDS", 0.3)
-    refusal = await refusal_of(lambda: log.append(Frame(1, b"", b"x")))
+    refusal = await refusal_of(lambda: log.append(LogEntry(1, b"", b"x")))
     assert f"the stream {name} must discard new messages" in refusal
     monkeypatch.undo()
     await jetstream.update_stream(config, discard=DiscardPolicy.NEW)
-    await log.append(Frame(1, b"", b"x"))
+    await log.append(LogEntry(1, b"", b"x"))
     await client.close()
 
 
@@ -88,7 +88,7 @@ async def test_the_size_of_the_stream_follows_the_settings(
     name = nats_server.stream()
     for max_bytes in (SMALL, 2 * SMALL, SMALL):
         log = open_jetstream(nats_server, stream=name, max_bytes=max_bytes)
-        await log.append(Frame(1, b"", b"x"))
+        await log.append(LogEntry(1, b"", b"x"))
         await log.close()
         client = await nats.connect(nats_server.url)
         assert (await client.jetstream().stream_info(name)).config.max_bytes == max_bytes
@@ -100,7 +100,7 @@ async def test_a_new_stream_goes_on_after_what_was_finished(
 ) -> None:
     """As after a change from SQLite to NATS: consumers would take lower positions for old ones."""
     log = open_jetstream(nats_server, stream=nats_server.stream(), finished=lambda: 5_000_000)
-    assert await log.append(Frame(1, b"", b"x")) > 5_000_000
+    assert await log.append(LogEntry(1, b"", b"x")) > 5_000_000
 
 
 async def test_a_stream_that_is_older_than_what_was_read_goes_on_after_it(
@@ -108,10 +108,10 @@ async def test_a_stream_that_is_older_than_what_was_read_goes_on_after_it(
 ) -> None:
     name = nats_server.stream()
     old = open_jetstream(nats_server, stream=name)
-    position = await old.append(Frame(1, b"", b"old"))
+    position = await old.append(LogEntry(1, b"", b"old"))
     await old.close()
     log = open_jetstream(nats_server, stream=name, finished=lambda: position + 1_000_000)
-    assert await log.append(Frame(1, b"", b"new")) > position + 1_000_000
+    assert await log.append(LogEntry(1, b"", b"new")) > position + 1_000_000
 
 
 async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_positions(
@@ -119,10 +119,10 @@ async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_posit
 ) -> None:
     name = nats_server.stream()
     log = open_jetstream(nats_server, stream=name)
-    before = [await log.append(Frame(1, b"", b"x")) for _ in range(3)]
+    before = [await log.append(LogEntry(1, b"", b"x")) for _ in range(3)]
     client = await nats.connect(nats_server.url)
     await client.jetstream().delete_stream(name)
-    assert await log.append(Frame(1, b"", b"y")) > before[-1]
+    assert await log.append(LogEntry(1, b"", b"y")) > before[-1]
     await client.close()
 
 
@@ -133,13 +133,13 @@ async def test_a_stream_that_someone_made_anew_under_way_is_not_written_at_old_p
     finished = 0
     log = open_jetstream(nats_server, stream=name, finished=lambda: finished)
     for _ in range(3):
-        finished = await log.append(Frame(1, b"", b"x"))
+        finished = await log.append(LogEntry(1, b"", b"x"))
     client = await nats.connect(nats_server.url)
     jetstream = client.jetstream()
     config = (await jetstream.stream_info(name)).config
     await jetstream.delete_stream(name)
     await jetstream.add_stream(config, first_seq=1)
     with pytest.raises(Unavailable, match="made anew"):
-        await log.append(Frame(1, b"", b"y"))
-    assert await log.append(Frame(1, b"", b"y")) > finished
+        await log.append(LogEntry(1, b"", b"y"))
+    assert await log.append(LogEntry(1, b"", b"y")) > finished
     await client.close()

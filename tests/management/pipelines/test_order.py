@@ -120,7 +120,7 @@ async def test_the_pipeline_comes_before_its_members(catalog: Catalog, workspace
 
 async def test_the_state_comes_last(catalog: Catalog, workspace: int, connect: Any) -> None:
     """Rules of the body, then what the application knows, then whether it can run, then what is there already."""
-    sender = await connect(EXAMPLES["DV"])
+    principal = await connect(EXAMPLES["DV"])
     given = {"eventType": "nothing", "outSchema": schema(x=TEXT), "transformation": mapped(x="userId")}
     expected = [
         ({**given, "query": "x"}, "query"),
@@ -130,7 +130,7 @@ async def test_the_state_comes_last(catalog: Catalog, workspace: int, connect: A
     ]
     for members, field in expected:
         with pytest.raises(HeadwaterError) as caught:
-            await create_pipeline(catalog, workspace, creation("DV", sender.id, members, enabled=True))
+            await create_pipeline(catalog, workspace, creation("DV", principal.id, members, enabled=True))
         assert caught.value.field == field
     collector = await connect(EXAMPLES["SE"])
     await create_pipeline(catalog, workspace, creation("SE", collector.id, {}))

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import sqlite_url
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.server.cli import main
+from headwater.storage.database import sqlite_url
 
 OLD = "the key of last year: 32 characters"
 NEW = "the key of this year: 32 characters"

@@ -4,8 +4,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.state.deduplication import Entries, Entry, Message, Repeat, Step, claim
-from headwater.state.deduplication.entry import MAX_REPEATS, decode_entry, encode_entry
+from headwater.state.deduplication import Message, MessageState, MessageStates, Repeat, Step, deduplicate
+from headwater.state.deduplication.entry import MAX_REPEATS, decode_message, encode_message
 
 
 def message(position: int, id_: str = "m", connection: int = 1) -> Message:
@@ -13,41 +13,41 @@ def message(position: int, id_: str = "m", connection: int = 1) -> Message:
 
 
 def test_the_first_position_is_the_message() -> None:
-    fresh, entries = claim([message(1, "a"), message(2, "b"), message(3, "a")], {})
+    fresh, entries = deduplicate([message(1, "a"), message(2, "b"), message(3, "a")], {})
     assert fresh == {1, 2}
     assert entries == {
-        (1, "a"): Entry(1, 1001, repeats=[Repeat(3, 1003)], repeated=1),
-        (1, "b"): Entry(2, 1002),
+        (1, "a"): MessageState(1, 1001, repeats=[Repeat(3, 1003)], repeated=1),
+        (1, "b"): MessageState(2, 1002),
     }
 
 
 def test_what_the_ledger_knows_is_repeated() -> None:
-    fresh, entries = claim([message(9)], {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),))})
+    fresh, entries = deduplicate([message(9)], {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))})
     assert fresh == set()
-    assert entries == {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),), [Repeat(9, 1009)], 1)}
+    assert entries == {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),), [Repeat(9, 1009)], 1)}
 
 
 def test_a_message_id_is_unique_per_connection() -> None:
-    fresh, _ = claim([message(1, connection=1), message(2, connection=2), message(3, connection=1)], {})
+    fresh, _ = deduplicate([message(1, connection=1), message(2, connection=2), message(3, connection=1)], {})
     assert fresh == {1, 2}
 
 
 def test_a_position_that_the_ledger_has_is_carried_again() -> None:
     """After a crash between the ledger's write and the warehouse's commit."""
-    known: Entries = {(1, "m"): Entry(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
-    assert claim([message(4)], known) == ({4}, {(1, "m"): Entry(4, 1004)})
+    known: MessageStates = {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
+    assert deduplicate([message(4)], known) == ({4}, {(1, "m"): MessageState(4, 1004)})
 
 
 def test_a_repetition_counts_once_however_often_it_is_carried() -> None:
-    _, once = claim([message(4), message(5)], {})
-    _, again = claim([message(4), message(5)], {**once})
+    _, once = deduplicate([message(4), message(5)], {})
+    _, again = deduplicate([message(4), message(5)], {**once})
     assert again[1, "m"].repeated == once[1, "m"].repeated == 1
-    _, last = claim([message(5)], {**once})
+    _, last = deduplicate([message(5)], {**once})
     assert last == {}
 
 
 def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
-    _, entries = claim([message(position) for position in range(1, 102)], {})
+    _, entries = deduplicate([message(position) for position in range(1, 102)], {})
     entry = entries[1, "m"]
     assert [repeat.position for repeat in entry.repeats] == list(range(2, 2 + MAX_REPEATS))
     assert entry.repeated == 100
@@ -55,23 +55,23 @@ def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
 
 def test_an_entry_is_an_array_in_this_order() -> None:
     """Ledgers on people's disks look like this; a new field goes to the end."""
-    entry = Entry(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
-    stored = encode_entry(entry)
+    entry = MessageState(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
+    stored = encode_message(entry)
     assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000]
-    assert decode_entry(stored) == entry
-    assert decode_entry(msgspec.msgpack.encode([4, 1004])) == Entry(4, 1004)
+    assert decode_message(stored) == entry
+    assert decode_message(msgspec.msgpack.encode([4, 1004])) == MessageState(4, 1004)
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=6), max_size=6))
 def test_in_whatever_batches_messages_come_each_is_fresh_once(batches: list[list[str]]) -> None:
-    known: Entries = {}
+    known: MessageStates = {}
     position, first = 0, {}
     for batch in batches:
         messages = []
         for id_ in batch:
             position += 1
             messages.append(message(position, id_))
-        fresh, entries = claim(messages, known)
+        fresh, entries = deduplicate(messages, known)
         known |= entries
         for each in messages:
             if each.key[1] not in first:

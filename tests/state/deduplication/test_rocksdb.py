@@ -12,32 +12,32 @@ from pathlib import Path
 import pytest
 
 from headwater.base.errors import Unavailable
-from headwater.state import Entries, Entry, Warehouse, open_warehouse
+from headwater.state import MessageState, MessageStates, StateStore, open_state
 from tests.disk import no_file_larger_than, small_disk
-from tests.parts import MovableClock
+from tests.harness import MovableClock
 from tests.sqlite import migrated_url
 
 
-def some(batch: int, *, size: int = 20) -> Entries:
-    return {(1, f"{batch}-{number}"): Entry(batch * size + number, batch) for number in range(size)}
+def some(batch: int, *, size: int = 20) -> MessageStates:
+    return {(1, f"{batch}-{number}"): MessageState(batch * size + number, batch) for number in range(size)}
 
 
-async def record(warehouse: Warehouse, entries: Entries) -> None:
-    async with warehouse.transaction() as transaction:
+async def record(state: StateStore, entries: MessageStates) -> None:
+    async with state.transaction() as transaction:
         await transaction.record(entries)
 
 
 async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> None:
     """RocksDB itself refuses every write from then on, until it is opened anew."""
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
-        await record(warehouse, some(0))
+    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+        await record(state, some(0))
         with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the ledger does not answer"):
-            await record(warehouse, some(1, size=5_000))
-        assert await warehouse.entries(some(0)) == some(0)
-        assert await warehouse.entries(some(1, size=5_000)) == {}
-        await record(warehouse, some(2))
-        assert await warehouse.entries(some(2)) == some(2)
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=False, clock=MovableClock()) as reader:
+            await record(state, some(1, size=5_000))
+        assert await state.entries(some(0)) == some(0)
+        assert await state.entries(some(1, size=5_000)) == {}
+        await record(state, some(2))
+        assert await state.entries(some(2)) == some(2)
+    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=False, clock=MovableClock()) as reader:
         assert await reader.entries(some(0) | some(2)) == some(0) | some(2)
 
 
@@ -48,9 +48,9 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     url = migrated_url(tmp_path / "warehouse.db")
-    async with open_warehouse(url, writes=True, clock=MovableClock()) as warehouse:
-        await record(warehouse, some(0))
-        async with open_warehouse(url, writes=False, clock=MovableClock()) as reader:
+    async with open_state(url, writes=True, clock=MovableClock()) as state:
+        await record(state, some(0))
+        async with open_state(url, writes=False, clock=MovableClock()) as reader:
             assert await reader.entries(some(0)) == some(0)
             assert len([*temporary.iterdir()]) == 1
         killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, url, str(scratch), stdout=PIPE)
@@ -60,7 +60,7 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
         assert killed.returncode == -signal.SIGKILL
         assert scratch.is_dir()
         (scratch / "left").touch()
-        async with open_warehouse(url, writes=False, clock=MovableClock(), scratch=scratch) as reader:
+        async with open_state(url, writes=False, clock=MovableClock(), scratch=scratch) as reader:
             assert await reader.entries(some(0)) == some(0)
             assert not (scratch / "left").exists()
     assert not scratch.exists()
@@ -85,28 +85,28 @@ asyncio.run(read(*sys.argv[1:]))
 async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         (disk / "ballast").write_bytes(bytes(20 << 20))
-        recorded: Entries = {}
-        async with open_warehouse(migrated_url(disk / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
+        recorded: MessageStates = {}
+        async with open_state(migrated_url(disk / "warehouse.db"), writes=True, clock=MovableClock()) as state:
             with pytest.raises(Unavailable, match="the ledger does not answer"):
                 for batch in range(1_000):
-                    await record(warehouse, some(batch, size=1_000))
+                    await record(state, some(batch, size=1_000))
                     recorded |= some(batch, size=1_000)
             for _ in range(5):
                 with pytest.raises(Unavailable, match="the ledger does not answer"):
-                    await record(warehouse, some(2_000, size=1_000))
+                    await record(state, some(2_000, size=1_000))
             (disk / "ballast").unlink()
-            await record(warehouse, some(2_000))
+            await record(state, some(2_000))
             recorded |= some(2_000)
-            assert await warehouse.entries(recorded) == recorded
+            assert await state.entries(recorded) == recorded
 
 
 async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: Path) -> None:
     """The tail of its log is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     batches = [some(number) for number in range(20)]
-    async with open_warehouse(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as warehouse:
+    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
         sizes = []  # of its log after each batch
         for batch in batches:
-            await record(warehouse, batch)
+            await record(state, batch)
             (log,) = (tmp_path / "ledger").glob("*.log")
             sizes.append(log.stat().st_size)
         shutil.copytree(tmp_path / "ledger", tmp_path / "crashed")
@@ -121,22 +121,18 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
         spoilt = source.choice([b"", bytes(len(end)), source.randbytes(len(end)), bytes([end[0] ^ 1]) + end[1:]])
         torn.write_bytes(whole[:tear] + spoilt)
         before = sum(size <= tear for size in sizes)
-        async with open_warehouse(
-            migrated_url(folder / "warehouse.db"), writes=True, clock=MovableClock()
-        ) as warehouse:
-            found = [await warehouse.entries(batch) == batch for batch in batches]
+        async with open_state(migrated_url(folder / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+            found = [await state.entries(batch) == batch for batch in batches]
             assert found[:before] == [True] * before
             assert not any(found[before + 1 :]), "what lies behind the tear"
-            await record(warehouse, some(100))
-            assert await warehouse.entries(some(100)) == some(100)
+            await record(state, some(100))
+            assert await state.entries(some(100)) == some(100)
 
 
 async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path) -> None:
     """Without them each lookup of a new message reads a page of every file."""
     for opening in range(3):
-        async with open_warehouse(
-            migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()
-        ) as warehouse:
-            await record(warehouse, some(opening))
+        async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+            await record(state, some(opening))
         newest = max((tmp_path / "ledger").glob("OPTIONS-*"))
         assert "filter_policy=bloomfilter" in newest.read_text()

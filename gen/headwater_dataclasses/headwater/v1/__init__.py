@@ -3320,9 +3320,9 @@ class ListRejectedEventsRequest(betterproto2.Message):
     connection is the id of the source connection that received them. Absent means all connections of the workspace.
     """
 
-    dialect: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    protocol: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
     """
-    dialect is the protocol in which they came: "track", "client", "native" or "grpc". Absent means all.
+    protocol is the protocol in which they came: "track", "client", "native" or "grpc". Absent means all.
     """
 
     first: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
@@ -3995,9 +3995,9 @@ class RejectedEvent(betterproto2.Message):
     connection is the id of the source connection whose key it carried. Absent when the key is unknown.
     """
 
-    dialect: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    protocol: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    dialect is the protocol in which it came: "track", "client", "native" or "grpc".
+    protocol is the protocol in which it came: "track", "client", "native" or "grpc".
     """
 
     received_at: "datetime.datetime | None" = betterproto2.field(
@@ -4047,9 +4047,9 @@ class RejectedEventCount(betterproto2.Message):
     connection is the id of the source connection. 0 when the key was unknown.
     """
 
-    dialect: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    protocol: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    dialect is the protocol in which they came: "track", "client", "native" or "grpc".
+    protocol is the protocol in which they came: "track", "client", "native" or "grpc".
     """
 
     code: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -4357,9 +4357,9 @@ class TestConnectionResponse(betterproto2.Message):
     last_received_at is when the latest such call arrived. Absent when none has.
     """
 
-    dialect: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    protocol: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    dialect is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
+    protocol is what the latest call spoke: "track" (the /v1/track family), "client" (/api/client), "native"
     (/v1/events) or "grpc" (SendEvents). Absent when none has arrived.
     """
 

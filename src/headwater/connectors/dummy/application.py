@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from headwater.base.errors import BadRequest
-from headwater.connectors.application import MOST_USERS, EventType, UserSchemas, UsersPage
+from headwater.connectors.application import MAX_PAGE_USERS, EventType, UserSchemas, UsersPage
 from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.schemas import EVENT_TYPES, USER_SCHEMAS
 from headwater.connectors.dummy.settings import DummySettings
@@ -20,7 +20,7 @@ _POSITION = re.compile(rb"dummy:([1-9][0-9]{0,8})")
 class Dummy:
     """Implements `connectors.application.Application`."""
 
-    def __init__(self, settings: DummySettings, customers: Customers, *, page_size: int = MOST_USERS) -> None:
+    def __init__(self, settings: DummySettings, customers: Customers, *, page_size: int = MAX_PAGE_USERS) -> None:
         self._settings = settings
         self._customers = customers
         self._page_size = page_size

@@ -10,7 +10,7 @@ import msgspec
 
 from headwater.connectors.settings import Number, SettingsRules, Text
 
-LONGEST_DELAY: Final = timedelta(hours=24)
+MAX_DELAY: Final = timedelta(hours=24)
 
 _UNITS: Final = {
     "ns": 1e-9,
@@ -59,7 +59,7 @@ def parse_delay(text: str) -> tuple[timedelta, timedelta]:
         return timedelta(0), timedelta(0)
     least, dash, most = text.partition("-")
     delays = _duration(least), _duration(most if dash else least)
-    if delays[0] > delays[1] or delays[1] > LONGEST_DELAY:
+    if delays[0] > delays[1] or delays[1] > MAX_DELAY:
         raise ValueError(text)
     return delays
 

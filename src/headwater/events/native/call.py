@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.base.identifiers import LARGEST_ID
+from headwater.base.identifiers import MAX_ID
 from headwater.base.nesting import is_deeper
 from headwater.events.call import Call
 from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
@@ -50,12 +50,12 @@ def read_call(call: str, body: bytes) -> Call:
         text, counterpart = decode_well_formed(_decode_raw, body)
         read = _read(call, text)
         if counterpart is not None:
-            refused = refuse_unpaired_surrogates(read.events, _read(call, counterpart).events)
-            read = msgspec.structs.replace(read, refused=refused)
+            rejected = refuse_unpaired_surrogates(read.events, _read(call, counterpart).events)
+            read = msgspec.structs.replace(read, rejected=rejected)
         return read
     except msgspec.ValidationError as error:
-        refusal = explain(error, root="the body")
-        raise BadRequest(refusal.message, field=refusal.path or None) from error
+        rejection = explain(error, root="the body")
+        raise BadRequest(rejection.message, field=rejection.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(body, error) from error
 
@@ -86,8 +86,8 @@ def _read_object(text: Raw) -> Call:
 def _check(envelope: _Envelope) -> None:
     if envelope.write_key == "":
         raise BadRequest("writeKey must not be empty", field="writeKey")
-    if envelope.connection_id is not UNSET and not 0 < envelope.connection_id <= LARGEST_ID:
-        raise BadRequest(f"connectionId must be an integer from 1 to {LARGEST_ID}", field="connectionId")
+    if envelope.connection_id is not UNSET and not 0 < envelope.connection_id <= MAX_ID:
+        raise BadRequest(f"connectionId must be an integer from 1 to {MAX_ID}", field="connectionId")
     if envelope.sent_at:
         try:
             parse_timestamp(envelope.sent_at)

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_absent, is_object
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.schemas import (
     EVENT_SCHEMA,
     BooleanType,
@@ -41,18 +41,18 @@ _BESIDE: Final[dict[str, Any]] = {
 """What clients write into a context and the schema keeps elsewhere, or not at all."""
 
 
-def check_context(context: Raw) -> Refusal | None:
+def check_context(context: Raw) -> Rejection | None:
     """The first rule that the context breaks; None when it keeps all of them. It may be absent."""
     if not context:
         return None
     if not is_object(context):
-        return Refusal("BadRequest", "context", "context must be an object")
+        return Rejection("BadRequest", "context", "context must be an object")
     try:
         sections = _decode(context)
     except msgspec.ValidationError as error:
         return explain(error, root="context", parent="context")
     if not is_absent(sections.traits) and not is_object(sections.traits):
-        return Refusal("BadRequest", "context.traits", "context.traits must be an object or null")
+        return Rejection("BadRequest", "context.traits", "context.traits must be an object or null")
     return (
         _check_ip(sections.ip)
         or _check_screen(sections.screen)
@@ -62,9 +62,9 @@ def check_context(context: Raw) -> Refusal | None:
     )
 
 
-def _check_ip(ip: str | UnsetType) -> Refusal | None:
+def _check_ip(ip: str | UnsetType) -> Rejection | None:
     broken = _broken_rule_of_ip(ip) if ip else None
-    return None if broken is None else Refusal("BadRequest", "context.ip", f"context.ip {broken}")
+    return None if broken is None else Rejection("BadRequest", "context.ip", f"context.ip {broken}")
 
 
 @lru_cache(maxsize=4096)
@@ -76,7 +76,7 @@ def _broken_rule_of_ip(text: str) -> str | None:
     return "must not be a multicast address" if address.is_multicast else None
 
 
-def _check_screen(screen: Any) -> Refusal | None:
+def _check_screen(screen: Any) -> Rejection | None:
     """Zero is what clients say when they do not know."""
     if screen is UNSET:
         return None
@@ -89,7 +89,7 @@ def _check_screen(screen: Any) -> Refusal | None:
     return None
 
 
-def _check_session_id(path: str, value: int | str | UnsetType) -> Refusal | None:
+def _check_session_id(path: str, value: int | str | UnsetType) -> Rejection | None:
     if isinstance(value, str) and value:
         value = int(value) if _DIGITS.fullmatch(value) else _INT64.stop
     if isinstance(value, int) and value not in _INT64:
@@ -97,14 +97,14 @@ def _check_session_id(path: str, value: int | str | UnsetType) -> Refusal | None
     return None
 
 
-def _check_consents(consents: dict[str, bool] | UnsetType) -> Refusal | None:
+def _check_consents(consents: dict[str, bool] | UnsetType) -> Rejection | None:
     if consents and "" in consents:
-        return Refusal("BadRequest", "context.consents", "context.consents must not have an empty purpose")
+        return Rejection("BadRequest", "context.consents", "context.consents must not have an empty purpose")
     return None
 
 
-def _out_of_range(path: str, rule: str) -> Refusal:
-    return Refusal("BadRequest", path, f"{path} must be {rule}")
+def _out_of_range(path: str, rule: str) -> Rejection:
+    return Rejection("BadRequest", path, f"{path} must be {rule}")
 
 
 def _decoder() -> msgspec.json.Decoder[Any]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 
 _COMPLAINT: Final = re.compile(
     r"(?:Expected `(?P<type>[^`]+)`(?: of length <= (?P<longest>\d+))?)?.*?"
@@ -23,7 +23,7 @@ _TYPES: Final = {
 }
 
 
-def explain(error: msgspec.ValidationError, *, root: str, parent: str = "") -> Refusal:
+def explain(error: msgspec.ValidationError, *, root: str, parent: str = "") -> Rejection:
     """What is wrong with a value that could not be decoded.
 
     `root` is what people call what was decoded, and `parent` its path, empty for an event or a body.
@@ -37,4 +37,4 @@ def explain(error: msgspec.ValidationError, *, root: str, parent: str = "") -> R
     else:
         rule = "is out of range" if types is None else f"must be {_TYPES.get(types, types)}"
     subject = f"each value of {path}" if complaint["each"] else path or root
-    return Refusal("BadRequest", path, f"{subject} {rule}")
+    return Rejection("BadRequest", path, f"{subject} {rule}")

@@ -12,7 +12,7 @@ from headwater.events.limits import MAX_DEPTH, Limits
 from headwater.events.native.context import check_context
 from headwater.events.native.explain import explain
 from headwater.events.raw import ABSENT, is_absent, is_object, join, members, merge, repeated_member
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.timestamps import parse_timestamp
 from headwater.events.track.rules import extra
 from headwater.events.wire import MEMBERS, TIMES, Text, WireEvent, broken_text, is_plain
@@ -66,25 +66,25 @@ def max_body(call: str, limits: Limits) -> int:
     return limits.batch_bytes
 
 
-def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
     """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
     if is_deeper(event, MAX_DEPTH):
-        return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
+        return Rejection("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
         wire = _settled(event, call)
     except msgspec.ValidationError as error:
         return explain(error, root="the event")
     if (name := repeated_member(event, _MEMBERS)) is not None:
-        return Refusal("BadRequest", name, f"{name} is repeated")
+        return Rejection("BadRequest", name, f"{name} is repeated")
     try:
         _check_values(wire, event)
         _check_presence(wire)
     except _Broken as broken:
-        return Refusal("BadRequest", broken.path, broken.message)
+        return Rejection("BadRequest", broken.path, broken.message)
     context = merge(call.context, wire.context)
-    refusal = check_context(context)
-    if refusal is not None:
-        return refusal
+    rejection = check_context(context)
+    if rejection is not None:
+        return rejection
     return _with_traits(wire, context)
 
 

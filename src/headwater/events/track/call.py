@@ -47,7 +47,7 @@ def read_call(call: str, body: bytes) -> Call:
                 events=[event],
                 write_key=_decode_key(event).write_key,
                 has_plain_texts=is_plain(body),
-                refused={} if other_event is None else refuse_unpaired_surrogates([event], [other_event]),
+                rejected={} if other_event is None else refuse_unpaired_surrogates([event], [other_event]),
             )
         batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
@@ -72,7 +72,7 @@ def read_call(call: str, body: bytes) -> Call:
         context=batch.context,
         integrations=batch.integrations,
         has_plain_texts=is_plain(body),
-        refused={} if other is None else refuse_unpaired_surrogates(batch.batch, other.batch),
+        rejected={} if other is None else refuse_unpaired_surrogates(batch.batch, other.batch),
     )
 
 
@@ -84,5 +84,5 @@ def _write_key_of_first(events: list[Raw]) -> str | None:
 
 
 def _bad_request(error: msgspec.ValidationError) -> BadRequest:
-    refusal = explain(error, root="the body")
-    return BadRequest(refusal.message, field=refusal.path or None)
+    rejection = explain(error, root="the body")
+    return BadRequest(rejection.message, field=rejection.path or None)

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.wire import IDS, MAX_TEXT_LENGTH, MEMBERS
 
 
-def explain(error: msgspec.ValidationError, *, root: str = "the event") -> Refusal:
+def explain(error: msgspec.ValidationError, *, root: str = "the event") -> Rejection:
     """Return what is wrong with an event or a body that could not be decoded; `root` is what to call it."""
     _, _, path = str(error).partition(" - at `$.")
     path = path.rstrip("`")
@@ -22,5 +22,5 @@ def explain(error: msgspec.ValidationError, *, root: str = "the event") -> Refus
     elif "`batch`" in str(error):
         path, rule = "batch", "is required and must be an array of events"
     else:
-        return Refusal("BadRequest", "", f"{root} must be a JSON object")
-    return Refusal("BadRequest", path, f"{path} {rule}")
+        return Rejection("BadRequest", "", f"{root} must be a JSON object")
+    return Rejection("BadRequest", path, f"{path} {rule}")

@@ -11,7 +11,7 @@ from headwater.events.call import Call
 from headwater.events.event import EVENT_TYPES
 from headwater.events.limits import MAX_DEPTH, Limits
 from headwater.events.raw import ABSENT, is_absent, is_object, members
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.track.explain import explain
 from headwater.events.wire import (
     IDS,
@@ -61,12 +61,12 @@ def max_body(call: str, limits: Limits) -> int:
     return limits.batch_bytes if call == "batch" else limits.event_bytes
 
 
-def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
     """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
     if memoryview(event).nbytes > limits.event_bytes:
-        return Refusal("PayloadTooLarge", "", f"the event is larger than {limits.event_bytes} bytes")
+        return Rejection("PayloadTooLarge", "", f"the event is larger than {limits.event_bytes} bytes")
     if is_deeper(event, MAX_DEPTH):
-        return Refusal("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
+        return Rejection("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
         wire, _ = _decoded(event, call)
         _check_values(wire, call)
@@ -74,7 +74,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
     except msgspec.ValidationError as error:
         return explain(error)
     except _Broken as broken:
-        return Refusal("BadRequest", broken.path, broken.message)
+        return Rejection("BadRequest", broken.path, broken.message)
     return wire
 
 

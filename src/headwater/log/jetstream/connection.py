@@ -149,7 +149,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def answering_unavailable() -> AsyncIterator[None]:
+async def as_unavailable() -> AsyncIterator[None]:
     """What NATS does not do, or refuses to, becomes Unavailable."""
     try:
         yield

@@ -17,7 +17,7 @@ from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequen
 
 from headwater.base.errors import Unavailable
 from headwater.log.contract import LeaseLost, LeaseTaken
-from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, answering_unavailable
+from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, as_unavailable
 from headwater.log.jetstream.stream import Stream
 
 LEASE_SECONDS: Final = 5.0
@@ -43,7 +43,7 @@ class Consumers:
         if any(lease.consumer == consumer and lease.held for lease in self._leases):
             raise LeaseTaken(consumer)
         await self._connection.ready()
-        async with answering_unavailable():
+        async with as_unavailable():
             began = time.monotonic()
             self._taken += 1
             holder = f"{self._holder} {self._taken}".encode()
@@ -68,7 +68,7 @@ class Consumers:
             if cursors.get(consumer, -1) >= position:
                 return
             moved = msgspec.json.encode({**cursors, consumer: position})
-            async with answering_unavailable():
+            async with as_unavailable():
                 with suppress(KeyWrongLastSequenceError):  # another consumer's cursor was moved meanwhile
                     await self._stream.bucket.update(_CURSORS, moved, last=revision)
                     return
@@ -79,14 +79,14 @@ class Consumers:
         Raises LeaseLost when another holder has it, Unavailable when NATS did not confirm the write.
         """
         bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
-        async with answering_unavailable():
+        async with as_unavailable():
             with suppress(KeyWrongLastSequenceError):
                 return await bucket.update(key, lease.holder, last=revision)
         holder, revision = await self._read(key)
         if holder != lease.holder:
             raise LeaseLost(lease.consumer)
         # An earlier write arrived and its response did not. Write again: others count from that earlier write.
-        async with answering_unavailable():
+        async with as_unavailable():
             return await bucket.update(key, lease.holder, last=revision)
 
     async def give_back(self, lease: "JetStreamLease") -> None:
@@ -95,7 +95,7 @@ class Consumers:
         bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
         with suppress(Unavailable):
             for _ in range(DELETE_ATTEMPTS):
-                async with answering_unavailable():
+                async with as_unavailable():
                     with suppress(BadRequestError):  # another revision: `delete` raises no narrower error
                         await bucket.delete(key, last=revision)
                         return
@@ -132,7 +132,7 @@ class Consumers:
         return msgspec.json.decode(value or b"{}", type=dict[str, int]), revision
 
     async def _read(self, key: str) -> tuple[bytes | None, int]:
-        async with answering_unavailable():
+        async with as_unavailable():
             try:
                 entry = await self._stream.bucket.get(key)
             except KeyNotFoundError:

@@ -17,8 +17,8 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import Frame, Lease, StoredFrame
-from headwater.log.jetstream.connection import Connection, answering_unavailable
+from headwater.log.contract import Lease, LogEntry, StoredEntry
+from headwater.log.jetstream.connection import Connection, as_unavailable
 from headwater.log.jetstream.consumers import Consumers
 from headwater.log.jetstream.message import HEADERS_BYTES, decode_frame, encode_frame, position_of, sequence_of
 from headwater.log.jetstream.reader import Reader
@@ -81,29 +81,29 @@ class JetStreamEventLog:
         self._nothing_pending.set()
         self._closed = False
 
-    async def append(self, frame: Frame) -> int:
+    async def append(self, entry: LogEntry) -> int:
         if self._closed:
             raise Unavailable("the event log is closed")
         if self._back_pressure is not None:
             self._back_pressure.check()
-        if self._pending_bytes and self._pending_bytes + frame.size > MAX_PENDING_BYTES:
+        if self._pending_bytes and self._pending_bytes + entry.size > MAX_PENDING_BYTES:
             raise TooManyRequests("too many events wait to be written")
-        self._pending_bytes += frame.size
+        self._pending_bytes += entry.size
         self._nothing_pending.clear()
         try:
             async with asyncio.timeout(APPEND_SECONDS), self._window:
                 began = time.perf_counter()
-                sequence = await self._publish(frame)
+                sequence = await self._publish(entry)
                 self._metrics.log_committed(1, time.perf_counter() - began)
                 return position_of(sequence)
         except TimeoutError:
             raise Unavailable(f"the event log did not acknowledge within {APPEND_SECONDS:.0f} seconds") from None
         finally:
-            self._pending_bytes -= frame.size
+            self._pending_bytes -= entry.size
             if not self._pending_bytes:
                 self._nothing_pending.set()
 
-    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredFrame]:
+    async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
         return await self._reader.read(sequence_of(after), max_bytes=max_bytes, wait=wait.total_seconds())
 
     async def lease(self, consumer: str) -> Lease:
@@ -114,7 +114,7 @@ class JetStreamEventLog:
 
     async def last_position(self) -> int:
         jetstream = await self._connection.ready()
-        async with answering_unavailable():
+        async with as_unavailable():
             last = (await jetstream.stream_info(self._stream.name)).state.last_seq
             try:
                 message = await jetstream.get_msg(self._stream.name, seq=last) if last else None
@@ -124,17 +124,17 @@ class JetStreamEventLog:
             return 0
         return position_of(last) + decode_frame(message.data).events - 1
 
-    async def unfinished_bytes(self) -> int:
+    async def backlog_bytes(self) -> int:
         jetstream = await self._connection.ready()
         finished = min((await self.cursors()).values(), default=0)
-        async with answering_unavailable():
+        async with as_unavailable():
             state = (await jetstream.stream_info(self._stream.name)).state
         unfinished = min(state.messages, state.last_seq - sequence_of(finished))
         return self._stream.bytes_of(max(0, unfinished))
 
     async def trim(self, *, older_than: timedelta) -> int:
         jetstream = await self._connection.ready()
-        async with answering_unavailable():
+        async with as_unavailable():
             return await self._remove_finished(jetstream, older_than)
 
     async def close(self) -> None:
@@ -146,11 +146,11 @@ class JetStreamEventLog:
         await self._reader.close()
         await self._connection.close()
 
-    async def _publish(self, frame: Frame) -> int:
+    async def _publish(self, entry: LogEntry) -> int:
         """Publish until it is acknowledged, and return the sequence number."""
         headers = {"Nats-Msg-Id": self._identifiers.nonce().hex()}
         jetstream = await self._connection.ready()
-        message = encode_frame(frame, self._connection.max_payload)
+        message = encode_frame(entry, self._connection.max_payload)
         before = self._stream.highest
         has_made_room = False
         while True:
@@ -179,7 +179,7 @@ class JetStreamEventLog:
 
     async def _make_room(self, jetstream: JetStreamContext) -> bool:
         """Remove finished frames before their time; whether there may be room now."""
-        async with self._making_room, answering_unavailable():
+        async with self._making_room, as_unavailable():
             state = (await jetstream.stream_info(self._stream.name)).state
             if state.bytes < NEARLY_FULL * self._max_bytes:
                 return True  # another caller has made it

@@ -15,8 +15,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
 from nats.js.errors import NotFoundError
 
-from headwater.log.contract import StoredFrame
-from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, answering_unavailable
+from headwater.log.contract import StoredEntry
+from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, as_unavailable
 from headwater.log.jetstream.message import decode_frame, position_of
 from headwater.log.jetstream.stream import Stream
 
@@ -37,23 +37,23 @@ class Reader:
         self._consumer: _Consumer | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def read(self, after: int, *, max_bytes: int, wait: float) -> list[StoredFrame]:
+    async def read(self, after: int, *, max_bytes: int, wait: float) -> list[StoredEntry]:
         """The frames after sequence number `after`; see `EventLog.read`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        frames: list[StoredFrame] = []
-        async with self._one_at_a_time, answering_unavailable():
+        entries: list[StoredEntry] = []
+        async with self._one_at_a_time, as_unavailable():
             while max_bytes > 0:
                 consumer = await self._consumer_after(after)
-                waiting = 0.0 if frames else deadline - loop.time()
+                waiting = 0.0 if entries else deadline - loop.time()
                 message = await consumer.next(max(waiting, REQUEST_SECONDS if consumer.more else 0.0))
                 if message is not None:
                     after = message.metadata.sequence.stream
-                    frames.append(StoredFrame(position_of(after), decode_frame(message.data)))
-                    max_bytes -= frames[-1].frame.size
-                elif frames or loop.time() > deadline + 2 * REQUEST_SECONDS or not await consumer.is_behind():
+                    entries.append(StoredEntry(position_of(after), decode_frame(message.data)))
+                    max_bytes -= entries[-1].entry.size
+                elif entries or loop.time() > deadline + 2 * REQUEST_SECONDS or not await consumer.is_behind():
                     break
-        return frames
+        return entries
 
     async def close(self) -> None:
         """Forget the consumer."""

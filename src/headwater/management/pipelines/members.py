@@ -74,10 +74,10 @@ def check_required(draft: Draft, *fields: str) -> None:
 
 def check_lengths(draft: Draft) -> None:
     """Refuse texts that are too long or hold NUL."""
-    for field, longest in _LONGEST.items():
+    for field, max_characters in _LONGEST.items():
         text = getattr(draft.definition, field)
-        if len(text) > longest:
-            raise BadRequest(f"{MEMBERS[field]} is longer than {longest} characters", field=MEMBERS[field])
+        if len(text) > max_characters:
+            raise BadRequest(f"{MEMBERS[field]} is longer than {max_characters} characters", field=MEMBERS[field])
         if "\0" in text:
             raise BadRequest(f"{MEMBERS[field]} contains the NUL character", field=MEMBERS[field])
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from headwater.base.clock import SystemClock
-from headwater.storage.database import UnusableDatabase, sqlite_url
 from headwater.base.errors import HeadwaterError
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
@@ -15,6 +14,7 @@ from headwater.server.commands import keys, secrets, workspaces
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings
+from headwater.storage.database import UnusableDatabase, sqlite_url
 
 Action = Callable[[Catalog, argparse.Namespace], Awaitable[None]]
 

@@ -5,23 +5,32 @@ and any other position is a repetition. It is that definition that lets the ledg
 an entry that a crash left behind without its event says of the event's own position that it is new.
 """
 
-from headwater.state.deduplication.contract import Ledger
-from headwater.state.deduplication.entry import Entries, Entry, Message, MessageKey, Outcome, Repeat, Step, claim
-from headwater.state.deduplication.retention import KEPT
-from headwater.state.deduplication.rocksdb import RocksLedger
-from headwater.state.deduplication.sql import SqlLedger
+from headwater.state.deduplication.contract import MessageStore
+from headwater.state.deduplication.entry import (
+    Message,
+    MessageKey,
+    MessageState,
+    MessageStates,
+    Outcome,
+    Repeat,
+    Step,
+    deduplicate,
+)
+from headwater.state.deduplication.retention import RETENTION
+from headwater.state.deduplication.rocksdb import RocksMessageStore
+from headwater.state.deduplication.sql import SqlMessageStore
 
 __all__ = [
-    "KEPT",
-    "Entries",
-    "Entry",
-    "Ledger",
+    "RETENTION",
     "Message",
     "MessageKey",
+    "MessageState",
+    "MessageStates",
+    "MessageStore",
     "Outcome",
     "Repeat",
-    "RocksLedger",
-    "SqlLedger",
+    "RocksMessageStore",
+    "SqlMessageStore",
     "Step",
-    "claim",
+    "deduplicate",
 ]

@@ -37,7 +37,7 @@ class Repeat(Struct, frozen=True, array_like=True):
     """Microseconds since the epoch."""
 
 
-class Entry(Struct, array_like=True):
+class MessageState(Struct, array_like=True):
     """One message. Stored as MessagePack, so fields are only ever added at the end, with a default."""
 
     position: int
@@ -68,13 +68,13 @@ class Message(Struct, frozen=True):
     """Microseconds since the epoch."""
 
 
-Entries = dict[MessageKey, Entry]
+MessageStates = dict[MessageKey, MessageState]
 
-encode_entry = msgspec.msgpack.Encoder().encode
-decode_entry = msgspec.msgpack.Decoder(Entry).decode
+encode_message = msgspec.msgpack.Encoder().encode
+decode_message = msgspec.msgpack.Decoder(MessageState).decode
 
 
-def claim(messages: Iterable[Message], known: Entries, *, now: int = 0) -> tuple[set[int], Entries]:
+def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int = 0) -> tuple[set[int], MessageStates]:
     """Which positions are new messages, and the entries that change; `known` is what the ledger has of these messages.
 
     `now` is the present moment in microseconds since the epoch. `messages` are in the order of their positions. A
@@ -82,12 +82,12 @@ def claim(messages: Iterable[Message], known: Entries, *, now: int = 0) -> tuple
     once more.
     """
     fresh: set[int] = set()
-    changed: Entries = {}
+    changed: MessageStates = {}
     for message in messages:
         key = message.key
         entry = changed.get(key) or known.get(key)
         if entry is None or entry.position == message.position:
-            changed[key] = Entry(message.position, message.received_at, carried_at=now)
+            changed[key] = MessageState(message.position, message.received_at, carried_at=now)
             fresh.add(message.position)
         elif all(repeat.position != message.position for repeat in entry.repeats):
             entry.repeated += 1

@@ -3,5 +3,5 @@
 from datetime import timedelta
 from typing import Final
 
-KEPT: Final = timedelta(days=7)
+RETENTION: Final = timedelta(days=7)
 """A message that comes again within this time is a duplicate."""

@@ -21,8 +21,8 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Writ
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.errors import Unavailable
-from headwater.state.deduplication.entry import Entries, MessageKey, decode_entry, encode_entry
-from headwater.state.deduplication.retention import KEPT
+from headwater.state.deduplication.entry import MessageKey, MessageStates, decode_message, encode_message
+from headwater.state.deduplication.retention import RETENTION
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ _EXPIRY_BYTES: Final = 4
 """What RocksDB appends to values that expire. Only a reader in another process gets to see it."""
 
 
-class RocksLedger:
+class RocksMessageStore:
     """The ledger in the folder `path`: the one process that writes it (`writes`), or any number that read it.
 
     It is opened when it is first needed, and again after an error. Everything raises Unavailable when it cannot be read
@@ -49,15 +49,15 @@ class RocksLedger:
         self._durably = WriteOptions()
         self._durably.sync = True
 
-    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> Entries:
+    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         return await self._off_loop(lambda: self._read(list(keys)))
 
-    async def record(self, connection: AsyncConnection, entries: Entries) -> None:
+    async def record(self, connection: AsyncConnection, entries: MessageStates) -> None:
         def write() -> None:
             if (database := self._opened()) is not None:
                 batch = WriteBatch(raw_mode=True)
                 for key, entry in entries.items():
-                    batch.put(_key(key), encode_entry(entry))
+                    batch.put(_key(key), encode_message(entry))
                 database.write(batch, self._durably)
 
         await self._off_loop(write)
@@ -92,19 +92,19 @@ class RocksLedger:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _read(self, keys: list[MessageKey]) -> Entries:
+    def _read(self, keys: list[MessageKey]) -> MessageStates:
         database = self._opened()
         if database is None or not keys:
             return {}
         values = database.get([_key(key) for key in keys]) or ()
         end = None if self._writes else -_EXPIRY_BYTES
-        return {key: decode_entry(value[:end]) for key, value in zip(keys, values, strict=True) if value is not None}
+        return {key: decode_message(value[:end]) for key, value in zip(keys, values, strict=True) if value is not None}
 
     def _opened(self) -> Rdict | None:
         """The database, as new as it can be; None when there is none to read."""
         if self._writes:
             if self._database is None:
-                lifetime = AccessType.with_ttl(int(KEPT.total_seconds()))
+                lifetime = AccessType.with_ttl(int(RETENTION.total_seconds()))
                 self._database = _open(self._path, lifetime)
             return self._database
         if self._database is None:

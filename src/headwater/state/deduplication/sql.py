@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import Clock, microseconds
 from headwater.state import bulk
-from headwater.state.deduplication.entry import Entries, MessageKey, decode_entry, encode_entry
-from headwater.state.deduplication.retention import KEPT
+from headwater.state.deduplication.entry import MessageKey, MessageStates, decode_message, encode_message
+from headwater.state.deduplication.retention import RETENTION
 from headwater.state.tables import messages
 
 _TRIMMED_AT_ONCE: Final = 20_000
@@ -28,27 +28,27 @@ _COLUMNS: Final = (
 )
 
 
-class SqlLedger:
+class SqlMessageStore:
     """The ledger in the table `messages`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> Entries:
-        entries: Entries = {}
+    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+        entries: MessageStates = {}
         for some in bulk.among(connection, (messages.c.connection, messages.c.message_id), keys):
             query = select(messages.c.connection, messages.c.message_id, messages.c.entry).where(some)
             for source, message_id, entry in await connection.execute(query):
-                entries[source, message_id] = decode_entry(entry)
+                entries[source, message_id] = decode_message(entry)
         return entries
 
-    async def record(self, connection: AsyncConnection, entries: Entries) -> None:
-        rows = [(entry.position, *key, entry.received_at, encode_entry(entry)) for key, entry in entries.items()]
+    async def record(self, connection: AsyncConnection, entries: MessageStates) -> None:
+        rows = [(entry.position, *key, entry.received_at, encode_message(entry)) for key, entry in entries.items()]
         await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
 
     async def trim(self, connection: AsyncConnection) -> None:
         """Forget old messages, the oldest first, a bounded number at once."""
-        horizon = microseconds(self._clock.now() - KEPT)
+        horizon = microseconds(self._clock.now() - RETENTION)
         oldest = select(messages.c.position).order_by(messages.c.position).limit(_TRIMMED_AT_ONCE)
         trim = delete(messages).where(messages.c.position.in_(oldest), messages.c.received_at < horizon)
         for _ in range(_TRIMMED_IN_ALL // _TRIMMED_AT_ONCE):

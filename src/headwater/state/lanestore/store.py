@@ -11,9 +11,9 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from headwater.storage.database import answering_unavailable, opened
 from headwater.base.errors import Unavailable
 from headwater.state.lanestore.tables import lane_counter, lane_progress, lane_results
+from headwater.storage.database import as_unavailable, open_database
 
 _WHAT: Final = "the courier's database"
 
@@ -65,7 +65,7 @@ class LaneStore:
         if self._engine.dialect.name == "sqlite":
             yield _nothing
             return
-        async with answering_unavailable(_WHAT), self._engine.connect() as raw:
+        async with as_unavailable(_WHAT), self._engine.connect() as raw:
             connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
             if not (await connection.execute(select(func.pg_try_advisory_lock(_LOCK)))).scalar_one():
                 raise AnotherCourier("another courier is active")
@@ -85,7 +85,7 @@ class LaneStore:
         query = select(lane_progress)
         if pipeline is not None:
             query = query.where(lane_progress.c.pipeline == pipeline)
-        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
             rows = await connection.execute(query)
             return {row.pipeline: LaneProgress(*row[1:]) for row in rows}
 
@@ -96,7 +96,7 @@ class LaneStore:
 
         Raises Unavailable when the lane is not at `before`: another courier has worked on it.
         """
-        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await self._move(connection, pipeline, before, after)
             if results:
                 count = (
@@ -113,7 +113,7 @@ class LaneStore:
         """Return results in their order: those after a sequence number, at most about `max_bytes` and at least one."""
         query = select(lane_results).where(lane_results.c.sequence > after).order_by(lane_results.c.sequence)
         found: list[StoredResult] = []
-        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
             while max_bytes > 0:
                 last = found[-1].sequence if found else after
                 page = (await connection.execute(query.where(lane_results.c.sequence > last).limit(_PAGE))).all()
@@ -129,7 +129,7 @@ class LaneStore:
     async def unapplied_bytes(self, after: int) -> int:
         """Return the size of the results after a sequence number."""
         query = select(func.coalesce(func.sum(func.length(lane_results.c.payload)), 0))
-        async with answering_unavailable(_WHAT), self._engine.connect() as connection:
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
             found = await connection.execute(query.where(lane_results.c.sequence > after))
             return int(found.scalar_one())
 
@@ -138,18 +138,18 @@ class LaneStore:
 
         A store that was lost would otherwise give numbers again that the worker has applied already.
         """
-        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
             higher = update(lane_counter).where(lane_counter.c.last < sequence).values(last=sequence)
             await connection.execute(higher)
 
     async def trim(self, applied: int) -> None:
         """Remove the results up to this sequence number: the worker has applied them."""
-        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.execute(delete(lane_results).where(lane_results.c.sequence <= applied))
 
     async def remove_except(self, pipelines: Collection[int]) -> None:
         """Remove the progress of lanes of pipelines that are not in `pipelines`."""
-        async with answering_unavailable(_WHAT), self._engine.begin() as connection:
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
             known = set(await connection.scalars(select(lane_progress.c.pipeline)))
             for pipeline in known - set(pipelines):
                 await connection.execute(delete(lane_progress).where(lane_progress.c.pipeline == pipeline))
@@ -182,5 +182,5 @@ _PAGE: Final = 16
 @asynccontextmanager
 async def open_lane_store(url: str) -> AsyncIterator[LaneStore]:
     """Open the courier's state at `url`, its tables up to date; closed at the end of the block."""
-    async with opened(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
+    async with open_database(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
         yield LaneStore(engine)

@@ -8,7 +8,7 @@ import sys
 
 from . import landlock, seccomp
 
-NOBODY = 65_534
+ANONYMOUS = 65_534
 """User and group of sandboxes, where the server runs as root."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -95,8 +95,8 @@ def _become_nobody(program: int | None) -> bool:
         return False
     try:
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(ANONYMOUS, ANONYMOUS, ANONYMOUS)
+        os.setresuid(ANONYMOUS, ANONYMOUS, ANONYMOUS)
     except OSError:
         return False
     return True

@@ -6,13 +6,13 @@ from msgspec import Raw
 
 from headwater.events import client, native, track, typed
 from headwater.events.call import Call
-from headwater.events.envelope import DialectName
+from headwater.events.envelope import ProtocolName
 from headwater.events.limits import Limits
-from headwater.events.refusal import Refusal
+from headwater.events.rejection import Rejection
 from headwater.events.wire import WireEvent
 
 
-class Dialect(Protocol):
+class WireProtocol(Protocol):
     """How one family of clients says events. A package of `headwater.events` with these functions is one."""
 
     KEY_IN_BODY: bool
@@ -31,7 +31,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def check(self, event: Raw, call: Call, limits: Limits) -> WireEvent | Refusal:
+    def check(self, event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
         """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
         ...
 
@@ -43,11 +43,11 @@ class Dialect(Protocol):
         ...
 
 
-def check_events(dialect: Dialect, call: Call, limits: Limits) -> list[WireEvent | Refusal]:
+def check_events(protocol: WireProtocol, call: Call, limits: Limits) -> list[WireEvent | Rejection]:
     """Check each event of a call: the event, or the first rule that it breaks."""
-    if not call.refused:
-        return [dialect.check(event, call, limits) for event in call.events]
-    return [call.refused.get(index) or dialect.check(event, call, limits) for index, event in enumerate(call.events)]
+    if not call.rejected:
+        return [protocol.check(event, call, limits) for event in call.events]
+    return [call.rejected.get(index) or protocol.check(event, call, limits) for index, event in enumerate(call.events)]
 
 
-DIALECTS: Final[dict[DialectName, Dialect]] = {"track": track, "grpc": typed, "client": client, "native": native}
+PROTOCOLS: Final[dict[ProtocolName, WireProtocol]] = {"track": track, "grpc": typed, "client": client, "native": native}

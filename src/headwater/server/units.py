@@ -9,8 +9,8 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NUMBER: Final = re.compile(r"([0-9]{1,15})\s*([A-Za-z]*)")
 
 
-LARGEST_RATE: Final = 10_000_000
-LARGEST_CALL: Final = 20_000
+MAX_RATE: Final = 10_000_000
+MAX_CALL_EVENTS: Final = 20_000
 """The most events of one call, which a rate lets come at once unless it says otherwise."""
 
 
@@ -26,7 +26,7 @@ class EventRate(NamedTuple):
 
 def event_rate(text: str) -> EventRate:
     """A rate of events. Raises ValueError with the rule."""
-    return _rate(text, "events", LARGEST_CALL)
+    return _rate(text, "events", MAX_CALL_EVENTS)
 
 
 def call_rate(text: str) -> EventRate:
@@ -38,10 +38,10 @@ def call_rate(text: str) -> EventRate:
 def _rate(text: str, unit: str, least_burst: int) -> EventRate:
     numbers = text.strip().split(":")
     if len(numbers) > 2 or not all(
-        number.isascii() and number.isdigit() and 1 <= int(number) <= LARGEST_RATE for number in numbers
+        number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_RATE for number in numbers
     ):
         raise ValueError(
-            f"must be the {unit} a second, from 1 to {LARGEST_RATE}, or these and the {unit} at once (1000:20000), "
+            f"must be the {unit} a second, from 1 to {MAX_RATE}, or these and the {unit} at once (1000:20000), "
             f"not {text!r}"
         )
     per_second = int(numbers[0])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
-from headwater.intake.inflate import MAX_GZIP_MEMBERS, inflate
+from headwater.intake.decompression import MAX_GZIP_MEMBERS, decompress
 
 BODY = b'{"batch":[]}' * 50
 COMPRESSED = gzip.compress(BODY, mtime=0)
@@ -20,15 +20,15 @@ COMPRESSED = gzip.compress(BODY, mtime=0)
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])
 def test_a_body_without_encoding_is_itself(encoding: str | None) -> None:
-    assert inflate(BODY, encoding, limit=len(BODY)) == BODY
+    assert decompress(BODY, encoding, limit=len(BODY)) == BODY
     with pytest.raises(PayloadTooLarge, match=f"the body is larger than {len(BODY) - 1} bytes"):
-        inflate(BODY, encoding, limit=len(BODY) - 1)
+        decompress(BODY, encoding, limit=len(BODY) - 1)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", " GZIP "])
 def test_gzip_is_undone(encoding: str) -> None:
-    assert inflate(gzip.compress(BODY), encoding, limit=len(BODY)) == BODY
-    assert inflate(gzip.compress(b""), encoding, limit=0) == b""
+    assert decompress(gzip.compress(BODY), encoding, limit=len(BODY)) == BODY
+    assert decompress(gzip.compress(b""), encoding, limit=0) == b""
 
 
 def bare(body: bytes) -> bytes:
@@ -39,20 +39,20 @@ def bare(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("encoded", [zlib.compress, bare])
 def test_deflate_is_undone(encoded: Callable[[bytes], bytes]) -> None:
-    assert inflate(encoded(BODY), "deflate", limit=len(BODY)) == BODY
-    assert inflate(encoded(b""), " Deflate ", limit=0) == b""
+    assert decompress(encoded(BODY), "deflate", limit=len(BODY)) == BODY
+    assert decompress(encoded(b""), " Deflate ", limit=0) == b""
     with pytest.raises(PayloadTooLarge):
-        inflate(encoded(BODY), "deflate", limit=len(BODY) - 1)
+        decompress(encoded(BODY), "deflate", limit=len(BODY) - 1)
     with pytest.raises(BadRequest, match="the deflate body ends too early"):
-        inflate(encoded(BODY)[:-5], "deflate", limit=10_000)
+        decompress(encoded(BODY)[:-5], "deflate", limit=10_000)
     with pytest.raises(BadRequest, match="the deflate body has bytes after its end"):
-        inflate(encoded(BODY) + b"x", "deflate", limit=10_000)
+        decompress(encoded(BODY) + b"x", "deflate", limit=10_000)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x78", BODY, COMPRESSED])
 def test_corrupt_deflate_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match=r"the deflate body ends too early|the body is not valid deflate"):
-        inflate(body, "deflate", limit=10_000)
+        decompress(body, "deflate", limit=10_000)
 
 
 @pytest.mark.parametrize(
@@ -76,30 +76,30 @@ def test_corrupt_deflate_is_refused(body: bytes) -> None:
 )
 def test_corrupt_gzip_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
-        inflate(body, "gzip", limit=10_000)
+        decompress(body, "gzip", limit=10_000)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, deflate", "gzip, gzip", "x" * 1000])
 def test_another_encoding_is_refused(encoding: str) -> None:
     with pytest.raises(BadRequest, match="is not supported: send gzip, deflate or none") as raised:
-        inflate(BODY, encoding, limit=10_000)
+        decompress(BODY, encoding, limit=10_000)
     assert len(raised.value.message) < 120
 
 
 def test_a_bomb_is_refused_before_it_goes_off() -> None:
     bomb = gzip.compress(bytes(200_000_000), compresslevel=1)
     with pytest.raises(PayloadTooLarge):
-        inflate(bomb, "gzip", limit=500 * 1024)
+        decompress(bomb, "gzip", limit=500 * 1024)
 
 
 @given(st.binary(max_size=200), st.integers(0, 220))
 def test_gives_the_body_or_refuses_it(body: bytes, limit: int) -> None:
     compressed = gzip.compress(body)
     if len(body) <= limit:
-        assert inflate(compressed, "gzip", limit=limit) == body
+        assert decompress(compressed, "gzip", limit=limit) == body
     else:
         with pytest.raises(PayloadTooLarge):
-            inflate(compressed, "gzip", limit=limit)
+            decompress(compressed, "gzip", limit=limit)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3)), min_size=1, max_size=6), st.integers(0, 500))
@@ -107,25 +107,25 @@ def test_members_are_joined_under_one_limit(members: list[tuple[bytes, int]], li
     compressed = b"".join(gzip.compress(member) + bytes(padding) for member, padding in members)
     body = b"".join(member for member, _ in members)
     if len(body) <= limit:
-        assert inflate(compressed, "gzip", limit=limit) == body
+        assert decompress(compressed, "gzip", limit=limit) == body
     else:
         with pytest.raises(PayloadTooLarge):
-            inflate(compressed, "gzip", limit=limit)
+            decompress(compressed, "gzip", limit=limit)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 200_000])
 def test_members_and_padding_of_any_size_are_read(size: int) -> None:
     noise = random.Random(size).randbytes(size)  # which stays as large when it is compressed
     compressed = gzip.compress(noise) + bytes(size) + gzip.compress(BODY) + bytes(size)
-    assert inflate(compressed, "gzip", limit=size + len(BODY)) == noise + BODY
+    assert decompress(compressed, "gzip", limit=size + len(BODY)) == noise + BODY
     with pytest.raises(PayloadTooLarge):
-        inflate(compressed, "gzip", limit=size + len(BODY) - 1)
+        decompress(compressed, "gzip", limit=size + len(BODY) - 1)
 
 
 def test_many_empty_members_cost_little() -> None:
     body = gzip.compress(b"") * MAX_GZIP_MEMBERS + bytes(8 << 20)
     began = time.process_time()
-    assert inflate(body, "gzip", limit=10) == b""
+    assert decompress(body, "gzip", limit=10) == b""
     assert time.process_time() - began < 1
 
 
@@ -133,15 +133,15 @@ def test_many_empty_members_cost_little() -> None:
 def test_one_byte_order_mark_is_skipped(encode: Callable[[bytes], bytes]) -> None:
     encoding = {bytes: None, gzip.compress: "gzip", zlib.compress: "deflate"}[encode]
     mark = b"\xef\xbb\xbf"
-    assert inflate(encode(mark + BODY), encoding, limit=10_000) == BODY
-    assert inflate(encode(mark + mark + BODY), encoding, limit=10_000) == mark + BODY
+    assert decompress(encode(mark + BODY), encoding, limit=10_000) == BODY
+    assert decompress(encode(mark + mark + BODY), encoding, limit=10_000) == mark + BODY
     with pytest.raises(PayloadTooLarge):  # and what is cut at the limit is not taken for the whole
-        inflate(encode(mark + BODY), encoding, limit=len(BODY))
+        decompress(encode(mark + BODY), encoding, limit=len(BODY))
 
 
 @given(st.binary(max_size=60), st.booleans(), st.sampled_from(["gzip", "deflate"]))
 def test_raises_nothing_but_refusals(junk: bytes, with_magic: bool, encoding: str) -> None:
     try:
-        inflate(gzip.compress(b"")[:10] + junk if with_magic else junk, encoding, limit=100)
+        decompress(gzip.compress(b"")[:10] + junk if with_magic else junk, encoding, limit=100)
     except HeadwaterError as error:
         assert error.status in (400, 413)

@@ -11,14 +11,14 @@ MAX_GZIP_MEMBERS: Final = 1_000
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
-_BARE: Final = -zlib.MAX_WBITS
+_RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PIECE_BYTES: Final = 64 * 1024
 """zlib copies the input that follows the end of a member, so it gets the input in pieces."""
 
 
-def inflate(body: bytes, encoding: str | None, *, limit: int) -> bytes:
+def decompress(body: bytes, encoding: str | None, *, limit: int) -> bytes:
     """Return the body without its encoding and without a UTF-8 byte order mark, at most `limit` bytes of it.
 
     A gzip body may have several members (RFC 1952), at most MAX_GZIP_MEMBERS, with zero padding after each.
@@ -27,35 +27,35 @@ def inflate(body: bytes, encoding: str | None, *, limit: int) -> bytes:
     """
     match (encoding or "identity").strip().lower():
         case "identity":
-            inflated = body
+            decompressed = body
         case "gzip" | "x-gzip":
-            inflated = _gunzip(memoryview(body), limit)
+            decompressed = _gunzip(memoryview(body), limit)
         case "deflate":
-            window_bits = _ZLIB if _has_zlib_header(body) else _BARE
-            inflated, rest = _inflate_member(memoryview(body), "deflate", window_bits, limit)
-            if rest and len(inflated) <= limit:
+            window_bits = _ZLIB if _has_zlib_header(body) else _RAW_DEFLATE
+            decompressed, rest = _inflate_member(memoryview(body), "deflate", window_bits, limit)
+            if rest and len(decompressed) <= limit:
                 raise BadRequest("the deflate body has bytes after its end", field="body")
         case other:
             raise BadRequest(
                 f"Content-Encoding '{other[:40]}' is not supported: send gzip, deflate or none", field="body"
             )
-    if len(inflated) > limit:
+    if len(decompressed) > limit:
         raise PayloadTooLarge(f"the body is larger than {limit} bytes")
-    return inflated.removeprefix(_BYTE_ORDER_MARK)
+    return decompressed.removeprefix(_BYTE_ORDER_MARK)
 
 
 def _gunzip(body: memoryview, limit: int) -> bytes:
     """Return all members of the body, or more than `limit` bytes of them."""
-    inflated, rest = _inflate_member(body, "gzip", _GZIP, limit)
-    members, size = [inflated], len(inflated)
+    decompressed, rest = _inflate_member(body, "gzip", _GZIP, limit)
+    members, size = [decompressed], len(decompressed)
     while size <= limit and (rest := _skip_padding(rest)):
         if bytes(rest[:2]) != _GZIP_MAGIC:
             raise BadRequest("the gzip body has bytes after its end", field="body")
         if len(members) == MAX_GZIP_MEMBERS:
             raise BadRequest(f"the gzip body has more than {MAX_GZIP_MEMBERS} members", field="body")
-        inflated, rest = _inflate_member(rest, "gzip", _GZIP, limit - size)
-        members.append(inflated)
-        size += len(inflated)
+        decompressed, rest = _inflate_member(rest, "gzip", _GZIP, limit - size)
+        members.append(decompressed)
+        size += len(decompressed)
     return b"".join(members)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headwater.server.quantities import EventRate, duration, event_rate, size
+from headwater.server.units import EventRate, duration, event_rate, size
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.courier import Courier
-from headwater.log import SqliteEventLog, StoredFrame
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.state.lanestore import LaneStore, open_lane_store
+from headwater.log import SqliteEventLog, StoredEntry
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.processing import CONSUMER, StreamConsumer
 from headwater.processing.batch import read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
+from headwater.state import StateStore, open_state
+from headwater.state.lanestore import LaneStore, open_lane_store
 from headwater.transforms.functions import Runner
-from headwater.state import Warehouse, open_warehouse
 from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
@@ -44,7 +44,7 @@ class MovableClock:
 
 
 @dataclass(frozen=True)
-class OpenParts:
+class Harness:
     """Catalog, log and warehouse of one installation, and what works on them."""
 
     folder: Path
@@ -52,7 +52,7 @@ class OpenParts:
     clock: MovableClock
     catalog: Catalog
     log: SqliteEventLog
-    warehouse: Warehouse
+    state: StateStore
     store: LaneStore
     intake: Intake
     functions: Runner
@@ -60,19 +60,17 @@ class OpenParts:
 
     @property
     def consumer(self) -> StreamConsumer:
-        return StreamConsumer(
-            self.log, self.catalog, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
-        )
+        return StreamConsumer(self.log, self.catalog, self.state, self.clock, keep=timedelta(hours=1), store=self.store)
 
     @property
     def processor(self) -> BatchProcessor:
-        return BatchProcessor(CONSUMER, self.catalog, self.warehouse, self.clock)
+        return BatchProcessor(CONSUMER, self.catalog, self.state, self.clock)
 
     @property
     def courier(self) -> Courier:
-        return Courier(self.catalog, self.warehouse, self.store, self.functions, self.clock)
+        return Courier(self.catalog, self.state, self.store, self.functions, self.clock)
 
-    async def frames(self, after: int = 0) -> list[StoredFrame]:
+    async def log_entries(self, after: int = 0) -> list[StoredEntry]:
         """Everything in the log after a position."""
         return await self.log.read(after, max_bytes=1 << 30, wait=timedelta(0))
 
@@ -83,48 +81,46 @@ class OpenParts:
 
     async def carry(self) -> None:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
-        after = await self.warehouse.finished(CONSUMER)
-        if frames := await self.frames(after):
-            await self.processor.process(read_batch(frames), after=after)
+        after = await self.state.finished(CONSUMER)
+        if entries := await self.log_entries(after):
+            await self.processor.process(read_batch(entries), after=after)
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
-        applier = ResultApplier(self.catalog, self.warehouse, self.store)
+        applier = ResultApplier(self.catalog, self.state, self.store)
         stop = asyncio.Event()
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(self.courier.run(stop))
-            while await self.warehouse.lanes():
+            while await self.state.lanes():
                 if not await applier.apply():
                     await asyncio.sleep(0.01)
             stop.set()
 
     async def documents(self) -> list[bytes]:
         """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
-        return await self.warehouse.events(self.workspace, order="receivedAt", ascending=True, first=0, limit=1000)
+        return await self.state.events(self.workspace, order="receivedAt", ascending=True, first=0, limit=1000)
 
 
 @asynccontextmanager
-async def open_parts(
+async def open_harness(
     folder: Path, clock: MovableClock | None = None, database_url: str | None = None
-) -> AsyncIterator[OpenParts]:
+) -> AsyncIterator[Harness]:
     """The parts in `folder`, and in the database at `database_url` if there is one; opening them again is a restart."""
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
         open_catalog(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_warehouse(database_url or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
+        open_state(database_url or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as state,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
-        after = await warehouse.finished(CONSUMER)
+        after = await state.finished(CONSUMER)
         log = SqliteEventLog(folder / "log.db", clock, after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
-            yield OpenParts(
-                folder, database_url, clock, catalog, log, warehouse, store, intake, functions, workspace.id
-            )
+            yield Harness(folder, database_url, clock, catalog, log, state, store, intake, functions, workspace.id)
         finally:
             await log.close()
 

@@ -13,7 +13,7 @@ from headwater.catalog import Catalog, Connection
 from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_caller
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
-from headwater.events import DialectName
+from headwater.events import ProtocolName
 from headwater.events.call import Call
 from headwater.intake.credentials import bearer_token_of, write_key_of
 
@@ -29,7 +29,7 @@ class UnknownWriteKey(Unauthorized):
         self.key = key
 
 
-class Sender(Struct, frozen=True):
+class Principal(Struct, frozen=True):
     """A sender, as far as it is known."""
 
     key: str = ""
@@ -39,50 +39,52 @@ class Sender(Struct, frozen=True):
     source: Connection | None = None
 
 
-NOBODY: Final = Sender()
+ANONYMOUS: Final = Principal()
 
 
-class Senders:
+class Authenticator:
     """Finds senders in the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    async def by_headers(self, dialect: DialectName, authorization: str | None, workspace: str | None) -> Sender:
+    async def from_headers(self, protocol: ProtocolName, authorization: str | None, workspace: str | None) -> Principal:
         """The sender by the key in the `Authorization` header, and `workspace` in that of the workspace.
 
         `NOBODY` when there is no key. Raises Unauthorized for a key that is not known, and what the dialect has for a
         header of another form; for an API key also BadRequest, Forbidden and NotFound when the workspace is not clear.
         """
-        if dialect != "native":
+        if protocol != "native":
             key = write_key_of(authorization)
         elif (key := bearer_token_of(authorization)) is not None and key.startswith(API_KEY_PREFIX):
             caller = await find_caller(self._catalog, authorization, workspace)
             check_may_write(caller.key)
-            return Sender(f"api {caller.key.id}", caller.the_workspace())
-        return NOBODY if key is None else await self._by_write_key(key)
+            return Principal(f"api {caller.key.id}", caller.the_workspace())
+        return ANONYMOUS if key is None else await self._by_write_key(key)
 
-    async def by_body(self, dialect: DialectName, sender: Sender, call: Call) -> Sender:
+    async def from_body(self, protocol: ProtocolName, principal: Principal, call: Call) -> Principal:
         """The sender of a call, which `by_headers` gave, with the source that the body names, or whose key it has.
 
         Raises Unauthorized without a key; BadRequest when the body names a source that it should not, or names none;
         Unprocessable with ConnectionNotExist for a source that the workspace does not have.
         """
-        if sender.workspace and sender.source is None:
-            return Sender(sender.key, sender.workspace, await self._source_of(sender.workspace, call.connection_id))
+        if principal.workspace and principal.source is None:
+            return Principal(
+                principal.key, principal.workspace, await self._source_of(principal.workspace, call.connection_id)
+            )
         if call.connection_id is not None:
             raise BadRequest("connectionId is only for calls with an API key", field="connectionId")
-        if sender.source is not None:
-            return sender
+        if principal.source is not None:
+            return principal
         if not call.write_key:
-            raise Unauthorized(_HOW_NATIVE if dialect == "native" else _HOW)
+            raise Unauthorized(_HOW_NATIVE if protocol == "native" else _HOW)
         return await self._by_write_key(call.write_key)
 
-    async def _by_write_key(self, key: str) -> Sender:
+    async def _by_write_key(self, key: str) -> Principal:
         source = await self._catalog.seek(self._catalog.source_of, key)
         if source is None:
             raise UnknownWriteKey(key)
-        return Sender(key, source.workspace, source)
+        return Principal(key, source.workspace, source)
 
     async def _source_of(self, workspace: int, id_: int | None) -> Connection:
         if id_ is None:

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Refusal(Struct, frozen=True):
+class Rejection(Struct, frozen=True):
     """An event that breaks a rule of its dialect. It is counted and kept with its reason, never dropped in silence."""
 
     code: str

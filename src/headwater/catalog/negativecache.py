@@ -8,15 +8,15 @@ from typing import Final
 
 from headwater.base.clock import Clock, microseconds
 
-WINDOW_S: Final = 0.25
+WINDOW_SECONDS: Final = 0.25
 """How long a miss counts at most: half of the time within which a backend sees the changes of others anyway."""
 MOST: Final = 20
 """So many misses in one window are a flood; whatever else is unknown then waits for the next one."""
 
-_WINDOW_US: Final = round(WINDOW_S * 1_000_000)
+_WINDOW_US: Final = round(WINDOW_SECONDS * 1_000_000)
 
 
-class Misses:
+class NegativeCache:
     """The misses of the present window, which begins with the first of them."""
 
     def __init__(self, clock: Clock) -> None:
@@ -25,7 +25,7 @@ class Misses:
         self._hashes: set[int] = set()
         """Not the keys: strangers decide how long those are."""
 
-    def is_worth_a_look(self, sought: Hashable) -> bool:
+    def should_query(self, sought: Hashable) -> bool:
         """Whether the database may be asked for it, since it was not found missing lately, and few things were."""
         if not 0 <= microseconds(self._clock.now()) - self._began < _WINDOW_US:
             self._hashes.clear()

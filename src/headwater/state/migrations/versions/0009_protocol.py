@@ -1,0 +1,12 @@
+"""Name the wire format `protocol`, and counts of rejected events what they are."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    for table in ("rejected_events", "refusals", "calls"):
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN dialect TO protocol")
+    op.execute("ALTER TABLE refusals RENAME TO rejection_counts")

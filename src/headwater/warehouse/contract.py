@@ -1,0 +1,134 @@
+"""The contract of warehouses: the data that people query.
+
+A warehouse loads events in the order of their positions and answers queries about them. A driver implements it for one
+kind of database (`headwater.warehouse.drivers`); each passes the same contract suite.
+
+Loads are idempotent. The warehouse remembers the position through which it is loaded, in the same transaction as the
+events, and ignores events at or before it. The worker loads a batch before it commits the batch to the state store: a
+crash between the two makes the worker process the batch again, and the second load adds nothing twice.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from headwater.filters import Filter
+
+EventOrder = Literal["timestamp", "receivedAt"]
+"""The time by which events are listed, and to which `since` and `until` apply."""
+CountKey = Literal["event", "type", "connection"]
+"""A property by which events are counted."""
+Interval = Literal["hour", "day"]
+"""A period of time, in UTC, by which events are counted."""
+
+
+class StoredEvent(Struct, frozen=True):
+    """An event to load. Times are microseconds since the epoch."""
+
+    position: int
+    workspace: int
+    connection: int
+    pipeline: int
+    timestamp: int
+    received_at: int
+    type: str
+    event: str | None
+    """The name of a track event; None for other types."""
+    user_id: str | None
+    anonymous_id: str | None
+    document: bytes
+    """The event as JSON in UTF-8, as `GET /v1/events` returns it."""
+
+
+class EventQuery(Struct, frozen=True, kw_only=True):
+    """The events of a workspace that meet all conditions that are set."""
+
+    workspace: int
+    connections: tuple[int, ...] | None = None
+    type: str | None = None
+    event: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    since: int | None = None
+    """The first moment included, in microseconds since the epoch."""
+    until: int | None = None
+    """The first moment excluded, in microseconds since the epoch."""
+    filter: Filter | None = None
+    """A condition on the event schema, already validated."""
+    order: EventOrder = "timestamp"
+
+
+class EventCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of events: just after the event with this time and position, or after where it would be."""
+
+    time: int
+    position: int
+
+
+class EventPage(Struct, frozen=True):
+    """Some events of a list, and where the next page begins."""
+
+    documents: tuple[bytes, ...]
+    cursor: EventCursor | None
+    """None when there are no more. A page may hold fewer events than its limit, even none, and have a cursor: then
+    the query reached the limit of work of one page."""
+
+
+class EventCount(Struct, frozen=True):
+    """The number of events with these values; None for keys that were not asked for."""
+
+    count: int
+    start: int | None = None
+    """The start of the interval, in microseconds since the epoch."""
+    event: str | None = None
+    type: str | None = None
+    connection: int | None = None
+
+
+class Warehouse(Protocol):
+    """A warehouse. One process writes it, any number read it.
+
+    All methods raise Unavailable while the database is away.
+    """
+
+    async def loaded(self) -> int:
+        """Return the position through which events are loaded; 0 at first."""
+        ...
+
+    async def load(self, events: Sequence[StoredEvent], *, through: int) -> None:
+        """Load events, which are in the order of their positions, and mark everything up to `through` as loaded.
+
+        Ignore events that were loaded before. Durable on return; after an exception nothing was loaded, unless the
+        database went away during the commit.
+        """
+        ...
+
+    async def check(self, events: Sequence[StoredEvent]) -> None:
+        """Raise what `load` would raise for these events, and store nothing."""
+        ...
+
+    async def events(
+        self, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
+    ) -> EventPage:
+        """Return the events after `after`, without the first `offset` of them, at most `limit`.
+
+        Of events with equal times the one with the higher position is the later.
+        """
+        ...
+
+    async def counts(
+        self, query: EventQuery, *, by: Sequence[CountKey], interval: Interval | None, limit: int
+    ) -> list[EventCount]:
+        """Return the number of events for each combination of values: by interval from the latest, then the highest
+        counts first, at most `limit` of them."""
+        ...
+
+    async def maintain(self) -> None:
+        """Do some of the maintenance that is due, such as compacting small loads. Called every few seconds by the
+        process that writes; takes at most about a second."""
+        ...
+
+    async def close(self) -> None:
+        """Close everything that is open."""
+        ...
