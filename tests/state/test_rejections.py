@@ -132,7 +132,7 @@ async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     await add(state, rejected(7, connection=0), rejected(8, workspace=8, connection=3))
     await add(state, rejected(9, workspace=0, connection=0))
     async with state.transaction() as transaction:
-        await transaction.note_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
+        await transaction.save_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
         await transaction.remove_sources_except([2], workspaces=[7, 8])
     assert [await state.latest_call(connection) for connection in (1, 2)] == [None, LatestCall(2, 7, NOON, "track")]
     assert len(await list_rejected(state)) + len(await list_rejected(state, 8)) == 8, "nothing yet"

@@ -67,40 +67,40 @@ async def test_a_transaction_that_fails_leaves_nothing(state: StateStore) -> Non
             await transaction.add_events([event(1)])
             await transaction.change_identities(await transaction.merge_identities([seen("u", "a")]))
             await transaction.add_rejected([rejected(2)])
-            await transaction.finish("warehouse", 2, after=0)
+            await transaction.advance("warehouse", 0, 2)
             raise RuntimeError("the process ends here")
     assert await documents(state) == []
     assert await state.identities(1, first=0, limit=10) == ([], 0)
     assert await list_rejected(state) == []
     assert await state.rejection_counts(7, connection_id=None) == []
-    assert await state.finished("warehouse") == 0
+    assert await state.position("warehouse") == 0
 
 
 async def test_what_was_committed_is_there_after_a_restart(state: StateStore, url: str) -> None:
     async with state.transaction() as transaction:
         await transaction.add_events([event(1)])
-        await transaction.finish("warehouse", 1, after=0)
+        await transaction.advance("warehouse", 0, 1)
     async with open_state(url, writes=False, clock=MovableClock()) as again:
         assert await documents(again) == [b'{"n":1}']
-        assert await again.finished("warehouse") == 1
+        assert await again.position("warehouse") == 1
 
 
 async def test_each_consumer_has_a_position_of_its_own(state: StateStore) -> None:
     for consumer, after, position in (("warehouse", 0, 5), ("delivery", 0, 3), ("warehouse", 5, 9)):
         async with state.transaction() as transaction:
-            await transaction.finish(consumer, position, after=after)
-    assert [await state.finished(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
+            await transaction.advance(consumer, after, position)
+    assert [await state.position(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
 
 
 @pytest.mark.parametrize("after", [0, 4, 6])
 async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateStore, after: int) -> None:
     async with state.transaction() as transaction:
-        await transaction.finish("warehouse", 5, after=0)
+        await transaction.advance("warehouse", 0, 5)
     with pytest.raises(Unavailable, match="another process"):
         async with state.transaction() as transaction:
             await transaction.add_events([event(7)])
-            await transaction.finish("warehouse", 7, after=after)
-    assert await state.finished("warehouse") == 5
+            await transaction.advance("warehouse", after, 7)
+    assert await state.position("warehouse") == 5
     assert await documents(state) == []
 
 

@@ -82,7 +82,7 @@ class StreamConsumer:
                     if lease is None:
                         lease = await self._events.lease(CONSUMER)
                     # Asked again after each outage: one that came during a commit does not tell whether it happened.
-                    position = await self._state.finished(CONSUMER)
+                    position = await self._state.position(CONSUMER)
                     if position > reached:
                         reached, pause = position, INITIAL_PAUSE_SECONDS
                     # Only the holder of the lease applies results: both write what is known of a message.

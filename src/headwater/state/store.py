@@ -73,7 +73,7 @@ class StateStore:
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
 
-    async def finished(self, consumer: str) -> int:
+    async def position(self, consumer: str) -> int:
         """The position up to which `consumer` has finished the log; 0 at first."""
         query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
         async with self._connect() as connection:
@@ -194,11 +194,11 @@ class StateStore:
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
-    async def entries(self, messages: Iterable[MessageKey]) -> MessageStates:
+    async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """What the ledger has of these messages."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._messages.known(connection, keys)
+            return await self._messages.lookup(connection, keys)
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:

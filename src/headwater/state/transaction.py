@@ -41,14 +41,14 @@ class Transaction:
         self._messages = ledger
         self._rejections = rejections
 
-    async def known(self, messages: Iterable[Message]) -> MessageStates:
+    async def lookup(self, messages: Iterable[Message]) -> MessageStates:
         """What the ledger has of these messages."""
-        return await self._messages.known(self._connection, {message.key for message in messages})
+        return await self._messages.lookup(self._connection, {message.key for message in messages})
 
-    async def record(self, entries: MessageStates) -> None:
+    async def save(self, entries: MessageStates) -> None:
         """Keep these entries in the ledger."""
         if entries:
-            await self._messages.record(self._connection, entries)
+            await self._messages.save(self._connection, entries)
 
     async def trim_messages(self) -> None:
         """Forget old messages."""
@@ -126,7 +126,7 @@ class Transaction:
         """Remove the lanes of pipelines that are not in `pipelines`."""
         await lanes.remove_except(self._connection, pipelines)
 
-    async def note_calls(self, calls: Sequence[LatestCall]) -> None:
+    async def save_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
         await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
@@ -154,18 +154,18 @@ class Transaction:
             await self._remove_except(table.c.connection, connections)
         await self._rejections.remove_except(self._connection, sources=connections, workspaces=workspaces)
 
-    async def finish(self, consumer: str, position: int, *, after: int) -> None:
-        """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.
+    async def advance(self, consumer: str, expected: int, new: int) -> None:
+        """Move the position through which `consumer` has processed the log from `expected`, 0 at first, to `new`.
 
-        Raises Unavailable when it was not: then another process has carried this batch.
+        Raises Unavailable when the position is another one: then another process has processed this batch.
         """
         table = tables.progress
-        if after == 0:
+        if expected == 0:
             await bulk.upsert(
                 self._connection, list(table.c), [(consumer, 0)], key=("consumer",), keeping=("position",)
             )
         moved = await self._connection.execute(
-            update(table).where(table.c.consumer == consumer, table.c.position == after).values(position=position)
+            update(table).where(table.c.consumer == consumer, table.c.position == expected).values(position=new)
         )
         if moved.rowcount != 1:
             raise Unavailable("another process consumes the event log")
