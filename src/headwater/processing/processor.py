@@ -21,7 +21,7 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.processing.batch import Arrival, Batch, rejected
+from headwater.processing.batch import Arrival, Batch, as_rejected
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
@@ -240,9 +240,9 @@ class _Rollback(Exception):
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:
     """Return the batch with the events at these positions among the rejected ones."""
-    rejected = [*batch.rejected, *(rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    rows = [*batch.rejected, *(as_rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
     return msgspec.structs.replace(
         batch,
         arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
-        rejected=sorted(rejected, key=lambda row: row.position),
+        rejected=sorted(rows, key=lambda row: row.position),
     )
