@@ -20,6 +20,7 @@ from headwater.state import (
     StoredEvent,
     open_state,
 )
+from headwater.state.identities import MAX_UPDATE_DELAY_MICROSECONDS as MINUTE
 from headwater.state.identities import Identities
 from tests.harness import MovableClock
 from tests.state.test_identities import observations, one_by_one, reaching_all, seen
@@ -223,20 +224,54 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Iden
                 await add(state, *batch)
             return [*await listed(state, 1), *await listed(state, 2)]
 
-    found = asyncio.run(through_the_database())
-    assert sorted(map(str, found)) == sorted(
-        str(
-            Identity(
-                None if key.is_anonymous else key.identity_id,
-                state.anonymous_ids,
-                key.connection,
-                key.pipeline,
-                from_microseconds(state.updated_at),
-            )
+    found = {
+        (
+            identity.connection,
+            identity.user_id or identity.anonymous_ids[0],
+            identity.user_id is None,
+            identity.pipeline,
+        ): (
+            identity.anonymous_ids,
+            microseconds(identity.updated_at),
         )
+        for identity in asyncio.run(through_the_database())
+    }
+    states = {
+        (key.connection, key.identity_id, key.is_anonymous, key.pipeline): state
         for key, state in expected.items()
         if state is not None
-    )
+    }
+    assert {key: ids for key, (ids, _) in found.items()} == {key: state.anonymous_ids for key, state in states.items()}
+    for key, (_, updated_at) in found.items():
+        assert 0 <= states[key].updated_at - updated_at < MINUTE
+
+
+@pytest.mark.parametrize(
+    ("second", "listed_at"),
+    [
+        (seen("u", "a", MINUTE - 1), 0),
+        (seen("u", "a", MINUTE), MINUTE),
+        (seen("u", "b", 1), 1),
+        (msgspec.structs.replace(seen("u", "a", 1), attributes=('{"n":1}', "{}")), 1),
+    ],
+    ids=["little later", "a minute later", "another id", "other attributes"],
+)
+async def test_an_identity_is_not_written_for_a_time_that_moved_a_little(
+    state: StateStore, second: IdentityObservation, listed_at: int
+) -> None:
+    await add(state, seen("u", "a", 0))
+    async with state.transaction() as transaction:
+        changes = await transaction.merge_identities([second])
+        assert bool(changes.changed) == bool(listed_at)
+        await transaction.change_identities(changes)
+    assert max(microseconds(identity.updated_at) for identity in await listed(state)) == listed_at
+
+
+async def test_delays_of_the_time_do_not_add_up(state: StateStore) -> None:
+    for at in range(0, 3 * MINUTE, MINUTE // 3):
+        await add(state, seen("u", "a", at))
+        identity, _ = await listed(state)
+        assert 0 <= at - microseconds(identity.updated_at) < MINUTE
 
 
 # --- Rejected events ----------------------------------------------------------------------------------------------

@@ -153,11 +153,12 @@ class StreamConsumer:
             await transaction.trim_messages()
             await transaction.shorten_rejected()
             await transaction.remove_lanes_except(pipelines)
-        if present != self._swept:  # looking through all identities takes long; once after each change is enough
+        if present != self._swept:
             async with self._state.transaction() as transaction:
-                await transaction.remove_identities_except(pipelines)
-                await transaction.remove_sources_except(sources, workspaces=workspaces)
-            self._swept = present
+                removed = await transaction.remove_identities_except(pipelines)
+                removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
+            if not removed:  # each call removes some
+                self._swept = present
 
 
 @asynccontextmanager

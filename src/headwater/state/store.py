@@ -11,14 +11,13 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
-from headwater.state import deviceregistry, lanes, tables
+from headwater.state import devices, lanes, tables
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device
 from headwater.state.identities import Identity
 from headwater.state.lanes import Chunk, Lane
-from headwater.state.rejections import Rejections
-from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount
-from headwater.state.transaction import Transaction
+from headwater.state.rejections import RejectedEvent, RejectionCount, Rejections
+from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
@@ -74,10 +73,15 @@ class StateStore:
             yield Transaction(connection, self._messages, self._rejections)
 
     async def position(self, consumer: str) -> int:
-        """The position up to which `consumer` has finished the log; 0 at first."""
-        query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
+        """Return the position through which `consumer` has processed the log; 0 at first."""
+        return decode_position(await self.checkpoint(consumer))
+
+    async def checkpoint(self, owner: str) -> bytes | None:
+        """Return the checkpoint of `owner`; None when it has none yet."""
+        query = select(tables.checkpoints.c.value).where(tables.checkpoints.c.owner == owner)
         async with self._connect() as connection:
-            return (await connection.execute(query)).scalar_one_or_none() or 0
+            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+        return found
 
     async def events(
         self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
@@ -125,7 +129,7 @@ class StateStore:
         Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
         """
         async with self._connect() as connection:
-            return await deviceregistry.page(
+            return await devices.page(
                 connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
             )
 

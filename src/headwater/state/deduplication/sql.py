@@ -27,6 +27,8 @@ _COLUMNS: Final = (
     messages.c.entry,
 )
 
+_KEY: Final = (messages.c.connection, messages.c.message_id)
+
 
 class SqlMessageStore:
     """The ledger in the table `messages`."""
@@ -36,10 +38,8 @@ class SqlMessageStore:
 
     async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         entries: MessageStates = {}
-        for some in bulk.among(connection, (messages.c.connection, messages.c.message_id), keys):
-            query = select(messages.c.connection, messages.c.message_id, messages.c.entry).where(some)
-            for source, message_id, entry in await connection.execute(query):
-                entries[source, message_id] = decode_message(entry)
+        for source, message_id, entry in await bulk.lookup(connection, (*_KEY, messages.c.entry), _KEY, keys):
+            entries[source, message_id] = decode_message(entry)
         return entries
 
     async def save(self, connection: AsyncConnection, entries: MessageStates) -> None:
