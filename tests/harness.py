@@ -111,7 +111,7 @@ async def open_harness(
         open_catalog(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_state(database_url or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as state,
+        open_state(database_url or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):

@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 60
 
 def stored(source: Source) -> int:
     """How many events of the source are stored."""
-    with closing(sqlite3.connect(source.system.data_dir / "warehouse.db")) as state:
+    with closing(sqlite3.connect(source.system.data_dir / "state.db")) as state:
         found = state.execute("SELECT count(*) FROM events WHERE connection = ?", (source.id,))
         return int(found.fetchone()[0])
 
@@ -28,5 +28,5 @@ def until_carried(source: Source) -> None:
 def _is_stored(source: Source, message_id: str) -> bool:
     pattern = f'%"messageId":"{message_id}"%'
     query = "SELECT 1 FROM events WHERE position > (SELECT max(position) - 1000 FROM events) AND document LIKE ?"
-    with closing(sqlite3.connect(source.system.data_dir / "warehouse.db")) as state:
+    with closing(sqlite3.connect(source.system.data_dir / "state.db")) as state:
         return state.execute(query, (pattern,)).fetchone() is not None

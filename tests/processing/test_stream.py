@@ -236,13 +236,13 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harn
 async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None]:
     """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
     if harness.database_url is None:
-        with failing_sqlite(harness.folder / "warehouse.db", table, what):
+        with failing_sqlite(harness.folder / "state.db", table, what):
             yield
         return
     # In PostgreSQL an error leaves the transaction to be undone, and the end of the connection undoes it.
     refuse = "RAISE 'refused'" if what == "ABORT" else "PERFORM pg_terminate_backend(pg_backend_pid())"
     function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse}; END $$"
-    engine = open_engine(harness.database_url, schema="warehouse")
+    engine = open_engine(harness.database_url, schema="state")
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(function)

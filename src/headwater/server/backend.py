@@ -125,7 +125,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             is_shared=settings.workers > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
-            settings.database_url or sqlite_url(settings.warehouse_path),
+            settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
             scratch=settings.ledger_scratch(name),

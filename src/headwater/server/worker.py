@@ -35,7 +35,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_catalog(
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
         ) as catalog,
-        open_state(settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock) as state,
+        open_state(settings.database_url or sqlite_url(settings.state_path), writes=True, clock=clock) as state,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),

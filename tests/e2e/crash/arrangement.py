@@ -124,7 +124,7 @@ class Arrangement:
         query = "SELECT document FROM {}events ORDER BY position"
         if self.database is None:
             (system,) = self.systems.values()
-            with closing(sqlite3.connect(system.data_dir / "warehouse.db")) as file:
+            with closing(sqlite3.connect(system.data_dir / "state.db")) as file:
                 documents = [document for (document,) in file.execute(query.format(""))]
         else:
             connection = await asyncpg.connect(self._variables["HEADWATER_DATABASE_URL"].replace("+asyncpg", ""))
