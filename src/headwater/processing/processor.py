@@ -79,7 +79,7 @@ class BatchProcessor:
             _log.exception("a batch failed: the events that cause it are isolated", after=after)
             batch, store_only = await self._isolate(batch, error)
             plan = await self._commit(batch, after, store_only)
-        self._metrics.batch_carried(
+        self._metrics.batch_processed(
             time.perf_counter() - began,
             stored=len(plan.evaluation.events),
             duplicates=plan.duplicates,
