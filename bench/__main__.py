@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import delivery, management
-from bench.accepting import intake, single, stream, workers
+from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
 from bench.filters import measure as measure_filters
 from bench.functions import functions
@@ -116,7 +116,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "intake": intake,
     "single": single,
     "stream": stream,
-    "workers": workers,
+    "backends": backends,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,

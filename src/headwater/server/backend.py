@@ -73,7 +73,7 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backends` until `stop` is set, then answer the calls that have begun."""
+    """Serve as one of `settings.backend_names` until `stop` is set, then answer the calls that have begun."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
@@ -85,7 +85,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         management = RateLimiter(
             SystemClock(),
             key=_rate_limit(settings.rate_limit_management),
-            processes=settings.workers,
+            processes=settings.backends,
             unit="calls",
         )
         answers = AnswerInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
@@ -122,7 +122,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
-            is_shared=settings.workers > 1 or settings.nats_url is not None,
+            is_shared=settings.backends > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
             settings.database_url or sqlite_url(settings.warehouse_path),
@@ -156,7 +156,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 clock,
                 workspace=_rate_limit(settings.rate_limit_workspace),
                 key=_rate_limit(settings.rate_limit_key),
-                processes=settings.workers,
+                processes=settings.backends,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             quotas = _quotas(settings)
