@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from headwater.filters import CheckedFilter
 from headwater.filters.literals import JsonLiteral, Scalar
@@ -17,6 +18,7 @@ from headwater.filters.operators import Operator
 from headwater.filters.predicate import NEGATED
 from headwater.filters.validation import CheckedCondition
 from headwater.schemas import DateTime, JsonType, StringType
+from headwater.warehouse.contract import EventQuery
 from headwater.warehouse.drivers.postgresql.database import Parameters
 
 Symbol = Literal["=", "<", "<=", ">", ">="]
@@ -36,6 +38,14 @@ OLD_COLUMNS: Final[Columns] = {name: COLUMNS[name] for name in ("connectionId", 
 """Those of the events of an earlier version."""
 COUNTED_COLUMNS: Final[Columns] = {name: COLUMNS[name] for name in ("connectionId", "event", "type")}
 """Those of the counts."""
+EQUALITY_COLUMNS: Final[Mapping[str, str]] = {
+    "anonymousId": "anonymous_id",
+    "connectionId": "connections",
+    "event": "event",
+    "type": "type",
+    "userId": "user_id",
+}
+"""Members of queries that require properties to have a value."""
 
 MAX_NEEDLES: Final = 8
 """Texts that a document is searched for because of one condition."""
@@ -81,9 +91,28 @@ def _condition(condition: CheckedCondition, columns: Columns, parameters: Parame
     if column is None:
         sought = _sought(condition) if documents else None
         return None if sought is None else Where(_contains_one(sought, parameters), exact=False)
-    sql = _on_column(column, condition, parameters)
-    # The column has the names of track events only; other events may have the member.
-    return Where(f"(type <> 'track' OR {sql})", exact=False) if column == "event" else Where(sql, exact=True)
+    return Where(_on_column(column, condition, parameters), exact=True)
+
+
+def without_equalities(query: EventQuery) -> EventQuery:
+    """Return an equal query whose own members have what its filter requires columns to be equal to.
+
+    So an index or the counts can answer them.
+    """
+    if query.filter is None or (query.filter.logical == "or" and len(query.filter.conditions) > 1):
+        return query
+    required: dict[str, Any] = {}
+    others: list[CheckedCondition] = []
+    for condition in query.filter.conditions:
+        column = EQUALITY_COLUMNS.get(condition.path[0]) if len(condition.path) == 1 else None
+        if column is None or condition.operator != "is" or column in required or getattr(query, column) is not None:
+            others.append(condition)
+        else:
+            value = condition.literals[0]
+            required[column] = (value,) if column == "connections" else value
+    if not required:
+        return query
+    return replace(query, **required, filter=CheckedFilter("and", tuple(others)) if others else None)
 
 
 # --- Conditions on a column ---------------------------------------------------------------------------------------

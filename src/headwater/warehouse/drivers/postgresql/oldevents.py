@@ -5,6 +5,7 @@ position through which they are moved; the rows stay until all are moved, and th
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import asyncpg
@@ -14,8 +15,10 @@ from msgspec import Struct
 from headwater.warehouse.contract import EventQuery, StoredEvent
 from headwater.warehouse.drivers.postgresql.database import Database
 from headwater.warehouse.drivers.postgresql.loading import insert
-from headwater.warehouse.drivers.postgresql.matching import DocumentTest
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, Partitions
+
+DocumentTest = Callable[[bytes], bool]
+"""Whether an event passes, by its document."""
 
 TABLE: Final = "old_events"
 MAX_MOVED: Final = 2_000
@@ -47,8 +50,8 @@ def equalities(query: EventQuery) -> list[DocumentTest]:
     if not given:
         return []
 
-    def is_equal(document: str) -> bool:
-        columns = _columns_of(document)
+    def is_equal(document: bytes) -> bool:
+        columns = _decode(document)
         return all(getattr(columns, name) == value for name, value in given)
 
     return [is_equal]
@@ -88,7 +91,7 @@ async def _move_some(database: Database, partitions: Partitions) -> bool:
 
 def _stored(row: asyncpg.Record) -> StoredEvent:
     document: str = row["document"]
-    columns = _columns_of(document)
+    columns = _decode(document)
     return StoredEvent(
         position=row["position"],
         workspace=row["workspace"],
@@ -102,8 +105,3 @@ def _stored(row: asyncpg.Record) -> StoredEvent:
         anonymous_id=columns.anonymous_id,
         document=document.encode(),
     )
-
-
-def _columns_of(document: str) -> _Columns:
-    columns = _decode(document)
-    return columns if columns.type == "track" else msgspec.structs.replace(columns, event=None)

@@ -11,18 +11,17 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 
-from headwater.base.errors import Unprocessable
+from headwater.warehouse.conditions import document_test
 from headwater.warehouse.contract import EventCursor, EventOrder, EventPage, EventQuery
 from headwater.warehouse.drivers.postgresql import oldevents
 from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
-from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render
-from headwater.warehouse.drivers.postgresql.matching import DocumentTest, checked_filter, matching, passes_filter
+from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render, without_equalities
 
-PAGE_SECONDS: Final = 2.0
+PAGE_SECONDS: Final = 0.7
 """How long the reading of a page may go on before its last slice."""
 EXTRA_SECONDS: Final = 0.05
 """How long a full page may look for whether an event follows it."""
@@ -30,10 +29,12 @@ MAX_ROWS: Final = 2_000
 """Rows with documents that one statement returns."""
 MAX_PLACES: Final = 5_000
 """Rows without documents that one statement returns."""
+YIELD_ROWS: Final = 1_000
+"""Rows that are merged without a pause: a few milliseconds."""
 INITIAL_TEST_ROWS: Final = 250
 """Rows that the first statement returns for tests in Python."""
 INITIAL_SLICE_ROWS: Final = 1_000
-MAX_SLICE_ROWS: Final = 50_000
+MAX_SLICE_ROWS: Final = 20_000
 """Rows that one statement examines."""
 MAX_INDEXED_BYTES: Final = 2_000
 """The longest name that the index has."""
@@ -79,7 +80,7 @@ class Conditions(Struct, frozen=True):
     indexed: list[str]
     """Those that an index answers in the order of the page."""
     others: list[str]
-    tests: list[DocumentTest]
+    tests: list[oldevents.DocumentTest]
     indexed_parameters: Parameters
     parameters: Parameters
     """Those of `indexed`, followed by those of `others`."""
@@ -117,16 +118,16 @@ def conditions_of(query: EventQuery, *, is_old: bool = False, parameters: Parame
     others = [f"{column} = {parameters.add(value)}" for column, value in equalities.items()]
     if query.connections is not None:
         others.append(f"connection = ANY({parameters.add(query.connections)}::int[])")
-    tests: list[DocumentTest] = []
+    tests: list[oldevents.DocumentTest] = []
     if is_old:
         others.append("position > (SELECT old_position FROM warehouse.event_loading)")
         tests += oldevents.equalities(query)
     if query.filter is not None:
-        where = render(checked_filter(query.filter), OLD_COLUMNS if is_old else COLUMNS, parameters)
+        where = render(query.filter, OLD_COLUMNS if is_old else COLUMNS, parameters)
         if where is not None:
             others.append(where.sql)
         if where is None or not where.exact:
-            tests.append(passes_filter(query.filter))
+            tests.append(document_test(query.filter))
     return Conditions(indexed, others, tests, indexed_parameters, parameters)
 
 
@@ -237,10 +238,10 @@ class Source:
         tests = self.conditions.tests
         if not tests:
             return rows
-        documents = [row.document for row in rows]
         # The interpreter gives the event loop its turn while a thread computes.
-        passed = await asyncio.to_thread(matching, tests, documents)
-        return [row for row, is_passing in zip(rows, passed, strict=True) if is_passing]
+        return await asyncio.to_thread(
+            lambda: [row for row in rows if all(test(row.document.encode()) for test in tests)]
+        )
 
     async def _end_of_slice(self, driver: Driver) -> EventCursor | None:
         """Return the place some thousand rows further on; None when there are fewer rows."""
@@ -322,18 +323,17 @@ class Walk:
 async def read_page(
     driver: Driver, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
 ) -> EventPage:
-    """Read a page within the caller's snapshot.
-
-    Raise Unprocessable when leaving out `offset` events takes too long.
-    """
+    """Read a page within the caller's snapshot."""
+    query = without_equalities(query)
     if has_nul(query):
         return EventPage((), None)
     spans = await spans_of(driver, query)
     end = time.monotonic() + PAGE_SECONDS
     if offset:
-        after = await _skip(driver, query, spans, ascending=ascending, after=after, offset=offset, until=end)
-        if after is None:
-            return EventPage((), None)
+        walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_PLACE)
+        after, rest = await _skip(walk, offset, until=end)
+        if after is None or rest:
+            return EventPage((), after, rest if after is not None else 0)
     walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_DOCUMENT)
     documents: list[bytes] = []
     last = after
@@ -348,30 +348,16 @@ async def read_page(
     return EventPage(tuple(documents), None if is_end else last)
 
 
-async def _skip(
-    driver: Driver,
-    query: EventQuery,
-    spans: Sequence[Span],
-    *,
-    ascending: bool,
-    after: EventCursor | None,
-    offset: int,
-    until: float,
-) -> EventCursor | None:
-    """Return the place after `offset` events; None when there are fewer."""
-    walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_PLACE)
+async def _skip(walk: Walk, offset: int, *, until: float) -> tuple[EventCursor | None, int]:
+    """Return the place after `offset` events, None when there are fewer, and how many of them are left at `until`."""
     row: Row | None = None
     for number in range(offset):
         row = await walk.next(offset - number, until=until)
-        if row is None and walk.place is not None:
-            raise Unprocessable(
-                "TooExpensive", "the page is too far from the start: continue from the cursor of a page"
-            )
         if row is None:
-            return None
-        if number % 1_000 == 0:
+            return walk.place, offset - number
+        if number % YIELD_ROWS == 0:
             await asyncio.sleep(0)
-    return None if row is None else EventCursor(row.time, row.position)
+    return (None if row is None else EventCursor(row.time, row.position)), 0
 
 
 async def _walk(

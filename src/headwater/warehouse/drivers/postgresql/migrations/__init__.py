@@ -1,4 +1,7 @@
-"""Alembic revisions of the warehouse on PostgreSQL. A new revision moves `HEAD`, and never edits one that was released."""
+"""Alembic revisions of the warehouse on PostgreSQL.
+
+A new revision moves `HEAD`, and never edits one that was released.
+"""
 
 HEAD = "0001"
 VERSION_TABLE = "event_revision"

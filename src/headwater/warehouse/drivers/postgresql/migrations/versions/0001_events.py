@@ -2,7 +2,7 @@
 
 The events of an earlier version are in a table of the same name that is not partitioned. It becomes `old_events`, which
 takes no time; `headwater.warehouse.drivers.postgresql.oldevents` reads it and moves its rows. They are loaded through
-the position that the worker had reached then: the row `warehouse` of `progress`, in the schema that this table is in.
+the position that the worker had reached then, which the state store has.
 """
 
 import zlib
@@ -90,7 +90,7 @@ _TABLES = (
 
 def upgrade() -> None:
     connection = op.get_bind()
-    # The state store moves `progress` to its own schema under this lock.
+    # The state store changes its tables under this lock.
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"state"))))
     position = _former_position(connection)
     today = int(connection.execute(sa.text("SELECT floor(extract(epoch FROM now()))")).scalar_one()) // _DAY
@@ -128,14 +128,19 @@ def downgrade() -> None:
 
 
 def _former_position(connection: Any) -> int:
-    """Return the position through which the events of an earlier version are loaded; 0 when there are none."""
-    query = "SELECT position FROM {}.progress WHERE consumer = 'warehouse'"
-    found = [
-        connection.execute(sa.text(query.format(schema))).scalar_one_or_none()
-        for schema in ("state", "warehouse")
-        if _exists(connection, f"{schema}.progress")
-    ]
-    return max((position for position in found if position is not None), default=0)
+    """Return the position through which the events of an earlier version are loaded; 0 when there are none.
+
+    The state store has it in `progress` or, by a later revision, in `checkpoints`, in either of two schemas.
+    """
+    found: list[int] = []
+    for schema in ("state", "warehouse"):
+        if _exists(connection, f"{schema}.progress"):
+            query = f"SELECT position FROM {schema}.progress WHERE consumer = 'warehouse'"
+            found += connection.execute(sa.text(query)).scalars()
+        if _exists(connection, f"{schema}.checkpoints"):
+            query = f"SELECT value FROM {schema}.checkpoints WHERE owner = 'warehouse'"
+            found += (int.from_bytes(value) for value in connection.execute(sa.text(query)).scalars())
+    return max(found, default=0)
 
 
 def _exists(connection: Any, table: str) -> bool:
