@@ -119,11 +119,11 @@ def _from_counts(
     hour = _HOURS[query.order]
     conditions = [f"workspace = {parameters.add(query.workspace)}"]
     if since is not None:
-        conditions.append(f"{hour} >= {parameters.add(since)}")
+        conditions.append(f"{hour} >= {parameters.add(since)}::bigint")
     if until is not None:
-        conditions.append(f"{hour} < {parameters.add(until)}")
+        conditions.append(f"{hour} < {parameters.add(until)}::bigint")
     if query.connections is not None:
-        conditions.append(f"connection = ANY({parameters.add(query.connections)}::int[])")
+        conditions.append(f"connection = ANY({parameters.add(query.connections)}::bigint[])")
     if query.type is not None:
         conditions.append(f"type = {parameters.add(query.type)}")
     if query.event is not None:

@@ -76,12 +76,14 @@ class Where(Struct, frozen=True):
 def render(filter: CheckedFilter, columns: Columns, parameters: Parameters, *, documents: bool = True) -> Where | None:
     """Return the filter as SQL, None when there is nothing that SQL can decide.
 
-    Conditions on the document are left out without `documents`. The values are added to the parameters.
+    Conditions on the document are left out without `documents`. The values are added to the parameters of the statement.
     """
+    count = len(parameters)
     rendered = [_condition(condition, columns, parameters, documents) for condition in filter.conditions]
     exact = all(where is not None and where.exact for where in rendered)
     known = [where.sql for where in rendered if where is not None]
     if not known or (filter.logical == "or" and len(known) < len(rendered)):
+        del parameters[count:]  # PostgreSQL refuses values that no placeholder names
         return None
     return Where(f"({_join(known, f' {filter.logical.upper()} ')})", exact)
 

@@ -117,7 +117,7 @@ def conditions_of(query: EventQuery, *, is_old: bool = False, parameters: Parame
     indexed_parameters = Parameters(parameters)
     others = [f"{column} = {parameters.add(value)}" for column, value in equalities.items()]
     if query.connections is not None:
-        others.append(f"connection = ANY({parameters.add(query.connections)}::int[])")
+        others.append(f"connection = ANY({parameters.add(query.connections)}::bigint[])")
     tests: list[oldevents.DocumentTest] = []
     if is_old:
         others.append("position > (SELECT old_position FROM warehouse.event_loading)")
