@@ -44,7 +44,7 @@ async def process(harness: Harness, *sent: tuple[Connection, list[dict[str, Any]
     failures = Failures()
     for source, events in sent:
         await harness.send(source, json.dumps({"batch": events}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, failures)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, failures)
     after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     return failures
