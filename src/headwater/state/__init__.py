@@ -19,9 +19,9 @@ from headwater.state.identities import (
 )
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
 from headwater.state.rejections import RejectedEvent, RejectionCount
-from headwater.state.store import EventOrder, StateStore, open_state
+from headwater.state.store import StateStore, open_state
 from headwater.state.traits import TraitsUpdate
-from headwater.state.transaction import LatestCall, StoredEvent, Transaction
+from headwater.state.transaction import LatestCall, Transaction
 
 __all__ = [
     "MAX_ATTRIBUTES_BYTES",
@@ -29,7 +29,6 @@ __all__ = [
     "Chunk",
     "Device",
     "DeviceEvent",
-    "EventOrder",
     "Identity",
     "IdentityChanges",
     "IdentityObservation",
@@ -45,7 +44,6 @@ __all__ = [
     "RejectionCount",
     "StateStore",
     "Step",
-    "StoredEvent",
     "TraitsUpdate",
     "Transaction",
     "attributes_fit",
