@@ -199,7 +199,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch
+                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)
