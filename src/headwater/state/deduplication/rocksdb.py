@@ -13,14 +13,12 @@ Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until t
 """
 
 import asyncio
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -54,6 +52,8 @@ class RocksMessageStore:
         self._former_until: int | None = None
         """Until when keys of an earlier release may be there, in microseconds since the epoch; None when not known."""
         self._marked_at = 0
+        self._latest: dict[MessageKey, bytes] = {}
+        """The keys that were looked up last, which are saved next."""
         self._database: Rdict | None = None
         self._own_scratch = scratch
         self._scratch: Path | None = None
@@ -69,7 +69,7 @@ class RocksMessageStore:
             if (database := self._opened()) is not None:
                 batch = WriteBatch(raw_mode=True)
                 for key, state in states.items():
-                    batch.put(_key(key), encode_message(state))
+                    batch.put(self._latest.get(key) or _key(key), encode_message(state))
                 database.write(batch, self._durably)
 
         await self._off_loop(write)
@@ -110,10 +110,11 @@ class RocksMessageStore:
         database = self._opened()
         if database is None or not keys:
             return {}
-        found = self._get(database, {key: _key(key) for key in keys})
+        self._latest = {key: _key(key) for key in keys}
+        found = self._get(database, self._latest)
         if self._may_have_former_keys(database):
             former = {key: _former_key(key) for key in keys if key not in found}
-            found |= self._get(database, {key: old for key, old in former.items() if old != _key(key)})
+            found |= self._get(database, {key: old for key, old in former.items() if old != self._latest[key]})
         return found
 
     def _get(self, database: Rdict, keys: dict[MessageKey, bytes]) -> MessageStates:
@@ -180,14 +181,18 @@ def _open(path: Path, access: AccessType) -> Rdict:
     return Rdict(str(path), options, column_families={"default": options}, access_type=access)
 
 
-@lru_cache(maxsize=16_384)
 def _key(key: MessageKey) -> bytes:
-    """Return the key in the database. Remembered, since most are looked up and saved a moment later."""
-    connection, message_id = key
-    if _is_uuid(message_id):
-        return connection.to_bytes(4) + _UUID + bytes.fromhex(message_id.replace("-", ""))
-    if _is_hex(message_id):
-        return connection.to_bytes(4) + _HEX + bytes.fromhex(message_id)
+    connection, id_ = key
+    digits, kind = id_, _HEX
+    if len(id_) == 36 and id_[8] == id_[13] == id_[18] == id_[23] == "-":
+        digits, kind = id_.replace("-", ""), _UUID
+    if len(digits) == 32 and digits == digits.lower():
+        try:
+            packed = bytes.fromhex(digits)
+        except ValueError:
+            return _former_key(key)
+        if len(packed) == 16:  # spaces are ignored
+            return connection.to_bytes(4) + kind + packed
     return _former_key(key)
 
 
@@ -200,8 +205,6 @@ _UUID: Final = b"\xff"
 """Begins an id that is a UUID in lower case. UTF-8 never has this byte."""
 _HEX: Final = b"\xfe"
 """Begins an id of 32 hexadecimal digits in lower case."""
-_is_uuid: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_is_hex: Final = re.compile("[0-9a-f]{32}").fullmatch
 _FORMER_KEY: Final = b"\xff\xff\xff\xffformer"
 """No connection has this number."""
 _MARK_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
