@@ -1,4 +1,4 @@
-"""Expects that settings are refused, naming the value and the rule."""
+"""Expects that settings are invalid, naming the value and the rule."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from headwater.base.errors import Unprocessable
 
 
 @contextmanager
-def refused_settings(path: str, rule: str | None = None) -> Iterator[None]:
+def invalid_settings(path: str, rule: str | None = None) -> Iterator[None]:
     with pytest.raises(Unprocessable) as caught:
         yield
     error = caught.value

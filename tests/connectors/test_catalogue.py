@@ -2,8 +2,8 @@
 
 import pytest
 
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Terms
+from headwater.connectors.registry import CONNECTORS
 
 U, E, UE = ("User",), ("Event",), ("User", "Event")
 
@@ -90,7 +90,7 @@ def test_settings_may_be_left_out_for_the_dummy_only() -> None:
     for code, connector in CONNECTORS.items():
         for role in (connector.source, connector.destination):
             if role is not None and role.settings is not None:
-                assert role.settings.required is (code != "dummy")
+                assert role.settings.REQUIRED is (code != "dummy")
 
 
 def test_applications_have_terms_of_their_own() -> None:

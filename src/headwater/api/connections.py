@@ -14,7 +14,7 @@ from headwater.api.remembering import Remembering
 from headwater.api.structs import object_of
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
 from headwater.state import StateStore

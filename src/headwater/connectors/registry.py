@@ -1,14 +1,17 @@
-"""Every connector that is documented, by code. Those without an engine are listed too, so that what is refused is
-refused for the documented reason; `available` tells them apart."""
+"""All connectors by code: the documented ones of the catalogue, and those with a package of their own.
+
+Connectors without an engine are listed too, so that a request for one fails for the documented reason; `available`
+tells them apart.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import (
+from headwater.connectors import dummy
+from headwater.connectors.catalogue import (
     applications,
     databases,
-    dummy,
     file_formats,
     file_storages,
     message_brokers,

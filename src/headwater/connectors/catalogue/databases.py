@@ -1,15 +1,15 @@
 """Databases that users are read from with a query, and that profiles are written to, into a table."""
 
 import re
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.settings import Field, Form, Number, SettingsRules, Text
+from headwater.connectors.settings import Format, Number, Settings, Text
 
-HOST: Final = Text("host", 1, 253)
-PORT: Final = Number("port", 1, 65_535)
+Host = Annotated[str, Text(1, 253)]
+Port = Annotated[int, Number(1, 65_535)]
 
-_ACCOUNT: Final = Form(
+_ACCOUNT: Final = Format(
     re.compile(r"[A-Za-z0-9_]+[.-][A-Za-z0-9_.-]+"),
     'must be the organization and the account, joined by "." or "-"',
 )
@@ -21,8 +21,45 @@ WHERE updated_at >= ${updated_at} OR ${updated_at} IS NULL
 LIMIT ${limit}"""
 
 
-def _database(code: str, label: str, *fields: Field, one_of: tuple[str, ...] = (), query: str = _QUERY) -> Connector:
-    settings = SettingsRules(fields, one_of=one_of)
+class PostgreSQLSettings(Settings, frozen=True, kw_only=True):
+    host: Host
+    port: Port
+    username: Annotated[str, Text(1, 63)]
+    password: Annotated[str, Text(0, 100, secret=True)] = ""
+    database: Annotated[str, Text(1, 63)]
+    schema: Annotated[str, Text(1, 63)]
+
+
+class MySQLSettings(Settings, frozen=True, kw_only=True):
+    host: Host
+    port: Port
+    username: Annotated[str, Text(1, 16)]
+    password: Annotated[str, Text(1, 200, secret=True)]
+    database: Annotated[str, Text(1, 64)]
+
+
+class ClickHouseSettings(Settings, frozen=True, kw_only=True):
+    host: Host
+    port: Port
+    username: Annotated[str, Text(0, 64)] = ""
+    password: Annotated[str, Text(0, 100, secret=True)] = ""
+    database: Annotated[str, Text(0, 64)] = ""
+
+
+class SnowflakeSettings(Settings, frozen=True, kw_only=True):
+    ONE_OF: ClassVar = ("password", "oidcToken")
+
+    account: Annotated[str, Text(3, 255, _ACCOUNT)]
+    username: Annotated[str, Text(1, 255)]
+    password: Annotated[str | None, Text(1, 255, secret=True)] = None
+    oidc_token: Annotated[str | None, Text(1, 255, secret=True, label="OIDC token")] = None
+    role: Annotated[str, Text(1, 255)]
+    database: Annotated[str, Text(1, 255)]
+    schema: Annotated[str, Text(1, 255)]
+    warehouse: Annotated[str, Text(1, 255)]
+
+
+def _database(code: str, label: str, settings: type[Settings], query: str = _QUERY) -> Connector:
     return Connector(
         code=code,
         label=label,
@@ -41,38 +78,13 @@ def _database(code: str, label: str, *fields: Field, one_of: tuple[str, ...] = (
 
 
 CONNECTORS: Final = (
-    _database(
-        "postgresql",
-        "PostgreSQL",
-        HOST,
-        PORT,
-        Text("username", 1, 63),
-        Text("password", 0, 100),
-        Text("database", 1, 63),
-        Text("schema", 1, 63),
-    ),
-    _database("mysql", "MySQL", HOST, PORT, Text("username", 1, 16), Text("password", 1, 200), Text("database", 1, 64)),
-    _database(
-        "clickhouse",
-        "ClickHouse",
-        HOST,
-        PORT,
-        Text("username", 0, 64),
-        Text("password", 0, 100),
-        Text("database", 0, 64),
-    ),
+    _database("postgresql", "PostgreSQL", PostgreSQLSettings),
+    _database("mysql", "MySQL", MySQLSettings),
+    _database("clickhouse", "ClickHouse", ClickHouseSettings),
     _database(
         "snowflake",
         "Snowflake",
-        Text("account", 3, 255, _ACCOUNT),
-        Text("username", 1, 255),
-        Text("password", 1, 255, optional=True),
-        Text("oidcToken", 1, 255, optional=True),
-        Text("role", 1, 255),
-        Text("database", 1, 255),
-        Text("schema", 1, 255),
-        Text("warehouse", 1, 255),
-        one_of=("password", "oidcToken"),
+        SnowflakeSettings,
         query=_QUERY.upper().replace("${UPDATED_AT}", "${updated_at}").replace("${LIMIT}", "${limit}"),
     ),
 )

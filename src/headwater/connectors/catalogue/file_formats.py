@@ -1,9 +1,9 @@
-"""The formats of files. They have no connections: pipelines of file storages name one, with its settings."""
+"""File formats. They have no connections: pipelines of file storages name one, with its settings."""
 
-from typing import Final
+from typing import Annotated, Final, Literal
 
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.settings import Choice, Field, Flag, Groups, Number, SettingsRules, Text
+from headwater.connectors.settings import Choice, Flag, List, Number, Settings, Text, setting
 from headwater.schemas import is_property_name
 
 
@@ -15,16 +15,50 @@ def _property_name(text: str) -> str | None:
     return None if is_property_name(text) else "must be a property name: letters, digits and _, not a digit first"
 
 
-_SEPARATOR: Final = Text("separator", 1, 4, check=_separator)
+Separator = Annotated[str, Text(1, 4, check=_separator, help="One character between two columns.")]
 
 
-def _reading(label: str, *fields: Field) -> Capabilities:
-    settings = SettingsRules(fields) if fields else None
+class CsvSourceSettings(Settings, frozen=True, kw_only=True):
+    separator: Separator
+    number_of_columns: Annotated[
+        int, Number(0, 1_000, help="The number of fields of each row; 0 is that of the first row.")
+    ] = 0
+    lazy_quotes: Annotated[bool, Flag(help="Allow quotes inside a field that is not quoted.")] = False
+    trim_leading_space: Annotated[bool, Flag()] = False
+    has_column_names: Annotated[bool, Flag(help="The first row has the names of the columns.")] = False
+
+
+class CsvDestinationSettings(Settings, frozen=True, kw_only=True):
+    separator: Separator
+    use_crlf: Annotated[bool, Flag(help="End lines with CR and LF instead of LF.")] = setting("useCRLF", False)
+
+
+class ExcelSourceSettings(Settings, frozen=True, kw_only=True):
+    has_column_names: Annotated[bool, Flag(help="The first row has the names of the columns.")] = False
+
+
+class JsonProperty(Settings, frozen=True, kw_only=True):
+    key: Annotated[str, Text(1, 1_000, check=_property_name, label="Name")]
+    value: Annotated[
+        Literal["t", "f"], Choice(label="Presence", help="t: every record has the property. f: a record may lack it.")
+    ]
+
+
+class JsonSourceSettings(Settings, frozen=True, kw_only=True):
+    properties: Annotated[tuple[JsonProperty, ...], List(minimum=1, distinct="key")]
+
+
+class JsonDestinationSettings(Settings, frozen=True, kw_only=True):
+    indent: Annotated[bool, Flag()] = False
+    generate_ascii: Annotated[bool, Flag()] = setting("generateASCII", False)
+    allow_special_floats: Annotated[bool, Flag(help="Write NaN and infinities, which JSON does not have.")] = False
+
+
+def _reading(label: str, settings: type[Settings] | None = None) -> Capabilities:
     return Capabilities(targets=("User",), settings=settings, summary=f"Import users from {label} files.")
 
 
-def _writing(label: str, *fields: Field) -> Capabilities:
-    settings = SettingsRules(fields) if fields else None
+def _writing(label: str, settings: type[Settings] | None = None) -> Capabilities:
     return Capabilities(targets=("User",), settings=settings, summary=f"Export profiles to {label} files.")
 
 
@@ -44,38 +78,10 @@ def _file_format(
 
 
 CONNECTORS: Final = (
+    _file_format("csv", "CSV", _reading("CSV", CsvSourceSettings), _writing("CSV", CsvDestinationSettings), "csv"),
+    _file_format("excel", "Excel", _reading("Excel", ExcelSourceSettings), _writing("Excel"), "xlsx", has_sheets=True),
     _file_format(
-        "csv",
-        "CSV",
-        _reading(
-            "CSV",
-            _SEPARATOR,
-            Number("numberOfColumns", 0, 1_000, default=0),
-            Flag("lazyQuotes"),
-            Flag("trimLeadingSpace"),
-            Flag("hasColumnNames"),
-        ),
-        _writing("CSV", _SEPARATOR, Flag("useCRLF")),
-        "csv",
-    ),
-    _file_format(
-        "excel", "Excel", _reading("Excel", Flag("hasColumnNames")), _writing("Excel"), "xlsx", has_sheets=True
-    ),
-    _file_format(
-        "json",
-        "JSON",
-        # The value says whether each record must have the property ("t") or may lack it ("f").
-        _reading(
-            "JSON",
-            Groups(
-                "properties",
-                (Text("key", 1, 1_000, check=_property_name), Choice("value", ("t", "f"))),
-                least=1,
-                distinct="key",
-            ),
-        ),
-        _writing("JSON", Flag("indent"), Flag("generateASCII"), Flag("allowSpecialFloats")),
-        "json",
+        "json", "JSON", _reading("JSON", JsonSourceSettings), _writing("JSON", JsonDestinationSettings), "json"
     ),
     _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet"),
 )

@@ -1,4 +1,4 @@
-"""Webhooks: other systems that forward events to us in the form of the track API."""
+"""Webhooks: other systems forward events in the form of the track API."""
 
 from typing import Final
 
