@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.connectors.addresses import AddressPolicy, AddressRefused
@@ -86,9 +87,10 @@ class AiohttpClient:
         try:
             async with self._session.request(
                 request.method,
-                request.url,
+                URL(request.url, encoded=True),
                 data=request.body or None,
                 headers={"accept-encoding": "gzip, deflate", **request.headers},
+                skip_auto_headers=("content-type",),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
             ) as response:

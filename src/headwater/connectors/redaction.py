@@ -98,6 +98,7 @@ def _indented(text: str, spaces: int) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     yield secret
+    yield quote(secret)
     yield quote(secret, safe="")
     yield quote_plus(secret, safe="")
     yield json.dumps(secret)[1:-1]
