@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
 from headwater.connectors.contract import HttpRequest, TransportError, TransportFailure
 from headwater.connectors.environment import ConnectorEnvironment
@@ -372,3 +372,20 @@ async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient)
     assert (await trusting.send(post(url))).status == 200
     await trusting.close()
     listening.close()
+
+
+async def test_an_authorized_request_has_the_present_token(server: Server) -> None:
+    tokens = iter(["token-1", "token-2"])
+
+    async def access_token() -> str:
+        return next(tokens)
+
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, access_token) as context:
+        for _ in range(2):
+            await context.http.send(post(server.url(), authorize=True))
+        await context.http.send(post(server.url()))
+    found = [re.findall(rb"(?i)authorization: (.*)\r", request) for request in server.requests]
+    assert found == [[b"Bearer token-1"], [b"Bearer token-2"], []]
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:
+        with pytest.raises(Unavailable):
+            await context.http.send(post(server.url(), authorize=True))

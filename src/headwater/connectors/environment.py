@@ -19,7 +19,7 @@ from headwater.connectors.redaction import Redactor
 from headwater.connectors.settings import Settings
 
 if TYPE_CHECKING:
-    from headwater.connectors.http import AiohttpClient
+    from headwater.connectors.http import AccessToken, AiohttpClient
 
 
 class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +30,18 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def context(
-        self, connector: str, connection: int, settings: Settings | None
+        self,
+        connector: str,
+        connection: int,
+        settings: Settings | None,
+        access_token: "AccessToken | None" = None,
     ) -> AsyncIterator[ConnectorContext]:
-        """Open the context of one connection; its HTTP client is closed at the end."""
+        """Open the context of one connection; its HTTP client is closed at the end.
+
+        `access_token` is for connections with an OAuth account.
+        """
         redactor = Redactor(() if settings is None else settings.secrets())
-        http = _LazyClient(self.addresses, redactor)
+        http = _LazyClient(self.addresses, redactor, access_token)
         logger = structlog.wrap_logger(
             structlog.get_logger("headwater.connectors"),
             processors=[redactor.process_log, *structlog.get_config()["processors"]],
@@ -54,9 +61,10 @@ DEFAULT_ENVIRONMENT = ConnectorEnvironment()
 class _LazyClient:
     """An `HttpClient` that makes the real one when it is first used."""
 
-    def __init__(self, addresses: AddressPolicy, redactor: Redactor) -> None:
+    def __init__(self, addresses: AddressPolicy, redactor: Redactor, access_token: "AccessToken | None") -> None:
         self._addresses = addresses
         self._redactor = redactor
+        self._access_token = access_token
         self._client: AiohttpClient | None = None
         self._opening = asyncio.Lock()
 
@@ -64,7 +72,7 @@ class _LazyClient:
         async with self._opening:
             if self._client is None:
                 client_type = await asyncio.to_thread(_client_type)
-                self._client = client_type(self._addresses, self._redactor)
+                self._client = client_type(self._addresses, self._redactor, access_token=self._access_token)
         return await self._client.send(request)
 
     async def close(self) -> None:

@@ -10,14 +10,14 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import AddressPolicy, AddressRefused
 from headwater.connectors.contract.transport import (
     HttpClient,
@@ -30,6 +30,9 @@ from headwater.connectors.redaction import Redactor, format_request
 
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 15.0
+AccessToken: TypeAlias = Callable[[], Awaitable[str]]
+"""Returns an access token that is valid now. Raises Unavailable."""
+
 _CHUNK_BYTES: Final = 16 * 1024
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"})
 _SET_BY_CLIENT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
@@ -57,11 +60,13 @@ class AiohttpClient:
         addresses: AddressPolicy,
         redactor: Redactor,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 frozen
+        access_token: AccessToken | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._addresses = addresses
         self._redactor = redactor
         self._limits = limits
+        self._access_token = access_token
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=limits.max_connections,
@@ -83,13 +88,16 @@ class AiohttpClient:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         self._check(request)
+        headers = {"accept-encoding": "gzip, deflate", **request.headers}
+        if request.authorize:
+            headers["authorization"] = f"Bearer {await self._token()}"
         seconds = min(request.timeout_seconds, self._limits.max_seconds)
         try:
             async with self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
                 data=request.body or None,
-                headers={"accept-encoding": "gzip, deflate", **request.headers},
+                headers=headers,
                 skip_auto_headers=("content-type",),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
@@ -99,6 +107,11 @@ class AiohttpClient:
                 return HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._failure(error) from error
+
+    async def _token(self) -> str:
+        if self._access_token is None:
+            raise Unavailable("the connection has no OAuth account")
+        return await self._access_token()
 
     def _check(self, request: HttpRequest) -> None:
         if request.method not in _METHODS:

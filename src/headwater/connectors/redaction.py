@@ -58,6 +58,8 @@ def format_request(request: HttpRequest, redactor: Redactor) -> str:
     `MAX_PREVIEW_BYTES`.
     """
     headers = redactor.redact_headers({name.lower(): value for name, value in request.headers.items()})
+    if request.authorize:
+        headers["authorization"] = REDACTED
     lines = "".join(f"{_shown(name)}: {headers[name]}\r\n" for name in sorted(headers))
     body = redactor.redact(_shown_body(request))
     return f"{request.method} {redactor.redact(request.url)}\n{lines}\n{body}"

@@ -197,32 +197,42 @@ def json_body(response: HttpResponse) -> Any:
         raise UnexpectedResponse("its body is not JSON") from None
 
 
-def results_by_index(count: int, reported: Iterable[tuple[object, ItemResult]]) -> list[ItemResult]:
-    """Return `DELIVERED` for each of `count` items but those that are reported by index.
+def results_by_index(events: Sequence[EncodedEvent], reported: Iterable[tuple[object, ItemResult]]) -> list[ItemResult]:
+    """Return `DELIVERED` for each event but those that are reported by the index of one of their items.
 
     Raises UnexpectedResponse for an index that is not of an item.
     """
-    results = [DELIVERED] * count
+    owners = [position for position, event in enumerate(events) for _ in range(event.count)]
+    results = [DELIVERED] * len(events)
     for index, result in reported:
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(owners):
             raise UnexpectedResponse(f"it names item {index!r}")
-        results[index] = result
+        results[owners[index]] = result
     return results
 
 
 def results_by_id(events: Sequence[EncodedEvent], reported: Iterable[tuple[object, ItemResult]]) -> list[ItemResult]:
-    """Return `DELIVERED` for each event but those that are reported by id. Raises UnexpectedResponse."""
-    positions = {event.id: index for index, event in enumerate(events)}
-    known = [(positions.get(id_) if isinstance(id_, str) else None, result) for id_, result in reported]
-    return results_by_index(len(events), known)
+    """Return `DELIVERED` for each event but those that are reported by id.
+
+    Raises UnexpectedResponse for an id that is not of an event.
+    """
+    positions = {event.id: position for position, event in enumerate(events)}
+    results = [DELIVERED] * len(events)
+    for id_, result in reported:
+        if not isinstance(id_, str) or id_ not in positions:
+            raise UnexpectedResponse(f"it names item {id_!r}")
+        results[positions[id_]] = result
+    return results
 
 
-def results_by_pointer(count: int, prefix: str, reported: Iterable[tuple[object, ItemResult]]) -> list[ItemResult]:
-    """Return `DELIVERED` for each item but those reported by a JSON pointer such as `/data/3/email`.
+def results_by_pointer(
+    events: Sequence[EncodedEvent], prefix: str, reported: Iterable[tuple[object, ItemResult]]
+) -> list[ItemResult]:
+    """Return `DELIVERED` for each event but those reported by a JSON pointer such as `/data/3/email`.
 
     `prefix` is the part before the index ("/data/"). Raises UnexpectedResponse.
     """
-    return results_by_index(count, [(_pointed(pointer, prefix), result) for pointer, result in reported])
+    return results_by_index(events, [(_pointed(pointer, prefix), result) for pointer, result in reported])
 
 
 def _pointed(pointer: object, prefix: str) -> object:

@@ -2,6 +2,7 @@
 
 import io
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,19 @@ from headwater.connectors.contract import Column, FileFormat, InvalidFile, Row
 from headwater.schemas import StringType
 
 TEXTS = ("plain", "", "a,b", 'quo"te', "line\nbreak", "é\N{GRINNING FACE}", " spaces ", "=1+1", "'", "\t")
+
+
+class Forward(io.RawIOBase):
+    """Bytes that can be read once, forwards."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(buffer)
 
 
 class FileFormatConformance(ABC):
@@ -72,6 +86,12 @@ class FileFormatConformance(ABC):
         for content in self.INVALID:
             with pytest.raises(InvalidFile):
                 self.read(content)
+
+    def test_a_stream_need_not_seek_unless_the_format_says_so(self) -> None:
+        content = self.written(self.rows())
+        stream = io.BytesIO(content) if self.make().needs_seeking else io.BufferedReader(Forward(content))
+        with self.make().read(stream, self.SHEET) as reader:
+            assert len(list(reader.rows())) == len(TEXTS)
 
     def test_the_media_type(self) -> None:
         kind, _, subtype = self.make().content_type.partition("/")

@@ -84,6 +84,7 @@ class CsvFormat:
     """Implements `FileFormat`."""
 
     content_type = "text/csv"
+    needs_seeking = False
 
     def sheets(self, stream: BinaryIO) -> tuple[str, ...]:
         return ()

@@ -64,12 +64,15 @@ class EncodedEvent(msgspec.Struct, frozen=True, kw_only=True):
     `body` is its share of a request body; its length counts for the limits. `id` is the identifier by which the
     destination's responses name it. Events of different `route`s are never in one request: they go to different
     endpoints, or need different flags. `user` is the same for events of one user; empty for events without one.
+    `count` is the number of the destination's items that `body` has, such as one for each product of an order; limits
+    of events count these.
     """
 
     id: str
     body: bytes
     route: str = ""
     user: str = ""
+    count: int = 1
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,6 +87,11 @@ class FileFormat(Protocol):
         """The media type of written files."""
         ...
 
+    @property
+    def needs_seeking(self) -> bool:
+        """Whether `read` and `sheets` need a stream that can seek; the caller then copies one that cannot."""
+        ...
+
     def sheets(self, stream: BinaryIO) -> tuple[str, ...]:
         """Return the names of the sheets; empty if the format has none. Raises InvalidFile."""
         ...

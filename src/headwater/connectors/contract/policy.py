@@ -19,7 +19,8 @@ IdempotencyForm = Literal["None", "Text", "UUID", "ULID"]
 """The form of the key by which the destination recognises a repetition; `None` means that it never does."""
 
 Overflow = Literal["Wait", "Summarise"]
-"""`Summarise`: events that exceed the rate are joined into one message, because they would wait for ever."""
+"""What happens to events that exceed the rate for long. `Summarise`: `request` gets them together, beyond the limits,
+and makes one message of them. It is for destinations of people, such as a chat, whose queue would never empty."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,13 +22,15 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `url` is absolute, http or https, without user and password. `headers` have names in lower case; `host`,
     `content-length`, `transfer-encoding` and `connection` are set by the client. `timeout_seconds` is for the whole
-    exchange. A response body over `max_response_bytes`, after decompression, is an error.
+    exchange. A response body over `max_response_bytes`, after decompression, is an error. With `authorize` the client
+    adds the access token of the connection's OAuth account, which the connector never sees.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    authorize: bool = False
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES
 

@@ -90,10 +90,10 @@ class DummyEventSink:
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
     if "json" not in response.headers.get("content-type", ""):
-        return results_by_index(len(events), ())
+        return results_by_index(events, ())
     body = json_body(response)
     results = body.get("results", ()) if isinstance(body, dict) else ()
-    return results_by_index(len(events), _reported(results))
+    return results_by_index(events, _reported(results))
 
 
 def _reported(results: Any) -> Iterator[tuple[object, ItemResult]]:
