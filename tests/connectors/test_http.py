@@ -9,9 +9,10 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,7 +25,7 @@ from headwater.connectors.contract import HttpRequest, TransportError, Transport
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
 from headwater.connectors.redaction import Redactor
-from headwater.connectors.settings import REDACTED
+from headwater.connectors.settings import REDACTED, Settings, Text
 
 DAY = timedelta(days=1)
 
@@ -128,6 +129,14 @@ async def test_connections_are_reused_and_bounded(server: Server) -> None:
     await asyncio.gather(*(client.send(post(server.url())) for _ in range(30)))
     assert server.connections <= 3
     await client.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_compressed_responses_of_many_pieces(server: Server, client: AiohttpClient, encoding: str) -> None:
+    text = b"".join(b"%d," % number for number in range(400_000))
+    body = gzip.compress(text) if encoding == "gzip" else zlib.compress(text)
+    server.reply = response(body, 200, f"Content-Encoding: {encoding}")
+    assert (await client.send(post(server.url(), max_response_bytes=4_000_000))).body == text
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -389,3 +398,35 @@ async def test_an_authorized_request_has_the_present_token(server: Server) -> No
     async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:
         with pytest.raises(Unavailable):
             await context.http.send(post(server.url(), authorize=True))
+
+
+@pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])
+async def test_an_idle_connection_that_was_closed(
+    server: Server, client: AiohttpClient, method: str, requests: int
+) -> None:
+    """Only a request without effects is sent again on a new connection; others may have arrived."""
+    server.reply = response(b"first")
+    await client.send(post(server.url(), method=method))
+
+    async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.reply = response(b"second")
+
+    server.reply = leave
+    if method == "GET":
+        assert (await client.send(post(server.url(), method=method))).body == b"second"
+    else:
+        error = await fails(client, post(server.url(), method=method))
+        assert error.failure is TransportFailure.DISCONNECTED and error.may_have_arrived
+    assert len(server.requests) == requests
+
+
+async def test_the_logger_of_a_context_removes_secrets() -> None:
+    class Secret(Settings, frozen=True, kw_only=True):
+        token: Annotated[str, Text(1, 99, secret=True)]
+
+    with structlog.testing.capture_logs() as entries:
+        async with ConnectorEnvironment().context("ping", 5, Secret(token="topsecret")) as context:
+            context.logger.warning("refused topsecret", url="http://h/?k=topsecret", count=1)
+    [entry] = entries
+    assert (entry["connector"], entry["connection"], entry["count"]) == ("ping", 5, 1)
+    assert "topsecret" not in str(entry) and REDACTED in entry["url"]

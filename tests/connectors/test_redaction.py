@@ -63,8 +63,9 @@ def test_headers_that_carry_credentials_are_redacted_as_a_whole() -> None:
 
 
 def test_log_entries() -> None:
-    entry = Redactor(["topsecret"]).process_log(None, "info", {"event": "call of topsecret", "count": 3})
-    assert entry == {"event": f"call of {REDACTED}", "count": 3}
+    given = {"event": "call of topsecret", "count": 3, "nested": {"urls": ["http://h/topsecret", 5]}}
+    entry = Redactor(["topsecret"]).process_log(None, "info", given)
+    assert entry == {"event": f"call of {REDACTED}", "count": 3, "nested": {"urls": [f"http://h/{REDACTED}", 5]}}
 
 
 def _preview(body: bytes, secret: str = "topsecret", **headers: str) -> str:

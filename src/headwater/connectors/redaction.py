@@ -47,7 +47,14 @@ class Redactor:
 
     def process_log(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Redact a log entry: a processor for structlog."""
-        return {key: self.redact(value) if isinstance(value, str) else value for key, value in event.items()}
+        return {key: self._redact_value(value) for key, value in event.items()}
+
+    def _redact_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, dict):
+            return {key: self._redact_value(each) for key, each in value.items()}
+        return [self._redact_value(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def format_request(request: HttpRequest, redactor: Redactor) -> str:

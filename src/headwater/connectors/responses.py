@@ -43,7 +43,7 @@ class UnexpectedResponse(Exception):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Where a response states how long to wait: a header and its form."""
+    """The header in which a response states how long to wait, and its form."""
 
     header: str
     form: WaitForm = "SecondsOrDate"

@@ -1,5 +1,8 @@
-"""What a connection may be: the single rules, which `connections` calls in the documented order. All raise BadRequest,
-but what exists in the body only, or has no engine yet, is Unprocessable."""
+"""The rules of connections, one function each. `connections` calls them in the documented order.
+
+All raise BadRequest, except for a reference in the body that does not exist and a connector without an engine: these
+raise Unprocessable.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, get_args
@@ -149,7 +152,7 @@ def _declared_settings(connector: Connector, role: Role) -> type[Settings] | Non
 
 
 def check_available(connector: Connector) -> None:
-    """What is right in every other way, but has no engine yet."""
+    """Reject a connector without an engine; this is the last rule."""
     if not connector.available:
         raise Unprocessable(
             "ConnectorNotAvailable",

@@ -21,8 +21,8 @@ Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """The capabilities of a connector; None where it has none.
 
-    What a factory returns serves one connection and keeps nothing between calls but caches. A factory whose module
-    needs a large library imports that module when it is called, because every process imports the registry.
+    An instance serves one connection and keeps nothing between calls but caches. A factory whose module needs a large
+    library imports that module when it is called, because every process imports the registry.
     """
 
     user_source: Factory[UserSource] | None = None

@@ -30,7 +30,7 @@ class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person is sent to the provider with.
+    """The request that a person takes to the provider.
 
     `state` is opaque. `code_challenge` is that of PKCE with S256; empty for none.
     """

@@ -19,8 +19,8 @@ IdempotencyForm = Literal["None", "Text", "UUID", "ULID"]
 """The form of the key by which the destination recognises a repetition; `None` means that it never does."""
 
 Overflow = Literal["Wait", "Summarise"]
-"""What happens to events that exceed the rate for long. `Summarise`: `request` gets them together, beyond the limits,
-and makes one message of them. It is for destinations of people, such as a chat, whose queue would never empty."""
+"""The treatment of events that exceed the rate for long. `Summarise`: `request` gets them together, beyond the limits,
+and makes one message of them. It is for destinations that people read, such as a chat."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """At most `count` of `unit` in `seconds`.
 
-    `Rolling` limits are spent evenly, with `burst` at once; `Fixed` windows start by the vendor's clock. `per` says
+    `Rolling` limits are spent evenly, but for a `burst`; `Fixed` windows start by the vendor's clock. `per` says
     what is counted separately. Several limits of a sink hold together. `group` names the endpoints that share one
     limit of the account.
     """

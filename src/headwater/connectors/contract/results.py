@@ -59,7 +59,7 @@ def retry(reason: str, message: str = "", after_seconds: float | None = None) ->
 
 
 class FailureScope(StrEnum):
-    """What a failed request is about, and so what the caller does."""
+    """The subject of a failure, from which follows what the caller does."""
 
     BATCH = "Batch"
     """The content of the request, without naming an item: halve the batch. A single item is rejected."""
