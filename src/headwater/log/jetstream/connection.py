@@ -1,7 +1,7 @@
-"""A connection to NATS that is kept up for as long as its owner wants, and says when it can be worked with.
+"""A connection to NATS that reconnects until it is closed, and knows whether it is ready.
 
-It connects, and connects again, forever; nothing that is sent while it is down is kept for later. Ready means: NATS
-answers, and what was to be checked there (`prepare`) holds; it is checked anew every second.
+Nothing that is sent while it is down is kept for later. Ready means: NATS responds, and `prepare` succeeds there, which
+is called again every second.
 """
 
 import asyncio

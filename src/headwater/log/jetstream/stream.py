@@ -1,7 +1,7 @@
-"""The stream that holds the frames: made where it is missing, and checked where it is there.
+"""The stream of the log: created where it is missing, checked where it exists.
 
-A stream that could lose what it has acknowledged is refused, not changed: someone made it so. Its size follows the
-settings.
+A stream that could lose what it has acknowledged is refused, not changed: an operator configured it. Its size follows
+the settings.
 """
 
 import datetime
