@@ -65,8 +65,8 @@ async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness,
     await harness.carry()
     await delete_connection(harness.catalog, harness.workspace, source.id)
     cleaning = janitor(harness)
-    await cleaning.clean()
-    await cleaning.clean()  # rejected events are removed some at a time
+    for _ in range(3):  # some are removed at a time
+        await cleaning.clean()
     assert await harness.state.rejection_counts(harness.workspace, connection_id=None) == []
     assert await harness.state.latest_call(source.id) is None
 

@@ -49,8 +49,8 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.005"), ("method", "/a.B/C"))] == 2
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.0025"), ("method", "/a.B/C"))] == 0
     assert found["headwater_events_accepted_total", (("protocol", "track"),)] == 5
-    assert found["headwater_events_refused_total", (("code", "BadRequest"), ("protocol", "track"))] == 2
-    assert found["headwater_log_commit_frames_sum", ()] == 7
+    assert found["headwater_events_rejected_total", (("code", "BadRequest"), ("protocol", "track"))] == 2
+    assert found["headwater_log_commit_entries_sum", ()] == 7
     assert found["headwater_log_commit_duration_seconds_bucket", (("le", "0.0005"),)] == 1
     assert found["process_resident_memory_bytes", ()] > 1_000_000
     assert ("process_cpu_seconds_total", ()) in found
@@ -58,7 +58,7 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
@@ -111,8 +111,8 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
         assert found["headwater_up", (("process", process),)] == 1
         assert found["process_resident_memory_bytes", (("process", process),)] > 1_000_000
     assert found["headwater_events_accepted_total", (("process", "backend"), ("protocol", "track"))] == 2
-    refused = (("code", "BadRequest"), ("protocol", "track"), ("process", "backend"))
-    assert found["headwater_events_refused_total", refused] == 1
+    rejected = (("code", "BadRequest"), ("process", "backend"), ("protocol", "track"))
+    assert found["headwater_events_rejected_total", rejected] == 1
     assert found["headwater_worker_events_stored_total", worker] == 1
     assert found["headwater_worker_events_duplicate_total", worker] == 1
     assert found["headwater_worker_events_rejected_total", worker] == 1

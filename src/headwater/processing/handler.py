@@ -41,7 +41,7 @@ class BatchHandler:
 
     async def position(self) -> int:
         """Return the position up to which events are stored."""
-        return await self._state.finished(CONSUMER)
+        return await self._state.position(CONSUMER)
 
     async def handle(self, batch: Batch, *, after: int) -> int:
         """Process the batch; see `BatchProcessor.process`."""

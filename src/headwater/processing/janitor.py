@@ -61,7 +61,8 @@ class Janitor:
         if present == self._swept:  # looking through all identities takes long: once after each change is enough
             return
         async with self._state.transaction() as transaction:
-            await transaction.remove_identities_except(pipelines)
+            removed = await transaction.remove_identities_except(pipelines)
         async with self._state.transaction() as transaction:
-            await transaction.remove_sources_except(sources, workspaces=workspaces)
-        self._swept = present
+            removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
+        if not removed:  # each call removes some
+            self._swept = present

@@ -40,7 +40,7 @@ class Arrangement:
     def start(self) -> None:
         """Start it. `close` it at the end, also when this fails."""
         self._variables = {
-            "HEADWATER_WORKERS": str(self.processes),
+            "HEADWATER_BACKENDS": str(self.processes),
             "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
             "HEADWATER_SECRET_KEY": "a secret that all machines share",
             "HEADWATER_WATCHDOG_SECONDS": "0",  # tests stop a worker for longer

@@ -62,7 +62,7 @@ class Connection:
         return self._jetstream
 
     def doubt(self) -> None:
-        """Something is wrong: nothing is to go on before all was checked again."""
+        """Stop using the connection until everything was checked again."""
         self._ready.clear()
         self._look.set()
 
@@ -150,7 +150,7 @@ class Connection:
 
 @asynccontextmanager
 async def as_unavailable() -> AsyncIterator[None]:
-    """What NATS does not do, or refuses to, becomes Unavailable."""
+    """Raise Unavailable for errors of NATS and for refusals."""
     try:
         yield
     except (nats.errors.Error, OSError, TimeoutError) as error:
