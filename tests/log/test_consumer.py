@@ -282,6 +282,21 @@ async def test_companions_run_while_the_lease_is_held_and_never_without(
     assert await events.get() == "ends"
 
 
+async def test_companions_finish_their_work_when_the_consumer_stops(log: EventLog) -> None:
+    began, outcomes = asyncio.Event(), list[str]()
+
+    async def patient(stop: asyncio.Event) -> None:
+        began.set()
+        await stop.wait()
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        outcomes.append("finished")
+
+    async with running(log, ListHandler(), patient):
+        await began.wait()
+    assert outcomes == ["finished"]
+
+
 async def test_one_that_may_lag_continues_at_the_oldest_entry_and_learns_what_it_missed(
     log: EventLog, other: EventLog
 ) -> None:

@@ -23,6 +23,8 @@ LEASE_RETRY_SECONDS: Final = 0.2
 INITIAL_BACK_OFF_SECONDS: Final = 0.1
 MAX_BACK_OFF_SECONDS: Final = 2.0
 """How long the consumer waits after an error: each time twice as long as before, until a batch succeeds."""
+STOP_SECONDS: Final = 2.0
+"""How long companions may take to end after a stop, before they are cancelled."""
 ADVANCE_SECONDS: Final = 1.0
 """How often the cursor in the log is moved; the backlog is measured by it."""
 
@@ -118,7 +120,7 @@ class Consumer(Generic[Batch]):
     async def _run_leased(self, lease: Lease, stop: asyncio.Event) -> None:
         """Consume until `stop` is set or the lease is lost, then release it."""
         try:
-            async with _in_background(*(_run_companion(companion, stop) for companion in self._companions)):
+            async with self._with_companions(stop):
                 while not stop.is_set():
                     try:
                         position = await self._handler.position()
@@ -133,6 +135,17 @@ class Consumer(Generic[Batch]):
             _log.warning("the lease was lost: another process may consume", consumer=self._name)
         finally:
             await lease.release()
+
+    @asynccontextmanager
+    async def _with_companions(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Run the companions during the block. After `stop` they have a moment to finish what they are doing."""
+        tasks = [asyncio.create_task(_run_companion(companion, stop)) for companion in self._companions]
+        try:
+            yield
+        finally:
+            if stop.is_set() and tasks:
+                await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            await _cancel(tasks)
 
     async def _back_off(self, error: Exception, stop: asyncio.Event) -> None:
         """Report an error, and wait before the next try."""
@@ -158,8 +171,7 @@ class Consumer(Generic[Batch]):
                 if last := prefetch.last:
                     self._report_missed(prefetch)
                     prefetch = self._prefetch(last, timedelta())
-                    running = _in_background(prefetch.run(self._handler.io_bound)) if has_more else nullcontext()
-                    async with running:
+                    async with self._running(prefetch) if has_more else nullcontext():
                         position = await self._handler.handle(batch, after=position)
                     if position != last:
                         await prefetch.close()
@@ -191,6 +203,15 @@ class Consumer(Generic[Batch]):
             slice_bytes=self._limits.slice_bytes,
         )
 
+    @asynccontextmanager
+    async def _running(self, prefetch: Prefetch[Batch]) -> AsyncIterator[None]:
+        """Fetch and decode during the block, while the handler waits for I/O. Errors are raised by `result`."""
+        task = asyncio.create_task(prefetch.run(self._handler.io_bound))
+        try:
+            yield
+        finally:
+            await _cancel([task])
+
     def _report_missed(self, prefetch: Prefetch[Batch]) -> None:
         missed = sum(stored.missed_bytes for stored in prefetch.entries if stored.last <= prefetch.last)
         if not missed:
@@ -207,16 +228,11 @@ async def _run_companion(companion: Companion, stop: asyncio.Event) -> None:
         _log.exception("a companion of a consumer has ended")
 
 
-@asynccontextmanager
-async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines in tasks of their own, and cancel them at the end of the block. Their errors are ignored."""
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks and wait for them. Their errors are ignored."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:
