@@ -1,4 +1,4 @@
-"""What is shipped: the namespace package, the pinned requirements, and a wheel that holds everything that runs."""
+"""The namespace package, the pinned requirements, and a wheel with everything that runs."""
 
 import json
 import re
