@@ -23,6 +23,7 @@ from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.warehouse import warehouse
 from tests import postgresql
 from tests.system import start
 
@@ -128,6 +129,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "containment": containment,
+    "warehouse": warehouse,
 }
 
 

@@ -11,7 +11,7 @@ import grpc
 import httpx
 
 from bench.load import Plan, measure
-from headwater.api.pipelinemessage import pipeline_message
+from headwater.api.messages.pipelines import pipeline_message
 from headwater.base.clock import SystemClock
 from headwater.catalog import Connection, Pipeline
 from headwater.connectors.catalogue import CONNECTORS

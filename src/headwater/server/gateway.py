@@ -39,11 +39,11 @@ INTAKE_PATHS = f"{TRACK_PATHS}|{NATIVE_PATHS}|{CLIENT_PATHS}"
 
 QUERY = r"(\?.*)?"
 SAMPLED_PATHS = (
-    rf"({INTAKE_PATHS}){QUERY}|/headwater\.v1\.((Track|NativeEvent|Client)Service/\w+"
-    r"|EventService/(Send|Stream)Events|SystemService/GetHealth)|/grpc\.health\.v1\.Health/\w+"
+    rf"({INTAKE_PATHS}){QUERY}|/headwater\.(rest\.v1\.(Track|NativeEvent|Client)Service/\w+"
+    r"|v1\.(EventService/(Send|Stream)Events|SystemService/GetHealth))|/grpc\.health\.v1\.Health/\w+"
 )
 """Successful calls with these paths are sampled in the access log. A transcoded call has the path of its RPC there."""
-RPC_PATHS = r"/(headwater\.v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
+RPC_PATHS = r"/(headwater\.(rest\.)?v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
 """The paths of RPCs, native and transcoded."""
 
 PRESSURE_FILE = "connection-pressure"
