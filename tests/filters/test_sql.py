@@ -37,6 +37,7 @@ from headwater.schemas import (
     TimeType,
     Type,
 )
+from tests.examples import examples
 from tests.filters import generate, warehouse
 from tests.postgresql import PostgresqlServer
 
@@ -74,7 +75,7 @@ def _select(sqlite: sqlite3.Connection, filter: CheckedFilter) -> set[int]:
     return {id for (id,) in sqlite.execute(f"SELECT id FROM t WHERE {where.sql}", where.parameters)}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**64))
 def test_sqlite_keeps_what_the_predicate_passes(sqlite: sqlite3.Connection, seed: int) -> None:
     random = Random(seed)
