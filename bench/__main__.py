@@ -23,6 +23,7 @@ from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.worker import worker
 from tests import postgresql
 from tests.system import start
 
@@ -117,6 +118,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "single": single,
     "stream": stream,
     "workers": workers,
+    "worker": worker,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,
