@@ -15,8 +15,8 @@ from headwater.api.eventjson import wire_event, wire_time
 from headwater.api.eventmessage import event_message
 from headwater.base.clock import microseconds
 from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Envelope, Rejection
-from headwater.events.call import Call
-from headwater.events.track import read_call
+from headwater.events.protocol import Call
+from headwater.events.protocols.track import read_call
 from headwater.v1 import events_pb2 as pb
 from tests.events.reading import canonical, check
 from tests.harness import NOW

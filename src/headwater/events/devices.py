@@ -42,7 +42,7 @@ def device_change(event: Event) -> DeviceChange | None:
     """What the event says of a device; None when it is about none, or about one that no id or token names."""
     if event.event not in DEVICE_EVENTS or event.type != "track":
         return None
-    context, flat = members(event.context or ABSENT), members(event.properties or ABSENT)
+    context, flat = members(event.context), members(event.properties)
     device, os, app = (_section(context, name) for name in ("device", "os", "app"))
     token = _first(device.get("token"), flat.get("token"))
     device_id = _first(device.get("id"), flat.get("device_id")) or token  # Customer.io's SDKs give the token only

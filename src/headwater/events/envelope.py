@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
-from headwater.events.limits import DEFAULT_LIMITS, Limits
-from headwater.events.rejection import Rejection
+from headwater.events.protocol import DEFAULT_LIMITS, Limits, Rejection
 
 ProtocolName = Literal["track", "grpc", "client", "native"]
 """Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from headwater.events.protocol import Rejection
 from headwater.events.raw import ABSENT
-from headwater.events.rejection import Rejection
 from headwater.events.wire import IDS, MEMBERS
 
 RULE: Final = "contains an unpaired surrogate"

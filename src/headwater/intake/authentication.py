@@ -14,7 +14,7 @@ from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_calle
 from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
 from headwater.events import ProtocolName
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.intake.credentials import bearer_token_of, write_key_of
 
 _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"

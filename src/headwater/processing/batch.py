@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from headwater.base.clock import microseconds
 from headwater.events import PROTOCOLS, Envelope, Event, ProtocolName, Rejection, check_events
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.events.canonical import Canonical, canonical
 from headwater.events.context import Locate
 from headwater.events.envelope import decode_envelope

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from headwater.base.throttle import Throttle
 from headwater.events import Event
 from headwater.events.raw import join, members
-from headwater.events.wire import email_of
+from headwater.events.wire import find_email
 from headwater.processing.batch import Arrival
 from headwater.processing.devices import device_event
 from headwater.processing.plans import CompiledPipeline, PlanCache, SourcePlan
@@ -385,5 +385,5 @@ def _person(event: Event) -> tuple[str | None, bool]:
     """The user id that an event is about, and whether it is about anybody: that of a group alone is not."""
     user_id = event.user_id
     if user_id is None and event.anonymous_id is None and event.type == "identify":
-        user_id = email_of(event.traits)
+        user_id = find_email(event.traits)
     return user_id, user_id is not None or event.anonymous_id is not None

@@ -34,7 +34,7 @@ class Address(Struct, frozen=True):
     """The whole address, which is not stored where the client asked for a mask; empty when it is not known."""
 
 
-def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
+def choose_address(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     """The address of an event whose context says `sent`, in a call from `caller`.
 
     What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
@@ -42,12 +42,12 @@ def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     """
     if len(sent) > MAX_BYTES:
         return Address(sent)
-    address = _address_of(bytes(sent), caller, is_client_side)
+    address = _choose_address(bytes(sent), caller, is_client_side)
     return Address(sent, address.whole) if address.text == sent else address
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _address_of(own: bytes, caller: str, is_client_side: bool) -> Address:
+def _choose_address(own: bytes, caller: str, is_client_side: bool) -> Address:
     sent = Raw(own)
     if is_absent(sent) or own == b'""':
         whole = caller_address(caller) if is_client_side else ""

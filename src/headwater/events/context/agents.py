@@ -46,7 +46,7 @@ _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def agent_of(user_agent: Raw) -> Agent:
+def read_agent(user_agent: Raw) -> Agent:
     """What the user agent, as the JSON of a context, tells; nothing when it is empty, too long or no string."""
     return _agent(bytes(user_agent)) if len(user_agent) <= MAX_BYTES else NO_AGENT
 

@@ -20,12 +20,12 @@ _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def browser(sent: Raw, told: Raw) -> Raw:
+def normalise_browser(sent: Raw, told: Raw) -> Raw:
     """`context.browser`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
     return _section(sent, told, is_system=False)
 
 
-def os(sent: Raw, told: Raw) -> Raw:
+def normalise_os(sent: Raw, told: Raw) -> Raw:
     """`context.os`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
     return _section(sent, told, is_system=True)
 

@@ -7,8 +7,8 @@ a body that is not JSON, or an envelope that is wrong, refuses the whole call.
 
 from typing import Final
 
-from headwater.events.native.call import EVENTS, read_call
-from headwater.events.native.rules import check, max_body, read
+from headwater.events.protocols.native.call import EVENTS, read_call
+from headwater.events.protocols.native.rules import check, max_body, read
 
 KEY_IN_BODY: Final = True
 

@@ -7,8 +7,8 @@ not become so by what `headwater.events.wellformed` does, refuses the whole call
 
 from typing import Final
 
-from headwater.events.track.call import read_call
-from headwater.events.track.rules import check, max_body, read
+from headwater.events.protocols.track.call import read_call
+from headwater.events.protocols.track.rules import check, max_body, read
 
 KEY_IN_BODY: Final = True
 

@@ -6,15 +6,13 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
+from headwater.events.decode_errors import explain_native
 from headwater.events.event import EVENT_TYPES
-from headwater.events.limits import MAX_DEPTH, Limits
-from headwater.events.native.context import check_context
-from headwater.events.native.explain import explain
+from headwater.events.protocol import MAX_DEPTH, Call, Limits, Rejection
+from headwater.events.protocols.native.context import check_context
+from headwater.events.protocols.track.rules import extra
 from headwater.events.raw import ABSENT, is_absent, is_object, join, members, merge, repeated_member
-from headwater.events.rejection import Rejection
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.track.rules import extra
 from headwater.events.wire import MEMBERS, TIMES, Text, WireEvent, broken_text, is_plain
 
 
@@ -73,7 +71,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
     try:
         wire = _settled(event, call)
     except msgspec.ValidationError as error:
-        return explain(error, root="the event")
+        return explain_native(error, root="the event")
     if (name := repeated_member(event, _MEMBERS)) is not None:
         return Rejection("BadRequest", name, f"{name} is repeated")
     try:

@@ -7,12 +7,10 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
+from headwater.events.decode_errors import explain_track
 from headwater.events.event import EVENT_TYPES
-from headwater.events.limits import MAX_DEPTH, Limits
+from headwater.events.protocol import MAX_DEPTH, Call, Limits, Rejection
 from headwater.events.raw import ABSENT, is_absent, is_object, members
-from headwater.events.rejection import Rejection
-from headwater.events.track.explain import explain
 from headwater.events.wire import (
     IDS,
     MAX_TEXT_LENGTH,
@@ -20,9 +18,9 @@ from headwater.events.wire import (
     TIMES,
     WireEvent,
     broken_text,
-    email_of,
+    find_email,
+    find_traits,
     time_text,
-    traits_of,
 )
 
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
@@ -72,7 +70,7 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
         _check_values(wire, call)
         _check_presence(wire)
     except msgspec.ValidationError as error:
-        return explain(error)
+        return explain_track(error)
     except _Broken as broken:
         return Rejection("BadRequest", broken.path, broken.message)
     return wire
@@ -160,7 +158,7 @@ def _check_presence(wire: WireEvent) -> None:
             if not wire.user_id:
                 raise _Broken("userId", "is required in an alias event")
         case "identify":
-            if not (wire.user_id or wire.anonymous_id or email_of(traits_of(wire))):
+            if not (wire.user_id or wire.anonymous_id or find_email(find_traits(wire))):
                 raise _Broken("userId", "or anonymousId or traits.email is required in an identify event")
         case _:
             if not (wire.user_id or wire.anonymous_id):

@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from headwater.events.native.explain import explain
+from headwater.events.decode_errors import explain_native
+from headwater.events.protocol import Rejection
 from headwater.events.raw import ABSENT, is_absent, is_object
-from headwater.events.rejection import Rejection
 from headwater.schemas import (
     EVENT_SCHEMA,
     BooleanType,
@@ -50,7 +50,7 @@ def check_context(context: Raw) -> Rejection | None:
     try:
         sections = _decode(context)
     except msgspec.ValidationError as error:
-        return explain(error, root="context", parent="context")
+        return explain_native(error, root="context", parent="context")
     if not is_absent(sections.traits) and not is_object(sections.traits):
         return Rejection("BadRequest", "context.traits", "context.traits must be an object or null")
     return (

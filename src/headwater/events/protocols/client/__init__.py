@@ -7,7 +7,7 @@ canonical event serves all dialects.
 
 from typing import Final
 
-from headwater.events.client.call import check, max_body, read, read_call
+from headwater.events.protocols.client.call import check, max_body, read, read_call
 
 KEY_IN_BODY: Final = False
 

@@ -11,10 +11,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.identifiers import MAX_ID
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
-from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-from headwater.events.native.explain import explain
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_native, explain_syntax
+from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
 from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.timestamps import parse_timestamp
@@ -54,10 +52,10 @@ def read_call(call: str, body: bytes) -> Call:
             read = msgspec.structs.replace(read, rejected=rejected)
         return read
     except msgspec.ValidationError as error:
-        rejection = explain(error, root="the body")
+        rejection = explain_native(error, root="the body")
         raise BadRequest(rejection.message, field=rejection.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from error
+        raise explain_syntax(body, error) from error
 
 
 def _read(call: str, text: Raw) -> Call:

@@ -5,12 +5,10 @@ from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
-from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_syntax, explain_track
+from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_absent, is_object
 from headwater.events.surrogates import refuse_unpaired_surrogates
-from headwater.events.track.explain import explain
 from headwater.events.wellformed import decode_well_formed
 from headwater.events.wire import is_plain, time_text
 
@@ -53,7 +51,7 @@ def read_call(call: str, body: bytes) -> Call:
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from error
+        raise explain_syntax(body, error) from error
     if len(batch.batch) > MAX_BATCH_EVENTS:
         raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
     for name in ("context", "integrations"):
@@ -84,5 +82,5 @@ def _write_key_of_first(events: list[Raw]) -> str | None:
 
 
 def _bad_request(error: msgspec.ValidationError) -> BadRequest:
-    rejection = explain(error, root="the body")
+    rejection = explain_track(error, root="the body")
     return BadRequest(rejection.message, field=rejection.path or None)

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from headwater.base.errors import Unprocessable
 from headwater.base.nesting import is_deeper
 from headwater.events.devices import MAX_KEY_BYTES
-from headwater.events.limits import MAX_DEPTH
+from headwater.events.protocol import MAX_DEPTH
 from headwater.events.raw import is_absent, is_object, is_string, members
 from headwater.events.wire import MAX_ID_BYTES, MAX_TEXT_LENGTH
 
@@ -110,7 +110,7 @@ def wrong_type(path: str, type_: str) -> NoReturn:
     _refuse(path, f"The value of `{path}` must be a {type_}.")
 
 
-def text_of(value: Raw | None) -> str | None:
+def decode_text(value: Raw | None) -> str | None:
     """The text of a checked member; None when it is absent, null or empty."""
     return None if value is None or is_absent(value) else _decode_text(value) or None
 
