@@ -280,7 +280,7 @@ async def everything(harness: Harness, source: Connection) -> tuple[object, ...]
 
 
 @pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
-@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "refusals", "progress"])
+@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "rejection_counts", "progress"])
 async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
     harness: Harness, source: Connection, table: str, what: str
 ) -> None:
@@ -316,12 +316,12 @@ async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness,
 CONSUME = """
 import asyncio, sys
 from pathlib import Path
-from tests.harness import open_parts
+from tests.harness import open_harness
 
 async def main(folder, database_url=None):
-    async with open_parts(Path(folder), database_url=database_url) as parts:
+    async with open_harness(Path(folder), database_url=database_url) as harness:
         print("ready", flush=True)
-        await parts.consumer.run(asyncio.Event())
+        await harness.consumer.run(asyncio.Event())
 
 asyncio.run(main(*sys.argv[1:]))
 """

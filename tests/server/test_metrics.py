@@ -57,7 +57,7 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_unfinished_bytes", ()] == 12
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1

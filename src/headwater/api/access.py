@@ -22,7 +22,7 @@ async def workspace_of(catalog: Catalog, context: Context) -> int:
 
     Raises what `caller_of` raises, and Forbidden when an unrestricted key comes without the header.
     """
-    return (await caller_of(catalog, context)).the_workspace()
+    return (await caller_of(catalog, context)).require_workspace()
 
 
 async def caller_of(catalog: Catalog, context: Context) -> Caller:

@@ -21,7 +21,7 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.processing.batch import Arrival, Batch, rejected
+from headwater.processing.batch import Arrival, Batch, as_rejected
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
@@ -79,7 +79,7 @@ class BatchProcessor:
             _log.exception("a batch failed: the events that cause it are isolated", after=after)
             batch, store_only = await self._isolate(batch, error)
             plan = await self._commit(batch, after, store_only)
-        self._metrics.batch_carried(
+        self._metrics.batch_processed(
             time.perf_counter() - began,
             stored=len(plan.evaluation.events),
             duplicates=plan.duplicates,
@@ -240,9 +240,9 @@ class _Rollback(Exception):
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:
     """Return the batch with the events at these positions among the rejected ones."""
-    rejected = [*batch.rejected, *(rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    rows = [*batch.rejected, *(as_rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
     return msgspec.structs.replace(
         batch,
         arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
-        rejected=sorted(rejected, key=lambda row: row.position),
+        rejected=sorted(rows, key=lambda row: row.position),
     )

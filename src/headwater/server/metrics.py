@@ -133,7 +133,7 @@ class WorkerMetrics(Metrics):
     def lane_results_applied(self, seconds: float, entries: int) -> None:
         self._applied.inc(entries)
 
-    def batch_carried(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+    def batch_processed(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
         self._seconds.observe(seconds)
         self._stored.inc(stored)
         self._duplicates.inc(duplicates)

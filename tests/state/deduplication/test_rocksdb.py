@@ -71,10 +71,10 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from headwater.base.clock import SystemClock
-from headwater.state import open_warehouse
+from headwater.state import open_state
 
 async def read(url, scratch):
-    async with open_warehouse(url, writes=False, clock=SystemClock(), scratch=Path(scratch)) as reader:
+    async with open_state(url, writes=False, clock=SystemClock(), scratch=Path(scratch)) as reader:
         print(len(await reader.entries([(1, "0-0")])), end="", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
