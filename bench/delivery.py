@@ -45,7 +45,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     ):
         processor = BatchProcessor(CONSUMER, catalog, state, clock)
         batches = [Batch() for _ in range(30)]
-        after = await state.finished(CONSUMER)
+        after = await state.position(CONSUMER)
         while rows > 0:
             entries, position = [], after + 1
             for batch in batches:
@@ -80,18 +80,18 @@ class Progress:
 
     async def finished(self) -> int:
         async with open_state(self._url, writes=False, clock=SystemClock()) as state:
-            return await state.finished(CONSUMER)
+            return await state.position(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
         """Until the worker has come to `position`."""
         async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
-            while await state.finished(CONSUMER) < position:
+            while await state.position(CONSUMER) < position:
                 await asyncio.sleep(0.05)
 
     async def _watch(self, stop: Event) -> None:
         async with open_state(self._url, writes=False, clock=SystemClock()) as state:
             while not stop.is_set():
-                self.seen.append((time.perf_counter(), await state.finished(CONSUMER)))
+                self.seen.append((time.perf_counter(), await state.position(CONSUMER)))
                 await asyncio.sleep(0.05)
 
 

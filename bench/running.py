@@ -73,7 +73,7 @@ def catch_up(system: RunningSystem) -> float:
             ) as state:
                 last = await log.last_position()
                 async with asyncio.timeout(300):
-                    while await state.finished("warehouse") < last:
+                    while await state.position("warehouse") < last:
                         await asyncio.sleep(0.05)
         finally:
             await log.close()

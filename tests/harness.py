@@ -81,7 +81,7 @@ class Harness:
 
     async def carry(self) -> None:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
-        after = await self.state.finished(CONSUMER)
+        after = await self.state.position(CONSUMER)
         if entries := await self.log_entries(after):
             await self.processor.process(read_batch(entries), after=after)
 
@@ -116,7 +116,7 @@ async def open_harness(
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
-        after = await state.finished(CONSUMER)
+        after = await state.position(CONSUMER)
         log = SqliteEventLog(folder / "log.db", clock, after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)

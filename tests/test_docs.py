@@ -11,7 +11,7 @@ from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.server.cli import main
 from headwater.server.settings import Settings, read, variable
-from headwater.state.rows import MAX_REJECTED, MAX_UNKNOWN_REJECTED
+from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -84,7 +84,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
 
 async def finished(harness: Harness) -> int:
     try:
-        return await harness.state.finished("warehouse")
+        return await harness.state.position("warehouse")
     except Unavailable:
         return 0
 

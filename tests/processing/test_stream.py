@@ -66,7 +66,7 @@ async def test_an_event_is_stored_and_its_user_known(harness: Harness, source: C
     (document,) = map(json.loads, await harness.documents())
     assert (document["messageId"], document["connectionId"], document["userId"]) == ("m1", source.id, "u")
     assert await identities(harness, source) == {("u", ("a",), user_pipelines(source)[0])}
-    assert await harness.state.finished("warehouse") == 1
+    assert await harness.state.position("warehouse") == 1
 
 
 async def test_duplicates_within_a_call_and_across_calls_are_stored_once(harness: Harness, source: Connection) -> None:
@@ -136,7 +136,7 @@ async def test_enabled_pipelines_do_their_part(
     await harness.carry()
     assert len(await harness.documents()) == stored
     assert len(await identities(harness, source)) == known
-    assert await harness.state.finished("warehouse") == 1
+    assert await harness.state.position("warehouse") == 1
 
 
 async def test_a_pipeline_that_another_process_disabled_does_nothing(harness: Harness, source: Connection) -> None:
@@ -154,7 +154,7 @@ async def test_events_of_a_deleted_connection_are_passed_over(harness: Harness, 
     await harness.carry()
     assert (await harness.documents(), await identities(harness, source)) == ([], set())
     assert await rejected(harness) == [(2, "BadRequest")]
-    assert await harness.state.finished("warehouse") == 2
+    assert await harness.state.position("warehouse") == 2
 
 
 async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness, source: Connection) -> None:
@@ -275,7 +275,7 @@ async def everything(harness: Harness, source: Connection) -> tuple[object, ...]
         await harness.documents(),
         await identities(harness, source),
         await rejected(harness),
-        await harness.state.finished("warehouse"),
+        await harness.state.position("warehouse"),
     )
 
 
@@ -384,7 +384,7 @@ async def run(consumer: StreamConsumer, harness: Harness) -> None:
     """Run the consumer until it has finished all that is in the log."""
     last = await harness.log.last_position()
     async with running(consumer):
-        while await harness.state.finished("warehouse") < last:
+        while await harness.state.position("warehouse") < last:
             await asyncio.sleep(0.01)
 
 
@@ -551,7 +551,7 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
     await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
     await harness.carry()
     assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
-    assert await harness.state.finished("warehouse") == 5
+    assert await harness.state.position("warehouse") == 5
     rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
     defects = {row.message_id for row in rows if row.code == "InternalServerError"}
     assert defects == culprits
@@ -574,7 +574,7 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(
     await send(harness, source, event("a"), event("b"))
     with pytest.raises(ValueError, match="a defect"):
         await harness.carry()
-    assert await harness.state.finished("warehouse") == 0
+    assert await harness.state.position("warehouse") == 0
     monkeypatch.setattr(Transaction, "add_events", add_events)
     await harness.carry()
     assert await message_ids(harness) == ["a", "b"]
@@ -584,7 +584,7 @@ async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repea
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB has the messages then, and the warehouse has not their events."""
-    record = Transaction.record
+    record = Transaction.save
 
     async def recorded_and_cut(self: Transaction, entries: MessageStates) -> None:
         await record(self, entries)
@@ -592,11 +592,11 @@ async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repea
 
     await send(harness, source, event("a"), event("b"), event("a"))
     with monkeypatch.context() as crashing:
-        crashing.setattr(Transaction, "record", recorded_and_cut)
+        crashing.setattr(Transaction, "save", recorded_and_cut)
         with pytest.raises(Unavailable):
             await harness.carry()
     assert await message_ids(harness) == []
     await harness.carry()
     assert await message_ids(harness) == ["a", "b"]
-    entries = await harness.state.entries([(source.id, "a"), (source.id, "b")])
+    entries = await harness.state.messages([(source.id, "a"), (source.id, "b")])
     assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}

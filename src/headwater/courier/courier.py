@@ -119,7 +119,7 @@ class Courier:
 
     async def _begin(self) -> None:
         await self._catalog.refresh()
-        await self._store.begin_after(await self._state.finished(CONSUMER))
+        await self._store.begin_after(await self._state.position(CONSUMER))
         self._progress = await self._store.progress()
         self._unsure.clear()
         self._scheduler.reset()
@@ -135,7 +135,7 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 if self._unapplied_bytes:
-                    applied = await self._state.finished(CONSUMER)
+                    applied = await self._state.position(CONSUMER)
                     self._unapplied_bytes = await self._store.unapplied_bytes(applied)
                 lanes = {lane.pipeline: lane for lane in await self._state.lanes()}
                 self._scheduler.replace(list(self._states(lanes.values())))  # first, to forget changed lanes
@@ -155,7 +155,7 @@ class Courier:
     async def _upkeep(self) -> None:
         """Take in changes of the catalog, and remove what is not needed any more."""
         await self._catalog.refresh()
-        applied = await self._state.finished(CONSUMER)
+        applied = await self._state.position(CONSUMER)
         await self._store.trim(applied)
         pipelines = {
             pipeline.id

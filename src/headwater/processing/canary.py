@@ -26,7 +26,7 @@ async def check_writes(state: StateStore, position: int) -> None:
     try:
         async with state.transaction() as transaction:
             message = Message(position, (0, _ID), 0)
-            deduplicate([message], await transaction.known([message]))
+            deduplicate([message], await transaction.lookup([message]))
             await transaction.merge_traits([TraitsUpdate(0, _ID, None, Raw(b"{}"))])
             observation = IdentityObservation(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
             await transaction.change_identities(await transaction.merge_identities([observation]))

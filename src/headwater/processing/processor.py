@@ -26,7 +26,7 @@ from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
 from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
-from headwater.state.deduplication.entry import encode_message
+from headwater.state.deduplication.message import encode_message
 
 MAX_ISOLATED: Final = 8
 """How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
@@ -96,11 +96,11 @@ class BatchProcessor:
                 plan = await self._plan(batch.arrivals, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
                 await self._write_small(batch, plan, transaction)
-                await transaction.note_calls(batch.calls)
-                await transaction.finish(self._consumer, batch.last, after=after)
+                await transaction.save_calls(batch.calls)
+                await transaction.advance(self._consumer, after, batch.last)
                 self.io_bound.set()
                 await transaction.add_events(plan.evaluation.events)
-                await transaction.record(plan.entries)
+                await transaction.save(plan.entries)
         finally:
             self.io_bound.clear()
         return plan
@@ -110,7 +110,7 @@ class BatchProcessor:
     ) -> "_BatchPlan":
         """Decide everything that the events lead to."""
         messages = [arrival.message for arrival in arrivals]
-        fresh, entries = deduplicate(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
+        fresh, entries = deduplicate(messages, await transaction.lookup(messages), now=microseconds(self._clock.now()))
         lanes = await transaction.lanes()
         evaluation = BatchEvaluation(
             [arrival for arrival in arrivals if arrival.position in fresh],

@@ -82,7 +82,7 @@ class StreamConsumer:
                     if lease is None:
                         lease = await self._events.lease(CONSUMER)
                     # Asked again after each outage: one that came during a commit does not tell whether it happened.
-                    position = await self._state.finished(CONSUMER)
+                    position = await self._state.position(CONSUMER)
                     if position > reached:
                         reached, pause = position, INITIAL_PAUSE_SECONDS
                     # Only the holder of the lease applies results: both write what is known of a message.
@@ -153,11 +153,12 @@ class StreamConsumer:
             await transaction.trim_messages()
             await transaction.shorten_rejected()
             await transaction.remove_lanes_except(pipelines)
-        if present != self._swept:  # looking through all identities takes long; once after each change is enough
+        if present != self._swept:
             async with self._state.transaction() as transaction:
-                await transaction.remove_identities_except(pipelines)
-                await transaction.remove_sources_except(sources, workspaces=workspaces)
-            self._swept = present
+                removed = await transaction.remove_identities_except(pipelines)
+                removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
+            if not removed:  # each call removes some
+                self._swept = present
 
 
 @asynccontextmanager
