@@ -14,8 +14,8 @@ from msgspec import Raw
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, check_events
-from headwater.events.protocols import track
 from headwater.events.canonical import Canonical, canonical, generated_message_id
+from headwater.events.protocols import track
 from headwater.events.protocols.track import read_call
 from headwater.events.protocols.track.rules import _KNOWN, extra
 from headwater.events.wire import IDS, MEMBERS, WireEvent, find_email

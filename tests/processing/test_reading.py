@@ -45,7 +45,7 @@ def _slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("_slices")
 async def test_nothing_is_an_empty_batch() -> None:
     batch = await Reading(Source([]).fetch).finish()
-    assert (batch.arrivals, batch.rejected, batch.last) == ([], [], 0)
+    assert (batch.accepted, batch.rejected, batch.last) == ([], [], 0)
 
 
 @pytest.mark.usefixtures("_slices")
@@ -55,7 +55,7 @@ async def test_a_batch_ends_with_the_frame_whose_documents_are_enough(
 ) -> None:
     monkeypatch.setattr(reading, "MAX_DOCUMENT_BYTES", limit)
     batch = await Reading(Source(entries(4, padding=1_000)).fetch).finish()
-    assert (len(batch.arrivals), batch.last) == (last, last)
+    assert (len(batch.accepted), batch.last) == (last, last)
 
 
 @pytest.mark.usefixtures("_slices")
@@ -73,7 +73,7 @@ async def test_wherever_reading_is_interrupted_the_batch_is_the_same(turns: int)
     await asyncio.wait([task])
     batch = await being_read.finish()
     assert source.asked == 1
-    assert [arrival.position for arrival in batch.arrivals] == list(range(1, 41))
+    assert [arrival.position for arrival in batch.accepted] == list(range(1, 41))
     assert batch.last == 40
 
 

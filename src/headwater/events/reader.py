@@ -57,9 +57,11 @@ class _Batch(Struct, rename="camel", kw_only=True):
 class _Decoder:
     """Decodes bodies and events of a protocol, if they are usual; raises msgspec's errors otherwise."""
 
-    def __init__(self, event: type[Struct], batch_call: str) -> None:
+    def __init__(self, event: type[Struct], batch_call: str, *, has_integrations: bool) -> None:
+        """`batch_call` is the call that has a batch, whose `integrations` may be those of all its events."""
         batch = msgspec.defstruct("_Batch", [("batch", list[event])], bases=(_Batch,), rename="camel", kw_only=True)  # type: ignore[valid-type]
         self._batch_call = batch_call
+        self._has_integrations = has_integrations
         self._decode_batch = cast("Callable[[bytes], _Batch]", msgspec.json.Decoder(batch).decode)
         self.event = cast("Callable[[bytes | Raw], Event]", msgspec.json.Decoder(event).decode)
 
@@ -68,11 +70,12 @@ class _Decoder:
         if call != self._batch_call:
             return Call(call, []), [self.event(body)]
         batch = self._decode_batch(body)
-        return Call(None, [], None, batch.sent_at, batch.context, batch.integrations), batch.batch
+        integrations = batch.integrations if self._has_integrations else ABSENT
+        return Call(None, [], None, batch.sent_at, batch.context, integrations), batch.batch
 
 
-_track: Final = _Decoder(_sent_event("_SentEvent", str | None), "batch")
-_native: Final = _Decoder(_sent_event("_NativeEvent", _Id), "events")
+_track: Final = _Decoder(_sent_event("_SentEvent", str | None), "batch", has_integrations=True)
+_native: Final = _Decoder(_sent_event("_NativeEvent", _Id), "events", has_integrations=False)
 """The native protocol takes an empty text as absent."""
 _DECODERS: Final = {"track": _track, "grpc": _track, "native": _native, "client": None}
 """The bodies of the client API are translated first."""
@@ -111,7 +114,9 @@ class CallReader:
         if envelope.rejected is None:
             checked = enumerate(check_events(self._protocol, source, envelope.limits))
             self._rejected = {index: each for index, each in checked if isinstance(each, Rejection)}
-        self._events = [None if index in self._rejected else self._decode(text) for index, text in enumerate(source.events)]
+        self._events = [
+            None if index in self._rejected else self._decode(text) for index, text in enumerate(source.events)
+        ]
 
     def __len__(self) -> int:
         return len(self._events)
@@ -150,15 +155,15 @@ class CallReader:
     def _complete(self, event: Event, index: int) -> bytes | None:
         """Make a usual event as sent the event that is stored, and return its document; None for an unusual one."""
         call, envelope = self._call, self._envelope
-        if call.type is not None:
+        if call.type is not None and not (self._is_native and event.type):
             event.type = cast("EventType", call.type)
         if event.event in DEVICE_EVENTS or event.type is None:
             return None
         self._set_times(event)
         context = normal_context(event.context, call.context, ABSENT, envelope, self._locate)
         if not event.traits or is_absent(event.traits):
-            if self._is_native and context.traits is not EMPTY_OBJECT:
-                return None
+            if self._is_native and (call.context or context.traits is not EMPTY_OBJECT):
+                return None  # traits in the context become the event's own
             event.traits = context.traits
         event.context = context.text
         if not event.channel:
@@ -170,7 +175,7 @@ class CallReader:
         if event.integrations or call.integrations:
             integrations = merge(call.integrations, event.integrations)
             event.integrations = ABSENT if is_absent(integrations) else integrations
-        if event.message_id is None:
+        if not event.message_id:
             event.message_id = generated_message_id(envelope.nonce, index)
         event.connection_id = envelope.connection
         event.write_key = None  # type: ignore[attr-defined]

@@ -3,17 +3,16 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from headwater.base.errors import Unavailable
+from headwater.base.steps import EventOutcome
 from headwater.processing.stream import CONSUMER
 from headwater.state import StateStore
 
 WAIT_SECONDS: Final = 2.0
 """How long the worker has to carry the call before its events are called "Pending"."""
 POLL_SECONDS: Final = 0.02
-
-EventOutcome = Literal["Accepted", "NoPipeline", "Duplicate", "Pending"]
 
 
 async def outcomes(
@@ -38,7 +37,7 @@ async def outcomes(
             found.append("Pending")
         else:
             found.append(
-                ("Accepted" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
+                ("Processed" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
             )
     return found
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +10,7 @@ from msgspec import Struct
 from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
 from headwater.base.errors import TooManyRequests
+from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events.canonical import index_of_generated
 from headwater.events.envelope import Envelope, decode_envelope
@@ -27,7 +28,6 @@ MAX_WAITING: Final = 16
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
 """What JSON has another way to write, beside that by its number, which every character has."""
 
-EventOutcome = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
 NO_PIPELINE_MESSAGE: Final = (
     "no enabled pipeline of the source took this event: it is not stored. Enable a pipeline of the source, "
     "then send the event again with another messageId"
@@ -158,9 +158,9 @@ class _Question(Struct):
 def pending_in(entries: list[StoredEntry], message_id: str) -> list[TracedArrival]:
     """The arrivals of the message in these frames."""
     return [
-        TracedArrival(arrival.event.connection_id, arrival.position, arrival.message.received_at, "Pending")
-        for arrival in read_batch(entries).arrivals
-        if arrival.event.message_id == message_id
+        TracedArrival(accepted.event.connection_id, accepted.position, accepted.message.received_at, "Pending")
+        for accepted in read_batch(entries).accepted
+        if accepted.event.message_id == message_id
     ]
 
 

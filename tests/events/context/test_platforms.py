@@ -81,7 +81,10 @@ def test_without_a_user_agent_a_section_without_a_name_stays(sent: bytes) -> Non
 
 
 def test_other_members_keep_every_digit() -> None:
-    assert bytes(normalise_browser(Raw(b'{"name":"safari","n":1.0,"z":1E400}'), Raw())) == b'{"name":"Safari","n":1.0,"z":1E400}'
+    assert (
+        bytes(normalise_browser(Raw(b'{"name":"safari","n":1.0,"z":1E400}'), Raw()))
+        == b'{"name":"Safari","n":1.0,"z":1E400}'
+    )
 
 
 _SECTIONS = st.dictionaries(st.sampled_from(["name", "version", "other", "build", "", "x"]), json_values, max_size=5)
