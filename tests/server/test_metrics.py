@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.base.steps import StepCounts
 from headwater.server.metrics import BackendMetrics, Counted, WorkerMetrics, serve_metrics
 from headwater.server.probe import request
 from tests.e2e.source import make_source
@@ -57,12 +58,15 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_unfinished_bytes", ()] == 12
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+    assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
+    assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6
 
 
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:
@@ -108,8 +112,8 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     for process in ("backend", "worker"):
         assert found["headwater_up", (("process", process),)] == 1
         assert found["process_resident_memory_bytes", (("process", process),)] > 1_000_000
-    assert found["headwater_events_accepted_total", (("protocol", "track"), ("process", "backend"))] == 2
-    refused = (("code", "BadRequest"), ("protocol", "track"), ("process", "backend"))
+    assert found["headwater_events_accepted_total", (("process", "backend"), ("protocol", "track"))] == 2
+    refused = (("code", "BadRequest"), ("process", "backend"), ("protocol", "track"))
     assert found["headwater_events_refused_total", refused] == 1
     assert found["headwater_worker_events_stored_total", worker] == 1
     assert found["headwater_worker_events_duplicate_total", worker] == 1

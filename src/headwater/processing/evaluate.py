@@ -6,14 +6,16 @@ the lanes of their pipelines, and so do the records of a mapping that would take
 the batch.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
 from msgspec import Raw, Struct
 
+from headwater.base.steps import ProcessingStep, StepCounts, StepOutcome
 from headwater.base.throttle import Throttle
+from headwater.events.devices import DEVICE_EVENTS
 from headwater.events.raw import join, members
 from headwater.events.record import event_record
 from headwater.processing.batch import AcceptedEvent
@@ -82,7 +84,9 @@ class BatchEvaluation:
         updates = [
             (each.position, update)
             for each in accepted
-            if each.position not in store_only and (update := each.traits_update()) is not None
+            if each.protocol == "client"
+            and each.position not in store_only
+            and (update := each.traits_update()) is not None
         ]
         self.traits_updates = [update for _, update in updates]
         """What the messages say of people, where that adds up."""
@@ -110,14 +114,19 @@ class BatchEvaluation:
 
     def filter(self, plans: PlanCache) -> None:
         """Run the filters of the pipelines, and collect what is to be stored."""
+        source, plan, is_plain = 0, SourcePlan(), False
         for accepted in self.accepted:
-            plan = plans.for_source(accepted.workspace, accepted.event.connection_id)
+            event = accepted.event
+            if event.connection_id != source:
+                source = event.connection_id
+                plan = plans.for_source(accepted.workspace, source)
+                is_plain = plan.is_plain and self._backlog.isdisjoint(plan.user_ids)
             if accepted.position in self._store_only:
                 self._store_unconditionally(accepted, plan)
                 continue
-            if (device := accepted.device_event()) is not None:
+            if event.event in DEVICE_EVENTS and (device := accepted.device_event()) is not None:
                 self.devices.append(device)
-            if plan.is_plain and not accepted.claims_once and self._backlog.isdisjoint(plan.user_ids):
+            if is_plain and not accepted.claims_once:
                 self._accept_all(accepted, plan)
             else:
                 self._evaluate(accepted, plan)
@@ -259,6 +268,15 @@ class BatchEvaluation:
             if is_same and last.claims and not last.is_once:
                 return  # the claim that the entry before makes already
         entries.append(entry)
+
+    def step_counts(self) -> StepCounts:
+        """Count the trace steps by their outcomes."""
+        counts: Counter[tuple[ProcessingStep, StepOutcome]] = Counter()
+        shared = {id(steps): steps for steps in self.steps.values()}  # nearly all events have those of their plan
+        for key, number in Counter(map(id, self.steps.values())).items():
+            for step in shared[key]:
+                counts[step.step, step.outcome] += number
+        return counts
 
     def lane_chunks(self) -> list[NewChunk]:
         """Return what the batch has for each lane."""

@@ -85,6 +85,7 @@ class BatchProcessor:
             duplicates=plan.duplicates,
             rejected=len(batch.rejected),
             identities=len(plan.identities.changed),
+            steps=plan.evaluation.step_counts(),
         )
         if plan.duplicates or batch.rejected:
             _log.info("batch processed", last=batch.last, duplicates=plan.duplicates, rejected=len(batch.rejected))
@@ -122,8 +123,11 @@ class BatchProcessor:
         evaluation.filter(self._plans)
         await evaluation.transform()
         for each in evaluation.accepted:
-            notes = (Step(0, each.event.connection_id, "Receive", "Passed", note) for note in each.notes)
-            entries[each.message.key].steps = (*notes, *evaluation.steps[each.position])
+            steps = evaluation.steps[each.position]
+            if each.notes:
+                source = each.event.connection_id
+                steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
+            entries[each.message.key].steps = tuple(steps)
         identities = await transaction.merge_identities(evaluation.observations())
         return _BatchPlan(evaluation, identities, entries, len(accepted) - len(fresh))
 

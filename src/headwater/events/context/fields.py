@@ -63,7 +63,7 @@ _FLAGS: Final = (b"true", b"false")
 
 def read_sections(context: Raw) -> Sections:
     """Return the sections of a context, which is an object, null or absent."""
-    return NO_SECTIONS if is_absent(context) else _decode_sections(context)
+    return NO_SECTIONS if len(context) <= len("null") and is_absent(context) else _decode_sections(context)
 
 
 def find_described_device(event: str | None, properties: Raw) -> Raw:
