@@ -14,10 +14,11 @@ from headwater.api.call import Context, metadata_of, query_of, send_headers
 from headwater.api.incoming import incoming_call
 from headwater.api.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
+from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events import Rejection
 from headwater.intake import Intake, Receipt, project_settings
-from headwater.observe.outcomes import EventOutcome, outcomes
+from headwater.observe.outcomes import outcomes
 from headwater.state import StateStore
 from headwater.v1 import track_pb2 as pb
 from headwater.v1 import track_pb2_grpc

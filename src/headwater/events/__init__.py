@@ -1,8 +1,8 @@
 """The canonical event, and the protocols that are read into it.
 
-Pure: bytes in, events or refusals out, the same for the same bytes. The intake reads a call to learn what to answer;
-the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must
-agree, so nothing here looks at a clock, a random source, or a database."""
+Pure: the same bytes give the same events and rejections. The intake decodes a call to return its result; the worker
+decodes the same bytes later, perhaps after a crash, to store the accepted events. Both must agree, so this package uses
+no clock, no random source and no database."""
 
 from headwater.events.envelope import Envelope, ProtocolName
 from headwater.events.event import EVENT_TYPES, Event

@@ -37,8 +37,8 @@ def canonical(
 ) -> Canonical:
     """The checked event number `index` of the call with its `extra` members.
 
-    `locate` finds the place of an event that says none. All depends on the arguments only, so that a second reading
-    after a crash makes the same event.
+    `locate` looks up the location of an event that does not include one. The result depends on the arguments only, so
+    that reading again after a crash makes the same event.
     """
     received = envelope.received_at
     timestamp, original, sent, notes, invalid = _read_times(wire, call, received)
@@ -122,11 +122,11 @@ def _read_times(
 def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime | None:
     if not text:
         return None
-    moment = read_time(text)
-    if moment is None:
+    time = read_time(text)
+    if time is None:
         invalid[member] = text[:MAX_KEPT_LENGTH]
         return received
-    return moment
+    return time
 
 
 def object_type_id(type_: str | None, given: object, traits: Raw) -> str | None:

@@ -1,4 +1,4 @@
-"""The canonical event: what every dialect is read into, what is stored, and what `GET /v1/events` shows.
+"""The canonical event: every protocol is read into it, and it is stored and returned by `GET /v1/events`.
 
 People's own JSON (`properties`, `traits`, `integrations`, members that we have no field for) stays the text that was
 sent: every digit of a number, the order of the members, the difference between `1` and `1.0`.
@@ -31,7 +31,7 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
     previous_id: str | None = None
     group_id: str | None = None
     object_type_id: str | None = None
-    """The type of the group, which every group event has; of other events what they say."""
+    """The type of the group. Every group event has one; other events have the one that was sent."""
     event: str | None = None
     name: str | None = None
     category: str | None = None

@@ -15,7 +15,7 @@ MAX_REJECTED_BYTES: Final = 64 * 1024
 """Bytes of a rejected event or call that are stored; the rest is cut off."""
 MAX_DEPTH: Final = 100
 """How deep an event may be nested. The decoder's own limit depends on how deep the stack is where it is called, and the
-worker, and whoever reads the event, must be able to decode what the intake accepted."""
+worker, and every reader of the event, must be able to decode what the intake accepted."""
 
 
 class Limits(Struct, frozen=True, array_like=True):
@@ -33,7 +33,7 @@ DEFAULT_LIMITS: Final = Limits()
 
 
 class Rejection(Struct, frozen=True):
-    """An event that breaks a rule of its dialect. It is counted and kept with its reason, never dropped in silence."""
+    """Why an event, or a whole call, was not accepted. Rejected events are counted and kept with this reason."""
 
     code: str
     """For programs: an error code of `headwater.base.errors` ("BadRequest", "PayloadTooLarge", "Unauthorized"), or
@@ -44,11 +44,19 @@ class Rejection(Struct, frozen=True):
     """For people: names the field and the rule."""
 
 
+class BrokenRule(Exception):
+    """A value breaks a rule of its protocol."""
+
+    def __init__(self, path: str, rule: str) -> None:
+        super().__init__(path, rule)
+        self.rejection = Rejection("BadRequest", path, f"{path} {rule}")
+
+
 class Call(Struct, frozen=True):
     """A decoded call."""
 
     type: str | None
-    """The event type that the route names; None where each event says its own."""
+    """The event type that the route names; None where each event has its own."""
     events: list[Raw]
     write_key: str | None = None
     sent_at: str | None = None
@@ -60,36 +68,36 @@ class Call(Struct, frozen=True):
     """Whether all of it is known to be ASCII without escapes of characters: what is wrong with a text is then its
     length at most."""
     rejected: dict[int, Rejection] = {}
-    """The events that can be refused only with the body at hand, by their number."""
+    """The events that can be rejected only with the body at hand, by their number."""
 
 
 class WireProtocol(Protocol):
-    """How one family of clients says events. A package of `headwater.events` with these functions is one."""
+    """The wire format of a family of clients: a module of `headwater.events.protocols` with these functions."""
 
     KEY_IN_BODY: bool
     """Whether the write key may stand in the body: for callers that cannot set headers."""
 
     def max_body(self, call: str, limits: Limits) -> int:
-        """The largest body of a call, in bytes after inflation."""
+        """Return the largest body of a call, in bytes after decompression."""
         ...
 
     def read_call(self, call: str, body: bytes) -> Call:
-        """The call that `body` holds; `call` is what its route says.
+        """Decode the body of a call; `call` is the name in its route.
 
         Raises BadRequest when the body is not UTF-8, not JSON or nested too deeply; BadRequest or Unprocessable, as the
-        dialect has it, when it is not of the shape that the call wants; and PayloadTooLarge when it holds too many
-        events. A dialect in which one bad event refuses its whole call says so here too.
+        protocol defines, when it is not of the shape that the call requires; and PayloadTooLarge when it has too many
+        events. A protocol in which one bad event rejects its whole call raises here too.
         """
         ...
 
     def check(self, event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-        """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+        """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
         ...
 
     def read(self, event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
         """An event that `check` has let through, once more, without holding it to the rules again.
 
-        Beside it the members that `WireEvent` has no field for: kept and forwarded, but not looked at.
+        Return also the members that `WireEvent` has no field for: they are kept and forwarded, but not read.
         """
         ...
 

@@ -21,7 +21,7 @@ ABSENT = Raw()
 
 
 def is_absent(text: Raw) -> bool:
-    """Whether a member was not sent, or sent as null: the dialects make no difference between the two."""
+    """Return whether a member was not sent, or sent as null: the protocols make no difference between the two."""
     return not text or (len(text) == len(_NULL) and bytes(text) == _NULL)
 
 

@@ -65,8 +65,8 @@ def event_record(event: Event) -> Record:
         if text is not None:
             record[name] = text
     for name, field in _TIMES.items():
-        moment: datetime = getattr(event, field)
-        record[name] = DateTime.of(moment)
+        time: datetime = getattr(event, field)
+        record[name] = DateTime.of(time)
     if event.properties:
         record["properties"] = _json(event.properties)
     if event.context:

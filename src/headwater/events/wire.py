@@ -1,4 +1,4 @@
-"""An event as a dialect has read it: checked, but its values still as the client gave them."""
+"""An event as decoded by its protocol: checked, with the values that the client sent."""
 
 from typing import Annotated, Final
 
@@ -36,7 +36,7 @@ class WireEvent(Struct, rename="camel"):
     category: Text | None = None
     channel: Text | None = None
     timestamp: str | None = None
-    """A time that a lenient dialect could not read, or that is not a JSON string, is here as its text."""
+    """A time that cannot be read, or that is not a JSON string, is kept as its text by lenient protocols."""
     original_timestamp: str | None = None
     sent_at: str | None = None
     context: Raw = ABSENT

@@ -57,7 +57,7 @@ class _Person(Struct):
     user_id: str | None
     steps: list[Step]
     traits: Raw | None
-    """What the client API has said of the person so far; None for an event of another protocol."""
+    """The traits that the client API has sent so far; None for an event of another protocol."""
     attributes: dict[int, str]
     """By pipeline."""
     document: bytes | None = None
@@ -89,7 +89,7 @@ class BatchEvaluation:
             and (update := each.traits_update()) is not None
         ]
         self.traits_updates = [update for _, update in updates]
-        """What the messages say of people, where that adds up."""
+        """The changes to the stored traits of users, which only the client API makes."""
         self._traits_positions = [position for position, _ in updates]
         self._known_traits: dict[int, Raw] = {}
         self._lane_bytes = lane_bytes
@@ -141,8 +141,8 @@ class BatchEvaluation:
         """The fast path of sources whose pipelines have no filter and no transformation, which are most."""
         if plan.event_pipeline is not None:
             self.events.append(accepted.stored_by(plan.event_pipeline.pipeline))
-        user_id, is_about_somebody = accepted.user()
-        if is_about_somebody and plan.user_pipelines:
+        user_id, is_about_person = accepted.user()
+        if is_about_person and plan.user_pipelines:
             self.steps[accepted.position] = plan.all_steps
             self._people.append(accepted.observation(user_id, plan.enabled_ids, (), plan.user_ids, claims=True))
         else:
@@ -161,8 +161,8 @@ class BatchEvaluation:
         if storing is not None and (error or _passes(storing, record, steps, on_error=True)):
             self.events.append(accepted.stored_by(storing.pipeline))
             steps.append(storing.passed)
-        user_id, is_about_somebody = accepted.user()
-        if not is_about_somebody or not plan.user_ids:
+        user_id, is_about_person = accepted.user()
+        if not is_about_person or not plan.user_ids:
             return
         traits = self._known_traits.get(accepted.position)
         person = _Person(accepted, plan, (), _with_known_traits(record, traits), user_id, steps, traits, {})
@@ -179,7 +179,7 @@ class BatchEvaluation:
             person.steps += [pipeline.failed(error, "Filter") for pipeline in person.plan.user_pipelines]
             return []
         passed = [each for each in person.plan.user_pipelines if _passes(each, person.record, person.steps)]
-        if person.accepted.event.type == "alias":  # it says who somebody is, and there is nothing to transform
+        if person.accepted.event.type == "alias":  # it only joins ids: there is nothing to transform
             return passed
         for pipeline in passed:
             if pipeline.mapping is not None and pipeline.pipeline not in self._backlog:

@@ -126,7 +126,7 @@ class PlanCache:
     def _compile(self, pipeline: Pipeline) -> CompiledPipeline | None:
         """Compile a pipeline; None for one that cannot be compiled, which may not stop the others.
 
-        A definition was checked when it was stored; only rules that have changed since can refuse it.
+        A definition was checked when it was stored; only rules that have changed since can reject it.
         """
         known = self._compiled.get(pipeline.id)
         if known is None or known[0] != pipeline.definition:

@@ -3,7 +3,7 @@
 One batch is one transaction of the warehouse: messages, events, identities, devices, lane entries, rejected events, and
 the position up to which the log is processed. A crash between any two lines leaves the batch to be processed again.
 
-An event goes through the pipelines that its source has when it is processed, a moment after it was accepted. A repeated
+An event goes through the pipelines that its source has when it is processed, shortly after it was accepted. A repeated
 message goes through none.
 """
 

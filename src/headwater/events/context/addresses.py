@@ -1,4 +1,4 @@
-"""`context.ip`: the person's address as the client says it, or hides it, or as the connection tells it.
+"""`context.ip`: the address of the person, as the client sends or hides it, or that of the connection.
 
 A client that must not pass on a whole address sends a mask instead, and one that must not pass on any sends 0.0.0.0.
 """
@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from headwater.events.raw import ABSENT, is_absent, is_string
 from headwater.schemas import canonical_ip
 
-REMEMBERED: Final = 8192
+MAX_CACHED: Final = 8192
 MAX_BYTES: Final = 64
 """The longest text that can be an address."""
 
@@ -35,7 +35,7 @@ class Address(Struct, frozen=True):
 
 
 def choose_address(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
-    """The address of an event whose context says `sent`, in a call from `caller`.
+    """Return the address of an event whose context has `sent`, in a call from `caller`.
 
     What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
     nothing was sent.
@@ -46,7 +46,7 @@ def choose_address(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     return Address(sent, address.whole) if address.text == sent else address
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=MAX_CACHED)
 def _choose_address(own: bytes, caller: str, is_client_side: bool) -> Address:
     sent = Raw(own)
     if is_absent(sent) or own == b'""':

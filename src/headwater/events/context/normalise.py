@@ -2,7 +2,7 @@
 
 Most contexts need little or nothing. Only the members that change are written again; all others stay the text that was
 sent, and a context in which nothing changes is not touched. The changes of browser, system, locale and screen depend on
-five members only, and are remembered by these: pages, sessions and traits differ from event to event, but devices
+five members only, and are cached by these: pages, sessions and traits differ from event to event, but devices
 repeat.
 """
 
@@ -30,7 +30,7 @@ from headwater.events.wire import parse_id, traits_in
 
 MAX_CACHED_ENVIRONMENTS: Final = 2048
 MAX_CACHED_BYTES: Final = 2048
-"""The longest texts of the five members together whose changes are remembered. All take some megabytes at most."""
+"""The longest texts of the five members together whose changes are cached. The cache takes some megabytes at most."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -1,4 +1,4 @@
-"""The dialect of the typed `EventService`: that of the track API, but a time that cannot be read is refused.
+"""The protocol of the typed `EventService`: the track API, except that an event with an invalid time is rejected.
 
 Its callers compile their events against a schema, see every rejection, and can correct what they send.
 """

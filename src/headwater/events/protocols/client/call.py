@@ -1,4 +1,4 @@
-"""Takes the body of a call apart, holds it to its shape, and says it in the members of the track API."""
+"""Decodes the body of a call, checks its shape, and translates it into the members of the track API."""
 
 from collections.abc import Callable
 from typing import Final
@@ -30,15 +30,15 @@ _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """The largest body of a call, in bytes after inflation."""
+    """Return the largest body of a call, in bytes after decompression."""
     return limits.client_bytes
 
 
 def read_call(call: str, body: bytes) -> Call:
-    """The call that `body` holds, its events said in the members of the track API; an empty body is an empty object.
+    """Decode the body of a call into events with the members of the track API; an empty body is an empty object.
 
     Raises BadRequest when the body is not UTF-8, not JSON, or no object or array; Unprocessable for the
-    first rule of the dialect that the call breaks; PayloadTooLarge for more events than a call may have.
+    first rule of the protocol that the call breaks; PayloadTooLarge for more events than a call may have.
     """
     shape, translate = _CALLS[call]
     try:

@@ -34,7 +34,7 @@ def identify(parts: Parts) -> Parts:
 
 
 def event(parts: Parts) -> Parts:
-    """An event without a name has an empty one. The Android SDK says `properties` for `data`."""
+    """An event without a name has an empty one. The Android SDK sends `properties` for `data`."""
     made = {
         **_others(parts, ("name", "event", "data", "user", *_IDS)),
         "type": _raw("track"),
@@ -56,7 +56,7 @@ def named_event(parts: Parts) -> Parts:
 
 
 def device(parts: Parts) -> Parts:
-    """The device as the clients of the track API register it; all that was said of it is in the properties too."""
+    """Translate a device into the event that clients of the track API send; the properties have all its members."""
     about = {name: value for name, value in parts.items() if name not in _IDS}
     os, version = _system(decode_text(parts["os"]) or "")
     context = {

@@ -1,8 +1,8 @@
-"""The native dialect: events in the shape in which they are stored.
+"""The native protocol: events in the shape in which they are stored.
 
 Unlike the track API it is strict: every member has one JSON type, and each type of event its own members, so that a
-mistake shows as a refused event and not as an odd one. One refused event refuses neither its neighbours nor the call;
-a body that is not JSON, or an envelope that is wrong, refuses the whole call.
+mistake shows as a rejected event and not as an odd one. A rejected event does not affect the other events of its call;
+a body that is not JSON, or an envelope that is wrong, rejects the whole call.
 """
 
 from typing import Final

@@ -14,9 +14,8 @@ from headwater.base.nesting import is_deeper
 from headwater.events.decode_errors import explain_native, explain_syntax
 from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
-from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wellformed import decode_well_formed
+from headwater.events.wellformed import decode_well_formed, reject_unpaired_surrogates
 
 EVENTS: Final = "events"
 """The call whose route names no type: one event, an array of events, or a batch."""
@@ -48,7 +47,7 @@ def read_call(call: str, body: bytes) -> Call:
         text, counterpart = decode_well_formed(_decode_raw, body)
         read = _read(call, text)
         if counterpart is not None:
-            rejected = refuse_unpaired_surrogates(read.events, _read(call, counterpart).events)
+            rejected = reject_unpaired_surrogates(read.events, _read(call, counterpart).events)
             read = msgspec.structs.replace(read, rejected=rejected)
         return read
     except msgspec.ValidationError as error:

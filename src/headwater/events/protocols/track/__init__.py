@@ -1,8 +1,8 @@
-"""The track API dialect: the calls of the Segment family, as its SDKs really send them.
+"""The track API: the calls of the Segment family, as its SDKs really send them.
 
 The rules are those of the documented API, read leniently where its SDKs differ: null ids are absent, numeric ids are
-taken as text, unknown members are kept. One bad event refuses itself, not its batch; a body that is not JSON, and does
-not become so by what `headwater.events.wellformed` does, refuses the whole call.
+taken as text, unknown members are kept. A bad event is rejected alone, not its batch; a body that is not JSON, even
+after the repairs of `headwater.events.wellformed`, rejects the whole call.
 """
 
 from typing import Final
