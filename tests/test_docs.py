@@ -66,7 +66,7 @@ def test_the_limits_of_rejected_events(page: str, stated: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("host", "port", "workers", "nats_replicas", "log_keep", "log_max_bytes", "log_max_lag_bytes"),
+        *("host", "port", "backends", "nats_replicas", "log_keep", "log_max_bytes", "log_max_lag_bytes"),
         *("max_event_bytes", "max_batch_bytes", "max_client_bytes", "metrics_host", "log_level"),
     ],
 )

@@ -201,7 +201,7 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     sources = [await new_source(harness), await new_source(harness, other.id)]
     for source in sources:
         await add_pipeline(harness, source, COPY)
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=1)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=1)
     for source, users in ((sources[0], "ab"), (sources[1], "c")):
         for user in users:
             await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
@@ -222,7 +222,7 @@ async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harne
     await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
     await harness.drain_lanes()
     await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=0)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=0)
     after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]

@@ -24,9 +24,9 @@ from headwater.state import (
     LatestCall,
     Message,
     RejectedEvent,
-    StoredEvent,
     TraitsUpdate,
 )
+from headwater.warehouse import StoredEvent
 
 _log = structlog.get_logger(__name__)
 _NOT_PROCESSED: Final = "the event was accepted but could not be processed"
@@ -86,9 +86,20 @@ class AcceptedEvent(Struct, frozen=True):
 
     def stored_by(self, pipeline: int) -> StoredEvent:
         """Return the event as an Event pipeline stores it."""
-        source, _ = self.message.key
-        received_at = self.message.received_at
-        return StoredEvent(self.position, self.workspace, source, pipeline, self.at, received_at, self.document)
+        event = self.event
+        return StoredEvent(
+            self.position,
+            self.workspace,
+            event.connection_id,
+            pipeline,
+            self.at,
+            self.message.received_at,
+            event.type,
+            event.event,
+            event.user_id,
+            event.anonymous_id,
+            self.document,
+        )
 
     def observation(
         self,

@@ -30,8 +30,8 @@ from headwater.state import (
     LaneEntry,
     NewChunk,
     Step,
-    StoredEvent,
 )
+from headwater.warehouse import StoredEvent
 
 MAX_MAPPING_SECONDS: Final = 1.0
 MAX_MAPPING_BYTES: Final = 32 << 20

@@ -105,7 +105,7 @@ class ResultApplier:
             self._metrics.batch_failed(type(error).__name__)
             _log.exception("results of lanes failed together, and are applied one by one")
             try:
-                await check_writes(self._state, MAX_POSITION)
+                await check_writes(self._state, None, MAX_POSITION)
             except Unavailable:
                 raise
             except Exception:  # the system is at fault, and no result may fail for it

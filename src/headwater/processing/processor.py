@@ -27,6 +27,7 @@ from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
 from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
+from headwater.warehouse import Warehouse
 
 MAX_ISOLATED: Final = 8
 """How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
@@ -43,6 +44,7 @@ class BatchProcessor:
         consumer: str,
         catalog: Catalog,
         state: StateStore,
+        warehouse: Warehouse,
         clock: Clock,
         metrics: Metrics = NO_METRICS,
         *,
@@ -52,6 +54,7 @@ class BatchProcessor:
         self._consumer = consumer
         self._catalog = catalog
         self._state = state
+        self._warehouse = warehouse
         self._clock = clock
         self._metrics = metrics
         self._lane_bytes = lane_bytes
@@ -100,8 +103,9 @@ class BatchProcessor:
                 await transaction.save_calls(batch.calls)
                 await transaction.advance(self._consumer, after, batch.last)
                 self.io_bound.set()
-                await transaction.add_events(plan.evaluation.events)
                 await transaction.save(plan.entries)
+                # Before the commit: after a crash between the two the batch comes again, and is not loaded twice.
+                await self._warehouse.load(plan.evaluation.events, through=batch.last)
         finally:
             self.io_bound.clear()
         return plan
@@ -142,7 +146,7 @@ class BatchProcessor:
         """Return the batch with the events that cannot be stored as rejected, and the positions of those that can only
         be stored. Raises `error` when the warehouse takes nothing at all."""
         try:
-            await check_writes(self._state, batch.last)
+            await check_writes(self._state, self._warehouse, batch.last)
         except Unavailable:
             raise
         except Exception:
@@ -215,7 +219,7 @@ class BatchProcessor:
             async with self._state.transaction() as transaction:
                 plan = await self._plan(batch.accepted, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
-                await transaction.add_events(plan.evaluation.events)
+                await self._warehouse.check(plan.evaluation.events)
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
                     message_id.encode()
                     encode_message(entry)

@@ -22,6 +22,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.processing.reading import Reading
 from headwater.state import StateStore
 from headwater.state.lanestore import LaneStore
+from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
@@ -51,6 +52,7 @@ class StreamConsumer:
         log: EventLog,
         catalog: Catalog,
         state: StateStore,
+        warehouse: Warehouse,
         clock: Clock,
         *,
         keep: timedelta,
@@ -65,12 +67,13 @@ class StreamConsumer:
         self._events = log
         self._catalog = catalog
         self._state = state
+        self._warehouse = warehouse
         self._keep = keep
         self._locate = locate
         self._swept: tuple[frozenset[int], ...] | None = None
         self._metrics = metrics
         self._applier = None if store is None else ResultApplier(catalog, state, store, metrics)
-        self._processor = BatchProcessor(CONSUMER, catalog, state, clock, metrics, lane_bytes=lane_bytes)
+        self._processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -153,6 +156,7 @@ class StreamConsumer:
             await transaction.trim_messages()
             await transaction.shorten_rejected()
             await transaction.remove_lanes_except(pipelines)
+        await self._warehouse.maintain()
         if present != self._swept:
             async with self._state.transaction() as transaction:
                 removed = await transaction.remove_identities_except(pipelines)
