@@ -5,13 +5,10 @@ from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
-from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_syntax, explain_track
+from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_absent, is_object
-from headwater.events.surrogates import refuse_unpaired_surrogates
-from headwater.events.track.explain import explain
-from headwater.events.wellformed import decode_well_formed
+from headwater.events.wellformed import decode_well_formed, reject_unpaired_surrogates
 from headwater.events.wire import is_plain, time_text
 
 
@@ -47,13 +44,13 @@ def read_call(call: str, body: bytes) -> Call:
                 events=[event],
                 write_key=_decode_key(event).write_key,
                 has_plain_texts=is_plain(body),
-                rejected={} if other_event is None else refuse_unpaired_surrogates([event], [other_event]),
+                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event]),
             )
         batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from error
+        raise explain_syntax(body, error) from error
     if len(batch.batch) > MAX_BATCH_EVENTS:
         raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
     for name in ("context", "integrations"):
@@ -72,17 +69,17 @@ def read_call(call: str, body: bytes) -> Call:
         context=batch.context,
         integrations=batch.integrations,
         has_plain_texts=is_plain(body),
-        rejected={} if other is None else refuse_unpaired_surrogates(batch.batch, other.batch),
+        rejected={} if other is None else reject_unpaired_surrogates(batch.batch, other.batch),
     )
 
 
 def _write_key_of_first(events: list[Raw]) -> str | None:
     try:
         return _decode_key(events[0]).write_key if events else None
-    except msgspec.ValidationError:  # the event itself will be refused for it, and the batch for having no key
+    except msgspec.ValidationError:  # the event itself will be rejected for it, and the batch for having no key
         return None
 
 
 def _bad_request(error: msgspec.ValidationError) -> BadRequest:
-    rejection = explain(error, root="the body")
+    rejection = explain_track(error, root="the body")
     return BadRequest(rejection.message, field=rejection.path or None)

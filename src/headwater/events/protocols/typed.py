@@ -1,4 +1,4 @@
-"""The dialect of the typed `EventService`: that of the track API, but a time that cannot be read is refused.
+"""The protocol of the typed `EventService`: the track API, except that an event with an invalid time is rejected.
 
 Its callers compile their events against a schema, see every rejection, and can correct what they send.
 """
@@ -8,12 +8,10 @@ from typing import Final
 from msgspec import Raw
 
 from headwater.base.errors import BadRequest
-from headwater.events import track
-from headwater.events.call import Call
-from headwater.events.limits import Limits
-from headwater.events.rejection import Rejection
+from headwater.events.protocol import Call, Limits, Rejection
+from headwater.events.protocols import track
+from headwater.events.protocols.track import max_body, read
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.track import max_body, read
 from headwater.events.wire import MEMBERS, TIMES, WireEvent
 
 KEY_IN_BODY: Final = track.KEY_IN_BODY

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from headwater.events.client.shapes import text_of
 from headwater.events.devices import DEVICE_CREATED_OR_UPDATED
+from headwater.events.protocols.client.shapes import decode_text
 from headwater.events.raw import is_absent, is_object, join, members
 from headwater.events.wire import MEMBERS
 
@@ -24,7 +24,7 @@ Parts = dict[str, Raw]
 
 def alias(parts: Parts) -> Parts:
     """The anonymous id is the one to give up."""
-    ids = _texts(previousId=text_of(parts["anonymous_id"]), userId=text_of(parts["external_id"]))
+    ids = _texts(previousId=decode_text(parts["anonymous_id"]), userId=decode_text(parts["external_id"]))
     return {**_others(parts, _IDS), "type": _raw("alias"), **ids, **_message(parts)}
 
 
@@ -34,11 +34,11 @@ def identify(parts: Parts) -> Parts:
 
 
 def event(parts: Parts) -> Parts:
-    """An event without a name has an empty one. The Android SDK says `properties` for `data`."""
+    """An event without a name has an empty one. The Android SDK sends `properties` for `data`."""
     made = {
         **_others(parts, ("name", "event", "data", "user", *_IDS)),
         "type": _raw("track"),
-        "event": _raw(text_of(parts.get("name")) or ""),
+        "event": _raw(decode_text(parts.get("name")) or ""),
         **_person(parts),
         **_message(parts),
         "properties": join({**_object(parts.get("properties")), **_object(parts.get("data"))}),
@@ -51,14 +51,14 @@ def event(parts: Parts) -> Parts:
 
 def named_event(parts: Parts) -> Parts:
     """The JavaScript SDK has the name in `event`."""
-    name = text_of(parts.get("event"))
+    name = decode_text(parts.get("event"))
     return event(parts if name is None else {**parts, "name": _raw(name)})
 
 
 def device(parts: Parts) -> Parts:
-    """The device as the clients of the track API register it; all that was said of it is in the properties too."""
+    """Translate a device into the event that clients of the track API send; the properties have all its members."""
     about = {name: value for name, value in parts.items() if name not in _IDS}
-    os, version = _system(text_of(parts["os"]) or "")
+    os, version = _system(decode_text(parts["os"]) or "")
     context = {
         "device": {
             **_chosen(about, id="device_id", token="token", model="model"),
@@ -78,11 +78,11 @@ def device(parts: Parts) -> Parts:
 
 
 def _person(parts: Parts) -> Parts:
-    return _texts(userId=text_of(parts.get("external_id")), anonymousId=text_of(parts.get("anonymous_id")))
+    return _texts(userId=decode_text(parts.get("external_id")), anonymousId=decode_text(parts.get("anonymous_id")))
 
 
 def _message(parts: Parts) -> Parts:
-    return _texts(messageId=text_of(parts.get("message_id")))
+    return _texts(messageId=decode_text(parts.get("message_id")))
 
 
 def _traits(parts: Parts, ids: Collection[str] = _PERSON) -> Parts:

@@ -6,20 +6,18 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
+from headwater.events.decode_errors import explain_native
 from headwater.events.event import EVENT_TYPES
-from headwater.events.limits import MAX_DEPTH, Limits
-from headwater.events.native.context import check_context
-from headwater.events.native.explain import explain
+from headwater.events.protocol import MAX_DEPTH, BrokenRule, Call, Limits, Rejection
+from headwater.events.protocols.native.context import check_context
+from headwater.events.protocols.track.rules import extra
 from headwater.events.raw import ABSENT, is_absent, is_object, join, members, merge, repeated_member
-from headwater.events.rejection import Rejection
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.track.rules import extra
 from headwater.events.wire import MEMBERS, TIMES, Text, WireEvent, broken_text, is_plain
 
 
 class _Event(WireEvent):
-    """Identifiers are texts, and null stands only where it says so."""
+    """An event whose identifiers are texts, and null only where the type has it."""
 
     message_id: Text | None = None
     user_id: Text | None = None
@@ -62,25 +60,25 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """The largest body of a call, in bytes after inflation. There is no other limit to one event."""
+    """Return the largest body of a call, in bytes after decompression. There is no other limit to one event."""
     return limits.batch_bytes
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-    """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+    """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
     if is_deeper(event, MAX_DEPTH):
         return Rejection("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
         wire = _settled(event, call)
     except msgspec.ValidationError as error:
-        return explain(error, root="the event")
+        return explain_native(error, root="the event")
     if (name := repeated_member(event, _MEMBERS)) is not None:
         return Rejection("BadRequest", name, f"{name} is repeated")
     try:
         _check_values(wire, event)
         _check_presence(wire)
-    except _Broken as broken:
-        return Rejection("BadRequest", broken.path, broken.message)
+    except BrokenRule as broken:
+        return broken.rejection
     context = merge(call.context, wire.context)
     rejection = check_context(context)
     if rejection is not None:
@@ -112,30 +110,24 @@ def _with_traits(wire: WireEvent, context: Raw) -> WireEvent:
     return wire
 
 
-class _Broken(Exception):
-    def __init__(self, field: str, rule: str) -> None:
-        self.path = MEMBERS[field]
-        self.message = f"{self.path} {rule}"
-
-
 def _check_values(wire: WireEvent, event: Raw) -> None:
     if wire.type not in EVENT_TYPES:
-        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
+        raise BrokenRule("type", f"must be one of {', '.join(EVENT_TYPES)}")
     if not is_plain(event) and (broken := broken_text(wire)) is not None:
-        raise _Broken(*broken)
+        raise BrokenRule(MEMBERS[broken[0]], broken[1])
     for field in TIMES:
         text = getattr(wire, field)
         if text:
             try:
                 parse_timestamp(text)
             except ValueError as error:
-                raise _Broken(field, str(error)) from error
+                raise BrokenRule(MEMBERS[field], str(error)) from error
     if wire.original_timestamp and not wire.timestamp:
-        raise _Broken("original_timestamp", "needs timestamp beside it")
+        raise BrokenRule("originalTimestamp", "needs timestamp beside it")
     for field in _OBJECTS:
         value = getattr(wire, field)
         if not is_absent(value) and not is_object(value):
-            raise _Broken(field, "must be an object or null")
+            raise BrokenRule(MEMBERS[field], "must be an object or null")
 
 
 def _check_presence(wire: WireEvent) -> None:
@@ -143,12 +135,12 @@ def _check_presence(wire: WireEvent) -> None:
         value = getattr(wire, field)
         is_there = not is_absent(value) if isinstance(value, Raw) else value is not None
         if is_there and wire.type not in types:
-            raise _Broken(field, f"is only for events of the type {' or '.join(types)}, not {wire.type}")
+            raise BrokenRule(MEMBERS[field], f"is only for events of the type {' or '.join(types)}, not {wire.type}")
     required = _REQUIRED.get(wire.type or "")
     if required is not None and getattr(wire, required) is None:
-        raise _Broken(required, f"is required in events of the type {wire.type}")
+        raise BrokenRule(MEMBERS[required], f"is required in events of the type {wire.type}")
     if wire.user_id is None and wire.anonymous_id is None:
-        raise _Broken("user_id", "or anonymousId is required")
+        raise BrokenRule("userId", "or anonymousId is required")
 
 
 def _without_traits(context: Raw) -> Raw:

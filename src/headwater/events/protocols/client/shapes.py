@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from headwater.base.errors import Unprocessable
 from headwater.base.nesting import is_deeper
 from headwater.events.devices import MAX_KEY_BYTES
-from headwater.events.limits import MAX_DEPTH
+from headwater.events.protocol import MAX_DEPTH
 from headwater.events.raw import is_absent, is_object, is_string, members
 from headwater.events.wire import MAX_ID_BYTES, MAX_TEXT_LENGTH
 
@@ -79,7 +79,7 @@ def take_apart(value: Raw, shape: Shape, path: str = "") -> dict[str, Raw]:
     if not is_object(value):
         wrong_type(path, "object")
     if is_deeper(value, MAX_DEPTH):
-        _refuse(path, f"The value of `{path}` must NOT be nested deeper than {MAX_DEPTH} levels.")
+        _reject(path, f"The value of `{path}` must NOT be nested deeper than {MAX_DEPTH} levels.")
     parts = members(value)
     for name in shape.required:
         if name not in parts:
@@ -87,7 +87,7 @@ def take_apart(value: Raw, shape: Shape, path: str = "") -> dict[str, Raw]:
     if shape.needs_person and "anonymous_id" not in parts and "external_id" not in parts:
         _missing(path, "anonymous_id")
     if not shape.is_open and not parts.keys() <= shape.members.keys():
-        _refuse(path, "Must NOT have additional properties")
+        _reject(path, "Must NOT have additional properties")
     for name, member in shape.members.items():
         if name in parts:
             _check(parts[name], member, f"{path}/{name}" if path else name)
@@ -102,15 +102,15 @@ def check_surrogates(parts: dict[str, Raw], counterparts: dict[str, Raw], path: 
     for name in sorted(parts.keys() & _IDS):
         if bytes(parts[name]) != bytes(counterparts[name]):
             member = f"{path}/{name}" if path else name
-            _refuse(member, f"The value of `{member}` must NOT contain an unpaired surrogate.")
+            _reject(member, f"The value of `{member}` must NOT contain an unpaired surrogate.")
 
 
 def wrong_type(path: str, type_: str) -> NoReturn:
-    """Refuse a value that is of another type."""
-    _refuse(path, f"The value of `{path}` must be a {type_}.")
+    """Reject a value that is of another type."""
+    _reject(path, f"The value of `{path}` must be a {type_}.")
 
 
-def text_of(value: Raw | None) -> str | None:
+def decode_text(value: Raw | None) -> str | None:
     """The text of a checked member; None when it is absent, null or empty."""
     return None if value is None or is_absent(value) else _decode_text(value) or None
 
@@ -133,18 +133,18 @@ def _check_text(text: str, kind: Kind, path: str) -> None:
     if kind == "text":
         return
     if "\0" in text:
-        _refuse(path, f"The value of `{path}` must NOT contain the NUL character.")
-    most = MAX_KEY_BYTES if kind == "key" else MAX_ID_BYTES
-    if len(text.encode()) > most:
-        _refuse(path, f"The value of `{path}` must NOT have more than {most} bytes.")
+        _reject(path, f"The value of `{path}` must NOT contain the NUL character.")
+    max_bytes = MAX_KEY_BYTES if kind == "key" else MAX_ID_BYTES
+    if len(text.encode()) > max_bytes:
+        _reject(path, f"The value of `{path}` must NOT have more than {max_bytes} bytes.")
     if len(text) > MAX_TEXT_LENGTH:
-        _refuse(path, f"The value of `{path}` must NOT have more than {MAX_TEXT_LENGTH} characters.")
+        _reject(path, f"The value of `{path}` must NOT have more than {MAX_TEXT_LENGTH} characters.")
 
 
 def _missing(path: str, name: str) -> NoReturn:
-    _refuse(f"{path}/{name}" if path else name, f"Must have required property '{name}'")
+    _reject(f"{path}/{name}" if path else name, f"Must have required property '{name}'")
 
 
-def _refuse(path: str, message: str) -> NoReturn:
-    """Refuse the call. The field is said from the event's own root, so that refusals can be counted by it."""
+def _reject(path: str, message: str) -> NoReturn:
+    """Reject the call. The field is given from the event's own root, so that rejections can be counted by it."""
     raise Unprocessable(CODE, message, field=".".join(part for part in path.split("/") if not part.isdigit()) or None)

@@ -1,5 +1,5 @@
-"""Holds a context to the types of the event schema: the native dialect refuses an event where another leaves the odd
-value out. What the schema does not know is not looked at."""
+"""Checks a context against the types of the event schema: the native protocol rejects an event where others leave the
+odd value out. Members that the schema does not have are not checked."""
 
 import ipaddress
 import re
@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from headwater.events.native.explain import explain
+from headwater.events.decode_errors import explain_native
+from headwater.events.protocol import Rejection
 from headwater.events.raw import ABSENT, is_absent, is_object
-from headwater.events.rejection import Rejection
 from headwater.schemas import (
     EVENT_SCHEMA,
     BooleanType,
@@ -32,13 +32,13 @@ _LEAST_DENSITY, _DENSITY_LIMIT = 0.005, 9.995
 _INT64: Final = range(-(2**63), 2**63)
 _DIGITS: Final = re.compile(r"-?[0-9]{1,19}")
 
-_BESIDE: Final[dict[str, Any]] = {
+_OUTSIDE_SCHEMA: Final[dict[str, Any]] = {
     "direct": bool,
     "groupId": str,
     "sessionId": int,
     "sessionStart": bool,
 }
-"""What clients write into a context and the schema keeps elsewhere, or not at all."""
+"""The types of members that clients write into a context and that the schema has elsewhere, or not at all."""
 
 
 def check_context(context: Raw) -> Rejection | None:
@@ -50,7 +50,7 @@ def check_context(context: Raw) -> Rejection | None:
     try:
         sections = _decode(context)
     except msgspec.ValidationError as error:
-        return explain(error, root="context", parent="context")
+        return explain_native(error, root="context", parent="context")
     if not is_absent(sections.traits) and not is_object(sections.traits):
         return Rejection("BadRequest", "context.traits", "context.traits must be an object or null")
     return (
@@ -77,7 +77,7 @@ def _broken_rule_of_ip(text: str) -> str | None:
 
 
 def _check_screen(screen: Any) -> Rejection | None:
-    """Zero is what clients say when they do not know."""
+    """Check the sizes. Clients send zero when they do not know one."""
     if screen is UNSET:
         return None
     for name in ("width", "height"):
@@ -110,11 +110,11 @@ def _out_of_range(path: str, rule: str) -> Rejection:
 def _decoder() -> msgspec.json.Decoder[Any]:
     type_ = property_at(EVENT_SCHEMA, "context").type
     assert isinstance(type_, ObjectType)
-    return msgspec.json.Decoder(_struct("context", type_, **_BESIDE))
+    return msgspec.json.Decoder(_struct("context", type_, **_OUTSIDE_SCHEMA))
 
 
-def _struct(name: str, schema: ObjectType, **beside: Any) -> type[msgspec.Struct]:
-    members = {property_.name: _json_type(property_.name, property_.type) for property_ in schema.properties} | beside
+def _struct(name: str, schema: ObjectType, **outside: Any) -> type[msgspec.Struct]:
+    members = {property_.name: _json_type(property_.name, property_.type) for property_ in schema.properties} | outside
     fields: list[tuple[str, Any, Any]] = [(member, type_ | UnsetType, UNSET) for member, type_ in members.items()]
     if name == "context":
         fields.append(("traits", Raw, ABSENT))

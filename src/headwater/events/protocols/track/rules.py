@@ -7,12 +7,10 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
+from headwater.events.decode_errors import explain_track
 from headwater.events.event import EVENT_TYPES
-from headwater.events.limits import MAX_DEPTH, Limits
+from headwater.events.protocol import MAX_DEPTH, BrokenRule, Call, Limits, Rejection
 from headwater.events.raw import ABSENT, is_absent, is_object, members
-from headwater.events.rejection import Rejection
-from headwater.events.track.explain import explain
 from headwater.events.wire import (
     IDS,
     MAX_TEXT_LENGTH,
@@ -20,15 +18,15 @@ from headwater.events.wire import (
     TIMES,
     WireEvent,
     broken_text,
-    email_of,
+    find_email,
+    find_traits,
     time_text,
-    traits_of,
 )
 
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
 _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
-"""What only we can say of an event. Webhooks of this family bring such members: they would shadow ours."""
+"""Members that only the server sets. Webhooks of this family send some: they would replace the server's."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
 
@@ -36,7 +34,7 @@ _PlainId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH)
 
 
 class _PlainEvent(WireEvent, forbid_unknown_fields=True):
-    """An event as most are: with members of ours only, and identifiers that are texts already. It is as it will be."""
+    """A usual event: it has known members only, and its identifiers are texts already."""
 
     message_id: _PlainId = None
     user_id: _PlainId = None
@@ -57,12 +55,12 @@ _decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """The largest body of a call, in bytes after inflation."""
+    """Return the largest body of a call, in bytes after decompression."""
     return limits.batch_bytes if call == "batch" else limits.event_bytes
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-    """The event, if it keeps every rule of the dialect; otherwise the first rule that it breaks."""
+    """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
     if memoryview(event).nbytes > limits.event_bytes:
         return Rejection("PayloadTooLarge", "", f"the event is larger than {limits.event_bytes} bytes")
     if is_deeper(event, MAX_DEPTH):
@@ -72,9 +70,9 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
         _check_values(wire, call)
         _check_presence(wire)
     except msgspec.ValidationError as error:
-        return explain(error)
-    except _Broken as broken:
-        return Rejection("BadRequest", broken.path, broken.message)
+        return explain_track(error)
+    except BrokenRule as broken:
+        return broken.rejection
     return wire
 
 
@@ -90,14 +88,8 @@ def extra(event: Raw) -> dict[str, Raw]:
     return {} if parts.keys() <= _KNOWN else {name: parts[name] for name in parts if name not in _KNOWN}
 
 
-class _Broken(Exception):
-    def __init__(self, path: str, rule: str) -> None:
-        self.path = path
-        self.message = f"{path} {rule}"
-
-
 def _decoded(event: Raw, call: Call) -> tuple[WireEvent, bool]:
-    """The event, its type that of the call and its identifiers texts or absent; whether it has members of ours only."""
+    """Return the event, with the type of the call and identifiers as texts, and whether it has known members only."""
     wire: WireEvent
     try:
         wire, is_plain = _decode_plain(event), True
@@ -128,19 +120,19 @@ def _decode_any(event: Raw) -> WireEvent:
 
 def _check_values(wire: WireEvent, call: Call) -> None:
     if wire.type not in EVENT_TYPES:
-        raise _Broken("type", f"must be one of {', '.join(EVENT_TYPES)}")
+        raise BrokenRule("type", f"must be one of {', '.join(EVENT_TYPES)}")
     if not call.has_plain_texts and (broken := broken_text(wire)) is not None:
-        raise _Broken(MEMBERS[broken[0]], broken[1])
+        raise BrokenRule(MEMBERS[broken[0]], broken[1])
     for field in _OBJECTS:
         value = getattr(wire, field)
         if value and not is_object(value) and not is_absent(value):
-            raise _Broken(MEMBERS[field], "must be an object or null")
+            raise BrokenRule(MEMBERS[field], "must be an object or null")
 
 
 def _number_as_written(event: Raw, field: str) -> str:
     text = bytes(members(event)[MEMBERS[field]]).decode()
     if len(text) > MAX_TEXT_LENGTH:  # of strings the decoder sees to it
-        raise _Broken(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
+        raise BrokenRule(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
     return text
 
 
@@ -148,20 +140,20 @@ def _check_presence(wire: WireEvent) -> None:
     match wire.type:
         case "track":
             if not wire.event:
-                raise _Broken("event", "is required in a track event")
+                raise BrokenRule("event", "is required in a track event")
             if not (wire.user_id or wire.anonymous_id or wire.group_id):
-                raise _Broken("userId", "or anonymousId or groupId is required in a track event")
+                raise BrokenRule("userId", "or anonymousId or groupId is required in a track event")
         case "group":
             if not wire.group_id:
-                raise _Broken("groupId", "is required in a group event")
+                raise BrokenRule("groupId", "is required in a group event")
         case "alias":
             if not wire.previous_id:
-                raise _Broken("previousId", "is required in an alias event")
+                raise BrokenRule("previousId", "is required in an alias event")
             if not wire.user_id:
-                raise _Broken("userId", "is required in an alias event")
+                raise BrokenRule("userId", "is required in an alias event")
         case "identify":
-            if not (wire.user_id or wire.anonymous_id or email_of(traits_of(wire))):
-                raise _Broken("userId", "or anonymousId or traits.email is required in an identify event")
+            if not (wire.user_id or wire.anonymous_id or find_email(find_traits(wire))):
+                raise BrokenRule("userId", "or anonymousId or traits.email is required in an identify event")
         case _:
             if not (wire.user_id or wire.anonymous_id):
-                raise _Broken("userId", f"or anonymousId is required in a {wire.type} event")
+                raise BrokenRule("userId", f"or anonymousId is required in a {wire.type} event")

@@ -11,14 +11,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.identifiers import MAX_ID
 from headwater.base.nesting import is_deeper
-from headwater.events.call import Call
-from headwater.events.limits import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH
-from headwater.events.native.explain import explain
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_native, explain_syntax
+from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member
-from headwater.events.surrogates import refuse_unpaired_surrogates
 from headwater.events.timestamps import parse_timestamp
-from headwater.events.wellformed import decode_well_formed
+from headwater.events.wellformed import decode_well_formed, reject_unpaired_surrogates
 
 EVENTS: Final = "events"
 """The call whose route names no type: one event, an array of events, or a batch."""
@@ -50,14 +47,14 @@ def read_call(call: str, body: bytes) -> Call:
         text, counterpart = decode_well_formed(_decode_raw, body)
         read = _read(call, text)
         if counterpart is not None:
-            rejected = refuse_unpaired_surrogates(read.events, _read(call, counterpart).events)
+            rejected = reject_unpaired_surrogates(read.events, _read(call, counterpart).events)
             read = msgspec.structs.replace(read, rejected=rejected)
         return read
     except msgspec.ValidationError as error:
-        rejection = explain(error, root="the body")
+        rejection = explain_native(error, root="the body")
         raise BadRequest(rejection.message, field=rejection.path or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from error
+        raise explain_syntax(body, error) from error
 
 
 def _read(call: str, text: Raw) -> Call:

@@ -1,4 +1,4 @@
-"""Takes the body of a call apart, holds it to its shape, and says it in the members of the track API."""
+"""Decodes the body of a call, checks its shape, and translates it into the members of the track API."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,13 +7,12 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unprocessable
-from headwater.events.call import Call
-from headwater.events.client import shapes, translation
-from headwater.events.client.shapes import CODE, Shape, check_surrogates, take_apart, wrong_type
-from headwater.events.limits import MAX_BATCH_EVENTS, Limits
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_syntax
+from headwater.events.protocol import MAX_BATCH_EVENTS, Call, Limits
+from headwater.events.protocols.client import shapes, translation
+from headwater.events.protocols.client.shapes import CODE, Shape, check_surrogates, take_apart, wrong_type
+from headwater.events.protocols.track.rules import extra
 from headwater.events.raw import is_object, join
-from headwater.events.track.rules import extra
 from headwater.events.wellformed import decode_well_formed
 from headwater.events.wire import WireEvent
 
@@ -31,15 +30,15 @@ _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """The largest body of a call, in bytes after inflation."""
+    """Return the largest body of a call, in bytes after decompression."""
     return limits.client_bytes
 
 
 def read_call(call: str, body: bytes) -> Call:
-    """The call that `body` holds, its events said in the members of the track API; an empty body is an empty object.
+    """Decode the body of a call into events with the members of the track API; an empty body is an empty object.
 
     Raises BadRequest when the body is not UTF-8, not JSON, or no object or array; Unprocessable for the
-    first rule of the dialect that the call breaks; PayloadTooLarge for more events than a call may have.
+    first rule of the protocol that the call breaks; PayloadTooLarge for more events than a call may have.
     """
     shape, translate = _CALLS[call]
     try:
@@ -50,7 +49,7 @@ def read_call(call: str, body: bytes) -> Call:
             for (path, own), other in zip(parts.items(), _take_apart(call, counterpart, shape).values(), strict=True):
                 check_surrogates(own, other, path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from error
+        raise explain_syntax(body, error) from error
     return Call(type=None, events=[join(translate(each)) for each in parts.values()])
 
 
