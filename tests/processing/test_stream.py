@@ -281,7 +281,7 @@ async def everything(harness: Harness, source: Connection) -> tuple[object, ...]
 
 
 @pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
-@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "rejection_counts", "progress"])
+@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "rejection_counts", "checkpoints"])
 async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
     harness: Harness, source: Connection, table: str, what: str
 ) -> None:
