@@ -41,7 +41,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
-        open_state(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as state,
+        open_state(sqlite_url(data_dir / "state.db"), writes=True, clock=clock) as state,
     ):
         processor = BatchProcessor(CONSUMER, catalog, state, clock)
         batches = [Batch() for _ in range(30)]
@@ -51,7 +51,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
             for batch in batches:
                 received = microseconds(clock.now())
                 header = encode_envelope(
-                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), refused={})
+                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), rejected={})
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
@@ -63,7 +63,7 @@ class Progress:
     """How far the worker of a running system has come, looked at twenty times a second."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._url = sqlite_url(data_dir / "warehouse.db")
+        self._url = sqlite_url(data_dir / "state.db")
         self.seen: list[tuple[float, int]] = []
 
     @contextmanager

@@ -89,6 +89,6 @@ def test_no_process_needs_much_memory_and_another_workspace_goes_on(tmp_path: Pa
 def _waiting(data_dir: Path) -> int:
     """How many entries wait in lanes."""
 
-    with closing(sqlite3.connect(f"file:{data_dir / 'warehouse.db'}?mode=ro", uri=True)) as state:
+    with closing(sqlite3.connect(f"file:{data_dir / 'state.db'}?mode=ro", uri=True)) as state:
         [[entries]] = state.execute("SELECT coalesce(sum(entries), 0) FROM lanes")
     return int(entries)

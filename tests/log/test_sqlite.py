@@ -59,6 +59,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
 """
 
 
+@pytest.mark.process
 async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_path: Path) -> None:
     """HEADWATER_CRASH_ROUNDS sets how many kills."""
     acknowledged: dict[int, str] = {}
@@ -85,6 +86,7 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_pa
     assert [entry.position for entry in entries[1:]] == [entry.last + 1 for entry in entries[:-1]]
 
 
+@pytest.mark.process
 async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
     processes = [run(APPEND, tmp_path / "log.db", name, 4, 100) for name in ("a", "b", "c")]
     lines = []
@@ -117,6 +119,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.process
 async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     process = run(LEASE, tmp_path / "log.db")
     assert process.stdout is not None
@@ -240,6 +243,7 @@ async def test_positions_have_no_gaps(tmp_path: Path) -> None:
 # --- Room ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_disk_that_fills_up_is_unavailable_until_there_is_room(tmp_path: Path, in_thread: bool) -> None:
     with small_disk(tmp_path / "disk", "8m") as disk:

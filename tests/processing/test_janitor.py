@@ -18,7 +18,7 @@ from tests.harness import Harness
 
 
 def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1)) -> Janitor:
-    return Janitor(harness.log, harness.catalog, harness.state, keep=keep)
+    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep)
 
 
 async def send(harness: Harness, source: Connection, *types: str) -> None:
@@ -105,7 +105,9 @@ async def test_only_the_process_with_the_lease_cleans(
 
     monkeypatch.setattr(Janitor, "clean", clean)
     lease = await harness.log.lease("warehouse")
-    consumer = make_consumer(harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(hours=1))
+    consumer = make_consumer(
+        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(hours=1)
+    )
     task = asyncio.create_task(consumer.run(stop))
     done, _ = await asyncio.wait([task], timeout=0.1)
     assert not done

@@ -191,7 +191,7 @@ async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(h
     await send(harness, source, identify("u", "u@x"))
     await change(harness, pipelines[0], COPY, enabled=False)
     await delete_pipeline(harness.catalog, harness.workspace, pipelines[1])
-    await Janitor(harness.log, harness.catalog, harness.state, keep=timedelta(hours=1)).clean()
+    await Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=timedelta(hours=1)).clean()
     assert {lane.pipeline for lane in await harness.state.lanes()} == {pipelines[0]}
     await change(harness, pipelines[0], COPY)
     await harness.drain_lanes()
@@ -203,7 +203,7 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     sources = [await new_source(harness), await new_source(harness, other.id)]
     for source in sources:
         await add_pipeline(harness, source, COPY)
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=1)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=1)
     for source, users in ((sources[0], "ab"), (sources[1], "c")):
         for user in users:
             await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
@@ -224,7 +224,7 @@ async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harne
     await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
     await harness.drain_lanes()
     await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=0)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=0)
     after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]

@@ -164,7 +164,7 @@ async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness,
     await send(harness, other, event("a"))
     await harness.carry()
     assert await harness.documents() == []
-    assert len(await harness.state.events(workspace.id, order="timestamp", ascending=True, first=0, limit=10)) == 1
+    assert len(await harness.list_events(workspace.id)) == 1
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,14 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harn
 async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None]:
     """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
     if harness.database_url is None:
-        with failing_sqlite(harness.folder / "warehouse.db", table, what):
+        name = "event_rows" if table == "events" else table
+        with failing_sqlite(harness.folder / f"{_store(table)}.db", name, what):
             yield
         return
     # In PostgreSQL an error leaves the transaction to be undone, and the end of the connection undoes it.
     refuse = "RAISE 'refused'" if what == "ABORT" else "PERFORM pg_terminate_backend(pg_backend_pid())"
     function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse}; END $$"
-    engine = open_engine(harness.database_url, schema="warehouse")
+    engine = open_engine(harness.database_url, schema=_store(table))
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(function)
@@ -255,6 +256,11 @@ async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None
             await connection.exec_driver_sql("DROP FUNCTION refuse CASCADE")
     finally:
         await engine.dispose()
+
+
+def _store(table: str) -> str:
+    """Return the store, a file or a schema, that has the table."""
+    return "warehouse" if table in ("events", "loaded") else "state"
 
 
 @contextmanager
@@ -353,15 +359,19 @@ async def test_killed_again_and_again_it_stores_everything_once(harness: Harness
         await asyncio.wait_for(process.communicate(), 60)
     small = Limits(batch_bytes=50_000)
     consumer = make_consumer(
-        harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(hours=1), limits=small
+        harness.log,
+        harness.catalog,
+        harness.state,
+        harness.warehouse,
+        harness.clock,
+        keep=timedelta(hours=1),
+        limits=small,
     )
     await run(consumer, harness)
     stored = [
         json.loads(document)["messageId"]
         for first in range(0, 7000, 1000)
-        for document in await harness.state.events(
-            harness.workspace, order="receivedAt", ascending=True, first=first, limit=1000
-        )
+        for document in await harness.list_events(offset=first)
     ]
     assert stored == list(dict.fromkeys(sent))
 
@@ -409,7 +419,13 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
 
     await send(harness, source, event("a"))
     consumer = make_consumer(
-        harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(hours=1), metrics=Counting()
+        harness.log,
+        harness.catalog,
+        harness.state,
+        harness.warehouse,
+        harness.clock,
+        keep=timedelta(hours=1),
+        metrics=Counting(),
     )
     async with failing(harness, "events", "ABORT"):
         async with running(consumer):

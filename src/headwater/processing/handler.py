@@ -18,6 +18,7 @@ from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore
 from headwater.state.lanestore import LaneStore
+from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
 """The consumer that stores events: the name of its lease and cursor in the log, and of its position in the state store.
@@ -52,6 +53,7 @@ def make_consumer(
     log: EventLog,
     catalog: Catalog,
     state: StateStore,
+    warehouse: Warehouse,
     clock: Clock,
     *,
     keep: timedelta,
@@ -66,9 +68,9 @@ def make_consumer(
     `keep` is how long entries stay in the log after every consumer has finished them. `locate` looks up the location of
     events that do not include one. `lane_bytes` is how much may wait in the lanes of one workspace.
     """
-    processor = BatchProcessor(CONSUMER, catalog, state, clock, metrics, lane_bytes=lane_bytes)
+    processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
     # Both write what batches write, so only the holder of the lease runs them.
-    companions: list[Companion] = [Janitor(log, catalog, state, keep=keep).run]
+    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, keep=keep).run]
     if store is not None:
         companions.append(ResultApplier(catalog, state, store, metrics).run)
     return Consumer(

@@ -11,6 +11,7 @@ from headwater.catalog import Catalog
 from headwater.log import EventLog
 from headwater.log.consumer import wait
 from headwater.state import StateStore
+from headwater.warehouse import Warehouse
 
 CLEAN_SECONDS: Final = 5.0
 """How long it pauses after each round."""
@@ -21,11 +22,14 @@ _log = structlog.get_logger(__name__)
 class Janitor:
     """Works in the process that holds the lease of the consumer: others do not write the state store."""
 
-    def __init__(self, log: EventLog, catalog: Catalog, state: StateStore, *, keep: timedelta) -> None:
+    def __init__(
+        self, log: EventLog, catalog: Catalog, state: StateStore, warehouse: Warehouse, *, keep: timedelta
+    ) -> None:
         """`keep` is how long entries stay in the log after every consumer has finished them."""
         self._event_log = log
         self._catalog = catalog
         self._state = state
+        self._warehouse = warehouse
         self._keep = keep
         self._swept: tuple[frozenset[int], ...] | None = None
 
@@ -46,6 +50,7 @@ class Janitor:
         Batches wait while it writes to the state store, so its transactions are short.
         """
         await self._event_log.trim(older_than=self._keep)
+        await self._warehouse.maintain()
         await self._catalog.refresh()
         workspaces = frozenset(workspace.id for workspace in self._catalog.workspaces())
         connections = [connection for workspace in workspaces for connection in self._catalog.connections(workspace)]

@@ -105,7 +105,7 @@ class ResultApplier:
             self._metrics.batch_failed(type(error).__name__)
             _log.exception("results of lanes failed together, and are applied one by one")
             try:
-                await check_writes(self._state, MAX_POSITION)
+                await check_writes(self._state, None, MAX_POSITION)
             except Unavailable:
                 raise
             except Exception:  # the system is at fault, and no result may fail for it
@@ -159,7 +159,7 @@ class ResultApplier:
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
         """Write results, each with its pipeline: many small ones take as few statements as one large one."""
         observations = [
-            _sighting(pipeline, results, result)
+            _observation(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
@@ -198,7 +198,7 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     return Step(pipeline, step.connection, "Finalize", "Passed")
 
 
-def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
+def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
     entry = result.entry
     is_seen = entry.is_seen or result.attributes is not None
     return IdentityObservation(

@@ -39,6 +39,7 @@ from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
 
 GRACE_SECONDS = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
@@ -122,11 +123,14 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             is_shared=settings.backends > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
-            settings.database_url or sqlite_url(settings.warehouse_path),
+            settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
             scratch=settings.ledger_scratch(name),
         ) as state,
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
         Runner(
             javascript=2,
@@ -157,7 +161,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             quotas = _quotas(settings)
-            yield Services(catalog, intake, state, functions, log, lanes, clock, computing, quotas)
+            yield Services(catalog, intake, state, warehouse, functions, log, lanes, clock, computing, quotas)
 
 
 def _quotas(settings: Settings) -> Quotas:

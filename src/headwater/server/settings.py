@@ -207,6 +207,10 @@ class Settings:
         return self.data_dir / "log.db"
 
     @property
+    def state_path(self) -> Path:
+        return self.data_dir / "state.db"
+
+    @property
     def warehouse_path(self) -> Path:
         return self.data_dir / "warehouse.db"
 

@@ -194,6 +194,7 @@ async def test_a_server_that_stands_still_is_unavailable_and_comes_back(
     assert after > position
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("impatient")
 async def test_nats_may_be_away_at_the_start(open_jetstream: OpenJetStream) -> None:
     server = NatsServer(started=False)
@@ -234,6 +235,7 @@ async def test_what_waits_for_a_silent_server_is_bounded(
     assert outcomes == {Unavailable: 10, TooManyRequests: 90}
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("impatient")
 async def test_a_server_without_room_for_the_stream_is_unavailable(open_jetstream: OpenJetStream) -> None:
     server = NatsServer(max_file_store=1 << 20)
