@@ -59,7 +59,7 @@ REFUSED: list[tuple[CreateConnection, int, str, str]] = [
 
 
 @pytest.mark.parametrize(("request_", "status", "code", "field"), REFUSED)
-async def test_refused(
+async def test_a_connection_that_breaks_a_rule_of_its_connector_is_rejected(
     catalog: Catalog, workspace: int, request_: CreateConnection, status: int, code: str, field: str
 ) -> None:
     async with refused(catalog, status, code, field):

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.server.cli import main
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
+from tests.harness import NOW
+from tests.warehouse.oracle import event
 
 OLD = "the key of last year: 32 characters"
 NEW = "the key of this year: 32 characters"
@@ -115,8 +119,40 @@ def test_names_follow_the_rules_and_cannot_take_over_a_terminal(run: Run) -> Non
     assert "\ufffd[31mred\ufffd" in run("workspaces", "list")
 
 
+async def _store(folder: Path, workspace: int) -> None:
+    async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()) as warehouse:
+        await warehouse.load([event(1, workspace=workspace), event(2, workspace=workspace)], through=2)
+
+
+def test_events_are_exported(run: Run, folder: Path, tmp_path: Path) -> None:
+    (workspace,) = re.findall(r"^\d+", run("workspaces", "list"), re.MULTILINE)
+    target = tmp_path / "export"
+    assert _fails("events", "export", "--parquet", str(target)).startswith("headwater: no events have been stored in")
+    asyncio.run(_store(folder, int(workspace)))
+    day = NOW.date()
+    heads, row = run("events", "export", "--parquet", str(target)).splitlines()
+    assert heads.split() == ["WORKSPACE", "DAY", "EVENTS", "FILE"]
+    file = target / f"workspace={workspace}" / f"day={day}" / "events.parquet"
+    assert row.split() == [workspace, str(day), "2", str(file)]
+    assert file.is_file()
+    later = ("--since", str(day + timedelta(days=1)), "--workspace", workspace)
+    assert len(run("events", "export", "--parquet", str(target), *later).splitlines()) == 1
+    unknown = _fails("events", "export", "--parquet", str(target), "--workspace", "1")
+    assert unknown == "headwater: there is no workspace 1"
+
+
 @pytest.mark.parametrize(
-    "arguments", [("keys",), ("keys", "create"), ("keys", "fly"), ("secrets",), ("workspaces", "x")]
+    "arguments",
+    [
+        ("events",),
+        ("events", "export"),
+        ("events", "export", "--parquet", "x", "--since", "yesterday"),
+        ("keys",),
+        ("keys", "create"),
+        ("keys", "fly"),
+        ("secrets",),
+        ("workspaces", "x"),
+    ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
