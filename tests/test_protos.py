@@ -64,7 +64,7 @@ def test_a_file_has_one_service_at_most(path: Path) -> None:
 def test_comments_begin_with_the_name_they_explain(path: Path) -> None:
     explained = re.compile(
         r"^ *// (?P<first>\S+).*\n(?: *//.*\n)* *"
-        r"(?:(?:service|message|rpc) (?P<thing>\w+)|[^\n=/]*?(?P<field>\w+) = \d+(?: \[[^]]*\])?;)",
+        r"(?:(?:service|message|rpc) (?P<thing>\w+)|[^\n=/]*?(?P<field>\w+) = \d+(?:;| \[))",
         re.MULTILINE,
     )
     wrong = [

@@ -24,19 +24,24 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\xe8\x01\n\x11ListEventsRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x19\n\x05order\x18\x03 \x01(\tH\x01R\x05order\x88\x01\x01\x12\x1c\n\tascending\x18\x04 \x01(\x08R\tascending\x12\x19\n\x05\x66irst\x18\x05 \x01(\x05H\x02R\x05\x66irst\x88\x01\x01\x12\x19\n\x05limit\x18\x06 \x01(\x05H\x03R\x05limit\x88\x01\x01\x42\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit2l\n\x0c\x45ventService\x12\\\n\nListEvents\x12$.headwater.rest.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/eventsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"\xfb\x01\n\x11ListEventsRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x19\n\x05order\x18\x03 \x01(\tH\x01R\x05order\x88\x01\x01\x12\x1c\n\tascending\x18\x04 \x01(\x08R\tascending\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x02R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x03R\x05limit\x88\x01\x01\x42\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit2l\n\x0c\x45ventService\x12\\\n\nListEvents\x12$.headwater.rest.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/eventsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['first']._serialized_options = b'\312\332\030\0020\000'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/events'
-  _globals['_LISTEVENTSREQUEST']._serialized_start=111
-  _globals['_LISTEVENTSREQUEST']._serialized_end=343
-  _globals['_EVENTSERVICE']._serialized_start=345
-  _globals['_EVENTSERVICE']._serialized_end=453
+  _globals['_LISTEVENTSREQUEST']._serialized_start=147
+  _globals['_LISTEVENTSREQUEST']._serialized_end=398
+  _globals['_EVENTSERVICE']._serialized_start=400
+  _globals['_EVENTSERVICE']._serialized_end=508
 # @@protoc_insertion_point(module_scope)
