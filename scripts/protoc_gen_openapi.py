@@ -56,7 +56,9 @@ def document(files: list[Any], options: Options) -> dict[str, Any]:
         for route in operations.routes(file, comments):
             path = paths.setdefault(operations.path_of(route, schemas), {})
             path[route.verb] = operations.operation(route, schemas, raw)
-    components, by_hand = schemas.components(), schemas.resolved(rawbodies.SCHEMAS) | answers.ERROR_SCHEMAS
+    [reasons] = [enum for file in files for enum in file.enum_type if enum.name == "ErrorReason"]
+    errors = answers.error_schemas(options.error_codes(reasons))
+    components, by_hand = schemas.components(), schemas.resolved(rawbodies.SCHEMAS) | errors
     assert not components.keys() & by_hand.keys(), "a schema of rawbodies has the name of a message"
     return {
         "openapi": "3.1.0",

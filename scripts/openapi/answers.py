@@ -94,7 +94,7 @@ _STATUSES = {
 }
 _RETRIED = (429, 503)
 
-ERROR_SCHEMAS: dict[str, Any] = {
+_ERROR_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
         "description": "Every error that is not of the track or the client API, whoever refused: the server, or the "
@@ -143,6 +143,22 @@ ERROR_SCHEMAS: dict[str, Any] = {
         },
     },
 }
+
+
+def error_schemas(codes: list[str]) -> dict[str, Any]:
+    """Return the schemas of errors; `codes` are the codes of the present version, of which later ones have more."""
+    code = {"type": "string", "description": "For programs; it does not change.", "examples": codes}
+    error, track = _ERROR_SCHEMAS["Error"]["properties"]["error"], _ERROR_SCHEMAS["TrackError"]
+    return {
+        **_ERROR_SCHEMAS,
+        "Error": {
+            **_ERROR_SCHEMAS["Error"],
+            "properties": {"error": {**error, "properties": {**error["properties"], "code": code}}},
+        },
+        "TrackError": {**track, "properties": {**track["properties"], "code": code}},
+    }
+
+
 _FAMILIES: dict[Access, str] = {"track": "Track", "client": "Client"}
 """What errors with a shape of their own are called after."""
 

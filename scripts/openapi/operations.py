@@ -9,8 +9,8 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
 
 from openapi import answers, rawbodies
-from openapi.texts import Comments
 from openapi.schemas import RAW, Message, Schemas
+from openapi.texts import Comments
 
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -143,9 +143,7 @@ def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str
 def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:
     """Whether any member must be given: an empty body is read as an empty object."""
     return any(
-        schemas.options.is_required(field)
-        for field in message.descriptor.field
-        if field.name not in route.path_fields
+        schemas.options.is_required(field) for field in message.descriptor.field if field.name not in route.path_fields
     )
 
 

@@ -37,7 +37,9 @@ class Options:
         A response may hold a value that is newer than the client, so its present values are examples.
         """
         rules = self._rules(field)
-        found = {} if answered else {_KEYWORDS[name]: getattr(rules, name) for name in _KEYWORDS if rules.HasField(name)}
+        found = (
+            {} if answered else {_KEYWORDS[name]: getattr(rules, name) for name in _KEYWORDS if rules.HasField(name)}
+        )
         if rules.values:
             return {"examples" if answered else "enum": list(rules.values)}
         return found
@@ -50,6 +52,11 @@ class Options:
     def reasons(self, method: descriptor_pb2.MethodDescriptorProto) -> list[str]:
         """Return the reasons of status 422."""
         return list(self._extension(method.options, "MethodOptions", f"{_PACKAGE}.errors").reasons)
+
+    def error_codes(self, enum: descriptor_pb2.EnumDescriptorProto) -> list[str]:
+        """Return the codes of an enum of error reasons."""
+        errors = (self._extension(value.options, "EnumValueOptions", f"{_PACKAGE}.error") for value in enum.value)
+        return [error.code for error in errors if error.code]
 
     def _rules(self, field: descriptor_pb2.FieldDescriptorProto) -> Any:
         return self._extension(field.options, "FieldOptions", f"{_PACKAGE}.rules")

@@ -115,15 +115,14 @@ class CreateApiKeyRequest(message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     ACCESS_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     workspace: builtins.int
     """workspace is the id of the workspace that the key is restricted to. Absent means all of them."""
     type: builtins.str
-    """type is what the key is good for. Absent means "API". Possible values: "API"."""
+    """type is what the key is good for. Absent means "API"."""
     access: builtins.str
     """access is what calls with the key may do. Absent means "Full". A key with "Read" may make GET calls, and the calls
-    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey. Possible
-    values: "Full", "Read".
+    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey.
     """
     def __init__(
         self,
@@ -182,7 +181,7 @@ class DeleteApiKeyRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the key. Required."""
+    """id is the id of the key."""
     def __init__(
         self,
         *,

@@ -37,7 +37,7 @@ class Device(message.Message):
     APP_VERSION_FIELD_NUMBER: builtins.int
     UPDATED_AT_FIELD_NUMBER: builtins.int
     device_id: builtins.str
-    """device_id identifies the device in its connection, in the client's words."""
+    """device_id identifies the device in its connection, as sent by the client."""
     connection: builtins.int
     """connection is the id of the source connection that it was registered through."""
     user_id: builtins.str
@@ -118,7 +118,7 @@ class ListDevicesRequest(message.Message):
     first: builtins.int
     """first is how many devices to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of devices to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of devices to return, from 1 to 1000. Absent means 100."""
     def __init__(
         self,
         *,

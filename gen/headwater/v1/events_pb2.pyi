@@ -71,10 +71,11 @@ class Event(message.Message):
     is not stored. When it is empty in SendEvents the server makes one up, and a repetition cannot be recognised.
     """
     type: builtins.str
-    """type is the kind of event. Possible values: "alias", "group", "identify", "page", "screen" or "track"."""
+    """type is the kind of event."""
     object_type_id: builtins.str
     """object_type_id is the type of the group: an integer as text. Every group event has one, "1" when the client gave
-    none, neither here nor in the traits as "object_type_id" or "objectTypeId". In other events it is what they say.
+    none, neither here nor in the traits as "object_type_id" or "objectTypeId". Other events keep the value that was
+    sent.
     """
     event: builtins.str
     """event is the name of what happened, such as "Order Completed". Required for track events, absent for others."""
@@ -106,8 +107,8 @@ class Event(message.Message):
 
     @builtins.property
     def timestamp(self) -> timestamp_pb2.Timestamp:
-        """timestamp is when the event happened, corrected by the difference between the client's clock and ours. It is the
-        one for analysis. In SendEvents it is by the client's clock, and absent means now.
+        """timestamp is when the event happened, corrected by the difference between the clocks of client and server. It is
+        the one for analysis. In SendEvents it is by the client's clock, and absent means now.
         """
 
     @builtins.property
@@ -270,9 +271,7 @@ class EventContext(message.Message):
         OTHER_FIELD_NUMBER: builtins.int
         VERSION_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """name is the browser's name.
-        Possible values: "Chrome", "Safari", "Edge", "Firefox", "Samsung Internet", "Opera" or "Other".
-        """
+        """name is the browser's name."""
         other: builtins.str
         """other is the browser's own name. Present only when name is "Other"."""
         version: builtins.str
@@ -578,9 +577,7 @@ class EventContext(message.Message):
         OTHER_FIELD_NUMBER: builtins.int
         VERSION_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """name is the system's name.
-        Possible values: "Android", "Windows", "iOS", "macOS", "Linux", "Chrome OS" or "Other".
-        """
+        """name is the system's name."""
         other: builtins.str
         """other is the system's own name. Present only when name is "Other"."""
         version: builtins.str
@@ -931,8 +928,8 @@ class SendEventsRequest(message.Message):
 
     @builtins.property
     def sent_at(self) -> timestamp_pb2.Timestamp:
-        """sent_at is when the client sends this call, by its own clock. The difference to our clock corrects the timestamps
-        of events without a sent_at of their own. Absent means that the client's clock is right.
+        """sent_at is when the client sends this call, by its own clock. The difference to the server's clock corrects the
+        timestamps of events without a sent_at of their own. Absent means that the client's clock is right.
         """
 
     def __init__(
@@ -1003,7 +1000,7 @@ class StreamEventsRequest(message.Message):
 
 @typing.final
 class StreamEventsResponse(message.Message):
-    """StreamEventsResponse acknowledges what has become durable since the answer before. One may stand for many requests."""
+    """StreamEventsResponse acknowledges what has become durable since the response before. One may stand for many requests."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1018,7 +1015,9 @@ class StreamEventsResponse(message.Message):
     """accepted is how many events of this stream are durable, from its begin. Duplicates are among them."""
     @builtins.property
     def rejected(self) -> containers.RepeatedCompositeFieldContainer[StreamedEventRejection]:
-        """rejected are the events that break a rule, of the requests that this answer is the first to count, in their order."""
+        """rejected are the events that break a rule, of the requests that this response is the first to count, in their
+        order.
+        """
 
     def __init__(
         self,
@@ -1035,7 +1034,7 @@ class StreamEventsResponse(message.Message):
 
 @typing.final
 class StreamedEventRejection(message.Message):
-    """StreamedEventRejection tells why one event of a stream was refused."""
+    """StreamedEventRejection tells why one event of a stream was rejected."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1061,7 +1060,7 @@ class StreamedEventRejection(message.Message):
 
 @typing.final
 class EventRejection(message.Message):
-    """EventRejection tells why one event of a call was refused."""
+    """EventRejection tells why one event of a call was rejected."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1110,14 +1109,14 @@ class ListEventsRequest(message.Message):
     first: builtins.int
     """first is how many events to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer, such as "messageId" or "context". Empty means all."""
+        """properties are the names of the top-level members to return, such as "messageId" or "context". Empty means all."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which events are answered. Absent means all."""
+        """filter decides which events are returned. Absent means all."""
 
     def __init__(
         self,
@@ -1170,7 +1169,7 @@ class ListEventsResponse(message.Message):
 
 @typing.final
 class ListRejectedEventsRequest(message.Message):
-    """ListRejectedEventsRequest selects refused events."""
+    """ListRejectedEventsRequest selects rejected events."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1185,7 +1184,7 @@ class ListRejectedEventsRequest(message.Message):
     first: builtins.int
     """first is how many to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number to return, from 1 to 1000. Absent means 100."""
     def __init__(
         self,
         *,
@@ -1217,14 +1216,14 @@ class ListRejectedEventsRequest(message.Message):
 
 @typing.final
 class ListRejectedEventsResponse(message.Message):
-    """ListRejectedEventsResponse holds one page of refused events."""
+    """ListRejectedEventsResponse holds one page of rejected events."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: builtins.int
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[RejectedEvent]:
-        """events are the refused events, the latest first."""
+        """events are the rejected events, the latest first."""
 
     def __init__(
         self,
@@ -1400,7 +1399,7 @@ class TraceEventRequest(message.Message):
 
     MESSAGE_ID_FIELD_NUMBER: builtins.int
     message_id: builtins.str
-    """message_id is the message id that the client gave, or that the server made up. Required."""
+    """message_id is the message id that the client gave, or that the server made up."""
     def __init__(
         self,
         *,
@@ -1414,7 +1413,7 @@ class TraceEventRequest(message.Message):
 
 @typing.final
 class TraceEventResponse(message.Message):
-    """TraceEventResponse tells what became of the event."""
+    """TraceEventResponse tells the outcome of the event."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1438,7 +1437,7 @@ class TraceEventResponse(message.Message):
 
 @typing.final
 class EventTrace(message.Message):
-    """EventTrace is the story of one arrival of an event."""
+    """EventTrace is what happened to one arrival of an event."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1454,14 +1453,14 @@ class EventTrace(message.Message):
     position: builtins.int
     """position is where it stands in the event log. In JSON it is a string."""
     outcome: builtins.str
-    """outcome is what became of it. Possible values: "Pending" (durable, not yet processed), "Processed" (every
-    pipeline that takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is
-    not stored), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    """outcome is the result. Possible values: "Pending" (durable, not yet processed), "Processed" (every pipeline that
+    takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is not stored),
+    "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
     message: builtins.str
     """message says why, for people. Empty unless outcome is "Rejected" or "NoPipeline"."""
     duplicates: builtins.int
-    """duplicates is how many later arrivals repeated it. Of more than 20 the first are told among the traces."""
+    """duplicates is how many later arrivals repeated it. Of more than 20 the first are among the traces."""
     @builtins.property
     def received_at(self) -> timestamp_pb2.Timestamp:
         """received_at is when it arrived."""
@@ -1505,9 +1504,7 @@ class EventTraceStep(message.Message):
     connection: builtins.int
     """connection is the id of the pipeline's connection: the source itself, or a destination linked with it."""
     step: builtins.str
-    """step is how far the event came.
-    Possible values: "Receive", "InputValidation", "Filter", "Transformation", "OutputValidation" or "Finalize".
-    """
+    """step is how far the event came."""
     outcome: builtins.str
     """outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
     lane of the pipeline for its function) or "Retrying".

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     def __init__(self, channel):
@@ -68,13 +68,13 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     def SendEvents(self, request, context):
         """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
-        and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
-        as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+        and NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
+        "Bearer KEY" in the metadata "authorization", not with an API key. When it returns, every accepted event is
         durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
         safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
         unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
@@ -85,19 +85,19 @@ class EventServiceServicer:
 
     def StreamEvents(self, request_iterator, context):
         """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
-        them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
-        counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+        them as they become durable. It has no REST route. The events of a stream are stored in their order. A response
+        counts the requests of the stream that are processed: a client may forget those, and after a break sends the others
         again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
-        each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+        each response before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
         The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
-        is durable. It is closed after five minutes without a request or an answer.
+        is durable. It is closed after five minutes without a request or a response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents answers stored events of the workspace.
+        """ListEvents returns stored events of the workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +123,8 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TraceEvent(self, request, context):
-        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
-        only, and every arrival counts, so the answer is a list.
+        """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
+        only, and every arrival counts, so the response is a list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     @staticmethod

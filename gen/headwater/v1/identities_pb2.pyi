@@ -75,11 +75,11 @@ class ListConnectionIdentitiesRequest(message.Message):
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required. A destination has no identities."""
+    """id is the id of the connection. A destination has no identities."""
     first: builtins.int
     """first is how many identities to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of identities to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of identities to return, from 1 to 1000. Absent means 100."""
     def __init__(
         self,
         *,

@@ -34,7 +34,7 @@ class Profile(message.Message):
     UPDATED_AT_FIELD_NUMBER: builtins.int
     ATTRIBUTES_JSON_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. It may change when identities are resolved anew."""
+    """kpid is the id of the profile, a UUID. It may change when identities are resolved again."""
     attributes_json: builtins.str
     """attributes_json holds the attributes that were asked for: a JSON object as text that fits the profile schema,
     every digit kept. Attributes that the profile does not have are missing.
@@ -75,14 +75,14 @@ class ListProfilesRequest(message.Message):
     first: builtins.int
     """first is how many profiles to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the paths of the attributes to answer. Empty means all."""
+        """properties are the paths of the attributes to return. Empty means all."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which profiles are answered. Absent means all."""
+        """filter decides which profiles are returned. Absent means all."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class GetProfileAttributesRequest(message.Message):
 
     KPID_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     def __init__(
         self,
         *,
@@ -193,12 +193,12 @@ class ListProfileEventsRequest(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. Empty means all."""
+        """properties are the names of the top-level members to return. Empty means all."""
 
     def __init__(
         self,
@@ -249,11 +249,11 @@ class ListProfileIdentitiesRequest(message.Message):
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     first: builtins.int
     """first is how many identities to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of identities to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of identities to return, from 1 to 1000. Absent means 100."""
     def __init__(
         self,
         *,
@@ -346,9 +346,8 @@ class UpdateProfileSchemaRequest(message.Message):
     RE_PATHS_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Required. Its properties are all read_optional, and none is nullable, required or
-        prefilled; elements of arrays and maps are scalar; no two properties differ only in case, because they are
-        columns.
+        """schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
+        elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
         """
 
     @builtins.property
@@ -402,7 +401,7 @@ class PreviewProfileSchemaUpdateRequest(message.Message):
     RE_PATHS_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Required."""
+        """schema is the new schema."""
 
     @builtins.property
     def re_paths(self) -> struct_pb2.Struct:

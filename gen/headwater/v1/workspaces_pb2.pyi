@@ -202,7 +202,7 @@ class CreateWorkspaceRequest(message.Message):
     PROFILE_SCHEMA_FIELD_NUMBER: builtins.int
     UI_PREFERENCES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     @builtins.property
     def profile_schema(self) -> schemas_pb2.Type:
         """profile_schema is the schema of the profiles. Absent means without properties."""
@@ -268,7 +268,7 @@ class UpdateCurrentWorkspaceRequest(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     UI_PREFERENCES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     @builtins.property
     def ui_preferences(self) -> UiPreferences:
         """ui_preferences says how user interfaces show profiles. Absent means without preferences."""

@@ -39,10 +39,10 @@ class ListEventsRequest(message.Message):
     first: builtins.int
     """first is how many events to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+        """properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
         several names separated by commas. Empty means all.
         """
 

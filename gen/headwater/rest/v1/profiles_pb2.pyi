@@ -39,10 +39,10 @@ class ListProfilesRequest(message.Message):
     first: builtins.int
     """first is how many profiles to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the paths of the attributes to answer. The parameter may be repeated, and each may hold several
+        """properties are the paths of the attributes to return. The parameter may be repeated, and each may hold several
         paths separated by commas. Empty means all.
         """
 
@@ -85,7 +85,7 @@ class GetProfileAttributesRequest(message.Message):
 
     KPID_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     def __init__(
         self,
         *,
@@ -107,12 +107,12 @@ class ListProfileEventsRequest(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+        """properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
         several names separated by commas. Empty means all.
         """
 

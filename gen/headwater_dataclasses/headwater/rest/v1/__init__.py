@@ -35,7 +35,7 @@ class GetEventSettingsRequest(betterproto2.Message):
 
     write_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    write_key is an event write key of a source connection. Required.
+    write_key is an event write key of a source connection.
     """
 
 
@@ -62,7 +62,7 @@ class GetProfileAttributesRequest(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. Required.
+    kpid is the id of the profile, a UUID.
     """
 
 
@@ -77,7 +77,7 @@ class GetProjectSettingsRequest(betterproto2.Message):
 
     write_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    write_key is an event write key of a source connection. Required.
+    write_key is an event write key of a source connection.
     """
 
 
@@ -92,12 +92,12 @@ class ListApplicationUsersRequest(betterproto2.Message):
 
     id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    id is the id of an application connection whose users can be read. Required.
+    id is the id of an application connection whose users can be read.
     """
 
     schema: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    schema is a Type as JSON text, with the properties to answer. Required.
+    schema is a Type as JSON text, with the properties to return.
     """
 
     filter: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
@@ -134,7 +134,7 @@ class ListEventsRequest(betterproto2.Message):
 
     properties: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+    properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
     several names separated by commas. Empty means all.
     """
 
@@ -160,7 +160,7 @@ class ListEventsRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of events to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of events to return, from 1 to 1000. Absent means 100.
     """
 
 
@@ -175,18 +175,18 @@ class ListProfileEventsRequest(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. Required.
+    kpid is the id of the profile, a UUID.
     """
 
     properties: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+    properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
     several names separated by commas. Empty means all.
     """
 
     limit: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of events to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of events to return, from 1 to 1000. Absent means 100.
     """
 
 
@@ -201,7 +201,7 @@ class ListProfilesRequest(betterproto2.Message):
 
     properties: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the paths of the attributes to answer. The parameter may be repeated, and each may hold several
+    properties are the paths of the attributes to return. The parameter may be repeated, and each may hold several
     paths separated by commas. Empty means all.
     """
 
@@ -227,7 +227,7 @@ class ListProfilesRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100.
     """
 
 
@@ -242,13 +242,12 @@ class PostEventRequest(betterproto2.Message):
 
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    type is the type of the event unless the event says another one. Required.
-    Possible values: "alias", "group", "identify", "page", "screen" or "track".
+    type is the type of the event unless the event says another one.
     """
 
     event: "___google__api__.HttpBody | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    event is the event, a JSON object. Required.
+    event is the event, a JSON object.
     """
 
 
@@ -263,13 +262,13 @@ class PreviewSendEventRequest(betterproto2.Message):
 
     id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    id is the id of a destination application connection that takes events. Required.
+    id is the id of a destination application connection that takes events.
     """
 
     body: "___google__api__.HttpBody | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the
-    fields of headwater.v1.PreviewSendEventRequest. Required.
+    body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the fields
+    of headwater.v1.PreviewSendEventRequest.
     """
 
 
