@@ -1,4 +1,4 @@
-"""The reasons of errors: the enum of the protos, the type in `headwater.base.errors`, and those of the gateway agree."""
+"""The reasons of errors: the protos, `headwater.base.errors` and the gateway agree."""
 
 import re
 from pathlib import Path
