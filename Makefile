@@ -41,11 +41,12 @@ bench: $(DEV) ## Run the benchmarks: ratios against floors of the same run
 proto: $(DEV) ## Generate gen/ and the descriptor set from protos/
 	@$(BIN)/python scripts/generate.py
 
-lint: $(DEV) ## Check style, types, the rooms' walls and the protos
+lint: $(DEV) ## Check style, types, dependency rules, language and the protos
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/language.py
 	@$(BIN)/python scripts/generate.py --lint
 
 format: $(DEV) ## Put the code into shape

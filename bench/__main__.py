@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import delivery, management
-from bench.accepting import intake, single, stream, workers
+from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
 from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.warehouse import warehouse
 from tests import postgresql
 from tests.system import start
 
@@ -116,7 +117,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "intake": intake,
     "single": single,
     "stream": stream,
-    "workers": workers,
+    "backends": backends,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,
@@ -128,6 +129,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "containment": containment,
+    "warehouse": warehouse,
 }
 
 

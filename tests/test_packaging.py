@@ -89,9 +89,9 @@ def test_the_locks_agree() -> None:
 
 def test_the_package_and_the_lock_name_the_same_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split(r"[\[>=<]", requirement)[0] for requirement in project["dependencies"]}
+    needed = {re.split(r"[\[>=<;]", requirement)[0] for requirement in project["dependencies"]}
     lines = (ROOT / "requirements" / "run.in").read_text().splitlines()
-    named = {line.split("[")[0] for line in lines if not line.startswith("#")}
+    named = {re.split(r"[\[;]", line)[0] for line in lines if not line.startswith("#")}
     assert needed == named - FOR_INSTALLING
     assert named >= FOR_INSTALLING
 

@@ -148,7 +148,14 @@ def document_made_once() -> Iterator[None]:
 def services(harness: Harness) -> Services:
     """The dependencies of the servicers."""
     return Services(
-        harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
+        harness.catalog,
+        harness.intake,
+        harness.state,
+        harness.warehouse,
+        harness.functions,
+        harness.log,
+        harness.store,
+        harness.clock,
     )
 
 

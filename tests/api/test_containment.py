@@ -102,7 +102,14 @@ async def served(harness: Harness, given: Services, limiter: RateLimiter | None 
 def parts_of(harness: Harness) -> Services:
     """What the servicers work with, without processes for what computes."""
     return Services(
-        harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
+        harness.catalog,
+        harness.intake,
+        harness.state,
+        harness.warehouse,
+        harness.functions,
+        harness.log,
+        harness.store,
+        harness.clock,
     )
 
 

@@ -39,7 +39,7 @@ APPEND = """
 import asyncio, sys
 from pathlib import Path
 from headwater.base.clock import SystemClock
-from headwater.log import Frame, SqliteEventLog
+from headwater.log import LogEntry, SqliteEventLog
 
 async def main(path, name, callers, count):
     log = SqliteEventLog(Path(path), SystemClock())
@@ -47,7 +47,7 @@ async def main(path, name, callers, count):
     async def call(caller):
         for number in range(count):
             body = f"{name} {caller} {number}"
-            position = await log.append(Frame(1 + number % 3, b"", body.encode()))
+            position = await log.append(LogEntry(1 + number % 3, b"", body.encode()))
             sys.stdout.write(f"{position} {body}\\n")
             sys.stdout.flush()
 

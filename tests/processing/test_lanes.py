@@ -97,7 +97,7 @@ async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
 
 async def steps(harness: Harness, source: Connection, message_id: str) -> list[Step]:
     """The trace steps of a message in its User pipelines."""
-    [entry] = (await harness.state.entries([(source.id, message_id)])).values()
+    [entry] = (await harness.state.messages([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines}
     return [step for step in entry.steps if step.pipeline not in stores]
 
@@ -201,11 +201,11 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     sources = [await new_source(harness), await new_source(harness, other.id)]
     for source in sources:
         await add_pipeline(harness, source, COPY)
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=1)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=1)
     for source, users in ((sources[0], "ab"), (sources[1], "c")):
         for user in users:
             await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
-            after = await harness.state.finished(CONSUMER)
+            after = await harness.state.position(CONSUMER)
             await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, sources[0], "a")] == ["Pending"]
     [full] = await steps(harness, sources[0], "b")
@@ -222,8 +222,8 @@ async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harne
     await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
     await harness.drain_lanes()
     await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=0)
-    after = await harness.state.finished(CONSUMER)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=0)
+    after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]
     await harness.drain_lanes()

@@ -74,9 +74,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
     found = [
         json.loads(document)["messageId"]
         for first in range(0, last, 1000)
-        for document in await harness.state.events(
-            harness.workspace, order="receivedAt", ascending=True, first=first, limit=1000
-        )
+        for document in await harness.list_events(offset=first)
     ]
     assert len(found) == len(set(found)), "an event is stored twice"
     assert set(sent) <= set(found), "an acknowledged event is lost"
@@ -84,7 +82,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
 
 async def finished(harness: Harness) -> int:
     try:
-        return await harness.state.finished("warehouse")
+        return await harness.state.position("warehouse")
     except Unavailable:
         return 0
 

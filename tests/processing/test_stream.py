@@ -66,7 +66,7 @@ async def test_an_event_is_stored_and_its_user_known(harness: Harness, source: C
     (document,) = map(json.loads, await harness.documents())
     assert (document["messageId"], document["connectionId"], document["userId"]) == ("m1", source.id, "u")
     assert await identities(harness, source) == {("u", ("a",), user_pipelines(source)[0])}
-    assert await harness.state.finished("warehouse") == 1
+    assert await harness.state.position("warehouse") == 1
 
 
 async def test_duplicates_within_a_call_and_across_calls_are_stored_once(harness: Harness, source: Connection) -> None:
@@ -136,7 +136,7 @@ async def test_enabled_pipelines_do_their_part(
     await harness.carry()
     assert len(await harness.documents()) == stored
     assert len(await identities(harness, source)) == known
-    assert await harness.state.finished("warehouse") == 1
+    assert await harness.state.position("warehouse") == 1
 
 
 async def test_a_pipeline_that_another_process_disabled_does_nothing(harness: Harness, source: Connection) -> None:
@@ -154,7 +154,7 @@ async def test_events_of_a_deleted_connection_are_passed_over(harness: Harness, 
     await harness.carry()
     assert (await harness.documents(), await identities(harness, source)) == ([], set())
     assert await rejected(harness) == [(2, "BadRequest")]
-    assert await harness.state.finished("warehouse") == 2
+    assert await harness.state.position("warehouse") == 2
 
 
 async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness, source: Connection) -> None:
@@ -163,7 +163,7 @@ async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness,
     await send(harness, other, event("a"))
     await harness.carry()
     assert await harness.documents() == []
-    assert len(await harness.state.events(workspace.id, order="timestamp", ascending=True, first=0, limit=10)) == 1
+    assert len(await harness.list_events(workspace.id)) == 1
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,13 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harn
 async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None]:
     """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
     if harness.database_url is None:
-        with failing_sqlite(harness.folder / "warehouse.db", table, what):
+        with failing_sqlite(harness.folder / f"{_store(table)}.db", table, what):
             yield
         return
     # In PostgreSQL an error leaves the transaction to be undone, and the end of the connection undoes it.
     refuse = "RAISE 'refused'" if what == "ABORT" else "PERFORM pg_terminate_backend(pg_backend_pid())"
     function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse}; END $$"
-    engine = open_engine(harness.database_url, schema="warehouse")
+    engine = open_engine(harness.database_url, schema=_store(table))
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(function)
@@ -254,6 +254,11 @@ async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None
             await connection.exec_driver_sql("DROP FUNCTION refuse CASCADE")
     finally:
         await engine.dispose()
+
+
+def _store(table: str) -> str:
+    """Return the store, a file or a schema, that has the table."""
+    return "warehouse" if table in ("events", "loaded") else "state"
 
 
 @contextmanager
@@ -275,12 +280,12 @@ async def everything(harness: Harness, source: Connection) -> tuple[object, ...]
         await harness.documents(),
         await identities(harness, source),
         await rejected(harness),
-        await harness.state.finished("warehouse"),
+        await harness.state.position("warehouse"),
     )
 
 
 @pytest.mark.parametrize("what", ["ABORT", "ROLLBACK"])
-@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "refusals", "progress"])
+@pytest.mark.parametrize("table", ["events", "identities", "rejected_events", "rejection_counts", "progress"])
 async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everything(
     harness: Harness, source: Connection, table: str, what: str
 ) -> None:
@@ -316,12 +321,12 @@ async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness,
 CONSUME = """
 import asyncio, sys
 from pathlib import Path
-from tests.harness import open_parts
+from tests.harness import open_harness
 
 async def main(folder, database_url=None):
-    async with open_parts(Path(folder), database_url=database_url) as parts:
+    async with open_harness(Path(folder), database_url=database_url) as harness:
         print("ready", flush=True)
-        await parts.consumer.run(asyncio.Event())
+        await harness.consumer.run(asyncio.Event())
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -357,9 +362,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
     stored = [
         json.loads(document)["messageId"]
         for first in range(0, 7000, 1000)
-        for document in await harness.state.events(
-            harness.workspace, order="receivedAt", ascending=True, first=first, limit=1000
-        )
+        for document in await harness.list_events(offset=first)
     ]
     assert stored == list(dict.fromkeys(sent))
 
@@ -384,7 +387,7 @@ async def run(consumer: StreamConsumer, harness: Harness) -> None:
     """Run the consumer until it has finished all that is in the log."""
     last = await harness.log.last_position()
     async with running(consumer):
-        while await harness.state.finished("warehouse") < last:
+        while await harness.state.position("warehouse") < last:
             await asyncio.sleep(0.01)
 
 
@@ -488,7 +491,13 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
 
     await send(harness, source, event("a"))
     consumer = StreamConsumer(
-        harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(hours=1), metrics=Counting()
+        harness.log,
+        harness.catalog,
+        harness.state,
+        harness.warehouse,
+        harness.clock,
+        keep=timedelta(hours=1),
+        metrics=Counting(),
     )
     async with failing(harness, "events", "ABORT"):
         async with running(consumer):
@@ -510,7 +519,9 @@ async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipe
     assert len(await identities(harness, source)) == 1
     await delete_pipeline(harness.catalog, harness.workspace, user_pipelines(source)[0])
     harness.clock.advance(1)
-    trimming = StreamConsumer(harness.log, harness.catalog, harness.state, harness.clock, keep=timedelta(0))
+    trimming = StreamConsumer(
+        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(0)
+    )
     async with running(trimming):
         while await identities(harness, source):
             await asyncio.sleep(0.01)
@@ -551,7 +562,7 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
     await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
     await harness.carry()
     assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
-    assert await harness.state.finished("warehouse") == 5
+    assert await harness.state.position("warehouse") == 5
     rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
     defects = {row.message_id for row in rows if row.code == "InternalServerError"}
     assert defects == culprits
@@ -574,7 +585,7 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(
     await send(harness, source, event("a"), event("b"))
     with pytest.raises(ValueError, match="a defect"):
         await harness.carry()
-    assert await harness.state.finished("warehouse") == 0
+    assert await harness.state.position("warehouse") == 0
     monkeypatch.setattr(Transaction, "add_events", add_events)
     await harness.carry()
     assert await message_ids(harness) == ["a", "b"]
@@ -584,7 +595,7 @@ async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repea
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB has the messages then, and the warehouse has not their events."""
-    record = Transaction.record
+    record = Transaction.save
 
     async def recorded_and_cut(self: Transaction, entries: MessageStates) -> None:
         await record(self, entries)
@@ -592,11 +603,11 @@ async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repea
 
     await send(harness, source, event("a"), event("b"), event("a"))
     with monkeypatch.context() as crashing:
-        crashing.setattr(Transaction, "record", recorded_and_cut)
+        crashing.setattr(Transaction, "save", recorded_and_cut)
         with pytest.raises(Unavailable):
             await harness.carry()
     assert await message_ids(harness) == []
     await harness.carry()
     assert await message_ids(harness) == ["a", "b"]
-    entries = await harness.state.entries([(source.id, "a"), (source.id, "b")])
+    entries = await harness.state.messages([(source.id, "a"), (source.id, "b")])
     assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}

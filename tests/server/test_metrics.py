@@ -48,8 +48,8 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.005"), ("method", "/a.B/C"))] == 2
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.0025"), ("method", "/a.B/C"))] == 0
     assert found["headwater_events_accepted_total", (("protocol", "track"),)] == 5
-    assert found["headwater_events_refused_total", (("code", "BadRequest"), ("protocol", "track"))] == 2
-    assert found["headwater_log_commit_frames_sum", ()] == 7
+    assert found["headwater_events_rejected_total", (("code", "BadRequest"), ("protocol", "track"))] == 2
+    assert found["headwater_log_commit_entries_sum", ()] == 7
     assert found["headwater_log_commit_duration_seconds_bucket", (("le", "0.0005"),)] == 1
     assert found["process_resident_memory_bytes", ()] > 1_000_000
     assert ("process_cpu_seconds_total", ()) in found
@@ -57,9 +57,9 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_carried(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
     found = await page_of(metrics, tmp_path, backlog=12)
-    assert found["headwater_log_unfinished_bytes", ()] == 12
+    assert found["headwater_log_backlog_bytes", ()] == 12
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
@@ -74,7 +74,7 @@ async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -
     async with serve_metrics(metrics, tmp_path / "m.sock", away):
         _, page = await request("GET", "/metrics", tmp_path / "m.sock")
     found = samples(page)
-    assert found["headwater_log_unfinished_bytes", ()] != found["headwater_log_unfinished_bytes", ()]  # NaN
+    assert found["headwater_log_backlog_bytes", ()] != found["headwater_log_backlog_bytes", ()]  # NaN
     assert ("headwater_worker_events_stored_total", ()) in found
 
 
@@ -108,9 +108,9 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     for process in ("backend", "worker"):
         assert found["headwater_up", (("process", process),)] == 1
         assert found["process_resident_memory_bytes", (("process", process),)] > 1_000_000
-    assert found["headwater_events_accepted_total", (("protocol", "track"), ("process", "backend"))] == 2
-    refused = (("code", "BadRequest"), ("protocol", "track"), ("process", "backend"))
-    assert found["headwater_events_refused_total", refused] == 1
+    assert found["headwater_events_accepted_total", (("process", "backend"), ("protocol", "track"))] == 2
+    rejected = (("code", "BadRequest"), ("process", "backend"), ("protocol", "track"))
+    assert found["headwater_events_rejected_total", rejected] == 1
     assert found["headwater_worker_events_stored_total", worker] == 1
     assert found["headwater_worker_events_duplicate_total", worker] == 1
     assert found["headwater_worker_events_rejected_total", worker] == 1
@@ -118,4 +118,4 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     method = ("method", "/headwater.v1.ConnectionService/GetConnection")
     assert found["headwater_rpc_handled_total", (method, ("process", "backend"), ("status", "NOT_FOUND"))] == 1
     # The log learns of a batch after the batch was counted.
-    wait_until(lambda: scrape()["headwater_log_unfinished_bytes", worker] == 0, 60)
+    wait_until(lambda: scrape()["headwater_log_backlog_bytes", worker] == 0, 60)

@@ -88,6 +88,7 @@ from headwater.v1 import (
     workspaces_pb2,
     workspaces_pb2_grpc,
 )
+from headwater.warehouse import Warehouse
 
 ERROR_BODIES: Final[dict[str, ErrorBody]] = {
     track.SERVICE: track.error_body,
@@ -109,6 +110,7 @@ class Services:
     catalog: Catalog
     intake: Intake
     state: StateStore
+    warehouse: Warehouse
     functions: Runner
     log: EventLog
     lanes: LaneStore
@@ -196,7 +198,7 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             events_pb2.DESCRIPTOR,
-            EventServicer(parts.catalog, parts.intake, parts.state, tracer),
+            EventServicer(parts.catalog, parts.intake, parts.state, parts.warehouse, tracer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -270,7 +272,7 @@ def _rest(parts: Services) -> list[Registration]:
         ),
         (
             rest_events.DESCRIPTOR,
-            EventRestServicer(parts.catalog, parts.state),
+            EventRestServicer(parts.catalog, parts.warehouse),
             rest_events_grpc.add_EventServiceServicer_to_server,
         ),
         (

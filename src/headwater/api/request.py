@@ -70,7 +70,7 @@ async def workspace_of(catalog: Catalog, context: Context) -> int:
 
     Raises as `caller_of` does, and Forbidden when an unrestricted key comes without the header.
     """
-    return (await caller_of(catalog, context)).the_workspace()
+    return (await caller_of(catalog, context)).require_workspace()
 
 
 async def caller_of(catalog: Catalog, context: Context) -> Caller:

@@ -1,4 +1,4 @@
-"""The settings of connections on their way into the catalog and out of it: JSON, encrypted for one connection."""
+"""Encrypts the settings of connections for storage and decrypts them: JSON, sealed for one connection."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from headwater.catalog.model import Connection
 
 
 def seal_settings(keyring: Keyring | None, connection: Connection, settings: Mapping[str, object]) -> Connection:
-    """The connection with these settings."""
+    """Return the connection with these settings."""
     if keyring is None:
         raise RuntimeError("this process was given no keys to encrypt settings with")
     sealed = keyring.seal(msgspec.json.encode(settings), context=_context(connection))
@@ -18,7 +18,7 @@ def seal_settings(keyring: Keyring | None, connection: Connection, settings: Map
 
 
 def open_settings(keyring: Keyring | None, connection: Connection) -> dict[str, object]:
-    """The settings of the connection; empty when it has none. Raises Unavailable."""
+    """Return the settings of the connection; empty if it has none. Raises Unavailable."""
     if connection.sealed_settings is None:
         return {}
     if keyring is None:
@@ -32,5 +32,5 @@ def open_settings(keyring: Keyring | None, connection: Connection) -> dict[str, 
 
 
 def _context(connection: Connection) -> bytes:
-    # So that nobody who can write the database, but has no key, can have one connection use the settings of another.
+    # With write access to the database but no key, settings cannot be moved to another connection.
     return f"settings of connection {connection.id} in workspace {connection.workspace}".encode()

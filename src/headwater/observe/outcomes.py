@@ -26,7 +26,7 @@ async def outcomes(
     """
     try:
         finished = await _wait_for(position + len(message_ids) - 1, state)
-        entries = await state.entries((connection, id_) for id_ in message_ids if id_ is not None)
+        entries = await state.messages((connection, id_) for id_ in message_ids if id_ is not None)
     except Unavailable:  # they are durable all the same, and a client that hears of a failure sends them again
         finished, entries = 0, {}
     found: list[EventOutcome | None] = []
@@ -46,6 +46,6 @@ async def outcomes(
 async def _wait_for(position: int, state: StateStore) -> int:
     """Wait until the worker has come to `position`, but not for ever; returns how far it has come."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while (finished := await state.finished(CONSUMER)) < position and time.monotonic() < deadline:
+    while (finished := await state.position(CONSUMER)) < position and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
     return finished

@@ -77,7 +77,7 @@ class Tracer:
         pending = await self._pending(workspace, message_id)
         arrived = {each.position: each for each in pending}
         sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
-        entries = await self._state.entries((source, message_id) for source in sources)
+        entries = await self._state.messages((source, message_id) for source in sources)
         for (source, _), entry in entries.items():
             arrived[entry.position] = TracedArrival(
                 source,
@@ -125,7 +125,7 @@ class Tracer:
             self._scanning = None
 
     async def _scan(self, questions: list["_Question"]) -> None:
-        after = await self._state.finished(CONSUMER)
+        after = await self._state.position(CONSUMER)
         waiting = await self._log.read(after, max_bytes=MAX_PENDING_BYTES, wait=timedelta(0))
         found: list[list[StoredEntry]] = [[] for _ in questions]
         sizes = [0] * len(questions)

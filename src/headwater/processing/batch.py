@@ -141,7 +141,7 @@ def _read_event(
         return _UNREADABLE
 
 
-def rejected(arrival: Arrival) -> RejectedEvent:
+def as_rejected(arrival: Arrival) -> RejectedEvent:
     """An accepted event that could not be carried, as it is kept then."""
     return RejectedEvent(
         position=arrival.position,

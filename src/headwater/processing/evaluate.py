@@ -31,8 +31,8 @@ from headwater.state import (
     LaneEntry,
     NewChunk,
     Step,
-    StoredEvent,
 )
+from headwater.warehouse import StoredEvent
 
 MAX_MAPPING_SECONDS: Final = 1.0
 MAX_MAPPING_BYTES: Final = 32 << 20
@@ -313,6 +313,7 @@ def _internal_error(error: Exception, arrival: Arrival) -> str:
 
 def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
     source, _ = arrival.message.key
+    event = arrival.event
     return StoredEvent(
         arrival.position,
         arrival.workspace,
@@ -320,6 +321,10 @@ def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
         pipeline,
         arrival.at,
         arrival.message.received_at,
+        event.type,
+        event.event,
+        event.user_id,
+        event.anonymous_id,
         arrival.document,
     )
 

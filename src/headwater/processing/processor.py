@@ -21,12 +21,13 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.processing.batch import Arrival, Batch, rejected
+from headwater.processing.batch import Arrival, Batch, as_rejected
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
 from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
-from headwater.state.deduplication.entry import encode_message
+from headwater.state.deduplication.message import encode_message
+from headwater.warehouse import Warehouse
 
 MAX_ISOLATED: Final = 8
 """How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
@@ -43,6 +44,7 @@ class BatchProcessor:
         consumer: str,
         catalog: Catalog,
         state: StateStore,
+        warehouse: Warehouse,
         clock: Clock,
         metrics: Metrics = NO_METRICS,
         *,
@@ -52,6 +54,7 @@ class BatchProcessor:
         self._consumer = consumer
         self._catalog = catalog
         self._state = state
+        self._warehouse = warehouse
         self._clock = clock
         self._metrics = metrics
         self._lane_bytes = lane_bytes
@@ -79,7 +82,7 @@ class BatchProcessor:
             _log.exception("a batch failed: the events that cause it are isolated", after=after)
             batch, store_only = await self._isolate(batch, error)
             plan = await self._commit(batch, after, store_only)
-        self._metrics.batch_carried(
+        self._metrics.batch_processed(
             time.perf_counter() - began,
             stored=len(plan.evaluation.events),
             duplicates=plan.duplicates,
@@ -96,11 +99,12 @@ class BatchProcessor:
                 plan = await self._plan(batch.arrivals, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
                 await self._write_small(batch, plan, transaction)
-                await transaction.note_calls(batch.calls)
-                await transaction.finish(self._consumer, batch.last, after=after)
+                await transaction.save_calls(batch.calls)
+                await transaction.advance(self._consumer, after, batch.last)
                 self.io_bound.set()
-                await transaction.add_events(plan.evaluation.events)
-                await transaction.record(plan.entries)
+                await transaction.save(plan.entries)
+                # Before the commit: after a crash between the two the batch comes again, and is not loaded twice.
+                await self._warehouse.load(plan.evaluation.events, through=batch.last)
         finally:
             self.io_bound.clear()
         return plan
@@ -110,7 +114,7 @@ class BatchProcessor:
     ) -> "_BatchPlan":
         """Decide everything that the events lead to."""
         messages = [arrival.message for arrival in arrivals]
-        fresh, entries = deduplicate(messages, await transaction.known(messages), now=microseconds(self._clock.now()))
+        fresh, entries = deduplicate(messages, await transaction.lookup(messages), now=microseconds(self._clock.now()))
         lanes = await transaction.lanes()
         evaluation = BatchEvaluation(
             [arrival for arrival in arrivals if arrival.position in fresh],
@@ -138,7 +142,7 @@ class BatchProcessor:
         """Return the batch with the events that cannot be stored as rejected, and the positions of those that can only
         be stored. Raises `error` when the warehouse takes nothing at all."""
         try:
-            await check_writes(self._state, batch.last)
+            await check_writes(self._state, self._warehouse, batch.last)
         except Unavailable:
             raise
         except Exception:
@@ -211,7 +215,7 @@ class BatchProcessor:
             async with self._state.transaction() as transaction:
                 plan = await self._plan(batch.arrivals, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
-                await transaction.add_events(plan.evaluation.events)
+                await self._warehouse.check(plan.evaluation.events)
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
                     message_id.encode()
                     encode_message(entry)
@@ -240,9 +244,9 @@ class _Rollback(Exception):
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:
     """Return the batch with the events at these positions among the rejected ones."""
-    rejected = [*batch.rejected, *(rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    rows = [*batch.rejected, *(as_rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
     return msgspec.structs.replace(
         batch,
         arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
-        rejected=sorted(rejected, key=lambda row: row.position),
+        rejected=sorted(rows, key=lambda row: row.position),
     )

@@ -22,6 +22,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.processing.reading import Reading
 from headwater.state import StateStore
 from headwater.state.lanestore import LaneStore
+from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
@@ -51,6 +52,7 @@ class StreamConsumer:
         log: EventLog,
         catalog: Catalog,
         state: StateStore,
+        warehouse: Warehouse,
         clock: Clock,
         *,
         keep: timedelta,
@@ -65,12 +67,13 @@ class StreamConsumer:
         self._events = log
         self._catalog = catalog
         self._state = state
+        self._warehouse = warehouse
         self._keep = keep
         self._locate = locate
         self._swept: tuple[frozenset[int], ...] | None = None
         self._metrics = metrics
         self._applier = None if store is None else ResultApplier(catalog, state, store, metrics)
-        self._processor = BatchProcessor(CONSUMER, catalog, state, clock, metrics, lane_bytes=lane_bytes)
+        self._processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, and finish the batch at hand."""
@@ -82,7 +85,7 @@ class StreamConsumer:
                     if lease is None:
                         lease = await self._events.lease(CONSUMER)
                     # Asked again after each outage: one that came during a commit does not tell whether it happened.
-                    position = await self._state.finished(CONSUMER)
+                    position = await self._state.position(CONSUMER)
                     if position > reached:
                         reached, pause = position, INITIAL_PAUSE_SECONDS
                     # Only the holder of the lease applies results: both write what is known of a message.
@@ -153,11 +156,13 @@ class StreamConsumer:
             await transaction.trim_messages()
             await transaction.shorten_rejected()
             await transaction.remove_lanes_except(pipelines)
-        if present != self._swept:  # looking through all identities takes long; once after each change is enough
+        await self._warehouse.maintain()
+        if present != self._swept:
             async with self._state.transaction() as transaction:
-                await transaction.remove_identities_except(pipelines)
-                await transaction.remove_sources_except(sources, workspaces=workspaces)
-            self._swept = present
+                removed = await transaction.remove_identities_except(pipelines)
+                removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
+            if not removed:  # each call removes some
+                self._swept = present
 
 
 @asynccontextmanager

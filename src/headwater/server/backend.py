@@ -39,6 +39,7 @@ from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
 
 GRACE_SECONDS = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
@@ -72,7 +73,7 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backends` until `stop` is set, then answer the calls that have begun."""
+    """Serve as one of `settings.backend_names` until `stop` is set, then answer the calls that have begun."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
@@ -84,7 +85,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         management = RateLimiter(
             SystemClock(),
             key=_rate_limit(settings.rate_limit_management),
-            processes=settings.workers,
+            processes=settings.backends,
             unit="calls",
         )
         errors = ErrorInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
@@ -119,14 +120,17 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
-            is_shared=settings.workers > 1 or settings.nats_url is not None,
+            is_shared=settings.backends > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
-            settings.database_url or sqlite_url(settings.warehouse_path),
+            settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
             scratch=settings.ledger_scratch(name),
         ) as state,
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
         Runner(
             javascript=2,
@@ -153,11 +157,11 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 clock,
                 workspace=_rate_limit(settings.rate_limit_workspace),
                 key=_rate_limit(settings.rate_limit_key),
-                processes=settings.workers,
+                processes=settings.backends,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             quotas = _quotas(settings)
-            yield Services(catalog, intake, state, functions, log, lanes, clock, computing, quotas)
+            yield Services(catalog, intake, state, warehouse, functions, log, lanes, clock, computing, quotas)
 
 
 def _quotas(settings: Settings) -> Quotas:

@@ -28,7 +28,7 @@ async def open_event_log(
         log = SqliteEventLog(
             settings.log_path,
             clock,
-            after=await state.finished(CONSUMER),
+            after=await state.position(CONSUMER),
             max_bytes=settings.log_max_bytes,
             back_pressure=back_pressure,
             metrics=metrics,
@@ -40,7 +40,7 @@ async def open_event_log(
             settings.nats_url,
             clock,
             identifiers,
-            finished=lambda: state.finished(CONSUMER),
+            finished=lambda: state.position(CONSUMER),
             max_bytes=settings.log_max_bytes,
             replicas=settings.nats_replicas,
             largest_body=settings.max_call_bytes,

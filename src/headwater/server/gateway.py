@@ -67,7 +67,7 @@ def program(settings: Settings) -> Program:
     command = [
         str(binary()),
         *("--config-path", str(config)),
-        *("--concurrency", str(settings.workers)),
+        *("--concurrency", str(settings.backends)),
         *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
         *("--log-format", log_format),
         # Or it would warn of every SIGTERM, and at every start of the Connect filter, which it calls work in progress.
@@ -86,8 +86,8 @@ def render(settings: Settings) -> str:
         "host": settings.host,
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
-        "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backends),
-        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backends),
+        "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backend_names),
+        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backend_names),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "head_lua": str(folder / "head.lua"),

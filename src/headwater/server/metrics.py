@@ -21,7 +21,7 @@ BACKLOG_TIMEOUT_SECONDS = 1.0
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_GROUP_FRAMES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_GROUP_ENTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _log = structlog.get_logger(__name__)
@@ -49,15 +49,15 @@ class BackendMetrics(Metrics):
             "headwater_events_accepted", "Events that are durable.", ["protocol"], registry=self.registry
         )
         self._rejected = Counter(
-            "headwater_events_refused",
-            "Events, and calls as a whole, that were refused, by the code of the error.",
+            "headwater_events_rejected",
+            "Rejected events and calls, by the code of the error.",
             ["protocol", "code"],
             registry=self.registry,
         )
-        self._group_frames = Histogram(
-            "headwater_log_commit_frames",
+        self._group_entries = Histogram(
+            "headwater_log_commit_entries",
             "Calls whose events were made durable by one commit.",
-            buckets=_GROUP_FRAMES,
+            buckets=_GROUP_ENTRIES,
             registry=self.registry,
         )
         self._commit_seconds = Histogram(
@@ -78,7 +78,7 @@ class BackendMetrics(Metrics):
         self._rejected.labels(protocol, code).inc(events)
 
     def log_committed(self, frames: int, seconds: float) -> None:
-        self._group_frames.observe(frames)
+        self._group_entries.observe(frames)
         self._commit_seconds.observe(seconds)
 
 
@@ -88,13 +88,13 @@ class WorkerMetrics(Metrics):
     def __init__(self) -> None:
         self.registry = _registry()
         self.backlog = Gauge(
-            "headwater_log_unfinished_bytes",
-            "About how much of the event log the worker has not finished.",
+            "headwater_log_backlog_bytes",
+            "Bytes of the event log that the worker has not processed, approximately.",
             registry=self.registry,
         )
         self._seconds = Histogram(
             "headwater_worker_batch_duration_seconds",
-            "Carrying one batch of the log into the warehouse.",
+            "Processing one batch of the log.",
             buckets=_BATCH_SECONDS,
             registry=self.registry,
         )
@@ -103,7 +103,7 @@ class WorkerMetrics(Metrics):
             for name, text in (
                 ("events_stored", "Events that were written to the warehouse."),
                 ("events_duplicate", "Events whose message was there before."),
-                ("events_rejected", "Refused events and calls that were kept with their reason."),
+                ("events_rejected", "Rejected events and calls that were stored with their reason."),
                 ("identities_merged", "Identities that were made or brought up to date."),
             )
         )
@@ -133,7 +133,7 @@ class WorkerMetrics(Metrics):
     def lane_results_applied(self, seconds: float, entries: int) -> None:
         self._applied.inc(entries)
 
-    def batch_carried(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+    def batch_processed(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
         self._seconds.observe(seconds)
         self._stored.inc(stored)
         self._duplicates.inc(duplicates)

@@ -60,7 +60,7 @@ def claim_data_dir(settings: Settings) -> int:
 @contextmanager
 def run_dir(settings: Settings) -> Iterator[Settings]:
     """Make the folder for sockets, private to this user; a temporary one where the paths would be too long."""
-    sockets = (settings.metrics_socket(settings.backends[-1]), settings.admin_socket)
+    sockets = (settings.metrics_socket(settings.backend_names[-1]), settings.admin_socket)
     longest = max(len(os.fsencode(path)) for path in sockets)
     if longest > SOCKET_PATH_LIMIT:
         with tempfile.TemporaryDirectory(prefix="headwater-") as folder:

@@ -22,6 +22,7 @@ from headwater.server.settings import Settings
 from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
 
 NICENESS = 5
 """Accepting comes first: where both want the processor, the backend gets about three times as much of it. What waits
@@ -35,7 +36,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_catalog(
             settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
         ) as catalog,
-        open_state(settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock) as state,
+        open_state(settings.database_url or sqlite_url(settings.state_path), writes=True, clock=clock) as state,
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock
+        ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
@@ -45,6 +49,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             log,
             catalog,
             state,
+            warehouse,
             clock,
             keep=timedelta(seconds=settings.log_keep),
             locate=_locator(settings),

@@ -135,10 +135,13 @@ _SQLITE_OUTAGES: Final = frozenset(
 
 def _is_outage(error: DBAPIError) -> bool:
     origin = error.orig
-    if isinstance(origin, sqlite3.Error):
-        code = getattr(origin, "sqlite_errorcode", None)  # absent when Python's own driver complains
-        return code is not None and code & 0xFF in _SQLITE_OUTAGES
-    return postgresql.is_outage(error)
+    return is_sqlite_outage(origin) if isinstance(origin, sqlite3.Error) else postgresql.is_outage(error)
+
+
+def is_sqlite_outage(error: sqlite3.Error) -> bool:
+    """Return whether the error says that a SQLite file is busy or cannot be used, not that a statement is wrong."""
+    code = getattr(error, "sqlite_errorcode", None)  # absent when Python's own driver complains
+    return code is not None and code & 0xFF in _SQLITE_OUTAGES
 
 
 async def migrate(engine: AsyncEngine, migrations: str) -> None:

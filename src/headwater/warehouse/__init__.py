@@ -1,1 +1,42 @@
 """Warehouses: the data that people query, in a database that a driver speaks to."""
+
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from headwater.base.clock import Clock
+from headwater.warehouse.contract import (
+    CountKey,
+    EventCount,
+    EventCursor,
+    EventOrder,
+    EventPage,
+    EventQuery,
+    Interval,
+    StoredEvent,
+    Warehouse,
+)
+
+__all__ = [
+    "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval", "StoredEvent",
+    "Warehouse", "open_warehouse",
+]  # fmt: skip
+
+
+def open_warehouse(url: str, *, writes: bool, clock: Clock) -> AbstractAsyncContextManager[Warehouse]:
+    """Open the warehouse at `url`, with its tables up to date; close it at the end of the block.
+
+    The driver is that of the URL: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may
+    open a warehouse for writing.
+    """
+    if url.startswith("postgresql"):
+        driver = import_module("headwater.warehouse.drivers.postgresql")
+        opened: AbstractAsyncContextManager[Warehouse] = driver.open_postgresql_warehouse(
+            url, writes=writes, clock=clock
+        )
+        return opened
+    from headwater.warehouse.drivers.sqlite import open_sqlite_warehouse
+
+    return open_sqlite_warehouse(Path(str(make_url(url).database)), writes=writes, clock=clock)

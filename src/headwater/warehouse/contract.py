@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from headwater.filters import Filter
+from headwater.filters import CheckedFilter
 
 EventOrder = Literal["timestamp", "receivedAt"]
 """The time by which events are listed, and to which `since` and `until` apply."""
@@ -24,7 +24,11 @@ Interval = Literal["hour", "day"]
 
 
 class StoredEvent(Struct, frozen=True):
-    """An event to load. Times are microseconds since the epoch."""
+    """An event to load. Times are microseconds since the epoch.
+
+    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers answer
+    conditions on the members by them.
+    """
 
     position: int
     workspace: int
@@ -34,7 +38,7 @@ class StoredEvent(Struct, frozen=True):
     received_at: int
     type: str
     event: str | None
-    """The name of a track event; None for other types."""
+    """The name of a track event; None where the document has no such member."""
     user_id: str | None
     anonymous_id: str | None
     document: bytes
@@ -54,8 +58,8 @@ class EventQuery(Struct, frozen=True, kw_only=True):
     """The first moment included, in microseconds since the epoch."""
     until: int | None = None
     """The first moment excluded, in microseconds since the epoch."""
-    filter: Filter | None = None
-    """A condition on the event schema, already validated."""
+    filter: CheckedFilter | None = None
+    """A condition on the event schema, as `check_filter` returns it."""
     order: EventOrder = "timestamp"
 
 
@@ -73,6 +77,8 @@ class EventPage(Struct, frozen=True):
     cursor: EventCursor | None
     """None when there are no more. A page may hold fewer events than its limit, even none, and have a cursor: then
     the query reached the limit of work of one page."""
+    offset: int = 0
+    """The part of the offset that the page could not skip within its limit of work: pass it with the cursor."""
 
 
 class EventCount(Struct, frozen=True):
@@ -121,7 +127,11 @@ class Warehouse(Protocol):
         self, query: EventQuery, *, by: Sequence[CountKey], interval: Interval | None, limit: int
     ) -> list[EventCount]:
         """Return the number of events for each combination of values: by interval from the latest, then the highest
-        counts first, at most `limit` of them."""
+        counts first, at most `limit` of them.
+
+        Intervals are those of the query's `order`. Raises Unprocessable, with the code TooExpensive, when counting
+        takes more work than one call may do.
+        """
         ...
 
     async def maintain(self) -> None:

@@ -77,6 +77,7 @@ async def test_the_server_routes_all_of_them(tmp_path: Path) -> None:
                 harness.catalog,
                 harness.intake,
                 harness.state,
+                harness.warehouse,
                 harness.functions,
                 harness.log,
                 harness.store,

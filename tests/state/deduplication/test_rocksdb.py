@@ -24,7 +24,7 @@ def some(batch: int, *, size: int = 20) -> MessageStates:
 
 async def record(state: StateStore, entries: MessageStates) -> None:
     async with state.transaction() as transaction:
-        await transaction.record(entries)
+        await transaction.save(entries)
 
 
 async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
         await record(state, some(0))
         with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the ledger does not answer"):
             await record(state, some(1, size=5_000))
-        assert await state.entries(some(0)) == some(0)
-        assert await state.entries(some(1, size=5_000)) == {}
+        assert await state.messages(some(0)) == some(0)
+        assert await state.messages(some(1, size=5_000)) == {}
         await record(state, some(2))
-        assert await state.entries(some(2)) == some(2)
+        assert await state.messages(some(2)) == some(2)
     async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=False, clock=MovableClock()) as reader:
-        assert await reader.entries(some(0) | some(2)) == some(0) | some(2)
+        assert await reader.messages(some(0) | some(2)) == some(0) | some(2)
 
 
 async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
@@ -51,7 +51,7 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
     async with open_state(url, writes=True, clock=MovableClock()) as state:
         await record(state, some(0))
         async with open_state(url, writes=False, clock=MovableClock()) as reader:
-            assert await reader.entries(some(0)) == some(0)
+            assert await reader.messages(some(0)) == some(0)
             assert len([*temporary.iterdir()]) == 1
         killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, url, str(scratch), stdout=PIPE)
         async with asyncio.timeout(60):
@@ -61,7 +61,7 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
         assert scratch.is_dir()
         (scratch / "left").touch()
         async with open_state(url, writes=False, clock=MovableClock(), scratch=scratch) as reader:
-            assert await reader.entries(some(0)) == some(0)
+            assert await reader.messages(some(0)) == some(0)
             assert not (scratch / "left").exists()
     assert not scratch.exists()
     assert [*temporary.iterdir()] == []
@@ -71,11 +71,11 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from headwater.base.clock import SystemClock
-from headwater.state import open_warehouse
+from headwater.state import open_state
 
 async def read(url, scratch):
-    async with open_warehouse(url, writes=False, clock=SystemClock(), scratch=Path(scratch)) as reader:
-        print(len(await reader.entries([(1, "0-0")])), end="", flush=True)
+    async with open_state(url, writes=False, clock=SystemClock(), scratch=Path(scratch)) as reader:
+        print(len(await reader.messages([(1, "0-0")])), end="", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(read(*sys.argv[1:]))
@@ -97,7 +97,7 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
             (disk / "ballast").unlink()
             await record(state, some(2_000))
             recorded |= some(2_000)
-            assert await state.entries(recorded) == recorded
+            assert await state.messages(recorded) == recorded
 
 
 async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
         torn.write_bytes(whole[:tear] + spoilt)
         before = sum(size <= tear for size in sizes)
         async with open_state(migrated_url(folder / "warehouse.db"), writes=True, clock=MovableClock()) as state:
-            found = [await state.entries(batch) == batch for batch in batches]
+            found = [await state.messages(batch) == batch for batch in batches]
             assert found[:before] == [True] * before
             assert not any(found[before + 1 :]), "what lies behind the tear"
             await record(state, some(100))
-            assert await state.entries(some(100)) == some(100)
+            assert await state.messages(some(100)) == some(100)
 
 
 async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from headwater.catalog import (
 )
 from headwater.connectors.connector import Connector
 from headwater.filters import Filter, parse_json
-from headwater.management.pipelines import INCOMING_EVENT_SCHEMA, CreatePipeline, UpdatePipeline, kind_of
+from headwater.management.pipelines import INCOMING_EVENT_SCHEMA, CreatePipeline, UpdatePipeline, find_kind
 from headwater.schemas import InvalidType, Schema, parse_schema
 from headwater.v1 import filters_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
 
@@ -101,7 +101,7 @@ def pipeline_message(
         target=pipeline.target,
         enabled=pipeline.enabled,
     )
-    kind = kind_of(connection.role, connector_type, pipeline.target)
+    kind = find_kind(connection.role, connector_type, pipeline.target)
     assert kind is not None, "a pipeline was made of one of the kinds"
     shown = pipeline.definition
     for field in pipelines_pb2.Pipeline.DESCRIPTOR.fields:

@@ -20,9 +20,10 @@ from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.observe.trace import TracedArrival, Tracer
 from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.rest.v1 import events_pb2_grpc as rest_grpc
-from headwater.state import EventOrder, RejectedEvent, RejectionCount, StateStore
+from headwater.state import RejectedEvent, RejectionCount, StateStore
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
+from headwater.warehouse import EventOrder, EventQuery, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
@@ -38,10 +39,13 @@ Listing = pb.ListEventsRequest | rest_pb.ListEventsRequest
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, state: StateStore, tracer: Tracer) -> None:
+    def __init__(
+        self, catalog: Catalog, intake: Intake, state: StateStore, warehouse: Warehouse, tracer: Tracer
+    ) -> None:
         self._catalog = catalog
         self._intake = intake
         self._state = state
+        self._warehouse = warehouse
         self._tracer = tracer
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
@@ -70,7 +74,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         await EventStream(accept, group_bytes=self._intake.limits.batch_bytes).acknowledge(requests, context.write)
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
-        documents = await _list(self._catalog, self._state, request, context)
+        documents = await _list(self._catalog, self._warehouse, request, context)
         return pb.ListEventsResponse(events=[event_message(_decode_members(document)) for document in documents])
 
     async def ListRejectedEvents(
@@ -110,16 +114,16 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
 class EventRestServicer(rest_grpc.EventServiceServicer):
     """Lists events as JSON."""
 
-    def __init__(self, catalog: Catalog, state: StateStore) -> None:
+    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
         self._catalog = catalog
-        self._state = state
+        self._warehouse = warehouse
 
     async def ListEvents(self, request: rest_pb.ListEventsRequest, context: Context) -> HttpBody:
-        documents = await _list(self._catalog, self._state, request, context)
+        documents = await _list(self._catalog, self._warehouse, request, context)
         return HttpBody(content_type="application/json", data=b'{"events":[' + b",".join(documents) + b"]}")
 
 
-async def _list(catalog: Catalog, state: StateStore, request: Listing, context: Context) -> list[bytes]:
+async def _list(catalog: Catalog, warehouse: Warehouse, request: Listing, context: Context) -> list[bytes]:
     workspace = await workspace_of(catalog, context)
     if request.HasField("filter"):
         raise Unimplemented("filters are not built yet", field="filter")
@@ -133,9 +137,9 @@ async def _list(catalog: Catalog, state: StateStore, request: Listing, context: 
     first, limit = page_of(
         request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
     )
-    documents = await state.events(
-        workspace, order=cast(EventOrder, order), ascending=request.ascending, first=first, limit=limit
-    )
+    query = EventQuery(workspace=workspace, order=cast(EventOrder, order))
+    page = await warehouse.events(query, ascending=request.ascending, after=None, offset=first, limit=limit)
+    documents = list(page.documents)
     return [_only(document, names) for document in documents] if names else documents
 
 

@@ -139,7 +139,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
 
 def _definition(request: Request, connection: Connection, target: Target, event_type: str) -> Definition:
     asked = create_of(request) if isinstance(request, pb.CreatePipelineRequest) else update_of(request)
-    return pipelines.definition_of(CONNECTORS, connection, target, event_type, asked)
+    return pipelines.build_definition(CONNECTORS, connection, target, event_type, asked)
 
 
 def _message(pipeline: Pipeline, connection: Connection) -> pb.Pipeline:

@@ -43,7 +43,7 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
         self, request: pb.DeleteCurrentWorkspaceRequest, context: Context
     ) -> pb.DeleteCurrentWorkspaceResponse:
         caller = await caller_of(self._catalog, context)
-        await workspaces.delete_workspace(self._catalog, caller.the_workspace(), caller.key)
+        await workspaces.delete_workspace(self._catalog, caller.require_workspace(), caller.key)
         return pb.DeleteCurrentWorkspaceResponse()
 
 

@@ -6,7 +6,7 @@ an entry that a crash left behind without its event says of the event's own posi
 """
 
 from headwater.state.deduplication.contract import MessageStore
-from headwater.state.deduplication.entry import (
+from headwater.state.deduplication.message import (
     Message,
     MessageKey,
     MessageState,

@@ -31,7 +31,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator
     """A system with two backends."""
     folder = tmp_path_factory.mktemp("workers")
     variables = {"HEADWATER_METRICS_PORT": str(metrics_port), "HEADWATER_WATCHDOG_SECONDS": "0"}  # a test stops one
-    running = start(folder / "data", None, HEADWATER_WORKERS="2", **variables)
+    running = start(folder / "data", None, HEADWATER_BACKENDS="2", **variables)
     yield running
     assert running.stop() == 0, running.errors
 
@@ -104,7 +104,7 @@ def _answers_quickly(source: Source) -> bool:
 
 async def test_a_kill_costs_few_calls(tmp_path: Path) -> None:
     """One that is killed takes only the calls that it had. The name is short: paths of sockets have a limit."""
-    system = start(tmp_path / "data", HEADWATER_WORKERS="2")
+    system = start(tmp_path / "data", HEADWATER_BACKENDS="2")
     settings = read({"HEADWATER_DATA_DIR": str(system.data_dir)})
     try:
         source = make_source(system)
@@ -171,7 +171,7 @@ async def _until_more(acknowledged: set[str]) -> None:
 
 
 def test_a_first_start_of_several_processes_makes_one_key_and_one_workspace(tmp_path: Path) -> None:
-    system = start(tmp_path / "data", HEADWATER_WORKERS="4")
+    system = start(tmp_path / "data", HEADWATER_BACKENDS="4")
     try:
         assert len(get(system, "/v1/keys")["keys"]) == 1
         assert set(system.children()) == {

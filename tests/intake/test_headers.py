@@ -1,11 +1,11 @@
-"""The write key in an Authorization header, in every form in which SDKs put it there."""
+"""The key in `Authorization`, in every form that SDKs send, and the media type of the body."""
 
 import base64
 
 import pytest
 
 from headwater.base.errors import BadRequest, Unauthorized
-from headwater.intake.credentials import bearer_token_of, write_key_of
+from headwater.intake.headers import check_is_json, parse_bearer_token, parse_write_key
 
 KEY = "AbCdEfGhIjKlMnOpQrStUvWxYz012345"  # 32 characters, which base64 would take too
 PUBLIC = "pk_2f1e8a52-5c5f-4f0e-9d0c-0f6d8b1c2a3b"
@@ -41,13 +41,13 @@ def basic(user_and_password: str) -> str:
     ],
 )
 def test_finds_the_key(header: str | None, key: str | None) -> None:
-    assert write_key_of(header) == key
+    assert parse_write_key(header) == key
 
 
 @pytest.mark.parametrize("header", ["Digest abc", KEY, "Token abc", "Basic:abc", "AWS4-HMAC-SHA256 Credential=x"])
 def test_refuses_another_scheme(header: str) -> None:
     with pytest.raises(Unauthorized, match="'Basic' with the write key as user, or 'Bearer'"):
-        write_key_of(header)
+        parse_write_key(header)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,44 @@ def test_refuses_another_scheme(header: str) -> None:
     [(None, None), ("", None), ("  ", None), ("Bearer k", "k"), ("bearer  k ", "k"), ("BEARER api_k", "api_k")],
 )
 def test_a_bearer_token(header: str | None, token: str | None) -> None:
-    assert bearer_token_of(header) == token
+    assert parse_bearer_token(header) == token
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic azo=", "k", "Token k"])
 def test_nothing_but_a_bearer_token(header: str) -> None:
     with pytest.raises(BadRequest, match="must be 'Bearer'"):
-        bearer_token_of(header)
+        parse_bearer_token(header)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "application/json",
+        "application/json;",
+        " text/plain ",
+        "Application/JSON; charset=UTF-8",
+        'text/plain;charset="utf-8"',
+        "application/json ; charset = utf8",
+    ],
+)
+def test_json_or_text_in_utf_8_is_accepted(content_type: str) -> None:
+    check_is_json(content_type)  # raises nothing
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/html",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin1",
+        "application/json; profile=x",
+        "application/json; charset=utf-8; charset=utf-8",
+        "application/jsonp",
+        "application/json, text/plain",
+        "json",
+    ],
+)
+def test_any_other_media_type_is_rejected(content_type: str) -> None:
+    with pytest.raises(BadRequest, match="the Content-Type must be application/json or text/plain, in UTF-8"):
+        check_is_json(content_type)

@@ -22,11 +22,11 @@ def entry(position: int, received_at: int = microseconds(NOW)) -> MessageState:
 
 async def record(state: StateStore, entries: MessageStates) -> None:
     async with state.transaction() as transaction:
-        await transaction.record(entries)
+        await transaction.save(entries)
 
 
 async def known(transaction: Transaction, *keys: tuple[int, str]) -> MessageStates:
-    return await transaction.known([Message(0, key, 0) for key in keys])
+    return await transaction.lookup([Message(0, key, 0) for key in keys])
 
 
 async def test_what_was_recorded_is_known(state: StateStore) -> None:
@@ -40,7 +40,7 @@ async def test_what_was_recorded_is_known(state: StateStore) -> None:
 async def test_what_was_recorded_later_counts(state: StateStore) -> None:
     await record(state, {(1, "a"): entry(1)})
     await record(state, {(1, "a"): MessageState(1, 5, (), [], 2)})
-    assert await state.entries([(1, "a")]) == {(1, "a"): MessageState(1, 5, (), [], 2)}
+    assert await state.messages([(1, "a")]) == {(1, "a"): MessageState(1, 5, (), [], 2)}
 
 
 async def test_message_ids_are_compared_exactly(state: StateStore) -> None:
@@ -61,8 +61,8 @@ async def test_a_large_batch_at_once(state: StateStore) -> None:
 async def test_entries_are_read_outside_of_transactions_too(state: StateStore) -> None:
     await record(state, {(1, "a"): entry(1), (2, "a"): entry(2), (3, "a"): entry(3)})
     asked = [(1, "a"), (3, "a"), (4, "a"), (1, "nul\0")]
-    assert await state.entries(asked) == {(1, "a"): entry(1), (3, "a"): entry(3)}
-    assert await state.entries([]) == {}
+    assert await state.messages(asked) == {(1, "a"): entry(1), (3, "a"): entry(3)}
+    assert await state.messages([]) == {}
 
 
 async def test_what_was_recorded_is_there_after_a_restart(url: str) -> None:
@@ -74,10 +74,10 @@ async def test_what_was_recorded_is_there_after_a_restart(url: str) -> None:
 
 async def test_a_reader_sees_what_was_recorded_a_moment_ago(state: StateStore, url: str) -> None:
     async with open_state(url, writes=False, clock=MovableClock()) as reader:
-        assert await reader.entries([(1, "a")]) == {}
+        assert await reader.messages([(1, "a")]) == {}
         for number in range(3):
             await record(state, {(1, "a"): entry(1, received_at=number)})
-            assert await reader.entries([(1, "a")]) == {(1, "a"): entry(1, received_at=number)}
+            assert await reader.messages([(1, "a")]) == {(1, "a"): entry(1, received_at=number)}
 
 
 async def test_postgresql_forgets_the_oldest_first(postgresql_server: PostgresqlServer) -> None:
@@ -89,11 +89,11 @@ async def test_postgresql_forgets_the_oldest_first(postgresql_server: Postgresql
         clock.advance(RETENTION.total_seconds())
         async with state.transaction() as transaction:
             await transaction.trim_messages()
-        assert set(await state.entries([(1, "old")])) == {(1, "old")}
+        assert set(await state.messages([(1, "old")])) == {(1, "old")}
         clock.advance(0.5)
         async with state.transaction() as transaction:
             await transaction.trim_messages()
-        assert set(await state.entries([(1, "old"), (1, "new")])) == {(1, "new")}
+        assert set(await state.messages([(1, "old"), (1, "new")])) == {(1, "new")}
 
 
 async def test_postgresql_forgets_as_much_as_arrives(
@@ -110,7 +110,7 @@ async def test_postgresql_forgets_as_much_as_arrives(
         for _ in range(2):
             async with state.transaction() as transaction:
                 await transaction.trim_messages()
-            left.append(set(await state.entries(keys)))
+            left.append(set(await state.messages(keys)))
         assert left == [set(keys[30:]), set()]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.state.deduplication import Message, MessageState, MessageStates, Repeat, Step, deduplicate
-from headwater.state.deduplication.entry import MAX_REPEATS, decode_message, encode_message
+from headwater.state.deduplication.message import MAX_REPEATS, decode_message, encode_message
 
 
 def message(position: int, id_: str = "m", connection: int = 1) -> Message:

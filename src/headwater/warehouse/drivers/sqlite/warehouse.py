@@ -1,0 +1,185 @@
+"""A warehouse in one SQLite file: one thread that writes, a few that read."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import Unavailable
+from headwater.base.threads import SerialExecutor
+from headwater.warehouse.conditions import select
+from headwater.warehouse.contract import (
+    CountKey,
+    EventCount,
+    EventCursor,
+    EventPage,
+    EventQuery,
+    Interval,
+    StoredEvent,
+)
+from headwater.warehouse.drivers.sqlite import loading, maintenance
+from headwater.warehouse.drivers.sqlite.cache import Cache
+from headwater.warehouse.drivers.sqlite.counting import Counter
+from headwater.warehouse.drivers.sqlite.database import as_unavailable, connect, snapshot
+from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
+
+MAX_READERS: Final = 3
+READER_TIMEOUT_SECONDS: Final = 5.0
+"""How long a call waits for a reader."""
+PAGE_SECONDS: Final = 0.15
+"""The time that a page may take before it ends early."""
+COUNT_SECONDS: Final = 5.0
+"""The time that counting may take."""
+MAINTENANCE_SECONDS: Final = 0.5
+"""The time after which `maintain` begins no further step."""
+
+_Result = TypeVar("_Result")
+
+
+class SqliteWarehouse:
+    """A `Warehouse` in the file `path`. Only one that `writes` may load and maintain."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writes: bool,
+        clock: Clock,
+        page_seconds: float = PAGE_SECONDS,
+        count_seconds: float = COUNT_SECONDS,
+    ) -> None:
+        self._clock = clock
+        self._page_seconds = page_seconds
+        self._count_seconds = count_seconds
+        self._cache = Cache()
+        self._writer = _Connection(path, writes=True) if writes else None
+        self._readers = [_Connection(path, writes=False) for _ in range(MAX_READERS)]
+        self._idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
+        for reader in self._readers:
+            self._idle.put_nowait(reader)
+
+    async def open(self) -> None:
+        """Make the tables if need be. Raises what `connect` raises."""
+        await (self._writer or self._readers[0]).run(lambda _: None)
+
+    async def loaded(self) -> int:
+        return await self._read(loading.loaded)
+
+    async def load(self, events: Sequence[StoredEvent], *, through: int) -> None:
+        now = microseconds(self._clock.now())
+        await self._write(lambda connection: loading.load(connection, events, through=through, now=now))
+
+    async def check(self, events: Sequence[StoredEvent]) -> None:
+        if events:
+            now, through = microseconds(self._clock.now()), events[-1].position
+            await self._write(
+                lambda connection: loading.load(connection, events, through=through, now=now, commit=False)
+            )
+
+    async def events(
+        self, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
+    ) -> EventPage:
+        selection = select(query)
+        window = window_of(query, ascending=ascending, after=after)
+        if selection.is_empty or window.low >= window.high:
+            return EventPage((), None)
+
+        def read(connection: sqlite3.Connection) -> EventPage:
+            budget = Budget(self._page_seconds)
+            with snapshot(connection):
+                reader = PageReader(
+                    connection, self._cache, query, selection, window, ascending=ascending, budget=budget
+                )
+                return reader.read(offset, limit)
+
+        return await self._read(read)
+
+    async def counts(
+        self, query: EventQuery, *, by: Sequence[CountKey], interval: Interval | None, limit: int
+    ) -> list[EventCount]:
+        selection = select(query)
+        if selection.is_empty:
+            return []
+
+        def read(connection: sqlite3.Connection) -> list[EventCount]:
+            budget = Budget(self._count_seconds)
+            with snapshot(connection):
+                counter = Counter(connection, self._cache, query, selection, by=by, interval=interval, budget=budget)
+                return counter.count(limit)
+
+        return await self._read(read)
+
+    async def maintain(self) -> None:
+        """Loads come between two steps."""
+        deadline = time.monotonic() + MAINTENANCE_SECONDS
+        now = microseconds(self._clock.now())
+        while await self._write(lambda connection: maintenance.step(connection, now)):
+            if time.monotonic() > deadline:
+                return
+
+    async def close(self) -> None:
+        for connection in (self._writer, *self._readers):
+            if connection is not None:
+                await connection.close()
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        assert self._writer is not None, "the warehouse was opened for reading"
+        with as_unavailable():
+            return await self._writer.run(work)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            async with asyncio.timeout(READER_TIMEOUT_SECONDS):
+                reader = await self._idle.get()
+        except TimeoutError:
+            raise Unavailable("all readers of the warehouse are busy") from None
+        try:
+            with as_unavailable():
+                return await reader.run(work)
+        finally:
+            self._idle.put_nowait(reader)
+
+
+class _Connection:
+    """A connection that is opened when it is first used, and the thread that it belongs to."""
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self._path = path
+        self._writes = writes
+        self._thread = SerialExecutor("warehouse")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        return await self._thread.run(lambda: work(self._open()))
+
+    async def close(self) -> None:
+        await self._thread.close(self._disconnect)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connect(self._path, writes=self._writes)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+@asynccontextmanager
+async def open_sqlite_warehouse(path: Path, *, writes: bool, clock: Clock) -> AsyncIterator[SqliteWarehouse]:
+    """Open the warehouse in the file `path`, with its tables up to date; close it at the end of the block.
+
+    One process at a time may open it for writing. Reads a file of an older release as it is. Raises Unavailable when
+    the file cannot be used.
+    """
+    warehouse = SqliteWarehouse(path, writes=writes, clock=clock)
+    try:
+        with as_unavailable():
+            await warehouse.open()
+        yield warehouse
+    finally:
+        await warehouse.close()
