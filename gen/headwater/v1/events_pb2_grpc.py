@@ -50,6 +50,11 @@ class EventServiceStub:
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.CountEvents = channel.unary_unary(
+                '/headwater.v1.EventService/CountEvents',
+                request_serializer=headwater_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
+                _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/headwater.v1.EventService/ListRejectedEvents',
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsRequest.SerializeToString,
@@ -97,7 +102,16 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents returns stored events of the workspace.
+        """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+        not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountEvents(self, request, context):
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +161,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'CountEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountEvents,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.SerializeToString,
             ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
@@ -246,6 +265,33 @@ class EventService:
             '/headwater.v1.EventService/ListEvents',
             headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/CountEvents',
+            headwater_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,7 +51,13 @@ class EventServiceStub:
     is durable. It is closed after five minutes without a request or a response.
     """
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]
-    """ListEvents returns stored events of the workspace."""
+    """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+    not valid.
+    """
+    CountEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2.CountEventsResponse]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+    """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -91,7 +97,13 @@ class EventServiceAsyncStub(EventServiceStub):
     is durable. It is closed after five minutes without a request or a response.
     """
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents returns stored events of the workspace."""
+    """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+    not valid.
+    """
+    CountEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2.CountEventsResponse]  # type: ignore[assignment]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+    """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -143,7 +155,18 @@ class EventServiceServicer:
         request: events_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListEventsResponse, abc.Awaitable[events_pb2.ListEventsResponse]]:
-        """ListEvents returns stored events of the workspace."""
+        """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+        not valid.
+        """
+
+    def CountEvents(
+        self,
+        request: events_pb2.CountEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.CountEventsResponse, abc.Awaitable[events_pb2.CountEventsResponse]]:
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+        """
 
     def ListRejectedEvents(
         self,

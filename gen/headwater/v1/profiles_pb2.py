@@ -33,7 +33,7 @@ from headwater.v1 import identities_pb2 as headwater_dot_v1_dot_identities__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/profiles.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1dheadwater/v1/identities.proto\x1a\x1aheadwater/v1/schemas.proto\"\x8d\x01\n\x07Profile\x12\x1e\n\x04kpid\x18\x01 \x01(\tB\n\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x39\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\'\n\x0f\x61ttributes_json\x18\x03 \x01(\tR\x0e\x61ttributesJson\"\x84\x02\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x19\n\x05order\x18\x03 \x01(\tH\x00R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x01R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x02R\x05limit\x88\x01\x01\x42\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"\x8b\x01\n\x14ListProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ProfileR\x08profiles\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\"A\n\x1bGetProfileAttributesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\"G\n\x1cGetProfileAttributesResponse\x12\'\n\x0f\x61ttributes_json\x18\x01 \x01(\tR\x0e\x61ttributesJson\"\x8e\x01\n\x18ListProfileEventsRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit\"H\n\x19ListProfileEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.headwater.v1.EventR\x06\x65vents\"\x9f\x01\n\x1cListProfileIdentitiesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12!\n\x05\x66irst\x18\x02 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x00R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x42\x08\n\x06_firstB\x08\n\x06_limit\"m\n\x1dListProfileIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\"\x19\n\x17GetProfileSchemaRequest\"\xac\x02\n\x1aUpdateProfileSchemaRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x65\n\x0fprimary_sources\x18\x02 \x03(\x0b\x32<.headwater.v1.UpdateProfileSchemaRequest.PrimarySourcesEntryR\x0eprimarySources\x12\x32\n\x08re_paths\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\x1d\n\x1bUpdateProfileSchemaResponse\"\x89\x01\n!PreviewProfileSchemaUpdateRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x32\n\x08re_paths\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\">\n\"PreviewProfileSchemaUpdateResponse\x12\x18\n\x07queries\x18\x01 \x03(\tR\x07queries\"%\n#GetLatestProfileSchemaUpdateRequest\"\xbd\x01\n$GetLatestProfileSchemaUpdateResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x00R\x05\x65rror\x88\x01\x01\x42\x08\n\x06_error\"\x1c\n\x1aGetIdentifierSchemaRequest2\xbc\n\n\x0eProfileService\x12\x92\x01\n\x0cListProfiles\x12!.headwater.v1.ListProfilesRequest\x1a\".headwater.v1.ListProfilesResponse\";\xca\xda\x18\x37\n\x10PropertyNotExist\n\rOrderNotExist\n\x14OrderTypeNotSortable\x12m\n\x14GetProfileAttributes\x12).headwater.v1.GetProfileAttributesRequest\x1a*.headwater.v1.GetProfileAttributesResponse\x12\x64\n\x11ListProfileEvents\x12&.headwater.v1.ListProfileEventsRequest\x1a\'.headwater.v1.ListProfileEventsResponse\x12\x98\x01\n\x15ListProfileIdentities\x12*.headwater.v1.ListProfileIdentitiesRequest\x1a+.headwater.v1.ListProfileIdentitiesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/identities\x12j\n\x10GetProfileSchema\x12%.headwater.v1.GetProfileSchemaRequest\x1a\x12.headwater.v1.Type\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/profiles/schema\x12\xd1\x01\n\x13UpdateProfileSchema\x12(.headwater.v1.UpdateProfileSchemaRequest\x1a).headwater.v1.UpdateProfileSchemaResponse\"e\xca\xda\x18\x43\n\x12InvalidAlterSchema\n\x12\x43onnectionNotExist\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x18\x1a\x13/v1/profiles/schema:\x01*\x12\xa7\x01\n\x1aPreviewProfileSchemaUpdate\x12/.headwater.v1.PreviewProfileSchemaUpdateRequest\x1a\x30.headwater.v1.PreviewProfileSchemaUpdateResponse\"&\x82\xd3\xe4\x93\x02 \x1a\x1b/v1/profiles/schema/preview:\x01*\x12\xaf\x01\n\x1cGetLatestProfileSchemaUpdate\x12\x31.headwater.v1.GetLatestProfileSchemaUpdateRequest\x1a\x32.headwater.v1.GetLatestProfileSchemaUpdateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/profiles/schema/latest-alter\x12\x88\x01\n\x13GetIdentifierSchema\x12(.headwater.v1.GetIdentifierSchemaRequest\x1a\x12.headwater.v1.Type\"3\x82\xd3\xe4\x93\x02-\x12+/v1/profiles/schema/suitable-as-identifiersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/profiles.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1dheadwater/v1/identities.proto\x1a\x1aheadwater/v1/schemas.proto\"\x8d\x01\n\x07Profile\x12\x1e\n\x04kpid\x18\x01 \x01(\tB\n\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x39\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\'\n\x0f\x61ttributes_json\x18\x03 \x01(\tR\x0e\x61ttributesJson\"\xa3\x02\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x19\n\x05order\x18\x03 \x01(\tH\x00R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x01R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x02R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageTokenB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"\xb3\x01\n\x14ListProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ProfileR\x08profiles\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"A\n\x1bGetProfileAttributesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\"G\n\x1cGetProfileAttributesResponse\x12\'\n\x0f\x61ttributes_json\x18\x01 \x01(\tR\x0e\x61ttributesJson\"\x8e\x01\n\x18ListProfileEventsRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit\"H\n\x19ListProfileEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.headwater.v1.EventR\x06\x65vents\"\xbe\x01\n\x1cListProfileIdentitiesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12!\n\x05\x66irst\x18\x02 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x00R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageTokenB\x08\n\x06_firstB\x08\n\x06_limit\"\x95\x01\n\x1dListProfileIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\x19\n\x17GetProfileSchemaRequest\"\xac\x02\n\x1aUpdateProfileSchemaRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x65\n\x0fprimary_sources\x18\x02 \x03(\x0b\x32<.headwater.v1.UpdateProfileSchemaRequest.PrimarySourcesEntryR\x0eprimarySources\x12\x32\n\x08re_paths\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\x1d\n\x1bUpdateProfileSchemaResponse\"\x89\x01\n!PreviewProfileSchemaUpdateRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x32\n\x08re_paths\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\">\n\"PreviewProfileSchemaUpdateResponse\x12\x18\n\x07queries\x18\x01 \x03(\tR\x07queries\"%\n#GetLatestProfileSchemaUpdateRequest\"\xbd\x01\n$GetLatestProfileSchemaUpdateResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x00R\x05\x65rror\x88\x01\x01\x42\x08\n\x06_error\"\x1c\n\x1aGetIdentifierSchemaRequest2\xbc\n\n\x0eProfileService\x12\x92\x01\n\x0cListProfiles\x12!.headwater.v1.ListProfilesRequest\x1a\".headwater.v1.ListProfilesResponse\";\xca\xda\x18\x37\n\x10PropertyNotExist\n\rOrderNotExist\n\x14OrderTypeNotSortable\x12m\n\x14GetProfileAttributes\x12).headwater.v1.GetProfileAttributesRequest\x1a*.headwater.v1.GetProfileAttributesResponse\x12\x64\n\x11ListProfileEvents\x12&.headwater.v1.ListProfileEventsRequest\x1a\'.headwater.v1.ListProfileEventsResponse\x12\x98\x01\n\x15ListProfileIdentities\x12*.headwater.v1.ListProfileIdentitiesRequest\x1a+.headwater.v1.ListProfileIdentitiesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/identities\x12j\n\x10GetProfileSchema\x12%.headwater.v1.GetProfileSchemaRequest\x1a\x12.headwater.v1.Type\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/profiles/schema\x12\xd1\x01\n\x13UpdateProfileSchema\x12(.headwater.v1.UpdateProfileSchemaRequest\x1a).headwater.v1.UpdateProfileSchemaResponse\"e\xca\xda\x18\x43\n\x12InvalidAlterSchema\n\x12\x43onnectionNotExist\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x18\x1a\x13/v1/profiles/schema:\x01*\x12\xa7\x01\n\x1aPreviewProfileSchemaUpdate\x12/.headwater.v1.PreviewProfileSchemaUpdateRequest\x1a\x30.headwater.v1.PreviewProfileSchemaUpdateResponse\"&\x82\xd3\xe4\x93\x02 \x1a\x1b/v1/profiles/schema/preview:\x01*\x12\xaf\x01\n\x1cGetLatestProfileSchemaUpdate\x12\x31.headwater.v1.GetLatestProfileSchemaUpdateRequest\x1a\x32.headwater.v1.GetLatestProfileSchemaUpdateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/profiles/schema/latest-alter\x12\x88\x01\n\x13GetIdentifierSchema\x12(.headwater.v1.GetIdentifierSchemaRequest\x1a\x12.headwater.v1.Type\"3\x82\xd3\xe4\x93\x02-\x12+/v1/profiles/schema/suitable-as-identifiersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,39 +81,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILE']._serialized_start=322
   _globals['_PROFILE']._serialized_end=463
   _globals['_LISTPROFILESREQUEST']._serialized_start=466
-  _globals['_LISTPROFILESREQUEST']._serialized_end=726
-  _globals['_LISTPROFILESRESPONSE']._serialized_start=729
-  _globals['_LISTPROFILESRESPONSE']._serialized_end=868
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=870
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=935
-  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_start=937
-  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_end=1008
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=1011
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=1153
-  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_start=1155
-  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_end=1227
-  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_start=1230
-  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_end=1389
-  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_start=1391
-  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_end=1500
-  _globals['_GETPROFILESCHEMAREQUEST']._serialized_start=1502
-  _globals['_GETPROFILESCHEMAREQUEST']._serialized_end=1527
-  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_start=1530
-  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_end=1830
-  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_start=1765
-  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_end=1830
-  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_start=1832
-  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_end=1861
-  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_start=1864
-  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_end=2001
-  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_start=2003
-  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_end=2065
-  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_start=2067
-  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_end=2104
-  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_start=2107
-  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_end=2296
-  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_start=2298
-  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_end=2326
-  _globals['_PROFILESERVICE']._serialized_start=2329
-  _globals['_PROFILESERVICE']._serialized_end=3669
+  _globals['_LISTPROFILESREQUEST']._serialized_end=757
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=760
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=939
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=941
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=1006
+  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_start=1008
+  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_end=1079
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=1082
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=1224
+  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_start=1226
+  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_end=1298
+  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_start=1301
+  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_end=1491
+  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_start=1494
+  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_end=1643
+  _globals['_GETPROFILESCHEMAREQUEST']._serialized_start=1645
+  _globals['_GETPROFILESCHEMAREQUEST']._serialized_end=1670
+  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_start=1673
+  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_end=1973
+  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_start=1908
+  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_end=1973
+  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_start=1975
+  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_end=2004
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_start=2007
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_end=2144
+  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_start=2146
+  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_end=2208
+  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_start=2210
+  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_end=2247
+  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_start=2250
+  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_end=2439
+  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_start=2441
+  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_end=2469
+  _globals['_PROFILESERVICE']._serialized_start=2472
+  _globals['_PROFILESERVICE']._serialized_end=3812
 # @@protoc_insertion_point(module_scope)

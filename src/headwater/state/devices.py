@@ -76,6 +76,14 @@ class Device(Struct, frozen=True):
         return self.connection, self.device_id
 
 
+class DeviceCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of devices: after this time, in microseconds since the epoch, connection and device id."""
+
+    updated_at: int
+    connection: int
+    device_id: str
+
+
 class Devices:
     """Some devices, found by their key or their token."""
 
@@ -185,6 +193,7 @@ async def page(
     anonymous_id: str | None,
     first: int,
     limit: int,
+    after: DeviceCursor | None = None,
 ) -> tuple[list[Device], int]:
     """Devices of these connections, the most recently changed first, and how many there are in all.
 
@@ -200,9 +209,14 @@ async def page(
         theirs = await _anonymous_ids(connection, connections, user_id)
         before_login = tuple_(table.connection, table.anonymous_id).in_(theirs) if theirs else false()
         chosen.append(or_(table.user_id == user_id, and_(table.user_id.is_(None), before_login)))
-    query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), table.id.desc())
-    rows = (await connection.execute(query.offset(first).limit(limit))).all()
     total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()
+    key = (table.connection, table.device_id)
+    if after is not None:
+        time = after.updated_at
+        later = tuple_(*key) > tuple_(after.connection, after.device_id)
+        chosen += (table.updated_at <= time, or_(table.updated_at < time, later))
+    query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), *key)
+    rows = (await connection.execute(query.offset(first).limit(limit))).all()
     return [Device(*row) for row in rows], total
 
 

@@ -12,6 +12,8 @@ __all__ = (
     "ConnectorAsSource",
     "ConnectorOAuth",
     "ConnectorTerms",
+    "CountEventsRequest",
+    "CountEventsResponse",
     "CountRejectedEventsRequest",
     "CountRejectedEventsResponse",
     "CreateApiKeyRequest",
@@ -50,6 +52,7 @@ __all__ = (
     "EventContextReferrer",
     "EventContextScreen",
     "EventContextSession",
+    "EventCount",
     "EventRejection",
     "EventTrace",
     "EventTraceStep",
@@ -870,6 +873,95 @@ default_message_pool.register_message("headwater.v1", "Connector.Terms", Connect
 
 
 @dataclass(eq=False, repr=False)
+class CountEventsRequest(betterproto2.Message):
+    """
+    CountEventsRequest selects the events to count, and the values to count them by.
+    """
+
+    by: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    by are the values to count by. Empty means one count of all events.
+    """
+
+    interval: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    interval is the period to count by, in UTC. Absent means none.
+    """
+
+    limit: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000.
+    """
+
+    filter: "Filter | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    filter decides which events are counted. Absent means all.
+    """
+
+    order: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    order is the time that interval, since and until refer to. Absent means "timestamp".
+    """
+
+    connection_ids: "list[int]" = betterproto2.field(6, betterproto2.TYPE_INT32, repeated=True)
+    """
+    connection_ids are the ids of the source connections of the events. Empty means all.
+    """
+
+    type: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
+    """
+    type is the type of the events. Absent means all.
+    """
+
+    event: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of the track events, such as "Order Completed". Absent means all events.
+    """
+
+    user_id: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the userId of the events. Absent means all.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymousId of the events. Absent means all.
+    """
+
+    since: "datetime.datetime | None" = betterproto2.field(
+        11, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    since is the first moment included, by the time that order names. Absent means from the earliest.
+    """
+
+    until: "datetime.datetime | None" = betterproto2.field(
+        12, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    until is the first moment excluded, by the time that order names. Absent means to the latest.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CountEventsRequest", CountEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CountEventsResponse(betterproto2.Message):
+    """
+    CountEventsResponse holds the counts.
+    """
+
+    counts: "list[EventCount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    counts are the counts: the latest interval first, and in an interval the greatest count first.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CountEventsResponse", CountEventsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class CountRejectedEventsRequest(betterproto2.Message):
     """
     CountRejectedEventsRequest selects counts.
@@ -878,6 +970,16 @@ class CountRejectedEventsRequest(betterproto2.Message):
     connection: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
     """
     connection is the id of the source connection that received them. Absent means all connections of the workspace.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
     """
 
 
@@ -892,7 +994,12 @@ class CountRejectedEventsResponse(betterproto2.Message):
 
     counts: "list[RejectedEventCount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    counts are the counts, the greatest first, at most 1000.
+    counts are the counts, the greatest first. A count may change between two pages.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more counts.
     """
 
 
@@ -2062,6 +2169,43 @@ default_message_pool.register_message("headwater.v1", "EventContext.Session", Ev
 
 
 @dataclass(eq=False, repr=False)
+class EventCount(betterproto2.Message):
+    """
+    EventCount is the number of events with some values. Values that were not asked for are absent.
+    """
+
+    count: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    count is the number of events. In JSON it is a string.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    start_time is the start of the interval.
+    """
+
+    event: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of the track events. Absent for events of other types.
+    """
+
+    type: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    type is the type of the events.
+    """
+
+    connection_id: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection_id is the id of the source connection of the events.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "EventCount", EventCount)
+
+
+@dataclass(eq=False, repr=False)
 class EventRejection(betterproto2.Message):
     """
     EventRejection tells why one event of a call was rejected.
@@ -2870,10 +3014,18 @@ default_message_pool.register_message("headwater.v1", "LinkConnectionsResponse",
 @dataclass(eq=False, repr=False)
 class ListApiKeysRequest(betterproto2.Message):
     """
-    ListApiKeysRequest has no parameters.
+    ListApiKeysRequest selects a page.
     """
 
-    pass
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of keys to return, from 1 to 1000. Absent means all of them.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
 
 
 default_message_pool.register_message("headwater.v1", "ListApiKeysRequest", ListApiKeysRequest)
@@ -2888,6 +3040,11 @@ class ListApiKeysResponse(betterproto2.Message):
     keys: "list[ApiKey]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     keys are the keys, the oldest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more keys.
     """
 
 
@@ -2966,6 +3123,11 @@ class ListConnectionIdentitiesRequest(betterproto2.Message):
     limit is the greatest number of identities to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
 
 default_message_pool.register_message(
     "headwater.v1", "ListConnectionIdentitiesRequest", ListConnectionIdentitiesRequest
@@ -2988,6 +3150,11 @@ class ListConnectionIdentitiesResponse(betterproto2.Message):
     total is how many identities the connection has, whatever the page.
     """
 
+    next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
+    """
+
 
 default_message_pool.register_message(
     "headwater.v1", "ListConnectionIdentitiesResponse", ListConnectionIdentitiesResponse
@@ -2997,10 +3164,18 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class ListConnectionsRequest(betterproto2.Message):
     """
-    ListConnectionsRequest has no parameters.
+    ListConnectionsRequest selects a page.
     """
 
-    pass
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of connections to return, from 1 to 1000. Absent means all of them.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
 
 
 default_message_pool.register_message("headwater.v1", "ListConnectionsRequest", ListConnectionsRequest)
@@ -3015,6 +3190,11 @@ class ListConnectionsResponse(betterproto2.Message):
     connections: "list[Connection]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     connections are all connections of the workspace, by name, compared byte by byte (upper case first).
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more connections.
     """
 
 
@@ -3080,6 +3260,11 @@ class ListDevicesRequest(betterproto2.Message):
     limit is the greatest number of devices to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ListDevicesRequest", ListDevicesRequest)
 
@@ -3098,6 +3283,11 @@ class ListDevicesResponse(betterproto2.Message):
     total: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
     total is how many devices match, whatever the page.
+    """
+
+    next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more devices.
     """
 
 
@@ -3122,7 +3312,7 @@ class ListEventsRequest(betterproto2.Message):
 
     order: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    order is the path of the property to sort by. Absent means "timestamp".
+    order is the time to sort by. Absent means "timestamp".
     """
 
     ascending: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
@@ -3140,6 +3330,50 @@ class ListEventsRequest(betterproto2.Message):
     limit is the greatest number of events to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+    connection_ids: "list[int]" = betterproto2.field(8, betterproto2.TYPE_INT32, repeated=True)
+    """
+    connection_ids are the ids of the source connections of the events. Empty means all.
+    """
+
+    type: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    type is the type of the events. Absent means all.
+    """
+
+    event: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of the track events, such as "Order Completed". Absent means all events.
+    """
+
+    user_id: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the userId of the events. Absent means all.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(12, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymousId of the events. Absent means all.
+    """
+
+    since: "datetime.datetime | None" = betterproto2.field(
+        13, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    since is the first moment included, by the time that order names. Absent means from the earliest.
+    """
+
+    until: "datetime.datetime | None" = betterproto2.field(
+        14, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    until is the first moment excluded, by the time that order names. Absent means to the latest.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ListEventsRequest", ListEventsRequest)
 
@@ -3152,7 +3386,13 @@ class ListEventsResponse(betterproto2.Message):
 
     events: "list[Event]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    events are the events of the page. With properties in the request, members that were not asked for are absent.
+    events are the events of the page. With properties in the request, members that were not asked for are absent. A
+    page with a narrow filter may be short, or even empty, without being the last.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
     """
 
 
@@ -3256,10 +3496,18 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class ListPipelineRunsRequest(betterproto2.Message):
     """
-    ListPipelineRunsRequest has no parameters.
+    ListPipelineRunsRequest selects a page.
     """
 
-    pass
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of runs to return, from 1 to 1000. Absent means all of them.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
 
 
 default_message_pool.register_message("headwater.v1", "ListPipelineRunsRequest", ListPipelineRunsRequest)
@@ -3274,6 +3522,11 @@ class ListPipelineRunsResponse(betterproto2.Message):
     runs: "list[PipelineRun]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     runs are all runs that are kept. Empty when there are none.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more runs.
     """
 
 
@@ -3342,6 +3595,11 @@ class ListProfileIdentitiesRequest(betterproto2.Message):
     limit is the greatest number of identities to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ListProfileIdentitiesRequest", ListProfileIdentitiesRequest)
 
@@ -3360,6 +3618,11 @@ class ListProfileIdentitiesResponse(betterproto2.Message):
     total: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
     total is how many identities the profile has, whatever the page.
+    """
+
+    next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
     """
 
 
@@ -3402,6 +3665,11 @@ class ListProfilesRequest(betterproto2.Message):
     limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ListProfilesRequest", ListProfilesRequest)
 
@@ -3425,6 +3693,11 @@ class ListProfilesResponse(betterproto2.Message):
     total: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
     total is how many profiles match, whatever the page.
+    """
+
+    next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more profiles.
     """
 
 
@@ -3457,6 +3730,11 @@ class ListRejectedEventsRequest(betterproto2.Message):
     limit is the greatest number to return, from 1 to 1000. Absent means 100.
     """
 
+    page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "ListRejectedEventsRequest", ListRejectedEventsRequest)
 
@@ -3470,6 +3748,11 @@ class ListRejectedEventsResponse(betterproto2.Message):
     events: "list[RejectedEvent]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     events are the rejected events, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
     """
 
 
@@ -3510,10 +3793,18 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class ListWorkspacesRequest(betterproto2.Message):
     """
-    ListWorkspacesRequest has no parameters.
+    ListWorkspacesRequest selects a page.
     """
 
-    pass
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of workspaces to return, from 1 to 1000. Absent means all of them.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
 
 
 default_message_pool.register_message("headwater.v1", "ListWorkspacesRequest", ListWorkspacesRequest)
@@ -3528,6 +3819,11 @@ class ListWorkspacesResponse(betterproto2.Message):
     workspaces: "list[Workspace]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     workspaces are the workspaces that the key may use.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more workspaces.
     """
 
 
