@@ -23,7 +23,9 @@ from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.state import state
 from bench.warehouse import warehouse
+from bench.worker import worker
 from tests import postgresql
 from tests.system import start
 
@@ -118,6 +120,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "single": single,
     "stream": stream,
     "backends": backends,
+    "worker": worker,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,
@@ -129,6 +132,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "containment": containment,
+    "state": state,
     "warehouse": warehouse,
 }
 

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-BASE: Final = "5ace0a655fdeeaa32932ddcfdc31aed6cf49065e"
+BASE: Final = "6fe9c1f3a4181bc281c5ebfc9a7cf0ba0d3ea442"
 """The last commit before the rule."""
-BASE_SECONDS: Final = 1795982033
+BASE_SECONDS: Final = 1795983999
 """The time of BASE in seconds since 1970."""
 
 MAX_LENGTH: Final = 72

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headwater.events import DEFAULT_LIMITS, Limits
-from headwater.events.limits import MAX_BATCH_EVENTS
+from headwater.events.protocol import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, TrustedProxies, read, renamed_variables, unknown_variables, variable
 from headwater.server.units import MAX_CALL_EVENTS, EventRate
@@ -353,7 +353,9 @@ def test_everything_is_kept_below_the_data_directory() -> None:
     paths = (
         settings.catalog_path,
         settings.log_path,
+        settings.state_path,
         settings.warehouse_path,
+        settings.courier_path,
         settings.api_key_path,
         settings.lock_path,
         settings.backend_socket("backend"),
