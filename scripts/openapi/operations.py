@@ -9,8 +9,8 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
 
 from openapi import answers, rawbodies
-from openapi.comments import Comments, is_required
 from openapi.schemas import RAW, Message, Schemas
+from openapi.texts import Comments
 
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -87,7 +87,9 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
         made["parameters"] = parameters
     if request:
         made["requestBody"] = request
-    call = answers.Call(route.call, access, route.comment, bool(request), bool(route.path_fields))
+    call = answers.Call(
+        route.call, access, schemas.options.reasons(route.method), bool(request), bool(route.path_fields)
+    )
     made["responses"] = {**_success(route, schemas, body), **answers.responses(call)}
     return made
 
@@ -141,9 +143,7 @@ def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str
 def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:
     """Whether any member must be given: an empty body is read as an empty object."""
     return any(
-        is_required(schemas.comment(message, index))
-        for index, field in enumerate(message.descriptor.field)
-        if field.name not in route.path_fields
+        schemas.options.is_required(field) for field in message.descriptor.field if field.name not in route.path_fields
     )
 
 

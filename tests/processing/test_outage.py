@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
-from headwater.observe.outcomes import outcomes
+from headwater.observe.trace import outcomes
 from tests.harness import Harness, add_source, open_harness, track_call
 from tests.postgresql import PostgresqlServer
 from tests.processing.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps

@@ -1,15 +1,17 @@
 """ConnectionService: connections and their event write keys."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
+from msgspec import Struct
 
 from headwater.api.connectioncache import ConnectionCache
 from headwater.api.messages.connections import ListInPieces, document_of
 from headwater.api.messages.pipelines import pipeline_message
 from headwater.api.messages.schema import object_of
+from headwater.api.pages import NO_LIMIT, Page
 from headwater.api.request import Context, caller_of, workspace_of
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
@@ -26,6 +28,13 @@ _NO_PIPELINE: Final = (
     "the source has no enabled pipeline: its events are accepted, but neither stored nor used. "
     "Create and enable one with POST /v1/pipelines"
 )
+
+
+class ConnectionCursor(Struct, frozen=True, array_like=True, order=True):
+    """A place in a list of connections: after this name and id."""
+
+    name: str
+    id: int
 
 
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
@@ -91,8 +100,8 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
 
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
         workspace = await workspace_of(self._catalog, context)
-        found = await connections.list_connections(self._catalog, workspace)
-        response = pb.ListConnectionsResponse()
+        found, token = _page(request, await connections.list_connections(self._catalog, workspace))
+        response = pb.ListConnectionsResponse(next_page_token=token)
         for connection in found:
             response.connections.append(await self._shown.get(connection))
             await asyncio.sleep(0)  # others go on
@@ -178,14 +187,21 @@ class ConnectionRestServicer(rest_grpc.ConnectionServiceServicer):
         self, request: rest_pb.ListConnectionsRequest, context: Context
     ) -> AsyncIterator[HttpBody]:
         workspace = await workspace_of(self._catalog, context)
-        found = await connections.list_connections(self._catalog, workspace)
-        pieces = ListInPieces()
+        found, token = _page(request, await connections.list_connections(self._catalog, workspace))
+        pieces = ListInPieces(next_page_token=token)
         for connection in found:
             for piece in pieces.add(await self._documents.get(connection)):
                 yield HttpBody(content_type="application/json", data=piece)
             await asyncio.sleep(0)  # others go on
         for piece in pieces.end():
             yield HttpBody(content_type="application/json", data=piece)
+
+
+def _page(
+    request: pb.ListConnectionsRequest | rest_pb.ListConnectionsRequest, found: list[Connection]
+) -> tuple[Sequence[Connection], str]:
+    page = Page(request, ConnectionCursor, default_limit=NO_LIMIT)
+    return page.select(found, lambda connection: ConnectionCursor(connection.name, connection.id))
 
 
 def _message(connection: Connection) -> pb.Connection:

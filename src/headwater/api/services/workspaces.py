@@ -1,5 +1,6 @@
 """WorkspaceService: workspaces, and the one that a call works on."""
 
+from headwater.api.pages import NO_LIMIT, Page
 from headwater.api.request import Context, caller_of, workspace_of
 from headwater.base.errors import Unimplemented
 from headwater.catalog import Catalog, UiPreferences, Workspace
@@ -16,8 +17,9 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
 
     async def ListWorkspaces(self, request: pb.ListWorkspacesRequest, context: Context) -> pb.ListWorkspacesResponse:
         caller = await caller_of(self._catalog, context)
-        found = workspaces.list_workspaces(self._catalog, caller.key)
-        return pb.ListWorkspacesResponse(workspaces=[_message(workspace) for workspace in found])
+        page = Page(request, int, default_limit=NO_LIMIT)
+        found, token = page.select(workspaces.list_workspaces(self._catalog, caller.key), lambda each: each.id)
+        return pb.ListWorkspacesResponse(workspaces=[_message(workspace) for workspace in found], next_page_token=token)
 
     async def CreateWorkspace(self, request: pb.CreateWorkspaceRequest, context: Context) -> pb.CreateWorkspaceResponse:
         caller = await caller_of(self._catalog, context)
