@@ -17,11 +17,10 @@ from uuid import UUID
 import msgspec
 
 from headwater.base.clock import SystemClock, from_microseconds
-from headwater.events.timestamps import format_time
 from headwater.filters import Condition, Filter, check_filter
 from headwater.schemas import EVENT_SCHEMA
-from headwater.warehouse import EventQuery, StoredEvent, Warehouse, open_warehouse
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import EventQuery, StoredEvent, Warehouse, open_warehouse
 
 SIZES: Final = tuple(map(int, os.environ.get("HEADWATER_BENCH_WAREHOUSE", "300000,1000000").split(",")))
 BATCH: Final = 4_200
@@ -29,7 +28,11 @@ USERS: Final = 100_000
 FEW_USERS: Final = 1_000
 DAYS: Final = 14
 _START: Final = 1_795_000_000_000_000
-_NAMES: Final = [f"{verb} {noun}" for verb in ("Viewed", "Added", "Removed", "Bought") for noun in ("Product", "Cart", "List", "Offer", "Order")]
+_NAMES: Final = [
+    f"{verb} {noun}"
+    for verb in ("Viewed", "Added", "Removed", "Bought")
+    for noun in ("Product", "Cart", "List", "Offer", "Order")
+]
 _AGENTS: Final = [
     f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Safari/537.36"
     for system in ("X11; Linux x86_64", "Windows NT 10.0; Win64; x64", "Macintosh; Intel Mac OS X 10_15_7")
@@ -77,10 +80,10 @@ def events(number: int, first: int, total: int) -> Iterator[StoredEvent]:
                 "products": [{"sku": f"sku-{product}", "price": 64.5, "quantity": random.randrange(1, 5)}],
             },
             "traits": {},
-            "timestamp": format_time(from_microseconds(timestamp)),
-            "originalTimestamp": format_time(from_microseconds(timestamp)),
-            "sentAt": format_time(from_microseconds(received)),
-            "receivedAt": format_time(from_microseconds(received)),
+            "timestamp": _time(timestamp),
+            "originalTimestamp": _time(timestamp),
+            "sentAt": _time(received),
+            "receivedAt": _time(received),
         }
         yield StoredEvent(
             position, 1, 1_234_567, 1, timestamp, received, kind, name, f"user-{user}", anonymous,
@@ -88,14 +91,19 @@ def events(number: int, first: int, total: int) -> Iterator[StoredEvent]:
         )  # fmt: skip
 
 
+def _time(stored: int) -> str:
+    return from_microseconds(stored).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def warehouse(folder: Path, seconds: float) -> None:
     """Store events and query them, in a process without anything else."""
     for size in SIZES:
-        asyncio.run(_measure(folder / str(size), size))
+        place = folder / str(size)
+        place.mkdir(parents=True)
+        asyncio.run(_measure(place, size))
 
 
 async def _measure(folder: Path, size: int) -> None:
-    folder.mkdir(parents=True)
     path = folder / "warehouse.db"
     async with open_warehouse(sqlite_url(path), writes=True, clock=SystemClock()) as opened:
         spent, wall, written, bytes_ = 0.0, 0.0, _written(), 0
@@ -144,17 +152,19 @@ async def _query(path: Path, size: int) -> None:
         "name by day of a user": counts(user_id="user-77777"),
     }
     for name, query in queries.items():
-        times, lag = [], 0.0
+        times, spent, lag = [], [], 0.0
         for _ in range(6):
             async with open_warehouse(sqlite_url(path), writes=False, clock=SystemClock()) as opened:
                 await opened.loaded()
                 watch = asyncio.create_task(_watch())
-                began = time.perf_counter()
+                began, cpu = time.perf_counter(), time.process_time()
                 await query(opened)
                 times.append(time.perf_counter() - began)
+                spent.append(time.process_time() - cpu)
                 watch.cancel()
                 lag = max(lag, await watch)
-        print(f"  {1000 * statistics.median(times):8.1f} ms   {name}   (the event loop waited {1000 * lag:.1f} ms)", flush=True)
+        wall, cpu = (1000 * statistics.median(each) for each in (times, spent))
+        print(f"  {wall:8.1f} ms, {cpu:6.1f} of the processor   {name}   (loop waited {1000 * lag:.1f} ms)", flush=True)
 
 
 async def _watch() -> float:

@@ -47,11 +47,11 @@ def document(files: list[Any]) -> dict[str, Any]:
     schemas = Schemas(files, comments)
     raw = rawbodies.raw_bodies(schemas)
     paths: dict[str, dict[str, Any]] = {}
-    tags = []
-    for file in sorted(files, key=lambda file: str(file.name)):
-        tags += [
-            operations.tag(service, comments.of(file.name, (6, index))) for index, service in enumerate(file.service)
-        ]
+    tags: dict[str, dict[str, Any]] = {}
+    # The tag of a service that is in both packages has the description of the typed one.
+    for file in sorted(files, key=lambda file: (file.package != "headwater.v1", file.name)):
+        for index, service in enumerate(file.service):
+            tags.setdefault(service.name, operations.tag(service, comments.of(file.name, (6, index))))
         for route in operations.routes(file, comments):
             path = paths.setdefault(operations.path_of(route, schemas), {})
             path[route.verb] = operations.operation(route, schemas, raw)
@@ -61,7 +61,7 @@ def document(files: list[Any]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": INFO,
         "servers": [{"url": "/"}],
-        "tags": tags,
+        "tags": [tags[name] for name in sorted(tags)],
         "paths": schemas.resolved(dict(sorted(paths.items()))),
         "components": {
             "schemas": components | by_hand,

@@ -19,6 +19,7 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class Route:
     """One http rule of a call."""
 
+    package: str
     service: str
     method: MethodDescriptorProto
     comment: str
@@ -47,7 +48,7 @@ def routes(file: FileDescriptorProto, comments: Comments) -> Iterator[Route]:
             for binding, rule in enumerate(_rules(method)):
                 verb = rule.WhichOneof("pattern")
                 assert verb in ("get", "post", "put", "patch", "delete"), f"{method.name}: {verb}"
-                yield Route(service.name, method, comment, verb, getattr(rule, verb), rule.body, binding)
+                yield Route(file.package, service.name, method, comment, verb, getattr(rule, verb), rule.body, binding)
 
 
 def _rules(method: MethodDescriptorProto) -> list[http_pb2.HttpRule]:
@@ -76,7 +77,7 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
         "summary": _summary(route.method.name),
         "description": route.comment,
         "security": answers.SECURITY[access],
-        "x-grpc-method": f"headwater.v1.{route.service}/{route.method.name}",
+        "x-grpc-method": f"{route.package}.{route.service}/{route.method.name}",
     }
     parameters = [*_parameters(route, schemas), *answers.HEADERS.get(access, [])]
     request = _request(route, schemas, body)
@@ -97,7 +98,7 @@ def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
 
 
 def _summary(method: str) -> str:
-    words = _WORDS.sub(" ", method.removesuffix("Json")).split()
+    words = _WORDS.sub(" ", method).split()
     return " ".join([words[0], *(word if word.isupper() else word.lower() for word in words[1:])])
 
 

@@ -311,7 +311,7 @@ def connect_stream(
 def test_connect_streams_what_a_server_streams(
     system: RunningSystem, source: Source, codec: str, request_: bytes
 ) -> None:
-    method = "ConnectionService/ListConnectionsJson"
+    method = "rest.ConnectionService/ListConnections"
     answers, end = connect_stream(system, method, codec, request_, key=system.api_key)
     assert (bool(answers), end) == (True, {})
     _, end = connect_stream(system, method, codec, request_, key="api_unknown")

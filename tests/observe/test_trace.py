@@ -150,7 +150,7 @@ async def test_the_outcome_of_each_event_of_a_call(
     asked = (receipt.connection, receipt.position, ids, harness.state)
     assert await outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
     await harness.carry()
-    assert await outcomes(*asked) == ["Duplicate", "Accepted", None, "Accepted", "Duplicate"]
+    assert await outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
 
 
 async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(harness: Harness, source: Connection) -> None:

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf.internal import containers as containers
@@ -90,54 +89,6 @@ class PreviewSendEventResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class PreviewSendEventJsonRequest(message.Message):
-    """PreviewSendEventJsonRequest holds an event and how it is to be sent, as JSON."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    BODY_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
-    @builtins.property
-    def body(self) -> httpbody_pb2.HttpBody:
-        """body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the
-        fields of PreviewSendEventRequest. Required.
-        """
-
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        body: httpbody_pb2.HttpBody | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "id", b"id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class PreviewSendEventJsonResponse(message.Message):
-    """PreviewSendEventJsonResponse holds the request to the application."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    PREVIEW_FIELD_NUMBER: builtins.int
-    preview: builtins.str
-    """preview is the HTTP request as text, as in PreviewSendEventResponse."""
-    def __init__(
-        self,
-        *,
-        preview: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["preview", b"preview"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
 class ListApplicationUsersRequest(message.Message):
     """ListApplicationUsersRequest selects users of the application."""
 
@@ -200,40 +151,6 @@ class ListApplicationUsersResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["cursor", b"cursor", "users_json", b"users_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class ListApplicationUsersJsonRequest(message.Message):
-    """ListApplicationUsersJsonRequest selects users of the application; all fields but the id are query parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    SCHEMA_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    CURSOR_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of an application connection whose users can be read. Required."""
-    schema: builtins.str
-    """schema is a Type as JSON text, with the properties to answer. Required."""
-    filter: builtins.str
-    """filter is a Filter as JSON text. Absent means all users."""
-    cursor: builtins.str
-    """cursor is what the call before answered. Empty means from the start."""
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        schema: builtins.str = ...,
-        filter: builtins.str | None = ...,
-        cursor: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "cursor", b"cursor", "filter", b"filter", "id", b"id", "schema", b"schema"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
-    _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
 @typing.final
 class GetUserSchemasRequest(message.Message):

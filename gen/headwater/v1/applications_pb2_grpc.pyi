@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import applications_pb2 as applications_pb2
 import abc as abc_1
@@ -40,23 +39,11 @@ class ApplicationServiceStub:
     PreviewSendEvent: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-    """
-    PreviewSendEventJson: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventJsonRequest, applications_pb2.PreviewSendEventJsonResponse]
-    """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-    "transformation" and "outSchema", every digit of the event kept.
+    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]
     """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-    typed twin of ListApplicationUsersJson.
-    """
-    ListApplicationUsersJson: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersJsonRequest, httpbody_pb2.HttpBody]
-    """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-    user a JSON object with the properties of the schema, every digit kept.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: grpc.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]
     """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
@@ -78,23 +65,11 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     PreviewSendEvent: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]  # type: ignore[assignment]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-    """
-    PreviewSendEventJson: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventJsonRequest, applications_pb2.PreviewSendEventJsonResponse]  # type: ignore[assignment]
-    """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-    "transformation" and "outSchema", every digit of the event kept.
+    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]  # type: ignore[assignment]
     """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-    typed twin of ListApplicationUsersJson.
-    """
-    ListApplicationUsersJson: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-    user a JSON object with the properties of the schema, every digit kept.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: aio.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]  # type: ignore[assignment]
     """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
@@ -118,16 +93,7 @@ class ApplicationServiceServicer:
     ) -> typing.Union[applications_pb2.PreviewSendEventResponse, abc.Awaitable[applications_pb2.PreviewSendEventResponse]]:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-        """
-
-    def PreviewSendEventJson(
-        self,
-        request: applications_pb2.PreviewSendEventJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[applications_pb2.PreviewSendEventJsonResponse, abc.Awaitable[applications_pb2.PreviewSendEventJsonResponse]]:
-        """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-        "transformation" and "outSchema", every digit of the event kept.
+        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
         """
 
     def ListApplicationUsers(
@@ -136,20 +102,7 @@ class ApplicationServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.ListApplicationUsersResponse, abc.Awaitable[applications_pb2.ListApplicationUsersResponse]]:
         """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-        typed twin of ListApplicationUsersJson.
-        """
-
-    def ListApplicationUsersJson(
-        self,
-        request: applications_pb2.ListApplicationUsersJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-        user a JSON object with the properties of the schema, every digit kept.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
         """
 
     def GetUserSchemas(

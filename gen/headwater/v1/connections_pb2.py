@@ -23,13 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headwater.v1 import pipelines_pb2 as headwater_dot_v1_dot_pipelines__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/v1/connections.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cheadwater/v1/pipelines.proto\"\x8f\x03\n\nConnection\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n\tconnector\x18\x03 \x01(\tR\tconnector\x12%\n\x0e\x63onnector_type\x18\x04 \x01(\tR\rconnectorType\x12\x12\n\x04role\x18\x05 \x01(\tR\x04role\x12\x1f\n\x08strategy\x18\x06 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x07 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12-\n\x12linked_connections\x18\x08 \x03(\x05R\x11linkedConnections\x12\x34\n\tpipelines\x18\t \x03(\x0b\x32\x16.headwater.v1.PipelineR\tpipelines\x12\x38\n\x0b\x65vent_types\x18\n \x03(\x0b\x32\x17.headwater.v1.EventTypeR\neventTypesB\x0b\n\t_strategyB\x0f\n\r_sending_mode\"i\n\tEventType\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06\x66ilter\x18\x04 \x01(\tR\x06\x66ilter\"\xdd\x02\n\x17\x43reateConnectionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n\tconnector\x18\x03 \x01(\tR\tconnector\x12\x1f\n\x08strategy\x18\x04 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x05 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12-\n\x12linked_connections\x18\x06 \x03(\x05R\x11linkedConnections\x12\x33\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x08settings\x12\"\n\nauth_token\x18\x08 \x01(\tH\x02R\tauthToken\x88\x01\x01\x42\x0b\n\t_strategyB\x0f\n\r_sending_modeB\r\n\x0b_auth_token\"*\n\x18\x43reateConnectionResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"q\n\x1aGetAuthorizationUrlRequest\x12\x1c\n\tconnector\x18\x01 \x01(\tR\tconnector\x12\x12\n\x04role\x18\x02 \x01(\tR\x04role\x12!\n\x0credirect_uri\x18\x03 \x01(\tR\x0bredirectURI\"8\n\x1bGetAuthorizationUrlResponse\x12\x19\n\x08\x61uth_url\x18\x01 \x01(\tR\x07\x61uthUrl\"\xa1\x01\n\x1cGetAuthorizationTokenRequest\x12\x1c\n\tconnector\x18\x01 \x01(\tR\tconnector\x12!\n\x0credirect_uri\x18\x02 \x01(\tR\x0bredirectURI\x12\x1b\n\tauth_code\x18\x03 \x01(\tR\x08\x61uthCode\x12\x19\n\x05state\x18\x04 \x01(\tH\x00R\x05state\x88\x01\x01\x42\x08\n\x06_state\">\n\x1dGetAuthorizationTokenResponse\x12\x1d\n\nauth_token\x18\x01 \x01(\tR\tauthToken\"\xd9\x01\n\x17UpdateConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n\x08strategy\x18\x03 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x04 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12\x33\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x08settingsB\x0b\n\t_strategyB\x0f\n\r_sending_mode\"\x1a\n\x18UpdateConnectionResponse\"\x18\n\x16ListConnectionsRequest\"\x1c\n\x1aListConnectionsJsonRequest\"U\n\x17ListConnectionsResponse\x12:\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x18.headwater.v1.ConnectionR\x0b\x63onnections\"&\n\x14GetConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\")\n\x17\x44\x65leteConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1a\n\x18\x44\x65leteConnectionResponse\"R\n\x16LinkConnectionsRequest\x12\x16\n\x06source\x18\x01 \x01(\x05R\x06source\x12 \n\x0b\x64\x65stination\x18\x02 \x01(\x05R\x0b\x64\x65stination\"\x19\n\x17LinkConnectionsResponse\"T\n\x18UnlinkConnectionsRequest\x12\x16\n\x06source\x18\x01 \x01(\x05R\x06source\x12 \n\x0b\x64\x65stination\x18\x02 \x01(\x05R\x0b\x64\x65stination\"\x1b\n\x19UnlinkConnectionsResponse\"+\n\x19ListEventWriteKeysRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"0\n\x1aListEventWriteKeysResponse\x12\x12\n\x04keys\x18\x01 \x03(\tR\x04keys\",\n\x1a\x43reateEventWriteKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"/\n\x1b\x43reateEventWriteKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\">\n\x1a\x44\x65leteEventWriteKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\"\x1d\n\x1b\x44\x65leteEventWriteKeyResponse\"\'\n\x15TestConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\xe5\x01\n\x16TestConnectionResponse\x12\x1a\n\x08received\x18\x01 \x01(\x08R\x08received\x12\x44\n\x10last_received_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elastReceivedAt\x12\x1f\n\x08protocol\x18\x03 \x01(\tH\x00R\x08protocol\x88\x01\x01\x12;\n\x08warnings\x18\x04 \x03(\x0b\x32\x1f.headwater.v1.ConnectionWarningR\x08warningsB\x0b\n\t_protocol\"A\n\x11\x43onnectionWarning\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message2\x88\x0f\n\x11\x43onnectionService\x12}\n\x10\x43reateConnection\x12%.headwater.v1.CreateConnectionRequest\x1a&.headwater.v1.CreateConnectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/connections:\x01*\x12\x8c\x01\n\x13GetAuthorizationUrl\x12(.headwater.v1.GetAuthorizationUrlRequest\x1a).headwater.v1.GetAuthorizationUrlResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/connections/auth-url\x12\x94\x01\n\x15GetAuthorizationToken\x12*.headwater.v1.GetAuthorizationTokenRequest\x1a+.headwater.v1.GetAuthorizationTokenResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/auth-token\x12\x82\x01\n\x10UpdateConnection\x12%.headwater.v1.UpdateConnectionRequest\x1a&.headwater.v1.UpdateConnectionResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x1a\x14/v1/connections/{id}:\x01*\x12^\n\x0fListConnections\x12$.headwater.v1.ListConnectionsRequest\x1a%.headwater.v1.ListConnectionsResponse\x12p\n\x13ListConnectionsJson\x12(.headwater.v1.ListConnectionsJsonRequest\x1a\x14.google.api.HttpBody\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/connections0\x01\x12k\n\rGetConnection\x12\".headwater.v1.GetConnectionRequest\x1a\x18.headwater.v1.Connection\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/connections/{id}\x12\x7f\n\x10\x44\x65leteConnection\x12%.headwater.v1.DeleteConnectionRequest\x1a&.headwater.v1.DeleteConnectionResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/connections/{id}\x12\x94\x01\n\x0fLinkConnections\x12$.headwater.v1.LinkConnectionsRequest\x1a%.headwater.v1.LinkConnectionsResponse\"4\x82\xd3\xe4\x93\x02.\",/v1/connections/{source}/links/{destination}\x12\x9a\x01\n\x11UnlinkConnections\x12&.headwater.v1.UnlinkConnectionsRequest\x1a\'.headwater.v1.UnlinkConnectionsResponse\"4\x82\xd3\xe4\x93\x02.*,/v1/connections/{source}/links/{destination}\x12\x96\x01\n\x12ListEventWriteKeys\x12\'.headwater.v1.ListEventWriteKeysRequest\x1a(.headwater.v1.ListEventWriteKeysResponse\"-\x82\xd3\xe4\x93\x02\'\x12%/v1/connections/{id}/event-write-keys\x12\x99\x01\n\x13\x43reateEventWriteKey\x12(.headwater.v1.CreateEventWriteKeyRequest\x1a).headwater.v1.CreateEventWriteKeyResponse\"-\x82\xd3\xe4\x93\x02\'\"%/v1/connections/{id}/event-write-keys\x12\x9f\x01\n\x13\x44\x65leteEventWriteKey\x12(.headwater.v1.DeleteEventWriteKeyRequest\x1a).headwater.v1.DeleteEventWriteKeyResponse\"3\x82\xd3\xe4\x93\x02-*+/v1/connections/{id}/event-write-keys/{key}\x12~\n\x0eTestConnection\x12#.headwater.v1.TestConnectionRequest\x1a$.headwater.v1.TestConnectionResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/connections/{id}/testb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/v1/connections.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cheadwater/v1/pipelines.proto\"\x8f\x03\n\nConnection\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n\tconnector\x18\x03 \x01(\tR\tconnector\x12%\n\x0e\x63onnector_type\x18\x04 \x01(\tR\rconnectorType\x12\x12\n\x04role\x18\x05 \x01(\tR\x04role\x12\x1f\n\x08strategy\x18\x06 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x07 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12-\n\x12linked_connections\x18\x08 \x03(\x05R\x11linkedConnections\x12\x34\n\tpipelines\x18\t \x03(\x0b\x32\x16.headwater.v1.PipelineR\tpipelines\x12\x38\n\x0b\x65vent_types\x18\n \x03(\x0b\x32\x17.headwater.v1.EventTypeR\neventTypesB\x0b\n\t_strategyB\x0f\n\r_sending_mode\"i\n\tEventType\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06\x66ilter\x18\x04 \x01(\tR\x06\x66ilter\"\xdd\x02\n\x17\x43reateConnectionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n\tconnector\x18\x03 \x01(\tR\tconnector\x12\x1f\n\x08strategy\x18\x04 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x05 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12-\n\x12linked_connections\x18\x06 \x03(\x05R\x11linkedConnections\x12\x33\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x08settings\x12\"\n\nauth_token\x18\x08 \x01(\tH\x02R\tauthToken\x88\x01\x01\x42\x0b\n\t_strategyB\x0f\n\r_sending_modeB\r\n\x0b_auth_token\"*\n\x18\x43reateConnectionResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"q\n\x1aGetAuthorizationUrlRequest\x12\x1c\n\tconnector\x18\x01 \x01(\tR\tconnector\x12\x12\n\x04role\x18\x02 \x01(\tR\x04role\x12!\n\x0credirect_uri\x18\x03 \x01(\tR\x0bredirectURI\"8\n\x1bGetAuthorizationUrlResponse\x12\x19\n\x08\x61uth_url\x18\x01 \x01(\tR\x07\x61uthUrl\"\xa1\x01\n\x1cGetAuthorizationTokenRequest\x12\x1c\n\tconnector\x18\x01 \x01(\tR\tconnector\x12!\n\x0credirect_uri\x18\x02 \x01(\tR\x0bredirectURI\x12\x1b\n\tauth_code\x18\x03 \x01(\tR\x08\x61uthCode\x12\x19\n\x05state\x18\x04 \x01(\tH\x00R\x05state\x88\x01\x01\x42\x08\n\x06_state\">\n\x1dGetAuthorizationTokenResponse\x12\x1d\n\nauth_token\x18\x01 \x01(\tR\tauthToken\"\xd9\x01\n\x17UpdateConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n\x08strategy\x18\x03 \x01(\tH\x00R\x08strategy\x88\x01\x01\x12&\n\x0csending_mode\x18\x04 \x01(\tH\x01R\x0bsendingMode\x88\x01\x01\x12\x33\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x08settingsB\x0b\n\t_strategyB\x0f\n\r_sending_mode\"\x1a\n\x18UpdateConnectionResponse\"\x18\n\x16ListConnectionsRequest\"U\n\x17ListConnectionsResponse\x12:\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x18.headwater.v1.ConnectionR\x0b\x63onnections\"&\n\x14GetConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\")\n\x17\x44\x65leteConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1a\n\x18\x44\x65leteConnectionResponse\"R\n\x16LinkConnectionsRequest\x12\x16\n\x06source\x18\x01 \x01(\x05R\x06source\x12 \n\x0b\x64\x65stination\x18\x02 \x01(\x05R\x0b\x64\x65stination\"\x19\n\x17LinkConnectionsResponse\"T\n\x18UnlinkConnectionsRequest\x12\x16\n\x06source\x18\x01 \x01(\x05R\x06source\x12 \n\x0b\x64\x65stination\x18\x02 \x01(\x05R\x0b\x64\x65stination\"\x1b\n\x19UnlinkConnectionsResponse\"+\n\x19ListEventWriteKeysRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"0\n\x1aListEventWriteKeysResponse\x12\x12\n\x04keys\x18\x01 \x03(\tR\x04keys\",\n\x1a\x43reateEventWriteKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"/\n\x1b\x43reateEventWriteKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\">\n\x1a\x44\x65leteEventWriteKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\"\x1d\n\x1b\x44\x65leteEventWriteKeyResponse\"\'\n\x15TestConnectionRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\xe5\x01\n\x16TestConnectionResponse\x12\x1a\n\x08received\x18\x01 \x01(\x08R\x08received\x12\x44\n\x10last_received_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elastReceivedAt\x12\x1f\n\x08protocol\x18\x03 \x01(\tH\x00R\x08protocol\x88\x01\x01\x12;\n\x08warnings\x18\x04 \x03(\x0b\x32\x1f.headwater.v1.ConnectionWarningR\x08warningsB\x0b\n\t_protocol\"A\n\x11\x43onnectionWarning\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message2\x96\x0e\n\x11\x43onnectionService\x12}\n\x10\x43reateConnection\x12%.headwater.v1.CreateConnectionRequest\x1a&.headwater.v1.CreateConnectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/connections:\x01*\x12\x8c\x01\n\x13GetAuthorizationUrl\x12(.headwater.v1.GetAuthorizationUrlRequest\x1a).headwater.v1.GetAuthorizationUrlResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/connections/auth-url\x12\x94\x01\n\x15GetAuthorizationToken\x12*.headwater.v1.GetAuthorizationTokenRequest\x1a+.headwater.v1.GetAuthorizationTokenResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/auth-token\x12\x82\x01\n\x10UpdateConnection\x12%.headwater.v1.UpdateConnectionRequest\x1a&.headwater.v1.UpdateConnectionResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x1a\x14/v1/connections/{id}:\x01*\x12^\n\x0fListConnections\x12$.headwater.v1.ListConnectionsRequest\x1a%.headwater.v1.ListConnectionsResponse\x12k\n\rGetConnection\x12\".headwater.v1.GetConnectionRequest\x1a\x18.headwater.v1.Connection\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/connections/{id}\x12\x7f\n\x10\x44\x65leteConnection\x12%.headwater.v1.DeleteConnectionRequest\x1a&.headwater.v1.DeleteConnectionResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/connections/{id}\x12\x94\x01\n\x0fLinkConnections\x12$.headwater.v1.LinkConnectionsRequest\x1a%.headwater.v1.LinkConnectionsResponse\"4\x82\xd3\xe4\x93\x02.\",/v1/connections/{source}/links/{destination}\x12\x9a\x01\n\x11UnlinkConnections\x12&.headwater.v1.UnlinkConnectionsRequest\x1a\'.headwater.v1.UnlinkConnectionsResponse\"4\x82\xd3\xe4\x93\x02.*,/v1/connections/{source}/links/{destination}\x12\x96\x01\n\x12ListEventWriteKeys\x12\'.headwater.v1.ListEventWriteKeysRequest\x1a(.headwater.v1.ListEventWriteKeysResponse\"-\x82\xd3\xe4\x93\x02\'\x12%/v1/connections/{id}/event-write-keys\x12\x99\x01\n\x13\x43reateEventWriteKey\x12(.headwater.v1.CreateEventWriteKeyRequest\x1a).headwater.v1.CreateEventWriteKeyResponse\"-\x82\xd3\xe4\x93\x02\'\"%/v1/connections/{id}/event-write-keys\x12\x9f\x01\n\x13\x44\x65leteEventWriteKey\x12(.headwater.v1.DeleteEventWriteKeyRequest\x1a).headwater.v1.DeleteEventWriteKeyResponse\"3\x82\xd3\xe4\x93\x02-*+/v1/connections/{id}/event-write-keys/{key}\x12~\n\x0eTestConnection\x12#.headwater.v1.TestConnectionRequest\x1a$.headwater.v1.TestConnectionResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/connections/{id}/testb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,8 +43,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTIONSERVICE'].methods_by_name['GetAuthorizationToken']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/connections/auth-token'
   _globals['_CONNECTIONSERVICE'].methods_by_name['UpdateConnection']._loaded_options = None
   _globals['_CONNECTIONSERVICE'].methods_by_name['UpdateConnection']._serialized_options = b'\202\323\344\223\002\031\032\024/v1/connections/{id}:\001*'
-  _globals['_CONNECTIONSERVICE'].methods_by_name['ListConnectionsJson']._loaded_options = None
-  _globals['_CONNECTIONSERVICE'].methods_by_name['ListConnectionsJson']._serialized_options = b'\202\323\344\223\002\021\022\017/v1/connections'
   _globals['_CONNECTIONSERVICE'].methods_by_name['GetConnection']._loaded_options = None
   _globals['_CONNECTIONSERVICE'].methods_by_name['GetConnection']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/connections/{id}'
   _globals['_CONNECTIONSERVICE'].methods_by_name['DeleteConnection']._loaded_options = None
@@ -62,64 +59,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTIONSERVICE'].methods_by_name['DeleteEventWriteKey']._serialized_options = b'\202\323\344\223\002-*+/v1/connections/{id}/event-write-keys/{key}'
   _globals['_CONNECTIONSERVICE'].methods_by_name['TestConnection']._loaded_options = None
   _globals['_CONNECTIONSERVICE'].methods_by_name['TestConnection']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/connections/{id}/test'
-  _globals['_CONNECTION']._serialized_start=199
-  _globals['_CONNECTION']._serialized_end=598
-  _globals['_EVENTTYPE']._serialized_start=600
-  _globals['_EVENTTYPE']._serialized_end=705
-  _globals['_CREATECONNECTIONREQUEST']._serialized_start=708
-  _globals['_CREATECONNECTIONREQUEST']._serialized_end=1057
-  _globals['_CREATECONNECTIONRESPONSE']._serialized_start=1059
-  _globals['_CREATECONNECTIONRESPONSE']._serialized_end=1101
-  _globals['_GETAUTHORIZATIONURLREQUEST']._serialized_start=1103
-  _globals['_GETAUTHORIZATIONURLREQUEST']._serialized_end=1216
-  _globals['_GETAUTHORIZATIONURLRESPONSE']._serialized_start=1218
-  _globals['_GETAUTHORIZATIONURLRESPONSE']._serialized_end=1274
-  _globals['_GETAUTHORIZATIONTOKENREQUEST']._serialized_start=1277
-  _globals['_GETAUTHORIZATIONTOKENREQUEST']._serialized_end=1438
-  _globals['_GETAUTHORIZATIONTOKENRESPONSE']._serialized_start=1440
-  _globals['_GETAUTHORIZATIONTOKENRESPONSE']._serialized_end=1502
-  _globals['_UPDATECONNECTIONREQUEST']._serialized_start=1505
-  _globals['_UPDATECONNECTIONREQUEST']._serialized_end=1722
-  _globals['_UPDATECONNECTIONRESPONSE']._serialized_start=1724
-  _globals['_UPDATECONNECTIONRESPONSE']._serialized_end=1750
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=1752
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=1776
-  _globals['_LISTCONNECTIONSJSONREQUEST']._serialized_start=1778
-  _globals['_LISTCONNECTIONSJSONREQUEST']._serialized_end=1806
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=1808
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=1893
-  _globals['_GETCONNECTIONREQUEST']._serialized_start=1895
-  _globals['_GETCONNECTIONREQUEST']._serialized_end=1933
-  _globals['_DELETECONNECTIONREQUEST']._serialized_start=1935
-  _globals['_DELETECONNECTIONREQUEST']._serialized_end=1976
-  _globals['_DELETECONNECTIONRESPONSE']._serialized_start=1978
-  _globals['_DELETECONNECTIONRESPONSE']._serialized_end=2004
-  _globals['_LINKCONNECTIONSREQUEST']._serialized_start=2006
-  _globals['_LINKCONNECTIONSREQUEST']._serialized_end=2088
-  _globals['_LINKCONNECTIONSRESPONSE']._serialized_start=2090
-  _globals['_LINKCONNECTIONSRESPONSE']._serialized_end=2115
-  _globals['_UNLINKCONNECTIONSREQUEST']._serialized_start=2117
-  _globals['_UNLINKCONNECTIONSREQUEST']._serialized_end=2201
-  _globals['_UNLINKCONNECTIONSRESPONSE']._serialized_start=2203
-  _globals['_UNLINKCONNECTIONSRESPONSE']._serialized_end=2230
-  _globals['_LISTEVENTWRITEKEYSREQUEST']._serialized_start=2232
-  _globals['_LISTEVENTWRITEKEYSREQUEST']._serialized_end=2275
-  _globals['_LISTEVENTWRITEKEYSRESPONSE']._serialized_start=2277
-  _globals['_LISTEVENTWRITEKEYSRESPONSE']._serialized_end=2325
-  _globals['_CREATEEVENTWRITEKEYREQUEST']._serialized_start=2327
-  _globals['_CREATEEVENTWRITEKEYREQUEST']._serialized_end=2371
-  _globals['_CREATEEVENTWRITEKEYRESPONSE']._serialized_start=2373
-  _globals['_CREATEEVENTWRITEKEYRESPONSE']._serialized_end=2420
-  _globals['_DELETEEVENTWRITEKEYREQUEST']._serialized_start=2422
-  _globals['_DELETEEVENTWRITEKEYREQUEST']._serialized_end=2484
-  _globals['_DELETEEVENTWRITEKEYRESPONSE']._serialized_start=2486
-  _globals['_DELETEEVENTWRITEKEYRESPONSE']._serialized_end=2515
-  _globals['_TESTCONNECTIONREQUEST']._serialized_start=2517
-  _globals['_TESTCONNECTIONREQUEST']._serialized_end=2556
-  _globals['_TESTCONNECTIONRESPONSE']._serialized_start=2559
-  _globals['_TESTCONNECTIONRESPONSE']._serialized_end=2788
-  _globals['_CONNECTIONWARNING']._serialized_start=2790
-  _globals['_CONNECTIONWARNING']._serialized_end=2855
-  _globals['_CONNECTIONSERVICE']._serialized_start=2858
-  _globals['_CONNECTIONSERVICE']._serialized_end=4786
+  _globals['_CONNECTION']._serialized_start=172
+  _globals['_CONNECTION']._serialized_end=571
+  _globals['_EVENTTYPE']._serialized_start=573
+  _globals['_EVENTTYPE']._serialized_end=678
+  _globals['_CREATECONNECTIONREQUEST']._serialized_start=681
+  _globals['_CREATECONNECTIONREQUEST']._serialized_end=1030
+  _globals['_CREATECONNECTIONRESPONSE']._serialized_start=1032
+  _globals['_CREATECONNECTIONRESPONSE']._serialized_end=1074
+  _globals['_GETAUTHORIZATIONURLREQUEST']._serialized_start=1076
+  _globals['_GETAUTHORIZATIONURLREQUEST']._serialized_end=1189
+  _globals['_GETAUTHORIZATIONURLRESPONSE']._serialized_start=1191
+  _globals['_GETAUTHORIZATIONURLRESPONSE']._serialized_end=1247
+  _globals['_GETAUTHORIZATIONTOKENREQUEST']._serialized_start=1250
+  _globals['_GETAUTHORIZATIONTOKENREQUEST']._serialized_end=1411
+  _globals['_GETAUTHORIZATIONTOKENRESPONSE']._serialized_start=1413
+  _globals['_GETAUTHORIZATIONTOKENRESPONSE']._serialized_end=1475
+  _globals['_UPDATECONNECTIONREQUEST']._serialized_start=1478
+  _globals['_UPDATECONNECTIONREQUEST']._serialized_end=1695
+  _globals['_UPDATECONNECTIONRESPONSE']._serialized_start=1697
+  _globals['_UPDATECONNECTIONRESPONSE']._serialized_end=1723
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=1725
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=1749
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=1751
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=1836
+  _globals['_GETCONNECTIONREQUEST']._serialized_start=1838
+  _globals['_GETCONNECTIONREQUEST']._serialized_end=1876
+  _globals['_DELETECONNECTIONREQUEST']._serialized_start=1878
+  _globals['_DELETECONNECTIONREQUEST']._serialized_end=1919
+  _globals['_DELETECONNECTIONRESPONSE']._serialized_start=1921
+  _globals['_DELETECONNECTIONRESPONSE']._serialized_end=1947
+  _globals['_LINKCONNECTIONSREQUEST']._serialized_start=1949
+  _globals['_LINKCONNECTIONSREQUEST']._serialized_end=2031
+  _globals['_LINKCONNECTIONSRESPONSE']._serialized_start=2033
+  _globals['_LINKCONNECTIONSRESPONSE']._serialized_end=2058
+  _globals['_UNLINKCONNECTIONSREQUEST']._serialized_start=2060
+  _globals['_UNLINKCONNECTIONSREQUEST']._serialized_end=2144
+  _globals['_UNLINKCONNECTIONSRESPONSE']._serialized_start=2146
+  _globals['_UNLINKCONNECTIONSRESPONSE']._serialized_end=2173
+  _globals['_LISTEVENTWRITEKEYSREQUEST']._serialized_start=2175
+  _globals['_LISTEVENTWRITEKEYSREQUEST']._serialized_end=2218
+  _globals['_LISTEVENTWRITEKEYSRESPONSE']._serialized_start=2220
+  _globals['_LISTEVENTWRITEKEYSRESPONSE']._serialized_end=2268
+  _globals['_CREATEEVENTWRITEKEYREQUEST']._serialized_start=2270
+  _globals['_CREATEEVENTWRITEKEYREQUEST']._serialized_end=2314
+  _globals['_CREATEEVENTWRITEKEYRESPONSE']._serialized_start=2316
+  _globals['_CREATEEVENTWRITEKEYRESPONSE']._serialized_end=2363
+  _globals['_DELETEEVENTWRITEKEYREQUEST']._serialized_start=2365
+  _globals['_DELETEEVENTWRITEKEYREQUEST']._serialized_end=2427
+  _globals['_DELETEEVENTWRITEKEYRESPONSE']._serialized_start=2429
+  _globals['_DELETEEVENTWRITEKEYRESPONSE']._serialized_end=2458
+  _globals['_TESTCONNECTIONREQUEST']._serialized_start=2460
+  _globals['_TESTCONNECTIONREQUEST']._serialized_end=2499
+  _globals['_TESTCONNECTIONRESPONSE']._serialized_start=2502
+  _globals['_TESTCONNECTIONRESPONSE']._serialized_end=2731
+  _globals['_CONNECTIONWARNING']._serialized_start=2733
+  _globals['_CONNECTIONWARNING']._serialized_end=2798
+  _globals['_CONNECTIONSERVICE']._serialized_start=2801
+  _globals['_CONNECTIONSERVICE']._serialized_end=4615
 # @@protoc_insertion_point(module_scope)

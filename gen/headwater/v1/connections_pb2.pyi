@@ -415,21 +415,6 @@ class ListConnectionsRequest(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class ListConnectionsJsonRequest(message.Message):
-    """ListConnectionsJsonRequest has no parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
 class ListConnectionsResponse(message.Message):
     """ListConnectionsResponse holds the connections."""
 

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import connections_pb2 as connections_pb2
 import abc as abc_1
@@ -58,22 +57,11 @@ class ConnectionServiceStub:
     and with 422 InvalidSettings.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
-    """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-    ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
+    """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
     are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
     """
-    ListConnectionsJson: grpc.UnaryStreamMultiCallable[connections_pb2.ListConnectionsJsonRequest, httpbody_pb2.HttpBody]
-    """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-    length is too much for the gateway.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
     GetConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]
-    """GetConnection answers one connection.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnection answers one connection."""
     DeleteConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -131,22 +119,11 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     and with 422 InvalidSettings.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
-    """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-    ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
+    """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
     are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
     """
-    ListConnectionsJson: aio.UnaryStreamMultiCallable[connections_pb2.ListConnectionsJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-    length is too much for the gateway.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
     GetConnection: aio.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]  # type: ignore[assignment]
-    """GetConnection answers one connection.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnection answers one connection."""
     DeleteConnection: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]  # type: ignore[assignment]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -226,21 +203,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListConnectionsRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListConnectionsResponse, abc.Awaitable[connections_pb2.ListConnectionsResponse]]:
-        """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-        ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
+        """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
         are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
-        """
-
-    def ListConnectionsJson(
-        self,
-        request: connections_pb2.ListConnectionsJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[abc.Iterator[httpbody_pb2.HttpBody], abc.AsyncIterator[httpbody_pb2.HttpBody]]:
-        """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-        length is too much for the gateway.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
         """
 
     def GetConnection(
@@ -248,10 +212,7 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.Connection, abc.Awaitable[connections_pb2.Connection]]:
-        """GetConnection answers one connection.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetConnection answers one connection."""
 
     def DeleteConnection(
         self,

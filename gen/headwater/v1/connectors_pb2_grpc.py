@@ -62,8 +62,6 @@ class ConnectorServiceServicer:
 
     def GetConnector(self, request, context):
         """GetConnector answers one connector. It fails with 404 when there is none with that code.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,10 +38,7 @@ class ConnectorServiceStub:
     ListConnectors: grpc.UnaryUnaryMultiCallable[connectors_pb2.ListConnectorsRequest, connectors_pb2.ListConnectorsResponse]
     """ListConnectors answers all connectors, sorted by code."""
     GetConnector: grpc.UnaryUnaryMultiCallable[connectors_pb2.GetConnectorRequest, connectors_pb2.Connector]
-    """GetConnector answers one connector. It fails with 404 when there is none with that code.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnector answers one connector. It fails with 404 when there is none with that code."""
 
 @typing.type_check_only
 class ConnectorServiceAsyncStub(ConnectorServiceStub):
@@ -53,10 +50,7 @@ class ConnectorServiceAsyncStub(ConnectorServiceStub):
     ListConnectors: aio.UnaryUnaryMultiCallable[connectors_pb2.ListConnectorsRequest, connectors_pb2.ListConnectorsResponse]  # type: ignore[assignment]
     """ListConnectors answers all connectors, sorted by code."""
     GetConnector: aio.UnaryUnaryMultiCallable[connectors_pb2.GetConnectorRequest, connectors_pb2.Connector]  # type: ignore[assignment]
-    """GetConnector answers one connector. It fails with 404 when there is none with that code.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnector answers one connector. It fails with 404 when there is none with that code."""
 
 class ConnectorServiceServicer:
     """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
@@ -75,9 +69,6 @@ class ConnectorServiceServicer:
         request: connectors_pb2.GetConnectorRequest,
         context: _ServicerContext,
     ) -> typing.Union[connectors_pb2.Connector, abc.Awaitable[connectors_pb2.Connector]]:
-        """GetConnector answers one connector. It fails with 404 when there is none with that code.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetConnector answers one connector. It fails with 404 when there is none with that code."""
 
 def add_ConnectorServiceServicer_to_server(servicer: ConnectorServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

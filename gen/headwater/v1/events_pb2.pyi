@@ -1169,65 +1169,6 @@ class ListEventsResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class ListEventsJsonRequest(message.Message):
-    """ListEventsJsonRequest selects stored events; its fields are query parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    PROPERTIES_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    ORDER_FIELD_NUMBER: builtins.int
-    ASCENDING_FIELD_NUMBER: builtins.int
-    FIRST_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    filter: builtins.str
-    """filter is a Filter as JSON text. Absent means all events."""
-    order: builtins.str
-    """order is the path of the property to sort by. Absent means "timestamp"."""
-    ascending: builtins.bool
-    """ascending says to start with the least value of order. Absent means with the greatest."""
-    first: builtins.int
-    """first is how many events to skip, 0 or more. Absent means 0."""
-    limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
-    @builtins.property
-    def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
-        several names separated by commas. Empty means all.
-        """
-
-    def __init__(
-        self,
-        *,
-        properties: abc.Iterable[builtins.str] | None = ...,
-        filter: builtins.str | None = ...,
-        order: builtins.str | None = ...,
-        ascending: builtins.bool = ...,
-        first: builtins.int | None = ...,
-        limit: builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "ascending", b"ascending", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "properties", b"properties"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
-    _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
-    _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
-    _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
-    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
-    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
-    _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
-    _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
-
-@typing.final
 class ListRejectedEventsRequest(message.Message):
     """ListRejectedEventsRequest selects refused events."""
 

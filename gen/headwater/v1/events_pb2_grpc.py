@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import events_pb2 as headwater_dot_v1_dot_events__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -50,11 +49,6 @@ class EventServiceStub:
                 '/headwater.v1.EventService/ListEvents',
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
-                _registered_method=True)
-        self.ListEventsJson = channel.unary_unary(
-                '/headwater.v1.EventService/ListEventsJson',
-                request_serializer=headwater_dot_v1_dot_events__pb2.ListEventsJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/headwater.v1.EventService/ListRejectedEvents',
@@ -103,18 +97,7 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListEventsJson(self, request, context):
-        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
-        received.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListEvents answers stored events of the workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,11 +147,6 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.SerializeToString,
-            ),
-            'ListEventsJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListEventsJson,
-                    request_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
@@ -268,33 +246,6 @@ class EventService:
             '/headwater.v1.EventService/ListEvents',
             headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListEventsJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.EventService/ListEventsJson',
-            headwater_dot_v1_dot_events__pb2.ListEventsJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

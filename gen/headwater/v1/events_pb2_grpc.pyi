@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import events_pb2 as events_pb2
 import abc as abc_1
@@ -52,14 +51,7 @@ class EventServiceStub:
     is durable. It is closed after five minutes without a request or an answer.
     """
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]
-    """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
-    ListEventsJson: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsJsonRequest, httpbody_pb2.HttpBody]
-    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
-    received.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """ListEvents answers stored events of the workspace."""
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -99,14 +91,7 @@ class EventServiceAsyncStub(EventServiceStub):
     is durable. It is closed after five minutes without a request or an answer.
     """
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
-    ListEventsJson: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
-    received.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """ListEvents answers stored events of the workspace."""
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -158,19 +143,7 @@ class EventServiceServicer:
         request: events_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListEventsResponse, abc.Awaitable[events_pb2.ListEventsResponse]]:
-        """ListEvents answers stored events of the workspace. It is the typed twin of ListEventsJson."""
-
-    def ListEventsJson(
-        self,
-        request: events_pb2.ListEventsJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListEventsJson answers stored events of the workspace as {"events": [...]}, each member exactly as it was
-        received.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-        """
+        """ListEvents answers stored events of the workspace."""
 
     def ListRejectedEvents(
         self,

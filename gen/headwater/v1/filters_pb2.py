@@ -23,10 +23,9 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/filters.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"a\n\x06\x46ilter\x12\x18\n\x07logical\x18\x01 \x01(\tR\x07logical\x12=\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.headwater.v1.FilterConditionR\nconditions\"a\n\x0f\x46ilterCondition\x12\x1a\n\x08property\x18\x01 \x01(\tR\x08property\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"(\n\x12ParseFilterRequest\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"C\n\x13ParseFilterResponse\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\"c\n\x14\x45xplainFilterRequest\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x1d\n\nevent_json\x18\x02 \x01(\tR\teventJson\"{\n\x15\x45xplainFilterResponse\x12\x18\n\x07matched\x18\x01 \x01(\x08R\x07matched\x12H\n\nconditions\x18\x02 \x03(\x0b\x32(.headwater.v1.FilterConditionExplanationR\nconditions\"\xce\x01\n\x1a\x46ilterConditionExplanation\x12;\n\tcondition\x18\x01 \x01(\x0b\x32\x1d.headwater.v1.FilterConditionR\tcondition\x12\x1b\n\x06result\x18\x02 \x01(\x08H\x00R\x06result\x88\x01\x01\x12\x18\n\x07\x64\x65\x63ided\x18\x03 \x01(\x08R\x07\x64\x65\x63ided\x12\"\n\nvalue_json\x18\x04 \x01(\tH\x01R\tvalueJson\x88\x01\x01\x42\t\n\x07_resultB\r\n\x0b_value_json2\xcb\x02\n\rFilterService\x12p\n\x0bParseFilter\x12 .headwater.v1.ParseFilterRequest\x1a!.headwater.v1.ParseFilterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/filters/parse:\x01*\x12X\n\rExplainFilter\x12\".headwater.v1.ExplainFilterRequest\x1a#.headwater.v1.ExplainFilterResponse\x12n\n\x11\x45xplainFilterJson\x12\x14.google.api.HttpBody\x1a#.headwater.v1.ExplainFilterResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/filters/explain:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/filters.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\"a\n\x06\x46ilter\x12\x18\n\x07logical\x18\x01 \x01(\tR\x07logical\x12=\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.headwater.v1.FilterConditionR\nconditions\"a\n\x0f\x46ilterCondition\x12\x1a\n\x08property\x18\x01 \x01(\tR\x08property\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"(\n\x12ParseFilterRequest\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"C\n\x13ParseFilterResponse\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\"c\n\x14\x45xplainFilterRequest\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x1d\n\nevent_json\x18\x02 \x01(\tR\teventJson\"{\n\x15\x45xplainFilterResponse\x12\x18\n\x07matched\x18\x01 \x01(\x08R\x07matched\x12H\n\nconditions\x18\x02 \x03(\x0b\x32(.headwater.v1.FilterConditionExplanationR\nconditions\"\xce\x01\n\x1a\x46ilterConditionExplanation\x12;\n\tcondition\x18\x01 \x01(\x0b\x32\x1d.headwater.v1.FilterConditionR\tcondition\x12\x1b\n\x06result\x18\x02 \x01(\x08H\x00R\x06result\x88\x01\x01\x12\x18\n\x07\x64\x65\x63ided\x18\x03 \x01(\x08R\x07\x64\x65\x63ided\x12\"\n\nvalue_json\x18\x04 \x01(\tH\x01R\tvalueJson\x88\x01\x01\x42\t\n\x07_resultB\r\n\x0b_value_json2\xdb\x01\n\rFilterService\x12p\n\x0bParseFilter\x12 .headwater.v1.ParseFilterRequest\x1a!.headwater.v1.ParseFilterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/filters/parse:\x01*\x12X\n\rExplainFilter\x12\".headwater.v1.ExplainFilterRequest\x1a#.headwater.v1.ExplainFilterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +34,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FILTERSERVICE'].methods_by_name['ParseFilter']._loaded_options = None
   _globals['_FILTERSERVICE'].methods_by_name['ParseFilter']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/filters/parse:\001*'
-  _globals['_FILTERSERVICE'].methods_by_name['ExplainFilterJson']._loaded_options = None
-  _globals['_FILTERSERVICE'].methods_by_name['ExplainFilterJson']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/filters/explain:\001*'
-  _globals['_FILTER']._serialized_start=101
-  _globals['_FILTER']._serialized_end=198
-  _globals['_FILTERCONDITION']._serialized_start=200
-  _globals['_FILTERCONDITION']._serialized_end=297
-  _globals['_PARSEFILTERREQUEST']._serialized_start=299
-  _globals['_PARSEFILTERREQUEST']._serialized_end=339
-  _globals['_PARSEFILTERRESPONSE']._serialized_start=341
-  _globals['_PARSEFILTERRESPONSE']._serialized_end=408
-  _globals['_EXPLAINFILTERREQUEST']._serialized_start=410
-  _globals['_EXPLAINFILTERREQUEST']._serialized_end=509
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=511
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=634
-  _globals['_FILTERCONDITIONEXPLANATION']._serialized_start=637
-  _globals['_FILTERCONDITIONEXPLANATION']._serialized_end=843
-  _globals['_FILTERSERVICE']._serialized_start=846
-  _globals['_FILTERSERVICE']._serialized_end=1177
+  _globals['_FILTER']._serialized_start=74
+  _globals['_FILTER']._serialized_end=171
+  _globals['_FILTERCONDITION']._serialized_start=173
+  _globals['_FILTERCONDITION']._serialized_end=270
+  _globals['_PARSEFILTERREQUEST']._serialized_start=272
+  _globals['_PARSEFILTERREQUEST']._serialized_end=312
+  _globals['_PARSEFILTERRESPONSE']._serialized_start=314
+  _globals['_PARSEFILTERRESPONSE']._serialized_end=381
+  _globals['_EXPLAINFILTERREQUEST']._serialized_start=383
+  _globals['_EXPLAINFILTERREQUEST']._serialized_end=482
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=484
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=607
+  _globals['_FILTERCONDITIONEXPLANATION']._serialized_start=610
+  _globals['_FILTERCONDITIONEXPLANATION']._serialized_end=816
+  _globals['_FILTERSERVICE']._serialized_start=819
+  _globals['_FILTERSERVICE']._serialized_end=1038
 # @@protoc_insertion_point(module_scope)

@@ -110,8 +110,6 @@ class PipelineServiceServicer:
 
     def GetPipeline(self, request, context):
         """GetPipeline answers one pipeline.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,8 +152,6 @@ class PipelineServiceServicer:
         """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
         cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
         limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,8 +176,6 @@ class PipelineServiceServicer:
 
     def GetPipelineRun(self, request, context):
         """GetPipelineRun answers one run.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,10 +47,7 @@ class PipelineServiceStub:
     compile.
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
-    """GetPipeline answers one pipeline.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetPipeline answers one pipeline."""
     UpdatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
@@ -71,8 +68,6 @@ class PipelineServiceStub:
     """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
     cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
     limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     RunPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]
     """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
@@ -84,10 +79,7 @@ class PipelineServiceStub:
     not the order of time.
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
-    """GetPipelineRun answers one run.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetPipelineRun answers one run."""
 
 @typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
@@ -108,10 +100,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     compile.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
-    """GetPipeline answers one pipeline.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetPipeline answers one pipeline."""
     UpdatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]  # type: ignore[assignment]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
@@ -132,8 +121,6 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
     cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
     limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
     """
     RunPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]  # type: ignore[assignment]
     """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
@@ -145,10 +132,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     not the order of time.
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
-    """GetPipelineRun answers one run.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetPipelineRun answers one run."""
 
 class PipelineServiceServicer:
     """PipelineService manages pipelines and their runs. A pipeline says what happens to the users or the events of one
@@ -176,10 +160,7 @@ class PipelineServiceServicer:
         request: pipelines_pb2.GetPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.Pipeline, abc.Awaitable[pipelines_pb2.Pipeline]]:
-        """GetPipeline answers one pipeline.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetPipeline answers one pipeline."""
 
     def UpdatePipeline(
         self,
@@ -225,8 +206,6 @@ class PipelineServiceServicer:
         """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
         cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
         limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
 
     def RunPipeline(
@@ -253,9 +232,6 @@ class PipelineServiceServicer:
         request: pipelines_pb2.GetPipelineRunRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
-        """GetPipelineRun answers one run.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetPipelineRun answers one run."""
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

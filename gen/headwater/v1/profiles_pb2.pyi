@@ -144,65 +144,6 @@ class ListProfilesResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class ListProfilesJsonRequest(message.Message):
-    """ListProfilesJsonRequest selects profiles; its fields are query parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    PROPERTIES_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    ORDER_FIELD_NUMBER: builtins.int
-    ORDER_DESC_FIELD_NUMBER: builtins.int
-    FIRST_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    filter: builtins.str
-    """filter is a Filter as JSON text. Absent means all profiles."""
-    order: builtins.str
-    """order is the path of the attribute to sort by. Absent means by the time of the last change."""
-    order_desc: builtins.bool
-    """order_desc says to start with the greatest value of order. Absent means with the least."""
-    first: builtins.int
-    """first is how many profiles to skip, 0 or more. Absent means 0."""
-    limit: builtins.int
-    """limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100."""
-    @builtins.property
-    def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the paths of the attributes to answer. The parameter may be repeated, and each may hold several
-        paths separated by commas. Empty means all.
-        """
-
-    def __init__(
-        self,
-        *,
-        properties: abc.Iterable[builtins.str] | None = ...,
-        filter: builtins.str | None = ...,
-        order: builtins.str | None = ...,
-        order_desc: builtins.bool = ...,
-        first: builtins.int | None = ...,
-        limit: builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "order_desc", b"order_desc", "properties", b"properties"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
-    _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
-    _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
-    _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
-    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
-    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
-    _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
-    _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
-
-@typing.final
 class GetProfileAttributesRequest(message.Message):
     """GetProfileAttributesRequest names the profile."""
 
@@ -239,26 +180,6 @@ class GetProfileAttributesResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["attributes_json", b"attributes_json"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class GetProfileAttributesJsonRequest(message.Message):
-    """GetProfileAttributesJsonRequest names the profile."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    KPID_FIELD_NUMBER: builtins.int
-    kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
-    def __init__(
-        self,
-        *,
-        kpid: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["kpid", b"kpid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,40 +238,6 @@ class ListProfileEventsResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class ListProfileEventsJsonRequest(message.Message):
-    """ListProfileEventsJsonRequest selects events of a profile; all fields but the id are query parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    KPID_FIELD_NUMBER: builtins.int
-    PROPERTIES_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
-    limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
-    @builtins.property
-    def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
-        several names separated by commas. Empty means all.
-        """
-
-    def __init__(
-        self,
-        *,
-        kpid: builtins.str = ...,
-        properties: abc.Iterable[builtins.str] | None = ...,
-        limit: builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "kpid", b"kpid", "limit", b"limit", "properties", b"properties"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
-    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class ListProfileIdentitiesRequest(message.Message):

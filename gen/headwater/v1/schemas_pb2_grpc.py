@@ -49,9 +49,6 @@ class SchemaServiceServicer:
     def GetEventSchema(self, request, context):
         """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,9 +36,6 @@ class SchemaServiceStub:
     GetEventSchema: grpc.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]
     """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 @typing.type_check_only
@@ -49,9 +46,6 @@ class SchemaServiceAsyncStub(SchemaServiceStub):
     GetEventSchema: aio.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
     """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 class SchemaServiceServicer:
@@ -64,9 +58,6 @@ class SchemaServiceServicer:
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
         """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
         """
 
 def add_SchemaServiceServicer_to_server(servicer: SchemaServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

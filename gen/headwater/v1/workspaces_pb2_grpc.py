@@ -87,8 +87,6 @@ class WorkspaceServiceServicer:
 
     def GetCurrentWorkspace(self, request, context):
         """GetCurrentWorkspace answers the workspace that the call works on.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

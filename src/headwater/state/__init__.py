@@ -18,10 +18,10 @@ from headwater.state.identities import (
     attributes_fit,
 )
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
-from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount, StoredEvent
+from headwater.state.rejections import RejectedEvent, RejectionCount
 from headwater.state.store import EventOrder, StateStore, open_state
 from headwater.state.traits import TraitsUpdate
-from headwater.state.transaction import Transaction
+from headwater.state.transaction import LatestCall, StoredEvent, Transaction
 
 __all__ = [
     "MAX_ATTRIBUTES_BYTES",

@@ -11,14 +11,13 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
-from headwater.state import deviceregistry, lanes, tables
+from headwater.state import devices, lanes, migrations, tables
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device
 from headwater.state.identities import Identity
 from headwater.state.lanes import Chunk, Lane
-from headwater.state.rejections import Rejections
-from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount
-from headwater.state.transaction import Transaction
+from headwater.state.rejections import RejectedEvent, RejectionCount, Rejections
+from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
@@ -30,9 +29,7 @@ MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
 """How many counts of refusals are told."""
-PAGE_BYTES: Final = 16 * 1024
-"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
-_WHAT: Final = "the warehouse's database"
+_WHAT: Final = "the state store's database"
 
 
 class StateStore:
@@ -73,11 +70,16 @@ class StateStore:
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
 
-    async def finished(self, consumer: str) -> int:
-        """The position up to which `consumer` has finished the log; 0 at first."""
-        query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
+    async def position(self, consumer: str) -> int:
+        """Return the position through which `consumer` has processed the log; 0 at first."""
+        return decode_position(await self.checkpoint(consumer))
+
+    async def checkpoint(self, owner: str) -> bytes | None:
+        """Return the checkpoint of `owner`; None when it has none yet."""
+        query = select(tables.checkpoints.c.value).where(tables.checkpoints.c.owner == owner)
         async with self._connect() as connection:
-            return (await connection.execute(query)).scalar_one_or_none() or 0
+            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+        return found
 
     async def events(
         self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
@@ -125,7 +127,7 @@ class StateStore:
         Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
         """
         async with self._connect() as connection:
-            return await deviceregistry.page(
+            return await devices.page(
                 connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
             )
 
@@ -194,11 +196,11 @@ class StateStore:
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
-    async def entries(self, messages: Iterable[MessageKey]) -> MessageStates:
+    async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """What the ledger has of these messages."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._messages.known(connection, keys)
+            return await self._messages.lookup(connection, keys)
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:
@@ -212,7 +214,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with open_database(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
+    async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(

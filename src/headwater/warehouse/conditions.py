@@ -22,8 +22,6 @@ _COLUMNS: Final = {
 """The columns of the members that have one."""
 _JSON: Final = frozenset(("properties", "traits"))
 
-_decode: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-
 
 class Selection(Struct, frozen=True):
     """The conditions of a query on the columns, and a test for the documents of the events that meet them."""
@@ -35,6 +33,11 @@ class Selection(Struct, frozen=True):
     """None when the columns answer everything."""
     is_empty: bool = False
     """Whether no event can meet the conditions."""
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether there are conditions on columns."""
+        return self.connections is not None or bool(self.values)
 
 
 def select(query: EventQuery) -> Selection:
@@ -73,14 +76,16 @@ def document_test(filter: CheckedFilter) -> Callable[[bytes], bool]:
     """Return the filter as a function of a document. Only the members that the filter uses are decoded."""
     passes = compile_filter(filter)
     names = tuple({condition.path[0] for condition in filter.conditions})
+    fields = [(f"member{index}", Raw, Raw()) for index in range(len(names))]
+    decode = msgspec.json.Decoder(
+        msgspec.defstruct("Members", fields, rename={f"member{index}": name for index, name in enumerate(names)})
+    ).decode
 
     def test(document: bytes) -> bool:
-        members = _decode(document)
         record: dict[str, Any] = {}
         others: dict[str, Raw] = {}
-        for name in names:
-            value = members.get(name)
-            if value is None:
+        for name, value in zip(names, msgspec.structs.astuple(decode(document)), strict=True):
+            if not value:
                 continue
             if name in _JSON and is_object(value):
                 record[name] = Json(bytes(value).decode())

@@ -4,7 +4,7 @@ A column is decompressed when it is first needed. Documents are compressed in ch
 without the others.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,6 +19,7 @@ from headwater.warehouse.compression import compress, decompress
 from headwater.warehouse.contract import EventOrder, StoredEvent
 from headwater.warehouse.drivers.sqlite.columns import (
     Distinct,
+    Integers,
     chunks_of,
     pack_documents,
     pack_integers,
@@ -35,7 +36,7 @@ FULL_BLOCK_EVENTS: Final = 4_000
 MAX_BLOCK_EVENTS: Final = 8_192
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
 """The size of the documents of a block; a block with one event may be larger."""
-CHUNK_EVENTS: Final = 256
+CHUNK_EVENTS: Final = 128
 CHUNK_BYTES: Final = 256 * 1024
 """A chunk of documents ends when it has so many events, or so many bytes."""
 HOUR: Final = 3_600_000_000
@@ -153,15 +154,15 @@ class Block:
         return self._columns.chunks
 
     @cached_property
-    def positions(self) -> list[int]:
+    def positions(self) -> Integers:
         return unpack_integers(self._columns.positions)
 
     @cached_property
-    def timestamps(self) -> list[int]:
+    def timestamps(self) -> Integers:
         return unpack_integers(self._columns.timestamps)
 
     @cached_property
-    def received_at(self) -> list[int]:
+    def received_at(self) -> Integers:
         return unpack_integers(self._columns.received_at)
 
     @cached_property
@@ -191,23 +192,21 @@ class Block:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def times(self, order: EventOrder) -> list[int]:
+    def times(self, order: EventOrder) -> Integers:
         """Return the times of all events."""
         return self.timestamps if order == "timestamp" else self.received_at
 
     @cached_property
     def _by_timestamp(self) -> list[int]:
-        return sorted(range(len(self)), key=self.timestamps.__getitem__)
+        return sorted(range(len(self)), key=self.timestamps.offsets.__getitem__)
 
     @cached_property
     def _by_received_at(self) -> list[int]:
-        return sorted(range(len(self)), key=self.received_at.__getitem__)
+        return sorted(range(len(self)), key=self.received_at.offsets.__getitem__)
 
-    def sorted(self, order: EventOrder, since: int, until: int) -> list[int]:
-        """Return the events of `since` to `until`, both included, by time and position."""
-        everything = self._by_timestamp if order == "timestamp" else self._by_received_at
-        time_of = self.times(order).__getitem__
-        return everything[bisect_left(everything, since, key=time_of) : bisect_right(everything, until, key=time_of)]
+    def sorted(self, order: EventOrder) -> list[int]:
+        """Return all events by time and position."""
+        return self._by_timestamp if order == "timestamp" else self._by_received_at
 
     def chunk_of(self, index: int) -> int:
         """Return the index of the first event of the chunk that has this event's document."""

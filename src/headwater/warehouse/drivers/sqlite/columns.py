@@ -1,15 +1,16 @@
 """Columns of a block: lists of integers, and lists of values of which many are equal, as compressed bytes.
 
-Integers are stored as the differences of neighbours, values as a list of distinct ones and an index for each event.
-Everything is little-endian.
+Integers are stored as differences from the least, in as few bytes as they need, and values as a list of distinct ones
+with an index for each event. So both can be read without looking at the others. Everything is little-endian.
 """
 
 import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, islice
-from operator import sub
+from contextlib import suppress
+from itertools import count, islice, repeat
+from operator import add, gt, sub
 from typing import Any, Final, Generic, TypeVar
 from zlib import crc32
 
@@ -20,48 +21,80 @@ from headwater.warehouse.compression import compress, decompress
 Value = TypeVar("Value")
 
 _LARGEST_INDEX: Final = 0xFFFF
+_OFFSETS: Final = {"H": 16, "I": 32, "Q": 64}
+"""Types of arrays, and the bits of their items."""
+_USER: Final = 0
+_ANONYMOUS: Final = 1
+"""What the hashes of ids begin with, so that a user id and an equal anonymous id have different ones."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
+class Integers:
+    """A column of integers: the least of them, and for each event what it has more."""
+
+    def __init__(self, least: int, offsets: Sequence[int]) -> None:
+        self.least = least
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, event: int) -> int:
+        return self.least + self.offsets[event]
+
+    def __iter__(self) -> Iterator[int]:
+        return map(add, repeat(self.least), self.offsets)
+
+
 def pack_integers(values: Sequence[int]) -> bytes:
     """Compress 64-bit integers. Raises OverflowError for others."""
-    array("q", values)  # a difference may fit although the value does not
-    return compress(_bytes_of(array("q", map(sub, values, chain((0,), values)))))
+    array("q", values)  # an offset may fit although the value does not
+    least, greatest = min(values), max(values)
+    if greatest - least == len(values) - 1 and values[0] == least and all(map(gt, islice(values, 1, None), values)):
+        return compress(_encode((least, len(values), b"")))
+    kind = next(kind for kind, bits in _OFFSETS.items() if (greatest - least) >> bits == 0)
+    return compress(_encode((least, kind, _bytes_of(array(kind, map(sub, values, repeat(least)))))))
 
 
-def unpack_integers(packed: bytes) -> list[int]:
-    """Return the integers of `pack_integers`."""
-    return list(accumulate(_array_of("q", decompress(packed))))
+def unpack_integers(packed: bytes) -> Integers:
+    """Return the column of `pack_integers`."""
+    least, kind, offsets = _decode(decompress(packed))
+    return Integers(least, range(kind) if isinstance(kind, int) else _array_of(kind, offsets))
 
 
 class Distinct(Generic[Value]):
     """The distinct values of a column, and for each event the index of its value among them."""
 
-    def __init__(self, values: list[Value], indexes: Sequence[int]) -> None:
+    def __init__(self, values: list[Value], indexes: "array[int]") -> None:
         self.values = values
         self.indexes = indexes
 
     def __getitem__(self, event: int) -> Value:
         return self.values[self.indexes[event]]
 
-    def where(self, wanted: Iterable[Value], among: Iterable[int]) -> list[int]:
-        """Return the events of `among` that have one of these values."""
+    def where(self, value: Value) -> Iterator[int]:
+        """Yield the events that have this value."""
+        try:
+            wanted = self.values.index(value)
+        except ValueError:
+            return
+        indexes, event = self.indexes, -1
+        with suppress(ValueError):
+            while True:
+                event = indexes.index(wanted, event + 1)
+                yield event
+
+    def among(self, wanted: Iterable[Value]) -> frozenset[int]:
+        """Return the indexes of those of these values that the column has."""
         wanted = set(wanted)
-        found = {index for index, value in enumerate(self.values) if value in wanted}
-        if not found:
-            return []
-        indexes = self.indexes
-        if len(found) == 1:
-            (only,) = found
-            return [event for event in among if indexes[event] == only]
-        return [event for event in among if indexes[event] in found]
+        return frozenset(index for index, value in enumerate(self.values) if value in wanted)
 
 
 def pack_values(values: Sequence[Any]) -> bytes:
     """Compress a column of texts, integers and None, at most 65,536 of them."""
-    distinct = {value: index for index, value in enumerate(dict.fromkeys(values))}
+    distinct = dict(zip(dict.fromkeys(values), count(), strict=False))
     assert len(distinct) - 1 <= _LARGEST_INDEX
     indexes = array("H", map(distinct.__getitem__, values))
     return compress(_encode((list(distinct), _bytes_of(indexes))))
@@ -90,16 +123,17 @@ def pack_people(user_ids: Iterable[str | None], anonymous_ids: Iterable[str | No
     With 5,000 ids one lookup in 850,000 finds an id that is not there. A Bloom filter of half the size would do so in
     one lookup of 50, and takes four times as long to make.
     """
-    users = {_user_hash(each) for each in user_ids if each is not None}
-    anonymous = {_anonymous_hash(each) for each in anonymous_ids if each is not None}
-    return _bytes_of(array("I", sorted(users | anonymous)))
+    users = map(str.encode, {each for each in user_ids if each is not None})
+    anonymous = map(str.encode, {each for each in anonymous_ids if each is not None})
+    hashes = {*map(crc32, users, repeat(_USER)), *map(crc32, anonymous, repeat(_ANONYMOUS))}
+    return _bytes_of(array("I", sorted(hashes)))
 
 
 def may_have(people: bytes, *, user_id: str | None = None, anonymous_id: str | None = None) -> bool:
     """Return False when no event of the block has this user id, or this anonymous id, of those that are given."""
     hashes = _array_of("I", people)
-    return (user_id is None or _is_in(hashes, _user_hash(user_id))) and (
-        anonymous_id is None or _is_in(hashes, _anonymous_hash(anonymous_id))
+    return (user_id is None or _is_in(hashes, crc32(user_id.encode(), _USER))) and (
+        anonymous_id is None or _is_in(hashes, crc32(anonymous_id.encode(), _ANONYMOUS))
     )
 
 
@@ -112,14 +146,6 @@ def chunks_of(documents: Sequence[bytes], *, most: int, size: int) -> Iterator[t
             start, bytes_ = index, 0
         bytes_ += len(document)
     yield start, list(islice(documents, start, None))
-
-
-def _user_hash(user_id: str) -> int:
-    return crc32(user_id.encode())
-
-
-def _anonymous_hash(anonymous_id: str) -> int:
-    return crc32(anonymous_id.encode(), 1)
 
 
 def _is_in(hashes: "array[int]", wanted: int) -> bool:

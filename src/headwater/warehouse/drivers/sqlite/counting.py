@@ -130,7 +130,7 @@ class Counter:
         """Add the counts of all hours that are in the period as a whole; return the hours of which a part is."""
         by_timestamp = self._query.order == "timestamp"
         since, until, add, selection = self._since, self._until, self._add, self._selection
-        is_selecting = selection.connections is not None or bool(selection.values)
+        is_selecting = selection.has_columns
         parts: set[int] = set()
         for hour, arrival, type, event, connection, count in unpack_counts(counts):
             if is_selecting and not counts_row_matches(selection, type, event, connection):

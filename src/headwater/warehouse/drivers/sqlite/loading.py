@@ -1,7 +1,7 @@
 """Writes events: many of one workspace as blocks, few as rows."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headwater.warehouse.contract import StoredEvent
@@ -44,7 +44,7 @@ def load(
         return
     rows: list[StoredEvent] = []
     blocks: list[NewBlock] = []
-    for group in _groups(event for event in events if event.position > after):
+    for group in _groups(_after(events, after)):
         if len(group) < MIN_BLOCK_EVENTS:
             rows += group
         else:
@@ -56,16 +56,28 @@ def load(
         connection.execute("UPDATE loaded SET position = ?", (through,))
 
 
-def _groups(events: Iterable[StoredEvent]) -> list[list[StoredEvent]]:
-    """Return the events of each workspace, those that are late apart from the others.
+def _after(events: Sequence[StoredEvent], position: int) -> Sequence[StoredEvent]:
+    """Return the events after a position: nearly always all of them."""
+    if not events or events[0].position > position:
+        return events
+    return [event for event in events if event.position > position]
+
+
+def _groups(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
+    """Yield the events of each workspace, those that are late apart from the others.
 
     A block is opened when it may have events of the time that is asked for. With a few late ones in each, every block
     would cover days, and the newest events would be looked for in all of them.
     """
-    groups: dict[tuple[int, bool], list[StoredEvent]] = {}
+    groups: dict[int, list[StoredEvent]] = {}
     for event in events:
-        groups.setdefault((event.workspace, is_late(event)), []).append(event)
-    return list(groups.values())
+        groups.setdefault(event.workspace, []).append(event)
+    for group in groups.values():
+        late = [event for event in group if is_late(event)]
+        if late:
+            yield late
+        if len(late) < len(group):
+            yield [event for event in group if not is_late(event)] if late else group
 
 
 def is_late(event: StoredEvent) -> bool:
@@ -75,6 +87,8 @@ def is_late(event: StoredEvent) -> bool:
 
 def pieces(events: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
     """Return the events in pieces that are small enough for a block."""
+    if len(events) <= MAX_BLOCK_EVENTS and sum([len(event.document) for event in events]) <= MAX_BLOCK_BYTES:
+        return [events]
     found: list[Sequence[StoredEvent]] = []
     start = size = 0
     for index, event in enumerate(events):

@@ -2,7 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any, Final, Protocol
 
@@ -12,7 +13,7 @@ from headwater.warehouse.conditions import Selection
 from headwater.warehouse.contract import EventCursor, EventOrder, EventPage, EventQuery
 from headwater.warehouse.drivers.sqlite.block import Block, unpack_counts
 from headwater.warehouse.drivers.sqlite.cache import Cache
-from headwater.warehouse.drivers.sqlite.columns import may_have
+from headwater.warehouse.drivers.sqlite.columns import Distinct, may_have
 from headwater.warehouse.drivers.sqlite.database import documents_id, has_old_rows
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row
 
@@ -25,13 +26,14 @@ LATEST: Final = 2**63 - 1
 
 
 class Budget:
-    """The time that one page may take."""
+    """The processor time that one page may take: on a busy machine a page comes later, and is not shorter."""
 
     def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
+        self._end = time.thread_time() + seconds
 
     def is_spent(self) -> bool:
-        return time.monotonic() > self._deadline
+        """Return whether the thread, which is the one that made the budget, has used it up."""
+        return time.thread_time() > self._end
 
 
 class Window(Struct, frozen=True):
@@ -100,6 +102,7 @@ class PageReader:
         test = self._selection.test
         documents: list[bytes] = []
         last: Key | None = None
+        visited = 0
 
         def page(key: Key | None) -> EventPage:
             cursor = None if key is None else EventCursor(self._sign * key[0], self._sign * key[1])
@@ -115,7 +118,8 @@ class PageReader:
                 header = next(headers, None)
             if not self._heap:
                 return page(None)
-            if last is not None and (len(documents) == limit or self._budget.is_spent()):
+            visited += 1
+            if last is not None and (len(documents) == limit or (visited % 16 == 0 and self._budget.is_spent())):
                 return page(last)
             last, number, stream = self._heap[0]
             if stream.is_selected() and (test is None or test(stream.document())):
@@ -247,29 +251,37 @@ def document_of(connection: sqlite3.Connection, cache: Cache, block: Block, inde
 def matching(block: Block, selection: Selection, order: EventOrder, window: Window) -> list[int]:
     """Return the events of a block that are in the window and meet the conditions on columns, by time and position."""
     times, positions = block.times(order), block.positions
-    if selection.values or selection.connections is not None:
-        found: list[int] = list(selected(block, selection))
-        found.sort(key=times.__getitem__)
+    if selection.has_columns:
+        found: Sequence[int] = sorted(selected(block, selection), key=times.offsets.__getitem__)
     else:
-        found = block.sorted(order, window.low[0], window.high[0])
-    return [index for index in found if (times[index], positions[index]) in window]
+        found = block.sorted(order)
+
+    def key_of(index: int) -> Key:
+        return times[index], positions[index]
+
+    return list(found[bisect_right(found, window.low, key=key_of) : bisect_left(found, window.high, key=key_of)])
 
 
-def selected(block: Block, selection: Selection) -> "range | list[int]":
+def selected(block: Block, selection: Selection) -> Iterable[int]:
     """Return the events of a block that meet the conditions on columns, by position."""
-    columns: dict[str, Callable[[], Any]] = {
+    columns: dict[str, Callable[[], Distinct[Any]]] = {
         "user_id": lambda: block.user_ids,
         "anonymous_id": lambda: block.anonymous_ids,
-        "type": lambda: block.types,
         "event": lambda: block.events,
+        "type": lambda: block.types,
     }
-    found: range | list[int] = range(len(block))
-    for name, column in columns.items():
-        if name in selection.values:
-            found = column().where((selection.values[name],), found)
+    names = [name for name in columns if name in selection.values]
+    found: Iterable[int] = range(len(block))
+    for place, name in enumerate(names):
+        column, value = columns[name](), selection.values[name]
+        found = column.where(value) if place == 0 else _with(found, column.indexes, column.among((value,)))
     if selection.connections is not None:
-        found = block.connections.where(selection.connections, found)
+        found = _with(found, block.connections.indexes, block.connections.among(selection.connections))
     return found
+
+
+def _with(events: Iterable[int], indexes: Sequence[int], wanted: frozenset[int]) -> Iterable[int]:
+    return (event for event in events if indexes[event] in wanted)
 
 
 class _BlockEvents:
