@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import delivery, management
-from bench.accepting import intake, single, stream, workers
+from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
 from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.state import state
 from bench.warehouse import warehouse
+from bench.worker import worker
 from tests import postgresql
 from tests.system import start
 
@@ -117,7 +119,8 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "intake": intake,
     "single": single,
     "stream": stream,
-    "workers": workers,
+    "backends": backends,
+    "worker": worker,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,
@@ -129,6 +132,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "containment": containment,
+    "state": state,
     "warehouse": warehouse,
 }
 

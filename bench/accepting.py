@@ -66,11 +66,11 @@ def stream(folder: Path, seconds: float) -> None:
         print(f"  {memory(system)}")
 
 
-def workers(folder: Path, seconds: float) -> None:
-    """What a second backend buys: batches and single events with HEADWATER_WORKERS=1 and 2, in turns."""
+def backends(folder: Path, seconds: float) -> None:
+    """Compare one and two backends, batches and single events: HEADWATER_BACKENDS=1 and 2, in turns."""
     for attempt in range(ROUNDS):
         for number in (1, 2):
-            with running(folder / f"{attempt}-{number}", HEADWATER_WORKERS=str(number)) as (system, _, write_key):
+            with running(folder / f"{attempt}-{number}", HEADWATER_BACKENDS=str(number)) as (system, _, write_key):
                 for name, plan in (
                     ("batches", _batches(system, write_key, seconds)),
                     ("singles", _singles(system, write_key, seconds)),
@@ -79,7 +79,7 @@ def workers(folder: Path, seconds: float) -> None:
                     result = measure(plan)
                     cost = _cost(result, before, seconds_by_process(system.process.pid))
                     rate = result.requests / result.seconds
-                    print(f"  {number} workers, {name}: {rate:7,.0f} requests/s   {_latency(result)}\n    {cost}")
+                    print(f"  {number} backends, {name}: {rate:7,.0f} requests/s   {_latency(result)}\n    {cost}")
                     catch_up(system)
                 print(f"    {memory(system)}")
 

@@ -41,17 +41,17 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
-        open_state(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as state,
+        open_state(sqlite_url(data_dir / "state.db"), writes=True, clock=clock) as state,
     ):
         processor = BatchProcessor(CONSUMER, catalog, state, clock)
         batches = [Batch() for _ in range(30)]
-        after = await state.finished(CONSUMER)
+        after = await state.position(CONSUMER)
         while rows > 0:
             entries, position = [], after + 1
             for batch in batches:
                 received = microseconds(clock.now())
                 header = encode_envelope(
-                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), refused={})
+                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), rejected={})
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
@@ -63,7 +63,7 @@ class Progress:
     """How far the worker of a running system has come, looked at twenty times a second."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._url = sqlite_url(data_dir / "warehouse.db")
+        self._url = sqlite_url(data_dir / "state.db")
         self.seen: list[tuple[float, int]] = []
 
     @contextmanager
@@ -80,18 +80,18 @@ class Progress:
 
     async def finished(self) -> int:
         async with open_state(self._url, writes=False, clock=SystemClock()) as state:
-            return await state.finished(CONSUMER)
+            return await state.position(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
         """Until the worker has come to `position`."""
         async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
-            while await state.finished(CONSUMER) < position:
+            while await state.position(CONSUMER) < position:
                 await asyncio.sleep(0.05)
 
     async def _watch(self, stop: Event) -> None:
         async with open_state(self._url, writes=False, clock=SystemClock()) as state:
             while not stop.is_set():
-                self.seen.append((time.perf_counter(), await state.finished(CONSUMER)))
+                self.seen.append((time.perf_counter(), await state.position(CONSUMER)))
                 await asyncio.sleep(0.05)
 
 

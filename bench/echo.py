@@ -6,19 +6,18 @@ lookup or a log.
 
 import sys
 from pathlib import Path
-from typing import cast
 
 import grpc
 import uvloop
-from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from headwater.api import AnswerInterceptor
-from headwater.api.http import HttpServer, RawCalls
-from headwater.api.types import type_message
+from headwater.api.ingest import IngestRequest, IngestResponse
+from headwater.api.ingest_http import HttpServer, Router
+from headwater.api.messages.schema import type_message
+from headwater.api.services import track
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
 from headwater.v1 import connections_pb2 as pb
-from headwater.v1 import connections_pb2_grpc, pipelines_pb2, system_pb2, system_pb2_grpc, track_pb2_grpc
+from headwater.v1 import connections_pb2_grpc, pipelines_pb2, system_pb2, system_pb2_grpc
 
 
 def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
@@ -34,7 +33,7 @@ def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
     )
 
 
-ACCEPTED = HttpBody(content_type="application/json", data=b"{}")
+ACCEPTED = IngestResponse(b"{}")
 ANSWER = pb.Connection(
     id=1371036433,
     name="Bench",
@@ -52,9 +51,8 @@ class _Echo(connections_pb2_grpc.ConnectionServiceServicer):
         return ANSWER
 
 
-class _Track(track_pb2_grpc.TrackServiceServicer):
-    async def Track(self, request: HttpBody, context: object) -> HttpBody:
-        return ACCEPTED
+async def _track(request: IngestRequest) -> IngestResponse:
+    return ACCEPTED
 
 
 class _Health(system_pb2_grpc.SystemServiceServicer):
@@ -64,9 +62,9 @@ class _Health(system_pb2_grpc.SystemServiceServicer):
 
 async def serve(socket: str, raw_socket: str) -> None:
     """Serve until killed."""
-    calls = RawCalls(AnswerInterceptor())
-    track_pb2_grpc.add_TrackServiceServicer_to_server(_Track(), cast(grpc.aio.Server, calls))
-    await HttpServer(calls, max_body_bytes=1 << 20).start(Path(raw_socket))
+    router = Router()
+    router.add(track.SERVICE, {"Track": _track})
+    await HttpServer(router, max_body_bytes=1 << 20).start(Path(raw_socket))
     server = grpc.aio.server()
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(_Echo(), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(_Health(), server)

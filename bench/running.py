@@ -68,12 +68,10 @@ def catch_up(system: RunningSystem) -> float:
     async def wait() -> None:
         log = SqliteEventLog(system.data_dir / "log.db", SystemClock())
         try:
-            async with open_state(
-                sqlite_url(system.data_dir / "warehouse.db"), writes=False, clock=SystemClock()
-            ) as state:
+            async with open_state(sqlite_url(system.data_dir / "state.db"), writes=False, clock=SystemClock()) as state:
                 last = await log.last_position()
                 async with asyncio.timeout(300):
-                    while await state.finished("warehouse") < last:
+                    while await state.position("warehouse") < last:
                         await asyncio.sleep(0.05)
         finally:
             await log.close()

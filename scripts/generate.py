@@ -22,10 +22,14 @@ from vendor_protos import vendor
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = Path("protos/baseline.binpb")
 GENERATED = Path("gen")
-PACKAGE = GENERATED / "headwater/v1"
 DESCRIPTORS = Path("envoy/descriptors.pb")
 
-PACKAGE_DOCSTRING = '"""Messages, clients and servicers of the Headwater API, generated from protos/headwater/v1."""\n'
+PACKAGES = {
+    "headwater/v1": "Messages, clients and servicers of the typed API, generated from protos/headwater/v1.",
+    "headwater/options/v1": "Options of fields, methods and error reasons, generated from protos/headwater/options/v1.",
+    "headwater/rest/v1": "Messages and servicers of REST calls with raw JSON, generated from protos/headwater/rest/v1.",
+}
+"""The packages of generated code, with their docstrings."""
 
 
 def main() -> int:
@@ -59,9 +63,10 @@ def lint() -> None:
 def generate(target: Path) -> None:
     """Write the generated files below `target`."""
     buf("generate", "--output", str(target))
-    # `headwater` is a namespace over src/ and gen/ and must stay without an __init__.py; `headwater.v1` is typed.
-    (target / PACKAGE / "__init__.py").write_text(PACKAGE_DOCSTRING)
-    (target / PACKAGE / "py.typed").touch()
+    # `headwater` is a namespace over src/ and gen/ and must stay without an __init__.py; its packages are typed.
+    for package, docstring in PACKAGES.items():
+        (target / GENERATED / package / "__init__.py").write_text(f'"""{docstring}"""\n')
+        (target / GENERATED / package / "py.typed").touch()
     (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
     options = ("--as-file-descriptor-set", "--exclude-source-info", "--output", str(target / DESCRIPTORS))
     buf("build", "protos", *options)

@@ -16,7 +16,7 @@ from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 
-pytest_plugins = ["tests.processes"]
+pytest_plugins = ["tests.tiers"]
 
 ROOM_BYTES: Final = 4 << 30
 

@@ -12,16 +12,18 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.courier import Courier
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.log import SqliteEventLog, StoredEntry
+from headwater.log import Consumer, SqliteEventLog, StoredEntry
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
-from headwater.processing import CONSUMER, StreamConsumer
-from headwater.processing.batch import read_batch
+from headwater.processing import CONSUMER, make_consumer
+from headwater.processing.batch import Batch, read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore, open_state
 from headwater.state.lanestore import LaneStore, open_lane_store
+from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import EventQuery, Warehouse, open_warehouse
 from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
@@ -53,18 +55,21 @@ class Harness:
     catalog: Catalog
     log: SqliteEventLog
     state: StateStore
+    warehouse: Warehouse
     store: LaneStore
     intake: Intake
     functions: Runner
     workspace: int
 
     @property
-    def consumer(self) -> StreamConsumer:
-        return StreamConsumer(self.log, self.catalog, self.state, self.clock, keep=timedelta(hours=1), store=self.store)
+    def consumer(self) -> Consumer[Batch]:
+        return make_consumer(
+            self.log, self.catalog, self.state, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
+        )
 
     @property
     def processor(self) -> BatchProcessor:
-        return BatchProcessor(CONSUMER, self.catalog, self.state, self.clock)
+        return BatchProcessor(CONSUMER, self.catalog, self.state, self.warehouse, self.clock)
 
     @property
     def courier(self) -> Courier:
@@ -81,7 +86,7 @@ class Harness:
 
     async def carry(self) -> None:
         """Carry all that is in the log and not yet in the warehouse, as the worker does."""
-        after = await self.state.finished(CONSUMER)
+        after = await self.state.position(CONSUMER)
         if entries := await self.log_entries(after):
             await self.processor.process(read_batch(entries), after=after)
 
@@ -98,7 +103,13 @@ class Harness:
 
     async def documents(self) -> list[bytes]:
         """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
-        return await self.state.events(self.workspace, order="receivedAt", ascending=True, first=0, limit=1000)
+        return await self.list_events(limit=1000)
+
+    async def list_events(self, workspace: int | None = None, *, offset: int = 0, limit: int = 1000) -> list[bytes]:
+        """Return stored events in the order of their arrival."""
+        query = EventQuery(workspace=self.workspace if workspace is None else workspace, order="receivedAt")
+        page = await self.warehouse.events(query, ascending=True, after=None, offset=offset, limit=limit)
+        return list(page.documents)
 
 
 @asynccontextmanager
@@ -111,16 +122,19 @@ async def open_harness(
         open_catalog(
             database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_state(database_url or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as state,
+        open_state(database_url or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
+        open_warehouse(database_url or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
-        after = await state.finished(CONSUMER)
+        after = await state.position(CONSUMER)
         log = SqliteEventLog(folder / "log.db", clock, after=after, commit_in_thread=False)
         try:
             intake = Intake(catalog, log, clock, identifiers)
-            yield Harness(folder, database_url, clock, catalog, log, state, store, intake, functions, workspace.id)
+            yield Harness(
+                folder, database_url, clock, catalog, log, state, warehouse, store, intake, functions, workspace.id
+            )
         finally:
             await log.close()
 

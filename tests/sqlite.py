@@ -17,7 +17,7 @@ from headwater.storage.database import sqlite_url
 
 
 def migrated_url(path: Path) -> str:
-    """The URL of `path`, a catalog.db, warehouse.db or courier.db, which is made with its tables unless it is there."""
+    """The URL of `path`, a catalog.db, state.db or courier.db, which is made with its tables unless it is there."""
     if not path.exists():
         shutil.copyfile(_templates() / path.name, path)
     return sqlite_url(path)
@@ -31,7 +31,7 @@ def _templates() -> Path:
     async def make() -> None:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
-        async with open_state(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
+        async with open_state(sqlite_url(folder / "state.db"), writes=True, clock=SystemClock()):
             pass
         async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass

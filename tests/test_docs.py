@@ -11,7 +11,7 @@ from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.server.cli import main
 from headwater.server.settings import Settings, read, variable
-from headwater.state.rows import MAX_REJECTED, MAX_UNKNOWN_REJECTED
+from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def test_the_limits_of_rejected_events(page: str, stated: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("host", "port", "workers", "nats_replicas", "log_keep", "log_max_bytes", "log_max_lag_bytes"),
+        *("host", "port", "backends", "nats_replicas", "log_keep", "log_max_bytes", "log_max_lag_bytes"),
         *("max_event_bytes", "max_batch_bytes", "max_client_bytes", "metrics_host", "log_level"),
     ],
 )

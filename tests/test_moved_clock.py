@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[1]
 SENSITIVE = [
     "tests/processing/test_outage.py",
     "tests/processing/test_stream.py",
-    "tests/state/ledger/test_ledgers.py",
+    "tests/state/deduplication/test_stores.py",
     "tests/state/test_rejections.py",
 ]
 """Files with fixed times of receipt beside parts that trim or compare by a clock. Tests with NATS are left out, because
 NATS keeps the machine's time."""
 
 
-CHOSEN = "outage or ledgers or rejections or once or killed or housekeeping"
+CHOSEN = "outage or stores or rejections or once or killed or housekeeping"
 """Those tests of these files that trim or repeat: the others take time and read no clock."""
 
 

@@ -1,4 +1,4 @@
-"""The protos as a whole: what is generated from them is importable and complete, and they keep the house's rules.
+"""The protos as a whole: the generated code is importable and complete, and they follow the rules of this project.
 
 buf checks their style and their compatibility; scripts/generate.py --check, that the generated files are current.
 """
@@ -17,15 +17,16 @@ from google.protobuf.message import Message
 from headwater.v1 import connections_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = sorted((ROOT / "protos/headwater/v1").glob("*.proto"))
+PROTOS = sorted(path for folder in ("v1", "rest/v1") for path in (ROOT / "protos/headwater" / folder).glob("*.proto"))
 
 RAW = "google.api.HttpBody"
-WITHOUT_JSON_TWIN = {"SendEvents", "StreamEvents"}
-"""Typed calls without a REST route whose raw counterparts are whole services: the dialects."""
+WITHOUT_REST_COUNTERPART = {"SendEvents", "StreamEvents"}
+"""Typed calls without a REST route whose counterparts are whole services: the protocols."""
 
 
 def services_of(path: Path) -> list[ServiceDescriptor]:
-    return list(importlib.import_module(f"headwater.v1.{path.stem}_pb2").DESCRIPTOR.services_by_name.values())
+    package = ".".join(path.relative_to(ROOT / "protos").parent.parts)
+    return list(importlib.import_module(f"{package}.{path.stem}_pb2").DESCRIPTOR.services_by_name.values())
 
 
 SERVICES = [service for path in PROTOS for service in services_of(path)]
@@ -51,6 +52,7 @@ def test_headwater_is_a_namespace_over_src_and_gen() -> None:
     assert not [path for folder in ("src", "gen") for path in (ROOT / folder).glob("headwater/__init__.py")]
     assert {Path(folder).parent.name for folder in importlib.import_module("headwater").__path__} >= {"src", "gen"}
     assert (ROOT / "gen/headwater/v1/py.typed").is_file()
+    assert (ROOT / "gen/headwater/rest/v1/py.typed").is_file()
 
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.stem)
@@ -62,7 +64,7 @@ def test_a_file_has_one_service_at_most(path: Path) -> None:
 def test_comments_begin_with_the_name_they_explain(path: Path) -> None:
     explained = re.compile(
         r"^ *// (?P<first>\S+).*\n(?: *//.*\n)* *"
-        r"(?:(?:service|message|rpc) (?P<thing>\w+)|[^\n=/]*?(?P<field>\w+) = \d+(?: \[[^]]*\])?;)",
+        r"(?:(?:service|message|rpc) (?P<thing>\w+)|[^\n=/]*?(?P<field>\w+) = \d+(?:;| \[))",
         re.MULTILINE,
     )
     wrong = [
@@ -74,19 +76,27 @@ def test_comments_begin_with_the_name_they_explain(path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_a_call_has_a_rest_route_or_is_the_typed_twin_of_one_that_has(method: MethodDescriptor) -> None:
-    if rules(method) or method.name in WITHOUT_JSON_TWIN:
+def test_a_call_has_a_rest_route_or_a_counterpart_that_has(method: MethodDescriptor) -> None:
+    if rules(method) or method.name in WITHOUT_REST_COUNTERPART:
         return
-    twin = method.containing_service.methods_by_name[f"{method.name}Json"]
-    assert rules(twin)
+    counterparts = {(other.containing_service.name, other.name) for other in METHODS if rules(other)}
+    assert (method.containing_service.name, method.name) in counterparts
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_raw_json_answers_have_a_typed_twin_unless_a_dialect_or_a_standard_fixes_them(method: MethodDescriptor) -> None:
-    fixed = {"TrackService", "ClientService", "NativeEventService", "SystemService"}
-    if method.output_type.full_name == RAW and method.containing_service.name not in fixed:
-        assert method.name.endswith("Json")
-        assert method.name.removesuffix("Json") in method.containing_service.methods_by_name
+def test_raw_bodies_are_in_the_rest_package_only(method: MethodDescriptor) -> None:
+    is_raw = RAW in {method.input_type.full_name, method.output_type.full_name} | {
+        field.message_type.full_name for field in method.input_type.fields if field.message_type is not None
+    }
+    assert not is_raw or method.containing_service.file.package == "headwater.rest.v1"
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS if method.containing_service.file.package == "headwater.v1"], ids=str
+)
+def test_a_typed_call_has_messages_of_its_own_or_gets_a_resource(method: MethodDescriptor) -> None:
+    assert method.input_type.name == f"{method.name}Request"
+    assert method.output_type.name == f"{method.name}Response" or method.name.startswith("Get")
 
 
 def test_no_two_calls_share_a_route() -> None:

@@ -9,8 +9,8 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
 
 from openapi import answers, rawbodies
-from openapi.comments import Comments, is_required
 from openapi.schemas import RAW, Message, Schemas
+from openapi.texts import Comments
 
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -19,6 +19,7 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class Route:
     """One http rule of a call."""
 
+    package: str
     service: str
     method: MethodDescriptorProto
     comment: str
@@ -47,7 +48,7 @@ def routes(file: FileDescriptorProto, comments: Comments) -> Iterator[Route]:
             for binding, rule in enumerate(_rules(method)):
                 verb = rule.WhichOneof("pattern")
                 assert verb in ("get", "post", "put", "patch", "delete"), f"{method.name}: {verb}"
-                yield Route(service.name, method, comment, verb, getattr(rule, verb), rule.body, binding)
+                yield Route(file.package, service.name, method, comment, verb, getattr(rule, verb), rule.body, binding)
 
 
 def _rules(method: MethodDescriptorProto) -> list[http_pb2.HttpRule]:
@@ -76,7 +77,7 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
         "summary": _summary(route.method.name),
         "description": route.comment,
         "security": answers.SECURITY[access],
-        "x-grpc-method": f"headwater.v1.{route.service}/{route.method.name}",
+        "x-grpc-method": f"{route.package}.{route.service}/{route.method.name}",
     }
     parameters = [*_parameters(route, schemas), *answers.HEADERS.get(access, [])]
     request = _request(route, schemas, body)
@@ -86,7 +87,9 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
         made["parameters"] = parameters
     if request:
         made["requestBody"] = request
-    call = answers.Call(route.call, access, route.comment, bool(request), bool(route.path_fields))
+    call = answers.Call(
+        route.call, access, schemas.options.reasons(route.method), bool(request), bool(route.path_fields)
+    )
     made["responses"] = {**_success(route, schemas, body), **answers.responses(call)}
     return made
 
@@ -97,7 +100,7 @@ def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
 
 
 def _summary(method: str) -> str:
-    words = _WORDS.sub(" ", method.removesuffix("Json")).split()
+    words = _WORDS.sub(" ", method).split()
     return " ".join([words[0], *(word if word.isupper() else word.lower() for word in words[1:])])
 
 
@@ -140,9 +143,7 @@ def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str
 def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:
     """Whether any member must be given: an empty body is read as an empty object."""
     return any(
-        is_required(schemas.comment(message, index))
-        for index, field in enumerate(message.descriptor.field)
-        if field.name not in route.path_fields
+        schemas.options.is_required(field) for field in message.descriptor.field if field.name not in route.path_fields
     )
 
 

@@ -230,7 +230,12 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         return schemas.reference(_V1 + name, "answered")
 
     people = {"type": "object", "additionalProperties": True}
-    events = _object({"events": {"type": "array", "items": component("StoredEvent")}}, "events")
+    listed: Schema = {"type": "array", "items": component("StoredEvent")}
+    events = _object({"events": listed}, "events")
+    page = {
+        "events": listed,
+        "nextPageToken": _text("What to pass as `pageToken` for the next page; empty at the end."),
+    }
     profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time(""), "attributes": people}
     native: Schema = {
         "anyOf": [
@@ -271,10 +276,10 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "NativeEventService.PostEvents": RawBody(native, answer="Accepted events are durable."),
         "NativeEventService.PostEvent": RawBody(component("NativeEvent"), answer="The event is durable."),
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
-        "ConnectionService.ListConnectionsJson": RawBody(response=answered("ListConnectionsResponse")),
-        "EventService.ListEventsJson": RawBody(response=events, answer="The events of the page."),
-        "ProfileService.ListProfileEventsJson": RawBody(response=events, answer="The events, the latest first."),
-        "ProfileService.ListProfilesJson": RawBody(
+        "ConnectionService.ListConnections": RawBody(response=answered("ListConnectionsResponse")),
+        "EventService.ListEvents": RawBody(response=page, answer="The events of the page."),
+        "ProfileService.ListProfileEvents": RawBody(response=events, answer="The events, the latest first."),
+        "ProfileService.ListProfiles": RawBody(
             response=_object(
                 {
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "attributes")},
@@ -284,14 +289,14 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("profiles", "schema", "total"),
             )
         ),
-        "ProfileService.GetProfileAttributesJson": RawBody(response=_object({"attributes": people}, "attributes")),
-        "ApplicationService.ListApplicationUsersJson": RawBody(
+        "ProfileService.GetProfileAttributes": RawBody(response=_object({"attributes": people}, "attributes")),
+        "ApplicationService.ListApplicationUsers": RawBody(
             response=_object(
                 {"users": {"type": "array", "items": people}, "cursor": _text("What to pass for the next page.")},
                 *("users", "cursor"),
             )
         ),
-        "ApplicationService.PreviewSendEventJson": RawBody(
+        "ApplicationService.PreviewSendEvent": RawBody(
             _object(
                 {
                     "type": _text("The id of an event type.", minLength=1, maxLength=100),
@@ -302,16 +307,16 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("type", "event"),
             )
         ),
-        "FilterService.ExplainFilterJson": RawBody(
+        "FilterService.ExplainFilter": RawBody(
             _object({"filter": sent("Filter"), "event": component("StoredEvent")}, "filter", "event")
         ),
-        "TransformationService.ValidateExpressionJson": RawBody(
+        "TransformationService.ValidateExpression": RawBody(
             sent("ValidateExpressionRequest"), _text("Why the expression is not valid; empty when it is.")
         ),
-        "TransformationService.ListExpressionPropertiesJson": RawBody(
+        "TransformationService.ListExpressionProperties": RawBody(
             sent("ListExpressionPropertiesRequest"), {"type": "array", "items": {"type": "string"}}
         ),
-        "TransformationService.TransformDataJson": RawBody(
+        "TransformationService.TransformData": RawBody(
             _object(
                 {
                     "data": people,

@@ -14,14 +14,16 @@ from google.api.httpbody_pb2 import HttpBody
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
+import headwater.rest.v1
 import headwater.v1
-from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Services, register
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, register
 from headwater.api.openapi import served_document
 from headwater.catalog import ApiKey, Connection, digest_of
 from tests.harness import Harness, add_source, open_harness
 
-for _module in iter_modules(headwater.v1.__path__, "headwater.v1."):
-    import_module(_module.name)  # so that every message and service is known
+for _package in (headwater.v1, headwater.rest.v1):
+    for _module in iter_modules(_package.__path__, f"{_package.__name__}."):
+        import_module(_module.name)  # so that every message and service is known
 
 RESTRICTED = "api_restricted-to-one-workspace"
 UNRESTRICTED = "api_opens-every-workspace"
@@ -68,12 +70,18 @@ class Api:
             return _refused(error)
 
 
+REST_SERVICES = ("TrackService", "ClientService", "NativeEventService")
+"""The services that are in the package headwater.rest.v1 only."""
+
+
 def headwater_service(method: str) -> Any:
-    """The descriptor of "Service/Method"."""
+    """The descriptor of "Service/Method" of headwater.v1, or of headwater.rest.v1 with the prefix "rest."."""
     from google.protobuf import descriptor_pool
 
     service, _, name = method.partition("/")
-    return descriptor_pool.Default().FindServiceByName(f"headwater.v1.{service}").methods_by_name[name]
+    package = "headwater.rest.v1" if service.startswith("rest.") or service in REST_SERVICES else "headwater.v1"
+    full_name = f"{package}.{service.removeprefix('rest.')}"
+    return descriptor_pool.Default().FindServiceByName(full_name).methods_by_name[name]
 
 
 def message_class(descriptor: Any) -> Any:
@@ -91,8 +99,9 @@ def _refused(error: aio.AioRpcError) -> Refused:
     if "grpc-status-details-bin" in trailers:
         status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
         assert status.code == error.code().value[0]
-        (detail,) = status.details
-        detail.Unpack(info)
+        first, *others = status.details
+        first.Unpack(info)
+        assert [other.TypeName() for other in others] == ["google.rpc.BadRequest"] * ("field" in info.metadata)
         assert info.domain == "headwater"
     return Refused(
         error.code().name,
@@ -136,15 +145,24 @@ def document_made_once() -> Iterator[None]:
         yield
 
 
+def services(harness: Harness) -> Services:
+    """The dependencies of the servicers."""
+    return Services(
+        harness.catalog,
+        harness.intake,
+        harness.state,
+        harness.warehouse,
+        harness.functions,
+        harness.log,
+        harness.store,
+        harness.clock,
+    )
+
+
 @pytest.fixture
 async def api(harness: Harness) -> AsyncIterator[Api]:
-    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, lenient=LENIENT_SERVICES)])
-    register(
-        server,
-        Services(
-            harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
-        ),
-    )
+    server = aio.server(interceptors=[ErrorInterceptor(ERROR_BODIES, lenient=LENIENT_SERVICES)])
+    register(server, services(harness))
     address = f"unix:{harness.folder}/api.sock"
     server.add_insecure_port(address)
     await server.start()

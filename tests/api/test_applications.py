@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from headwater.rest.v1 import applications_pb2 as rest_pb
 from headwater.schemas import parse_schema, serialise
 from headwater.v1 import applications_pb2 as pb
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2
 from tests.api.conftest import Api
 
-USERS, USERS_JSON, USER_SCHEMAS, EVENT_SCHEMA = (
-    f"ApplicationService/{name}"
-    for name in ("ListApplicationUsers", "ListApplicationUsersJson", "GetUserSchemas", "GetEventTypeSchema")
+USERS, USER_SCHEMAS, EVENT_SCHEMA = (
+    f"ApplicationService/{name}" for name in ("ListApplicationUsers", "GetUserSchemas", "GetEventTypeSchema")
 )
+USERS_JSON = "rest.ApplicationService/ListApplicationUsers"
 EMAIL = '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"}}]}'
 
 
@@ -29,7 +30,7 @@ def typed(schema: str) -> schemas_pb2.Type:
 
 async def test_users_are_the_same_over_both_faces(api: Api) -> None:
     id_ = await create(api)
-    raw = await api.call(USERS_JSON, pb.ListApplicationUsersJsonRequest(id=id_, schema=EMAIL))
+    raw = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, schema=EMAIL))
     assert raw.content_type == "application/json"
     page = json.loads(raw.data)
     assert (len(page["users"]), page["users"][0], page["cursor"]) == (10, {"email": "ada@example.com"}, "")
@@ -50,7 +51,7 @@ async def test_users_are_the_same_over_both_faces(api: Api) -> None:
 )
 async def test_refused_listings(api: Api, values: dict[str, str], reason: str, field: str | None) -> None:
     id_ = await create(api)
-    refused = await api.call(USERS_JSON, pb.ListApplicationUsersJsonRequest(id=id_, **values))
+    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, **values))
     assert (refused.reason, dict(refused.metadata).get("field")) == (reason, field)
 
 
@@ -58,12 +59,12 @@ async def test_refused_listings(api: Api, values: dict[str, str], reason: str, f
     "schema", ["{", '{"kind":"string"}', '{"kind":"object"}', '{"kind":"object","properties":[{}]}']
 )
 async def test_what_is_no_schema(api: Api, schema: str) -> None:
-    refused = await api.call(USERS_JSON, pb.ListApplicationUsersJsonRequest(id=await create(api), schema=schema))
+    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=await create(api), schema=schema))
     assert refused.reason == "BadRequest"
 
 
 async def test_an_unknown_connection_comes_before_its_schema(api: Api) -> None:
-    refused = await api.call(USERS_JSON, pb.ListApplicationUsersJsonRequest(id=1, schema="{"))
+    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=1, schema="{"))
     assert refused.reason == "NotFound"
 
 
@@ -96,7 +97,7 @@ async def test_schemas_that_are_answered_can_be_asked_for(api: Api) -> None:
     answer = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=source))
     assert json.loads(answer.users_json[9])["favourite_movie"] == "Algiers"
     text = serialise(parse_schema(json_format.MessageToJson(source))).decode()
-    raw = await api.call(USERS_JSON, pb.ListApplicationUsersJsonRequest(id=id_, schema=text))
+    raw = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, schema=text))
     assert json.loads(raw.data)["users"] == [json.loads(user) for user in answer.users_json]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
+from headwater.rest.v1 import connections_pb2 as rest_pb
 from headwater.v1 import connections_pb2 as pb
 from tests.api.conftest import REST, Api, Refused
 
@@ -40,16 +41,16 @@ async def test_a_list_holds_every_connection_by_name(api: Api) -> None:
 
 
 async def test_the_list_in_json_says_what_the_typed_one_says(api: Api) -> None:
-    empty = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+    empty = await api.call("rest.ConnectionService/ListConnections", rest_pb.ListConnectionsRequest())
     assert (empty.content_type, empty.data) == ("application/json", b'{"connections":[]}')
     source = await create(api)
     await create(api, name="CRM", role="Destination", connector="dummy", strategy=None, linked_connections=[source])
     typed = await api.call("ConnectionService/ListConnections", pb.ListConnectionsRequest())
     for _ in range(2):  # made, and remembered
-        listed = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+        listed = await api.call("rest.ConnectionService/ListConnections", rest_pb.ListConnectionsRequest())
         assert json_format.Parse(listed.data, pb.ListConnectionsResponse()) == typed
     await api.call("ConnectionService/DeleteConnection", pb.DeleteConnectionRequest(id=source))
-    listed = await api.call("ConnectionService/ListConnectionsJson", pb.ListConnectionsJsonRequest())
+    listed = await api.call("rest.ConnectionService/ListConnections", rest_pb.ListConnectionsRequest())
     (left,) = json.loads(listed.data)["connections"]
     assert (left["name"], left["linkedConnections"]) == ("CRM", [])
 

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
-from headwater.api import ERROR_BODIES, AnswerInterceptor, Services, register
+from headwater.api import ERROR_BODIES, ErrorInterceptor, Services, register
 from headwater.api.admission import is_reading
 from headwater.api.offloop import SMALL_BYTES
 from headwater.base.computing import open_computing
@@ -21,6 +21,7 @@ from headwater.catalog import Definition, TransformationDefinition, digest_of
 from headwater.intake import RateLimit, RateLimiter
 from headwater.management.api_keys import create_api_key
 from headwater.management.pipelines import CreatePipeline, create_pipeline
+from headwater.rest.v1 import connections_pb2 as rest_connections_pb2
 from headwater.schemas import parse_schema
 from headwater.transforms.functions import Runner
 from headwater.v1 import api_keys_pb2, connections_pb2, filters_pb2, transformations_pb2, workspaces_pb2
@@ -82,15 +83,15 @@ def filter_text(count: int) -> filters_pb2.ParseFilterRequest:
 
 
 EXPENSIVE: dict[str, tuple[str, Callable[[int], Any]]] = {
-    "properties": ("TransformationService/ListExpressionPropertiesJson", properties),
-    "mapping": ("TransformationService/TransformDataJson", mapping),
-    "explain": ("FilterService/ExplainFilterJson", explained),
+    "properties": ("rest.TransformationService/ListExpressionProperties", properties),
+    "mapping": ("rest.TransformationService/TransformData", mapping),
+    "explain": ("rest.FilterService/ExplainFilter", explained),
     "parse": ("FilterService/ParseFilter", filter_text),
 }
 
 
 async def served(harness: Harness, given: Services, limiter: RateLimiter | None = None) -> tuple[aio.Server, Api]:
-    server = aio.server(interceptors=[AnswerInterceptor(ERROR_BODIES, limiter=limiter)])
+    server = aio.server(interceptors=[ErrorInterceptor(ERROR_BODIES, limiter=limiter)])
     register(server, given)
     address = f"unix:{harness.folder}/contained.sock"
     server.add_insecure_port(address)
@@ -101,7 +102,14 @@ async def served(harness: Harness, given: Services, limiter: RateLimiter | None 
 def parts_of(harness: Harness) -> Services:
     """What the servicers work with, without processes for what computes."""
     return Services(
-        harness.catalog, harness.intake, harness.state, harness.functions, harness.log, harness.store, harness.clock
+        harness.catalog,
+        harness.intake,
+        harness.state,
+        harness.warehouse,
+        harness.functions,
+        harness.log,
+        harness.store,
+        harness.clock,
     )
 
 
@@ -187,10 +195,10 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
     for _ in range(4):
         await create_pipeline(harness.catalog, harness.workspace, pipeline)
     get = connections_pb2.GetConnectionRequest(id=source.id)
-    list_json = connections_pb2.ListConnectionsJsonRequest()
+    list_json = rest_connections_pb2.ListConnectionsRequest()
     for method, request in (
         ("ConnectionService/GetConnection", get),
-        ("ConnectionService/ListConnectionsJson", list_json),
+        ("rest.ConnectionService/ListConnections", list_json),
     ):
         async with Ticker() as on_the_loop:
             expected = await api.call(method, request)
@@ -207,7 +215,7 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
 async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, language: str) -> None:
-    method = "TransformationService/TransformDataJson"
+    method = "rest.TransformationService/TransformData"
     trivial, endless = trial(language, TRIVIAL[language]), trial(language, ENDLESS[language])
     assert json.loads((await contained.call(method, trivial, key=other)).data) == {"data": {"email": "e"}}
     flood = [asyncio.create_task(contained.call(method, endless)) for _ in range(8)]
@@ -227,7 +235,7 @@ async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, l
 
 async def test_the_bounds_name_the_field_and_the_rule(api: Api) -> None:
     many = {"expressions": [{"value": "email", "type": STRING}] * 10_001, "schema": PERSON}
-    refused = await api.call("TransformationService/ListExpressionPropertiesJson", body(many))
+    refused = await api.call("rest.TransformationService/ListExpressionProperties", body(many))
     assert (refused.metadata, refused.message) == (
         (("field", "expressions"),),
         "expressions must have at most 10000 expressions",
@@ -268,10 +276,10 @@ async def test_calls_of_a_key_are_limited_and_those_of_others_are_not(limited: A
     assert not isinstance(await limited.call(method, request), Refused)
 
 
-@pytest.mark.parametrize("method", ["ListConnections", "ListConnectionsJson"])
-async def test_answers_say_what_is_left(limited: Api, method: str) -> None:
-    kind: Any = limited.channel.unary_stream if method.endswith("Json") else limited.channel.unary_unary
-    call = kind(f"/headwater.v1.ConnectionService/{method}")(
+@pytest.mark.parametrize("package", ["v1", "rest.v1"])
+async def test_answers_say_what_is_left(limited: Api, package: str) -> None:
+    kind: Any = limited.channel.unary_unary if package == "v1" else limited.channel.unary_stream
+    call = kind(f"/headwater.{package}.ConnectionService/ListConnections")(
         b"", metadata=(("authorization", f"Bearer {RESTRICTED}"),), timeout=20
     )
     headers = dict(await call.initial_metadata())
@@ -283,6 +291,9 @@ def methods() -> list[MethodDescriptor]:
     file_names = {f"headwater/v1/{name}.proto" for name in (
         "api_keys", "applications", "connections", "connectors", "devices", "events", "filters", "identities",
         "identity_resolution", "pipelines", "profiles", "schemas", "transformations", "workspaces",
+    )}  # fmt: skip
+    file_names |= {f"headwater/rest/v1/{name}.proto" for name in (
+        "applications", "connections", "events", "filters", "profiles", "transformations",
     )}  # fmt: skip
     files = [pool.FindFileByName(name) for name in sorted(file_names)]
     return [method for file in files for service in file.services_by_name.values() for method in service.methods]

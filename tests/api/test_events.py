@@ -10,11 +10,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.api.eventmessage import event_message
-from headwater.api.events import MAX_REJECTED_PAGE
+from headwater.api.messages.events import event_message
+from headwater.api.services.events import MAX_REJECTED_PAGE
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unauthorized
 from headwater.catalog import Connection
 from headwater.events import MAX_REJECTED_BYTES
+from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.v1 import connections_pb2, filters_pb2
 from headwater.v1 import events_pb2 as pb
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
@@ -23,7 +24,7 @@ from tests.jsontexts import json_values
 
 SEND = "EventService/SendEvents"
 LIST = "EventService/ListEvents"
-LIST_JSON = "EventService/ListEventsJson"
+LIST_JSON = "rest.EventService/ListEvents"
 REJECTED = "EventService/ListRejectedEvents"
 
 
@@ -32,7 +33,7 @@ async def send(api: Api, source: Connection, *events: pb.Event, **request: Any) 
 
 
 async def listed(api: Api, **request: Any) -> list[dict[str, Any]]:
-    answer = await api.call(LIST_JSON, pb.ListEventsJsonRequest(**request))
+    answer = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**request))
     assert not isinstance(answer, Refused), answer
     assert answer.content_type == "application/json"
     events: list[dict[str, Any]] = json.loads(answer.data)["events"]
@@ -132,7 +133,7 @@ async def test_a_call_that_is_refused_as_a_whole(
     assert (refused.status, refused.reason) == (status, reason)
 
 
-# --- ListEvents and ListEventsJson --------------------------------------------------------------------------------
+# --- ListEvents of both packages --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ async def test_pages(api: Api, ten: list[str], request_: dict[str, Any], numbers
 async def test_requests_that_are_never_valid(api: Api, request_: dict[str, Any], field: str, message: str) -> None:
     for method, request in (
         (LIST, pb.ListEventsRequest(**request_)),
-        (LIST_JSON, pb.ListEventsJsonRequest(**request_)),
+        (LIST_JSON, rest_pb.ListEventsRequest(**request_)),
     ):
         refused = await api.call(method, request)
         assert (refused.status, refused.message, refused.metadata) == ("INVALID_ARGUMENT", message, (("field", field),))
@@ -194,7 +195,7 @@ async def test_requests_that_are_never_valid(api: Api, request_: dict[str, Any],
 
 async def test_filters_are_not_built(api: Api) -> None:
     typed = await api.call(LIST, pb.ListEventsRequest(filter=filters_pb2.Filter()))
-    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest(filter="{}"))
+    raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(filter="{}"))
     assert (typed.reason, raw.reason) == ("NotImplemented", "NotImplemented")
 
 
@@ -220,7 +221,7 @@ async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection
         source, b'{"type":"track","event":"e","userId":"u","properties":%s,"mine":%s}' % (own, own), "track"
     )
     await api.harness.carry()
-    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest())
+    raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest())
     assert raw.data.count(own) == 2
     (typed,) = (await api.call(LIST, pb.ListEventsRequest())).events
     assert (typed.properties_json, typed.extra_json) == (own.decode(), f'{{"mine":{own.decode()}}}')
@@ -253,7 +254,7 @@ async def test_both_faces_list_the_same_events(api: Api, source: Connection, mem
     await api.harness.send(source, json.dumps({"userId": "u", **members}).encode(), "page")
     await api.harness.carry()
     typed = await api.call(LIST, pb.ListEventsRequest(limit=1, order="receivedAt"))
-    raw = await api.call(LIST_JSON, pb.ListEventsJsonRequest(limit=1, order="receivedAt"))
+    raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(limit=1, order="receivedAt"))
     documents = msgspec.json.decode(raw.data, type=dict[str, list[dict[str, msgspec.Raw]]])["events"]
     assert list(typed.events) == [event_message(document) for document in documents]
 

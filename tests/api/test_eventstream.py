@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode, aio
 
-from headwater.api.eventstream import GROUP_EVENTS, REQUEST_BYTES, WINDOW_BYTES, EventStream
+from headwater.api.services.eventstream import GROUP_EVENTS, REQUEST_BYTES, WINDOW_BYTES, EventStream
 from headwater.catalog import Connection
 from headwater.intake import Receipt
 from headwater.v1 import events_pb2 as pb

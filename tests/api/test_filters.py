@@ -44,7 +44,7 @@ async def test_both_faces_explain_which_condition_decided(api: Api) -> None:
         ],
     }
     body = json.dumps({"filter": filter_, "event": EVENT}).encode()
-    raw: Any = await api.call("FilterService/ExplainFilterJson", HttpBody(data=body))
+    raw: Any = await api.call("rest.FilterService/ExplainFilter", HttpBody(data=body))
     assert typed == raw
     assert not typed.matched
     assert [(one.result, one.decided, one.value_json) for one in typed.conditions] == [
@@ -55,7 +55,7 @@ async def test_both_faces_explain_which_condition_decided(api: Api) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"filter":null,"event":{}}', b'{"filter":{},"event":{}}'])
 async def test_a_question_that_cannot_be_understood_is_400(api: Api, body: bytes) -> None:
-    answer: Any = await api.call("FilterService/ExplainFilterJson", HttpBody(data=body))
+    answer: Any = await api.call("rest.FilterService/ExplainFilter", HttpBody(data=body))
     assert isinstance(answer, Refused)
     assert answer.reason == "BadRequest"
 

@@ -12,7 +12,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
 from headwater.events.envelope import decode_envelope
 from headwater.management.connections import CreateConnection, create_connection
-from headwater.v1 import native_events_pb2 as pb
+from headwater.rest.v1 import native_events_pb2 as pb
 from tests.api.conftest import REST, RESTRICTED, UNRESTRICTED, Api, Refused
 from tests.harness import add_source, add_workspace
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from headwater.api.types import type_message
+from headwater.api.messages.schema import type_message
 from headwater.base.clock import microseconds
 from headwater.catalog import Connection, Pipeline
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA
@@ -16,7 +16,7 @@ from headwater.state.lanestore import LaneProgress
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, Refused
-from tests.api.test_pipelinemessage import message, request_of
+from tests.api.test_pipeline_messages import message, request_of
 from tests.harness import Harness, add_source, add_workspace
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
 from tests.processing.test_lanes import COPY, add_pipeline, identify

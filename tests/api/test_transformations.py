@@ -25,7 +25,7 @@ FUNCTION = {
 async def raw(api: Api, method: str, body: object) -> Any:
     """The JSON of the answer to a JSON body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer: Any = await api.call(f"TransformationService/{method}", HttpBody(data=data))
+    answer: Any = await api.call(f"rest.TransformationService/{method}", HttpBody(data=data))
     return answer if isinstance(answer, Refused) else json.loads(answer.data)
 
 
@@ -44,7 +44,7 @@ async def test_the_languages_that_run_here(api: Api) -> None:
 )
 async def test_an_expression_is_checked(api: Api, expression: str, is_valid: bool) -> None:
     body = {"expression": expression, "properties": PERSON["properties"], "type": STRING}
-    problem = await raw(api, "ValidateExpressionJson", body)
+    problem = await raw(api, "ValidateExpression", body)
     typed: Any = await api.call(
         "TransformationService/ValidateExpression",
         pb.ValidateExpressionRequest(
@@ -58,7 +58,7 @@ async def test_an_expression_is_checked(api: Api, expression: str, is_valid: boo
 async def test_the_properties_that_expressions_read(api: Api) -> None:
     texts = ["lower(email)", "'constant'"]
     body = {"expressions": [{"value": text, "type": STRING} for text in texts], "schema": PERSON}
-    assert await raw(api, "ListExpressionPropertiesJson", body) == ["email"]
+    assert await raw(api, "ListExpressionProperties", body) == ["email"]
     typed: Any = await api.call(
         "TransformationService/ListExpressionProperties",
         pb.ListExpressionPropertiesRequest(
@@ -88,7 +88,7 @@ async def test_a_transformation_is_tried(api: Api, transformation: dict[str, Any
         "transformation": transformation,
         "purpose": "Import",
     }
-    assert await raw(api, "TransformDataJson", body) == {"data": expected}
+    assert await raw(api, "TransformData", body) == {"data": expected}
     typed: Any = await api.call(
         "TransformationService/TransformData",
         pb.TransformDataRequest(
@@ -125,7 +125,7 @@ async def test_what_cannot_be_tried_is_refused(
         "transformation": {"mapping": {"email": "email"}},
         **change,
     }
-    answer = await raw(api, "TransformDataJson", body)
+    answer = await raw(api, "TransformData", body)
     assert isinstance(answer, Refused), answer
     assert answer.reason == reason
     assert status is None or answer.status == status
@@ -141,27 +141,27 @@ async def test_a_trial_has_the_limits_of_pipelines(api: Api) -> None:
         "outSchema": PERSON,
         "transformation": {"mapping": {"email": "email " * 600}},
     }
-    answer = await raw(api, "TransformDataJson", body)
+    answer = await raw(api, "TransformData", body)
     assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
     assert "larger than 1048576 characters" in str(answer)
     source = "def transform(person):\n    return {'email': person['email'] * 2}"
     function = {**FUNCTION, "source": source, "inPaths": ["email"], "outPaths": ["email"]}
-    answer = await raw(api, "TransformDataJson", {**body, "transformation": {"function": function}})
+    answer = await raw(api, "TransformData", {**body, "transformation": {"function": function}})
     assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
     assert "larger than 1048576 characters" in str(answer)
     for member in ("inSchema", "outSchema"):
-        answer = await raw(api, "TransformDataJson", {**body, member: wide})
+        answer = await raw(api, "TransformData", {**body, member: wide})
         assert isinstance(answer, Refused) and answer.reason == "BadRequest"
         assert f"{member} must have at most 2000 properties" in str(answer)
     expressions = [{"value": "'" + "x" * 40_000 + "'", "type": STRING}] * 6
-    answer = await raw(api, "ListExpressionPropertiesJson", {"expressions": expressions, "schema": PERSON})
+    answer = await raw(api, "ListExpressionProperties", {"expressions": expressions, "schema": PERSON})
     assert isinstance(answer, Refused) and answer.reason == "BadRequest"
     assert "at most 200000 characters together" in str(answer)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"expression":5}', b'"\xff"'])
 async def test_bodies_that_are_not_of_the_form_are_400(api: Api, body: bytes) -> None:
-    for method in ("ValidateExpressionJson", "ListExpressionPropertiesJson", "TransformDataJson"):
+    for method in ("ValidateExpression", "ListExpressionProperties", "TransformData"):
         answer = await raw(api, method, body)
         assert isinstance(answer, Refused), method
         assert answer.reason == "BadRequest", method

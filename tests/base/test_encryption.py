@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.base.encryption import Keyring, SealError, UnknownKey, key_id_of
+from headwater.base.encryption import Keyring, SealError, UnknownKey, parse_key_id
 
 OLD = "the key of last year, 32 characters"
 NEW = "the key of this year, 32 characters"
@@ -62,7 +62,7 @@ def test_a_key_that_is_not_given_is_named_and_not_told() -> None:
     assert not Keyring(NEW).knows(record)
     with pytest.raises(UnknownKey) as caught:
         Keyring(NEW).open(record, context=b"")
-    assert key_id_of(record).hex() in str(caught.value)
+    assert parse_key_id(record).hex() in str(caught.value)
     assert OLD not in str(caught.value)
 
 

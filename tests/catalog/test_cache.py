@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Workspace, open_catalog, reading
-from headwater.catalog.negativecache import MOST, WINDOW_SECONDS
+from headwater.catalog.negativecache import MAX_MISSES, WINDOW_SECONDS
 from headwater.catalog.view import Delta
 from headwater.storage.sessions import Session
 from tests.catalog import make
@@ -67,12 +67,12 @@ async def test_a_key_that_another_process_made_a_moment_ago_is_found(
 ) -> None:
     await other.refresh()
     statements = _statements(other)
-    for _ in range(MOST + 1):  # what is found is no miss
+    for _ in range(MAX_MISSES + 1):  # what is found is no miss
         made = await make.added(catalog, workspace)
-        assert await other.seek(other.source_of, made.event_write_keys[0]) == made
-        assert await other.seek(other.connection, workspace.id, made.id) == made
+        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.connection, workspace.id, made.id) == made
     statements.clear()
-    assert await other.seek(other.source_of, made.event_write_keys[0]) == made
+    assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
     assert statements == []
 
 
@@ -81,15 +81,15 @@ async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: 
     async with open_catalog(url, clock=clock, identifiers=Identifiers()) as other:
         statements = _statements(other)
         for _ in range(100):
-            assert await other.seek(other.source_of, "unknown") is None
+            assert await other.get_or_refresh(other.source_of, "unknown") is None
         assert len(statements) == 1
         for number in range(100):
-            assert await other.seek(other.source_of, f"unknown {number}") is None
-        assert len(statements) == MOST
+            assert await other.get_or_refresh(other.source_of, f"unknown {number}") is None
+        assert len(statements) == MAX_MISSES
         made = await make.added(catalog, workspace)
-        assert await other.seek(other.source_of, made.event_write_keys[0]) is None
+        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) is None
         clock.advance(WINDOW_SECONDS)
-        assert await other.seek(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
 
 
 async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:

@@ -1,6 +1,6 @@
 """What is remembered of things that were not there: for a moment, and not too many."""
 
-from headwater.catalog.negativecache import MOST, WINDOW_SECONDS, NegativeCache
+from headwater.catalog.negativecache import MAX_MISSES, WINDOW_SECONDS, NegativeCache
 from tests.harness import MovableClock
 
 
@@ -31,12 +31,12 @@ def test_a_window_begins_with_its_first_miss() -> None:
 
 def test_in_a_flood_nothing_is_worth_a_look() -> None:
     negative_cache = NegativeCache(clock := MovableClock())
-    for number in range(MOST):
+    for number in range(MAX_MISSES):
         assert negative_cache.should_query(number)
         negative_cache.add(number)
     assert not negative_cache.should_query("a")
     negative_cache.add("a")
-    assert len(negative_cache._hashes) == MOST
+    assert len(negative_cache._hashes) == MAX_MISSES
     clock.advance(WINDOW_SECONDS)
     assert negative_cache.should_query("a")
 

@@ -20,8 +20,8 @@ def test_management_and_errors_are_logged_beside_everything_else(tmp_path: Path)
             return HTTP.post(f"{url}/headwater.v1.ConnectionService/GetConnection", content=body, headers=headers)
 
         answers = [
-            (HTTP.get(f"{url}/v1/connections", headers=key), "/headwater.v1.ConnectionService/ListConnectionsJson"),
-            (HTTP.get(f"{url}/v1/connections"), "/headwater.v1.ConnectionService/ListConnectionsJson"),
+            (HTTP.get(f"{url}/v1/connections", headers=key), "/headwater.rest.v1.ConnectionService/ListConnections"),
+            (HTTP.get(f"{url}/v1/connections"), "/headwater.rest.v1.ConnectionService/ListConnections"),
             (
                 HTTP.get(f"{url}/v1/events/ada@private/trace", headers=key),
                 "/headwater.v1.EventService/TraceEvent",

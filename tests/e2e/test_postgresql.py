@@ -62,7 +62,7 @@ def test_a_second_machine_without_the_secret_key_does_not_start(
     postgresql_server: PostgresqlServer, tmp_path: Path
 ) -> None:
     url = postgresql_server.create(empty=True)
-    first = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_WORKERS="3")
+    first = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_BACKENDS="3")
     assert first.stop() == 0
     key = (tmp_path / "first" / "secret-key").read_text().strip()
 
@@ -76,6 +76,6 @@ def test_a_second_machine_without_the_secret_key_does_not_start(
     keys = {"HEADWATER_SECRET_KEY": key, "HEADWATER_API_KEY": "api_of_the_second_machine_0123456789abcdef"}
     second = start(tmp_path / "second", None, HEADWATER_DATABASE_URL=url, **keys)
     assert second.stop() == 0
-    again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_WORKERS="3")
+    again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_BACKENDS="3")
     assert again.stop() == 0
     postgresql_server.drop(url)

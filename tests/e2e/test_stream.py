@@ -64,7 +64,7 @@ class Client:
 
 
 async def test_what_was_acknowledged_is_stored_once_and_in_order_though_backends_are_killed(tmp_path: Path) -> None:
-    system = start(tmp_path / "data", HEADWATER_WORKERS="2")
+    system = start(tmp_path / "data", HEADWATER_BACKENDS="2")
     try:
         source = make_source(system)
         client = Client(source)

@@ -6,7 +6,7 @@ import pytest
 
 from headwater.base.errors import HeadwaterError
 from headwater.catalog import ApiKey, Catalog, digest_of
-from headwater.management.api_keys import create_api_key, delete_api_key, hint_of, list_api_keys
+from headwater.management.api_keys import create_api_key, delete_api_key, key_hint, list_api_keys
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
 
@@ -33,7 +33,7 @@ async def test_a_key_is_shown_once_and_kept_as_its_digest(catalog: Catalog, othe
 
 
 def test_the_hint_of_a_short_key_gives_less_of_it_away() -> None:
-    assert hint_of("api_0123456789abcdef") == "api_...cdef"
+    assert key_hint("api_0123456789abcdef") == "api_...cdef"
 
 
 async def test_a_revoked_key_opens_nothing_at_once(catalog: Catalog, other: Catalog, workspace: int) -> None:

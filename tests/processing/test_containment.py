@@ -20,7 +20,7 @@ from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
 from headwater.state import MessageStates, StateStore, Transaction
-from headwater.storage.database import open_engine
+from headwater.storage.database import open_engine, sqlite_url
 from tests.harness import Harness, add_source, add_workspace, open_harness
 from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
@@ -44,8 +44,8 @@ async def process(harness: Harness, *sent: tuple[Connection, list[dict[str, Any]
     failures = Failures()
     for source, events in sent:
         await harness.send(source, json.dumps({"batch": events}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, failures)
-    after = await harness.state.finished(CONSUMER)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, failures)
+    after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     return failures
 
@@ -62,9 +62,8 @@ async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
 @asynccontextmanager
 async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
     """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
-    engine = open_engine(
-        harness.database_url or f"sqlite+aiosqlite:///{harness.folder / 'state.db'}", schema="warehouse"
-    )
+    store = "warehouse" if table == "events" else "state"
+    engine = open_engine(harness.database_url or sqlite_url(harness.folder / f"{store}.db"), schema=store)
     sqlite = harness.database_url is None
     body = "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]
@@ -147,7 +146,7 @@ async def test_a_flood_of_poisonous_events_is_isolated_in_few_steps(
 
 async def user_steps(harness: Harness, source: Connection, message_id: str) -> list[Any]:
     """The steps of a message in the User pipelines of a source."""
-    [entry] = (await harness.state.entries([(source.id, message_id)])).values()
+    [entry] = (await harness.state.messages([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines if pipeline.target == "Event"}
     return [step for step in entry.steps if step.pipeline not in stores]
 
@@ -226,13 +225,13 @@ async def test_many_small_results_are_one_write_of_the_ledger(
         await add_pipeline(harness, source, COPY)
     await process(harness, (source, [identify("u", "u@x")]))
     await run_courier(harness, 3)
-    record, calls = Transaction.record, []
+    record, calls = Transaction.save, []
 
     async def counted(self: Transaction, entries: MessageStates) -> None:
         calls.append(len(entries))
         await record(self, entries)
 
-    monkeypatch.setattr(Transaction, "record", counted)
+    monkeypatch.setattr(Transaction, "save", counted)
     assert await ResultApplier(harness.catalog, harness.state, harness.store).apply() == 3
     assert calls == [1]
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Passed"] * 3

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from headwater.management.pipelines import (
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.processing.evaluate import MAX_WORKSPACE_MAPPING_SECONDS
+from headwater.processing.janitor import Janitor
 from headwater.processing.processor import BatchProcessor
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record, parse_schema
@@ -97,7 +99,7 @@ async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
 
 async def steps(harness: Harness, source: Connection, message_id: str) -> list[Step]:
     """The trace steps of a message in its User pipelines."""
-    [entry] = (await harness.state.entries([(source.id, message_id)])).values()
+    [entry] = (await harness.state.messages([(source.id, message_id)])).values()
     stores = {pipeline.id for pipeline in source.pipelines}
     return [step for step in entry.steps if step.pipeline not in stores]
 
@@ -189,7 +191,7 @@ async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(h
     await send(harness, source, identify("u", "u@x"))
     await change(harness, pipelines[0], COPY, enabled=False)
     await delete_pipeline(harness.catalog, harness.workspace, pipelines[1])
-    await harness.consumer._housekeeping()
+    await Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=timedelta(hours=1)).clean()
     assert {lane.pipeline for lane in await harness.state.lanes()} == {pipelines[0]}
     await change(harness, pipelines[0], COPY)
     await harness.drain_lanes()
@@ -201,11 +203,11 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
     sources = [await new_source(harness), await new_source(harness, other.id)]
     for source in sources:
         await add_pipeline(harness, source, COPY)
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=1)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=1)
     for source, users in ((sources[0], "ab"), (sources[1], "c")):
         for user in users:
             await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
-            after = await harness.state.finished(CONSUMER)
+            after = await harness.state.position(CONSUMER)
             await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, sources[0], "a")] == ["Pending"]
     [full] = await steps(harness, sources[0], "b")
@@ -222,8 +224,8 @@ async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harne
     await send(harness, source, {"type": "track", "event": "E", "anonymousId": "a", "messageId": "1", "traits": {}})
     await harness.drain_lanes()
     await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
-    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.clock, lane_bytes=0)
-    after = await harness.state.finished(CONSUMER)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=0)
+    after = await harness.state.position(CONSUMER)
     await processor.process(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]
     await harness.drain_lanes()

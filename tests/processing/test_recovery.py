@@ -46,14 +46,14 @@ async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a", "b")
         await harness.carry()
-    back_up(folder / "warehouse.db", copy)
+    back_up(folder / "state.db", copy)
     async with open_harness(folder) as harness:
         await send(harness, source, "b", "c", "c")
         await harness.carry()
         await send(harness, source, "a", "d")
         await harness.carry()
         before = await harness.documents(), await users(harness, source)
-    put_back(copy, folder / "warehouse.db")
+    put_back(copy, folder / "state.db")
     async with open_harness(folder) as harness:
         assert await stored(harness) == ["a", "b"]
         await harness.carry()
@@ -61,7 +61,7 @@ async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path
         await send(harness, source, "a", "b", "c", "d", "e")
         await harness.carry()
         assert await stored(harness) == ["a", "b", "c", "d", "e"]
-        (entry,) = (await harness.state.entries([(source.id, "c")])).values()
+        (entry,) = (await harness.state.messages([(source.id, "c")])).values()
         assert entry.position == 4
 
 
@@ -71,7 +71,7 @@ async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
     """The power fails while the ledger writes: the warehouse has not committed, and the batch is carried anew."""
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
-    record = Transaction.record
+    record = Transaction.save
 
     async def power_fails(self: Transaction, *arguments: object) -> None:
         await record(self, *arguments)  # type: ignore[arg-type]  # passed on as they came
@@ -85,7 +85,7 @@ async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
         (log,) = (before / "ledger").glob("*.log")
         synced = log.stat().st_size
         await send(harness, source, "b", "c", *(f"many {number}" for number in range(100)))
-        monkeypatch.setattr(Transaction, "record", power_fails)
+        monkeypatch.setattr(Transaction, "save", power_fails)
         with pytest.raises(Unavailable, match="no power"):
             await harness.carry()
         monkeypatch.undo()

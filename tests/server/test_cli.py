@@ -19,7 +19,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, _ = _run(capsys, "serve", "--help")
     assert status == 0
-    for name in ("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "WORKERS", "API_KEY", "SECRET_KEY", "LOG_LEVEL"):
+    for name in ("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "BACKENDS", "API_KEY", "SECRET_KEY", "LOG_LEVEL"):
         assert f"HEADWATER_{name}" in output
 
 

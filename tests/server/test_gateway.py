@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import httpx
@@ -21,21 +21,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.api import AnswerInterceptor
-from headwater.api.http import HttpServer, RawCalls
+from headwater.api.ingest import IngestRequest, IngestResponse
+from headwater.api.ingest_http import HttpServer, Router
+from headwater.api.services import track
 from headwater.base.errors import TooManyRequests
 from headwater.events import EVENT_TYPES
+from headwater.rest.v1 import client_pb2, native_events_pb2, track_pb2, track_pb2_grpc
 from headwater.server import gateway
 from headwater.server.probe import request
 from headwater.server.settings import Settings, read
-from headwater.v1 import (
-    client_pb2,
-    native_events_pb2,
-    system_pb2,
-    system_pb2_grpc,
-    track_pb2,
-    track_pb2_grpc,
-)
+from headwater.v1 import system_pb2, system_pb2_grpc
 from tests.system import free_port, is_healthy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -74,15 +69,15 @@ class Dialect(track_pb2_grpc.TrackServiceServicer):
         self.metadata: dict[str, Any] = {}
         self.begun = asyncio.Queue[bytes]()
 
-    async def Track(self, request: HttpBody, context: Any) -> HttpBody:
-        self.metadata = dict(context.invocation_metadata())
-        match request.data:
+    async def track(self, request: IngestRequest) -> IngestResponse:
+        self.metadata = {**request.metadata, "query": request.query}
+        match request.body:
             case b"refuse":
                 raise TooManyRequests("later", retry_after=7)
             case b"wait":
-                self.begun.put_nowait(request.data)
+                self.begun.put_nowait(request.body)
                 await asyncio.Event().wait()
-        return HttpBody(content_type="application/json", data=request.data)
+        return IngestResponse(request.body)
 
     async def GetProjectSettings(self, request: object, context: Any) -> HttpBody:
         self.metadata = dict(context.invocation_metadata())
@@ -98,9 +93,9 @@ class RawBackend:
     server: HttpServer = field(init=False)
 
     async def start(self) -> None:
-        calls = RawCalls(AnswerInterceptor())
-        track_pb2_grpc.add_TrackServiceServicer_to_server(self.protocol, cast(grpc.aio.Server, calls))
-        self.server = HttpServer(calls, max_body_bytes=8 << 20)
+        router = Router()
+        router.add(track.SERVICE, {"Track": self.protocol.track})
+        self.server = HttpServer(router, max_body_bytes=8 << 20)
         await self.server.start(self.socket)
 
     async def stop(self) -> None:
@@ -365,7 +360,7 @@ async def test_a_raw_call_arrives_as_it_was_sent(running: Gateway, type_: str) -
     response = await _post(running, content, "/v1/track?verbose=true&x=%26", **{"content-type": type_, "x-a!b": "1"})
     assert (response.status_code, response.content) == (200, content)
     metadata = running.raw.protocol.metadata
-    assert metadata["x-envoy-original-path"] == "/v1/track?verbose=true&x=%26"
+    assert metadata["query"] == "verbose=true&x=%26"
     assert metadata["x-a!b"] == "1"
     assert response.headers["x-request-id"] == metadata["x-request-id"]
 
@@ -389,7 +384,8 @@ async def test_what_the_client_of_a_raw_call_says_about_itself_is_replaced(runni
     assert (await _post(running, b"{}", **own)).status_code == 200
     metadata = running.raw.protocol.metadata
     assert metadata["x-request-id"] != "mine"
-    assert metadata["x-envoy-original-path"] == "/v1/track"
+    assert "x-envoy-original-path" not in metadata
+    assert metadata["query"] == ""
     assert metadata["x-envoy-external-address"] == "127.0.0.1"
     assert {"x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms"} & set(metadata) == set()
 
@@ -642,8 +638,8 @@ async def test_whose_forwarded_addresses_count(
             )
     raw, native = running.raw.protocol.metadata, running.backend.metadata
     assert [seen["x-envoy-external-address"] for seen in (raw, transcoded, native)] == [address] * 3
-    assert (raw["x-envoy-original-path"], transcoded["x-envoy-original-path"]) == ("/v1/track", "/healthz")
-    assert "x-envoy-original-path" not in native
+    assert transcoded["x-envoy-original-path"] == "/healthz"
+    assert not any("x-envoy-original-path" in seen for seen in (raw, native))
     assert "mine" not in {seen["x-request-id"] for seen in (raw, transcoded, native)}
     assert not any("x-headwater-codec" in seen for seen in (raw, transcoded, native))
 
@@ -677,7 +673,7 @@ async def test_each_call_may_have_a_line_in_the_access_log(running: Gateway, tmp
         ("GET", "/headwater.v1.SystemService/GetHealth", 200),
         ("POST", "/v1/track", 200),
         ("POST", "/v1/track", 429),
-        ("GET", "/headwater.v1.TrackService/GetProjectSettings", 200),
+        ("GET", "/headwater.rest.v1.TrackService/GetProjectSettings", 200),
         ("GET", None, 404),
         ("OPTIONS", "/b", 200),
     ]
@@ -712,7 +708,7 @@ async def test_the_access_log_has_errors_always_and_nothing_that_callers_chose(
         ("/v1/track", 429, None),
         (None, 404, None),
         ("/headwater.v1.EventService/TraceEvent", 501, None),
-        ("/headwater.v1.EventService/ListEventsJson", 400, None),
+        ("/headwater.rest.v1.EventService/ListEvents", 400, None),
         (None, 404, None),
         ("/headwater.v1.SystemService/GetHealth", 200, "NotFound"),
     ]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from headwater.events import DEFAULT_LIMITS, Limits
-from headwater.events.limits import MAX_BATCH_EVENTS
+from headwater.events.protocol import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
-from headwater.server.settings import Settings, TrustedProxies, read, unknown_variables, variable
+from headwater.server.settings import Settings, TrustedProxies, read, renamed_variables, unknown_variables, variable
 from headwater.server.units import MAX_CALL_EVENTS, EventRate
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -16,7 +16,7 @@ SECRET = "s" * 32
 
 def test_defaults() -> None:
     settings = read({})
-    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
+    assert (settings.host, settings.port, settings.backends) == ("127.0.0.1", 8080, 1)
     assert settings.data_dir == Path.cwd() / "data"
     assert settings.api_key is None
     assert settings.database_url is None
@@ -31,10 +31,10 @@ def test_defaults() -> None:
         ("PORT", "1", "port", 1),
         ("PORT", "65535", "port", 65535),
         ("DATA_DIR", "/srv/headwater", "data_dir", Path("/srv/headwater")),
-        ("WORKERS", "1", "workers", 1),
-        ("WORKERS", "64", "workers", 64),
-        ("WORKERS", "1", "backends", ("backend",)),
-        ("WORKERS", "3", "backends", ("backend", "backend-2", "backend-3")),
+        ("BACKENDS", "1", "backends", 1),
+        ("BACKENDS", "64", "backends", 64),
+        ("BACKENDS", "1", "backend_names", ("backend",)),
+        ("BACKENDS", "3", "backend_names", ("backend", "backend-2", "backend-3")),
         ("API_KEY", KEY, "api_key", KEY),
         ("SECRET_KEY", SECRET, "secret_key", SECRET),
         ("OLD_SECRET_KEYS", SECRET, "old_secret_keys", (SECRET,)),
@@ -276,15 +276,51 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_variables_that_are_no_settings_are_found_with_the_most_similar_one() -> None:
-    environ = {"HEADWATER_WORKRS": "4", "HEADWATER_WORKERS": "4", "HEADWATER_": "", "headwater_port": "1", "PATH": "/"}
+    environ = {
+        "HEADWATER_BACKEND": "4",
+        "HEADWATER_BACKENDS": "4",
+        "HEADWATER_WORKERS": "4",
+        "HEADWATER_": "",
+        "headwater_port": "1",
+        "PATH": "/",
+    }
     environ |= {"HEADWATER_LOGLEVEL": "", "HEADWATER_XYZZY": "", "HEADWATER_IDLE_TIMEOUTS": "", "HEADWATERS": ""}
     assert unknown_variables(environ) == {
         "HEADWATER_": None,
+        "HEADWATER_BACKEND": "HEADWATER_BACKENDS",
         "HEADWATER_IDLE_TIMEOUTS": "HEADWATER_IDLE_TIMEOUT",
         "HEADWATER_LOGLEVEL": "HEADWATER_LOG_LEVEL",
-        "HEADWATER_WORKRS": "HEADWATER_WORKERS",
         "HEADWATER_XYZZY": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("environ", "backends"),
+    [
+        ({"HEADWATER_WORKERS": "3"}, 3),
+        ({"HEADWATER_WORKERS": "3", "HEADWATER_BACKENDS": "2"}, 2),
+        ({"HEADWATER_WORKERS": "3", "HEADWATER_BACKENDS": ""}, 3),
+        ({"HEADWATER_WORKERS": ""}, 1),
+    ],
+)
+def test_the_earlier_name_of_a_setting_is_read_unless_the_present_one_is_set(
+    environ: dict[str, str], backends: int
+) -> None:
+    assert read(environ).backends == backends
+    assert renamed_variables(environ) == {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
+
+
+def test_an_error_names_the_variable_that_was_set() -> None:
+    with pytest.raises(StartupError, match=r"^HEADWATER_WORKERS must be a number from 1 to 64, not 'x'$"):
+        read({"HEADWATER_WORKERS": "x"})
+
+
+def test_a_flag_overrides_both_names_of_a_setting() -> None:
+    assert read({"HEADWATER_WORKERS": "3", "HEADWATER_BACKENDS": "2"}, {"backends": "4"}).backends == 4
+
+
+def test_the_settings_of_a_child_have_present_names_only() -> None:
+    assert renamed_variables(read({"HEADWATER_WORKERS": "3"}).environment()) == {}
 
 
 def test_every_setting_is_a_known_variable() -> None:
@@ -317,7 +353,9 @@ def test_everything_is_kept_below_the_data_directory() -> None:
     paths = (
         settings.catalog_path,
         settings.log_path,
+        settings.state_path,
         settings.warehouse_path,
+        settings.courier_path,
         settings.api_key_path,
         settings.lock_path,
         settings.backend_socket("backend"),

@@ -187,14 +187,24 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_is_no_setting_is_a_warning(starting: Start) -> None:
-    running = starting(HEADWATER_WORKRS="4", HEADWATER_XYZZY="hunter2", HEADWATER_LOG_FORMAT="json")
+    running = starting(HEADWATER_BACKEND="4", HEADWATER_XYZZY="hunter2", HEADWATER_LOG_FORMAT="json")
     lines = [json.loads(line) for line in running.errors.splitlines()]
     warnings = [line for line in lines if line["event"] == "an environment variable is not a setting"]
     assert [(line["level"], line["variable"], line["did_you_mean"]) for line in warnings] == [
-        ("warning", "HEADWATER_WORKRS", "HEADWATER_WORKERS"),
+        ("warning", "HEADWATER_BACKEND", "HEADWATER_BACKENDS"),
         ("warning", "HEADWATER_XYZZY", None),
     ]
     assert "hunter2" not in running.errors
+    assert running.stop() == 0
+
+
+def test_a_setting_under_its_earlier_name_is_a_warning(starting: Start) -> None:
+    running = starting(HEADWATER_WORKERS="1", HEADWATER_LOG_FORMAT="json")
+    lines = [json.loads(line) for line in running.errors.splitlines()]
+    warnings = [line for line in lines if line["event"] == "an environment variable has an earlier name"]
+    assert [(line["level"], line["variable"], line["use"]) for line in warnings] == [
+        ("warning", "HEADWATER_WORKERS", "HEADWATER_BACKENDS")
+    ]
     assert running.stop() == 0
 
 

@@ -124,6 +124,11 @@ async def counted(state: StateStore, workspace: int = 7) -> list[int]:
     return [row.connection for row in await state.rejection_counts(workspace, connection_id=None)]
 
 
+async def remove(state: StateStore, *, sources: list[int], workspaces: list[int]) -> int:
+    async with state.transaction() as transaction:
+        return await transaction.remove_sources_except(sources, workspaces=workspaces)
+
+
 async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     state: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,15 +137,13 @@ async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     await add(state, rejected(7, connection=0), rejected(8, workspace=8, connection=3))
     await add(state, rejected(9, workspace=0, connection=0))
     async with state.transaction() as transaction:
-        await transaction.note_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
-        await transaction.remove_sources_except([2], workspaces=[7, 8])
+        await transaction.save_calls([LatestCall(connection, 7, NOON, "track") for connection in (1, 2)])
+    assert await remove(state, sources=[2], workspaces=[7, 8]) == 1 + 3
     assert [await state.latest_call(connection) for connection in (1, 2)] == [None, LatestCall(2, 7, NOON, "track")]
-    assert len(await list_rejected(state)) + len(await list_rejected(state, 8)) == 8, "nothing yet"
-    await shorten(state)
     assert len(await list_rejected(state)) + len(await list_rejected(state, 8)) == 5
     assert sorted(await counted(state) + await counted(state, 8)) == [0, 1, 2, 3], "until all is gone"
-    await shorten(state)
-    await shorten(state)
+    removed = [await remove(state, sources=[2], workspaces=[7, 8]) for _ in range(3)]
+    assert (sum(removed), removed[-1]) == (2 + 1 + 2, 0), "events of two sources, then their counts"
     assert (await list_rejected(state), await list_rejected(state, 8), await list_rejected(state, 0)) == (
         [7, 6],
         [],
@@ -152,33 +155,18 @@ async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
 async def test_what_there_is_of_a_workspace_goes_with_it(state: StateStore) -> None:
     """Calls with its API key that name no source, too."""
     await add(state, rejected(1, connection=0), rejected(2, workspace=8, connection=0))
-    async with state.transaction() as transaction:
-        await transaction.remove_sources_except([], workspaces=[7])
-    await shorten(state)
+    assert await remove(state, sources=[], workspaces=[7]) == 2
     assert (await list_rejected(state), await counted(state)) == ([1], [0])
     assert (await list_rejected(state, 8), await counted(state, 8)) == ([], [])
+    assert await remove(state, sources=[], workspaces=[7]) == 0
 
 
 async def test_what_was_rolled_back_is_removed_the_next_time(state: StateStore) -> None:
     await add(state, rejected(1))
-    async with state.transaction() as transaction:
-        await transaction.remove_sources_except([], workspaces=[7])
     with pytest.raises(RuntimeError):
         async with state.transaction() as transaction:
-            await transaction.shorten_rejected()
+            await transaction.remove_sources_except([], workspaces=[7])
             raise RuntimeError("the process ends here")
     assert (await list_rejected(state), await counted(state)) == ([1], [1])
-    await shorten(state)
+    assert await remove(state, sources=[], workspaces=[7]) == 2
     assert (await list_rejected(state), await counted(state)) == ([], [])
-
-
-async def test_when_all_is_gone_nothing_is_asked_for_any_more(state: StateStore) -> None:
-    await add(state, rejected(1))
-    await shorten(state)
-    async with state.transaction() as transaction:
-        await transaction.remove_sources_except([], workspaces=[7])
-    await shorten(state)
-    await shorten(state)
-    statements = noted(state)
-    await shorten(state)
-    assert statements == []

@@ -14,12 +14,15 @@ from headwater.base.errors import Unavailable
 from headwater.state import (
     EventOrder,
     Identity,
+    IdentityCursor,
     IdentityObservation,
     RejectedEvent,
+    RejectionCountCursor,
     StateStore,
     StoredEvent,
     open_state,
 )
+from headwater.state.identities import MAX_UPDATE_DELAY_MICROSECONDS as MINUTE
 from headwater.state.identities import Identities
 from tests.harness import MovableClock
 from tests.state.test_identities import observations, one_by_one, reaching_all, seen
@@ -67,40 +70,40 @@ async def test_a_transaction_that_fails_leaves_nothing(state: StateStore) -> Non
             await transaction.add_events([event(1)])
             await transaction.change_identities(await transaction.merge_identities([seen("u", "a")]))
             await transaction.add_rejected([rejected(2)])
-            await transaction.finish("warehouse", 2, after=0)
+            await transaction.advance("warehouse", 0, 2)
             raise RuntimeError("the process ends here")
     assert await documents(state) == []
     assert await state.identities(1, first=0, limit=10) == ([], 0)
     assert await list_rejected(state) == []
     assert await state.rejection_counts(7, connection_id=None) == []
-    assert await state.finished("warehouse") == 0
+    assert await state.position("warehouse") == 0
 
 
 async def test_what_was_committed_is_there_after_a_restart(state: StateStore, url: str) -> None:
     async with state.transaction() as transaction:
         await transaction.add_events([event(1)])
-        await transaction.finish("warehouse", 1, after=0)
+        await transaction.advance("warehouse", 0, 1)
     async with open_state(url, writes=False, clock=MovableClock()) as again:
         assert await documents(again) == [b'{"n":1}']
-        assert await again.finished("warehouse") == 1
+        assert await again.position("warehouse") == 1
 
 
 async def test_each_consumer_has_a_position_of_its_own(state: StateStore) -> None:
     for consumer, after, position in (("warehouse", 0, 5), ("delivery", 0, 3), ("warehouse", 5, 9)):
         async with state.transaction() as transaction:
-            await transaction.finish(consumer, position, after=after)
-    assert [await state.finished(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
+            await transaction.advance(consumer, after, position)
+    assert [await state.position(consumer) for consumer in ("warehouse", "delivery", "nobody")] == [9, 3, 0]
 
 
 @pytest.mark.parametrize("after", [0, 4, 6])
 async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateStore, after: int) -> None:
     async with state.transaction() as transaction:
-        await transaction.finish("warehouse", 5, after=0)
+        await transaction.advance("warehouse", 0, 5)
     with pytest.raises(Unavailable, match="another process"):
         async with state.transaction() as transaction:
             await transaction.add_events([event(7)])
-            await transaction.finish("warehouse", 7, after=after)
-    assert await state.finished("warehouse") == 5
+            await transaction.advance("warehouse", after, 7)
+    assert await state.position("warehouse") == 5
     assert await documents(state) == []
 
 
@@ -170,7 +173,13 @@ async def test_documents_and_far_away_times_come_back_exactly(state: StateStore)
 
 
 async def listed(state: StateStore, connection: int = 1, first: int = 0, limit: int = 1000) -> list[Identity]:
-    return (await state.identities(connection, first=first, limit=limit))[0]
+    return (await page(state, connection, first=first, limit=limit))[0]
+
+
+async def page(state: StateStore, connection: int, **options: Any) -> tuple[list[Identity], int]:
+    """A page of identities, without their ids, and how many there are."""
+    found, total = await state.identities(connection, **options)
+    return [msgspec.structs.replace(identity, id=0) for identity in found], total
 
 
 async def test_identities_are_listed_the_latest_first(state: StateStore) -> None:
@@ -180,13 +189,34 @@ async def test_identities_are_listed_the_latest_first(state: StateStore) -> None
         seen(None, "b", 9, pipelines=(11,)),
         seen("v", None, 5, pipelines=(11,)),
     )
-    assert await state.identities(1, first=0, limit=2) == (
+    assert await page(state, 1, first=0, limit=2) == (
         [Identity(None, ["b"], 1, 11, from_microseconds(9)), Identity("v", [], 1, 11, from_microseconds(5))],
         3,
     )
-    assert await state.identities(1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
+    assert await page(state, 1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
     assert await state.identities(1, first=3, limit=2) == ([], 3)
     assert await state.identities(2, first=0, limit=2) == ([], 0)
+
+
+async def test_pages_of_identities_begin_after_a_cursor(state: StateStore) -> None:
+    await add(state, *(seen(f"u{number}", None, number // 2, pipelines=(11,)) for number in range(7)))
+    whole, _ = await state.identities(1, first=0, limit=100)
+    for index, identity in enumerate(whole):
+        after = IdentityCursor(microseconds(identity.updated_at), identity.id)
+        assert await state.identities(1, first=0, limit=3, after=after) == (whole[index + 1 : index + 4], 7)
+
+
+async def test_pages_of_rejected_events_and_their_counts_begin_after_a_cursor(state: StateStore) -> None:
+    protocols = ("track", "grpc", "native")
+    await add(state, *(rejected(position, protocol=protocols[position % 3]) for position in range(1, 9)))
+    found, _ = await state.rejected(7, connection_id=None, protocol=None, first=0, limit=3, after=6)
+    assert [row.position for row in found] == [5, 4, 3]
+    counts = await state.rejection_counts(7, connection_id=None)
+    for index, row in enumerate(counts):
+        after = RejectionCountCursor(row.count, row.connection, row.protocol, row.code, row.path)
+        assert (
+            await state.rejection_counts(7, connection_id=None, limit=2, after=after) == counts[index + 1 : index + 3]
+        )
 
 
 async def test_identities_of_pipelines_that_are_gone_are_removed(state: StateStore) -> None:
@@ -223,20 +253,54 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Iden
                 await add(state, *batch)
             return [*await listed(state, 1), *await listed(state, 2)]
 
-    found = asyncio.run(through_the_database())
-    assert sorted(map(str, found)) == sorted(
-        str(
-            Identity(
-                None if key.is_anonymous else key.identity_id,
-                state.anonymous_ids,
-                key.connection,
-                key.pipeline,
-                from_microseconds(state.updated_at),
-            )
+    found = {
+        (
+            identity.connection,
+            identity.user_id or identity.anonymous_ids[0],
+            identity.user_id is None,
+            identity.pipeline,
+        ): (
+            identity.anonymous_ids,
+            microseconds(identity.updated_at),
         )
+        for identity in asyncio.run(through_the_database())
+    }
+    states = {
+        (key.connection, key.identity_id, key.is_anonymous, key.pipeline): state
         for key, state in expected.items()
         if state is not None
-    )
+    }
+    assert {key: ids for key, (ids, _) in found.items()} == {key: state.anonymous_ids for key, state in states.items()}
+    for key, (_, updated_at) in found.items():
+        assert 0 <= states[key].updated_at - updated_at < MINUTE
+
+
+@pytest.mark.parametrize(
+    ("second", "listed_at"),
+    [
+        (seen("u", "a", MINUTE - 1), 0),
+        (seen("u", "a", MINUTE), MINUTE),
+        (seen("u", "b", 1), 1),
+        (msgspec.structs.replace(seen("u", "a", 1), attributes=('{"n":1}', "{}")), 1),
+    ],
+    ids=["little later", "a minute later", "another id", "other attributes"],
+)
+async def test_an_identity_is_not_written_for_a_time_that_moved_a_little(
+    state: StateStore, second: IdentityObservation, listed_at: int
+) -> None:
+    await add(state, seen("u", "a", 0))
+    async with state.transaction() as transaction:
+        changes = await transaction.merge_identities([second])
+        assert bool(changes.changed) == bool(listed_at)
+        await transaction.change_identities(changes)
+    assert max(microseconds(identity.updated_at) for identity in await listed(state)) == listed_at
+
+
+async def test_delays_of_the_time_do_not_add_up(state: StateStore) -> None:
+    for at in range(0, 3 * MINUTE, MINUTE // 3):
+        await add(state, seen("u", "a", at))
+        identity, _ = await listed(state)
+        assert 0 <= at - microseconds(identity.updated_at) < MINUTE
 
 
 # --- Rejected events ----------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Messages, clients and servicers of the Headwater API, generated from protos/headwater/v1."""
+"""Messages, clients and servicers of the typed API, generated from protos/headwater/v1."""

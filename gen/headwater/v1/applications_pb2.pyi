@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf.internal import containers as containers
@@ -35,12 +34,12 @@ class PreviewSendEventRequest(message.Message):
     TRANSFORMATION_FIELD_NUMBER: builtins.int
     OUT_SCHEMA_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
+    """id is the id of a destination application connection that takes events."""
     type: builtins.str
-    """type is the id of one of its event types, from 1 to 100 characters. Required."""
+    """type is the id of one of its event types, from 1 to 100 characters."""
     @builtins.property
     def event(self) -> events_pb2.Event:
-        """event is the event, as it would have been stored. Required."""
+        """event is the event, as it would have been stored."""
 
     @builtins.property
     def transformation(self) -> transformations_pb2.Transformation:
@@ -50,7 +49,7 @@ class PreviewSendEventRequest(message.Message):
 
     @builtins.property
     def out_schema(self) -> schemas_pb2.Type:
-        """out_schema is the schema of what the transformation answers. Required with a transformation, forbidden without."""
+        """out_schema is the schema of what the transformation returns. Required with a transformation, forbidden without."""
 
     def __init__(
         self,
@@ -90,54 +89,6 @@ class PreviewSendEventResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class PreviewSendEventJsonRequest(message.Message):
-    """PreviewSendEventJsonRequest holds an event and how it is to be sent, as JSON."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    BODY_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
-    @builtins.property
-    def body(self) -> httpbody_pb2.HttpBody:
-        """body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the
-        fields of PreviewSendEventRequest. Required.
-        """
-
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        body: httpbody_pb2.HttpBody | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "id", b"id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class PreviewSendEventJsonResponse(message.Message):
-    """PreviewSendEventJsonResponse holds the request to the application."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    PREVIEW_FIELD_NUMBER: builtins.int
-    preview: builtins.str
-    """preview is the HTTP request as text, as in PreviewSendEventResponse."""
-    def __init__(
-        self,
-        *,
-        preview: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["preview", b"preview"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
 class ListApplicationUsersRequest(message.Message):
     """ListApplicationUsersRequest selects users of the application."""
 
@@ -148,16 +99,16 @@ class ListApplicationUsersRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of an application connection whose users can be read. Required."""
+    """id is the id of an application connection whose users can be read."""
     cursor: builtins.str
-    """cursor is what the call before answered. Empty means from the start."""
+    """cursor is the cursor of the response before. Empty means from the start."""
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is an object type with the properties to answer, part of the application's source schema. Required."""
+        """schema is an object type with the properties to return, part of the application's source schema."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which users are answered, by properties of the schema. Absent means all."""
+        """filter decides which users are returned, by properties of the schema. Absent means all."""
 
     def __init__(
         self,
@@ -202,40 +153,6 @@ class ListApplicationUsersResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class ListApplicationUsersJsonRequest(message.Message):
-    """ListApplicationUsersJsonRequest selects users of the application; all fields but the id are query parameters."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    SCHEMA_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    CURSOR_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    """id is the id of an application connection whose users can be read. Required."""
-    schema: builtins.str
-    """schema is a Type as JSON text, with the properties to answer. Required."""
-    filter: builtins.str
-    """filter is a Filter as JSON text. Absent means all users."""
-    cursor: builtins.str
-    """cursor is what the call before answered. Empty means from the start."""
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-        schema: builtins.str = ...,
-        filter: builtins.str | None = ...,
-        cursor: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "cursor", b"cursor", "filter", b"filter", "id", b"id", "schema", b"schema"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
-    _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
-
-@typing.final
 class GetUserSchemasRequest(message.Message):
     """GetUserSchemasRequest names the connection."""
 
@@ -243,7 +160,7 @@ class GetUserSchemasRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of an application connection that has users. Required."""
+    """id is the id of an application connection that has users."""
     def __init__(
         self,
         *,
@@ -314,9 +231,9 @@ class GetEventTypeSchemaRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
+    """id is the id of a destination application connection that takes events."""
     type: builtins.str
-    """type is the id of the event type. Required."""
+    """type is the id of the event type."""
     def __init__(
         self,
         *,

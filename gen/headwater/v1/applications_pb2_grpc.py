@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import applications_pb2 as headwater_dot_v1_dot_applications__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -27,9 +26,9 @@ if _version_not_supported:
 
 
 class ApplicationServiceStub:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def __init__(self, channel):
@@ -43,20 +42,10 @@ class ApplicationServiceStub:
                 request_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.FromString,
                 _registered_method=True)
-        self.PreviewSendEventJson = channel.unary_unary(
-                '/headwater.v1.ApplicationService/PreviewSendEventJson',
-                request_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonResponse.FromString,
-                _registered_method=True)
         self.ListApplicationUsers = channel.unary_unary(
                 '/headwater.v1.ApplicationService/ListApplicationUsers',
                 request_serializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersResponse.FromString,
-                _registered_method=True)
-        self.ListApplicationUsersJson = channel.unary_unary(
-                '/headwater.v1.ApplicationService/ListApplicationUsersJson',
-                request_serializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.GetUserSchemas = channel.unary_unary(
                 '/headwater.v1.ApplicationService/GetUserSchemas',
@@ -71,58 +60,37 @@ class ApplicationServiceStub:
 
 
 class ApplicationServiceServicer:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def PreviewSendEvent(self, request, context):
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def PreviewSendEventJson(self, request, context):
-        """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-        "transformation" and "outSchema", every digit of the event kept.
+        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApplicationUsers(self, request, context):
-        """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-        typed twin of ListApplicationUsersJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListApplicationUsersJson(self, request, context):
-        """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-        user a JSON object with the properties of the schema, every digit kept.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+        It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUserSchemas(self, request, context):
-        """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-        users.
+        """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEventTypeSchema(self, request, context):
-        """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+        """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
         takes no events, and with 404 when it has no such event type.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,20 +105,10 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.SerializeToString,
             ),
-            'PreviewSendEventJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.PreviewSendEventJson,
-                    request_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonResponse.SerializeToString,
-            ),
             'ListApplicationUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApplicationUsers,
                     request_deserializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersResponse.SerializeToString,
-            ),
-            'ListApplicationUsersJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListApplicationUsersJson,
-                    request_deserializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'GetUserSchemas': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUserSchemas,
@@ -171,9 +129,9 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApplicationService:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     @staticmethod
@@ -204,33 +162,6 @@ class ApplicationService:
             _registered_method=True)
 
     @staticmethod
-    def PreviewSendEventJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ApplicationService/PreviewSendEventJson',
-            headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonRequest.SerializeToString,
-            headwater_dot_v1_dot_applications__pb2.PreviewSendEventJsonResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def ListApplicationUsers(request,
             target,
             options=(),
@@ -247,33 +178,6 @@ class ApplicationService:
             '/headwater.v1.ApplicationService/ListApplicationUsers',
             headwater_dot_v1_dot_applications__pb2.ListApplicationUsersRequest.SerializeToString,
             headwater_dot_v1_dot_applications__pb2.ListApplicationUsersResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListApplicationUsersJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ApplicationService/ListApplicationUsersJson',
-            headwater_dot_v1_dot_applications__pb2.ListApplicationUsersJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import applications_pb2 as applications_pb2
 import abc as abc_1
@@ -28,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApplicationServiceStub:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     @typing.overload
@@ -40,75 +39,47 @@ class ApplicationServiceStub:
     PreviewSendEvent: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-    """
-    PreviewSendEventJson: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventJsonRequest, applications_pb2.PreviewSendEventJsonResponse]
-    """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-    "transformation" and "outSchema", every digit of the event kept.
+    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]
-    """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-    typed twin of ListApplicationUsersJson.
-    """
-    ListApplicationUsersJson: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersJsonRequest, httpbody_pb2.HttpBody]
-    """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-    user a JSON object with the properties of the schema, every digit kept.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+    It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: grpc.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]
-    """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-    users.
-    """
+    """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
     GetEventTypeSchema: grpc.UnaryUnaryMultiCallable[applications_pb2.GetEventTypeSchemaRequest, applications_pb2.GetEventTypeSchemaResponse]
-    """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+    """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
     takes no events, and with 404 when it has no such event type.
     """
 
 @typing.type_check_only
 class ApplicationServiceAsyncStub(ApplicationServiceStub):
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     PreviewSendEvent: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]  # type: ignore[assignment]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-    """
-    PreviewSendEventJson: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventJsonRequest, applications_pb2.PreviewSendEventJsonResponse]  # type: ignore[assignment]
-    """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-    "transformation" and "outSchema", every digit of the event kept.
+    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]  # type: ignore[assignment]
-    """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-    typed twin of ListApplicationUsersJson.
-    """
-    ListApplicationUsersJson: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-    user a JSON object with the properties of the schema, every digit kept.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+    It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: aio.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]  # type: ignore[assignment]
-    """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-    users.
-    """
+    """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
     GetEventTypeSchema: aio.UnaryUnaryMultiCallable[applications_pb2.GetEventTypeSchemaRequest, applications_pb2.GetEventTypeSchemaResponse]  # type: ignore[assignment]
-    """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+    """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
     takes no events, and with 404 when it has no such event type.
     """
 
 class ApplicationServiceServicer:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def PreviewSendEvent(
@@ -118,16 +89,7 @@ class ApplicationServiceServicer:
     ) -> typing.Union[applications_pb2.PreviewSendEventResponse, abc.Awaitable[applications_pb2.PreviewSendEventResponse]]:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage. It is the typed twin of PreviewSendEventJson.
-        """
-
-    def PreviewSendEventJson(
-        self,
-        request: applications_pb2.PreviewSendEventJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[applications_pb2.PreviewSendEventJsonResponse, abc.Awaitable[applications_pb2.PreviewSendEventJsonResponse]]:
-        """PreviewSendEventJson does what PreviewSendEvent does, for a body with the members "type", "event",
-        "transformation" and "outSchema", every digit of the event kept.
+        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
         """
 
     def ListApplicationUsers(
@@ -135,21 +97,8 @@ class ApplicationServiceServicer:
         request: applications_pb2.ListApplicationUsersRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.ListApplicationUsersResponse, abc.Awaitable[applications_pb2.ListApplicationUsersResponse]]:
-        """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's. It is the
-        typed twin of ListApplicationUsersJson.
-        """
-
-    def ListApplicationUsersJson(
-        self,
-        request: applications_pb2.ListApplicationUsersJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListApplicationUsersJson does what ListApplicationUsers does and answers {"users": [...], "cursor": "..."}, each
-        user a JSON object with the properties of the schema, every digit kept.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+        It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
         """
 
     def GetUserSchemas(
@@ -157,16 +106,14 @@ class ApplicationServiceServicer:
         request: applications_pb2.GetUserSchemasRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.GetUserSchemasResponse, abc.Awaitable[applications_pb2.GetUserSchemasResponse]]:
-        """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-        users.
-        """
+        """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
 
     def GetEventTypeSchema(
         self,
         request: applications_pb2.GetEventTypeSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.GetEventTypeSchemaResponse, abc.Awaitable[applications_pb2.GetEventTypeSchemaResponse]]:
-        """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+        """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
         takes no events, and with 404 when it has no such event type.
         """
 

@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import connections_pb2 as headwater_dot_v1_dot_connections__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -61,11 +60,6 @@ class ConnectionServiceStub:
                 '/headwater.v1.ConnectionService/ListConnections',
                 request_serializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsResponse.FromString,
-                _registered_method=True)
-        self.ListConnectionsJson = channel.unary_stream(
-                '/headwater.v1.ConnectionService/ListConnectionsJson',
-                request_serializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.GetConnection = channel.unary_unary(
                 '/headwater.v1.ConnectionService/GetConnection',
@@ -125,10 +119,9 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAuthorizationUrl(self, request, context):
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-        steps towards a connection of an application that requires authorization: send the person there, exchange the
-        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-        needed.
+        """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+        towards a connection of an application that requires authorization: send the person there, exchange the code that
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,29 +145,16 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConnections(self, request, context):
-        """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-        ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-        are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListConnectionsJson(self, request, context):
-        """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-        length is too much for the gateway.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+        longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
+        pipelines are 6 MB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConnection(self, request, context):
-        """GetConnection answers one connection.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """GetConnection returns one connection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,7 +184,7 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEventWriteKeys(self, request, context):
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
         400 for other connections.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -263,11 +243,6 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     servicer.ListConnections,
                     request_deserializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsResponse.SerializeToString,
-            ),
-            'ListConnectionsJson': grpc.unary_stream_rpc_method_handler(
-                    servicer.ListConnectionsJson,
-                    request_deserializer=headwater_dot_v1_dot_connections__pb2.ListConnectionsJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'GetConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConnection,
@@ -447,33 +422,6 @@ class ConnectionService:
             '/headwater.v1.ConnectionService/ListConnections',
             headwater_dot_v1_dot_connections__pb2.ListConnectionsRequest.SerializeToString,
             headwater_dot_v1_dot_connections__pb2.ListConnectionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListConnectionsJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/headwater.v1.ConnectionService/ListConnectionsJson',
-            headwater_dot_v1_dot_connections__pb2.ListConnectionsJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import connections_pb2 as connections_pb2
 import abc as abc_1
@@ -43,10 +42,9 @@ class ConnectionServiceStub:
     connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-    steps towards a connection of an application that requires authorization: send the person there, exchange the
-    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-    needed.
+    """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+    towards a connection of an application that requires authorization: send the person there, exchange the code that
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
     """
     GetAuthorizationToken: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
@@ -58,22 +56,12 @@ class ConnectionServiceStub:
     and with 422 InvalidSettings.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
-    """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-    ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-    are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
-    """
-    ListConnectionsJson: grpc.UnaryStreamMultiCallable[connections_pb2.ListConnectionsJsonRequest, httpbody_pb2.HttpBody]
-    """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-    length is too much for the gateway.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+    longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
+    pipelines are 6 MB.
     """
     GetConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]
-    """GetConnection answers one connection.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnection returns one connection."""
     DeleteConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -85,7 +73,7 @@ class ConnectionServiceStub:
     UnlinkConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: grpc.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
     400 for other connections.
     """
     CreateEventWriteKey: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]
@@ -116,10 +104,9 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-    steps towards a connection of an application that requires authorization: send the person there, exchange the
-    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-    needed.
+    """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+    towards a connection of an application that requires authorization: send the person there, exchange the code that
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
     """
     GetAuthorizationToken: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]  # type: ignore[assignment]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
@@ -131,22 +118,12 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     and with 422 InvalidSettings.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
-    """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-    ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-    are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
-    """
-    ListConnectionsJson: aio.UnaryStreamMultiCallable[connections_pb2.ListConnectionsJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-    length is too much for the gateway.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+    longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
+    pipelines are 6 MB.
     """
     GetConnection: aio.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]  # type: ignore[assignment]
-    """GetConnection answers one connection.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetConnection returns one connection."""
     DeleteConnection: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]  # type: ignore[assignment]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -158,7 +135,7 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     UnlinkConnections: aio.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]  # type: ignore[assignment]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: aio.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]  # type: ignore[assignment]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
     400 for other connections.
     """
     CreateEventWriteKey: aio.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]  # type: ignore[assignment]
@@ -196,10 +173,9 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetAuthorizationUrlRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.GetAuthorizationUrlResponse, abc.Awaitable[connections_pb2.GetAuthorizationUrlResponse]]:
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-        steps towards a connection of an application that requires authorization: send the person there, exchange the
-        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-        needed.
+        """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+        towards a connection of an application that requires authorization: send the person there, exchange the code that
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
         """
 
     def GetAuthorizationToken(
@@ -226,21 +202,9 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListConnectionsRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListConnectionsResponse, abc.Awaitable[connections_pb2.ListConnectionsResponse]]:
-        """ListConnections answers the connections of the workspace, sorted by name. It is the typed twin of
-        ListConnectionsJson. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-        are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
-        """
-
-    def ListConnectionsJson(
-        self,
-        request: connections_pb2.ListConnectionsJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[abc.Iterator[httpbody_pb2.HttpBody], abc.AsyncIterator[httpbody_pb2.HttpBody]]:
-        """ListConnectionsJson does what ListConnections does and answers {"connections": [...]}, in pieces, so that no
-        length is too much for the gateway.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is JSON that the server has written
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+        longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
+        pipelines are 6 MB.
         """
 
     def GetConnection(
@@ -248,10 +212,7 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.Connection, abc.Awaitable[connections_pb2.Connection]]:
-        """GetConnection answers one connection.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetConnection returns one connection."""
 
     def DeleteConnection(
         self,
@@ -283,7 +244,7 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListEventWriteKeysRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListEventWriteKeysResponse, abc.Awaitable[connections_pb2.ListEventWriteKeysResponse]]:
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
         400 for other connections.
         """
 

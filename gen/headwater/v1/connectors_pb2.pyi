@@ -45,7 +45,7 @@ class Connector(message.Message):
         """summary is a sentence for people."""
         @builtins.property
         def targets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-            """targets are what pipelines of such a source work on. Possible values: "User" and "Event"."""
+            """targets are what pipelines of such a source work on."""
 
         def __init__(
             self,
@@ -78,14 +78,12 @@ class Connector(message.Message):
         has_settings: builtins.bool
         """has_settings says whether a destination needs settings."""
         sending_mode: builtins.str
-        """sending_mode is from where the connector can send events. Absent when it sends none.
-        Possible values: "Client", "Server" or "ClientAndServer".
-        """
+        """sending_mode is from where the connector can send events. Absent when it sends none."""
         summary: builtins.str
         """summary is a sentence for people."""
         @builtins.property
         def targets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-            """targets are what pipelines of such a destination work on. Possible values: "User" and "Event"."""
+            """targets are what pipelines of such a destination work on."""
 
         def __init__(
             self,
@@ -177,9 +175,7 @@ class Connector(message.Message):
     label: builtins.str
     """label is the name for people, such as "JavaScript" or "PostgreSQL"."""
     type: builtins.str
-    """type is what kind of system it connects.
-    Possible values: "Application", "Database", "File", "FileStorage", "MessageBroker", "SDK" or "Webhook".
-    """
+    """type is what kind of system it connects."""
     has_sheets: builtins.bool
     """has_sheets says whether files of the format have sheets. False unless the type is "File"."""
     file_extension: builtins.str
@@ -277,7 +273,7 @@ class GetConnectorRequest(message.Message):
 
     CODE_FIELD_NUMBER: builtins.int
     code: builtins.str
-    """code is the code of the connector. Required."""
+    """code is the code of the connector."""
     def __init__(
         self,
         *,

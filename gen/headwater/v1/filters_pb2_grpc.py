@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import filters_pb2 as headwater_dot_v1_dot_filters__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -46,11 +45,6 @@ class FilterServiceStub:
                 request_serializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.FromString,
                 _registered_method=True)
-        self.ExplainFilterJson = channel.unary_unary(
-                '/headwater.v1.FilterService/ExplainFilterJson',
-                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.FromString,
-                _registered_method=True)
 
 
 class FilterServiceServicer:
@@ -67,22 +61,8 @@ class FilterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainFilter(self, request, context):
-        """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It is
-        the typed twin of ExplainFilterJson. It fails with 400 when the filter or the event is not valid.
-
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ExplainFilterJson(self, request, context):
-        """ExplainFilterJson does what ExplainFilter does, for a body {"filter": {...}, "event": {...}}. The body is read as
-        it was sent, so that numbers in the event are compared with every digit.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because both twins answer the same
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
+        """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+        fails with 400 when the filter or the event is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,11 +79,6 @@ def add_FilterServiceServicer_to_server(servicer, server):
             'ExplainFilter': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainFilter,
                     request_deserializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.SerializeToString,
-            ),
-            'ExplainFilterJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExplainFilterJson,
-                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.SerializeToString,
             ),
     }
@@ -161,33 +136,6 @@ class FilterService:
             target,
             '/headwater.v1.FilterService/ExplainFilter',
             headwater_dot_v1_dot_filters__pb2.ExplainFilterRequest.SerializeToString,
-            headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ExplainFilterJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.FilterService/ExplainFilterJson',
-            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             headwater_dot_v1_dot_filters__pb2.ExplainFilterResponse.FromString,
             options,
             channel_credentials,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import filters_pb2 as filters_pb2
 import abc as abc_1
@@ -40,18 +39,8 @@ class FilterServiceStub:
     Whether the properties exist is not checked, because that depends on a schema.
     """
     ExplainFilter: grpc.UnaryUnaryMultiCallable[filters_pb2.ExplainFilterRequest, filters_pb2.ExplainFilterResponse]
-    """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It is
-    the typed twin of ExplainFilterJson. It fails with 400 when the filter or the event is not valid.
-
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
-    """
-    ExplainFilterJson: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, filters_pb2.ExplainFilterResponse]
-    """ExplainFilterJson does what ExplainFilter does, for a body {"filter": {...}, "event": {...}}. The body is read as
-    it was sent, so that numbers in the event are compared with every digit.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because both twins answer the same
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
+    """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+    fails with 400 when the filter or the event is not valid.
     """
 
 @typing.type_check_only
@@ -65,18 +54,8 @@ class FilterServiceAsyncStub(FilterServiceStub):
     Whether the properties exist is not checked, because that depends on a schema.
     """
     ExplainFilter: aio.UnaryUnaryMultiCallable[filters_pb2.ExplainFilterRequest, filters_pb2.ExplainFilterResponse]  # type: ignore[assignment]
-    """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It is
-    the typed twin of ExplainFilterJson. It fails with 400 when the filter or the event is not valid.
-
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
-    """
-    ExplainFilterJson: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, filters_pb2.ExplainFilterResponse]  # type: ignore[assignment]
-    """ExplainFilterJson does what ExplainFilter does, for a body {"filter": {...}, "event": {...}}. The body is read as
-    it was sent, so that numbers in the event are compared with every digit.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because both twins answer the same
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
+    """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+    fails with 400 when the filter or the event is not valid.
     """
 
 class FilterServiceServicer:
@@ -97,23 +76,8 @@ class FilterServiceServicer:
         request: filters_pb2.ExplainFilterRequest,
         context: _ServicerContext,
     ) -> typing.Union[filters_pb2.ExplainFilterResponse, abc.Awaitable[filters_pb2.ExplainFilterResponse]]:
-        """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It is
-        the typed twin of ExplainFilterJson. It fails with 400 when the filter or the event is not valid.
-
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
-        """
-
-    def ExplainFilterJson(
-        self,
-        request: httpbody_pb2.HttpBody,
-        context: _ServicerContext,
-    ) -> typing.Union[filters_pb2.ExplainFilterResponse, abc.Awaitable[filters_pb2.ExplainFilterResponse]]:
-        """ExplainFilterJson does what ExplainFilter does, for a body {"filter": {...}, "event": {...}}. The body is read as
-        it was sent, so that numbers in the event are compared with every digit.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because both twins answer the same
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because both twins answer the same
+        """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+        fails with 400 when the filter or the event is not valid.
         """
 
 def add_FilterServiceServicer_to_server(servicer: FilterServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -109,9 +109,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipeline(self, request, context):
-        """GetPipeline answers one pipeline.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """GetPipeline returns one pipeline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,18 +149,16 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipelineLane(self, request, context):
-        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
-        cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
-        limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a
+        pipeline cannot transform immediately wait in its lane, in the order of the events. A lane whose function keeps
+        reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+        """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
         with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
         CannotRunIncrementally.
         """
@@ -171,7 +167,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelineRuns(self, request, context):
-        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+        """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
         not the order of time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -179,9 +175,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipelineRun(self, request, context):
-        """GetPipelineRun answers one run.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """GetPipelineRun returns one run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

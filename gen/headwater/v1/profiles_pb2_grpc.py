@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import profiles_pb2 as headwater_dot_v1_dot_profiles__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
@@ -28,7 +27,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -43,30 +42,15 @@ class ProfileServiceStub:
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.FromString,
                 _registered_method=True)
-        self.ListProfilesJson = channel.unary_unary(
-                '/headwater.v1.ProfileService/ListProfilesJson',
-                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                _registered_method=True)
         self.GetProfileAttributes = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetProfileAttributes',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesResponse.FromString,
                 _registered_method=True)
-        self.GetProfileAttributesJson = channel.unary_unary(
-                '/headwater.v1.ProfileService/GetProfileAttributesJson',
-                request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                _registered_method=True)
         self.ListProfileEvents = channel.unary_unary(
                 '/headwater.v1.ProfileService/ListProfileEvents',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsResponse.FromString,
-                _registered_method=True)
-        self.ListProfileEventsJson = channel.unary_unary(
-                '/headwater.v1.ProfileService/ListProfileEventsJson',
-                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsJsonRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.ListProfileIdentities = channel.unary_unary(
                 '/headwater.v1.ProfileService/ListProfileIdentities',
@@ -101,88 +85,52 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
     def ListProfiles(self, request, context):
-        """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable. It is the typed twin of ListProfilesJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListProfilesJson(self, request, context):
-        """ListProfilesJson does what ListProfiles does and answers {"profiles": [...], "schema": {...}, "total": n}, where
-        each profile has the members "kpid", "updatedAt" and "attributes".
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+        OrderTypeNotSortable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileAttributes(self, request, context):
-        """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist. It
-        is the typed twin of GetProfileAttributesJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetProfileAttributesJson(self, request, context):
-        """GetProfileAttributesJson does what GetProfileAttributes does and answers {"attributes": {...}}.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProfileEvents(self, request, context):
-        """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
-        exist. It is the typed twin of ListProfileEventsJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListProfileEventsJson(self, request, context):
-        """ListProfileEventsJson does what ListProfileEvents does and answers {"events": [...]}, each member as it was
-        received.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
+        exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProfileIdentities(self, request, context):
-        """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-        a profile that does not exist.
+        """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+        profile that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileSchema(self, request, context):
-        """GetProfileSchema answers the schema of the workspace's profiles.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
+        """GetProfileSchema returns the schema of the workspace's profiles.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfileSchema(self, request, context):
-        """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-        tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-        workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,11 +151,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIdentifierSchema(self, request, context):
-        """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+        """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
         string, int, uuid and ip, and decimals without digits after the point.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,30 +166,15 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.SerializeToString,
             ),
-            'ListProfilesJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListProfilesJson,
-                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            ),
             'GetProfileAttributes': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfileAttributes,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesResponse.SerializeToString,
             ),
-            'GetProfileAttributesJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetProfileAttributesJson,
-                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            ),
             'ListProfileEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfileEvents,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsResponse.SerializeToString,
-            ),
-            'ListProfileEventsJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListProfileEventsJson,
-                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileEventsJsonRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'ListProfileIdentities': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfileIdentities,
@@ -285,7 +215,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -306,33 +236,6 @@ class ProfileService:
             '/headwater.v1.ProfileService/ListProfiles',
             headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
             headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListProfilesJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ProfileService/ListProfilesJson',
-            headwater_dot_v1_dot_profiles__pb2.ListProfilesJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,
@@ -371,33 +274,6 @@ class ProfileService:
             _registered_method=True)
 
     @staticmethod
-    def GetProfileAttributesJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ProfileService/GetProfileAttributesJson',
-            headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def ListProfileEvents(request,
             target,
             options=(),
@@ -414,33 +290,6 @@ class ProfileService:
             '/headwater.v1.ProfileService/ListProfileEvents',
             headwater_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.SerializeToString,
             headwater_dot_v1_dot_profiles__pb2.ListProfileEventsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListProfileEventsJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.ProfileService/ListProfileEventsJson',
-            headwater_dot_v1_dot_profiles__pb2.ListProfileEventsJsonRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import profiles_pb2 as profiles_pb2
 from headwater.v1 import schemas_pb2 as schemas_pb2
@@ -29,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -38,132 +37,74 @@ class ProfileServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]
-    """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable. It is the typed twin of ListProfilesJson.
-    """
-    ListProfilesJson: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesJsonRequest, httpbody_pb2.HttpBody]
-    """ListProfilesJson does what ListProfiles does and answers {"profiles": [...], "schema": {...}, "total": n}, where
-    each profile has the members "kpid", "updatedAt" and "attributes".
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+    OrderTypeNotSortable.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]
-    """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist. It
-    is the typed twin of GetProfileAttributesJson.
-    """
-    GetProfileAttributesJson: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesJsonRequest, httpbody_pb2.HttpBody]
-    """GetProfileAttributesJson does what GetProfileAttributes does and answers {"attributes": {...}}.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
     ListProfileEvents: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]
-    """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
-    exist. It is the typed twin of ListProfileEventsJson.
-    """
-    ListProfileEventsJson: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsJsonRequest, httpbody_pb2.HttpBody]
-    """ListProfileEventsJson does what ListProfileEvents does and answers {"events": [...]}, each member as it was
-    received.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
+    exist.
     """
     ListProfileIdentities: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]
-    """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-    a profile that does not exist.
+    """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+    profile that does not exist.
     """
     GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
-    """GetProfileSchema answers the schema of the workspace's profiles.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
-    """
+    """GetProfileSchema returns the schema of the workspace's profiles."""
     UpdateProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]
-    """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-    tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-    workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
     """
     PreviewProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]
     """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
     GetLatestProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]
     """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
     GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]
-    """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+    """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 @typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
-    """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable. It is the typed twin of ListProfilesJson.
-    """
-    ListProfilesJson: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListProfilesJson does what ListProfiles does and answers {"profiles": [...], "schema": {...}, "total": n}, where
-    each profile has the members "kpid", "updatedAt" and "attributes".
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+    OrderTypeNotSortable.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]  # type: ignore[assignment]
-    """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist. It
-    is the typed twin of GetProfileAttributesJson.
-    """
-    GetProfileAttributesJson: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetProfileAttributesJson does what GetProfileAttributes does and answers {"attributes": {...}}.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
     ListProfileEvents: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]  # type: ignore[assignment]
-    """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
-    exist. It is the typed twin of ListProfileEventsJson.
-    """
-    ListProfileEventsJson: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsJsonRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListProfileEventsJson does what ListProfileEvents does and answers {"events": [...]}, each member as it was
-    received.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
+    exist.
     """
     ListProfileIdentities: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]  # type: ignore[assignment]
-    """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-    a profile that does not exist.
+    """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+    profile that does not exist.
     """
     GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetProfileSchema answers the schema of the workspace's profiles.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
-    """
+    """GetProfileSchema returns the schema of the workspace's profiles."""
     UpdateProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]  # type: ignore[assignment]
-    """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-    tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-    workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
     """
     PreviewProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]  # type: ignore[assignment]
     """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
     GetLatestProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]  # type: ignore[assignment]
     """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
     GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+    """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
     """
 
 class ProfileServiceServicer:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -172,20 +113,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfilesResponse, abc.Awaitable[profiles_pb2.ListProfilesResponse]]:
-        """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable. It is the typed twin of ListProfilesJson.
-        """
-
-    def ListProfilesJson(
-        self,
-        request: profiles_pb2.ListProfilesJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListProfilesJson does what ListProfiles does and answers {"profiles": [...], "schema": {...}, "total": n}, where
-        each profile has the members "kpid", "updatedAt" and "attributes".
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+        OrderTypeNotSortable.
         """
 
     def GetProfileAttributes(
@@ -193,40 +122,15 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileAttributesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetProfileAttributesResponse, abc.Awaitable[profiles_pb2.GetProfileAttributesResponse]]:
-        """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist. It
-        is the typed twin of GetProfileAttributesJson.
-        """
-
-    def GetProfileAttributesJson(
-        self,
-        request: profiles_pb2.GetProfileAttributesJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetProfileAttributesJson does what GetProfileAttributes does and answers {"attributes": {...}}.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-        """
+        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
 
     def ListProfileEvents(
         self,
         request: profiles_pb2.ListProfileEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfileEventsResponse, abc.Awaitable[profiles_pb2.ListProfileEventsResponse]]:
-        """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
-        exist. It is the typed twin of ListProfileEventsJson.
-        """
-
-    def ListProfileEventsJson(
-        self,
-        request: profiles_pb2.ListProfileEventsJsonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListProfileEventsJson does what ListProfileEvents does and answers {"events": [...]}, each member as it was
-        received.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
+        exist.
         """
 
     def ListProfileIdentities(
@@ -234,8 +138,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfileIdentitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfileIdentitiesResponse, abc.Awaitable[profiles_pb2.ListProfileIdentitiesResponse]]:
-        """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-        a profile that does not exist.
+        """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+        profile that does not exist.
         """
 
     def GetProfileSchema(
@@ -243,20 +147,16 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetProfileSchema answers the schema of the workspace's profiles.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
-        """
+        """GetProfileSchema returns the schema of the workspace's profiles."""
 
     def UpdateProfileSchema(
         self,
         request: profiles_pb2.UpdateProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.UpdateProfileSchemaResponse, abc.Awaitable[profiles_pb2.UpdateProfileSchemaResponse]]:
-        """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-        tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-        workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
         """
 
     def PreviewProfileSchemaUpdate(
@@ -278,11 +178,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetIdentifierSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+        """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
         string, int, uuid and ip, and decimals without digits after the point.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because Type is every schema
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -23,10 +23,9 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/system.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x12\n\x10GetHealthRequest\"+\n\x11GetHealthResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\"\x13\n\x11GetOpenApiRequest2\xce\x01\n\rSystemService\x12^\n\tGetHealth\x12\x1e.headwater.v1.GetHealthRequest\x1a\x1f.headwater.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12]\n\nGetOpenApi\x12\x1f.headwater.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/openapi.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/system.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"+\n\x11GetHealthResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status2o\n\rSystemService\x12^\n\tGetHealth\x12\x1e.headwater.v1.GetHealthRequest\x1a\x1f.headwater.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthzb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetHealth']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\202\323\344\223\002\n\022\010/healthz'
-  _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
-  _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/openapi.json'
-  _globals['_GETHEALTHREQUEST']._serialized_start=100
-  _globals['_GETHEALTHREQUEST']._serialized_end=118
-  _globals['_GETHEALTHRESPONSE']._serialized_start=120
-  _globals['_GETHEALTHRESPONSE']._serialized_end=163
-  _globals['_GETOPENAPIREQUEST']._serialized_start=165
-  _globals['_GETOPENAPIREQUEST']._serialized_end=184
-  _globals['_SYSTEMSERVICE']._serialized_start=187
-  _globals['_SYSTEMSERVICE']._serialized_end=393
+  _globals['_GETHEALTHREQUEST']._serialized_start=73
+  _globals['_GETHEALTHREQUEST']._serialized_end=91
+  _globals['_GETHEALTHRESPONSE']._serialized_start=93
+  _globals['_GETHEALTHRESPONSE']._serialized_end=136
+  _globals['_SYSTEMSERVICE']._serialized_start=138
+  _globals['_SYSTEMSERVICE']._serialized_end=249
 # @@protoc_insertion_point(module_scope)

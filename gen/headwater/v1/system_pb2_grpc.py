@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import system_pb2 as headwater_dot_v1_dot_system__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -42,11 +41,6 @@ class SystemServiceStub:
                 request_serializer=headwater_dot_v1_dot_system__pb2.GetHealthRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_system__pb2.GetHealthResponse.FromString,
                 _registered_method=True)
-        self.GetOpenApi = channel.unary_unary(
-                '/headwater.v1.SystemService/GetOpenApi',
-                request_serializer=headwater_dot_v1_dot_system__pb2.GetOpenApiRequest.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -55,18 +49,7 @@ class SystemServiceServicer:
     """
 
     def GetHealth(self, request, context):
-        """GetHealth answers while the system takes traffic, and fails with 503 otherwise.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetOpenApi(self, request, context):
-        """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        answers nothing but 501 there.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because OpenAPI fixes the answer
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """GetHealth returns while the system takes traffic, and fails with 503 otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,11 +62,6 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.GetHealth,
                     request_deserializer=headwater_dot_v1_dot_system__pb2.GetHealthRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_system__pb2.GetHealthResponse.SerializeToString,
-            ),
-            'GetOpenApi': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetOpenApi,
-                    request_deserializer=headwater_dot_v1_dot_system__pb2.GetOpenApiRequest.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -115,33 +93,6 @@ class SystemService:
             '/headwater.v1.SystemService/GetHealth',
             headwater_dot_v1_dot_system__pb2.GetHealthRequest.SerializeToString,
             headwater_dot_v1_dot_system__pb2.GetHealthResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetOpenApi(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.SystemService/GetOpenApi',
-            headwater_dot_v1_dot_system__pb2.GetOpenApiRequest.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

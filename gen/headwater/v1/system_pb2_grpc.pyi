@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import system_pb2 as system_pb2
 import abc as abc_1
@@ -37,14 +36,7 @@ class SystemServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SystemServiceAsyncStub: ...
     GetHealth: grpc.UnaryUnaryMultiCallable[system_pb2.GetHealthRequest, system_pb2.GetHealthResponse]
-    """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
-    GetOpenApi: grpc.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]
-    """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    answers nothing but 501 there.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because OpenAPI fixes the answer
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 @typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -54,14 +46,7 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetHealth: aio.UnaryUnaryMultiCallable[system_pb2.GetHealthRequest, system_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
-    GetOpenApi: aio.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    answers nothing but 501 there.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because OpenAPI fixes the answer
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 class SystemServiceServicer:
     """SystemService tells about the installation itself. It needs no authentication. gRPC clients may use the standard
@@ -73,18 +58,6 @@ class SystemServiceServicer:
         request: system_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> typing.Union[system_pb2.GetHealthResponse, abc.Awaitable[system_pb2.GetHealthResponse]]:
-        """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
-
-    def GetOpenApi(
-        self,
-        request: system_pb2.GetOpenApiRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        answers nothing but 501 there.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because OpenAPI fixes the answer
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-        """
+        """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

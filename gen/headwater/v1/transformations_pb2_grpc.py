@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import transformations_pb2 as headwater_dot_v1_dot_transformations__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -46,30 +45,15 @@ class TransformationServiceStub:
                 request_serializer=headwater_dot_v1_dot_transformations__pb2.ValidateExpressionRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_transformations__pb2.ValidateExpressionResponse.FromString,
                 _registered_method=True)
-        self.ValidateExpressionJson = channel.unary_unary(
-                '/headwater.v1.TransformationService/ValidateExpressionJson',
-                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                _registered_method=True)
         self.ListExpressionProperties = channel.unary_unary(
                 '/headwater.v1.TransformationService/ListExpressionProperties',
                 request_serializer=headwater_dot_v1_dot_transformations__pb2.ListExpressionPropertiesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_transformations__pb2.ListExpressionPropertiesResponse.FromString,
                 _registered_method=True)
-        self.ListExpressionPropertiesJson = channel.unary_unary(
-                '/headwater.v1.TransformationService/ListExpressionPropertiesJson',
-                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                _registered_method=True)
         self.TransformData = channel.unary_unary(
                 '/headwater.v1.TransformationService/TransformData',
                 request_serializer=headwater_dot_v1_dot_transformations__pb2.TransformDataRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_transformations__pb2.TransformDataResponse.FromString,
-                _registered_method=True)
-        self.TransformDataJson = channel.unary_unary(
-                '/headwater.v1.TransformationService/TransformDataJson',
-                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -78,47 +62,22 @@ class TransformationServiceServicer:
     """
 
     def ListTransformationLanguages(self, request, context):
-        """ListTransformationLanguages answers the languages in which this installation can run functions.
+        """ListTransformationLanguages returns the languages in which this installation can run functions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateExpression(self, request, context):
-        """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error. It is
-        the typed twin of ValidateExpressionJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ValidateExpressionJson(self, request, context):
-        """ValidateExpressionJson does what ValidateExpression does, for a body with the members "expression", "properties"
-        and "type". It answers a bare JSON string: why the expression is not valid, or "".
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListExpressionProperties(self, request, context):
-        """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
-        is not valid. It is the typed twin of ListExpressionPropertiesJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListExpressionPropertiesJson(self, request, context):
-        """ListExpressionPropertiesJson does what ListExpressionProperties does, for a body with the members "expressions"
-        and "schema". It answers a bare JSON array of paths.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
+        is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,20 +86,7 @@ class TransformationServiceServicer:
     def TransformData(self, request, context):
         """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
         TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
-        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
-        TransformDataJson.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def TransformDataJson(self, request, context):
-        """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
-        "transformation" and "purpose". It answers {"data": {...}}, every digit of the data kept.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,30 +105,15 @@ def add_TransformationServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_transformations__pb2.ValidateExpressionRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_transformations__pb2.ValidateExpressionResponse.SerializeToString,
             ),
-            'ValidateExpressionJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ValidateExpressionJson,
-                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            ),
             'ListExpressionProperties': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExpressionProperties,
                     request_deserializer=headwater_dot_v1_dot_transformations__pb2.ListExpressionPropertiesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_transformations__pb2.ListExpressionPropertiesResponse.SerializeToString,
             ),
-            'ListExpressionPropertiesJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListExpressionPropertiesJson,
-                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            ),
             'TransformData': grpc.unary_unary_rpc_method_handler(
                     servicer.TransformData,
                     request_deserializer=headwater_dot_v1_dot_transformations__pb2.TransformDataRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_transformations__pb2.TransformDataResponse.SerializeToString,
-            ),
-            'TransformDataJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.TransformDataJson,
-                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -251,33 +182,6 @@ class TransformationService:
             _registered_method=True)
 
     @staticmethod
-    def ValidateExpressionJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.TransformationService/ValidateExpressionJson',
-            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def ListExpressionProperties(request,
             target,
             options=(),
@@ -305,33 +209,6 @@ class TransformationService:
             _registered_method=True)
 
     @staticmethod
-    def ListExpressionPropertiesJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.TransformationService/ListExpressionPropertiesJson',
-            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def TransformData(request,
             target,
             options=(),
@@ -348,33 +225,6 @@ class TransformationService:
             '/headwater.v1.TransformationService/TransformData',
             headwater_dot_v1_dot_transformations__pb2.TransformDataRequest.SerializeToString,
             headwater_dot_v1_dot_transformations__pb2.TransformDataResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def TransformDataJson(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headwater.v1.TransformationService/TransformDataJson',
-            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
-            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as abc
-from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.v1 import transformations_pb2 as transformations_pb2
 import abc as abc_1
@@ -35,44 +34,17 @@ class TransformationServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> TransformationServiceAsyncStub: ...
     ListTransformationLanguages: grpc.UnaryUnaryMultiCallable[transformations_pb2.ListTransformationLanguagesRequest, transformations_pb2.ListTransformationLanguagesResponse]
-    """ListTransformationLanguages answers the languages in which this installation can run functions."""
+    """ListTransformationLanguages returns the languages in which this installation can run functions."""
     ValidateExpression: grpc.UnaryUnaryMultiCallable[transformations_pb2.ValidateExpressionRequest, transformations_pb2.ValidateExpressionResponse]
-    """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error. It is
-    the typed twin of ValidateExpressionJson.
-    """
-    ValidateExpressionJson: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """ValidateExpressionJson does what ValidateExpression does, for a body with the members "expression", "properties"
-    and "type". It answers a bare JSON string: why the expression is not valid, or "".
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
     ListExpressionProperties: grpc.UnaryUnaryMultiCallable[transformations_pb2.ListExpressionPropertiesRequest, transformations_pb2.ListExpressionPropertiesResponse]
-    """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
-    is not valid. It is the typed twin of ListExpressionPropertiesJson.
-    """
-    ListExpressionPropertiesJson: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """ListExpressionPropertiesJson does what ListExpressionProperties does, for a body with the members "expressions"
-    and "schema". It answers a bare JSON array of paths.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
+    is not valid.
     """
     TransformData: grpc.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]
     """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
     TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
-    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
-    TransformDataJson.
-    """
-    TransformDataJson: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
-    "transformation" and "purpose". It answers {"data": {...}}, every digit of the data kept.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already.
     """
 
 @typing.type_check_only
@@ -81,44 +53,17 @@ class TransformationServiceAsyncStub(TransformationServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListTransformationLanguages: aio.UnaryUnaryMultiCallable[transformations_pb2.ListTransformationLanguagesRequest, transformations_pb2.ListTransformationLanguagesResponse]  # type: ignore[assignment]
-    """ListTransformationLanguages answers the languages in which this installation can run functions."""
+    """ListTransformationLanguages returns the languages in which this installation can run functions."""
     ValidateExpression: aio.UnaryUnaryMultiCallable[transformations_pb2.ValidateExpressionRequest, transformations_pb2.ValidateExpressionResponse]  # type: ignore[assignment]
-    """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error. It is
-    the typed twin of ValidateExpressionJson.
-    """
-    ValidateExpressionJson: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ValidateExpressionJson does what ValidateExpression does, for a body with the members "expression", "properties"
-    and "type". It answers a bare JSON string: why the expression is not valid, or "".
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-    """
+    """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
     ListExpressionProperties: aio.UnaryUnaryMultiCallable[transformations_pb2.ListExpressionPropertiesRequest, transformations_pb2.ListExpressionPropertiesResponse]  # type: ignore[assignment]
-    """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
-    is not valid. It is the typed twin of ListExpressionPropertiesJson.
-    """
-    ListExpressionPropertiesJson: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListExpressionPropertiesJson does what ListExpressionProperties does, for a body with the members "expressions"
-    and "schema". It answers a bare JSON array of paths.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
+    is not valid.
     """
     TransformData: aio.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]  # type: ignore[assignment]
     """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
     TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
-    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
-    TransformDataJson.
-    """
-    TransformDataJson: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
-    "transformation" and "purpose". It answers {"data": {...}}, every digit of the data kept.
-
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+    have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already.
     """
 
 class TransformationServiceServicer:
@@ -129,50 +74,22 @@ class TransformationServiceServicer:
         request: transformations_pb2.ListTransformationLanguagesRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ListTransformationLanguagesResponse, abc.Awaitable[transformations_pb2.ListTransformationLanguagesResponse]]:
-        """ListTransformationLanguages answers the languages in which this installation can run functions."""
+        """ListTransformationLanguages returns the languages in which this installation can run functions."""
 
     def ValidateExpression(
         self,
         request: transformations_pb2.ValidateExpressionRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ValidateExpressionResponse, abc.Awaitable[transformations_pb2.ValidateExpressionResponse]]:
-        """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error. It is
-        the typed twin of ValidateExpressionJson.
-        """
-
-    def ValidateExpressionJson(
-        self,
-        request: httpbody_pb2.HttpBody,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ValidateExpressionJson does what ValidateExpression does, for a body with the members "expression", "properties"
-        and "type". It answers a bare JSON string: why the expression is not valid, or "".
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
-        """
+        """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
 
     def ListExpressionProperties(
         self,
         request: transformations_pb2.ListExpressionPropertiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ListExpressionPropertiesResponse, abc.Awaitable[transformations_pb2.ListExpressionPropertiesResponse]]:
-        """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
-        is not valid. It is the typed twin of ListExpressionPropertiesJson.
-        """
-
-    def ListExpressionPropertiesJson(
-        self,
-        request: httpbody_pb2.HttpBody,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListExpressionPropertiesJson does what ListExpressionProperties does, for a body with the members "expressions"
-        and "schema". It answers a bare JSON array of paths.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is read strictly
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is not a JSON object
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
+        is not valid.
         """
 
     def TransformData(
@@ -182,21 +99,7 @@ class TransformationServiceServicer:
     ) -> typing.Union[transformations_pb2.TransformDataResponse, abc.Awaitable[transformations_pb2.TransformDataResponse]]:
         """TransformData applies a transformation to one user, profile or event, as a pipeline would. It fails with 422
         TransformationFailed, UnsupportedLanguage or TooExpensive. A function may run for 2 seconds, and the result may
-        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already. It is the typed counterpart of
-        TransformDataJson.
-        """
-
-    def TransformDataJson(
-        self,
-        request: httpbody_pb2.HttpBody,
-        context: _ServicerContext,
-    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """TransformDataJson does what TransformData does, for a body with the members "data", "inSchema", "outSchema",
-        "transformation" and "purpose". It answers {"data": {...}}, every digit of the data kept.
-
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME because the body is people's own JSON
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because the answer is people's own JSON
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE because HttpBody is every raw body
+        have 8 MiB of JSON. It fails with 429 when four trials of the workspace wait already.
         """
 
 def add_TransformationServiceServicer_to_server(servicer: TransformationServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -71,7 +71,7 @@ class WorkspaceServiceServicer:
     """
 
     def ListWorkspaces(self, request, context):
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
         is restricted to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,9 +86,7 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCurrentWorkspace(self, request, context):
-        """GetCurrentWorkspace answers the workspace that the call works on.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
+        """GetCurrentWorkspace returns the workspace that the call works on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,16 +37,13 @@ class WorkspaceServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> WorkspaceServiceAsyncStub: ...
     ListWorkspaces: grpc.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
     is restricted to.
     """
     CreateWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]
-    """GetCurrentWorkspace answers the workspace that the call works on.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]
@@ -63,16 +60,13 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListWorkspaces: aio.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
     is restricted to.
     """
     CreateWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]  # type: ignore[assignment]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]  # type: ignore[assignment]
-    """GetCurrentWorkspace answers the workspace that the call works on.
-
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-    """
+    """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]  # type: ignore[assignment]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]  # type: ignore[assignment]
@@ -91,7 +85,7 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.ListWorkspacesRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.ListWorkspacesResponse, abc.Awaitable[workspaces_pb2.ListWorkspacesResponse]]:
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
         is restricted to.
         """
 
@@ -107,10 +101,7 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.GetCurrentWorkspaceRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.Workspace, abc.Awaitable[workspaces_pb2.Workspace]]:
-        """GetCurrentWorkspace answers the workspace that the call works on.
-
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME because REST answers the bare resource
-        """
+        """GetCurrentWorkspace returns the workspace that the call works on."""
 
     def UpdateCurrentWorkspace(
         self,

@@ -1,9 +1,10 @@
-"""The RPCs: one servicer per service. Each authenticates, decodes, calls one domain function, and encodes.
+"""The RPCs: one servicer for each service, and the errors that they return.
 
-No rules live here. Errors are raised as `headwater.base.errors` and become answers in one place, the interceptor.
+There are no rules in this package. Functions of the domain raise `headwater.base.errors`, which `ErrorInterceptor`
+turns into responses.
 """
 
-from headwater.api.interceptor import AnswerInterceptor
-from headwater.api.register import ERROR_BODIES, LENIENT_SERVICES, Services, register, register_protocols
+from headwater.api.errors import ErrorInterceptor
+from headwater.api.register import ERROR_BODIES, LENIENT_SERVICES, Services, ingest_router, register
 
-__all__ = ["ERROR_BODIES", "LENIENT_SERVICES", "AnswerInterceptor", "Services", "register", "register_protocols"]
+__all__ = ["ERROR_BODIES", "LENIENT_SERVICES", "ErrorInterceptor", "Services", "ingest_router", "register"]

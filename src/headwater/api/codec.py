@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from headwater.api.call import is_transcoded
+from headwater.api.request import is_transcoded
 from headwater.base.errors import BadRequest
 
 CODEC_HEADER: Final = "x-headwater-codec"

@@ -1,48 +1,20 @@
-"""The OpenAPI document as this server serves it: the generated one, in which a call that is not built answers only 501.
+"""The OpenAPI document of this server: the generated one, in which a call that is not built returns only 501.
 
-The document is generated from the protos, which describe the whole API; what of it is built, the server knows.
+The document is generated from the protos, which describe the whole API. Which calls are built is known to the server.
 """
 
-from collections.abc import Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import grpc
 import msgspec
-from grpc import aio
-
-from headwater.api.call import is_built
-
-if TYPE_CHECKING:
-    Handlers = Mapping[str, grpc.RpcMethodHandler[Any, Any]]  # generic in the stubs only
 
 _STAYING: Final = frozenset(("400", "404", "413", "501", "503", "504"))
-"""What a call that is not built can still answer: 501, and what the gateway answers in its stead."""
-_NOT_BUILT: Final = "**Not built yet: answers 501.** "
-
-
-class BuiltCalls:
-    """Passes services on to a server and notes which of their calls are built. For the generated `add_…_to_server`."""
-
-    def __init__(self, server: aio.Server) -> None:
-        self._server = server
-        self.unbuilt: set[str] = set()
-        """The calls that are registered but not built, as "headwater.v1.Service/Method"."""
-
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        self._server.add_generic_rpc_handlers(handlers)
-
-    def add_registered_method_handlers(self, service: str, handlers: "Handlers") -> None:
-        self._server.add_registered_method_handlers(service, handlers)
-        self.unbuilt |= {
-            f"{service}/{name}"
-            for name, handler in handlers.items()
-            if not is_built(handler.unary_unary or handler.unary_stream)
-        }
+"""The statuses of a call that is not built: 501, and the errors of the gateway."""
+_NOT_BUILT: Final = "**Not built yet: returns 501.** "
 
 
 def served_document(unbuilt: set[str]) -> bytes:
-    """The document as JSON, where the calls named in `unbuilt` say so."""
+    """Return the document as JSON. `unbuilt` are the calls to mark, as "package.Service/Method"."""
     document: dict[str, Any] = msgspec.json.decode((files("headwater.v1") / "openapi.json").read_bytes())
     for path in document["paths"].values():
         for operation in path.values():

@@ -1,75 +1,116 @@
-"""Puts every service of the protos on the server: those that are built, and the rest, whose calls answer 501."""
+"""Adds every service of the protos to the server. Calls that are not built return 501."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final
 
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from grpc import aio
 
-from headwater.api import client, native_events, system, track
-from headwater.api.answers import ErrorBody
-from headwater.api.applications import ApplicationServicer
-from headwater.api.connections import ConnectionServicer
-from headwater.api.connectors import ConnectorServicer
-from headwater.api.devices import DeviceServicer
-from headwater.api.events import EventServicer
-from headwater.api.filters import FilterServicer
-from headwater.api.identities import IdentityServicer
-from headwater.api.keys import ApiKeyServicer
-from headwater.api.native_events import NativeEventServicer
-from headwater.api.openapi import BuiltCalls, served_document
-from headwater.api.pipelines import PipelineServicer
-from headwater.api.schemas import SchemaServicer
-from headwater.api.system import SystemServicer
-from headwater.api.transformations import TransformationServicer
-from headwater.api.workspaces import WorkspaceServicer
+from headwater.api.errors import ErrorBody, is_built
+from headwater.api.ingest_http import Router
+from headwater.api.openapi import served_document
+from headwater.api.services import client, native_events, system, track
+from headwater.api.services.api_keys import ApiKeyServicer
+from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer
+from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
+from headwater.api.services.connectors import ConnectorServicer
+from headwater.api.services.devices import DeviceServicer
+from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
+from headwater.api.services.filters import FilterRestServicer, FilterServicer
+from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.pipelines import PipelineServicer
+from headwater.api.services.schemas import SchemaServicer
+from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
+from headwater.api.services.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.observe.trace import Tracer
+from headwater.rest.v1 import applications_pb2 as rest_applications
+from headwater.rest.v1 import applications_pb2_grpc as rest_applications_grpc
+from headwater.rest.v1 import (
+    client_pb2,
+    client_pb2_grpc,
+    native_events_pb2,
+    native_events_pb2_grpc,
+    track_pb2,
+    track_pb2_grpc,
+)
+from headwater.rest.v1 import connections_pb2 as rest_connections
+from headwater.rest.v1 import connections_pb2_grpc as rest_connections_grpc
+from headwater.rest.v1 import events_pb2 as rest_events
+from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
+from headwater.rest.v1 import filters_pb2 as rest_filters
+from headwater.rest.v1 import filters_pb2_grpc as rest_filters_grpc
+from headwater.rest.v1 import profiles_pb2 as rest_profiles
+from headwater.rest.v1 import profiles_pb2_grpc as rest_profiles_grpc
+from headwater.rest.v1 import system_pb2 as rest_system
+from headwater.rest.v1 import system_pb2_grpc as rest_system_grpc
+from headwater.rest.v1 import transformations_pb2 as rest_transformations
+from headwater.rest.v1 import transformations_pb2_grpc as rest_transformations_grpc
 from headwater.state import StateStore
 from headwater.state.lanestore import LaneStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
+    api_keys_pb2,
     api_keys_pb2_grpc,
+    applications_pb2,
     applications_pb2_grpc,
-    client_pb2_grpc,
+    connections_pb2,
     connections_pb2_grpc,
+    connectors_pb2,
     connectors_pb2_grpc,
+    devices_pb2,
     devices_pb2_grpc,
+    events_pb2,
     events_pb2_grpc,
+    filters_pb2,
     filters_pb2_grpc,
+    identities_pb2,
     identities_pb2_grpc,
+    identity_resolution_pb2,
     identity_resolution_pb2_grpc,
-    native_events_pb2_grpc,
+    pipelines_pb2,
     pipelines_pb2_grpc,
+    profiles_pb2,
     profiles_pb2_grpc,
+    schemas_pb2,
     schemas_pb2_grpc,
+    system_pb2,
     system_pb2_grpc,
-    track_pb2_grpc,
+    transformations_pb2,
     transformations_pb2_grpc,
+    workspaces_pb2,
     workspaces_pb2_grpc,
 )
+from headwater.warehouse import Warehouse
 
 ERROR_BODIES: Final[dict[str, ErrorBody]] = {
     track.SERVICE: track.error_body,
     client.SERVICE: client.error_body,
 }
-"""The services whose errors have a shape of their own."""
+"""The error bodies of the services whose protocol prescribes one."""
 
-LENIENT_SERVICES: Final = frozenset({track.SERVICE, client.SERVICE, native_events.SERVICE, system.SERVICE})
+LENIENT_SERVICES: Final = frozenset({track.SERVICE, client.SERVICE, native_events.SERVICE, *system.SERVICES})
 """The services that ignore unknown query parameters: intake, and the calls of health checks."""
+
+Add = Callable[[Any, aio.Server], None]
+"""A generated function that adds a servicer to a server."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the servicers work with."""
+    """The dependencies of the servicers."""
 
     catalog: Catalog
     intake: Intake
     state: StateStore
+    warehouse: Warehouse
     functions: Runner
     log: EventLog
     lanes: LaneStore
@@ -78,52 +119,187 @@ class Services:
     quotas: Quotas = DEFAULT_QUOTAS
 
 
+@dataclass(frozen=True)
+class Registration:
+    """A service and the servicer that implements it."""
+
+    service: ServiceDescriptor
+    servicer: Any
+    add: Add
+
+    def unbuilt(self) -> set[str]:
+        """Return the calls that the servicer does not implement, as "package.Service/Method"."""
+        return {
+            f"{self.service.full_name}/{method.name}"
+            for method in self.service.methods
+            if not is_built(getattr(self.servicer, method.name))
+        }
+
+
+def registrations(parts: Services) -> list[Registration]:
+    """Return all services."""
+    typed, rest = _typed(parts), _rest(parts)
+    unbuilt = {name for each in (*typed, *rest) for name in each.unbuilt()}
+    document = _registration(
+        rest_system.DESCRIPTOR,
+        system.SystemRestServicer(served_document(unbuilt)),
+        rest_system_grpc.add_SystemServiceServicer_to_server,
+    )
+    return [*typed, *rest, document]
+
+
 def register(server: aio.Server, parts: Services) -> None:
     """Add all services to `server`, before it starts."""
-    calls = BuiltCalls(server)
-    server = cast(aio.Server, calls)
-    connections_pb2_grpc.add_ConnectionServiceServicer_to_server(
-        ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas), server
-    )
-    connectors_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorServicer(parts.catalog), server)
-    applications_pb2_grpc.add_ApplicationServiceServicer_to_server(ApplicationServicer(parts.catalog), server)
-    workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(parts.catalog), server)
-    api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(parts.catalog, parts.quotas), server)
-    pipelines = PipelineServicer(
-        parts.catalog, parts.functions, parts.state, parts.lanes, parts.clock, parts.computing, parts.quotas
-    )
-    pipelines_pb2_grpc.add_PipelineServiceServicer_to_server(pipelines, server)
-    identities_pb2_grpc.add_IdentityServiceServicer_to_server(IdentityServicer(parts.catalog, parts.state), server)
-    devices_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(parts.catalog, parts.state), server)
-    events_pb2_grpc.add_EventServiceServicer_to_server(
-        EventServicer(parts.catalog, parts.intake, parts.state, Tracer(parts.state, parts.log, parts.computing)),
-        server,
-    )
-    register_protocols(server, parts)
-    filters_pb2_grpc.add_FilterServiceServicer_to_server(FilterServicer(parts.catalog, parts.computing), server)
-    schemas_pb2_grpc.add_SchemaServiceServicer_to_server(SchemaServicer(parts.catalog), server)
-    transformations_pb2_grpc.add_TransformationServiceServicer_to_server(
-        TransformationServicer(parts.catalog, parts.functions, parts.computing), server
-    )
-    _register_unbuilt(server)
-    openapi = served_document(calls.unbuilt)
-    system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(openapi), server)
+    for each in registrations(parts):
+        each.add(each.servicer, server)
 
 
-def register_protocols(server: aio.Server, parts: Services) -> None:
-    """Add the services that take events as SDKs send them."""
-    track_pb2_grpc.add_TrackServiceServicer_to_server(
-        track.TrackServicer(parts.catalog, parts.intake, parts.state), server
-    )
-    native_events_pb2_grpc.add_NativeEventServiceServicer_to_server(
-        NativeEventServicer(parts.catalog, parts.intake), server
-    )
-    client_pb2_grpc.add_ClientServiceServicer_to_server(client.ClientServicer(parts.intake), server)
+def ingest_router(parts: Services, metrics: Metrics = NO_METRICS) -> Router:
+    """Return the routes of the services that accept events as SDKs send them."""
+    router = Router(metrics)
+    router.add(track.SERVICE, track.TrackServicer(parts.catalog, parts.intake, parts.state).handlers, track.error_body)
+    router.add(native_events.SERVICE, native_events.NativeEventServicer(parts.catalog, parts.intake).handlers)
+    router.add(client.SERVICE, client.ClientServicer(parts.intake).handlers, client.error_body)
+    return router
 
 
-def _register_unbuilt(server: aio.Server) -> None:
-    """Services without a single call that works yet; the generated servicers raise, and the interceptor answers 501."""
-    identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server(
-        identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(), server
+def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registration:
+    (service,) = file.services_by_name.values()
+    return Registration(service, servicer, add)
+
+
+def _typed(parts: Services) -> list[Registration]:
+    reader = EventReader(parts.catalog, parts.warehouse, parts.computing)
+    tracer = Tracer(parts.state, parts.log, parts.computing)
+    servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
+        (
+            api_keys_pb2.DESCRIPTOR,
+            ApiKeyServicer(parts.catalog, parts.quotas),
+            api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server,
+        ),
+        (
+            applications_pb2.DESCRIPTOR,
+            ApplicationServicer(parts.catalog),
+            applications_pb2_grpc.add_ApplicationServiceServicer_to_server,
+        ),
+        (
+            connections_pb2.DESCRIPTOR,
+            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas),
+            connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
+        ),
+        (
+            connectors_pb2.DESCRIPTOR,
+            ConnectorServicer(parts.catalog),
+            connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
+        ),
+        (
+            devices_pb2.DESCRIPTOR,
+            DeviceServicer(parts.catalog, parts.state),
+            devices_pb2_grpc.add_DeviceServiceServicer_to_server,
+        ),
+        (
+            events_pb2.DESCRIPTOR,
+            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer),
+            events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
+        (
+            filters_pb2.DESCRIPTOR,
+            FilterServicer(parts.catalog, parts.computing),
+            filters_pb2_grpc.add_FilterServiceServicer_to_server,
+        ),
+        (
+            identities_pb2.DESCRIPTOR,
+            IdentityServicer(parts.catalog, parts.state),
+            identities_pb2_grpc.add_IdentityServiceServicer_to_server,
+        ),
+        (
+            identity_resolution_pb2.DESCRIPTOR,
+            identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(),
+            identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
+        ),
+        (
+            pipelines_pb2.DESCRIPTOR,
+            PipelineServicer(
+                parts.catalog, parts.functions, parts.state, parts.lanes, parts.clock, parts.computing, parts.quotas
+            ),
+            pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
+        ),
+        (
+            profiles_pb2.DESCRIPTOR,
+            profiles_pb2_grpc.ProfileServiceServicer(),
+            profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
+        ),
+        (
+            schemas_pb2.DESCRIPTOR,
+            SchemaServicer(parts.catalog),
+            schemas_pb2_grpc.add_SchemaServiceServicer_to_server,
+        ),
+        (
+            system_pb2.DESCRIPTOR,
+            system.SystemServicer(),
+            system_pb2_grpc.add_SystemServiceServicer_to_server,
+        ),
+        (
+            transformations_pb2.DESCRIPTOR,
+            TransformationServicer(parts.catalog, parts.functions, parts.computing),
+            transformations_pb2_grpc.add_TransformationServiceServicer_to_server,
+        ),
+        (
+            workspaces_pb2.DESCRIPTOR,
+            WorkspaceServicer(parts.catalog),
+            workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server,
+        ),
     )
-    profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles_pb2_grpc.ProfileServiceServicer(), server)
+    return [_registration(*each) for each in servicers]
+
+
+def _rest(parts: Services) -> list[Registration]:
+    """Return the services with raw JSON, but for that of the OpenAPI document, which describes them."""
+    servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
+        (
+            rest_applications.DESCRIPTOR,
+            ApplicationRestServicer(parts.catalog),
+            rest_applications_grpc.add_ApplicationServiceServicer_to_server,
+        ),
+        (
+            client_pb2.DESCRIPTOR,
+            client.ClientServicer(parts.intake),
+            client_pb2_grpc.add_ClientServiceServicer_to_server,
+        ),
+        (
+            rest_connections.DESCRIPTOR,
+            ConnectionRestServicer(parts.catalog, parts.computing),
+            rest_connections_grpc.add_ConnectionServiceServicer_to_server,
+        ),
+        (
+            rest_events.DESCRIPTOR,
+            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing)),
+            rest_events_grpc.add_EventServiceServicer_to_server,
+        ),
+        (
+            rest_filters.DESCRIPTOR,
+            FilterRestServicer(parts.catalog, parts.computing),
+            rest_filters_grpc.add_FilterServiceServicer_to_server,
+        ),
+        (
+            native_events_pb2.DESCRIPTOR,
+            native_events.NativeEventServicer(parts.catalog, parts.intake),
+            native_events_pb2_grpc.add_NativeEventServiceServicer_to_server,
+        ),
+        (
+            rest_profiles.DESCRIPTOR,
+            rest_profiles_grpc.ProfileServiceServicer(),
+            rest_profiles_grpc.add_ProfileServiceServicer_to_server,
+        ),
+        (
+            track_pb2.DESCRIPTOR,
+            track.TrackServicer(parts.catalog, parts.intake, parts.state),
+            track_pb2_grpc.add_TrackServiceServicer_to_server,
+        ),
+        (
+            rest_transformations.DESCRIPTOR,
+            TransformationRestServicer(parts.catalog, parts.functions, parts.computing),
+            rest_transformations_grpc.add_TransformationServiceServicer_to_server,
+        ),
+    )
+    return [_registration(*each) for each in servicers]

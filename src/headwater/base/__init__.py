@@ -1,1 +1,2 @@
-"""What every room may use: errors, the clock, identifiers, database engines. Imports nothing of ours."""
+"""Utilities that every package may use: errors, clock, identifiers, encryption, metrics. Imports no other package of
+the project."""

@@ -1,10 +1,10 @@
-"""The rules of API keys that operators choose. Imports nothing: the supervisor uses it."""
+"""Rules for API keys that operators choose. Imports nothing, because the supervisor uses it."""
 
 PREFIX = "api_"
 MIN_LENGTH = 40
-"""Characters of a key. It is stored as one SHA-256, so it must not be guessable."""
+"""Minimum characters of a key. The key is stored as one SHA-256 hash, so it must not be guessable."""
 MIN_DIFFERENT_CHARACTERS = 12
-"""Different characters after the prefix. A random key of this length in hexadecimal digits or base 64 has more."""
+"""Minimum different characters after the prefix. A random key of this length in hexadecimal or base 64 has more."""
 
 
 def check(key: str) -> None:

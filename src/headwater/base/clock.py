@@ -1,4 +1,4 @@
-"""The one source of the present time, passed to whoever needs it so that tests can move it."""
+"""The source of the current time. It is passed to every part that needs it, so that tests can move it."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
@@ -7,13 +7,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(moment: datetime) -> int:
-    """`moment` as whole microseconds since the epoch, exactly: how times are stored."""
+    """Return `moment` as whole microseconds since the epoch, without rounding. Times are stored in this form."""
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_microseconds(stored: int) -> datetime:
-    """The moment that `microseconds` made `stored` of, in UTC."""
+    """Return the moment, in UTC, for which `microseconds` returned `stored`."""
     return _EPOCH + timedelta(microseconds=stored)
 
 
@@ -23,15 +23,15 @@ def day_start(day: date) -> int:
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """A source of the current time."""
 
     def now(self) -> datetime:
-        """The present moment in UTC, with microseconds."""
+        """Return the current time in UTC, with microseconds."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

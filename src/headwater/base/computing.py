@@ -1,11 +1,11 @@
-"""Runs functions that compute for long in processes of their own, so that the event loop goes on answering.
+"""Runs long computations in separate processes, so that the event loop keeps responding.
 
-A computation is a function at the top level of a module, and arguments and a result that can be pickled. Every one has
-a limit in time and in memory: its process is killed when the computation exceeds either, and the next one starts when
-it is needed. Processes are shared fairly between owners.
+A computation is a function at the top level of a module; its arguments and its result can be pickled. Each one has a
+limit of time and memory. If it exceeds either, its process is killed, and a new process starts when one is needed.
+Processes are shared fairly between owners.
 
-`python -m headwater.base.computing` is such a process. It takes requests on its standard input and gives the answers
-on its standard output, each as a length and a pickle. It ends when its input ends.
+`python -m headwater.base.computing` is such a process. It reads requests from standard input and writes responses to
+standard output, each as a length and a pickle. It ends when its input ends.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.base.fairness import FairSlots
 
 PROCESSES: Final = 2
-"""How many computations run at a time. One owner gets all but one of them."""
+"""Computations that run at the same time. One owner gets all but one of them."""
 MAX_SECONDS: Final = 5.0
-"""How long one computation may take."""
+"""Maximum duration of one computation."""
 MAX_MEMORY_BYTES: Final = 768 << 20
-"""How much address space a computing process may have, of which it needs about 250 MiB before it computes anything."""
+"""Address space of a computing process. It needs about 250 MiB before it computes anything."""
 MAX_WAITING: Final = 16
-"""How many computations of one owner may wait."""
+"""Computations of one owner that may wait."""
 WAIT_SECONDS: Final = 10.0
-"""How long a computation may wait for a process."""
+"""Maximum time that a computation waits for a process."""
 IDLE_SECONDS: Final = 60.0
-"""After how long without work a process is ended: each takes about 70 MB."""
+"""Idle time after which a process ends. Each process takes about 70 MB."""
 _START_SECONDS: Final = 30.0
-"""How long a process may take to start, on a machine that is busy."""
+"""Maximum time for a process to start on a busy machine."""
 
 _LENGTH: Final = struct.Struct("!Q")
 _NICENESS: Final = 5
@@ -50,7 +50,8 @@ _Result = TypeVar("_Result")
 
 
 class Computing:
-    """Runs computations, in its own processes or, without any, at once in this one. Made by `open_computing`."""
+    """Runs computations in its own processes or, if it has none, directly in this process. Created by
+    `open_computing`."""
 
     def __init__(self, processes: int = 0, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS) -> None:
         self._slots = FairSlots(max(1, processes), max_waiting=MAX_WAITING, what="computations")
@@ -65,21 +66,21 @@ class Computing:
         *arguments: _Arguments.args,
         **keywords: _Arguments.kwargs,
     ) -> _Result:
-        """The result of the function. What it raises is raised here.
+        """Return the result of the function, or raise what it raises.
 
-        Raises Unprocessable with TooExpensive when it exceeds its limits, TooManyRequests when too many computations of
-        the owner wait, and Unavailable when no process became free or could be started.
+        Raises Unprocessable with TooExpensive if the function exceeds its limits, TooManyRequests if too many
+        computations of the owner wait, and Unavailable if no process became free or none could be started.
         """
         if not self._all:
             return function(*arguments, **keywords)
         request = pickle.dumps((function, arguments, keywords), pickle.HIGHEST_PROTOCOL)
         async with self._slots.slot(owner, seconds=WAIT_SECONDS):
-            worker = self._idle.pop()  # the one used last, so that the others can become idle
+            worker = self._idle.pop()  # the process used last, so that the others can become idle
             try:
                 answer = await worker.ask(request, self._max_seconds)
             finally:
                 self._idle.append(worker)
-        succeeded, value = pickle.loads(answer)  # our own process wrote it
+        succeeded, value = pickle.loads(answer)  # written by our own process
         if not succeeded:
             raise value
         result: _Result = value
@@ -91,7 +92,7 @@ class Computing:
             await worker.stop()
 
     async def end_idle(self) -> None:
-        """End the processes that had nothing to do for `IDLE_SECONDS`; runs until it is cancelled."""
+        """End processes that have been idle for `IDLE_SECONDS`. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(IDLE_SECONDS / 4)
             for worker in self._idle:
@@ -103,7 +104,7 @@ class Computing:
 async def open_computing(
     processes: int = PROCESSES, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS
 ) -> AsyncIterator[Computing]:
-    """Open `Computing` with so many processes, each of which starts when it is needed first and imports `modules`."""
+    """Open `Computing` with this number of processes. Each starts on first use and imports `modules`."""
     computing = Computing(processes, modules=modules, max_seconds=max_seconds)
     reaper = asyncio.create_task(computing.end_idle())
     try:
@@ -116,7 +117,7 @@ async def open_computing(
 
 
 class _Worker:
-    """One process, when it runs. Asked by one task at a time."""
+    """One process, started on demand. Used by one task at a time."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = modules
@@ -173,7 +174,7 @@ class _Worker:
 
 
 def _environment() -> dict[str, str]:
-    """Only what the interpreter needs to find its modules: no secrets."""
+    """Return the environment of the process: what the interpreter needs to find its modules, and no secrets."""
     return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
@@ -182,7 +183,7 @@ def _too_expensive(reason: str) -> HeadwaterError:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until there are no more."""
+    """Process requests until the input ends."""
     answers.write(b"+")
     answers.flush()
     while header := requests.read(_LENGTH.size):
@@ -195,7 +196,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _answer(request: bytes) -> bytes:
     try:
-        function, arguments, keywords = pickle.loads(request)  # the parent process wrote it
+        function, arguments, keywords = pickle.loads(request)  # written by the parent process
         outcome: tuple[bool, Any] = True, function(*arguments, **keywords)
         return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     except MemoryError:
@@ -208,7 +209,7 @@ def _answer(request: bytes) -> bytes:
 
 
 def _confine(parent: int) -> None:
-    """Limit this process, and let it end with its parent."""
+    """Limit the memory of this process, and end it with its parent."""
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -219,9 +220,9 @@ def _confine(parent: int) -> None:
 
 
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends this process
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not stand between the answers
+    os.dup2(2, 1)  # output that a library prints must not mix with responses
     _confine(int(sys.argv[1]))
     for module in sys.argv[2:]:
         importlib.import_module(module)

@@ -1,11 +1,11 @@
-"""Encrypts what is secret and must be read again, such as the credentials of a connection.
+"""Encrypts secrets that must be read again, such as the credentials of a connection.
 
-AES-256 in Galois/Counter Mode: what was changed, cut, or moved to where it does not belong is not opened. A record says
-which key sealed it, so keys can be replaced while records of older ones are still around:
+The cipher is AES-256-GCM. A record that was changed, cut or moved to another place cannot be opened. Each record names
+the key that sealed it, so keys can be replaced while records of older keys exist:
 
     version (1 byte, 1) | key id (8 bytes) | nonce (12 bytes) | ciphertext and tag
 
-docs/decisions/0008-secrets.md says where the keys come from and how they are replaced.
+docs/decisions/0008-secrets.md describes where keys come from and how they are replaced.
 """
 
 import os
@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-SHORTEST_SECRET: Final = 32
-"""In characters."""
+MIN_SECRET_CHARACTERS: Final = 32
+"""Minimum characters of a secret."""
 
 _VERSION: Final = b"\x01"
 _ID_SIZE: Final = 8
@@ -27,35 +27,36 @@ _HEADER_SIZE: Final = len(_VERSION) + _ID_SIZE + _NONCE_SIZE
 
 
 class SealError(Exception):
-    """A record cannot be opened. The message tells nothing that is secret."""
+    """The record cannot be opened. The message contains no secret."""
 
 
 class UnknownKey(SealError):
-    """It was sealed with a key that is not on the ring."""
+    """The record was sealed with a key that is not on the ring."""
 
 
 class Keyring:
-    """One present key, which seals, and older ones, which only open. Its representation shows none of them."""
+    """One current key, which seals and opens, and older keys, which only open. Its representation shows no key."""
 
     def __init__(self, present: str, older: Sequence[str] = ()) -> None:
-        """Keys are made of secrets: any texts of `SHORTEST_SECRET` characters or more. Raises ValueError."""
+        """Derive keys from secrets. Raises ValueError if a secret is shorter than `MIN_SECRET_CHARACTERS`."""
         secrets = (present, *older)
-        if any(len(secret) < SHORTEST_SECRET for secret in secrets):
-            raise ValueError(f"a secret key must have at least {SHORTEST_SECRET} characters")
-        # The present key comes last: it wins when it is listed among the older ones too.
+        if any(len(secret) < MIN_SECRET_CHARACTERS for secret in secrets):
+            raise ValueError(f"a secret key must have at least {MIN_SECRET_CHARACTERS} characters")
+        # The current key comes last: it wins if it is also listed among the older keys.
         self._ciphers = {_key_id(secret): AESGCM(_derive(secret, b"key", 32)) for secret in reversed(secrets)}
         self._present = _key_id(present)
 
     def seal(self, plain: bytes, *, context: bytes) -> bytes:
-        """A record of `plain`. It can be opened only with the same `context`, which says what it is and whose."""
-        # Not from an Identifiers, whose source a test may fix: a nonce that comes twice gives the plain text away.
+        """Return a record of `plain`. It can be opened only with the same `context`, which identifies its type and
+        owner."""
+        # Identifiers is not used because tests may seed it, and a repeated nonce reveals the plain text.
         nonce = os.urandom(_NONCE_SIZE)
         header = _VERSION + self._present + nonce
         return header + self._ciphers[self._present].encrypt(nonce, plain, header + context)
 
     def open(self, record: bytes, *, context: bytes) -> bytes:
-        """What was sealed. Raises UnknownKey, or SealError for what is no record or belongs somewhere else."""
-        key_id = key_id_of(record)
+        """Return the plain text. Raises UnknownKey, or SealError for an invalid record or another context."""
+        key_id = parse_key_id(record)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise UnknownKey(f"it was encrypted with the key {key_id.hex()}, which is not given")
@@ -66,27 +67,27 @@ class Keyring:
             raise SealError("it was changed after it was encrypted, or belongs to something else") from None
 
     def knows(self, record: bytes) -> bool:
-        """Whether a key on the ring sealed the record."""
-        return key_id_of(record) in self._ciphers
+        """Return whether a key on the ring sealed the record."""
+        return parse_key_id(record) in self._ciphers
 
     def is_present(self, record: bytes) -> bool:
-        """Whether the present key sealed the record."""
-        return key_id_of(record) == self._present
+        """Return whether the current key sealed the record."""
+        return parse_key_id(record) == self._present
 
 
-def key_id_of(record: bytes) -> bytes:
-    """Which key sealed the record. Raises SealError for what is no record."""
+def parse_key_id(record: bytes) -> bytes:
+    """Return the id of the key that sealed the record. Raises SealError for an invalid record."""
     if record[:1] != _VERSION or len(record) < _HEADER_SIZE:
         raise SealError("it is not an encrypted record of a known version")
     return record[1 : 1 + _ID_SIZE]
 
 
 def _key_id(secret: str) -> bytes:
-    """Names the key without giving anything of it away."""
+    """Return an id that reveals nothing about the key."""
     return _derive(secret, b"key id", _ID_SIZE)
 
 
 def _derive(secret: str, purpose: bytes, size: int) -> bytes:
     return HKDF(algorithm=SHA256(), length=size, salt=None, info=b"headwater " + purpose).derive(
-        secret.encode("utf-8", "surrogateescape")  # the environment may hold bytes that are no text
+        secret.encode("utf-8", "surrogateescape")  # the environment may contain bytes that are not text
     )

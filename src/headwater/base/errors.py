@@ -1,4 +1,4 @@
-"""The one error tree. Domain code raises these; one interceptor turns them into answers.
+"""The error tree. Domain code raises these errors; one interceptor converts them to responses.
 
     HeadwaterError                      status  code
     ├── BadRequest                      400     BadRequest          syntax; a value that can never be valid
@@ -12,37 +12,89 @@
     ├── Unimplemented                   501     NotImplemented      documented, but not built yet
     └── Unavailable                     503     ServiceUnavailable  with the seconds to wait
 
-Anything else that escapes a handler is a defect: it is logged with its traceback and answered 500 without its text.
+Any other exception is a bug. It is logged with its traceback and returned as 500 without details.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Reason = Literal[
+    "AlterSchemaInExecution",
+    "AuthorizationRevoked",
+    "BadRequest",
+    "CannotRunIncrementally",
+    "Conflict",
+    "ConnectionNotExist",
+    "ConnectorNotAvailable",
+    "ConnectorNotExist",
+    "DefinitionsTooLarge",
+    "EngineNotAvailable",
+    "EventTypeNotExist",
+    "Forbidden",
+    "FormatNotExist",
+    "HeadersTooLarge",
+    "IdentityResolutionInExecution",
+    "InternalServerError",
+    "InvalidAlterSchema",
+    "InvalidEvent",
+    "InvalidSettings",
+    "LinkedConnectionNotExist",
+    "NotFound",
+    "NotImplemented",
+    "OperationAlreadyExecuting",
+    "OrderNotExist",
+    "OrderTypeNotSortable",
+    "PayloadTooLarge",
+    "PipelineDisabled",
+    "PropertyNotExist",
+    "ReadOnlyKey",
+    "RequestTimeout",
+    "RunInProgress",
+    "SchemaNotAligned",
+    "ServiceUnavailable",
+    "SingleEventWriteKey",
+    "TargetExist",
+    "Timeout",
+    "TooExpensive",
+    "TooManyApiKeys",
+    "TooManyConnections",
+    "TooManyEventWriteKeys",
+    "TooManyPipelines",
+    "TooManyRequests",
+    "TransformationFailed",
+    "TypeNotAllowed",
+    "Unauthorized",
+    "UnsupportedLanguage",
+    "ValidationError",
+    "WorkspaceNotExist",
+]
+"""The reasons of errors. `ErrorReason` of the protos has an example of each."""
 
 
 class HeadwaterError(Exception):
-    """An answer other than success.
+    """A response other than success.
 
-    `message` is for people: it names the field and the rule. `code` is for programs and never changes once published.
-    `field` is the path of the offending value in the request ("linkedConnections[2]"), when one value is to blame.
+    `message` is for people and names the field and the rule. `code` is for programs and never changes after release.
+    `field` is the path of the invalid value in the request ("linkedConnections[2]"), if one value is the cause.
     """
 
     status: ClassVar[int] = 500
-    code: str = "InternalServerError"
+    code: Reason = "InternalServerError"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.headers: dict[str, str] = {}
-        """What goes with the answer beside its body: HTTP headers, or metadata, by their names in lower case."""
+        """HTTP headers, or gRPC metadata, to send with the response; names in lower case."""
 
     @property
     def details(self) -> dict[str, str]:
-        """What programs may want beside the code, as strings (the metadata of `google.rpc.ErrorInfo`)."""
+        """Return further values for programs (the metadata of `google.rpc.ErrorInfo`)."""
         return {} if self.field is None else {"field": self.field}
 
     def __reduce__(self) -> tuple[Callable[..., "HeadwaterError"], tuple[Any, ...]]:
-        """Pickle the error by its state: the parameters of constructors differ."""
+        """Pickle the error by its state, because the parameters of the constructors differ."""
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -53,7 +105,7 @@ def _restored(type_: type[HeadwaterError], arguments: tuple[Any, ...], state: di
 
 
 class BadRequest(HeadwaterError):
-    """The request cannot be understood, or holds a value that is never valid here."""
+    """The request cannot be parsed, or contains a value that is never valid here."""
 
     status = 400
     code = "BadRequest"
@@ -67,32 +119,33 @@ class Unauthorized(HeadwaterError):
 
 
 class Forbidden(HeadwaterError):
-    """The caller is known but may not do this."""
+    """The caller is known but does not have the permission."""
 
     status = 403
-    code = "Forbidden"
+    code: Reason = "Forbidden"
 
 
 class NotFound(HeadwaterError):
-    """Something that the path or a header names does not exist in this workspace."""
+    """A resource that the path or a header names does not exist in this workspace."""
 
     status = 404
     code = "NotFound"
 
 
 class PayloadTooLarge(HeadwaterError):
-    """The body, or one item in it, is over its limit."""
+    """The body, or one item of it, exceeds its limit."""
 
     status = 413
     code = "PayloadTooLarge"
 
 
 class Unprocessable(HeadwaterError):
-    """Well-formed, but in conflict with the present state; `code` says how ("ConnectorNotExist", "TargetExist", …)."""
+    """The request is valid but conflicts with the current state. `code` is the reason ("ConnectorNotExist",
+    "TargetExist")."""
 
     status = 422
 
-    def __init__(self, code: str, message: str, *, field: str | None = None) -> None:
+    def __init__(self, code: Reason, message: str, *, field: str | None = None) -> None:
         super().__init__(message, field=field)
         self.code = code
 
@@ -109,21 +162,25 @@ class _RetryLater(HeadwaterError):
 
 
 class TooManyRequests(_RetryLater):
-    """Nothing was done; the same request may succeed after `retry_after` seconds."""
+    """The request had no effect; it may succeed after `retry_after` seconds."""
 
     status = 429
     code = "TooManyRequests"
 
 
 class Unimplemented(HeadwaterError):
-    """Part of the documented surface that has no engine yet."""
+    """A documented feature that is not implemented."""
 
     status = 501
     code = "NotImplemented"
 
 
 class Unavailable(_RetryLater):
-    """Something that the answer depends on is not reachable; nothing was done."""
+    """A dependency cannot be reached; the request had no effect."""
 
     status = 503
     code = "ServiceUnavailable"
+
+
+class UnusableDatabase(Exception):
+    """No work can begin with this database. The message is one line for the operator."""

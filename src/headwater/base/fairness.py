@@ -1,6 +1,6 @@
-"""Shares a fixed number of slots between owners, so that no owner can keep the others waiting.
+"""Shares a fixed number of slots between owners, so that no owner can block the others.
 
-Owners that wait are served in turn, one slot each; the waiters of one owner in the order in which they came.
+Waiting owners are served in turn, one slot each. The calls of one owner are served in the order of their arrival.
 """
 
 import asyncio
@@ -17,21 +17,22 @@ class FairSlots:
     def __init__(
         self, slots: int, *, per_owner: int | None = None, max_waiting: int | None = None, what: str = "calls"
     ) -> None:
-        """`per_owner` is how many slots one owner may hold; without it all but one, or the only one. `max_waiting` is
-        how many calls of one owner may wait; None is any number. `what` names in messages what is run."""
+        """`per_owner` is the maximum number of slots of one owner; the default is all but one, and at least one.
+        `max_waiting` is the maximum number of waiting calls of one owner; None means no limit. `what` names the work in
+        messages."""
         self._free = slots
         self._per_owner = max(1, slots - 1) if per_owner is None else per_owner
         self._max_waiting = max_waiting
         self._what = what
         self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        """The owners that wait, the one whose turn is next first."""
+        """The waiting owners; the first is served next."""
 
     @asynccontextmanager
     async def slot(self, owner: str, *, seconds: float | None = None) -> AsyncIterator[None]:
-        """Hold a slot.
+        """Hold a slot during the block.
 
-        Raises TooManyRequests when too many calls of this owner wait already, and Unavailable when no slot was granted
+        Raises TooManyRequests if too many calls of this owner wait already, and Unavailable if no slot was granted
         within `seconds`.
         """
         await self._acquire(owner, seconds)
@@ -54,7 +55,7 @@ class FairSlots:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._release(owner)  # granted at the moment at which the caller gave up
+                self._release(owner)  # granted in the moment in which the caller gave up
             else:
                 self._leave(owner, turn)
             if isinstance(error, TimeoutError):
@@ -80,7 +81,7 @@ class FairSlots:
         self._grant()
 
     def _grant(self) -> None:
-        """Give free slots to the owners whose turn it is. An owner that got one goes to the end of the line."""
+        """Give free slots to waiting owners in turn. An owner that received a slot moves to the end of the queue."""
         while self._free:
             owner = next((one for one in self._waiting if self._held[one] < self._per_owner), None)
             if owner is None:
@@ -91,6 +92,6 @@ class FairSlots:
                 del self._waiting[owner]
             elif not turn.done():
                 self._waiting.move_to_end(owner)
-            if not turn.done():  # its caller may have been cancelled a moment ago
+            if not turn.done():  # its caller may have been cancelled
                 self._take(owner)
                 turn.set_result(None)

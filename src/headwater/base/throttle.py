@@ -1,15 +1,15 @@
-"""Limits how often the same thing is logged."""
+"""Limits how often the same message is logged."""
 
 import time
 from collections.abc import Callable, Hashable
 from typing import Final
 
 MAX_KEYS: Final = 1_000
-"""How many different things are remembered. When there are more, all are forgotten, and logged once more."""
+"""Maximum number of keys in memory. Above it all keys are forgotten, so each may pass once more."""
 
 
 class Throttle:
-    """Lets one occurrence of a key through in each period, and counts the others."""
+    """Lets one occurrence of a key pass in each period and counts the others."""
 
     def __init__(self, seconds: float = 60.0, now: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -17,7 +17,8 @@ class Throttle:
         self._seen: dict[Hashable, tuple[float, int]] = {}
 
     def passes(self, key: Hashable) -> int:
-        """Count an occurrence; return how many there were since the last that passed, or 0 when it does not pass."""
+        """Count an occurrence. Return the number of occurrences since the last that passed, or 0 if this one does not
+        pass."""
         now = self._now()
         until, held = self._seen.get(key, (now, 0))
         if now < until:

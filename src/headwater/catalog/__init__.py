@@ -1,7 +1,7 @@
-"""The configuration: workspaces, API keys, connections, their event write keys and links, pipelines.
+"""The configuration: workspaces, API keys, connections with event write keys and links, pipelines.
 
-It lives in one database that all processes share; each process answers lookups from its own view in memory. The
-catalog keeps what it is given and serialises writers; what may be written is decided in `headwater.management`.
+It is stored in one database that all processes share. Each process serves lookups from its own view in memory. The
+catalog stores what it receives and serialises writers; `headwater.management` has the rules.
 """
 
 from headwater.catalog.access import Caller

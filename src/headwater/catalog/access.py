@@ -1,4 +1,4 @@
-"""Who calls with an API key, and which workspace the call is for. Every face that takes API keys asks here."""
+"""Resolves API keys to callers and workspaces. Every API that accepts API keys uses this module."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from headwater.catalog.catalog import Catalog
 from headwater.catalog.model import ApiKey
 
 API_KEY_PREFIX: Final = "api_"
-"""What every API key starts with, and no event write key."""
+"""Prefix of every API key. No event write key has it."""
 WORKSPACE_HEADER: Final = "headwater-workspace"
 
 _IDENTIFIER = re.compile(r"[1-9][0-9]{0,9}")
@@ -18,23 +18,24 @@ _IDENTIFIER = re.compile(r"[1-9][0-9]{0,9}")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the API key, and the workspace that it is restricted to or that the call names, if any."""
+    """The API key, and the workspace that it is restricted to or that the call names, if any."""
 
     key: ApiKey
     workspace: int | None
 
-    def the_workspace(self) -> int:
-        """For calls that need one. Raises Forbidden when an unrestricted key comes without naming it."""
+    def require_workspace(self) -> int:
+        """Return the workspace, for calls that need one. Raises Forbidden if an unrestricted key comes without a
+        workspace."""
         if self.workspace is None:
             raise Forbidden("this API key opens several workspaces: name one in the Headwater-Workspace header")
         return self.workspace
 
 
 async def find_caller(catalog: Catalog, authorization: str | None, named: str | None) -> Caller:
-    """Who calls with this `Authorization` header, and with `named` in the header of the workspace.
+    """Return the caller with this `Authorization` header and `named`, the value of the workspace header.
 
-    Raises what `authenticate` raises; BadRequest for a header that is no identifier; NotFound for a workspace that the
-    key does not open or that does not exist.
+    Raises what `authenticate` raises; BadRequest if the header is not an identifier; NotFound for a workspace that does
+    not exist or that the key may not access.
     """
     key = await authenticate(catalog, authorization)
     if named is None:
@@ -48,7 +49,7 @@ async def find_caller(catalog: Catalog, authorization: str | None, named: str | 
 
 
 def check_may_write(key: ApiKey) -> None:
-    """Raises Forbidden with the code ReadOnlyKey for a key that may only read."""
+    """Raise Forbidden with the code ReadOnlyKey for a read-only key."""
     if key.access == "Read":
         error = Forbidden("the API key is read-only: it may make GET calls only")
         error.code = "ReadOnlyKey"
@@ -56,9 +57,9 @@ def check_may_write(key: ApiKey) -> None:
 
 
 async def authenticate(catalog: Catalog, authorization: str | None) -> ApiKey:
-    """The API key of `Bearer api_…`.
+    """Return the API key of `Bearer api_…`.
 
-    Raises Unauthorized when it is absent or unknown, BadRequest when it is not of that form.
+    Raises Unauthorized if it is absent or unknown, BadRequest if it has another form.
     """
     authorization = (authorization or "").strip()
     if not authorization:
@@ -69,7 +70,7 @@ async def authenticate(catalog: Catalog, authorization: str | None) -> ApiKey:
         raise BadRequest("the Authorization header must be 'Bearer' and an API key", field="authorization")
     if not token.startswith(API_KEY_PREFIX):
         raise BadRequest("an API key starts with api_", field="authorization")
-    key = await catalog.seek(catalog.api_key, token)
+    key = await catalog.get_or_refresh(catalog.api_key, token)
     if key is None:
         raise Unauthorized("the API key is not known")
     return key

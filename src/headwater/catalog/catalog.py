@@ -1,10 +1,10 @@
-"""The catalog as one process holds it: lookups in memory, refreshes from the database, and changes to it.
+"""The catalog of one process: lookups in memory, refreshes from the database, and changes.
 
-Every change takes the next version first, which is one row that all writers of all processes must lock: they run one
-after another, on SQLite and PostgreSQL alike, and what a writer has looked up stays true until it commits. The version
-also tells a process cheaply whether its view is old, and `catalog_changes` which objects it must read again.
+Every change first takes the next version, one row that all writers of all processes must lock. So changes run one after
+another, on SQLite and PostgreSQL alike, and what a writer has read stays true until it commits. The version also tells
+a process cheaply whether its view is old, and `catalog_changes` which objects to read again.
 
-The catalog does not refresh itself: whoever needs the newest state calls `refresh`, or `seek` for one
+The catalog does not refresh itself. Callers that need the newest state call `refresh`, or `get_or_refresh` for one
 object.
 """
 
@@ -24,15 +24,16 @@ from headwater.catalog.change import Change
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
 from headwater.catalog.negativecache import NegativeCache
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
-from headwater.catalog.sealing import open_settings, seal_settings
+from headwater.catalog.sealing import check_readable, open_settings, reseal_settings, seal_settings
 from headwater.catalog.view import Delta, View
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Connector
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import Settings
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions, snapshot
 
 TURN_TIMEOUT_SECONDS: Final = 10.0
-"""How long a change waits for the other changes of this process, and a refresh for another refresh."""
+"""Maximum time that a change waits for other changes of this process, and a refresh for another refresh."""
 
 _Key = TypeVarTuple("_Key")
 _Found = TypeVar("_Found")
@@ -46,11 +47,11 @@ _PRUNE_EVERY = 100
 
 
 class Catalog:
-    """Lookups are synchronous and answer from the view; made by `open_catalog`.
+    """Serves lookups synchronously from the view. Created by `open_catalog`.
 
-    `connectors` are those that are known here, by code. `keyring` opens the settings of connections; a process that
-    has none can do everything else. `is_shared` says that other processes change the catalog too, all the time: then
-    whoever shows it to people refreshes it first.
+    `connectors` are the known connectors by code. `keyring` opens the settings of connections; a process without a
+    keyring can do everything else. `is_shared` states that other processes change the catalog too, so that callers
+    refresh it before they show it to people.
     """
 
     def __init__(
@@ -73,72 +74,92 @@ class Catalog:
         self._changing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._begun = 0
-        """How many refreshes have looked into the database."""
+        """Number of refreshes that have read the database."""
         self._reached = 0
-        """The last of them that came to its end."""
+        """Number of the last refresh that completed."""
 
     def workspaces(self) -> list[Workspace]:
-        """All workspaces, oldest first."""
+        """Return all workspaces, oldest first."""
         return sorted(self._view.workspaces.values(), key=lambda workspace: (workspace.created_at, workspace.id))
 
     def workspace(self, id_: int) -> Workspace | None:
         return self._view.workspaces.get(id_)
 
     def api_key(self, token: str) -> ApiKey | None:
-        """The API key that `token` is. The lookup is by digest, so its time tells nothing about other keys."""
+        """Return the API key with this token. The lookup is by digest, so its duration reveals nothing about other
+        keys."""
         return self._view.api_key_by_digest.get(digest_of(token))
 
     def api_keys(self) -> list[ApiKey]:
-        """All API keys, oldest first."""
+        """Return all API keys, oldest first."""
         return sorted(self._view.api_keys.values(), key=lambda key: (key.created_at, key.id))
 
     def source_of(self, write_key: str) -> Connection | None:
-        """The connection that an event write key belongs to."""
+        """Return the connection that the event write key belongs to."""
         return self._view.source_by_write_key.get(write_key)
 
     def connections(self, workspace: int) -> list[Connection]:
-        """The workspace's connections by the bytes of their names, then by id."""
-        return list(self._view.connections_of(workspace))
+        """Return the connections of the workspace by the bytes of their names, then by id."""
+        return list(self._view.connections_in(workspace))
 
     def connection(self, workspace: int, id_: int) -> Connection | None:
         found = self._view.connections.get(id_)
         return found if found is not None and found.workspace == workspace else None
 
-    def sealed(self, connection: Connection, settings: Mapping[str, object]) -> Connection:
-        """The connection with these settings, encrypted so that they can be opened for it alone."""
+    def sealed(self, connection: Connection, settings: Settings) -> Connection:
+        """Return the connection with these settings, encrypted so that they can be opened for it alone."""
         return seal_settings(self.keyring, connection, settings)
 
-    def settings_of(self, connection: Connection) -> dict[str, object]:
-        """The settings of a connection in clear; empty when it has none. Raises Unavailable when no key opens them."""
-        return open_settings(self.keyring, connection)
+    def resealed(self, connection: Connection) -> Connection:
+        """Return the connection with its settings encrypted with the present key. Raises Unavailable."""
+        return reseal_settings(self.keyring, connection)
+
+    def check_readable(self, connection: Connection) -> None:
+        """Raise Unavailable unless a key opens the settings of the connection."""
+        check_readable(self.keyring, connection)
+
+    def settings_of(self, connection: Connection) -> Settings | None:
+        """Return the settings of a connection, as its connector declares them.
+
+        A connection without settings has the defaults of its connector; None if its connector has no settings in that
+        role. Raises Unavailable if no key opens the settings or they do not fit the connector.
+        """
+        connector = self.connectors.get(connection.connector)
+        capabilities = None if connector is None else connector.capabilities(connection.role)
+        declared = None if capabilities is None else capabilities.settings
+        if declared is None:
+            return None
+        if connection.sealed_settings is None:
+            return None if declared.REQUIRED else declared.read({})
+        return open_settings(self.keyring, connection, declared)
 
     def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
         found = self._view.pipelines.get(id_)
         return found if found is not None and found.workspace == workspace else None
 
     async def refresh(self) -> None:
-        """Bring the view up to everything that was committed before this call, by whichever process.
+        """Update the view to everything that any process committed before this call.
 
-        One small query when nothing is new; otherwise what changed is read, and nothing else. Callers that wait at the
-        same time share one. Raises Unavailable.
+        Takes one small query if nothing changed; otherwise only the changed objects are read. Callers that wait at the
+        same time share one refresh. Raises Unavailable.
         """
         before = self._begun
-        async with _answering_unavailable(), _turn(self._refreshing):
+        async with _as_unavailable(), _acquire(self._refreshing):
             if self._reached > before:  # it began after this call
                 return
             self._begun = begun = self._begun + 1
             async with self._sessions.open() as session:
                 if await session.run(_version) > self._view.version:
-                    news = await session.run(_news_since(self._view.version))
-                    # Only now: a change that came between may have left another view here.
-                    self._view = self._view.advanced(news)
+                    changes = await session.run(_changes_since(self._view.version))
+                    # Checked after the read: a change meanwhile may have replaced the view.
+                    self._view = self._view.advanced(changes)
             self._reached = begun
 
-    async def seek(self, lookup: Callable[[*_Key], _Found | None], *key: *_Key) -> _Found | None:
-        """What one of the lookups finds for the key, even when another process made it a moment ago.
+    async def get_or_refresh(self, lookup: Callable[[*_Key], _Found | None], *key: *_Key) -> _Found | None:
+        """Return the result of a lookup for the key, even if another process created the object a moment ago.
 
-        The database is not asked for what it did not have a moment ago, nor in a flood of other things that it does not
-        have: then the answer is that of the view, which the next `refresh` brings up to date. Raises Unavailable.
+        The database is not queried for a key that it lacked a moment ago, nor during a flood of unknown keys. Then the
+        result is that of the view, which the next `refresh` updates. Raises Unavailable.
         """
         found = lookup(*key)
         if found is None and self._negative_cache.should_query(key):
@@ -150,20 +171,20 @@ class Catalog:
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[Change]:
-        """Open a change: one transaction, which no other change anywhere overlaps.
+        """Open a change: one transaction, which overlaps with no other change of any process.
 
-        At its begin the view is brought up to date, so that rules checked inside the block by lookups hold when it
-        commits. The view has the change when the block ends without an exception; with one, nothing was changed.
-        A block that changes nothing makes no new version. Raises Unavailable.
+        The view is updated first, so rules that the block checks by lookups still hold when it commits. The view has
+        the change when the block ends without an exception; with one, nothing changes. A block without changes makes no
+        new version. Raises Unavailable.
         """
-        async with _answering_unavailable(), _turn(self._changing), self._sessions.open() as session:
-            version, news = await session.run(_begun_after(self._view.version))
-            if news is not None:
-                self._view = self._view.advanced(news)
+        async with _as_unavailable(), _acquire(self._changing), self._sessions.open() as session:
+            version, changes = await session.run(_begin(self._view.version))
+            if changes is not None:
+                self._view = self._view.advanced(changes)
             change = Change(self._view, version, self._identifiers, self._clock.now())
             yield change
             if change.delta.changed():
-                await session.run(_written(change))
+                await session.run(_commit(change))
                 self._view = self._view.advanced(change.delta)
 
 
@@ -172,7 +193,7 @@ def _version(connection: sqlalchemy.Connection) -> int:
         return read_version(connection)
 
 
-def _news_since(seen: int) -> Callable[[sqlalchemy.Connection], Delta]:
+def _changes_since(seen: int) -> Callable[[sqlalchemy.Connection], Delta]:
     def read(connection: sqlalchemy.Connection) -> Delta:
         with snapshot(connection):
             return read_since(connection, seen, read_version(connection))
@@ -180,8 +201,8 @@ def _news_since(seen: int) -> Callable[[sqlalchemy.Connection], Delta]:
     return read
 
 
-def _begun_after(seen: int) -> Callable[[sqlalchemy.Connection], tuple[int, Delta | None]]:
-    """Takes the next version, and reads what came between it and the version `seen`, if anything."""
+def _begin(seen: int) -> Callable[[sqlalchemy.Connection], tuple[int, Delta | None]]:
+    """Take the next version, and read the changes between it and the version `seen`, if there are any."""
 
     def begin(connection: sqlalchemy.Connection) -> tuple[int, Delta | None]:
         version = int(connection.execute(_NEXT_VERSION).scalar_one())
@@ -190,8 +211,8 @@ def _begun_after(seen: int) -> Callable[[sqlalchemy.Connection], tuple[int, Delt
     return begin
 
 
-def _written(change: Change) -> Callable[[sqlalchemy.Connection], None]:
-    """Writes the change, tells the other processes what to read again, and commits."""
+def _commit(change: Change) -> Callable[[sqlalchemy.Connection], None]:
+    """Write the change, record for the other processes what to read again, and commit."""
 
     def write(connection: sqlalchemy.Connection) -> None:
         for statement, parameters in change.statements:
@@ -216,7 +237,7 @@ async def open_catalog(
     keyring: Keyring | None = None,
     is_shared: bool = False,
 ) -> AsyncIterator[Catalog]:
-    """The catalog in the database at `url`, an SQLAlchemy URL; its tables are made or brought up to date first."""
+    """Open the catalog in the database at `url`, a SQLAlchemy URL, after bringing its tables up to date."""
     async with open_database(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
         catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
@@ -224,7 +245,7 @@ async def open_catalog(
 
 
 @asynccontextmanager
-async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+async def _acquire(lock: asyncio.Lock) -> AsyncIterator[None]:
     async with asyncio.timeout(TURN_TIMEOUT_SECONDS):
         await lock.acquire()
     try:
@@ -233,5 +254,5 @@ async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
         lock.release()
 
 
-def _answering_unavailable() -> AbstractAsyncContextManager[None]:
+def _as_unavailable() -> AbstractAsyncContextManager[None]:
     return as_unavailable("the catalog's database")

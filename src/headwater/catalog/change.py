@@ -1,8 +1,7 @@
-"""One change of the catalog: the statements of one transaction, and the objects as they will be after it.
+"""One change of the catalog: the statements of one transaction, and the objects after it.
 
-It notes what it is told and checks no rules; the catalog executes the statements together, in their order, when the
-change ends. The new objects are made here beside the rows, not read back from them: four SELECTs would halve the number
-of changes per second.
+It records what to do and checks no rules. The catalog executes the statements together, in order, when the change ends.
+The new objects are built here instead of being read back: four SELECT statements would halve the changes per second.
 """
 
 from datetime import datetime
@@ -17,14 +16,14 @@ from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
 from headwater.catalog.view import Delta, View
 
 Statement = tuple[Executable, Any]
-"""With its parameters: those of one row, of several, or None."""
+"""A statement with its parameters: those of one row, of several rows, or None."""
 
 
 class Change:
-    """Open from `Catalog.change()` until the end of its block, where it is committed, or undone by an exception.
+    """Open from `Catalog.change()` until the end of its block, which commits it, or rolls it back after an exception.
 
-    No other change is open anywhere meanwhile, and the catalog's lookups answer what the database held when it began.
-    `now` is the moment of the change, `version` the one it makes, `delta` what it has changed so far, and `statements`
+    No other change is open meanwhile, and the lookups of the catalog return what the database held when it began. `now`
+    is the time of the change, `version` the version that it makes, `delta` the objects changed so far, and `statements`
     how.
     """
 
@@ -37,7 +36,7 @@ class Change:
         self._drawn: set[int] = set()
 
     def new_id(self) -> int:
-        """An identifier that no object has."""
+        """Return an identifier that no object has."""
         view = self._view
         taken = (view.workspaces, view.api_keys, view.connections, view.pipelines, self._drawn)
         while True:
@@ -51,21 +50,22 @@ class Change:
         self.delta.workspaces[workspace.id] = workspace
 
     def update_workspace(self, workspace: Workspace) -> None:
-        """Write its name and its preferences."""
+        """Write its name and preferences."""
         rows = tables.workspaces
         values = {"name": workspace.name, "ui_preferences": workspace.ui_preferences}
         self._write(update(rows).where(rows.c.id == workspace.id).values(values))
         self.delta.workspaces[workspace.id] = workspace
 
     def remove_workspace(self, workspace: Workspace) -> None:
-        """Remove it with its connections, all that is theirs, and the API keys that open nothing else."""
+        """Remove the workspace with its connections, everything that belongs to them, and the API keys restricted to
+        it."""
         rows = tables.workspaces
         self._write(delete(rows).where(rows.c.id == workspace.id))
         self.delta.workspaces[workspace.id] = None
         view = self._view
         keys = (key.id for key in view.api_keys.values() if key.workspace == workspace.id)
         self.delta.api_keys.update(dict.fromkeys(keys))
-        connections = (connection.id for connection in view.connections_of(workspace.id))
+        connections = (connection.id for connection in view.connections_in(workspace.id))
         self.delta.connections.update(dict.fromkeys(connections))
 
     def add_api_key(self, api_key: ApiKey) -> None:
@@ -78,7 +78,8 @@ class Change:
         self.delta.api_keys[api_key.id] = None
 
     def add_connection(self, connection: Connection) -> None:
-        """Add it with its links and event write keys; the connections at the other end of the links change too."""
+        """Add the connection with its links and event write keys. The connections at the other end of the links change
+        too."""
         row = {column.name: getattr(connection, column.name) for column in tables.connections.columns}
         self._write(insert(tables.connections), row)
         if connection.event_write_keys:
@@ -104,7 +105,7 @@ class Change:
         self._stage(self._current(connection.id), **values)
 
     def remove_connection(self, connection: Connection) -> None:
-        """Remove it with its pipelines, event write keys and links."""
+        """Remove the connection with its pipelines, event write keys and links."""
         rows = tables.connections
         self._write(delete(rows).where(rows.c.id == connection.id))
         for other in map(self._current, self._current(connection.id).linked_connections):
@@ -112,7 +113,7 @@ class Change:
         self.delta.connections[connection.id] = None
 
     def add_link(self, source: Connection, destination: Connection) -> None:
-        """Link two connections that are not linked yet."""
+        """Link two connections that are not linked."""
         self._write(insert(tables.connection_links), self._link(source, destination.id))
         for one, other in ((source, destination), (destination, source)):
             linked = self._current(one.id).linked_connections
@@ -142,7 +143,7 @@ class Change:
         self._replace_pipeline(pipeline, pipeline)
 
     def update_pipeline(self, pipeline: Pipeline) -> None:
-        """Write its name, whether it is enabled, its schedule period and its definition."""
+        """Write its name, enabled flag, schedule period and definition."""
         rows = tables.pipelines
         values = {
             "name": pipeline.name,
@@ -162,7 +163,7 @@ class Change:
         self.statements.append((statement, parameters))
 
     def _current(self, id_: int) -> Connection:
-        """The connection with what this change has done to it so far."""
+        """Return the connection with the changes made so far."""
         connection = self.delta.connections.get(id_, self._view.connections.get(id_))
         if connection is None:
             raise LookupError(f"connection {id_} is not in the catalog")

@@ -1,6 +1,6 @@
-"""What a pipeline does, as it was given: kept as one JSON document, because nothing searches inside it.
+"""The definition of a pipeline as it was given, kept as one JSON document because no query searches it.
 
-Schemas and filters stand here as their canonical JSON text; the rooms that know them read them where they are used.
+Schemas and filters are kept as canonical JSON text. The packages that own them parse them where they are used.
 """
 
 from typing import Any, cast
@@ -11,14 +11,14 @@ from headwater.transforms.functions.contract import Function, Language
 
 
 class Matching(msgspec.Struct, frozen=True):
-    """The property of a profile, and the property of an application's user, whose equality makes them the same."""
+    """The profile property and the application's user property whose equality identifies the same person."""
 
     input: str
     output: str
 
 
 class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """A transformation that is a function; paths are those of the properties that it gets and may give."""
+    """A transformation by a function. Paths name the properties that it receives and may return."""
 
     language: str
     source: str
@@ -27,7 +27,7 @@ class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
     out_paths: tuple[str, ...] = ()
 
     def function(self, *, owner: str) -> Function:
-        """The function that this describes, as `owner`'s. Raises BadRequest when it breaks a rule."""
+        """Return the function with this definition, owned by `owner`. Raises BadRequest if it breaks a rule."""
         return Function(
             owner=owner,
             language=cast(Language, self.language),  # the function refuses any other
@@ -46,7 +46,7 @@ class TransformationDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The members that not every pipeline has; "" , None and false stand for those that were not given."""
+    """Members that only some pipelines have; "", None and false stand for members that were not given."""
 
     filter: str | None = None
     in_schema: str | None = None

@@ -1,4 +1,4 @@
-"""The objects of the configuration, as everybody else sees them. They are values: a change makes new ones."""
+"""The objects of the configuration. They are immutable values: a change makes new ones."""
 
 from datetime import datetime
 from hashlib import sha256
@@ -11,7 +11,7 @@ from headwater.connectors.connector import Role, SendingMode, Strategy, Target
 
 
 class UiPreferences(msgspec.Struct, frozen=True, kw_only=True):
-    """The paths of the profile properties that user interfaces show a person by; empty where there is none."""
+    """Paths of the profile properties by which user interfaces show a person; empty if not set."""
 
     image: str = ""
     first_name: str = ""
@@ -23,7 +23,7 @@ SchedulePeriod = Literal["5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h"
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
-    """The scope of everything else: no object of one workspace is visible in another."""
+    """The scope of all other objects. No object of one workspace is visible in another."""
 
     id: int
     name: str
@@ -32,14 +32,14 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Access = Literal["Full", "Read"]
-"""What a key may do: everything, or make GET calls only."""
+"""Permissions of a key: everything, or GET calls only."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret that opens the management API, without the secret.
+    """An API key of the management API, without the secret.
 
-    `workspace` is the only workspace that it opens; None is all of them. `digest` is the SHA-256 of the key in hex,
-    which needs no salt because keys are random. `hint` is what people recognise it by.
+    `workspace` is the only workspace that it gives access to; None means all. `digest` is the SHA-256 of the key in
+    hex, which needs no salt because keys are random. `hint` is the part by which people recognise the key.
     """
 
     id: int
@@ -52,7 +52,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connection does with the users or the events that come through it."""
+    """Processes the users or the events of a connection."""
 
     id: int
     workspace: int
@@ -62,21 +62,21 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     created_at: datetime
     event_type: str = ""
-    """What kind of event it sends to an application; empty for pipelines that do not."""
+    """The event type that it sends to an application; empty for pipelines that send none."""
     schedule_start: int | None = None
-    """The minute of the day that its schedule counts from, 0 to 1439; None for pipelines that are never scheduled."""
+    """The minute of the day from which its schedule counts, 0 to 1439; None for pipelines without a schedule."""
     schedule_period: SchedulePeriod | None = None
-    """How often it runs by itself; None for never."""
+    """The interval of scheduled runs; None for no schedule."""
     definition: Definition = Definition()
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """A source that data comes from, or a destination that it goes to.
+    """A source of data, or a destination for it.
 
-    `linked_connections` are ids, ascending: the destinations that a source's events are forwarded to, or the sources
-    that a destination's events come from. `pipelines` are ascending by id. `event_write_keys` are in the order of their
-    creation, and empty for a connection that receives no events. `sealed_settings` are its settings, encrypted: the
-    catalog opens them with `settings_of`; None when it has none.
+    `linked_connections` are ids in ascending order: the destinations to which a source forwards events, or the sources
+    of a destination's events. `pipelines` are in ascending order of their ids. `event_write_keys` are in the order of
+    creation; empty for a connection that receives no events. `sealed_settings` are the encrypted settings, which
+    `Catalog.settings` opens; None without settings.
     """
 
     id: int
@@ -94,5 +94,5 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(api_key: str) -> str:
-    """What the catalog keeps of an API key."""
+    """Return the digest of an API key, which the catalog stores instead of the key."""
     return sha256(api_key.encode()).hexdigest()

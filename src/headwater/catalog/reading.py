@@ -1,7 +1,7 @@
 """Reads objects of the catalog from its tables: some, or all.
 
-Each function is called inside one transaction that sees one state of the database. What changed is read object by
-object, so that following the changes of others costs what they changed, not what there is.
+Each function runs inside one transaction that sees one state of the database. Changed objects are read one by one, so
+following the changes of other processes costs in proportion to the changes.
 """
 
 from collections import defaultdict
@@ -17,23 +17,23 @@ from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
 from headwater.catalog.view import Delta, Kind
 
 KEPT_CHANGES: Final = 1000
-"""The versions whose changes are kept; a view that is further behind is loaded anew."""
+"""Versions whose changes are kept. A view that is further behind is loaded completely."""
 
 MAX_IDS: Final = 5_000
-"""More changed objects than these are read with all others: a statement has room for 32,766 parameters on both
-databases, and each id takes up to two."""
+"""Above this many changed objects, everything is read: a statement has at most 32,766 parameters in both databases, and
+each id takes up to two."""
 
 _VERSION = select(tables.catalog_version.c.version)
 _CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
 
 
 def read_version(connection: sqlalchemy.Connection) -> int:
-    """The version of the state that this transaction sees. It grows with every change."""
+    """Return the version of the state that this transaction sees. It grows with every change."""
     return int(connection.execute(_VERSION).scalar_one())
 
 
 def read_since(connection: sqlalchemy.Connection, since: int, version: int) -> Delta:
-    """What changed after the version `since`, as this transaction sees it; `version` is the newest it sees."""
+    """Return the changes after the version `since` up to `version`, the newest that this transaction sees."""
     if since < 0 or version - since > KEPT_CHANGES:
         return _read(connection, version, None)
     ids: defaultdict[Kind, set[int]] = defaultdict(set)
@@ -43,7 +43,7 @@ def read_since(connection: sqlalchemy.Connection, since: int, version: int) -> D
 
 
 def _read(connection: sqlalchemy.Connection, version: int, ids: Mapping[Kind, set[int]] | None) -> Delta:
-    """The objects with these ids, those that are gone as None; all objects when `ids` is None."""
+    """Return the objects with these ids, removed ones as None; all objects if `ids` is None."""
 
     def wanted(kind: Kind) -> set[int] | None:
         return None if ids is None else ids.get(kind, set())
@@ -58,7 +58,7 @@ def _read(connection: sqlalchemy.Connection, version: int, ids: Mapping[Kind, se
 
 
 def _plain(connection: sqlalchemy.Connection, table: Table, type_: type[Any], ids: set[int] | None) -> dict[int, Any]:
-    """Objects whose fields are the columns of one table."""
+    """Return objects whose fields are the columns of one table."""
     found: dict[int, Any] = dict.fromkeys(ids or ())
     for row in _rows(connection, select(table), [table.c.id], ids):
         found[row.id] = type_(**row._mapping)
@@ -94,7 +94,7 @@ def _connections(connection: sqlalchemy.Connection, ids: set[int] | None) -> dic
 def _rows(
     connection: sqlalchemy.Connection, query: Select[Any], columns: list[Column[Any]], ids: set[int] | None
 ) -> Iterable[Row[Any]]:
-    """The rows that have one of `ids` in one of `columns`; all rows when `ids` is None."""
+    """Return the rows with one of `ids` in one of `columns`; all rows if `ids` is None."""
     if ids is not None:
         if not ids:
             return ()

@@ -1,7 +1,7 @@
-"""The tables of the catalog, for SQLite and PostgreSQL alike.
+"""The tables of the catalog, for SQLite and PostgreSQL.
 
-Every row of a workspace carries its workspace, and foreign keys include it: no row can belong to one workspace and
-refer to another. `catalog_version` and `catalog_changes` tell the views of all processes what to read again.
+Every row carries its workspace, and foreign keys include it: no row can belong to one workspace and refer to another.
+`catalog_version` and `catalog_changes` tell the views of all processes what to read again.
 """
 
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ class DefinitionDocument(TypeDecorator[Definition]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite forgets the time zone, so it is put back here."""
+    """A moment in UTC. SQLite does not store the time zone, so it is added here."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -62,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class AsJson(TypeDecorator[Any]):
-    """A value object in a column of its own, where nothing is ever looked up by what is inside it."""
+    """A value object in one column, for objects that no query searches."""
 
     impl = Text
     cache_ok = True
@@ -78,7 +78,7 @@ class AsJson(TypeDecorator[Any]):
         return self.type_() if value is None else msgspec.json.decode(value, type=self.type_)
 
 
-# Constraints are named by rule, so that a later revision can drop one on both databases.
+# Constraints are named by rule, so that a later revision can drop them in both databases.
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -122,7 +122,7 @@ connections = Table(
     Column("sending_mode", String(16), nullable=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("sealed_settings", LargeBinary, nullable=True),
-    UniqueConstraint("workspace", "id"),  # what the foreign keys below refer to
+    UniqueConstraint("workspace", "id"),  # referred to by the foreign keys below
 )
 
 

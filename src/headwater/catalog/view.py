@@ -1,7 +1,7 @@
-"""What one process knows of the catalog: every object, in memory, found by dictionary lookups.
+"""The view of the catalog in one process: every object in memory, found by dictionary lookups.
 
-A view is brought forward by deltas, each of which replaces whole objects. Applying one does not await, so nobody who
-runs on the same event loop ever sees half of it. Deltas may come twice or overlap; they never take a view backwards.
+Deltas update a view; each replaces whole objects. Applying one does not await, so no other task on the event loop sees
+a partial update. Deltas may repeat or overlap; they never move a view backwards.
 """
 
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ import msgspec
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
 
 Kind = Literal["workspace", "api_key", "connection"]
-"""What changes as a whole. Event write keys, links and pipelines are parts of their connections."""
+"""Objects that change as a whole. Event write keys, links and pipelines are parts of their connections."""
 
 _Object = TypeVar("_Object")
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """Objects as of `version`; None stands for one that is gone.
+    """Objects as of `version`; None stands for a removed object.
 
-    It holds all that changed after some version that the receiving view has reached already. A `complete` one holds
-    everything that there is.
+    It contains everything that changed after some version that the receiving view has reached. A `complete` delta
+    contains all objects.
     """
 
     version: int
@@ -31,7 +31,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     connections: dict[int, Connection | None]
 
     def changed(self) -> list[tuple[Kind, int]]:
-        """The kinds and ids of its objects."""
+        """Return the kinds and ids of its objects."""
         kinds: tuple[tuple[Kind, Iterable[int]], ...] = (
             ("workspace", self.workspaces),
             ("api_key", self.api_keys),
@@ -41,7 +41,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View:
-    """All objects by id, and the indexes that the hot paths need. `version` -1 is a view that was never loaded."""
+    """All objects by id, and the indexes of frequent lookups. `version` -1 marks a view that was never loaded."""
 
     def __init__(self) -> None:
         self.version = -1
@@ -54,9 +54,9 @@ class View:
         self._sorted_by_workspace: dict[int, list[Connection]] = {}
 
     def advanced(self, delta: Delta) -> "View":
-        """The view at the delta's version: this one, changed, or another when the delta is complete.
+        """Return the view at the delta's version: this view, changed, or a new view if the delta is complete.
 
-        A delta that this view has reached already changes nothing.
+        A delta that this view has reached changes nothing.
         """
         if delta.version <= self.version:
             return self
@@ -70,8 +70,8 @@ class View:
         view.version = delta.version
         return view
 
-    def connections_of(self, workspace: int) -> list[Connection]:
-        """The workspace's connections by name, then id. The list belongs to the view: do not change it."""
+    def connections_in(self, workspace: int) -> list[Connection]:
+        """Return the connections of the workspace by name, then id. The list belongs to the view: do not change it."""
         found = self._sorted_by_workspace.get(workspace)
         if found is None:
             found = [connection for connection in self.connections.values() if connection.workspace == workspace]

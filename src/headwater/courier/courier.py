@@ -1,7 +1,7 @@
 """Runs the transformations of lanes.
 
-Crashes: results and the progress of a lane are stored in one transaction, and the worker applies each result once. A
-courier that dies has run some records for nothing; they are run again.
+After a crash: results and the progress of a lane are stored in one transaction, and the worker applies each result
+once. Records that ran without a stored result run again.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, Definition, Pipeline
-from headwater.courier.entries import payloads, record_of, results_of, take
+from headwater.courier.entries import make_results, payloads, read_record, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
 from headwater.processing.lanes import CONSUMER, definition_digest
 from headwater.processing.plans import MAX_MESSAGE
@@ -36,45 +36,45 @@ from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.transforms.functions import FunctionFailed, Runner
 
 DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mapping": 1}
-"""How many runs of each kind there may be at a time. A sandbox is a process of some 60 MB."""
+"""Concurrent runs of each kind. A sandbox is a process of about 60 MB."""
 POLL_SECONDS: Final = 0.05
-"""How often the courier looks for new entries."""
+"""Interval at which the courier looks for new entries."""
 UPKEEP_SECONDS: Final = 0.5
-"""How often it looks at the catalog, and removes results that were applied."""
+"""Interval at which it refreshes the catalog and removes applied results."""
 RETRY_SECONDS: Final = 1.0
-"""How long the courier, or a lane, waits after an outage."""
+"""Wait of the courier, or of a lane, after an outage."""
 LIMITS_TO_PAUSE: Final = 4
-"""After so many runs in a row that reached a limit, the lane is paused."""
+"""Consecutive runs that reach a limit before the lane is paused."""
 INITIAL_PAUSE_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 300.0
-"""Each pause is twice as long as the one before. After it one record is tried."""
+"""Maximum pause. Each pause doubles the previous one. After it one record is tried."""
 MAX_MAPPING_SECONDS: Final = 0.25
 MAX_MAPPING_BYTES: Final = 1 << 20
-"""How long one run of a mapping may take, and how large its results may be. The rest is the next run."""
+"""Limits of one run of a mapping: its duration and the size of its results. The remaining records are the next run."""
 MAX_UNAPPLIED_BYTES: Final = 2 << 20
-"""How many bytes of results may wait for the worker before no other run begins. They are applied in order, so the
-results of a small workspace wait behind so much of a large one's."""
+"""Bytes of results that may wait for the worker before no other run begins. Results are applied in order, so those of a
+small workspace wait behind this many bytes of a large one."""
 MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
-"""How large the chunks are that are kept between the runs of lanes."""
+"""Maximum size of the chunks that are kept between the runs of lanes."""
 ENTRY_BYTES: Final = 500
-"""About what an entry of such a chunk takes in memory, its document aside."""
+"""Approximate memory of an entry of such a chunk, without its document."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Compiled(Struct, frozen=True):
-    """The transformation of a pipeline."""
+    """The compiled transformation of a pipeline."""
 
     definition: Definition
     digest: str
     transformer: Transformer | None
-    """None for a pipeline that has no transformation any more."""
+    """None if the pipeline has no transformation any more."""
     error: str = ""
-    """Why it cannot be compiled; empty otherwise."""
+    """The reason why it cannot be compiled; empty otherwise."""
 
 
 class Courier:
-    """Works through all lanes of an installation. One courier is active at a time."""
+    """Processes all lanes of an installation. One courier is active at a time."""
 
     def __init__(
         self,
@@ -97,15 +97,15 @@ class Courier:
         self._progress: dict[int, LaneProgress] = {}
         self._compiled: dict[int, _Compiled] = {}
         self._suspects: dict[int, int] = {}
-        """By pipeline, the position of a record that reached a limit by itself and is tried once more."""
+        """By pipeline, the position of a record that reached a limit alone and is tried once more."""
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._unapplied_bytes = 0
         self._unsure: set[int] = set()
-        """Pipelines whose stored progress may be another than `_progress` has: storing results failed."""
+        """Pipelines whose stored progress may differ from `_progress`, because storing results failed."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. Runs that have begun are abandoned, and begin again after the next start."""
+        """Process lanes until `stop` is set. Runs in progress are abandoned and start again after the next start."""
         while not stop.is_set():
             try:
                 async with self._store.exclusive() as check:
@@ -119,7 +119,7 @@ class Courier:
 
     async def _begin(self) -> None:
         await self._catalog.refresh()
-        await self._store.begin_after(await self._state.finished(CONSUMER))
+        await self._store.begin_after(await self._state.position(CONSUMER))
         self._progress = await self._store.progress()
         self._unsure.clear()
         self._scheduler.reset()
@@ -135,10 +135,10 @@ class Courier:
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
                 if self._unapplied_bytes:
-                    applied = await self._state.finished(CONSUMER)
+                    applied = await self._state.position(CONSUMER)
                     self._unapplied_bytes = await self._store.unapplied_bytes(applied)
                 lanes = {lane.pipeline: lane for lane in await self._state.lanes()}
-                self._scheduler.replace(list(self._states(lanes.values())))  # first all: a changed lane is forgotten
+                self._scheduler.replace(list(self._states(lanes.values())))  # first, to forget changed lanes
                 while self._unapplied_bytes <= MAX_UNAPPLIED_BYTES:
                     if (state := self._scheduler.begin(self._now())) is None:
                         break
@@ -153,9 +153,9 @@ class Courier:
             await asyncio.gather(*runs, return_exceptions=True)
 
     async def _upkeep(self) -> None:
-        """Learn what has changed, and remove what is not needed any more."""
+        """Take in changes of the catalog, and remove what is not needed any more."""
         await self._catalog.refresh()
-        applied = await self._state.finished(CONSUMER)
+        applied = await self._state.position(CONSUMER)
         await self._store.trim(applied)
         pipelines = {
             pipeline.id
@@ -205,7 +205,7 @@ class Courier:
             compiled = _Compiled(pipeline.definition, digest, compile_transformer(pipeline, self._functions))
         except HeadwaterError as error:
             compiled = _Compiled(pipeline.definition, digest, None, error.message)
-        except Exception as error:  # one pipeline may not end the courier, which all lanes need
+        except Exception as error:  # an error of one pipeline must not end the courier, which all lanes need
             compiled = _Compiled(pipeline.definition, digest, None, str(failure(error)))
         self._compiled[pipeline.id] = compiled
         self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
@@ -223,7 +223,7 @@ class Courier:
             _log.warning("a lane waits", pipeline=state.pipeline, reason=error.message)
             state.ready_at = self._now() + RETRY_SECONDS
         except Exception as error:
-            # Nothing that one lane runs into may end the courier, which all lanes need.
+            # An error of one lane must not end the courier, which all lanes need.
             _log.exception("a lane cannot be run, and is tried again", pipeline=state.pipeline)
             state.ready_at = self._now() + MAX_PAUSE_SECONDS
             self._metrics.batch_failed(type(error).__name__)
@@ -231,7 +231,7 @@ class Courier:
             self._scheduler.end(state, kind, time.monotonic() - began, self._now())
 
     async def _run_entries(self, state: LaneState, lane: Lane) -> bool:
-        """Run the next entries of a lane and store their results. Returns whether there may be more to run."""
+        """Run the next entries of a lane and store their results. Return whether there may be more to run."""
         if lane.pipeline in self._unsure:
             self._progress |= await self._store.progress(lane.pipeline)
             self._unsure.discard(lane.pipeline)
@@ -247,7 +247,7 @@ class Courier:
         seconds = time.monotonic() - began
         self._metrics.lane_run(state.kind, "Limit" if limit else "Done", seconds, len(documents))
         if limit:
-            if self._compiled.get(lane.pipeline) is not compiled:  # changed meanwhile: the new definition begins afresh
+            if self._compiled.get(lane.pipeline) is not compiled:  # the definition changed
                 state.batch_size, state.limits = INITIAL_BATCH_SIZE, 0
             else:
                 await self._limited(state, lane, before, entries, outcomes, _storable(limit))
@@ -268,10 +268,10 @@ class Courier:
         outcomes: dict[int, AttributesJson | Failed],
         limit: str,
     ) -> None:
-        """Go on after a run that reached a limit.
+        """Continue after a run that reached a limit.
 
-        Only a record that has reached it by itself, and twice, fails. The others are run again, one by one: they are
-        late. A lane that keeps reaching limits is paused, and after the pause one record is tried.
+        Only a record that reaches it alone, twice, fails. The other records run again, one by one, and are late. A lane
+        that keeps reaching limits is paused, and after the pause one record is tried.
         """
         state.batch_size = 1
         state.limits += 1
@@ -302,9 +302,9 @@ class Courier:
         entries: list[LaneEntry],
         outcomes: dict[int, AttributesJson | Failed],
     ) -> None:
-        """Store the results of entries, and the progress of their lane."""
-        self._unsure.add(lane.pipeline)  # until it is known that this has happened
-        results = list(payloads(lane, results_of(entries, outcomes)))
+        """Store the results of entries and the progress of their lane."""
+        self._unsure.add(lane.pipeline)  # until the transaction is known to have committed
+        results = list(payloads(lane, make_results(entries, outcomes)))
         await self._store.complete(lane.pipeline, before, after, results)
         self._unapplied_bytes += sum(len(payload) for _, payload in results)
         self._unsure.discard(lane.pipeline)
@@ -332,7 +332,7 @@ class Courier:
 async def _transform(
     compiled: _Compiled, chunk: Chunk, entries: list[LaneEntry]
 ) -> tuple[dict[int, AttributesJson | Failed], str]:
-    """Return the outcome of each entry by its position, and the limit that the run reached, for people."""
+    """Return the outcome of each entry by its position, and the limit that the run reached, as text for people."""
     if not entries:
         return {}, ""
     if compiled.error:
@@ -340,7 +340,7 @@ async def _transform(
     outcomes: dict[int, AttributesJson | Failed] = {}
     records = []
     for entry in entries:
-        record = record_of(chunk, entry)
+        record = read_record(chunk, entry)
         if isinstance(record, Failed):
             outcomes[entry.position] = record
         else:
@@ -362,12 +362,13 @@ async def _transform(
 
 
 def _storable(text: str) -> str:
-    """Return the text as every database takes it: without NUL and lone surrogates, and not too long."""
+    """Return the text in the form that every database accepts: without NUL and lone surrogates, and of limited
+    length."""
     return text[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEntry]:
-    """Return the entries up to the first whose record was not run: the budget of a mapping was used up."""
+    """Return the entries up to the first whose record did not run because the budget of the mapping was used up."""
     for index, entry in enumerate(entries):
         if entry.document != NO_DOCUMENT and entry.position not in outcomes:
             return entries[:index]
@@ -375,26 +376,26 @@ def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEn
 
 
 class ChunkCache:
-    """The chunks that lanes are at, the most recently used ones, up to `MAX_CHUNK_CACHE_BYTES`."""
+    """The current chunks of lanes, the most recently used ones, up to `MAX_CHUNK_CACHE_BYTES`."""
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, tuple[Chunk, int]] = OrderedDict()
         self._bytes = 0
 
     def get(self, pipeline: int) -> Chunk | None:
-        """Return the chunk of a pipeline, if it is there."""
+        """Return the chunk of a pipeline, if it is cached."""
         if (found := self._chunks.get(pipeline)) is None:
             return None
         self._chunks.move_to_end(pipeline)
         return found[0]
 
     def drop(self, pipeline: int) -> None:
-        """Forget the chunk of a pipeline."""
+        """Remove the chunk of a pipeline."""
         _, size = self._chunks.pop(pipeline, (None, 0))
         self._bytes -= size
 
     def put(self, pipeline: int, chunk: Chunk) -> None:
-        """Keep this chunk instead of the pipeline's former one."""
+        """Cache this chunk instead of the pipeline's previous one."""
         _, former = self._chunks.pop(pipeline, (None, 0))
         size = sum(map(len, chunk.documents)) + len(chunk.entries) * ENTRY_BYTES
         self._chunks[pipeline] = chunk, size
@@ -404,12 +405,12 @@ class ChunkCache:
             self._bytes -= size
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Remove all chunks."""
         self._chunks.clear()
         self._bytes = 0
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, or until the time is over."""
+    """Wait until the event is set, or for at most `seconds`."""
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)

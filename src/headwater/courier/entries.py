@@ -1,4 +1,4 @@
-"""Takes lane entries for a run, and makes results of what the run returns. Pure."""
+"""Selects lane entries for a run, and builds results from what the run returns. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -13,11 +13,11 @@ from headwater.schemas import Record
 from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry
 
 MAX_RUN_BYTES: Final = 1 << 20
-"""About how large the documents of one run may be."""
+"""Approximate maximum size of the documents of one run."""
 MAX_RUN_ENTRIES: Final = 2_000
-"""How many entries one run takes, those without a document too."""
+"""Maximum entries of one run, including those without a document."""
 MAX_RESULT_BYTES: Final = 128 << 10
-"""About how large one stored result may be: the worker applies some of them in one transaction."""
+"""Approximate maximum size of one stored result. The worker applies some of them in one transaction."""
 
 _decode_document: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -40,7 +40,7 @@ def take(chunk: Chunk, after: int, records: int) -> list[LaneEntry]:
     return taken
 
 
-def record_of(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
+def read_record(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
     """Return the record of an entry that has a document."""
     try:
         return record_of_document(_decode_document(chunk.documents[entry.document]))
@@ -48,8 +48,8 @@ def record_of(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
         return failure(error)
 
 
-def results_of(entries: Sequence[LaneEntry], outcomes: Mapping[int, AttributesJson | Failed]) -> list[LaneResult]:
-    """Return the results of entries; `outcomes` are those of entries with a document, by position."""
+def make_results(entries: Sequence[LaneEntry], outcomes: Mapping[int, AttributesJson | Failed]) -> list[LaneResult]:
+    """Return the results of entries. `outcomes` are those of entries with a document, by position."""
     results: list[LaneResult] = []
     for entry in entries:
         outcome = outcomes.get(entry.position)
@@ -61,7 +61,7 @@ def results_of(entries: Sequence[LaneEntry], outcomes: Mapping[int, AttributesJs
 
 
 def payloads(lane: Lane, results: Sequence[LaneResult]) -> Iterator[tuple[int, bytes]]:
-    """Yield the results as they are stored, in pieces, each with the position of its last entry."""
+    """Yield the results in the form in which they are stored, in pieces, each with the position of its last entry."""
     some: list[LaneResult] = []
     size = 0
     for result in results:
@@ -73,4 +73,4 @@ def payloads(lane: Lane, results: Sequence[LaneResult]) -> Iterator[tuple[int, b
 
 
 _ENTRY_BYTES: Final = 100
-"""About how large a result is beside its attributes."""
+"""Approximate size of a result without its attributes."""

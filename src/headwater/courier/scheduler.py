@@ -1,7 +1,7 @@
-"""Decides which lane runs next. Pure: it knows no clock and starts nothing.
+"""Decides which lane runs next. Pure: it has no clock and starts nothing.
 
-Workspaces share the slots by the time that they have used lately: the lane of the workspace that has used least comes
-first. So a workspace with a small need never waits for more than one run of another workspace.
+Workspaces share the slots by the time that they used recently: the lane of the workspace that used least comes first.
+So a workspace with a small need never waits for more than one run of another workspace.
 """
 
 import math
@@ -12,26 +12,26 @@ from typing import Final
 from msgspec import Struct
 
 HALF_LIFE_SECONDS: Final = 30.0
-"""After this time half of the time that a workspace has used is forgotten."""
+"""Time after which half of the used time of a workspace is forgotten."""
 MIN_RUN_SECONDS: Final = 0.002
-"""What a run counts at least: starting one costs something, too."""
+"""Minimum duration that a run is charged, because starting one has a cost."""
 INITIAL_BATCH_SIZE: Final = 16
 MAX_BATCH_SIZE: Final = 256
 
 
 class LaneState(Struct, eq=False):
-    """A lane that has entries, as the scheduler sees it."""
+    """A lane that has entries, for the scheduler."""
 
     pipeline: int
     workspace: int
     kind: str
-    """What runs its transformation; slots are counted by kind."""
+    """The kind of program that runs its transformation. Slots are counted by kind."""
     ready_at: float = 0.0
-    """When it may run again, in seconds of the caller's clock."""
+    """The time at which it may run again, in seconds of the caller's clock."""
     batch_size: int = INITIAL_BATCH_SIZE
-    """How many records the next run takes."""
+    """Records of the next run."""
     limits: int = 0
-    """How many runs in a row have reached a limit."""
+    """Consecutive runs that reached a limit."""
     last_run: int = 0
     """The number of its last run."""
     is_running: bool = False
@@ -44,9 +44,9 @@ class Scheduler:
         self._slots = dict(slots)
         self._lanes: dict[int, LaneState] = {}
         self._running: Counter[tuple[str, int]] = Counter()
-        """Runs at present, by kind and workspace."""
+        """Current runs by kind and workspace."""
         self._used: dict[int, tuple[float, float]] = {}
-        """The seconds that each workspace has used, and when that was computed."""
+        """The seconds that each workspace has used, and the time of that calculation."""
         self._runs = 0
 
     def replace(self, lanes: Iterable[LaneState]) -> None:
@@ -60,17 +60,17 @@ class Scheduler:
             self._lanes[lane.pipeline] = old or lane
 
     def reset(self) -> None:
-        """Forget all lanes and runs; the time that workspaces have used stays."""
+        """Forget all lanes and runs. The used time of workspaces stays."""
         self._lanes.clear()
         self._running.clear()
 
     def forget(self, pipeline: int) -> None:
-        """Forget what is known of a lane: it may run at once, as if it were new."""
+        """Forget the state of a lane: it may run immediately, as a new lane."""
         if (lane := self._lanes.get(pipeline)) is not None and not lane.is_running:
             del self._lanes[pipeline]
 
     def begin(self, now: float) -> LaneState | None:
-        """Return the lane that runs next and take its slot; None when none can run now."""
+        """Return the lane that runs next and take its slot; None if none can run now."""
         taken = Counter[str]()
         for (kind, _), count in self._running.items():
             taken[kind] += count
@@ -91,7 +91,7 @@ class Scheduler:
         return lane
 
     def end(self, lane: LaneState, kind: str, seconds: float, now: float) -> None:
-        """Give back the slot of the `kind` that the lane had, and charge its workspace for the time."""
+        """Release the slot of the `kind` that the lane had, and charge its workspace for the time."""
         lane.is_running = False
         self._running[kind, lane.workspace] -= 1
         if not self._running[kind, lane.workspace]:  # there may be many workspaces
@@ -102,12 +102,12 @@ class Scheduler:
             self._used = {each: kept for each, kept in self._used.items() if self.used(each, now) > MIN_RUN_SECONDS}
 
     def used(self, workspace: int, now: float) -> float:
-        """Return the seconds that a workspace has used lately."""
+        """Return the seconds that a workspace has used recently."""
         seconds, at = self._used.get(workspace, (0.0, now))
         return seconds * math.exp2(min(at - now, 0.0) / HALF_LIFE_SECONDS)  # a clock may be set back
 
     def _share(self, kind: str) -> int:
-        """How many slots of a kind one workspace may have: not all of them, unless there is only one."""
+        """Return the slots of a kind that one workspace may hold: not all of them, unless there is only one."""
         return max(1, self._slots[kind] - 1)
 
 
@@ -115,7 +115,7 @@ _MAX_REMEMBERED: Final = 10_000
 
 
 def grow(lane: LaneState, seconds: float, limit: float) -> None:
-    """Let the next run take more records after one that was quick, and fewer after one that used much of its limit."""
+    """Increase the records of the next run after a quick run, and reduce them after one that used much of its limit."""
     if seconds < limit / 8:
         lane.batch_size = min(2 * lane.batch_size, MAX_BATCH_SIZE)
     elif seconds > limit / 2:

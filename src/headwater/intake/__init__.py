@@ -1,8 +1,8 @@
-"""Accepts calls with events: authenticates the key, inflates, checks, appends to the log, and only then returns.
+"""Accepts calls with events: authenticates the key, decompresses, checks, appends to the log, and only then returns.
 
-A refused event does not hinder its neighbours: the call is appended as it came, and the worker, which reads the same
-bytes by the same rules, keeps the refused ones with their reasons. A call that is refused as a whole is appended too,
-with its reason in the envelope, and raises.
+A rejected event does not affect the other events of its call. The call is appended as it was sent; the worker applies
+the same rules to the same bytes and stores the rejected events with their reasons. A call that is rejected as a whole
+is appended too, with its reason in the envelope, and the error is raised.
 """
 
 from headwater.intake.intake import IncomingCall, Intake, Receipt

@@ -1,7 +1,7 @@
-"""Who sends a call with events, and of which source the events are.
+"""Authenticates calls with events and finds the source connection of the events.
 
-A write key, which stands in a header or in the body, is that of a source. An API key is that of a workspace, and then
-the body names the source: so do calls of the native dialect only.
+A write key, in a header or in the body, identifies a source. An API key identifies a workspace; the body then names the
+source. Only calls of the native protocol do that.
 """
 
 from typing import Final
@@ -11,18 +11,18 @@ from msgspec import Struct
 from headwater.base.errors import BadRequest, Unauthorized, Unprocessable
 from headwater.catalog import Catalog, Connection
 from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_caller
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
+from headwater.connectors.registry import CONNECTORS
 from headwater.events import ProtocolName
-from headwater.events.call import Call
-from headwater.intake.credentials import bearer_token_of, write_key_of
+from headwater.events.protocol import Call
+from headwater.intake.headers import parse_bearer_token, parse_write_key
 
 _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"
 _HOW_NATIVE: Final = "a key is required: as Bearer token, or a write key as writeKey in the body"
 
 
 class UnknownWriteKey(Unauthorized):
-    """No source has the write key."""
+    """No source has this write key."""
 
     def __init__(self, key: str) -> None:
         super().__init__("the write key is not known")
@@ -30,12 +30,12 @@ class UnknownWriteKey(Unauthorized):
 
 
 class Principal(Struct, frozen=True):
-    """A sender, as far as it is known."""
+    """The authenticated caller, as far as it is known."""
 
     key: str = ""
-    """What tells it from others: the write key, or "api" and the identifier of the API key."""
+    """Identifies the caller: the write key, or "api" and the identifier of the API key."""
     workspace: int = 0
-    """0 when the key is unknown, or not read yet."""
+    """0 if the key is unknown or not read yet."""
     source: Connection | None = None
 
 
@@ -43,29 +43,30 @@ ANONYMOUS: Final = Principal()
 
 
 class Authenticator:
-    """Finds senders in the catalog."""
+    """Authenticates callers with the keys of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
     async def from_headers(self, protocol: ProtocolName, authorization: str | None, workspace: str | None) -> Principal:
-        """The sender by the key in the `Authorization` header, and `workspace` in that of the workspace.
+        """Return the caller by the key in the `Authorization` header and by the value of the workspace header.
 
-        `NOBODY` when there is no key. Raises Unauthorized for a key that is not known, and what the dialect has for a
-        header of another form; for an API key also BadRequest, Forbidden and NotFound when the workspace is not clear.
+        Returns `ANONYMOUS` if there is no key. Raises Unauthorized for an unknown key, and the protocol's error for a
+        header of another form; for an API key also BadRequest, Forbidden and NotFound if the workspace is not clear.
         """
         if protocol != "native":
-            key = write_key_of(authorization)
-        elif (key := bearer_token_of(authorization)) is not None and key.startswith(API_KEY_PREFIX):
+            key = parse_write_key(authorization)
+        elif (key := parse_bearer_token(authorization)) is not None and key.startswith(API_KEY_PREFIX):
             caller = await find_caller(self._catalog, authorization, workspace)
             check_may_write(caller.key)
-            return Principal(f"api {caller.key.id}", caller.the_workspace())
+            return Principal(f"api {caller.key.id}", caller.require_workspace())
         return ANONYMOUS if key is None else await self._by_write_key(key)
 
     async def from_body(self, protocol: ProtocolName, principal: Principal, call: Call) -> Principal:
-        """The sender of a call, which `by_headers` gave, with the source that the body names, or whose key it has.
+        """Return the caller with the source that the body names or that the key belongs to. `principal` is from
+        `from_headers`.
 
-        Raises Unauthorized without a key; BadRequest when the body names a source that it should not, or names none;
+        Raises Unauthorized without a key; BadRequest if the body names a source where it must not, or names none;
         Unprocessable with ConnectionNotExist for a source that the workspace does not have.
         """
         if principal.workspace and principal.source is None:
@@ -81,7 +82,7 @@ class Authenticator:
         return await self._by_write_key(call.write_key)
 
     async def _by_write_key(self, key: str) -> Principal:
-        source = await self._catalog.seek(self._catalog.source_of, key)
+        source = await self._catalog.get_or_refresh(self._catalog.source_of, key)
         if source is None:
             raise UnknownWriteKey(key)
         return Principal(key, source.workspace, source)
@@ -89,7 +90,7 @@ class Authenticator:
     async def _source_of(self, workspace: int, id_: int | None) -> Connection:
         if id_ is None:
             raise BadRequest("connectionId is required with an API key", field="connectionId")
-        source = await self._catalog.seek(self._catalog.connection, workspace, id_)
+        source = await self._catalog.get_or_refresh(self._catalog.connection, workspace, id_)
         if source is None:
             raise Unprocessable("ConnectionNotExist", f"connection {id_} does not exist", field="connectionId")
         if CONNECTORS[source.connector].type not in EVENT_SOURCE_TYPES:

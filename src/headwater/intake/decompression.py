@@ -1,5 +1,5 @@
-"""Decodes request bodies: `Content-Encoding`, with a cap, since a small body may inflate to a large one, and a byte
-order mark."""
+"""Decodes request bodies: `Content-Encoding`, with a limit because a small body may decompress to a large one, and the
+byte order mark."""
 
 import zlib
 from typing import Final
@@ -7,7 +7,7 @@ from typing import Final
 from headwater.base.errors import BadRequest, PayloadTooLarge
 
 MAX_GZIP_MEMBERS: Final = 1_000
-"""Members of one gzip body. Each costs some time, however little it holds."""
+"""Maximum members of one gzip body. Each takes time, even if it is empty."""
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
@@ -19,11 +19,11 @@ _PIECE_BYTES: Final = 64 * 1024
 
 
 def decompress(body: bytes, encoding: str | None, *, limit: int) -> bytes:
-    """Return the body without its encoding and without a UTF-8 byte order mark, at most `limit` bytes of it.
+    """Return the body without its encoding and without a UTF-8 byte order mark, at most `limit` bytes.
 
-    A gzip body may have several members (RFC 1952), at most MAX_GZIP_MEMBERS, with zero padding after each.
-    Raises PayloadTooLarge above the limit, and BadRequest for a body that is corrupt or cut short, and for an encoding
-    other than gzip and deflate.
+    A gzip body may have several members (RFC 1952), at most MAX_GZIP_MEMBERS, with zero padding after each. Raises
+    PayloadTooLarge above the limit, and BadRequest for a body that is corrupt or cut short and for an encoding other
+    than gzip and deflate.
     """
     match (encoding or "identity").strip().lower():
         case "identity":
@@ -60,9 +60,9 @@ def _gunzip(body: memoryview, limit: int) -> bytes:
 
 
 def _inflate_member(data: memoryview, name: str, window_bits: int, limit: int) -> tuple[bytes, memoryview]:
-    """Return what the compressed data at the start of `data` stands for, and what follows it in `data`.
+    """Return the decompressed first member of `data`, and the data that follows it.
 
-    Beyond `limit` only one byte more is inflated.
+    Above `limit` only one more byte is decompressed.
     """
     inflater = zlib.decompressobj(window_bits)
     pieces: list[bytes] = []
@@ -91,5 +91,5 @@ def _skip_padding(data: memoryview) -> memoryview:
 
 
 def _has_zlib_header(body: bytes) -> bool:
-    """Whether the body is deflate as RFC 9110 has it. Some clients send the bare deflate of RFC 1951."""
+    """Return whether the body is deflate as RFC 9110 defines it. Some clients send the raw deflate of RFC 1951."""
     return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0

@@ -1,4 +1,4 @@
-"""The path of a call with events, from its bytes to the log."""
+"""Accepts a call with events: from its bytes to the log."""
 
 from typing import Final, cast
 
@@ -18,7 +18,7 @@ from headwater.base.errors import (
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.events import (
     DEFAULT_LIMITS,
     MAX_REJECTED_BYTES,
@@ -34,63 +34,63 @@ from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
 from headwater.intake.decompression import decompress
-from headwater.intake.mediatype import check_is_json
+from headwater.intake.headers import check_is_json
 from headwater.intake.ratelimit import Quota, RateLimiter
 from headwater.intake.unknownkeys import UnknownKeys
 from headwater.log import EventLog, LogEntry
 
-_REFUSING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
-"""What refuses a call whoever sends it again."""
+_REJECTING: Final = (BadRequest, Forbidden, NotFound, PayloadTooLarge, Unauthorized, Unprocessable)
+"""Errors that depend only on the call, so that sending it again fails again."""
 
 
 class IncomingCall(Struct, frozen=True):
-    """A call with events as it came in."""
+    """A call with events as it arrived."""
 
     protocol: ProtocolName
     call: str
-    """Which call of the dialect: what its route names."""
+    """The call of the protocol, named by its route."""
     body: bytes
     authorization: str | None = None
     content_encoding: str | None = None
     ip: str = ""
     user_agent: str = ""
     content_type: str = ""
-    """Of the body; empty where any is taken for JSON, as most dialects do."""
+    """The media type of the body; empty if the protocol accepts any."""
     workspace: str | None = None
     """The `Headwater-Workspace` header, which an API key may need."""
 
 
 class Receipt(Struct, frozen=True):
-    """What became of the events of an accepted call, in their order."""
+    """The result of an accepted call, by event."""
 
     checked: list[WireEvent | Rejection]
-    """What is stored, and why the rest is not."""
+    """The stored events, and the reason of each rejection."""
     connection: int = 0
-    """The source."""
+    """The source connection."""
     position: int = 0
-    """The position of the first event in the log; the others follow it."""
+    """The position of the first event in the log; the other events follow it."""
     nonce: bytes = b""
-    """From which the message ids are made of events that brought none."""
+    """Message ids of events without one are derived from it."""
     quota: Quota | None = None
-    """What the sender may still send; None without a limit."""
+    """What the caller may still send; None without a limit."""
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes with the answer."""
+        """Return the headers of the response."""
         return self.quota.headers if self.quota else {}
 
     @property
     def rejections(self) -> list[Rejection | None]:
-        """None for an event that is stored."""
+        """Return the rejection of each event; None for a stored event."""
         return [each if isinstance(each, Rejection) else None for each in self.checked]
 
     @property
     def accepted(self) -> int:
-        """How many events are stored."""
+        """Return the number of stored events."""
         return sum(not isinstance(each, Rejection) for each in self.checked)
 
     def message_id(self, index: int) -> str | None:
-        """The message id of event number `index`; None for one that is not stored."""
+        """Return the message id of event number `index`; None for a rejected event."""
         event = self.checked[index]
         if isinstance(event, Rejection):
             return None
@@ -98,7 +98,7 @@ class Receipt(Struct, frozen=True):
 
 
 class Intake:
-    """Accepts events. Returns from `accept` when they are durable."""
+    """Accepts events. `accept` returns when they are durable."""
 
     def __init__(
         self,
@@ -122,9 +122,9 @@ class Intake:
     async def accept(self, request: IncomingCall) -> Receipt:
         """Store the events of a call.
 
-        Raises Unauthorized, BadRequest, Unprocessable and PayloadTooLarge when the call is refused as a whole, which is
-        kept, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable when it could not be stored: the
-        caller should repeat it.
+        Raises Unauthorized, BadRequest, Unprocessable and PayloadTooLarge if the call is rejected as a whole, which is
+        stored with its reason, and for API keys Forbidden and NotFound; TooManyRequests and Unavailable if it could not
+        be stored, so that the caller should send it again.
         """
         protocol = PROTOCOLS[request.protocol]
         principal = ANONYMOUS
@@ -140,12 +140,14 @@ class Intake:
             body = decompress(body, request.content_encoding, limit=limit)
             call = protocol.read_call(request.call, body)
             principal = await self._authenticator.from_body(request.protocol, principal, call)
-            quota = self._take(request, principal, len(call.events))
-        except _REFUSING as error:
-            quota = self._take(request, principal, 1)  # it is kept, and so takes room as an event does
+            quota = self._charge_quota(request, principal, len(call.events))
+        except _REJECTING as error:
+            quota = self._charge_quota(
+                request, principal, 1
+            )  # a rejected call is stored and takes the space of one event
             error.headers |= quota.headers if quota else {}
             self._metrics.events_rejected(request.protocol, error.code, 1)
-            await self._keep(request, body, principal, error)
+            await self._store_rejected_call(request, body, principal, error)
             raise
         checked = check_events(protocol, call, self.limits)
         if not checked:
@@ -153,9 +155,9 @@ class Intake:
         rejected = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Rejection)}
         envelope = self._envelope(request, principal, rejected=rejected)
         position = await self._log.append(LogEntry(len(checked), encode_envelope(envelope), body))
-        return self._counted(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
+        return self._record_metrics(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
 
-    def _take(self, request: IncomingCall, principal: Principal, events: int) -> Quota | None:
+    def _charge_quota(self, request: IncomingCall, principal: Principal, events: int) -> Quota | None:
         if not principal.workspace:
             return None
         try:
@@ -164,15 +166,17 @@ class Intake:
             self._metrics.events_rejected(request.protocol, error.code, events)
             raise
 
-    def _counted(self, request: IncomingCall, receipt: Receipt) -> Receipt:
+    def _record_metrics(self, request: IncomingCall, receipt: Receipt) -> Receipt:
         self._metrics.events_accepted(request.protocol, receipt.accepted)
         for each in receipt.checked:
             if isinstance(each, Rejection):
                 self._metrics.events_rejected(request.protocol, each.code, 1)
         return receipt
 
-    async def _keep(self, request: IncomingCall, body: bytes, principal: Principal, error: HeadwaterError) -> None:
-        """Keep a refused call with its `body`, which is inflated where that was possible."""
+    async def _store_rejected_call(
+        self, request: IncomingCall, body: bytes, principal: Principal, error: HeadwaterError
+    ) -> None:
+        """Store a rejected call with its `body`, which is decompressed if possible."""
         if not principal.workspace and not self._unknown_keys.add(error):
             return
         rejection = Rejection(error.code, error.field or "", error.message)

@@ -1,8 +1,8 @@
-"""Limits how many events a workspace, or a key, may send; and how many calls a key may make.
+"""Limits the events per second of a workspace or a key, and the calls per second of a key.
 
-Each is a bucket that holds `burst` of them and is filled with so many a second (the generic cell rate algorithm: what
-is kept of a bucket is the one moment at which it will be full). The arithmetic is that of integers, so that no rounding
-lets more through. Every backend process has buckets of its own, and its share of the limit.
+Each limit is a bucket of `burst` units that refills at a constant rate (the generic cell rate algorithm; the only state
+of a bucket is the moment at which it is full again). Arithmetic uses integers, so that rounding lets nothing extra
+through. Every backend process has its own buckets and its share of the limit.
 """
 
 from typing import Final
@@ -13,30 +13,30 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import PayloadTooLarge, TooManyRequests
 
 _SECOND: Final = 1_000_000
-_FEW: Final = 1024
-"""So many buckets are not worth being swept."""
+_SWEEP_THRESHOLD: Final = 1024
+"""Do not sweep below this number of buckets."""
 
 
 class RateLimit(Struct, frozen=True):
-    """How many events may come."""
+    """A limit of events or calls."""
 
     per_second: int
-    """In the long run."""
+    """Sustained rate."""
     burst: int
-    """At once, after a time of silence; and so the largest call."""
+    """Maximum after a pause, and so the largest call."""
 
 
 class Quota(Struct, frozen=True):
-    """What is left of a limit, after a call."""
+    """The remaining quota after a call."""
 
     burst: int
     remaining: int
     full_in: int
-    """Seconds until all of the burst is left again, rounded up."""
+    """Seconds until the whole burst is available again, rounded up."""
 
     @property
     def headers(self) -> dict[str, str]:
-        """As callers know it: the names are those of the IETF's draft on rate limit headers."""
+        """Return the quota as the headers of the IETF draft on rate limits."""
         return {
             "ratelimit-limit": str(self.burst),
             "ratelimit-remaining": str(self.remaining),
@@ -45,7 +45,7 @@ class Quota(Struct, frozen=True):
 
 
 class RateLimiter:
-    """The buckets of all workspaces and keys."""
+    """The limits of all workspaces and keys."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class RateLimiter:
         processes: int = 1,
         unit: str = "events",
     ) -> None:
-        """None is no limit. `processes` share the limits evenly. `unit` names in messages what is counted."""
+        """None means no limit. `processes` share the limits evenly. `unit` names the counted thing in messages."""
         self._clock = clock
         self._workspaces = None if workspace is None else _Buckets(workspace, processes, "the workspace", unit)
         self._keys = None if key is None else _Buckets(key, processes, "the key", unit)
         self._is_limited = workspace is not None or key is not None
 
     def take(self, workspace: int, key: str, events: int) -> Quota | None:
-        """What is left, of the tighter limit, when so many events are taken; None without a limit.
+        """Take this number of events and return the remaining quota of the tighter limit; None without a limit.
 
-        Raises TooManyRequests when they are too many now, and PayloadTooLarge when they always will be. Then none are
+        Raises TooManyRequests if they exceed the quota now, and PayloadTooLarge if they exceed the burst. Then none are
         taken.
         """
         if not self._is_limited:
@@ -81,9 +81,9 @@ class RateLimiter:
 
 
 class _Buckets:
-    """The buckets under one limit, by the name of what has them.
+    """The buckets under one limit, by owner.
 
-    Time is counted in such parts of a microsecond that an event takes a whole number of them to be filled in.
+    Time is counted in fractions of a microsecond for which the refill time of one event is an integer.
     """
 
     def __init__(self, limit: RateLimit, processes: int, whose: str, unit: str) -> None:
@@ -95,15 +95,16 @@ class _Buckets:
         self._event = _SECOND * processes
         self._capacity = self._burst * self._event
         self._full_at: dict[int | str, int] = {}
-        self._sweep_at = _FEW
+        self._sweep_at = _SWEEP_THRESHOLD
 
     def full_at(self, name: int | str, events: int, now: int) -> int:
-        """When the bucket will be full again, if so many events are taken. Raises as `RateLimiter.take` does."""
+        """Return the moment at which the bucket is full again if these events are taken. Raises as
+        `RateLimiter.take`."""
         if events > self._burst:
             raise PayloadTooLarge(f"the call has more {self._unit} than {self._whose} may send at once, {self._burst}")
         moment = now * self._microsecond
         before = max(self._full_at.get(name, moment), moment)
-        if before > moment + self._capacity:  # the clock was set back; no bucket is more than empty
+        if before > moment + self._capacity:  # the clock was set back; a bucket cannot be more than empty
             before = self._full_at[name] = moment + self._capacity
         after = before + events * self._event
         excess = after - moment - self._capacity
@@ -117,7 +118,7 @@ class _Buckets:
         return after
 
     def fill(self, name: int | str, full_at: int, now: int) -> Quota:
-        """Take what `full_at` was asked for; what is left."""
+        """Take the events for which `full_at` was returned, and return the remaining quota."""
         moment = now * self._microsecond
         if len(self._full_at) >= self._sweep_at:
             self._sweep(moment)
@@ -131,6 +132,6 @@ class _Buckets:
         return -(-time // (self._microsecond * _SECOND))
 
     def _sweep(self, moment: int) -> None:
-        """Forget full buckets: there are as many as there ever were keys."""
+        """Forget full buckets, which would otherwise accumulate for every key ever used."""
         self._full_at = {name: full_at for name, full_at in self._full_at.items() if full_at > moment}
-        self._sweep_at = max(_FEW, 2 * len(self._full_at))
+        self._sweep_at = max(_SWEEP_THRESHOLD, 2 * len(self._full_at))

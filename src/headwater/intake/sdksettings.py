@@ -1,6 +1,6 @@
-"""What SDKs ask for before they send anything: where events go, and that nothing else is to be done with them.
+"""The settings that SDKs request before they send events: where to send them, and that no other destination is active.
 
-Whoever has a write key may ask: it is in every page and app that would.
+Every holder of a write key may read them; the key is in every page and app that does.
 """
 
 from typing import Any, Final
@@ -11,36 +11,36 @@ from headwater.base.errors import NotFound, Unauthorized
 from headwater.catalog import Catalog
 
 CACHED: Final = "public, max-age=3600, stale-while-revalidate=10800"
-"""How long an answer may be kept (`Cache-Control`): every page view asks."""
+"""Cache lifetime of a response (`Cache-Control`), because every page view requests it."""
 
 _DESTINATIONS: Final = ("Segment.io", "Customer.io Data Pipelines")
-"""The names by which each SDK of the Segment family knows where its events go. An SDK takes the other names for a
-destination of its own, to be run on the device: `unbundled` says that there is nothing to run."""
+"""The names under which the SDKs of the Segment family know their own event destination. An SDK treats any other name
+as a destination that runs on the device; `unbundled` states that none does."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 async def native_settings(catalog: Catalog, write_key: str) -> bytes:
-    """The settings of the native SDKs, as JSON.
+    """Return the settings of the native SDKs as JSON.
 
-    Raises Unauthorized for a key that is not known, or of a source that has no strategy for anonymous users.
+    Raises Unauthorized for an unknown key, and for a source without a strategy for anonymous users.
     """
-    source = await catalog.seek(catalog.source_of, write_key)
+    source = await catalog.get_or_refresh(catalog.source_of, write_key)
     if source is None:
         raise Unauthorized("the write key is not known")
     if source.strategy is None:
         raise Unauthorized("the write key is not that of a client-side source")
-    # The name is the one by which these SDKs know the server that they send to.
+    # These SDKs know the server that they send to under this name.
     return _encode({"strategy": source.strategy, "integrations": {"Krenalis": {"apiKey": write_key}}})
 
 
 async def project_settings(catalog: Catalog, write_key: str, *, scheme: str, authority: str) -> bytes:
-    """The settings of the Segment family's browser and mobile SDKs, as JSON.
+    """Return the settings of the browser and mobile SDKs of the Segment family as JSON.
 
-    `scheme` and `authority` ("https", "events.example.com") are where the caller reaches this server: there the events
-    go. Raises NotFound for a key that is not known.
+    `scheme` and `authority` ("https", "events.example.com") are the address under which the caller reached this server;
+    events are sent there. Raises NotFound for an unknown key.
     """
-    if await catalog.seek(catalog.source_of, write_key) is None:
+    if await catalog.get_or_refresh(catalog.source_of, write_key) is None:
         raise NotFound("the write key is not known", field="writeKey")
     destination = {
         "apiKey": write_key,
@@ -57,7 +57,7 @@ async def project_settings(catalog: Catalog, write_key: str, *, scheme: str, aut
         "edgeFunction": {},
         "middlewareSettings": {},
         "enabledMiddleware": {},
-        "metrics": {"sampleRate": 0},  # or they report on themselves, to somebody else
+        "metrics": {"sampleRate": 0},  # or SDKs report their own metrics to another server
         "legacyVideoPluginsEnabled": False,
         "analyticsNextEnabled": True,
         "remotePlugins": [],

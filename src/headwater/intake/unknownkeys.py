@@ -1,4 +1,4 @@
-"""Calls whose sender is not known: reports them in the log, and limits how many are stored."""
+"""Calls of unknown callers: reports them in the log, and limits how many are stored."""
 
 from collections import Counter
 from typing import Final
@@ -10,11 +10,11 @@ from headwater.base.errors import HeadwaterError
 from headwater.intake.authentication import UnknownWriteKey
 
 MAX_STORED_PER_SECOND: Final = 10
-"""Rejected calls of unknown senders that are stored in each second, so that nobody can fill the disk without a key."""
+"""Rejected calls of unknown callers that are stored per second, so that callers without a key cannot fill the disk."""
 REPORT_INTERVAL_SECONDS: Final = 60
-"""The shortest time between two log lines."""
+"""Minimum time between two log lines."""
 PREFIX_LENGTH: Final = 4
-"""Characters of a key that the log shows. The text may be another system's secret."""
+"""Characters of a key that the log shows. The text may be a secret of another system."""
 MAX_PREFIXES: Final = 10
 """Prefixes in one log line."""
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class UnknownKeys:
-    """Counts the calls of unknown senders in one process."""
+    """Counts the calls of unknown callers in one process."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class UnknownKeys:
     def add(self, error: HeadwaterError) -> bool:
         """Count a call that was rejected with this error. Return whether the call may be stored.
 
-        The first call is reported in the log immediately; later ones together, once a minute at most.
+        The first call is reported in the log immediately, later calls together and at most once a minute.
         """
         now = self._clock.now().timestamp()
         self._calls += 1
@@ -59,6 +59,6 @@ class UnknownKeys:
 
 
 def _prefix(key: str) -> str:
-    """The first characters of a key, printable: `abcd…`."""
+    """Return the first characters of a key, printable: `abcd…`."""
     shown = "".join(each if each.isascii() and each.isprintable() else "?" for each in key[:PREFIX_LENGTH])
     return f"{shown}…"

@@ -1,7 +1,7 @@
-"""API keys: create, list, revoke. The catalog keeps their digests only: a key is shown once, when it is made.
+"""Creates, lists and revokes API keys. The catalog stores only digests: a key is shown once, when it is created.
 
-`caller` is the API key that asks; None stands for the operator at the command line, who may do everything. A key that
-is restricted to a workspace sees and makes keys of that workspace alone.
+`caller` is the API key of the call; None stands for the operator at the command line, who may do everything. A key that
+is restricted to a workspace lists and creates keys of that workspace only.
 """
 
 from typing import Final, get_args
@@ -17,7 +17,7 @@ _ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
 
 
 class NewApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that was made now, and its secret."""
+    """A new key and its secret."""
 
     key: ApiKey
     token: str
@@ -26,13 +26,13 @@ class NewApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return f"NewApiKey(key={self.key!r})"
 
 
-def hint_of(token: str) -> str:
-    """What people recognise a key by: its beginning and its end, of a short one only the end."""
+def key_hint(token: str) -> str:
+    """Return the part of a key by which people recognise it: its beginning and end, of a short key only the end."""
     return f"{token[:8]}...{token[-6:]}" if len(token) >= 40 else f"{token[:4]}...{token[-4:]}"
 
 
 def list_api_keys(catalog: Catalog, caller: ApiKey | None) -> list[ApiKey]:
-    """The keys that the caller may see, oldest first."""
+    """Return the keys that the caller may see, oldest first."""
     return [key for key in catalog.api_keys() if _may_see(caller, key)]
 
 
@@ -45,10 +45,10 @@ async def create_api_key(
     access: str = "Full",
     quotas: Quotas = DEFAULT_QUOTAS,
 ) -> NewApiKey:
-    """Make a key that opens one workspace, or all of them when `workspace` is None.
+    """Create a key for one workspace, or for all workspaces if `workspace` is None.
 
-    Raises BadRequest; Forbidden when a restricted key asks for more than it opens itself; Unprocessable with
-    WorkspaceNotExist, and with TooManyApiKeys, which does not hold for the operator.
+    Raises BadRequest; Forbidden if a restricted key asks for more than its own access; Unprocessable with
+    WorkspaceNotExist, and with TooManyApiKeys, which does not apply to the operator.
     """
     check_name(name, max_characters=MAX_TITLE_CHARACTERS)
     if workspace is not None:
@@ -71,7 +71,7 @@ async def create_api_key(
             workspace=workspace,
             name=name,
             digest=digest_of(token),
-            hint=hint_of(token),
+            hint=key_hint(token),
             created_at=change.now,
             access=chosen,
         )
@@ -80,7 +80,7 @@ async def create_api_key(
 
 
 async def delete_api_key(catalog: Catalog, caller: ApiKey | None, id_: int) -> None:
-    """Revoke a key: nobody can call with it from now on. Raises BadRequest, NotFound."""
+    """Revoke a key; calls with it fail from then on. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         check_identifier(id_, "key identifier", field="id")
         found = next((key for key in list_api_keys(catalog, caller) if key.id == id_), None)

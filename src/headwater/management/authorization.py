@@ -1,5 +1,7 @@
-"""How access to an application is granted with OAuth: the address of its consent page, and the exchange of the code
-that comes back. No connector has OAuth yet, so that each call ends in the documented refusal."""
+"""Grants access to an application with OAuth: the URL of its consent page, and the exchange of the returned code.
+
+No connector has OAuth, so every call ends with the documented error.
+"""
 
 from headwater.base.errors import BadRequest, NotFound
 from headwater.catalog import Catalog
@@ -7,7 +9,7 @@ from headwater.management.connection_rules import find_connector, parse_role
 
 
 async def authorization_url(catalog: Catalog, connector: str, role: str) -> str:
-    """The page where a person grants access. Raises NotFound for an unknown connector, BadRequest."""
+    """Return the URL of the page where a person grants access. Raises NotFound for an unknown connector, BadRequest."""
     found = catalog.connectors.get(connector)
     if found is None:
         raise NotFound(f'connector "{connector}" does not exist', field="connector")
@@ -16,7 +18,7 @@ async def authorization_url(catalog: Catalog, connector: str, role: str) -> str:
 
 
 async def authorization_token(catalog: Catalog, connector: str, auth_code: str) -> str:
-    """The token that a connection is created with. Raises BadRequest; Unprocessable with ConnectorNotExist."""
+    """Return the token with which a connection is created. Raises BadRequest; Unprocessable with ConnectorNotExist."""
     if not connector:
         raise BadRequest("connector is required", field="connector")
     if not auth_code:

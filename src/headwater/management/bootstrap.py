@@ -1,7 +1,7 @@
-"""What an installation starts with: one workspace, and an API key that opens it.
+"""Creates the first workspace of an installation and an API key for it.
 
-Every start may call it, several at once: what is there already is left alone. A key that is made here is returned and
-known to nobody else; a caller that must not lose it writes it down before, and passes it in.
+Every start calls it, and several may run at the same time: existing objects are not changed. A generated key is
+returned and stored nowhere in clear, so a caller that must not lose the key stores one first and passes it in.
 """
 
 from typing import Final
@@ -11,14 +11,14 @@ import msgspec
 from headwater.base import apikeys
 from headwater.base.errors import BadRequest
 from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
-from headwater.management.api_keys import hint_of
+from headwater.management.api_keys import key_hint
 
 INITIAL_WORKSPACE: Final = "Default"
 
 
 class Bootstrapped(msgspec.Struct, frozen=True, kw_only=True):
-    """`workspace` is the oldest one. `created` says that it is new. `api_key` is the key in clear when one was
-    registered now, and None otherwise."""
+    """`workspace` is the oldest workspace, and `created` is true if it is new. `api_key` is the key in clear if this
+    call registered one, and None otherwise."""
 
     workspace: Workspace
     created: bool
@@ -26,10 +26,10 @@ class Bootstrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def bootstrap(catalog: Catalog, *, api_key: str | None = None) -> Bootstrapped:
-    """Make the first workspace if there is none, and register a key that is restricted to the oldest workspace.
+    """Create the first workspace if there is none, and register a key that is restricted to the oldest workspace.
 
-    At the first start the key is the given one or a new one; later, the given one if it is unknown. Raises BadRequest
-    when the given key cannot be one.
+    At the first start the key is the given one or a new one; later it is the given one, if it is unknown. Raises
+    BadRequest if the given key breaks a rule.
     """
     if api_key is not None:
         try:
@@ -57,7 +57,7 @@ def _register(change: Change, workspace: Workspace, key: str) -> None:
             workspace=workspace.id,
             name=INITIAL_WORKSPACE,
             digest=digest_of(key),
-            hint=hint_of(key),
+            hint=key_hint(key),
             created_at=change.now,
         )
     )

@@ -1,6 +1,7 @@
-"""Connections: create, read, replace, delete. Checks run in the documented order, and the first that fails answers.
+"""Creates, reads, replaces and deletes connections. Checks run in the documented order; the first that fails is
+returned.
 
-Reading answers from the catalog's view as it stands; whoever serves a call refreshes it first.
+Reading uses the current view of the catalog. API handlers refresh it first.
 """
 
 from collections.abc import Mapping
@@ -45,9 +46,9 @@ class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of an update request. It replaces: what is left out becomes None.
+    """The body of an update request. It replaces the connection: an absent member becomes None.
 
-    Only `settings` stay as they are when they are left out, since nobody can read them to send them back.
+    Only absent `settings` stay unchanged, because callers cannot read them to send them back.
     """
 
     name: str
@@ -59,7 +60,7 @@ class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
 async def create_connection(
     catalog: Catalog, workspace: int, request: CreateConnection, quotas: Quotas = DEFAULT_QUOTAS
 ) -> Connection:
-    """Create a connection, with its first event write key when it receives events, and links in both directions.
+    """Create a connection, with its first event write key if it receives events, and with links in both directions.
 
     Raises BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings,
     ConnectorNotAvailable or TooManyConnections.
@@ -106,7 +107,7 @@ async def create_connection(
 
 
 async def update_connection(catalog: Catalog, workspace: int, id_: int, request: UpdateConnection) -> Connection:
-    """Replace the name, the strategy and the sending mode, and the settings when they are given.
+    """Replace the name, the strategy, the sending mode, and the settings if they are given.
 
     Raises NotFound, BadRequest; Unprocessable with InvalidSettings.
     """
@@ -127,12 +128,12 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
 
 
 async def get_connection(catalog: Catalog, workspace: int, id_: int) -> Connection:
-    """Raises BadRequest, NotFound."""
+    """Return the connection. Raises BadRequest, NotFound."""
     return find_connection(catalog, workspace, id_)
 
 
 async def list_connections(catalog: Catalog, workspace: int) -> list[Connection]:
-    """All connections of the workspace by the bytes of their names, then by id."""
+    """Return the connections of the workspace by the bytes of their names, then by id."""
     return catalog.connections(workspace)
 
 
@@ -143,7 +144,7 @@ async def delete_connection(catalog: Catalog, workspace: int, id_: int) -> None:
 
 
 def _only_sending_mode(connector: Connector, role: Role) -> SendingMode | None:
-    """The mode that may be left out on create, because there is no other."""
+    """Return the mode that may be omitted on create, because it is the only one."""
     capabilities = connector.capabilities(role)
     modes = () if capabilities is None else capabilities.sending_modes
     return modes[0] if len(modes) == 1 else None

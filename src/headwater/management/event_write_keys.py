@@ -1,6 +1,6 @@
-"""Event write keys: what SDKs send their events with. A connection that receives events has between 1 and 20.
+"""Event write keys, with which SDKs send events. A connection that receives events has from 1 to 20.
 
-They are public by nature, can do nothing but send events, and are shown to whoever may read the connection.
+They are public, can only send events, and are shown to every caller that may read the connection.
 """
 
 from typing import Final
@@ -12,25 +12,26 @@ from headwater.connectors.connector import Connector
 from headwater.management.lookup import find_connection
 
 MAX_KEYS: Final = 20
-"""Per connection."""
+"""Maximum keys per connection."""
 
 
 def new_event_write_key(connector: Connector, identifiers: Identifiers) -> str:
-    """A key in the form that the connector's SDKs expect."""
+    """Return a new key in the form that the connector's SDKs expect."""
     return identifiers.public_key() if connector.public_key else identifiers.event_write_key()
 
 
 async def list_event_write_keys(catalog: Catalog, workspace: int, id_: int) -> tuple[str, ...]:
-    """The keys of a connection in the order of their creation. Raises BadRequest, NotFound."""
+    """Return the keys of a connection in the order of creation. Raises BadRequest, NotFound."""
     connection = find_connection(catalog, workspace, id_)
     _receiving(catalog, connection, BadRequest)
     return connection.event_write_keys
 
 
 async def create_event_write_key(catalog: Catalog, workspace: int, id_: int) -> str:
-    """Give a connection one more key.
+    """Add a key to a connection.
 
-    Raises BadRequest; NotFound, for a connection that receives no events too; Unprocessable with TooManyEventWriteKeys.
+    Raises BadRequest; NotFound, also for a connection that receives no events; Unprocessable with
+    TooManyEventWriteKeys.
     """
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, id_)
@@ -43,7 +44,7 @@ async def create_event_write_key(catalog: Catalog, workspace: int, id_: int) -> 
 
 
 async def delete_event_write_key(catalog: Catalog, workspace: int, id_: int, key: str) -> None:
-    """Take a key from a connection. A key that is not its own is no error, and nothing happens.
+    """Remove a key from a connection. A key that does not belong to it changes nothing and is not an error.
 
     Raises BadRequest, NotFound; Unprocessable with SingleEventWriteKey.
     """
@@ -58,7 +59,8 @@ async def delete_event_write_key(catalog: Catalog, workspace: int, id_: int, key
 
 
 def _receiving(catalog: Catalog, connection: Connection, error: type[HeadwaterError]) -> Connector:
-    """The connector of a connection that can have keys; the documented status for the others differs by call."""
+    """Return the connector of a connection that can have keys. The documented status for other connections differs by
+    call."""
     connector = catalog.connectors.get(connection.connector)
     if connector is None or not connector.receives_events(connection.role):
         raise error(f"connection {connection.id} is neither an SDK nor a webhook", field="id")

@@ -1,4 +1,4 @@
-"""Links: which sources' events may reach which destinations. A link is seen from both of its ends."""
+"""Links between sources and the destinations that their events may reach. Both ends show a link."""
 
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, Connection
@@ -8,7 +8,7 @@ from headwater.management.names import check_identifier
 
 
 async def link_connections(catalog: Catalog, workspace: int, source: int, destination: int) -> None:
-    """Link two connections; nothing happens when they are linked. Raises BadRequest, NotFound."""
+    """Link two connections; a link that exists changes nothing. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         one, other = _ends(catalog, workspace, source, destination)
         if other.id not in one.linked_connections:
@@ -16,7 +16,7 @@ async def link_connections(catalog: Catalog, workspace: int, source: int, destin
 
 
 async def unlink_connections(catalog: Catalog, workspace: int, source: int, destination: int) -> None:
-    """Undo `link_connections`; nothing happens when they are not linked. Raises BadRequest, NotFound."""
+    """Remove a link; a link that does not exist changes nothing. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         one, other = _ends(catalog, workspace, source, destination)
         if other.id in one.linked_connections:

@@ -1,4 +1,4 @@
-"""Finds what the path of a request names: an identifier that cannot be one is 400, an unknown one 404."""
+"""Finds the object that the path of a request names: an invalid identifier is 400, an unknown one 404."""
 
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog, Connection, Pipeline
@@ -6,7 +6,7 @@ from headwater.management.names import check_identifier
 
 
 def find_connection(catalog: Catalog, workspace: int, id_: int, *, field: str = "id") -> Connection:
-    """The connection, if it is in this workspace."""
+    """Return the connection, if it is in this workspace."""
     check_identifier(id_, "connection identifier", field=field)
     connection = catalog.connection(workspace, id_)
     if connection is None:
@@ -15,7 +15,7 @@ def find_connection(catalog: Catalog, workspace: int, id_: int, *, field: str = 
 
 
 def find_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
-    """The pipeline, if it is in this workspace."""
+    """Return the pipeline, if it is in this workspace."""
     check_identifier(id_, "pipeline identifier", field="id")
     pipeline = catalog.pipeline(workspace, id_)
     if pipeline is None:

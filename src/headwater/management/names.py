@@ -1,4 +1,4 @@
-"""The rules for names, and for identifiers that stand in a request."""
+"""Rules for names, and for identifiers in a request."""
 
 from typing import Final
 
@@ -6,13 +6,13 @@ from headwater.base.errors import BadRequest
 from headwater.base.identifiers import MAX_ID
 
 MAX_NAME_CHARACTERS: Final = 60
-"""Of a connection or a pipeline, in code points."""
+"""Maximum length of the name of a connection or a pipeline, in code points."""
 MAX_TITLE_CHARACTERS: Final = 100
-"""Of a workspace or an API key, in code points."""
+"""Maximum length of the name of a workspace or an API key, in code points."""
 
 
 def check_name(name: str, *, max_characters: int = MAX_NAME_CHARACTERS) -> None:
-    """Refuse what cannot be the name of something. It need not be unique."""
+    """Raise BadRequest for a text that cannot be a name. Names need not be unique."""
     if not name:
         raise BadRequest("name is empty", field="name")
     if len(name) > max_characters:
@@ -26,6 +26,7 @@ def check_name(name: str, *, max_characters: int = MAX_NAME_CHARACTERS) -> None:
 
 
 def check_identifier(value: int, what: str, *, field: str) -> None:
-    """Refuse what no object can have as its identifier. `what` opens the message ("connection identifier")."""
+    """Raise BadRequest for a number that cannot be an identifier. `what` opens the message ("connection
+    identifier")."""
     if not 1 <= value <= MAX_ID:
         raise BadRequest(f"{what} {value} is not an integer between 1 and {MAX_ID}", field=field)

@@ -1,28 +1,28 @@
-"""How much one workspace may have. Checked inside the change that adds something, so that changes which run at the same
-time cannot exceed a quota together."""
+"""Quotas of a workspace. They are checked inside the change that adds an object, so that concurrent changes cannot
+exceed them together."""
 
 import asyncio
 
 import msgspec
 
-from headwater.base.errors import Unprocessable
+from headwater.base.errors import Reason, Unprocessable
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     """The quotas of each workspace. The settings HEADWATER_MAX_… set them.
 
-    All refusals are Unprocessable, with the code that the check names.
+    Every check raises Unprocessable with the code that it names.
     """
 
     connections: int = 1_000
     pipelines: int = 2_000
     api_keys: int = 1_000
-    """Of those that are restricted to the workspace; keys of every workspace have this quota together too."""
+    """Maximum API keys restricted to the workspace. All keys without a restriction share another quota of this size."""
     definition_bytes: int = 64 << 20
-    """Of the definitions of all pipelines: schemas, filters, mappings, functions."""
+    """Maximum size of the definitions of all pipelines: schemas, filters, mappings, functions."""
     connection_definition_bytes: int = 8 << 20
-    """Of the definitions of the pipelines of one connection, which are shown together."""
+    """Maximum size of the definitions of the pipelines of one connection, which are shown together."""
 
     async def measure(self, catalog: Catalog, workspace: int) -> None:
         """Prepare `check_pipeline`, outside of a change: measure the definitions that were not measured before."""
@@ -33,26 +33,27 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
                     await asyncio.sleep(0)
 
     def check_connection(self, catalog: Catalog, workspace: int) -> None:
-        """Refuse one connection more with TooManyConnections."""
+        """Check that one more connection is allowed. Raises TooManyConnections."""
         if len(catalog.connections(workspace)) >= self.connections:
             raise _refusal("TooManyConnections", f"{self.connections} connections", "HEADWATER_MAX_CONNECTIONS")
 
     def check_api_key(self, catalog: Catalog, workspace: int | None) -> None:
-        """Refuse one API key more, of the workspace or of every workspace, with TooManyApiKeys."""
+        """Check that one more API key is allowed, for the workspace or without a restriction. Raises TooManyApiKeys."""
         if sum(key.workspace == workspace for key in catalog.api_keys()) >= self.api_keys:
             raise _refusal("TooManyApiKeys", f"{self.api_keys} API keys", "HEADWATER_MAX_KEYS")
 
     def check_pipeline(
         self, catalog: Catalog, connection: Connection, definition: Definition, *, instead_of: Pipeline | None = None
     ) -> None:
-        """Refuse one pipeline more with TooManyPipelines, and a definition with DefinitionsTooLarge.
+        """Check that one more pipeline is allowed, and the size of its definition. Raises TooManyPipelines,
+        DefinitionsTooLarge.
 
-        `instead_of` is the pipeline that gets the definition, when it is not a new one.
+        `instead_of` is the pipeline whose definition is replaced, if it is not a new pipeline.
         """
         size = definition_size(definition)
         saved = 0 if instead_of is None else _sizes.of(instead_of)
         if size <= saved:
-            return  # what has become smaller is never refused
+            return  # a definition that became smaller is always allowed
         number, total, beside = 0, 0, 0
         for each in catalog.connections(connection.workspace):
             number += len(each.pipelines)
@@ -80,7 +81,7 @@ DEFAULT_QUOTAS = Quotas()
 
 
 def definition_size(definition: Definition) -> int:
-    """About the bytes of a definition: the characters of what can be long, and some for the rest."""
+    """Return the approximate bytes of a definition: the characters of members without a small limit, and a constant."""
     size = 512 + len(definition.filter or "") + len(definition.in_schema or "") + len(definition.out_schema or "")
     transformation = definition.transformation
     if transformation is not None and transformation.mapping is not None:
@@ -91,12 +92,12 @@ def definition_size(definition: Definition) -> int:
     return size
 
 
-def _refusal(code: str, what: str, setting: str) -> Unprocessable:
+def _refusal(code: Reason, what: str, setting: str) -> Unprocessable:
     return Unprocessable(code, f"a workspace can have at most {what} ({setting})")
 
 
 class _Sizes:
-    """The sizes of definitions, each measured once. Definitions are values, so another object is another state."""
+    """The sizes of definitions, each measured once. A definition never changes, so the object is the cache key."""
 
     def __init__(self, most: int = 100_000) -> None:
         self._most = most

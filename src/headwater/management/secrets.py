@@ -1,4 +1,4 @@
-"""The encrypted settings of all connections as a whole: whether they can be read, and under which key they lie."""
+"""The encrypted settings of all connections: whether they can be read, and re-encryption with the current key."""
 
 from collections.abc import Iterator
 
@@ -8,21 +8,21 @@ from headwater.catalog import Catalog, Connection
 
 
 def unreadable(catalog: Catalog) -> list[Connection]:
-    """The connections whose settings no given key opens."""
+    """Return the connections whose settings no given key opens."""
     return [connection for connection in _with_settings(catalog) if not _is_readable(catalog, connection)]
 
 
 async def rotate(catalog: Catalog) -> tuple[int, int]:
-    """Encrypt what older keys have encrypted with the present key. All of it, or none.
+    """Encrypt everything that older keys encrypted with the current key: all or nothing.
 
-    Answers how many settings were encrypted anew, and of how many. Raises Unavailable, naming the connection, when the
+    Return the number of re-encrypted settings and the number of all. Raises Unavailable, naming the connection, if the
     settings of one cannot be read.
     """
     async with catalog.change() as change:
         everything = list(_with_settings(catalog))
         older = [connection for connection in everything if not _is_present(_keyring(catalog), connection)]
         for connection in older:
-            change.update_connection(catalog.sealed(connection, catalog.settings_of(connection)))
+            change.update_connection(catalog.resealed(connection))
     return len(older), len(everything)
 
 
@@ -37,12 +37,12 @@ def _is_present(keyring: Keyring, connection: Connection) -> bool:
     try:
         return keyring.is_present(connection.sealed_settings or b"")
     except SealError:
-        return False  # reading it will say what is wrong with it
+        return False  # reading it reports the reason
 
 
 def _is_readable(catalog: Catalog, connection: Connection) -> bool:
     try:
-        catalog.settings_of(connection)
+        catalog.check_readable(connection)
     except Unavailable:
         return False
     return True

@@ -1,7 +1,7 @@
-"""Tries a transformation on one record, before it is saved.
+"""Tries a transformation on one record before it is saved.
 
-A trial of a mapping is one computation, `begin_trial`. That of a function goes on: its program runs in a sandbox, and
-`end_trial` reads what it returned. Both compute only, so that they can be called in another process.
+A trial of a mapping is one computation, `begin_trial`. For a function, its program then runs in a sandbox, and
+`end_trial` reads the result. Both are pure, so that they can run in another process.
 """
 
 import secrets
@@ -18,13 +18,13 @@ from headwater.transforms.mapping import CompiledMapping, InvalidMapping, Mappin
 
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 TRIAL_SECONDS: Final = 2.0
-"""How long a function may run in a trial, and how long it may take to load when its pipeline is saved."""
+"""Maximum duration of a function in a trial, and of loading it when its pipeline is saved."""
 TRIAL_WAIT_SECONDS: Final = 10.0
-"""How long a trial waits for a sandbox: less than callers wait for an answer."""
+"""Maximum time that a trial waits for a sandbox. It is shorter than the time that callers wait for a response."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be tried; an absent member is None or empty."""
+    """The transformation and the record of a trial; an absent member is None or empty."""
 
     data: str | bytes
     in_schema: Schema | None
@@ -34,18 +34,16 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trial_owner() -> str:
-    """An owner for the function of one trial: what it remembers between calls is visible to no other."""
+    """Return a unique owner for the function of one trial, so that its state between calls is visible to no other."""
     return secrets.token_hex(16)
 
 
 def begin_trial(trial: Trial, owner: str) -> bytes | Prepared:
-    """The JSON that a mapping makes of the data; of a function, what a sandbox is to run.
+    """Return the JSON that a mapping produces from the data, or the prepared program of a function.
 
-    The limits are those of pipelines: MAX_PROPERTIES of each
-    schema, and MAX_RESULT_CHARACTERS of the result.
-
-    Raises BadRequest for what could not be saved either, Unprocessable with UnsupportedLanguage, and with
-    TransformationFailed when the record cannot be transformed.
+    The limits are those of pipelines: MAX_PROPERTIES of each schema, and MAX_RESULT_CHARACTERS of the result. Raises
+    BadRequest for a transformation that could not be saved, Unprocessable with UnsupportedLanguage, and with
+    TransformationFailed if the record cannot be transformed.
     """
     in_schema, out_schema, transformation = _checked(trial)
     purpose = _purpose(trial)
@@ -69,7 +67,7 @@ def begin_trial(trial: Trial, owner: str) -> bytes | Prepared:
 
 
 def end_trial(trial: Trial, owner: str, ran: Ran) -> bytes:
-    """The JSON of what a function returned in a trial that `begin_trial` began. Raises Unprocessable with
+    """Return the JSON of the value that a function returned in a trial. Raises Unprocessable with
     TransformationFailed."""
     in_schema, out_schema, transformation = _checked(trial)
     function = _function(transformation, owner)
@@ -81,9 +79,9 @@ def end_trial(trial: Trial, owner: str, ran: Ran) -> bytes:
 
 
 async def run_trial(runner: Runner, prepared: Prepared, workspace: str) -> Ran:
-    """Run the function of a trial in the share of this workspace.
+    """Run the function of a trial in this workspace's share of the sandboxes.
 
-    Raises Unprocessable with TransformationFailed; TooManyRequests when the workspace has too many trials waiting;
+    Raises Unprocessable with TransformationFailed; TooManyRequests if too many trials of the workspace wait;
     Unavailable.
     """
     if prepared.language not in runner.languages():

@@ -1,6 +1,6 @@
-"""Workspaces: create, read, rename, delete.
+"""Creates, reads, renames and deletes workspaces.
 
-`caller` is the API key that asks; None stands for the operator at the command line, who may do everything.
+`caller` is the API key of the call; None stands for the operator at the command line, who may do everything.
 """
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound
@@ -10,13 +10,13 @@ from headwater.schemas import is_path
 
 
 def list_workspaces(catalog: Catalog, caller: ApiKey | None) -> list[Workspace]:
-    """The workspaces that the caller may work in, by ascending id."""
+    """Return the workspaces that the caller has access to, by ascending id."""
     found = [each for each in catalog.workspaces() if caller is None or caller.workspace in (None, each.id)]
     return sorted(found, key=lambda workspace: workspace.id)
 
 
 def find_workspace(catalog: Catalog, id_: int) -> Workspace:
-    """Raises BadRequest, NotFound."""
+    """Return the workspace. Raises BadRequest, NotFound."""
     check_identifier(id_, "workspace identifier", field="workspace")
     workspace = catalog.workspace(id_)
     if workspace is None:
@@ -27,7 +27,7 @@ def find_workspace(catalog: Catalog, id_: int) -> Workspace:
 async def create_workspace(
     catalog: Catalog, caller: ApiKey | None, name: str, preferences: UiPreferences | None = None
 ) -> Workspace:
-    """Create a workspace without anything in it. Raises Forbidden for a restricted key, BadRequest."""
+    """Create an empty workspace. Raises Forbidden for a restricted key, BadRequest."""
     if caller is not None and caller.workspace is not None:
         raise Forbidden("an API key that is restricted to a workspace cannot create workspaces")
     preferences = preferences or UiPreferences()
@@ -55,10 +55,10 @@ async def update_workspace(
 
 
 async def delete_workspace(catalog: Catalog, id_: int, caller: ApiKey | None = None) -> None:
-    """Delete a workspace with its connections, their pipelines and keys, and the API keys that open nothing else.
+    """Delete a workspace with its connections, their pipelines and keys, and the API keys restricted to it.
 
-    What is stored in the warehouse stays there. Raises BadRequest, NotFound; Forbidden for a restricted key, which may
-    change everything in its workspace and not the workspace's existence.
+    Stored events remain in the warehouse. Raises BadRequest, NotFound; Forbidden for a restricted key, which may change
+    everything in its workspace except whether the workspace exists.
     """
     if caller is not None and caller.workspace is not None:
         raise Forbidden("an API key that is restricted to a workspace cannot delete it")

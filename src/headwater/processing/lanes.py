@@ -91,7 +91,7 @@ class ResultApplier:
 
         Raises Unavailable when a database is away, or when another process has applied them.
         """
-        after = await self._state.finished(CONSUMER)
+        after = await self._state.position(CONSUMER)
         stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
         if not stored:
             return 0
@@ -105,7 +105,7 @@ class ResultApplier:
             self._metrics.batch_failed(type(error).__name__)
             _log.exception("results of lanes failed together, and are applied one by one")
             try:
-                await check_writes(self._state, MAX_POSITION)
+                await check_writes(self._state, None, MAX_POSITION)
             except Unavailable:
                 raise
             except Exception:  # the system is at fault, and no result may fail for it
@@ -121,7 +121,7 @@ class ResultApplier:
         async with self._state.transaction() as transaction:
             await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
-            await transaction.finish(CONSUMER, batches[-1][0].sequence, after=after)
+            await transaction.advance(CONSUMER, after, batches[-1][0].sequence)
 
     async def _apply_one_by_one(self, stored: StoredResult, results: LaneResults, after: int) -> None:
         """Apply what can be applied of results that fail together.
@@ -159,7 +159,7 @@ class ResultApplier:
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
         """Write results, each with its pipeline: many small ones take as few statements as one large one."""
         observations = [
-            _sighting(pipeline, results, result)
+            _observation(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
@@ -179,14 +179,14 @@ class ResultApplier:
             for result in results.results
             if result.entry.document != NO_DOCUMENT
         ]
-        entries = await transaction.known(Message(each.entry.position, key, 0) for key, _, each in finished)
+        entries = await transaction.lookup(Message(each.entry.position, key, 0) for key, _, each in finished)
         changed = {}
         for key, pipeline, result in finished:
             entry = entries.get(key)
             if entry is not None and entry.position == result.entry.position:
                 entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
                 changed[key] = entry
-        await transaction.record(changed)
+        await transaction.save(changed)
 
 
 def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
@@ -198,7 +198,7 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     return Step(pipeline, step.connection, "Finalize", "Passed")
 
 
-def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
+def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
     entry = result.entry
     is_seen = entry.is_seen or result.attributes is not None
     return IdentityObservation(

@@ -8,15 +8,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import cast
 
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headwater.api import ERROR_BODIES, LENIENT_SERVICES, AnswerInterceptor, Services, register, register_protocols
-from headwater.api.http import HttpServer, RawCalls
+from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, ingest_router, register
+from headwater.api.ingest_http import HttpServer
 from headwater.base.clock import SystemClock
 from headwater.base.computing import open_computing
 from headwater.base.errors import Unavailable
@@ -40,6 +39,7 @@ from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
 
 GRACE_SECONDS = 10.0
 """How long calls that have begun may go on once the process was asked to stop."""
@@ -73,7 +73,7 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backends` until `stop` is set, then answer the calls that have begun."""
+    """Serve as one of `settings.backend_names` until `stop` is set, then answer the calls that have begun."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
@@ -85,15 +85,13 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         management = RateLimiter(
             SystemClock(),
             key=_rate_limit(settings.rate_limit_management),
-            processes=settings.workers,
+            processes=settings.backends,
             unit="calls",
         )
-        answers = AnswerInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
-        server = grpc.aio.server(interceptors=[answers], options=_options(settings))
+        errors = ErrorInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
+        server = grpc.aio.server(interceptors=[errors], options=_options(settings))
         register(server, parts)
-        raw_calls = RawCalls(answers)
-        register_protocols(cast(grpc.aio.Server, raw_calls), parts)
-        raw_server = HttpServer(raw_calls, max_body_bytes=settings.max_body_bytes)
+        raw_server = HttpServer(ingest_router(parts, metrics), max_body_bytes=settings.max_body_bytes)
         services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -122,14 +120,17 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
-            is_shared=settings.workers > 1 or settings.nats_url is not None,
+            is_shared=settings.backends > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
-            settings.database_url or sqlite_url(settings.warehouse_path),
+            settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
             scratch=settings.ledger_scratch(name),
         ) as state,
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
         Runner(
             javascript=2,
@@ -145,7 +146,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         pressure = BackPressure(settings.log_max_lag_bytes)
         async with (
             open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
-            pressure.following(log),
+            pressure.track(log),
         ):
             limits = Limits(
                 event_bytes=settings.max_event_bytes,
@@ -156,11 +157,11 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 clock,
                 workspace=_rate_limit(settings.rate_limit_workspace),
                 key=_rate_limit(settings.rate_limit_key),
-                processes=settings.workers,
+                processes=settings.backends,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
             quotas = _quotas(settings)
-            yield Services(catalog, intake, state, functions, log, lanes, clock, computing, quotas)
+            yield Services(catalog, intake, state, warehouse, functions, log, lanes, clock, computing, quotas)
 
 
 def _quotas(settings: Settings) -> Quotas:

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
             "nats://host:4222, where the event log is; with credentials only in [HEADWATER_NATS_URL]; else a file "
             "in the data directory",
         ),
-        ("--workers", "NUMBER", "backend processes, 1 to 64 [HEADWATER_WORKERS, 1]"),
+        ("--backends", "NUMBER", "backend processes, 1 to 64 [HEADWATER_BACKENDS, 1]"),
         (
             "--metrics-port",
             "PORT",
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
     ):
         serve.add_argument(flag, metavar=metavar, help=text)
+    serve.add_argument("--workers", dest="backends", help=argparse.SUPPRESS)  # the earlier name of --backends
     add_commands(commands)
     return parser
 

@@ -42,7 +42,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             )
         )
         state = await stack.enter_async_context(
-            open_state(settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock)
+            open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))

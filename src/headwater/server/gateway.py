@@ -39,11 +39,11 @@ INTAKE_PATHS = f"{TRACK_PATHS}|{NATIVE_PATHS}|{CLIENT_PATHS}"
 
 QUERY = r"(\?.*)?"
 SAMPLED_PATHS = (
-    rf"({INTAKE_PATHS}){QUERY}|/headwater\.v1\.((Track|NativeEvent|Client)Service/\w+"
-    r"|EventService/(Send|Stream)Events|SystemService/GetHealth)|/grpc\.health\.v1\.Health/\w+"
+    rf"({INTAKE_PATHS}){QUERY}|/headwater\.(rest\.v1\.(Track|NativeEvent|Client)Service/\w+"
+    r"|v1\.(EventService/(Send|Stream)Events|SystemService/GetHealth))|/grpc\.health\.v1\.Health/\w+"
 )
 """Successful calls with these paths are sampled in the access log. A transcoded call has the path of its RPC there."""
-RPC_PATHS = r"/(headwater\.v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
+RPC_PATHS = r"/(headwater\.(rest\.)?v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
 """The paths of RPCs, native and transcoded."""
 
 PRESSURE_FILE = "connection-pressure"
@@ -67,7 +67,7 @@ def program(settings: Settings) -> Program:
     command = [
         str(binary()),
         *("--config-path", str(config)),
-        *("--concurrency", str(settings.workers)),
+        *("--concurrency", str(settings.backends)),
         *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
         *("--log-format", log_format),
         # Or it would warn of every SIGTERM, and at every start of the Connect filter, which it calls work in progress.
@@ -86,8 +86,8 @@ def render(settings: Settings) -> str:
         "host": settings.host,
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
-        "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backends),
-        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backends),
+        "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backend_names),
+        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backend_names),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "head_lua": str(folder / "head.lua"),

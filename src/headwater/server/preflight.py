@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headwater.base.errors import UnusableDatabase
 from headwater.server import environment
 from headwater.server.errors import StartupError
 from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
@@ -57,10 +58,25 @@ def claim_data_dir(settings: Settings) -> int:
     return descriptor
 
 
+def split_state(settings: Settings) -> bool:
+    """Give the operational tables of an earlier release a file of their own; return whether that was needed.
+
+    Call it under the lock of the data directory. On PostgreSQL the first process that opens the state store does it.
+    """
+    if settings.database_url is not None:
+        return False
+    from headwater.storage.split import split_state  # SQLite's library takes memory
+
+    try:
+        return split_state(settings.warehouse_path, settings.state_path)
+    except UnusableDatabase as error:
+        raise StartupError(str(error)) from error
+
+
 @contextmanager
 def run_dir(settings: Settings) -> Iterator[Settings]:
     """Make the folder for sockets, private to this user; a temporary one where the paths would be too long."""
-    sockets = (settings.metrics_socket(settings.backends[-1]), settings.admin_socket)
+    sockets = (settings.metrics_socket(settings.backend_names[-1]), settings.admin_socket)
     longest = max(len(os.fsencode(path)) for path in sockets)
     if longest > SOCKET_PATH_LIMIT:
         with tempfile.TemporaryDirectory(prefix="headwater-") as folder:

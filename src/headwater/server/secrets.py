@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
-from headwater.base.encryption import SHORTEST_SECRET, Keyring
+from headwater.base.encryption import MIN_SECRET_CHARACTERS, Keyring
 from headwater.catalog import Catalog
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, variable
@@ -65,8 +65,8 @@ def _read(path: Path) -> str:
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(f"the secret key in {path} cannot be read: {error}") from None
-    if len(secret) < SHORTEST_SECRET:
-        raise StartupError(f"the secret key in {path} must have at least {SHORTEST_SECRET} characters")
+    if len(secret) < MIN_SECRET_CHARACTERS:
+        raise StartupError(f"the secret key in {path} must have at least {MIN_SECRET_CHARACTERS} characters")
     return secret
 
 

@@ -37,7 +37,7 @@ LARGEST_COUNT = 1_000_000
 
 DEFAULT_CALL_RATE = EventRate(100, 1_000)
 
-MAX_WORKERS = 64
+MAX_BACKENDS = 64
 MIN_CLIENT_CONNECTIONS = 10
 MAX_CLIENT_CONNECTIONS = 30_000
 """The largest number of client connections. One of them may need two open files, of which a process has 65,536."""
@@ -51,6 +51,9 @@ SANDBOX_MODES = ("warn", "require")
 
 SECRETS = ("api_key", "secret_key", "old_secret_keys")
 """Settings that only the backends get. See `headwater.server.environment`."""
+
+RENAMED = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
+"""Variables that are still read under an earlier name, unless the present one is set."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
@@ -104,8 +107,8 @@ class Settings:
     lane_max_bytes: int = 256 << 20
     """How much may wait in the lanes of one workspace, compressed. Beyond it new records fail in their pipelines."""
 
-    workers: int = 1
-    """Backend processes, 1 to 64, between which Envoy shares out the calls."""
+    backends: int = 1
+    """Number of backend processes, 1 to 64. Envoy distributes the calls among them."""
 
     api_key: str | None = field(default=None, repr=False)
     """Registered for the default workspace at the first start; None: one is made."""
@@ -204,6 +207,10 @@ class Settings:
         return self.data_dir / "log.db"
 
     @property
+    def state_path(self) -> Path:
+        return self.data_dir / "state.db"
+
+    @property
     def warehouse_path(self) -> Path:
         return self.data_dir / "warehouse.db"
 
@@ -227,9 +234,9 @@ class Settings:
         return self.data_dir / "lock"
 
     @property
-    def backends(self) -> tuple[str, ...]:
-        """The names of the backend processes. The first has the same name however many there are."""
-        return ("backend", *(f"backend-{number}" for number in range(2, self.workers + 1)))
+    def backend_names(self) -> tuple[str, ...]:
+        """The names of the backend processes. The first one is `backend`, whatever their number."""
+        return ("backend", *(f"backend-{number}" for number in range(2, self.backends + 1)))
 
     def backend_socket(self, name: str) -> Path:
         """Where the backend of this name serves gRPC: each has sockets of its own."""
@@ -280,9 +287,14 @@ def variable(name: str) -> str:
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The HEADWATER_* variables in `environ` that are no settings, each with the name of the most similar setting."""
     known = [name.upper() for name in _READERS]
-    given = (name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    given = (name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX) and name not in RENAMED)
     similar = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(given) if name not in known}
     return {PREFIX + name: PREFIX + found[0] if found else None for name, found in similar.items()}
+
+
+def renamed_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables in `environ` that have an earlier name, each with its present name."""
+    return {old: name for old, name in RENAMED.items() if old in environ}
 
 
 def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None) -> Settings:
@@ -291,9 +303,12 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     Raises StartupError, which names the variable and the rule, and never the value of a secret.
     """
     values: dict[str, object] = {}
+    earlier = {name: old for old, name in RENAMED.items()}
     for name, reader in _READERS.items():
         flag = (flags or {}).get(name)
         source = variable(name)
+        if flag is None and not environ.get(source):
+            source = earlier.get(source, source)
         if name == "database_url" and flag is None and not environ.get(source):
             source = SHARED_DATABASE_VARIABLE
         text = environ.get(source, "") if flag is None else flag
@@ -431,9 +446,9 @@ def _log_bytes(text: str) -> int:
     return size
 
 
-def _workers(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS):
-        raise ValueError(f"must be a number from 1 to {MAX_WORKERS}, not {text!r}")
+def _backends(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_BACKENDS):
+        raise ValueError(f"must be a number from 1 to {MAX_BACKENDS}, not {text!r}")
     return int(text)
 
 
@@ -512,7 +527,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "log_max_bytes": _log_bytes,
     "log_max_lag_bytes": units.size,
     "lane_max_bytes": units.size,
-    "workers": _workers,
+    "backends": _backends,
     "api_key": _api_key,
     "secret_key": _secret_key,
     "old_secret_keys": _old_secret_keys,

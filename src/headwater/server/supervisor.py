@@ -20,7 +20,7 @@ from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
 from headwater.server.scrape import metrics_port
-from headwater.server.settings import Settings, unknown_variables
+from headwater.server.settings import Settings, renamed_variables, unknown_variables
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -45,11 +45,15 @@ def serve(settings: Settings) -> None:
     os.umask(0o077)
     for name, similar in unknown_variables(os.environ).items():
         _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
+    for name, present in renamed_variables(os.environ).items():
+        _log(settings).warning("an environment variable has an earlier name", variable=name, use=present)
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
     preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
+        if preflight.split_state(settings):
+            _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
             asyncio.run(_Supervisor(settings).run())
     finally:
@@ -137,7 +141,8 @@ class _Supervisor:
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
         courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
         self._backends = [
-            self._service(self._python(name, "backend", name, variables=backend)) for name in self._settings.backends
+            self._service(self._python(name, "backend", name, variables=backend))
+            for name in self._settings.backend_names
         ]
         self._gateway = self._service(gateway.program(self._settings))
         self._worker = self._service(self._python("worker", "worker", variables=worker))
@@ -149,7 +154,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         try:
             async with (
-                metrics_port(self._settings, (*self._settings.backends, "worker", "courier")),
+                metrics_port(self._settings, (*self._settings.backend_names, "worker", "courier")),
                 asyncio.TaskGroup() as group,
             ):
                 for service in self._services:
@@ -191,7 +196,7 @@ class _Supervisor:
 
     async def _answers(self) -> bool:
         try:
-            if await gateway.healthy_backends(self._settings) < self._settings.workers:
+            if await gateway.healthy_backends(self._settings) < self._settings.backends:
                 return False
             status, _ = await request("GET", "/healthz", (self._settings.local_host, self._settings.port))
         except OSError:

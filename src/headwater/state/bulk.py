@@ -5,11 +5,11 @@ it, for which it has to wait. PostgreSQL gets one statement with an array for ea
 row, and is not bound by the 32,767 parameters that a statement may have.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, bindparam, exists, func, select, tuple_
+from sqlalchemy import Column, Select, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +19,7 @@ Rows = Sequence[tuple[Any, ...]]
 """Values in the order of the columns, as the driver takes them."""
 Value = TypeVar("Value")
 
-_KEYS_PER_QUERY: Final = 200
+_KEYS_PER_QUERY: Final = 1_000
 _SQLITE_PARAMETERS: Final = 32_766
 
 
@@ -58,19 +58,59 @@ async def upsert(
         await _run(connection, statement, columns, rows)
 
 
-def among(
-    connection: AsyncConnection, columns: Columns, keys: Iterable[tuple[Any, ...]]
-) -> Iterator[ColumnElement[bool]]:
-    """Conditions, to be used one after another, for the rows whose `columns` are one of `keys`."""
-    everything = list(keys)
-    if connection.dialect.name == "postgresql":
-        if everything:
-            wanted = _arrays(columns, everything).subquery("wanted")
-            pairs = (column == wanted.c[column.name] for column in columns)
-            yield exists(select(1).select_from(wanted).where(*pairs))
-        return
-    for some in chunks(everything, _KEYS_PER_QUERY):
-        yield tuple_(*columns).in_(some)
+async def lookup(
+    connection: AsyncConnection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]
+) -> list[Any]:
+    """Return the `columns` of the rows whose `key` columns have one of these values, which an index must begin with.
+
+    SQLite returns booleans as 0 and 1.
+    """
+    found: list[Any] = []
+    async for text, parameters in _joined(connection, [column.name for column in columns], key, keys):
+        found += (await connection.exec_driver_sql(text, parameters)).all()
+    return found
+
+
+async def remove(connection: AsyncConnection, key: Columns, keys: Iterable[tuple[Any, ...]]) -> int:
+    """Remove the rows whose `key` columns have one of these values, which an index must begin with. Return how many."""
+    removed = 0
+    is_sqlite = connection.dialect.name == "sqlite"
+    row = "rowid" if is_sqlite else "ctid"
+    async for text, parameters in _joined(connection, [row], key, keys):
+        chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
+        delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen}"
+        removed += (await connection.exec_driver_sql(delete, parameters)).rowcount
+    return removed
+
+
+async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]:
+    """Return the values of a column that an index begins with, one search of the index for each value.
+
+    SELECT DISTINCT would read the whole index.
+    """
+    name, table = column.name, column.table.name
+    query = (
+        f"WITH RECURSIVE found(value) AS (SELECT min({name}) FROM {table} UNION ALL "
+        f"SELECT (SELECT min({name}) FROM {table} WHERE {name} > found.value) FROM found "
+        "WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
+    )
+    return {int(value) for (value,) in await connection.exec_driver_sql(query)}
+
+
+async def remove_some(connection: AsyncConnection, column: Column[int], values: Sequence[int], *, limit: int) -> int:
+    """Remove at most `limit` rows with one of these values in a column that an index begins with. Return how many."""
+    row = "rowid" if connection.dialect.name == "sqlite" else "ctid"
+    table = column.table.name
+    removed = 0
+    for value in values:
+        text = (
+            f"DELETE FROM {table} WHERE {row} IN "
+            f"(SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed})"
+        )
+        removed += (await connection.exec_driver_sql(text)).rowcount
+        if removed >= limit:
+            break
+    return removed
 
 
 def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -78,6 +118,40 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
     everything = list(values)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]
+
+
+async def _joined(
+    connection: AsyncConnection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
+) -> AsyncIterator[tuple[str, tuple[Any, ...]]]:
+    """Statements, with their parameters, that select columns of the rows with these keys.
+
+    Each fixes the order of the join: for each key one search of the index, whatever the statistics and the version of
+    the database say. A row-value IN scans the whole table on SQLite before 3.41, and on PostgreSQL when there are many
+    keys. In SQLite CROSS JOIN keeps the order; in PostgreSQL OFFSET 0 keeps the inner query apart.
+    """
+    everything = list(keys)
+    if not everything:
+        return
+    columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
+    if connection.dialect.name == "postgresql":
+        values = tuple(map(list, zip(*everything, strict=True)))
+        types = [column.type.compile(dialect=connection.dialect) for column in key]
+        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+        same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
+        wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
+        yield (
+            f"SELECT t.* FROM unnest({arrays}) AS w({wanted}) "
+            f"CROSS JOIN LATERAL (SELECT {columns} FROM {table} t WHERE {same} OFFSET 0) t",
+            values,
+        )
+        return
+    same = " AND ".join(f"t.{column.name} = w.column{number}" for number, column in enumerate(key, 1))
+    one = f"({', '.join('?' * len(key))})"
+    for some in chunks(everything, _KEYS_PER_QUERY):
+        yield (
+            f"SELECT {columns} FROM (VALUES {', '.join([one] * len(some))}) w CROSS JOIN {table} t ON {same}",
+            tuple(chain.from_iterable(some)),
+        )
 
 
 def _insert(connection: AsyncConnection, columns: Columns) -> Any:

@@ -1,16 +1,29 @@
-"""How events become devices: a device is one of its source connection, by its id, and so is its token.
+"""Devices: how events change them, and the list of them.
+
+A device is one of its source connection, by its id, and so is its token.
 
 The rules: the latest registration counts, and what it does not say stays as it was. A device that comes again for
 another user moves to that user, whether it is known by its id or by its token: apps that make a new id at every start
 leave one device behind, not many. A removal in the name of another user is of the past, and changes nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.events.devices import DeviceChange
+from headwater.state import bulk, tables
+
+MAX_ANONYMOUS_IDS: Final = 200
+"""Of how many of a user's anonymous ids, in each connection and the latest ones, the devices are listed too."""
+
+_COLUMNS: Final = [column for column in tables.devices.c if column.name != "id"]
+_KEY: Final = ("connection", "device_id")
 
 DeviceKey = tuple[int, str]
 """The connection of a device, and its id there."""
@@ -61,6 +74,14 @@ class Device(Struct, frozen=True):
     def key(self) -> DeviceKey:
         """What makes a device the same device."""
         return self.connection, self.device_id
+
+
+class DeviceCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of devices: after this time, in microseconds since the epoch, connection and device id."""
+
+    updated_at: int
+    connection: int
+    device_id: str
 
 
 class Devices:
@@ -140,3 +161,84 @@ def _person(device: Device, event: DeviceEvent) -> tuple[str | None, str | None]
 
 def _is_anothers(device: Device, event: DeviceEvent) -> bool:
     return None not in (device.user_id, event.user_id) and device.user_id != event.user_id
+
+
+async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> None:
+    """Bring the devices up to date with the events, in their order."""
+    if not events:
+        return
+    table = tables.devices.c
+    before: dict[int, Device] = {}
+    tokens = {event.token for event in events if event.token[1] is not None}
+    for columns, keys in (
+        ((table.connection, table.device_id), {event.key for event in events}),
+        ((table.connection, table.token), tokens),
+    ):
+        for id_, *values in await bulk.lookup(connection, (table.id, *_COLUMNS), columns, sorted(keys)):
+            before[id_] = Device(*values)
+    devices = Devices(before.values())
+    devices.apply(events)
+    kept = {device.key for device in devices}
+    gone = [id_ for id_, device in before.items() if device.key not in kept]
+    await bulk.remove(connection, (table.id,), ((id_,) for id_ in gone))
+    rows = [msgspec.structs.astuple(device) for device in devices]
+    await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
+
+
+async def page(
+    connection: AsyncConnection,
+    connections: Sequence[int],
+    *,
+    user_id: str | None,
+    anonymous_id: str | None,
+    first: int,
+    limit: int,
+    after: DeviceCursor | None = None,
+) -> tuple[list[Device], int]:
+    """Devices of these connections, the most recently changed first, and how many there are in all.
+
+    Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+    """
+    table = tables.devices.c
+    if any(text is not None and "\0" in text for text in (user_id, anonymous_id)):
+        return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
+    chosen: list[ColumnElement[bool]] = [table.connection.in_(connections)]
+    if anonymous_id is not None:
+        chosen.append(table.anonymous_id == anonymous_id)
+    if user_id is not None:
+        before_login = await _before_login(connection, await _anonymous_ids(connection, connections, user_id))
+        # Ids from two searches: with OR on other columns no index would serve the query.
+        theirs = select(table.id).where(table.connection.in_(connections), table.user_id == user_id)
+        chosen.append(table.id.in_(theirs.union_all(select(table.id).where(table.id.in_(before_login)))))
+    total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()
+    key = (table.connection, table.device_id)
+    if after is not None:
+        time = after.updated_at
+        later = tuple_(*key) > tuple_(after.connection, after.device_id)
+        chosen += (table.updated_at <= time, or_(table.updated_at < time, later))
+    query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), *key)
+    rows = (await connection.execute(query.offset(first).limit(limit))).all()
+    return [Device(*row) for row in rows], total
+
+
+async def _anonymous_ids(
+    connection: AsyncConnection, connections: Sequence[int], user_id: str
+) -> list[tuple[int, str]]:
+    table = tables.identities.c
+    query = select(table.connection, table.anonymous_ids).where(
+        table.connection.in_(connections), table.identity_id == user_id, ~table.is_anonymous
+    )
+    found: dict[tuple[int, str], None] = {}
+    for source, text in (await connection.execute(query)).all():
+        ids = msgspec.json.decode(text, type=list[str])[-MAX_ANONYMOUS_IDS:]
+        found.update(dict.fromkeys((source, id_) for id_ in ids))
+    return list(found)
+
+
+async def _before_login(connection: AsyncConnection, anonymous_ids: Sequence[tuple[int, str]]) -> list[int]:
+    """Return the ids of the devices that were registered under these anonymous ids and have no user."""
+    table = tables.devices.c
+    found = await bulk.lookup(
+        connection, (table.id, table.user_id), (table.connection, table.anonymous_id), anonymous_ids
+    )
+    return [id_ for id_, user_id in found if user_id is None]

@@ -2,7 +2,8 @@
 
 The rules: an event with a user id is a sighting of that user, who then also owns the event's anonymous id, and the
 anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a
-sighting of an anonymous identity. A sighting moves `updated_at` forward, never back.
+sighting of an anonymous identity. A sighting moves `updated_at` forward, never back; the stored time may be up to a
+minute old.
 
 An alias joins the identities of a user's previous id, anonymous or not, with those of the user in every pipeline of the
 connection, whatever its filter: it says who somebody is, and nothing of what is known about them."""
@@ -24,6 +25,11 @@ or a client's defect, and every event of theirs would cost more than the one bef
 MAX_ATTRIBUTES_BYTES: Final = 256 * 1024
 """Size of the attributes of an identity, as JSON in UTF-8. A pipeline that makes larger ones of an event has failed for
 that event; `attributes_fit` tells."""
+
+
+MAX_UPDATE_DELAY_MICROSECONDS: Final = 60_000_000
+"""How far the stored `updated_at` may be behind the latest event of an identity. An event that changes nothing but the
+time by less than this writes nothing: most events are of people who were seen a moment before."""
 
 
 class IdentityObservation(Struct, frozen=True):
@@ -80,6 +86,15 @@ class Identity(Struct, frozen=True):
     connection: int
     pipeline: int
     updated_at: datetime
+    id: int = 0
+    """Identifies the row, and orders identities of the same time."""
+
+
+class IdentityCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of identities: after this time, in microseconds since the epoch, and id."""
+
+    updated_at: int
+    id: int
 
 
 Identities = dict[IdentityKey, IdentityState | None]
@@ -116,6 +131,17 @@ def ids_of(observations: Iterable[IdentityObservation]) -> set[tuple[int, str]]:
         for id_ in (seen.previous_id, seen.user_id)
         if id_ is not None
     }
+
+
+def is_worth_a_write(before: IdentityState | None, after: IdentityState) -> bool:
+    """Return whether a stored identity differs from its changed state by more than a time that moved a little."""
+    return (
+        before is None
+        or after.updated_at - before.updated_at >= MAX_UPDATE_DELAY_MICROSECONDS
+        or after.anonymous_ids != before.anonymous_ids
+        or after.attributes != before.attributes
+        or after.workspace != before.workspace
+    )
 
 
 def merge(observations: Iterable[IdentityObservation], known: Identities) -> set[IdentityKey]:

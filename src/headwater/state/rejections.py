@@ -1,45 +1,92 @@
-"""Refused events as they were sent, of which the newest are kept, and how often each rule was broken;
-until the source is removed.
+"""Rejected events as they were sent, of which the newest are kept, and how often each rule was broken.
 
-What it costs to keep them few depends on how many come, not on how many there are.
+The cost of keeping them few depends on how many arrive, not on how many there are.
 """
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, func, select
+from msgspec import Struct
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.state import bulk, tables
-from headwater.state.rows import MAX_REJECTED, MAX_UNKNOWN_REJECTED, RejectedEvent
 
+MAX_REJECTED: Final = 100_000
+"""Rejected events kept per workspace, or a few more; the oldest are removed first, and stay counted."""
+MAX_UNKNOWN_REJECTED: Final = 1_000
+"""Rejected calls with an unknown key kept per installation; the oldest are removed first."""
 _SLACK: Final = 100
-"""A workspace may have this part of `MAX_REJECTED` more, since finding the oldest that is kept takes going past all
-that are younger."""
+"""A workspace may have this part of `MAX_REJECTED` more: finding the oldest one to keep reads past all younger ones."""
 _MAX_COUNTED_PATH: Final = 200
-"""How many characters of a path tell refusals apart: what is sent decides it, and nobody may fill our disk by that."""
+"""Characters of a path by which counts are kept apart: the sender decides the path, so its size is bounded."""
 _REMOVED_AT_ONCE: Final = 1_000
 """Of 64 KiB each, if they are large; events wait meanwhile."""
 _SOURCES_AT_ONCE: Final = 200
+_CHECKED_AT_ONCE: Final = 50
+"""Workspaces whose rejected events are counted in one call after a start: up to 5 ms for each."""
+
+
+class RejectedEvent(Struct, frozen=True):
+    """An event, or a whole call, that was rejected."""
+
+    position: int
+    workspace: int
+    """0 when the key was unknown."""
+    connection: int
+    """0 when the key was unknown."""
+    protocol: str
+    received_at: datetime
+    code: str
+    path: str
+    message: str
+    body: bytes
+    """The bytes that were sent, cut at `MAX_REJECTED_BYTES`."""
+    message_id: str | None = None
+    """None when it has none that can be read."""
+
+
+class RejectionCount(Struct, frozen=True):
+    """How often a source was sent what breaks one rule."""
+
+    workspace: int
+    connection: int
+    protocol: str
+    code: str
+    path: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class RejectionCountCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of counts: after the count with these values."""
+
+    count: int
+    connection: int
+    protocol: str
+    code: str
+    path: str
 
 
 class Rejections:
-    """For the process that writes them, which remembers how many have come to each workspace.
+    """For the process that writes them, which counts how many arrive for each workspace.
 
-    A transaction that fails leaves that too high, at worst: then a workspace is looked at too early.
+    A transaction that fails leaves a count too high, at worst: then a workspace is checked too early.
     """
 
     def __init__(self) -> None:
-        self._added: Counter[int] | None = None
-        """Since a workspace was last known to have no more than `MAX_REJECTED`; None before all were looked at."""
-        self._gone: dict[str, list[int]] = {}
-        """The connections and the workspaces that are no more, of which there may be something left."""
+        self._added: Counter[int] = Counter()
+        """By workspace, since it was known to have at most `MAX_REJECTED`."""
+        self._unchecked: list[int] | None = None
+        """Workspaces that were not counted since the start; None before they are listed."""
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
-        """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
+        """Keep and count rejected events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
         if not rejected:
             return
         rows = [
@@ -69,48 +116,34 @@ class Rejections:
         workspaces = Counter(row.workspace for row in rejected)
         if workspaces.pop(0, 0):
             await _shorten(connection, 0, MAX_UNKNOWN_REJECTED)
-        if self._added is not None:
-            self._added += workspaces
+        self._added += workspaces
 
     async def remove_except(
         self, connection: AsyncConnection, *, sources: Collection[int], workspaces: Collection[int]
-    ) -> None:
-        """From now on `shorten` removes what there is of all others, some of it each time."""
-        for name, ids in (("connection", sources), ("workspace", workspaces)):
-            known = set(await connection.scalars(select(tables.rejection_counts.c[name]).distinct()))
-            self._gone[name] = sorted(known - set(ids) - {0})
+    ) -> int:
+        """Remove some of the rejected events and counts of sources and workspaces that are not given. Return how many.
+
+        The counts are removed last, since they tell which sources there were.
+        """
+        removed = 0
+        for name, present in (("connection", sources), ("workspace", workspaces)):
+            known = await bulk.distinct(connection, tables.rejection_counts.c[name])
+            gone = sorted(known - set(present) - {0})[:_SOURCES_AT_ONCE]
+            for table in (tables.rejected_events, tables.rejection_counts):
+                left = _REMOVED_AT_ONCE - removed
+                if left > 0:
+                    removed += await bulk.remove_some(connection, table.c[name], gone, limit=left)
+        return removed
 
     async def shorten(self, connection: AsyncConnection) -> None:
-        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them, and
-        some of those whose source is no more."""
-        for name, gone in self._gone.items():
-            if gone:
-                await _remove(connection, name, gone)
-        if self._added is None:
-            table = tables.rejected_events.c
-            crowded = select(table.workspace).group_by(table.workspace).having(func.count() > MAX_REJECTED)
-            for workspace in list(await connection.scalars(crowded)):
-                await _shorten(connection, workspace, MAX_REJECTED)
-            self._added = Counter()
-            return
-        for workspace in [each for each, added in self._added.items() if added > MAX_REJECTED // _SLACK]:
+        """Remove the oldest rejected events of workspaces that have clearly more than `MAX_REJECTED` of them."""
+        if self._unchecked is None:
+            self._unchecked = sorted(await bulk.distinct(connection, tables.rejected_events.c.workspace) - {0})
+        crowded = [each for each, added in self._added.items() if added > MAX_REJECTED // _SLACK]
+        for workspace in [*crowded, *self._unchecked[:_CHECKED_AT_ONCE]]:
             await _shorten(connection, workspace, MAX_REJECTED)
-            del self._added[workspace]
-
-
-async def _remove(connection: AsyncConnection, name: str, gone: list[int]) -> None:
-    """Remove some of what there is of those that are `gone`, and them from the list when there is nothing left.
-
-    The counts go last, since by them it is known who there was.
-    """
-    events, counts = tables.rejected_events.c, tables.rejection_counts.c
-    some = gone[:_SOURCES_AT_ONCE]
-    found = select(events.position).where(events[name].in_(some)).limit(_REMOVED_AT_ONCE)
-    removed = await connection.execute(delete(tables.rejected_events).where(events.position.in_(found)))
-    if removed.rowcount < _REMOVED_AT_ONCE:
-        counted = await connection.execute(delete(tables.rejection_counts).where(counts[name].in_(some)))
-        if removed.rowcount == counted.rowcount == 0:  # then what was removed was also committed
-            del gone[: len(some)]
+            self._added.pop(workspace, None)
+        del self._unchecked[:_CHECKED_AT_ONCE]
 
 
 async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> None:
@@ -121,7 +154,7 @@ async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> No
 
 
 def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
-    """Rows of `refusals`."""
+    """Return rows of `rejection_counts`."""
     counts: dict[tuple[object, ...], tuple[int, int, int]] = {}
     for row in rejected:
         key = (row.workspace, row.connection, row.protocol, row.code, _text(row.path)[:_MAX_COUNTED_PATH])

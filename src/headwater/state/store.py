@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
+from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
-from headwater.state import deviceregistry, lanes, tables
+from headwater.state import devices, lanes, migrations, tables
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
-from headwater.state.devices import Device
-from headwater.state.identities import Identity
+from headwater.state.devices import Device, DeviceCursor
+from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
-from headwater.state.rejections import Rejections
-from headwater.state.rows import LatestCall, RejectedEvent, RejectionCount
-from headwater.state.transaction import Transaction
+from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
+from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
@@ -30,9 +29,7 @@ MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
 """How many counts of refusals are told."""
-PAGE_BYTES: Final = 16 * 1024
-"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
-_WHAT: Final = "the warehouse's database"
+_WHAT: Final = "the state store's database"
 
 
 class StateStore:
@@ -73,11 +70,16 @@ class StateStore:
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
 
-    async def finished(self, consumer: str) -> int:
-        """The position up to which `consumer` has finished the log; 0 at first."""
-        query = select(tables.progress.c.position).where(tables.progress.c.consumer == consumer)
+    async def position(self, consumer: str) -> int:
+        """Return the position through which `consumer` has processed the log; 0 at first."""
+        return decode_position(await self.checkpoint(consumer))
+
+    async def checkpoint(self, owner: str) -> bytes | None:
+        """Return the checkpoint of `owner`; None when it has none yet."""
+        query = select(tables.checkpoints.c.value).where(tables.checkpoints.c.owner == owner)
         async with self._connect() as connection:
-            return (await connection.execute(query)).scalar_one_or_none() or 0
+            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+        return found
 
     async def events(
         self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
@@ -94,12 +96,21 @@ class StateStore:
         async with self._connect() as connection:
             return [document.encode() for document in await connection.scalars(query)]
 
-    async def identities(self, connection_id: int, *, first: int, limit: int) -> tuple[list[Identity], int]:
-        """The identities of a connection, the most recently updated first, and how many there are in all."""
+    async def identities(
+        self, connection_id: int, *, first: int, limit: int, after: IdentityCursor | None = None
+    ) -> tuple[list[Identity], int]:
+        """Return the identities of a connection, the most recently updated first, and how many there are in all.
+
+        With a cursor those after it are returned.
+        """
         table = tables.identities.c
+        chosen = [table.connection == connection_id]
+        if after is not None:
+            time = after.updated_at
+            chosen += (table.updated_at <= time, or_(table.updated_at < time, table.id < after.id))
         query = (
             select(tables.identities)
-            .where(table.connection == connection_id)
+            .where(*chosen)
             .order_by(table.updated_at.desc(), table.id.desc())
             .offset(first)
             .limit(limit)
@@ -113,20 +124,34 @@ class StateStore:
                 connection=row["connection"],
                 pipeline=row["pipeline"],
                 updated_at=from_microseconds(row["updated_at"]),
+                id=row["id"],
             )
             for row in rows
         ], total
 
     async def devices(
-        self, connections: list[int], *, user_id: str | None, anonymous_id: str | None, first: int, limit: int
+        self,
+        connections: list[int],
+        *,
+        user_id: str | None,
+        anonymous_id: str | None,
+        first: int,
+        limit: int,
+        after: DeviceCursor | None = None,
     ) -> tuple[list[Device], int]:
         """Devices of these connections, the most recently changed first, and how many there are in all.
 
         Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
         """
         async with self._connect() as connection:
-            return await deviceregistry.page(
-                connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
+            return await devices.page(
+                connection,
+                connections,
+                user_id=user_id,
+                anonymous_id=anonymous_id,
+                first=first,
+                limit=limit,
+                after=after,
             )
 
     async def latest_call(self, connection_id: int) -> LatestCall | None:
@@ -137,7 +162,14 @@ class StateStore:
         return None if row is None else LatestCall(**{**row, "received_at": from_microseconds(row["received_at"])})
 
     async def rejected(
-        self, workspace: int, *, connection_id: int | None, protocol: str | None, first: int, limit: int
+        self,
+        workspace: int,
+        *,
+        connection_id: int | None,
+        protocol: str | None,
+        first: int,
+        limit: int,
+        after: int | None = None,
     ) -> tuple[list[RejectedEvent], int]:
         """The refused events of a workspace, the newest first, and how many there are in all."""
         if protocol is not None and "\0" in protocol:
@@ -148,8 +180,10 @@ class StateStore:
             chosen.append(table.connection == connection_id)
         if protocol is not None:
             chosen.append(table.protocol == protocol)
-        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
+        if after is not None:
+            chosen.append(table.position < after)
+        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         rows, total = await self._page(query, count)
         return [_rejected_event(row) for row in rows], total
 
@@ -167,13 +201,27 @@ class StateStore:
         async with self._connect() as connection:
             return [_rejected_event(row) for row in (await connection.execute(query)).mappings()]
 
-    async def rejection_counts(self, workspace: int, *, connection_id: int | None) -> list[RejectionCount]:
-        """How often each rule was broken in a workspace, or in one of its sources, the most often broken first."""
+    async def rejection_counts(
+        self,
+        workspace: int,
+        *,
+        connection_id: int | None,
+        limit: int = MAX_COUNTS,
+        after: RejectionCountCursor | None = None,
+    ) -> list[RejectionCount]:
+        """Return how often each rule was broken in a workspace, or in one of its sources, the most often broken first.
+
+        With a cursor the counts after it are returned.
+        """
         table = tables.rejection_counts.c
         query = select(tables.rejection_counts).where(table.workspace == workspace)
         if connection_id is not None:
             query = query.where(table.connection == connection_id)
-        query = query.order_by(table.count.desc(), table.connection, table.code, table.path).limit(MAX_COUNTS)
+        key = (table.connection, table.protocol, table.code, table.path)
+        if after is not None:
+            later = tuple_(*key) > tuple_(after.connection, after.protocol, after.code, after.path)
+            query = query.where(table.count <= after.count, or_(table.count < after.count, later))
+        query = query.order_by(table.count.desc(), *key).limit(limit)
         async with self._connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         times = ("first_at", "last_at")
@@ -194,11 +242,11 @@ class StateStore:
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
-    async def entries(self, messages: Iterable[MessageKey]) -> MessageStates:
+    async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """What the ledger has of these messages."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._messages.known(connection, keys)
+            return await self._messages.lookup(connection, keys)
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:
@@ -212,7 +260,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with open_database(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
+    async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(

@@ -39,6 +39,7 @@ identities = Table(
     Column("attributes", Text, nullable=False, server_default=text("'{}'")),
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
     Index("identities_by_time", "connection", "updated_at"),
+    Index("identities_by_pipeline", "pipeline"),
 )
 """One person as one pipeline sees them. `anonymous_ids` is a JSON array of strings, in the order of their arrival."""
 
@@ -89,9 +90,9 @@ rejected_events = Table(
     Column("message", String, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("message_id", String),
-    Index("rejected_events_by_workspace", "workspace", "position"),
+    Index("rejected_events_by_workspace", "workspace", "position", "connection", "protocol"),
     Index("rejected_events_by_message", "workspace", "message_id"),
-    Index("rejected_events_by_connection", "connection", "position"),
+    Index("rejected_events_by_connection", "connection", "position", "workspace", "protocol"),
 )
 """Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
 
@@ -106,6 +107,7 @@ rejection_counts = Table(
     Column("count", BigInteger, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    Index("rejection_counts_by_connection", "connection"),
 )
 """How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened
 while the source is there."""
@@ -120,13 +122,13 @@ calls = Table(
 )
 """The latest call that came with a key of each source connection, refused ones too: what setting one up waits for."""
 
-progress = Table(
-    "progress",
+checkpoints = Table(
+    "checkpoints",
     METADATA,
-    Column("consumer", String, primary_key=True),
-    Column("position", BigInteger, nullable=False),
+    Column("owner", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )
-"""The position up to which the log is finished, written in the same transaction as what it led to."""
+"""Where each owner continues, such as a consumer of the log: written in the transaction of what it led to."""
 
 lanes = Table(
     "lanes",

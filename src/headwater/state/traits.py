@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
-from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.state import bulk, tables
@@ -66,13 +65,11 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}
-    for some in bulk.among(connection, columns, keys):
-        for row in await connection.execute(select(tables.traits).where(some)):
-            before[row.connection, row.identity_id, row.is_anonymous] = _members(row.traits)
+    for source, id_, is_anonymous, traits in await bulk.lookup(connection, _COLUMNS, columns, keys):
+        before[source, id_, bool(is_anonymous)] = _members(traits)
     known = dict(before)
     merged = add_all(updates, known)
-    for some in bulk.among(connection, columns, before.keys() - known.keys()):
-        await connection.execute(delete(tables.traits).where(some))
+    await bulk.remove(connection, columns, before.keys() - known.keys())
     rows = [
         (*key, msgspec.json.encode(traits).decode()) for key, traits in known.items() if traits is not before.get(key)
     ]

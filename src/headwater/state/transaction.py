@@ -1,16 +1,19 @@
 """One transaction of the warehouse: everything that one batch of the log leads to."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
-from sqlalchemy import Column, delete, select, update
+from msgspec import Raw, Struct
+from sqlalchemy import Column, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.state import bulk, deviceregistry, lanes, tables, traits
+from headwater.state import bulk, devices, lanes, tables, traits
 from headwater.state.deduplication import Message, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import (
@@ -20,17 +23,42 @@ from headwater.state.identities import (
     IdentityObservation,
     IdentityState,
     ids_of,
+    is_worth_a_write,
     keys_of,
     merge,
 )
 from headwater.state.lanes import Lane, NewChunk
-from headwater.state.rejections import Rejections
-from headwater.state.rows import LatestCall, RejectedEvent, StoredEvent
+from headwater.state.rejections import RejectedEvent, Rejections
 from headwater.state.traits import TraitsUpdate
 
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
-_IDS_PER_QUERY: Final = 200
+MAX_REMOVED_ROWS: Final = 10_000
+"""Rows that one call removes of sources and pipelines that no longer exist: about 0.1 s, in which events wait."""
+
+
+class LatestCall(Struct, frozen=True):
+    """The latest call with a key of a source connection."""
+
+    connection: int
+    workspace: int
+    received_at: datetime
+    protocol: str
+
+
+class StoredEvent(Struct, frozen=True):
+    """An event of an Event pipeline."""
+
+    position: int
+    workspace: int
+    connection: int
+    pipeline: int
+    timestamp: int
+    """Microseconds since the epoch."""
+    received_at: int
+    """Microseconds since the epoch."""
+    document: bytes
+    """The event as JSON in UTF-8."""
 
 
 class Transaction:
@@ -41,14 +69,14 @@ class Transaction:
         self._messages = ledger
         self._rejections = rejections
 
-    async def known(self, messages: Iterable[Message]) -> MessageStates:
+    async def lookup(self, messages: Iterable[Message]) -> MessageStates:
         """What the ledger has of these messages."""
-        return await self._messages.known(self._connection, {message.key for message in messages})
+        return await self._messages.lookup(self._connection, {message.key for message in messages})
 
-    async def record(self, entries: MessageStates) -> None:
+    async def save(self, entries: MessageStates) -> None:
         """Keep these entries in the ledger."""
         if entries:
-            await self._messages.record(self._connection, entries)
+            await self._messages.save(self._connection, entries)
 
     async def trim_messages(self) -> None:
         """Forget old messages."""
@@ -71,20 +99,25 @@ class Transaction:
         await bulk.insert(self._connection, list(tables.events.c), rows)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
-        """What becomes of the identities by what was seen, in its order. Nothing is written yet."""
+        """Return how the identities change by the observations, in their order. Nothing is written yet."""
         table = tables.identities.c
+        key = [table[name] for name in _IDENTITY_KEY]
+        found = await self._identities(key, map(_values, keys_of(observations)))
+        found |= await self._identities([table.connection, table.identity_id], ids_of(observations))
         known: Identities = dict.fromkeys(keys_of(observations))
-        known |= await self._identities([getattr(table, name) for name in _IDENTITY_KEY], map(_values, known))
-        known |= await self._identities([table.connection, table.identity_id], ids_of(observations))
+        known |= {key: copy(state) for key, state in found.items()}
         gone = merge(observations, known)
-        return IdentityChanges(gone, {key: state for key, state in known.items() if state is not None})
+        changed = {
+            key: state
+            for key, state in known.items()
+            if state is not None and (key in gone or is_worth_a_write(found.get(key), state))
+        }
+        return IdentityChanges(gone, changed)
 
     async def change_identities(self, changes: IdentityChanges) -> None:
-        """Write what `merge_identities` found."""
-        table = tables.identities.c
-        key_columns = [getattr(table, name) for name in _IDENTITY_KEY]
-        for some in bulk.among(self._connection, key_columns, map(_values, changes.gone)):
-            await self._connection.execute(delete(tables.identities).where(some))
+        """Write the changes that `merge_identities` returned."""
+        key = [tables.identities.c[name] for name in _IDENTITY_KEY]
+        await bulk.remove(self._connection, key, map(_values, changes.gone))
         rows = [
             (
                 state.workspace,
@@ -102,7 +135,7 @@ class Transaction:
 
     async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
         """Bring the devices up to date with the events, in their order."""
-        await deviceregistry.change(self._connection, events)
+        await devices.change(self._connection, events)
 
     async def merge_traits(self, updates: Sequence[TraitsUpdate]) -> list[Raw]:
         """Add up what is said of people, in its order; returns what is known of each from then on."""
@@ -126,7 +159,7 @@ class Transaction:
         """Remove the lanes of pipelines that are not in `pipelines`."""
         await lanes.remove_except(self._connection, pipelines)
 
-    async def note_calls(self, calls: Sequence[LatestCall]) -> None:
+    async def save_calls(self, calls: Sequence[LatestCall]) -> None:
         """Remember the latest call of each connection; at most one of each is given."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
         await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
@@ -136,56 +169,81 @@ class Transaction:
         await self._rejections.add(self._connection, rejected)
 
     async def shorten_rejected(self) -> None:
-        """Remove the oldest refused events of every workspace that has clearly more than `MAX_REJECTED` of them, and
-        some of those that `remove_sources_except` is to remove."""
+        """Remove the oldest rejected events of workspaces that have clearly more than `MAX_REJECTED` of them."""
         await self._rejections.shorten(self._connection)
 
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
-        """Remove the identities of pipelines that are no more; `pipelines` are those that are. Returns how many."""
+        """Remove identities of pipelines that are not given, at most `MAX_REMOVED_ROWS`. Return how many.
+
+        Call it again, in another transaction, until it returns 0.
+        """
         return await self._remove_except(tables.identities.c.pipeline, pipelines)
 
-    async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> None:
-        """Remove what there is of connections and workspaces that are no more, but for events; given are those that
-        are.
+    async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
+        """Remove data, except events and identities, of connections and workspaces that are not given. Return how many
+        rows.
 
-        Refused events and their counts may be many: `shorten_rejected` removes some of them each time.
+        A call removes a bounded number of rows: call it again, in another transaction, until it returns 0.
         """
+        removed = 0
         for table in (tables.devices, tables.traits, tables.calls):
-            await self._remove_except(table.c.connection, connections)
-        await self._rejections.remove_except(self._connection, sources=connections, workspaces=workspaces)
-
-    async def finish(self, consumer: str, position: int, *, after: int) -> None:
-        """The log is finished up to `position`, as far as `consumer` is concerned, and was up to `after` before.
-
-        Raises Unavailable when it was not: then another process has carried this batch.
-        """
-        table = tables.progress
-        if after == 0:
-            await bulk.upsert(
-                self._connection, list(table.c), [(consumer, 0)], key=("consumer",), keeping=("position",)
-            )
-        moved = await self._connection.execute(
-            update(table).where(table.c.consumer == consumer, table.c.position == after).values(position=position)
+            removed += await self._remove_except(table.c.connection, connections)
+        return removed + await self._rejections.remove_except(
+            self._connection, sources=connections, workspaces=workspaces
         )
+
+    async def advance(self, consumer: str, expected: int, new: int) -> None:
+        """Move the position through which `consumer` has processed the log from `expected`, 0 at first, to `new`.
+
+        Raises Unavailable when the position is another one: then another process has processed this batch.
+        """
+        await self.advance_checkpoint(consumer, encode_position(expected) if expected else None, encode_position(new))
+
+    async def advance_checkpoint(self, owner: str, expected: bytes | None, new: bytes) -> None:
+        """Replace the checkpoint of `owner`, which has to be `expected`; None when it has none yet.
+
+        Raises Unavailable when it is another one: then another process continues from it.
+        """
+        table = tables.checkpoints
+        if expected is None:
+            insert = sqlite.insert if self._connection.dialect.name == "sqlite" else postgresql.insert
+            moved = await self._connection.execute(
+                insert(table).values(owner=owner, value=new).on_conflict_do_nothing()
+            )
+        else:
+            moved = await self._connection.execute(
+                update(table).where(table.c.owner == owner, table.c.value == expected).values(value=new)
+            )
         if moved.rowcount != 1:
             raise Unavailable("another process consumes the event log")
 
     async def _remove_except(self, column: Column[int], present: Iterable[int]) -> int:
-        """Remove the rows with another value in the column. Returns how many."""
-        known = set(await self._connection.scalars(select(column).distinct()))
-        removed = 0
-        for some in bulk.chunks(known - set(present), _IDS_PER_QUERY):
-            removed += (await self._connection.execute(delete(column.table).where(column.in_(some)))).rowcount
-        return removed
+        gone = await bulk.distinct(self._connection, column) - set(present)
+        return await bulk.remove_some(self._connection, column, sorted(gone), limit=MAX_REMOVED_ROWS)
 
-    async def _identities(self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]) -> Identities:
-        known: Identities = {}
-        for some in bulk.among(self._connection, columns, keys):
-            for row in await self._connection.execute(select(tables.identities).where(some)):
-                key = IdentityKey(row.connection, row.identity_id, row.is_anonymous, row.pipeline)
-                ids = msgspec.json.decode(row.anonymous_ids, type=list[str])
-                known[key] = IdentityState(row.workspace, ids, row.updated_at, row.attributes)
-        return known
+    async def _identities(
+        self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]
+    ) -> dict[IdentityKey, IdentityState]:
+        found = await bulk.lookup(self._connection, _IDENTITY_COLUMNS, columns, keys)
+        return {
+            IdentityKey(source, id_, bool(is_anonymous), pipeline): IdentityState(
+                workspace, _decode_ids(ids), updated_at, attributes
+            )
+            for workspace, source, id_, is_anonymous, pipeline, ids, updated_at, attributes in found
+        }
+
+
+_decode_ids: Final = msgspec.json.Decoder(list[str]).decode
+
+
+def encode_position(position: int) -> bytes:
+    """Return a position of the log as a checkpoint."""
+    return position.to_bytes(8)
+
+
+def decode_position(checkpoint: bytes | None) -> int:
+    """Return the position that a checkpoint holds; 0 for none."""
+    return 0 if checkpoint is None else int.from_bytes(checkpoint)
 
 
 def _values(key: IdentityKey) -> tuple[int, str, bool, int]:

@@ -4,15 +4,19 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
 from collections.abc import Callable, Coroutine
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import asyncpg
 
+from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+from headwater.storage.database import sqlite_url
+from headwater.warehouse import EventQuery, open_warehouse
 from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
@@ -40,7 +44,7 @@ class Arrangement:
     def start(self) -> None:
         """Start it. `close` it at the end, also when this fails."""
         self._variables = {
-            "HEADWATER_WORKERS": str(self.processes),
+            "HEADWATER_BACKENDS": str(self.processes),
             "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
             "HEADWATER_SECRET_KEY": "a secret that all machines share",
             "HEADWATER_WATCHDOG_SECONDS": "0",  # tests stop a worker for longer
@@ -120,16 +124,15 @@ class Arrangement:
         await asyncio.to_thread(self.nats.start)
 
     async def stored(self) -> list[str]:
-        """The names of all stored events, in the order of their positions."""
-        query = "SELECT document FROM {}events ORDER BY position"
+        """Return the names of all stored events, in the order of their arrival."""
+        query = "SELECT document FROM warehouse.events ORDER BY position"
         if self.database is None:
             (system,) = self.systems.values()
-            with closing(sqlite3.connect(system.data_dir / "warehouse.db")) as file:
-                documents = [document for (document,) in file.execute(query.format(""))]
+            documents = await _documents(system.data_dir)
         else:
             connection = await asyncpg.connect(self._variables["HEADWATER_DATABASE_URL"].replace("+asyncpg", ""))
             try:
-                documents = [document for (document,) in await connection.fetch(query.format("warehouse."))]
+                documents = [document for (document,) in await connection.fetch(query)]
             finally:
                 await connection.close()
         return [json.loads(document)["event"] for document in documents]
@@ -162,3 +165,18 @@ def peak_mib(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024 if "VmHWM:" in status else 0
+
+
+async def _documents(data_dir: Path) -> list[bytes]:
+    """Return the stored events of the only workspace, in the order of their arrival."""
+    clock = SystemClock()
+    async with open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog:
+        query = EventQuery(workspace=catalog.workspaces()[0].id, order="receivedAt")
+    documents: list[bytes] = []
+    async with open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=False, clock=clock) as warehouse:
+        page = await warehouse.events(query, ascending=True, after=None, offset=0, limit=1000)
+        documents += page.documents
+        while page.cursor is not None:
+            page = await warehouse.events(query, ascending=True, after=page.cursor, offset=0, limit=1000)
+            documents += page.documents
+    return documents

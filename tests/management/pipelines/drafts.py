@@ -8,8 +8,8 @@ import pytest
 
 from headwater.base.errors import HeadwaterError
 from headwater.catalog import Connection
-from headwater.connectors.catalogue import CONNECTORS
-from headwater.management.pipelines import kind_of
+from headwater.connectors.registry import CONNECTORS
+from headwater.management.pipelines import find_kind
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.rules import check
 from tests.management.pipelines.examples import EXAMPLES, creation
@@ -22,7 +22,7 @@ def passes(kind: str, members: dict[str, Any], languages: Collection[str] = LANG
     example = EXAMPLES[kind]
     connector = CONNECTORS[example.connector]
     request = creation(kind, 1, {**example.least, **members}, name)
-    found = kind_of(example.role, connector.type, example.target)
+    found = find_kind(example.role, connector.type, example.target)
     assert found is not None
     connection = Connection(
         id=1,

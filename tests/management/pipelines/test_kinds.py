@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.connectors.connector import ConnectorType, Role, Target
-from headwater.management.pipelines.kinds import kind_of
+from headwater.management.pipelines.kinds import find_kind
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_what_a_kind_reads_and_writes(
     writes_profiles: bool,
     reads_events: bool,
 ) -> None:
-    kind = kind_of(role, connector_type, target)
+    kind = find_kind(role, connector_type, target)
     assert kind is not None
     assert (kind.reads_profiles, kind.writes_profiles, kind.reads_events) == (
         reads_profiles,
@@ -40,4 +40,4 @@ def test_what_a_kind_reads_and_writes(
 
 @pytest.mark.parametrize(("role", "target"), [("Source", "Event"), ("Source", "User")])
 def test_a_message_broker_has_no_pipelines(role: Role, target: Target) -> None:
-    assert kind_of(role, "MessageBroker", target) is None
+    assert find_kind(role, "MessageBroker", target) is None

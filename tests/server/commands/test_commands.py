@@ -13,6 +13,8 @@ from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
+from headwater.connectors.dummy.settings import DummySettings
+from headwater.connectors.settings import Settings
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.server.cli import main
@@ -175,7 +177,7 @@ async def _add_dummy(folder: Path, secret: str) -> None:
         )
 
 
-async def _settings(folder: Path, keyring: Keyring) -> dict[str, object]:
+async def _settings(folder: Path, keyring: Keyring) -> Settings | None:
     async with _catalog(folder, keyring) as catalog:
         (connection,) = catalog.connections(catalog.workspaces()[0].id)
         return catalog.settings_of(connection)
@@ -193,7 +195,7 @@ async def test_a_rotation(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HEADWATER_OLD_SECRET_KEYS", f"{'x' * 40},{OLD}")
     printed = await _run_in_thread(run, "secrets", "rotate")
     assert printed.startswith("The settings of 1 connections are encrypted with the present key, those of 1 since now.")
-    assert (await _settings(folder, Keyring(NEW)))["operationDelay"] == "5ms"
+    assert await _settings(folder, Keyring(NEW)) == DummySettings(operation_delay="5ms")
 
 
 async def test_the_key_in_the_file_counts_as_an_older_one(
@@ -204,7 +206,7 @@ async def test_the_key_in_the_file_counts_as_an_older_one(
     assert "those of 0 since now" in await _run_in_thread(run, "secrets", "rotate")
     monkeypatch.setenv("HEADWATER_SECRET_KEY", NEW)
     assert "those of 1 since now" in await _run_in_thread(run, "secrets", "rotate")
-    assert (await _settings(folder, Keyring(NEW)))["operationDelay"] == "5ms"
+    assert await _settings(folder, Keyring(NEW)) == DummySettings(operation_delay="5ms")
 
 
 def test_a_rotation_makes_no_key(folder: Path, run: Run) -> None:

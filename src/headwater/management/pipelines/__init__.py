@@ -1,13 +1,13 @@
-"""Pipelines: what a connection does with the users and events that come through it.
+"""Pipelines: they process the users and events of a connection.
 
-There are nine kinds (`kinds`). Every rule about their members holds from the beginning (`rules`); which of them can run
-is another question: one that cannot yet may be made, but not enabled.
+There are nine kinds (`kinds`). All rules about members apply from the start (`rules`). A pipeline whose kind has no
+engine can be created, but not enabled.
 """
 
-from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, kind_of
+from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, find_kind
 from headwater.management.pipelines.operations import (
+    build_definition,
     create_pipeline,
-    definition_of,
     delete_pipeline,
     get_pipeline,
     set_pipeline_schedule,
@@ -21,11 +21,11 @@ __all__ = [
     "CreatePipeline",
     "Kind",
     "UpdatePipeline",
+    "build_definition",
     "create_pipeline",
-    "definition_of",
     "delete_pipeline",
+    "find_kind",
     "get_pipeline",
-    "kind_of",
     "set_pipeline_schedule",
     "set_pipeline_status",
     "update_pipeline",

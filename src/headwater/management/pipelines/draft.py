@@ -1,4 +1,4 @@
-"""A pipeline that is being made or changed: what was asked for, and what it is asked of."""
+"""A pipeline that is being created or changed: the request, and the connection it applies to."""
 
 from typing import Final
 
@@ -32,11 +32,11 @@ MEMBERS: Final = {
     "table_name": "tableName",
     "table_key": "tableKey",
 }
-"""The documented names of what a definition holds."""
+"""Documented names of the members of a definition."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
-    """What the rules look at."""
+    """The input of the rules."""
 
     kind: Kind
     target: Target
@@ -47,14 +47,14 @@ class Draft(msgspec.Struct, kw_only=True):
     definition: Definition
     filter: Filter | None
     in_schema: Schema | None
-    """The schema of what goes in: the given one. That of events takes its place once none was found to be given."""
+    """The input schema. For pipelines that read events it is the event schema, after checking that none was given."""
     out_schema: Schema | None
     format: Connector | None = None
     used_in: set[str] = msgspec.field(default_factory=set)
-    """The paths of the input schema that something uses."""
+    """The paths of the input schema that a member uses."""
     used_out: set[str] = msgspec.field(default_factory=set)
 
     def is_given(self, field: str) -> bool:
-        """Whether a member was given: an absent, null, false or empty one was not."""
+        """Return whether a member was given; an absent, null, false or empty member was not."""
         owner = self if field in ("filter", "in_schema", "out_schema") else self.definition
         return bool(getattr(owner, field))

@@ -1,7 +1,7 @@
-"""Whether the function of a pipeline can run: tried when the pipeline is to be enabled, by loading it in a sandbox.
+"""Checks that the function of a pipeline can run, by loading it in a sandbox before the pipeline is enabled.
 
-A pipeline that is disabled may hold a function that is not finished; one that is enabled may not, since its mistake
-would show in nothing but the events that fail.
+A disabled pipeline may contain an unfinished function. In an enabled pipeline, a mistake would show only in failed
+events.
 """
 
 import secrets
@@ -17,10 +17,10 @@ from headwater.transforms.functions import Prepared, Runner, prepare
 async def check_function_loads(
     functions: Runner, computing: Computing, owner: str, kind: Kind, definition: Definition
 ) -> None:
-    """Load the function of a pipeline, in the owner's share of the sandboxes, for at most `TRIAL_SECONDS`.
+    """Load the function of a pipeline in the owner's share of the sandboxes, for at most `TRIAL_SECONDS`.
 
-    Raises Unprocessable with TransformationFailed when the function does not compile or has no `transform`,
-    TooManyRequests when too many trials of the owner wait, and Unavailable when there is no sandbox to try it in.
+    Raises Unprocessable with TransformationFailed if the function does not compile or has no `transform`,
+    TooManyRequests if too many trials of the owner wait, and Unavailable if no sandbox is available.
     """
     transformation = definition.transformation
     if transformation is None or transformation.function is None:
@@ -31,7 +31,7 @@ async def check_function_loads(
 
 def _prepared(definition: Definition, *, reads_events: bool) -> Prepared:
     assert definition.transformation is not None and definition.transformation.function is not None
-    # What a function remembers between calls belongs to its owner, and that of a trial to no other.
+    # A trial has an owner of its own, because the state of a function belongs to its owner.
     function = definition.transformation.function.function(owner=secrets.token_hex(16))
     in_schema = INCOMING_EVENT_SCHEMA if reads_events else parse_schema(definition.in_schema or "null")
     return prepare(function, [], in_schema, parse_schema(definition.out_schema or "null"), "Import")

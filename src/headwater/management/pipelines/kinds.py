@@ -1,7 +1,7 @@
-"""The nine kinds of pipelines: which members each has, and which it shows.
+"""The nine kinds of pipelines: the members of each, and the members that are shown.
 
-A kind follows from the role and the connector type of the connection, and the target. Everything else that differs
-between kinds is data, here.
+The role and the connector type of the connection, and the target, determine the kind. All other differences between
+kinds are the data in this module.
 """
 
 from typing import Final, Literal
@@ -18,10 +18,10 @@ Presence = Literal["required", "optional"]
 class Kind(Struct, frozen=True, kw_only=True):
     """One kind of pipeline.
 
-    `does` completes the sentence "pipelines that …". `members` are the settable ones beside name and enabled, by their
-    documented names; whether some of the optional ones must be given can depend on others. `shown` are the members
-    that the pipeline is shown with beside the common ones. A `batch` pipeline runs now and then, on a schedule; the
-    others work on each event. `runs` says that there is an engine for it.
+    `does` completes the sentence "pipelines that …" in messages. `members` are the settable members besides name and
+    enabled, by their documented names; some optional members are required in combination with others. `shown` are the
+    members shown in addition to the common ones. A `batch` pipeline runs on a schedule; the others process each event.
+    `runs` states that there is an engine for it.
     """
 
     does: str
@@ -36,12 +36,12 @@ class Kind(Struct, frozen=True, kw_only=True):
 
     @property
     def reads_events(self) -> bool:
-        """Whether its input is an event, so that its input schema is the event schema."""
+        """Return whether its input is an event, so that its input schema is the event schema."""
         return not self.batch
 
 
 INCOMING_EVENT_SCHEMA: Final[Schema] = ObjectType(tuple(one for one in EVENT_SCHEMA if one.name != "kpid"))
-"""The input schema of pipelines that read events: the profile of an event is known only once it is stored."""
+"""The input schema of pipelines that read events. The profile of an event is known only after it is stored."""
 
 _BATCH: Final = ("running", "scheduleStart", "schedulePeriod")
 _COLUMNS: Final[dict[str, Presence]] = {
@@ -149,6 +149,6 @@ _KINDS: Final[dict[tuple[Role, ConnectorType, Target], Kind]] = {
 }
 
 
-def kind_of(role: Role, connector_type: ConnectorType, target: Target) -> Kind | None:
-    """The kind of pipeline of such a connection with such a target; None where there is none."""
+def find_kind(role: Role, connector_type: ConnectorType, target: Target) -> Kind | None:
+    """Return the kind of pipeline for such a connection and target; None if there is none."""
     return _KINDS.get((role, connector_type, target))

@@ -1,4 +1,4 @@
-"""Rules of single members: is it allowed here, must it be there, and what may it be."""
+"""Rules for single members: whether a member is allowed, whether it is required, and its valid values."""
 
 import re
 from typing import Final
@@ -33,7 +33,7 @@ _LONGEST: Final = {
     "table_name": 1_024,
     "table_key": 1_024,
 }
-"""In code points."""
+"""Maximum lengths in code points."""
 _LONGEST_EVENT_TYPE: Final = 100
 
 _COMPRESSIONS: Final = ("", "Zip", "Gzip", "Snappy")
@@ -47,7 +47,7 @@ _SORTABLE: Final = (StringType, IntType, UuidType, IpType)
 
 
 def check_event_type(draft: Draft) -> None:
-    """An event type is what a pipeline that sends events sends, and nothing else has one."""
+    """Check that exactly the pipelines that send events have an event type."""
     if "eventType" not in draft.kind.members:
         if draft.event_type:
             raise _not_allowed("eventType", draft)
@@ -59,21 +59,21 @@ def check_event_type(draft: Draft) -> None:
 
 
 def check_allowed(draft: Draft, *fields: str) -> None:
-    """Refuse members that this kind of pipeline does not have."""
+    """Check that this kind of pipeline may have the members. Raises BadRequest."""
     for field in fields:
         if draft.is_given(field) and MEMBERS[field] not in draft.kind.members:
             raise _not_allowed(MEMBERS[field], draft)
 
 
 def check_required(draft: Draft, *fields: str) -> None:
-    """Refuse a pipeline that is without a member that its kind must have."""
+    """Check that the members that this kind requires are given. Raises BadRequest."""
     for field in fields:
         if not draft.is_given(field) and draft.kind.members.get(MEMBERS[field]) == "required":
             raise BadRequest(f"{MEMBERS[field]} is required for pipelines that {draft.kind.does}", field=MEMBERS[field])
 
 
 def check_lengths(draft: Draft) -> None:
-    """Refuse texts that are too long or hold NUL."""
+    """Check that no text is too long or contains NUL. Raises BadRequest."""
     for field, max_characters in _LONGEST.items():
         text = getattr(draft.definition, field)
         if len(text) > max_characters:
@@ -83,7 +83,8 @@ def check_lengths(draft: Draft) -> None:
 
 
 def find_format(draft: Draft, connectors: dict[str, Connector]) -> Connector | None:
-    """The connector of the file format. Raises Unprocessable with FormatNotExist, and BadRequest for another one."""
+    """Return the connector of the file format. Raises Unprocessable with FormatNotExist, and BadRequest for another
+    type."""
     code = draft.definition.format
     if not code:
         return None
@@ -98,7 +99,7 @@ def find_format(draft: Draft, connectors: dict[str, Connector]) -> Connector | N
 
 
 def check_path(draft: Draft) -> None:
-    """A path that is read is literal; one that is written may hold the time of the run."""
+    """Check a path. A path to read is literal; a path to write may contain the time of the run."""
     path = draft.definition.path
     if draft.kind.writes_profiles and "${" in path:
         raise BadRequest("path cannot have placeholders: it is read", field="path")
@@ -110,7 +111,7 @@ def check_path(draft: Draft) -> None:
 
 
 def check_sheet(draft: Draft) -> None:
-    """Formats with sheets need to know which one; the others have none."""
+    """Check that a sheet is given for formats with sheets, and only for those."""
     sheet = draft.definition.sheet
     has_sheets = draft.format is not None and draft.format.has_sheets
     if has_sheets and not sheet:
@@ -122,7 +123,7 @@ def check_sheet(draft: Draft) -> None:
 
 
 def check_choices(draft: Draft) -> None:
-    """Refuse values outside of the documented ones."""
+    """Check that values are among the documented ones. Raises BadRequest."""
     if draft.definition.export_mode and draft.definition.export_mode not in _EXPORT_MODES:
         raise BadRequest(f"exportMode must be one of {', '.join(_EXPORT_MODES)}", field="exportMode")
     if draft.definition.compression not in _COMPRESSIONS:
@@ -130,7 +131,7 @@ def check_choices(draft: Draft) -> None:
 
 
 def check_columns(draft: Draft) -> None:
-    """The columns that say who a user is and when the record changed."""
+    """Check the columns that identify a user and that hold the time of the last change."""
     definition, schema = draft.definition, draft.in_schema
     if definition.user_id_column:
         column = _column(schema, "user_id_column", definition.user_id_column)
@@ -163,7 +164,7 @@ def check_columns(draft: Draft) -> None:
 
 
 def check_order(draft: Draft) -> None:
-    """What the profiles of a file are ordered by."""
+    """Check the property by which the profiles of a file are ordered."""
     if draft.definition.order_by:
         ordered = _at(draft.in_schema, "order_by", draft.definition.order_by)
         if not isinstance(ordered.type, _SORTABLE):
@@ -171,7 +172,7 @@ def check_order(draft: Draft) -> None:
 
 
 def check_matching(draft: Draft) -> None:
-    """The two properties whose equality makes a profile and an application's user the same."""
+    """Check the two properties whose equality makes a profile and an application's user the same person."""
     matching = draft.definition.matching
     if matching is None:
         return
@@ -192,7 +193,7 @@ def check_matching(draft: Draft) -> None:
 
 
 def check_table(draft: Draft) -> None:
-    """The column that tells which row of the table is a profile's."""
+    """Check the column that identifies the row of a profile."""
     key = draft.definition.table_key
     if key:
         column = _column(draft.out_schema, "table_key", key)

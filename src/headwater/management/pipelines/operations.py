@@ -1,4 +1,4 @@
-"""Create, read, replace, enable, schedule and delete pipelines."""
+"""Creates, reads, replaces, enables, schedules and deletes pipelines."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, get_args
@@ -14,7 +14,7 @@ from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.functions import check_function_loads
-from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, kind_of
+from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_kind
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check, check_event_type_exists
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
@@ -27,17 +27,18 @@ _MINUTES_A_DAY: Final = 1_440
 
 
 Define = Callable[[Connection, Target, str], Awaitable[Definition]]
-"""Gives the definition of a pipeline of this connection, target and event type. Raises what `definition_of` raises."""
+"""Returns the definition of a pipeline of this connection, target and event type. Raises what `build_definition`
+raises."""
 
 
-def definition_of(
+def build_definition(
     connectors: Mapping[str, Connector],
     connection: Connection,
     target: Target,
     event_type: str,
     request: CreatePipeline | UpdatePipeline,
 ) -> Definition:
-    """The definition that a request asks for, checked. It computes only, but for long when the request is large.
+    """Return the checked definition that a request describes. Pure, but slow for a large request.
 
     Raises BadRequest; Unprocessable with FormatNotExist, InvalidSettings or UnsupportedLanguage.
     """
@@ -67,16 +68,14 @@ async def create_pipeline(
     define: Define | None = None,
     quotas: Quotas = DEFAULT_QUOTAS,
 ) -> Pipeline:
-    """Create a pipeline. `functions` tries its function when it is to be enabled; without one nothing is tried.
+    """Create a pipeline. `functions` tries its function if it is to be enabled; without it nothing is tried.
+    `computing` runs long computations. `define` returns the definition; without it the request contains it, and it is
+    checked on the event loop.
 
-    `computing` does what takes long. `define` gives the definition; without it the request holds it, and is checked on
-    the event loop.
-
-    Raises BadRequest; NotFound when the connection does not exist, although the body names it; Unprocessable with
-    FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable when
-    it is to be enabled and cannot run yet, TransformationFailed when its function does not compile then,
-    TooManyPipelines or DefinitionsTooLarge at a quota, and TargetExist for the second pipeline that collects a
-    connection's events.
+    Raises BadRequest; NotFound if the connection does not exist, although the body names it; Unprocessable with
+    FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable if it
+    is to be enabled and cannot run, TransformationFailed if its function does not compile then, TooManyPipelines or
+    DefinitionsTooLarge at a quota, and TargetExist for a second pipeline that collects a connection's events.
     """
     target = _target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
@@ -110,7 +109,7 @@ async def create_pipeline(
 
 
 async def get_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
-    """Raises BadRequest, NotFound."""
+    """Return the pipeline. Raises BadRequest, NotFound."""
     return find_pipeline(catalog, workspace, id_)
 
 
@@ -125,7 +124,7 @@ async def update_pipeline(
     define: Define | None = None,
     quotas: Quotas = DEFAULT_QUOTAS,
 ) -> Pipeline:
-    """Replace what can be set; connection, target, event type and schedule stay. Raises what `create_pipeline` does."""
+    """Replace all settable members; connection, target, event type and schedule stay. Raises as `create_pipeline`."""
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
     kind = _kind(catalog.connectors, connection, old.target)
@@ -157,7 +156,7 @@ async def set_pipeline_status(
 
     Raises BadRequest, NotFound, and Unprocessable with EngineNotAvailable and TransformationFailed.
     """
-    await catalog.refresh()  # what is looked up here is not looked up again in the change
+    await catalog.refresh()  # the result of this lookup is reused in the change
     old = find_pipeline(catalog, workspace, id_)
     kind = _kind(catalog.connectors, find_connection(catalog, workspace, old.connection), old.target)
     if enabled:
@@ -171,7 +170,7 @@ async def set_pipeline_status(
 
 
 async def set_pipeline_schedule(catalog: Catalog, workspace: int, id_: int, period: str | None) -> Pipeline:
-    """Set how often a pipeline runs by itself; None is never. Raises BadRequest, NotFound."""
+    """Set the interval at which a pipeline runs; None disables the schedule. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         if old.target == "Event":
@@ -185,7 +184,7 @@ async def set_pipeline_schedule(catalog: Catalog, workspace: int, id_: int, peri
 
 
 async def delete_pipeline(catalog: Catalog, workspace: int, id_: int) -> None:
-    """Raises BadRequest, NotFound."""
+    """Delete the pipeline. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         change.remove_pipeline(find_pipeline(catalog, workspace, id_))
 
@@ -208,13 +207,13 @@ async def _defined(
 ) -> Definition:
     if define is not None:
         return await define(connection, target, event_type)
-    return definition_of(catalog.connectors, connection, target, event_type, request)
+    return build_definition(catalog.connectors, connection, target, event_type, request)
 
 
 def _kind(connectors: Mapping[str, Connector], connection: Connection, target: Target) -> Kind:
     connector = connectors[connection.connector]
     capabilities = connector.capabilities(connection.role)
-    kind = kind_of(connection.role, connector.type, target)
+    kind = find_kind(connection.role, connector.type, target)
     if kind is None or capabilities is None or target not in capabilities.targets:
         raise BadRequest(
             f"pipelines with target {target} are not allowed for {connection.role} {connector.type} connections",
@@ -234,7 +233,7 @@ async def _check_event_type(
 async def _check_runs(
     kind: Kind, definition: Definition, workspace: int, functions: Runner | None, computing: Computing | None
 ) -> None:
-    """Check that a pipeline which is to be enabled can run. Not inside a change, which holds up all others."""
+    """Check that a pipeline to be enabled can run. Runs outside of a change, because a change blocks all others."""
     if not kind.runs:
         raise Unprocessable(
             "EngineNotAvailable", f"pipelines that {kind.does} cannot run yet: leave it disabled", field="enabled"
@@ -244,6 +243,6 @@ async def _check_runs(
 
 
 def _schedule_start(connection: Connection, random: int) -> int:
-    """The minute of the day that schedules count from: the same for all of a connection, so that they run together."""
+    """Return the minute of the day from which schedules count: equal for all pipelines of a connection."""
     present = [pipeline.schedule_start for pipeline in connection.pipelines if pipeline.schedule_start is not None]
     return present[0] if present else random % _MINUTES_A_DAY

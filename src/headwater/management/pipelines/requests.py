@@ -1,4 +1,4 @@
-"""What callers ask of pipelines."""
+"""The requests to create and update pipelines."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from headwater.schemas import Schema
 
 
 class CreatePipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a create request. `definition` holds the remaining members, without filter and schemas."""
+    """The body of a create request. `definition` has the remaining members, without filter and schemas."""
 
     connection: int
     target: str
@@ -22,7 +22,8 @@ class CreatePipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdatePipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of an update request. It replaces: what is left out returns to its default, and `enabled` to false."""
+    """The body of an update request. It replaces the pipeline: absent members get their defaults, and `enabled`
+    false."""
 
     name: str
     enabled: bool = False

@@ -1,4 +1,4 @@
-"""The rules of pipelines, in the documented order: the first that is broken answers."""
+"""The rules of pipelines, in the documented order: the first broken rule is returned."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -7,8 +7,8 @@ import msgspec
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import encode_definition
-from headwater.connectors.application import EventType
 from headwater.connectors.connector import Connector
+from headwater.connectors.contract import EventType
 from headwater.management.names import check_name
 from headwater.management.pipelines import members
 from headwater.management.pipelines.draft import MEMBERS, Draft
@@ -25,11 +25,11 @@ from headwater.management.pipelines.transformation import check_draft_filter, ch
 from headwater.schemas import Schema, check_size, misalignment, serialise
 
 MAX_DEFINITION_BYTES: Final = 1 << 20
-"""Size of what is stored of one pipeline, as JSON: its filter, schemas, transformation and other members together."""
+"""Maximum size of the stored JSON of one pipeline: filter, schemas, transformation and other members together."""
 
 
 def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collection[str]) -> None:
-    """Refuse a draft that breaks a rule which needs nobody else to be asked; make its definition the one to keep."""
+    """Validate all rules that need no remote call, and normalise the draft's definition for storage."""
     members.check_event_type(draft)
     members.check_allowed(draft, "in_schema", "out_schema", "format")
     check_size(draft.in_schema, "inSchema")
@@ -56,7 +56,7 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
     members.check_required(draft, "user_id_column", "order_by")
     members.check_columns(draft)
     members.check_order(draft)
-    # Before the attributes of schemas: without the right key, they would be blamed for what is wrong with tableKey.
+    # Before the attributes of schemas: without the right key, they would be reported instead of tableKey.
     members.check_allowed(draft, "table_key")
     members.check_required(draft, "table_key")
     members.check_table(draft)
@@ -78,7 +78,7 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
 
 
 def check_event_type_exists(event_type: str, out_schema: Schema | None, event_types: Collection[EventType]) -> None:
-    """The application has the event type, and its schema is the one that the pipeline was made for.
+    """Check that the application has the event type with the schema that the pipeline was created for.
 
     Raises Unprocessable with EventTypeNotExist or SchemaNotAligned.
     """
@@ -152,20 +152,13 @@ def _check_format_settings(draft: Draft) -> None:
     if draft.format is None:
         return
     capabilities = draft.format.capabilities(draft.connection.role)
-    rules = None if capabilities is None else capabilities.settings
+    declared = None if capabilities is None else capabilities.settings
     given = draft.definition.format_settings
-    if rules is None:
+    if declared is None:
         if given:
             raise BadRequest("formatSettings are not allowed: the format has none", field="formatSettings")
         return
-    if given is None and rules.required:
+    if given is None and declared.REQUIRED:
         raise BadRequest("formatSettings are required for this format", field="formatSettings")
-    try:
-        settings = rules.read({} if given is None else given)
-    except Unprocessable as error:
-        # To their rules all settings are "settings"; here they are those of the format.
-        message, field = (
-            f"formatSettings{text.removeprefix('settings')}" for text in (error.message, error.field or "")
-        )
-        raise Unprocessable(error.code, message, field=field) from error
-    draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings)
+    settings = declared.read({} if given is None else given, "formatSettings")
+    draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings.document())

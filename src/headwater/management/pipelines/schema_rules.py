@@ -1,7 +1,7 @@
-"""What the schemas of a pipeline may say, and that all they have is used.
+"""Rules for the schemas of a pipeline: valid attributes, and no unused properties.
 
-A schema of a pipeline is not a copy of everything that a source or destination has: it lists the properties that the
-pipeline works with, with the types they had when it was made, so that a later change on the other side is noticed.
+A pipeline's schema is not a copy of the source's or destination's schema. It lists the properties that the pipeline
+uses, with the types they had when the pipeline was created, so that later changes on the other side are detected.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ from headwater.base.errors import BadRequest
 from headwater.schemas import InvalidType, Property, Schema, check_profile_schema, walk
 
 Side = Literal["profile", "source", "database source", "application", "events", "database"]
-"""Whose properties a schema describes: a profile's; those read from a source; those written to a destination."""
+"""The owner of a schema's properties: a profile, a source that is read, or a destination that is written."""
 
 
 def check_side(schema: Schema, side: Side, member: str, *, matching_out: str = "", table_key: str = "") -> None:
-    """Refuse attributes that have no meaning on this side, and demand those that every property there must have.
+    """Check the attributes of properties: none without a meaning on this side, and all that this side requires.
 
     `member` names the schema in messages. `matching_out` and `table_key` are properties with rules of their own.
     """
@@ -32,16 +32,16 @@ def check_side(schema: Schema, side: Side, member: str, *, matching_out: str = "
 
 
 def check_all_used(schema: Schema, used: Iterable[str], member: str, what: str) -> None:
-    """Refuse a schema with a property that nothing uses. A used object covers what is in it."""
+    """Check that every property is used. A used object covers the properties inside it. Raises BadRequest."""
     wholes = set(used)
-    parents = {parent for path in wholes for parent in parents_of(path)}
+    parents = {parent for path in wholes for parent in parent_paths(path)}
     for path, _ in walk(schema):
-        if path not in wholes and path not in parents and wholes.isdisjoint(parents_of(path)):
+        if path not in wholes and path not in parents and wholes.isdisjoint(parent_paths(path)):
             raise BadRequest(f"{what} schema contains an unused property: {path}", field=f"{member}.{path}")
 
 
-def parents_of(path: str) -> Iterator[str]:
-    """The paths of the objects that the property at the path is in."""
+def parent_paths(path: str) -> Iterator[str]:
+    """Yield the paths of the objects that contain the property at the path."""
     return (path[:point] for point, character in enumerate(path) if character == ".")
 
 

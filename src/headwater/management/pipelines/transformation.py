@@ -1,4 +1,4 @@
-"""Rules of the filter and the transformation: what they use must exist, and what they give must fit."""
+"""Rules for the filter and the transformation: their properties must exist, and their results must fit."""
 
 from collections.abc import Collection
 
@@ -7,14 +7,14 @@ from headwater.catalog import FunctionDefinition
 from headwater.filters import InvalidFilter, check_filter
 from headwater.management.bounds import check_expressions
 from headwater.management.pipelines.draft import Draft
-from headwater.management.pipelines.schema_rules import parents_of
+from headwater.management.pipelines.schema_rules import parent_paths
 from headwater.schemas import InvalidPath, PropertyNotFound, Schema, property_at
 from headwater.transforms.functions import LANGUAGES, MAX_SOURCE_LENGTH
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
 
 
 def check_draft_filter(draft: Draft) -> None:
-    """The filter fits the input schema; what it uses counts as used. It is kept as it is shown."""
+    """Check that the filter fits the input schema, mark its properties as used, and store it in its canonical form."""
     if draft.filter is None:
         return
     if draft.in_schema is None:
@@ -28,7 +28,8 @@ def check_draft_filter(draft: Draft) -> None:
 
 
 def check_transformation(draft: Draft, languages: Collection[str]) -> None:
-    """Either a mapping or a function, of properties that the schemas have. `languages` are those that can run here."""
+    """Check that there is either a mapping or a function, of properties that the schemas have. `languages` are
+    supported here."""
     transformation = draft.definition.transformation
     if transformation is None:
         return
@@ -92,7 +93,7 @@ def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> 
         field = f"{member}[{index}]"
         try:
             if schema is not None:
-                # Functions are given whole arrays and maps, so no path leads into one.
+                # Functions receive whole arrays and maps, so no path leads into one.
                 property_at(schema, path)
         except (InvalidPath, PropertyNotFound) as error:
             raise BadRequest(f"{field}: {path[:100]!r} {error.rule}", field=field) from error
@@ -100,6 +101,6 @@ def _check_paths(paths: tuple[str, ...], schema: Schema | None, member: str) -> 
             raise BadRequest(f"{field} is repeated: {path[:100]}", field=field)
         seen.add(path)
     for path in paths:
-        parent = next((one for one in parents_of(path) if one in seen), None)
+        parent = next((one for one in parent_paths(path) if one in seen), None)
         if parent is not None:
             raise BadRequest(f"{member} has both {parent} and {path[:100]}, which is inside of it", field=member)

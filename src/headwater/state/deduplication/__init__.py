@@ -6,12 +6,11 @@ an entry that a crash left behind without its event says of the event's own posi
 """
 
 from headwater.state.deduplication.contract import MessageStore
-from headwater.state.deduplication.entry import (
+from headwater.state.deduplication.message import (
     Message,
     MessageKey,
     MessageState,
     MessageStates,
-    Outcome,
     Repeat,
     Step,
     deduplicate,
@@ -27,7 +26,6 @@ __all__ = [
     "MessageState",
     "MessageStates",
     "MessageStore",
-    "Outcome",
     "Repeat",
     "RocksMessageStore",
     "SqlMessageStore",

@@ -5,20 +5,20 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from headwater.state.deduplication.entry import MessageKey, MessageStates
+from headwater.state.deduplication.message import MessageKey, MessageStates
 
 
 class MessageStore(Protocol):
     """Remembers messages for `KEPT`, and longer as it likes."""
 
-    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         """The entries of those messages that are known.
 
         `connection` is the transaction of the warehouse in which this happens.
         """
         ...
 
-    async def record(self, connection: AsyncConnection, entries: MessageStates) -> None:
+    async def save(self, connection: AsyncConnection, entries: MessageStates) -> None:
         """Keep these entries, over what there was. They are durable at the latest when the transaction is.
 
         They may outlive a transaction that is undone. That is harmless: its positions come again, and the ledger says

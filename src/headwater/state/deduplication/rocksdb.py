@@ -21,7 +21,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Writ
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.errors import Unavailable
-from headwater.state.deduplication.entry import MessageKey, MessageStates, decode_message, encode_message
+from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
 from headwater.state.deduplication.retention import RETENTION
 
 Result = TypeVar("Result")
@@ -49,10 +49,10 @@ class RocksMessageStore:
         self._durably = WriteOptions()
         self._durably.sync = True
 
-    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         return await self._off_loop(lambda: self._read(list(keys)))
 
-    async def record(self, connection: AsyncConnection, entries: MessageStates) -> None:
+    async def save(self, connection: AsyncConnection, entries: MessageStates) -> None:
         def write() -> None:
             if (database := self._opened()) is not None:
                 batch = WriteBatch(raw_mode=True)

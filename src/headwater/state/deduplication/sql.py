@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import Clock, microseconds
 from headwater.state import bulk
-from headwater.state.deduplication.entry import MessageKey, MessageStates, decode_message, encode_message
+from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
 from headwater.state.deduplication.retention import RETENTION
 from headwater.state.tables import messages
 
@@ -27,6 +27,8 @@ _COLUMNS: Final = (
     messages.c.entry,
 )
 
+_KEY: Final = (messages.c.connection, messages.c.message_id)
+
 
 class SqlMessageStore:
     """The ledger in the table `messages`."""
@@ -34,15 +36,13 @@ class SqlMessageStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def known(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         entries: MessageStates = {}
-        for some in bulk.among(connection, (messages.c.connection, messages.c.message_id), keys):
-            query = select(messages.c.connection, messages.c.message_id, messages.c.entry).where(some)
-            for source, message_id, entry in await connection.execute(query):
-                entries[source, message_id] = decode_message(entry)
+        for source, message_id, entry in await bulk.lookup(connection, (*_KEY, messages.c.entry), _KEY, keys):
+            entries[source, message_id] = decode_message(entry)
         return entries
 
-    async def record(self, connection: AsyncConnection, entries: MessageStates) -> None:
+    async def save(self, connection: AsyncConnection, entries: MessageStates) -> None:
         rows = [(entry.position, *key, entry.received_at, encode_message(entry)) for key, entry in entries.items()]
         await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
 

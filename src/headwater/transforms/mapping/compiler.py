@@ -26,7 +26,7 @@ from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed
 
 _T = TypeVar("_T")
 
-_FEW: Final = 4
+_SWEEP_THRESHOLD: Final = 4
 """Parts of a concatenation that are joined before their size is looked at, which is faster."""
 
 
@@ -197,7 +197,7 @@ class Compiler:
                 texts.append(text)
             return "".join(texts)
 
-        return Typed(STRING, concatenate_few if len(parts) <= _FEW else concatenate)
+        return Typed(STRING, concatenate_few if len(parts) <= _SWEEP_THRESHOLD else concatenate)
 
     def _text_part(self, part: Expression) -> Evaluator:
         typed = self.typed(part, STRING)

@@ -1,0 +1,68 @@
+"""ConnectorService: the catalogue, the same for every workspace."""
+
+from headwater.api.request import Context, caller_of
+from headwater.base.errors import NotFound
+from headwater.catalog import Catalog
+from headwater.connectors.connector import Capabilities, Connector
+from headwater.v1 import connectors_pb2 as pb
+from headwater.v1 import connectors_pb2_grpc
+
+
+class ConnectorServicer(connectors_pb2_grpc.ConnectorServiceServicer):
+    """Lists and shows connectors."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def ListConnectors(self, request: pb.ListConnectorsRequest, context: Context) -> pb.ListConnectorsResponse:
+        await caller_of(self._catalog, context)
+        connectors = sorted(self._catalog.connectors.values(), key=lambda connector: connector.code)
+        return pb.ListConnectorsResponse(connectors=[_message(connector) for connector in connectors])
+
+    async def GetConnector(self, request: pb.GetConnectorRequest, context: Context) -> pb.Connector:
+        await caller_of(self._catalog, context)
+        connector = self._catalog.connectors.get(request.code)
+        if connector is None:
+            raise NotFound(f'connector "{request.code}" does not exist', field="code")
+        return _message(connector)
+
+
+def _message(connector: Connector) -> pb.Connector:
+    message = pb.Connector(
+        code=connector.code,
+        label=connector.label,
+        type=connector.type,
+        categories=connector.categories,
+        has_sheets=connector.has_sheets,
+        file_extension=connector.file_extension,
+        strategies=connector.strategies,
+        available=connector.available,
+    )
+    if connector.source is not None:
+        message.as_source.CopyFrom(_as_source(connector.source))
+    if connector.destination is not None:
+        message.as_destination.CopyFrom(_as_destination(connector.destination))
+    if connector.terms is not None:
+        terms = connector.terms
+        message.terms.CopyFrom(pb.Connector.Terms(user=terms.user, users=terms.users, user_id=terms.user_id))
+    return message
+
+
+def _as_source(source: Capabilities) -> pb.Connector.AsSource:
+    return pb.Connector.AsSource(
+        targets=source.targets,
+        has_settings=source.settings is not None,
+        sample_query=source.sample_query,
+        webhooks_per="None",
+        summary=source.summary,
+    )
+
+
+def _as_destination(destination: Capabilities) -> pb.Connector.AsDestination:
+    modes = destination.sending_modes
+    return pb.Connector.AsDestination(
+        targets=destination.targets,
+        has_settings=destination.settings is not None,
+        sending_mode=None if not modes else modes[0] if len(modes) == 1 else "ClientAndServer",
+        summary=destination.summary,
+    )

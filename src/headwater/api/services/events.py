@@ -1,0 +1,273 @@
+"""EventService: accepts typed events, and lists stored and rejected events."""
+
+from codecs import getincrementaldecoder
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Final
+
+import msgspec
+from google.api.httpbody_pb2 import HttpBody
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from headwater.api.messages.eventquery import count_interval, count_keys, event_query, split_names
+from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
+from headwater.api.offloop import compute
+from headwater.api.pages import MAX_LIMIT, Page
+from headwater.api.request import Context, caller_of, incoming_call, metadata_of, send_headers, workspace_of
+from headwater.api.services.eventstream import EventStream, event_rejection
+from headwater.base.computing import Computing
+from headwater.base.errors import BadRequest
+from headwater.catalog import Catalog
+from headwater.events import MAX_REJECTED_BYTES
+from headwater.intake import IncomingCall, Intake, Receipt
+from headwater.observe.trace import TracedArrival, Tracer
+from headwater.rest.v1 import events_pb2 as rest_pb
+from headwater.rest.v1 import events_pb2_grpc as rest_grpc
+from headwater.state import RejectedEvent, RejectionCount, RejectionCountCursor, StateStore
+from headwater.v1 import events_pb2 as pb
+from headwater.v1 import events_pb2_grpc
+from headwater.warehouse import EventCount, EventCursor, Warehouse
+
+MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
+"""Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
+The gateway's limit is 64 MiB."""
+_PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class EventPlace(Struct, frozen=True, array_like=True):
+    """A place in a list of events: `EventPage.cursor` and `EventPage.offset`."""
+
+    cursor: EventCursor
+    offset: int
+
+
+class EventServicer(events_pb2_grpc.EventServiceServicer):
+    """Sends and lists events."""
+
+    def __init__(
+        self, catalog: Catalog, intake: Intake, state: StateStore, reader: "EventReader", tracer: Tracer
+    ) -> None:
+        self._catalog = catalog
+        self._intake = intake
+        self._state = state
+        self._reader = reader
+        self._tracer = tracer
+
+    async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
+        sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
+        body = batch_body((wire_event(event) for event in request.events), sent_at)
+        receipt = await self._intake.accept(_batch(metadata_of(context), body))
+        await send_headers(context, receipt.headers)
+        return pb.SendEventsResponse(
+            accepted=receipt.accepted,
+            rejected=[
+                event_rejection(index, rejection)
+                for index, rejection in enumerate(receipt.rejections)
+                if rejection is not None
+            ],
+        )
+
+    async def StreamEvents(  # type: ignore[override]  # the stubs know generators only; aio takes what writes, too
+        self, requests: AsyncIterator[pb.StreamEventsRequest], context: Context
+    ) -> None:
+        metadata = metadata_of(context)
+
+        async def accept(body: bytes) -> Receipt:
+            return await self._intake.accept(_batch(metadata, body))
+
+        await accept(batch_body([]))  # a key that is not known is refused before the first event
+        await EventStream(accept, group_bytes=self._intake.limits.batch_bytes).acknowledge(requests, context.write)
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        documents, token = await self._reader.list(request, context)
+        events = [event_message(_decode_members(document)) for document in documents]
+        return pb.ListEventsResponse(events=events, next_page_token=token)
+
+    async def CountEvents(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
+        return await self._reader.count(request, context)
+
+    async def ListRejectedEvents(
+        self, request: pb.ListRejectedEventsRequest, context: Context
+    ) -> pb.ListRejectedEventsResponse:
+        workspace = await self._workspace_or_unknown(context)
+        page = Page(request, int)
+        events, _ = await self._state.rejected(
+            workspace,
+            connection_id=request.connection if request.HasField("connection") else None,
+            protocol=request.protocol if request.HasField("protocol") else None,
+            first=page.first,
+            limit=page.limit + 1,
+            after=page.after,
+        )
+        found, token = page.cut(events, lambda event: event.position)
+        shown = list(_within(MAX_REJECTED_PAGE, found))
+        if len(shown) < len(found):
+            token = page.token(shown[-1].position)
+        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in shown], next_page_token=token)
+
+    async def CountRejectedEvents(
+        self, request: pb.CountRejectedEventsRequest, context: Context
+    ) -> pb.CountRejectedEventsResponse:
+        workspace = await self._workspace_or_unknown(context)
+        source = request.connection if request.HasField("connection") else None
+        page = Page(request, RejectionCountCursor, default_limit=MAX_LIMIT)
+        counts = await self._state.rejection_counts(
+            workspace, connection_id=source, limit=page.limit + 1, after=page.after
+        )
+        shown, token = page.cut(counts, _count_cursor)
+        return pb.CountRejectedEventsResponse(counts=[_count(row) for row in shown], next_page_token=token)
+
+    async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
+        workspace = await workspace_of(self._catalog, context)
+        arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
+        return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
+
+    async def _workspace_or_unknown(self, context: Context) -> int:
+        """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
+        return (await caller_of(self._catalog, context)).workspace or 0
+
+
+class EventRestServicer(rest_grpc.EventServiceServicer):
+    """Lists and counts events for REST callers, who get them as the JSON that was received."""
+
+    def __init__(self, reader: "EventReader") -> None:
+        self._reader = reader
+
+    async def ListEvents(self, request: rest_pb.ListEventsRequest, context: Context) -> HttpBody:
+        documents, token = await self._reader.list(request, context)
+        body = b'{"events":[' + b",".join(documents) + b'],"nextPageToken":' + _encode(token) + b"}"
+        return HttpBody(content_type="application/json", data=body)
+
+    async def CountEvents(self, request: rest_pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
+        return await self._reader.count(request, context)
+
+
+class EventReader:
+    """Reads stored events for the services of both packages."""
+
+    def __init__(self, catalog: Catalog, warehouse: Warehouse, computing: Computing) -> None:
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._computing = computing
+
+    async def list(
+        self, request: pb.ListEventsRequest | rest_pb.ListEventsRequest, context: Context
+    ) -> tuple[list[bytes], str]:
+        """Return the documents of a page, with the members that were asked for, and the token of the next page."""
+        workspace = await workspace_of(self._catalog, context)
+        names = split_names(request.properties)
+        for name in names:
+            if name not in _PROPERTIES:
+                raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
+        page = Page(request, EventPlace)
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        found = await self._warehouse.events(
+            query,
+            ascending=request.ascending,
+            after=None if page.after is None else page.after.cursor,
+            offset=page.first if page.after is None else page.after.offset,
+            limit=page.limit,
+        )
+        token = "" if found.cursor is None else page.token(EventPlace(found.cursor, found.offset))
+        documents = list(found.documents)
+        return [_only(document, names) for document in documents] if names else documents, token
+
+    async def count(
+        self, request: pb.CountEventsRequest | rest_pb.CountEventsRequest, context: Context
+    ) -> pb.CountEventsResponse:
+        """Return the counts of the events that meet all conditions."""
+        workspace = await workspace_of(self._catalog, context)
+        limit = request.limit if request.HasField("limit") else MAX_LIMIT
+        if not 1 <= limit <= MAX_LIMIT:
+            raise BadRequest(f"limit must be in the range from 1 to {MAX_LIMIT}", field="limit")
+        by, interval = count_keys(request), count_interval(request)
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        counts = await self._warehouse.counts(query, by=by, interval=interval, limit=limit)
+        return pb.CountEventsResponse(counts=[_event_count(each) for each in counts])
+
+
+def _event_count(row: EventCount) -> pb.EventCount:
+    message = pb.EventCount(count=row.count, event=row.event, type=row.type, connection_id=row.connection)
+    if row.start is not None:
+        message.start_time.FromMicroseconds(row.start)
+    return message
+
+
+def _only(document: bytes, names: list[str]) -> bytes:
+    members = _decode_members(document)
+    return _encode({name: value for name, value in members.items() if name in names})
+
+
+def _batch(metadata: dict[str, str], body: bytes) -> IncomingCall:
+    incoming = incoming_call("grpc", "batch", body, metadata)
+    return replace(incoming, content_encoding=None)  # the body is of our own making
+
+
+def _rejected(event: RejectedEvent) -> pb.RejectedEvent:
+    message = pb.RejectedEvent(
+        position=event.position,
+        connection=event.connection or None,
+        protocol=event.protocol,
+        code=event.code,
+        path=event.path,
+        message=event.message,
+        body=event.body,
+    )
+    text = _text(event.body)
+    if text is not None:
+        message.body_text = text
+    message.received_at.FromDatetime(event.received_at)
+    return message
+
+
+def _text(body: bytes) -> str | None:
+    """The body as text, without a character that was cut in its middle; None when it is not UTF-8."""
+    try:
+        return getincrementaldecoder("utf-8")().decode(body, final=len(body) < MAX_REJECTED_BYTES)
+    except UnicodeDecodeError:
+        return None
+
+
+def _within(size: int, events: Sequence[RejectedEvent]) -> Iterator[RejectedEvent]:
+    """The first of the events: those whose bodies are together not larger than `size`, but at least one."""
+    for number, event in enumerate(events):
+        size -= len(event.body)
+        if number and size < 0:
+            return
+        yield event
+
+
+def _count_cursor(row: RejectionCount) -> RejectionCountCursor:
+    return RejectionCountCursor(row.count, row.connection, row.protocol, row.code, row.path)
+
+
+def _count(row: RejectionCount) -> pb.RejectedEventCount:
+    message = pb.RejectedEventCount(
+        connection=row.connection, protocol=row.protocol, code=row.code, path=row.path, count=row.count
+    )
+    message.first_at.FromDatetime(row.first_at)
+    message.last_at.FromDatetime(row.last_at)
+    return message
+
+
+def _trace(arrived: TracedArrival) -> pb.EventTrace:
+    message = pb.EventTrace(
+        connection=arrived.connection,
+        position=arrived.position,
+        outcome=arrived.outcome,
+        message=arrived.message,
+        duplicates=arrived.duplicates,
+    )
+    message.received_at.FromMicroseconds(arrived.received_at)
+    for step in arrived.steps:
+        told = message.steps.add(
+            pipeline=step.pipeline,
+            connection=step.connection,
+            step=step.step,
+            outcome=step.outcome,
+            message=step.message,
+        )
+        told.at.FromMicroseconds(arrived.processed_at)
+    return message

@@ -1,0 +1,153 @@
+"""PipelineService: the pipelines of connections."""
+
+from functools import partial
+
+import msgspec
+
+from headwater.api.messages.pipelines import (
+    Request,
+    create_header,
+    create_of,
+    pipeline_message,
+    update_header,
+    update_of,
+)
+from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
+from headwater.api.request import Context, workspace_of
+from headwater.base.clock import Clock
+from headwater.base.computing import Computing
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.connectors.connector import Target
+from headwater.connectors.registry import CONNECTORS
+from headwater.management import pipelines
+from headwater.management.quotas import Quotas, definition_size
+from headwater.observe.lanestatus import lane_status
+from headwater.state import StateStore
+from headwater.state.lanestore import LaneStore
+from headwater.transforms.functions import Runner
+from headwater.v1 import pipelines_pb2 as pb
+from headwater.v1 import pipelines_pb2_grpc
+
+
+class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
+    """Create, read, replace, enable, schedule and delete pipelines."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        functions: Runner,
+        state: StateStore,
+        lanes: LaneStore,
+        clock: Clock,
+        computing: Computing,
+        quotas: Quotas,
+    ) -> None:
+        self._catalog = catalog
+        self._functions = functions
+        self._state = state
+        self._lanes = lanes
+        self._clock = clock
+        self._computing = computing
+        self._quotas = quotas
+
+    async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
+        workspace = await workspace_of(self._catalog, context)
+        created = await pipelines.create_pipeline(
+            self._catalog,
+            workspace,
+            create_header(request),
+            functions=self._functions,
+            computing=self._computing,
+            define=partial(self._define, workspace, request),
+            quotas=self._quotas,
+        )
+        return pb.CreatePipelineResponse(id=created.id)
+
+    async def GetPipeline(self, request: pb.GetPipelineRequest, context: Context) -> pb.Pipeline:
+        workspace = await workspace_of(self._catalog, context)
+        pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
+        connection = self._catalog.connection(workspace, pipeline.connection)
+        assert connection is not None, "a pipeline goes with its connection"
+        bare = _bare(connection)
+        if definition_size(pipeline.definition) <= SMALL_DEFINITION_BYTES:
+            return _message(pipeline, bare)
+        return await self._computing.run(f"workspace {workspace}", _message, pipeline, bare)
+
+    async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await pipelines.get_pipeline(self._catalog, workspace, request.id)  # before the body is looked into
+        await pipelines.update_pipeline(
+            self._catalog,
+            workspace,
+            request.id,
+            update_header(request),
+            functions=self._functions,
+            computing=self._computing,
+            define=partial(self._define, workspace, request),
+            quotas=self._quotas,
+        )
+        return pb.UpdatePipelineResponse()
+
+    async def SetPipelineStatus(
+        self, request: pb.SetPipelineStatusRequest, context: Context
+    ) -> pb.SetPipelineStatusResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await pipelines.set_pipeline_status(
+            self._catalog,
+            workspace,
+            request.id,
+            enabled=request.enabled,
+            functions=self._functions,
+            computing=self._computing,
+        )
+        return pb.SetPipelineStatusResponse()
+
+    async def SetPipelineSchedule(
+        self, request: pb.SetPipelineScheduleRequest, context: Context
+    ) -> pb.SetPipelineScheduleResponse:
+        workspace = await workspace_of(self._catalog, context)
+        period = request.period if request.HasField("period") else None
+        await pipelines.set_pipeline_schedule(self._catalog, workspace, request.id, period)
+        return pb.SetPipelineScheduleResponse()
+
+    async def GetPipelineLane(self, request: pb.GetPipelineLaneRequest, context: Context) -> pb.PipelineLane:
+        workspace = await workspace_of(self._catalog, context)
+        pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
+        status = await lane_status(pipeline, self._state, self._lanes, self._clock)
+        message = pb.PipelineLane(
+            waiting=status.waiting,
+            bytes=status.bytes,
+            paused=status.paused_until is not None,
+            reason=status.reason,
+        )
+        for name, at in (("oldest_at", status.oldest_at), ("paused_until", status.paused_until)):
+            if at is not None:
+                getattr(message, name).FromMicroseconds(at)
+        return message
+
+    async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
+        workspace = await workspace_of(self._catalog, context)
+        await pipelines.delete_pipeline(self._catalog, workspace, request.id)
+        return pb.DeletePipelineResponse()
+
+    async def _define(
+        self, workspace: int, request: Request, connection: Connection, target: Target, event_type: str
+    ) -> Definition:
+        owner = f"workspace {workspace}"
+        return await compute(self._computing, owner, _definition, request, _bare(connection), target, event_type)
+
+
+def _definition(request: Request, connection: Connection, target: Target, event_type: str) -> Definition:
+    asked = create_of(request) if isinstance(request, pb.CreatePipelineRequest) else update_of(request)
+    return pipelines.build_definition(CONNECTORS, connection, target, event_type, asked)
+
+
+def _message(pipeline: Pipeline, connection: Connection) -> pb.Pipeline:
+    return pipeline_message(pipeline, connection, CONNECTORS)
+
+
+def _bare(connection: Connection) -> Connection:
+    """The connection without what is large or secret, and what no rule of pipelines looks at."""
+    return msgspec.structs.replace(
+        connection, pipelines=(), event_write_keys=(), linked_connections=(), sealed_settings=None
+    )

@@ -1,0 +1,32 @@
+"""SystemService: whether the system takes traffic, and the description of its API."""
+
+from typing import Final
+
+from google.api.httpbody_pb2 import HttpBody
+
+from headwater.api.request import Context
+from headwater.rest.v1 import system_pb2 as rest_pb
+from headwater.rest.v1 import system_pb2_grpc as rest_grpc
+from headwater.v1 import system_pb2, system_pb2_grpc
+
+SERVICES: Final = (
+    system_pb2.DESCRIPTOR.services_by_name["SystemService"].full_name,
+    rest_pb.DESCRIPTOR.services_by_name["SystemService"].full_name,
+)
+
+
+class SystemServicer(system_pb2_grpc.SystemServiceServicer):
+    """Responds while this backend runs; without a backend the gateway responds 503."""
+
+    async def GetHealth(self, request: system_pb2.GetHealthRequest, context: Context) -> system_pb2.GetHealthResponse:
+        return system_pb2.GetHealthResponse(status="ok")
+
+
+class SystemRestServicer(rest_grpc.SystemServiceServicer):
+    """Returns the OpenAPI document."""
+
+    def __init__(self, openapi: bytes) -> None:
+        self._openapi = HttpBody(content_type="application/json", data=openapi)
+
+    async def GetOpenApi(self, request: rest_pb.GetOpenApiRequest, context: Context) -> HttpBody:
+        return self._openapi

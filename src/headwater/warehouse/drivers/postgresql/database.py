@@ -1,0 +1,67 @@
+"""Connections to the warehouse's PostgreSQL: asyncpg's, which can COPY, from the engine's pool."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from headwater.base.errors import Unavailable
+from headwater.storage.database import as_unavailable
+from headwater.storage.postgresql import is_outage
+
+if TYPE_CHECKING:
+    Driver: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Driver = asyncpg.Connection
+
+READ_TIMEOUT_MS: Final = 10_000
+"""How long one statement of a read may take."""
+_WHAT: Final = "the warehouse's database"
+
+
+class Database:
+    """The warehouse's database. The engine is the caller's to dispose of."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Driver]:
+        """Take a connection for the time of a block.
+
+        Raise Unavailable when the database is away, is busy for too long, or goes away during the block.
+        """
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            driver = cast(Driver, (await connection.get_raw_connection()).driver_connection)
+            try:
+                yield driver
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if is_outage(error) or driver.is_closed():
+                    raise Unavailable(f"{_WHAT} does not answer") from error
+                raise
+            finally:
+                if driver.is_in_transaction():  # its end was interrupted: the pool would give it to another caller
+                    driver.terminate()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Driver]:
+        """Read one state of the database for the time of a block.
+
+        PostgreSQL plans each statement for its values: a name may be that of every event, or of one in a million.
+        """
+        async with self.connect() as driver, driver.transaction(isolation="repeatable_read", readonly=True):
+            await driver.execute(
+                f"SET LOCAL statement_timeout = {READ_TIMEOUT_MS}; SET LOCAL plan_cache_mode = force_custom_plan"
+            )
+            yield driver
+
+
+class Parameters(list[Any]):
+    """The values of a statement in the order of its placeholders."""
+
+    def add(self, value: object) -> str:
+        """Add a value and return its placeholder."""
+        self.append(value)
+        return f"${len(self)}"

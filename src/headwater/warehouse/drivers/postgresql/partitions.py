@@ -1,0 +1,64 @@
+"""The partitions of the events: one for each day of `received_at`, in UTC.
+
+Days before the first start, or long after it, share a partition each, so that a wrong clock cannot make many.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from headwater.warehouse.drivers.postgresql.database import Driver
+
+DAY_MICROSECONDS: Final = 86_400_000_000
+MAX_DAYS: Final = 36_500
+"""Days from the first one that can have a partition, as the first revision has it."""
+DAYS_AHEAD: Final = 2
+"""Days after today that have a partition already."""
+MAX_KNOWN: Final = 4_000
+"""Partitions that a process remembers."""
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_LOCK: Final = 0x6576656E7473  # "events"
+
+
+class Partitions:
+    """Names and creates the partitions of one warehouse."""
+
+    def __init__(self, first_day: int) -> None:
+        self._first_day = first_day
+        self._known: set[int] = set()
+
+    def name_of(self, day: int) -> str:
+        """Return the partition of a day since the epoch."""
+        if day < self._first_day:
+            return "events_before"
+        if day >= self._first_day + MAX_DAYS:
+            return "events_after"
+        return f"events_{date.fromordinal(_EPOCH_DAY + day):%Y%m%d}"
+
+    async def create(self, driver: Driver, days: Iterable[int]) -> None:
+        """Create the partitions of these days that are missing, each in its own transaction.
+
+        A partition is attached, which waits for no reader of the events and holds up none.
+        """
+        for day in sorted(set(days) - self._known):
+            if self._first_day <= day < self._first_day + MAX_DAYS:
+                await self._create(driver, day)
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known.add(day)
+
+    def forget(self) -> None:
+        """Look in the database again for what is there."""
+        self._known.clear()
+
+    async def _create(self, driver: Driver, day: int) -> None:
+        name = self.name_of(day)
+        async with driver.transaction():
+            await driver.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if await driver.fetchval("SELECT to_regclass($1)", f"warehouse.{name}") is not None:
+                return
+            await driver.execute(f"CREATE TABLE warehouse.{name} (LIKE warehouse.events INCLUDING INDEXES)")
+            await driver.execute(
+                f"ALTER TABLE warehouse.events ATTACH PARTITION warehouse.{name} "
+                f"FOR VALUES FROM ({day * DAY_MICROSECONDS}) TO ({(day + 1) * DAY_MICROSECONDS})"
+            )

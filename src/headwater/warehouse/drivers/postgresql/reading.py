@@ -1,0 +1,388 @@
+"""Reads pages of events: a few partitions at a time, in slices, merged in the order of the page.
+
+`event_spans` has the times that the events of a workspace have in each partition, so a page opens a partition when
+nothing that is open can come before its events. A condition that an index answers together with the order is read with
+a LIMIT. Any other is read in slices: the place some thousand rows further on first, then what passes up to there. So
+the work of every statement is bounded, whatever the planner knows of the values.
+"""
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from headwater.warehouse.conditions import document_test
+from headwater.warehouse.contract import EventCursor, EventOrder, EventPage, EventQuery
+from headwater.warehouse.drivers.postgresql import oldevents
+from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
+from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render, without_equalities
+
+PAGE_SECONDS: Final = 0.7
+"""How long the reading of a page may go on before its last slice."""
+EXTRA_SECONDS: Final = 0.05
+"""How long a full page may look for whether an event follows it."""
+MAX_ROWS: Final = 2_000
+"""Rows with documents that one statement returns."""
+MAX_PLACES: Final = 5_000
+"""Rows without documents that one statement returns."""
+YIELD_ROWS: Final = 1_000
+"""Rows that are merged without a pause: a few milliseconds."""
+INITIAL_TEST_ROWS: Final = 250
+"""Rows that the first statement returns for tests in Python."""
+INITIAL_SLICE_ROWS: Final = 1_000
+MAX_SLICE_ROWS: Final = 20_000
+"""Rows that one statement examines."""
+MAX_INDEXED_BYTES: Final = 2_000
+"""The longest name that the index has."""
+
+TIMES: Final[dict[EventOrder, str]] = {"timestamp": "timestamp", "receivedAt": "received_at"}
+_MAX_INT64: Final = 2**63 - 1
+
+
+class Row(Struct, frozen=True):
+    """An event of a list."""
+
+    time: int
+    position: int
+    document: str = ""
+    """Empty where only the place is read."""
+    event: str | None = None
+    type: str | None = None
+    connection: int | None = None
+
+
+_PLACE: Final = "{moment}, position"
+_DOCUMENT: Final = f"{_PLACE}, document"
+COUNTED: Final = f"{_DOCUMENT}, event, type, connection"
+"""The columns of a row with all that events are counted by."""
+
+
+class Span(Struct, frozen=True):
+    """A table with events of the workspace, and between which times they are."""
+
+    table: str
+    first: int
+    last: int
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is the table of an earlier version."""
+        return self.table == oldevents.TABLE
+
+
+class Conditions(Struct, frozen=True):
+    """The conditions on the rows of one table."""
+
+    indexed: list[str]
+    """Those that an index answers in the order of the page."""
+    others: list[str]
+    tests: list[oldevents.DocumentTest]
+    indexed_parameters: Parameters
+    parameters: Parameters
+    """Those of `indexed`, followed by those of `others`."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the index answers all."""
+        return not self.others and not self.tests
+
+    @property
+    def all(self) -> str:
+        """All conditions of SQL."""
+        return " AND ".join([*self.indexed, *self.others])
+
+
+def conditions_of(query: EventQuery, *, is_old: bool = False, parameters: Parameters | None = None) -> Conditions:
+    """Return the conditions of a query on the rows of a partition, or of the old events.
+
+    Their values are added to the parameters of a statement, when these are given.
+    """
+    parameters = Parameters() if parameters is None else parameters
+    moment = TIMES[query.order]
+    indexed = [f"workspace = {parameters.add(query.workspace)}"]
+    if query.since is not None:
+        indexed.append(f"{moment} >= {parameters.add(query.since)}")
+    if query.until is not None:
+        indexed.append(f"{moment} < {parameters.add(query.until)}")
+    equalities = {} if is_old else _equalities(query)
+    path = _indexed_column(query, equalities)
+    if path is not None:
+        indexed.append(f"{path} = {parameters.add(equalities.pop(path))}")
+        if path == "event":
+            indexed.append(f"octet_length(event) <= {MAX_INDEXED_BYTES}")
+    indexed_parameters = Parameters(parameters)
+    others = [f"{column} = {parameters.add(value)}" for column, value in equalities.items()]
+    if query.connections is not None:
+        others.append(f"connection = ANY({parameters.add(query.connections)}::bigint[])")
+    tests: list[oldevents.DocumentTest] = []
+    if is_old:
+        others.append("position > (SELECT old_position FROM warehouse.event_loading)")
+        tests += oldevents.equalities(query)
+    if query.filter is not None:
+        where = render(query.filter, OLD_COLUMNS if is_old else COLUMNS, parameters)
+        if where is not None:
+            others.append(where.sql)
+        if where is None or not where.exact:
+            tests.append(document_test(query.filter))
+    return Conditions(indexed, others, tests, indexed_parameters, parameters)
+
+
+def _equalities(query: EventQuery) -> dict[str, str]:
+    """Return what columns must be equal to."""
+    wanted = {
+        "user_id": query.user_id,
+        "anonymous_id": query.anonymous_id,
+        "event": query.event,
+        "type": query.type,
+    }
+    return {column: value for column, value in wanted.items() if value is not None}
+
+
+def _indexed_column(query: EventQuery, equalities: Mapping[str, str]) -> str | None:
+    """Return the column by whose index the events are found; None for the index by time alone.
+
+    Those of a person are few, whatever they are sorted by. Those with a name may be most events.
+    """
+    for column in ("user_id", "anonymous_id"):
+        if column in equalities:
+            return column
+    event = equalities.get("event")
+    is_indexed = event is not None and query.order == "timestamp" and len(event.encode()) <= MAX_INDEXED_BYTES
+    return "event" if is_indexed else None
+
+
+async def spans_of(driver: Driver, query: EventQuery) -> list[Span]:
+    """Return the tables that may have events of the query."""
+    moment = TIMES[query.order]
+    rows = await driver.fetch(
+        f"SELECT partition, first_{moment} AS first, last_{moment} AS last FROM warehouse.event_spans "
+        f"WHERE workspace = $1 AND last_{moment} >= $2 AND first_{moment} < $3",
+        query.workspace,
+        -_MAX_INT64 if query.since is None else query.since,
+        _MAX_INT64 if query.until is None else query.until,
+    )
+    spans = [Span(row["partition"], row["first"], row["last"]) for row in rows]
+    if await driver.fetchval("SELECT old_position FROM warehouse.event_loading") is not None:
+        spans.append(Span(oldevents.TABLE, -_MAX_INT64, _MAX_INT64))
+    return spans
+
+
+class Source:
+    """The events of one table that meet a query, in its order, read slice by slice."""
+
+    def __init__(
+        self,
+        span: Span,
+        conditions: Conditions,
+        order: EventOrder,
+        *,
+        ascending: bool = False,
+        columns: str = _DOCUMENT,
+    ) -> None:
+        self.rows: deque[Row] = deque()
+        self.is_read = False
+        """Whether no events follow those in `rows`."""
+        self.conditions = conditions
+        self._span = span
+        self._table = f"warehouse.{span.table}"
+        self._moment = TIMES[order]
+        self._is_ascending = ascending
+        if conditions.tests and columns == _PLACE:
+            columns = _DOCUMENT
+        self._columns = columns.format(moment=self._moment)
+        self._max_rows = MAX_PLACES if columns == _PLACE else MAX_ROWS
+        self._test_rows = INITIAL_TEST_ROWS
+        self._slice_rows = INITIAL_SLICE_ROWS
+        self.frontier = EventCursor(span.first, -1) if ascending else EventCursor(span.last, _MAX_INT64)
+        """The place up to which all events are in `rows`, or were."""
+
+    def start_after(self, cursor: EventCursor) -> bool:
+        """Leave out the events up to the cursor. Return whether there may be others."""
+        if self.key(cursor) > self.key(self.frontier):
+            self.frontier = cursor
+        return self._span.last >= cursor.time if self._is_ascending else self._span.first <= cursor.time
+
+    def key(self, place: EventCursor | Row) -> tuple[int, int]:
+        """Return what sorts places in the order of the list."""
+        return (place.time, place.position) if self._is_ascending else (-place.time, -place.position)
+
+    async def read(self, driver: Driver, wanted: int) -> None:
+        """Read the next slice; `wanted` is how many events the page still needs."""
+        if self.conditions.is_direct:
+            limit = max(1, min(self._max_rows, wanted))
+            rows = await self._rows(driver, None, limit)
+            self._advance(rows, None, limit)
+            self.rows.extend(rows)
+            return
+        end = await self._end_of_slice(driver)
+        limit = max(1, min(self._max_rows, max(wanted, self._test_rows) if self.conditions.tests else wanted))
+        rows = await self._rows(driver, end, limit)
+        self._advance(rows, end, limit)
+        self.rows.extend(await self._passing(rows))
+        self._slice_rows = min(MAX_SLICE_ROWS, self._slice_rows * 4)
+        self._test_rows = min(MAX_ROWS, self._test_rows * 2)
+
+    def _advance(self, rows: Sequence[Row], end: EventCursor | None, limit: int) -> None:
+        if len(rows) == limit:
+            self.frontier = EventCursor(rows[-1].time, rows[-1].position)
+        elif end is not None:
+            self.frontier = end
+        else:
+            self.is_read = True
+
+    async def _passing(self, rows: list[Row]) -> list[Row]:
+        tests = self.conditions.tests
+        if not tests:
+            return rows
+        # The interpreter gives the event loop its turn while a thread computes.
+        return await asyncio.to_thread(
+            lambda: [row for row in rows if all(test(row.document.encode()) for test in tests)]
+        )
+
+    async def _end_of_slice(self, driver: Driver) -> EventCursor | None:
+        """Return the place some thousand rows further on; None when there are fewer rows."""
+        parameters = Parameters(self.conditions.indexed_parameters)
+        sql = (
+            f"SELECT {self._moment} AS time, position FROM {self._table} "
+            f"WHERE {' AND '.join(self.conditions.indexed)} AND {self._after(parameters)} {self._in_order()} "
+            f"OFFSET {parameters.add(self._slice_rows - 1)} LIMIT 1"
+        )
+        row = await driver.fetchrow(sql, *parameters)
+        return None if row is None else EventCursor(row["time"], row["position"])
+
+    async def _rows(self, driver: Driver, end: EventCursor | None, limit: int) -> list[Row]:
+        parameters = Parameters(self.conditions.parameters)
+        conditions = [self.conditions.all, self._after(parameters)]
+        if end is not None:
+            conditions.append(self._compared("<=" if self._is_ascending else ">=", end, parameters))
+        sql = (
+            f"SELECT {self._columns} FROM {self._table} WHERE {' AND '.join(conditions)} {self._in_order()} "
+            f"LIMIT {parameters.add(limit)}"
+        )
+        return [Row(*row) for row in await driver.fetch(sql, *parameters)]
+
+    def _after(self, parameters: Parameters) -> str:
+        return self._compared(">" if self._is_ascending else "<", self.frontier, parameters)
+
+    def _compared(self, symbol: str, place: EventCursor, parameters: Parameters) -> str:
+        time, position = parameters.add(place.time), parameters.add(place.position)
+        return f"({self._moment}, position) {symbol} ({time}::bigint, {position}::bigint)"
+
+    def _in_order(self) -> str:
+        direction = "ASC" if self._is_ascending else "DESC"
+        return f"ORDER BY {self._moment} {direction}, position {direction}"
+
+
+class Walk:
+    """The events of a query in its order, from several tables."""
+
+    def __init__(self, driver: Driver, sources: Sequence[Source]) -> None:
+        self._driver = driver
+        self._heap: list[tuple[tuple[int, int], bool, int, Source]] = []
+        for number, source in enumerate(sources):
+            self._push(number, source)
+
+    @property
+    def place(self) -> EventCursor | None:
+        """The place before which there are no more events; None at the end."""
+        if not self._heap:
+            return None
+        source = self._heap[0][3]
+        return source.frontier if not source.rows else EventCursor(source.rows[0].time, source.rows[0].position)
+
+    async def next(self, wanted: int, *, until: float) -> Row | None:
+        """Return the next event; None at the end, when `place` is None, and when nothing was found by the time `until`.
+
+        `wanted` is how many events the page still needs.
+        """
+        while self._heap:
+            _, has_row, number, source = self._heap[0]
+            if has_row:
+                heapq.heappop(self._heap)
+                row = source.rows.popleft()
+                self._push(number, source)
+                return row
+            if time.monotonic() >= until:
+                return None
+            await source.read(self._driver, wanted)
+            heapq.heappop(self._heap)
+            self._push(number, source)
+        return None
+
+    def _push(self, number: int, source: Source) -> None:
+        if source.rows:
+            heapq.heappush(self._heap, (source.key(source.rows[0]), True, number, source))
+        elif not source.is_read:
+            heapq.heappush(self._heap, (source.key(source.frontier), False, number, source))
+
+
+async def read_page(
+    driver: Driver, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
+) -> EventPage:
+    """Read a page within the caller's snapshot."""
+    query = without_equalities(query)
+    if has_nul(query):
+        return EventPage((), None)
+    spans = await spans_of(driver, query)
+    end = time.monotonic() + PAGE_SECONDS
+    if offset:
+        walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_PLACE)
+        after, rest = await _skip(walk, offset, until=end)
+        if after is None or rest:
+            return EventPage((), after, rest if after is not None else 0)
+    walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_DOCUMENT)
+    documents: list[bytes] = []
+    last = after
+    while len(documents) < limit:
+        row = await walk.next(limit + 1 - len(documents), until=end)
+        if row is None:
+            return EventPage(tuple(documents), walk.place)
+        documents.append(row.document.encode())
+        last = EventCursor(row.time, row.position)
+    more = await walk.next(1, until=min(end, time.monotonic() + EXTRA_SECONDS))
+    is_end = more is None and walk.place is None
+    return EventPage(tuple(documents), None if is_end else last)
+
+
+async def _skip(walk: Walk, offset: int, *, until: float) -> tuple[EventCursor | None, int]:
+    """Return the place after `offset` events, None when there are fewer, and how many of them are left at `until`."""
+    row: Row | None = None
+    for number in range(offset):
+        row = await walk.next(offset - number, until=until)
+        if row is None:
+            return walk.place, offset - number
+        if number % YIELD_ROWS == 0:
+            await asyncio.sleep(0)
+    return (None if row is None else EventCursor(row.time, row.position)), 0
+
+
+async def _walk(
+    driver: Driver,
+    query: EventQuery,
+    spans: Sequence[Span],
+    *,
+    ascending: bool,
+    after: EventCursor | None,
+    columns: str,
+) -> Walk:
+    def make() -> list[Source]:
+        conditions = {is_old: conditions_of(query, is_old=is_old) for is_old in {span.is_old for span in spans}}
+        return [
+            Source(span, conditions[span.is_old], query.order, ascending=ascending, columns=columns) for span in spans
+        ]
+
+    # Checking a filter and compiling it may take long.
+    sources = make() if query.filter is None else await asyncio.to_thread(make)
+    if after is not None:
+        sources = [source for source in sources if source.start_after(after)]
+    return Walk(driver, sources)
+
+
+def has_nul(query: EventQuery) -> bool:
+    """Return whether a text of the query has NUL, which no text of PostgreSQL has."""
+    texts = (query.type, query.event, query.user_id, query.anonymous_id)
+    return any(text is not None and "\0" in text for text in texts)

@@ -1,0 +1,190 @@
+"""Several backend processes behind one Envoy: shared work, one order, one catalog, and any of them may die."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from headwater.server.gateway import healthy_backends
+from headwater.server.probe import request
+from headwater.server.settings import Settings, read
+from tests.e2e.source import Source, all_events, get, make_source, post
+from tests.system import HTTP, RunningSystem, free_port, start, wait_until
+
+SENDERS = 8
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[RunningSystem]:
+    """A system with two backends."""
+    folder = tmp_path_factory.mktemp("workers")
+    variables = {"HEADWATER_METRICS_PORT": str(metrics_port), "HEADWATER_WATCHDOG_SECONDS": "0"}  # a test stops one
+    running = start(folder / "data", None, HEADWATER_BACKENDS="2", **variables)
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+def _accepted(metrics_port: int) -> dict[str, float]:
+    """How many events each backend has accepted."""
+    page = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics").text
+    pattern = r'^headwater_events_accepted_total\{process="([^"]+)",protocol="track"\} (\S+)'
+    return {process: float(count) for process, count in re.findall(pattern, page, re.MULTILINE)}
+
+
+def test_calls_one_after_another_keep_their_order_whichever_process_takes_them(
+    two: RunningSystem, metrics_port: int
+) -> None:
+    source = make_source(two)
+    with httpx.Client(base_url=two.base_url, auth=(source.write_key, "")) as client:
+        for number in range(200):
+            event = {"type": "track", "messageId": str(number), "userId": "ada", "event": "Step"}
+            assert client.post("/v1/track", json=event).status_code == 200
+    assert [event["messageId"] for event in source.wait_for(200)] == [str(number) for number in range(200)]
+    accepted = _accepted(metrics_port)
+    assert set(accepted) == {"backend", "backend-2"}
+    assert min(accepted.values()) > 0
+
+
+def test_what_one_process_changes_holds_at_once_for_calls_to_all(two: RunningSystem) -> None:
+    for _ in range(10):
+        source = make_source(two)  # five calls, each of which needs what those before it made
+        assert source.send("track", {"userId": "ada", "event": "Seen"}, **{"X-Strict-Mode": "1"}).status_code == 200
+        renamed = {"name": "Renamed"}
+        response = HTTP.put(
+            f"{two.base_url}/v1/connections/{source.id}", json=renamed, headers=two.authorization, timeout=15
+        )
+        assert response.status_code == 200, response.text
+        assert {get(two, f"/v1/connections/{source.id}")["name"] for _ in range(4)} == {"Renamed"}
+
+
+def test_a_deleted_key_is_soon_refused_by_all(two: RunningSystem) -> None:
+    source = make_source(two)
+    post(two, f"/v1/connections/{source.id}/event-write-keys", {})
+    assert [_strict(source) for _ in range(8)] == [200] * 8
+    path = f"/v1/connections/{source.id}/event-write-keys/{source.write_key}"
+    assert HTTP.delete(two.base_url + path, headers=two.authorization, timeout=15).status_code == 200
+    wait_until(lambda: [_strict(source) for _ in range(8)] == [401] * 8, 60)
+
+
+def _strict(source: Source) -> int:
+    return source.send("track", {"userId": "ada", "event": "Seen"}, **{"X-Strict-Mode": "1"}).status_code
+
+
+def test_a_process_that_hangs_is_asked_no_more(two: RunningSystem) -> None:
+    source = make_source(two)
+    hung = two.children()["backend"]
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        wait_until(lambda: _answers_quickly(source), 60)
+    finally:
+        os.kill(hung, signal.SIGCONT)
+
+
+def _answers_quickly(source: Source) -> bool:
+    """Whether a row of calls is answered, none of which went to the process that hangs."""
+    url, auth = f"{source.system.base_url}/v1/track", (source.write_key, "")
+    event = {"userId": "ada", "event": "Seen"}
+    try:
+        return all(HTTP.post(url, json=event, auth=auth, timeout=0.5).status_code == 200 for _ in range(8))
+    except httpx.TimeoutException:
+        return False
+
+
+async def test_a_kill_costs_few_calls(tmp_path: Path) -> None:
+    """One that is killed takes only the calls that it had. The name is short: paths of sockets have a limit."""
+    system = start(tmp_path / "data", HEADWATER_BACKENDS="2")
+    settings = read({"HEADWATER_DATA_DIR": str(system.data_dir)})
+    try:
+        source = make_source(system)
+        acknowledged: set[str] = set()
+        failures: list[int] = []
+        stop = asyncio.Event()
+        victims = ("backend", "backend-2", "backend")
+        async with asyncio.TaskGroup() as senders:
+            for number in range(SENDERS):
+                senders.create_task(_send(source, number, acknowledged, failures, stop))
+            for victim in victims:
+                await _until_more(acknowledged)
+                os.kill(system.children()[victim], signal.SIGKILL)
+                await _until_more(acknowledged)
+                await _until_serving(settings, victim)
+            stop.set()
+        assert len(failures) <= len(victims) * SENDERS, "a call failed that no killed process had"
+        wait_until(lambda: len(source.events()) >= len(acknowledged), 30)
+        stored = [event["messageId"] for event in all_events(system)]
+        assert len(stored) == len(set(stored)), "an event is stored twice"
+        assert acknowledged <= set(stored), "an acknowledged event is lost"
+    finally:
+        assert system.stop() == 0, system.errors
+
+
+async def _send(source: Source, sender: int, acknowledged: set[str], failures: list[int], stop: asyncio.Event) -> None:
+    """Send numbered events, each until it is acknowledged."""
+    number = 0
+    url = f"{source.system.base_url}/v1/track"
+    async with httpx.AsyncClient(auth=(source.write_key, ""), timeout=30) as client:
+        while not stop.is_set():
+            message_id = f"{sender}-{number}"
+            number += 1
+            event = {"messageId": message_id, "userId": f"u{sender}", "event": "E"}
+            while (status := (await client.post(url, json=event)).status_code) != 200:
+                failures.append(status)
+                assert status == 503
+            acknowledged.add(message_id)
+
+
+async def _until_serving(settings: Settings, backend: str) -> None:
+    """Until the backend serves again, and Envoy has checked so since."""
+    # It looks for the socket once a second, and not ever more rarely.
+    options = [("grpc.max_reconnect_backoff_ms", 1000)]
+    address = f"unix:{settings.backend_socket(backend)}"
+    async with grpc.aio.insecure_channel(address, options) as channel, asyncio.timeout(60):
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        before = await _checks(settings)
+        while await _checks(settings) < before + 4 or await healthy_backends(settings) < 2:
+            await asyncio.sleep(0.02)
+
+
+async def _checks(settings: Settings) -> int:
+    """How many backends Envoy has found to be healthy so far, counted at each check, over gRPC and over HTTP."""
+    _, text = await request("GET", "/stats?filter=^cluster.*.health_check.success$", settings.admin_socket)
+    return min(map(int, re.findall(r"^cluster\.(?:backend|raw)\.health_check\.success: (\d+)", text, re.MULTILINE)))
+
+
+async def _until_more(acknowledged: set[str]) -> None:
+    count = len(acknowledged) + 200
+    async with asyncio.timeout(60):
+        while len(acknowledged) < count:
+            await asyncio.sleep(0.01)
+
+
+def test_a_first_start_of_several_processes_makes_one_key_and_one_workspace(tmp_path: Path) -> None:
+    system = start(tmp_path / "data", HEADWATER_BACKENDS="4")
+    try:
+        assert len(get(system, "/v1/keys")["keys"]) == 1
+        assert set(system.children()) == {
+            "backend",
+            "backend-2",
+            "backend-3",
+            "backend-4",
+            "envoy",
+            "worker",
+            "courier",
+        }
+        names = {path.name for path in system.data_dir.iterdir()}
+        assert {name for name in names if "key" in name} == {"api-key", "secret-key"}
+    finally:
+        assert system.stop() == 0, system.errors
+    assert "Traceback" not in system.errors

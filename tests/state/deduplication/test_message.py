@@ -1,0 +1,82 @@
+"""Who is the message, who only repeats it: the rule of the ledger."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.state.deduplication import Message, MessageState, MessageStates, Repeat, Step, deduplicate
+from headwater.state.deduplication.message import MAX_REPEATS, decode_message, encode_message
+
+
+def message(position: int, id_: str = "m", connection: int = 1) -> Message:
+    return Message(position, (connection, id_), 1000 + position)
+
+
+def test_the_first_position_is_the_message() -> None:
+    fresh, entries = deduplicate([message(1, "a"), message(2, "b"), message(3, "a")], {})
+    assert fresh == {1, 2}
+    assert entries == {
+        (1, "a"): MessageState(1, 1001, repeats=[Repeat(3, 1003)], repeated=1),
+        (1, "b"): MessageState(2, 1002),
+    }
+
+
+def test_what_the_ledger_knows_is_repeated() -> None:
+    fresh, entries = deduplicate([message(9)], {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))})
+    assert fresh == set()
+    assert entries == {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),), [Repeat(9, 1009)], 1)}
+
+
+def test_a_message_id_is_unique_per_connection() -> None:
+    fresh, _ = deduplicate([message(1, connection=1), message(2, connection=2), message(3, connection=1)], {})
+    assert fresh == {1, 2}
+
+
+def test_a_position_that_the_ledger_has_is_carried_again() -> None:
+    """After a crash between the ledger's write and the warehouse's commit."""
+    known: MessageStates = {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
+    assert deduplicate([message(4)], known) == ({4}, {(1, "m"): MessageState(4, 1004)})
+
+
+def test_a_repetition_counts_once_however_often_it_is_carried() -> None:
+    _, once = deduplicate([message(4), message(5)], {})
+    _, again = deduplicate([message(4), message(5)], {**once})
+    assert again[1, "m"].repeated == once[1, "m"].repeated == 1
+    _, last = deduplicate([message(5)], {**once})
+    assert last == {}
+
+
+def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
+    _, entries = deduplicate([message(position) for position in range(1, 102)], {})
+    entry = entries[1, "m"]
+    assert [repeat.position for repeat in entry.repeats] == list(range(2, 2 + MAX_REPEATS))
+    assert entry.repeated == 100
+
+
+def test_an_entry_is_an_array_in_this_order() -> None:
+    """Ledgers on people's disks look like this; a new field goes to the end."""
+    entry = MessageState(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
+    stored = encode_message(entry)
+    assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000]
+    assert decode_message(stored) == entry
+    assert decode_message(msgspec.msgpack.encode([4, 1004])) == MessageState(4, 1004)
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=6), max_size=6))
+def test_in_whatever_batches_messages_come_each_is_fresh_once(batches: list[list[str]]) -> None:
+    known: MessageStates = {}
+    position, first = 0, {}
+    for batch in batches:
+        messages = []
+        for id_ in batch:
+            position += 1
+            messages.append(message(position, id_))
+        fresh, entries = deduplicate(messages, known)
+        known |= entries
+        for each in messages:
+            if each.key[1] not in first:
+                first[each.key[1]] = each.position
+                assert each.position in fresh
+            else:
+                assert each.position not in fresh
+    assert {id_: entry.position for (_, id_), entry in known.items()} == first
