@@ -97,7 +97,7 @@ async def _fill(folder: Path, log_path: Path, payload: str, events: int, *, is_s
 
 @contextmanager
 def _running(environment: dict[str, str]) -> Iterator[int]:
-    """Run a worker process; its first act makes the database, for which this waits."""
+    """Run a worker process; its first act makes the databases, for which this waits."""
     folder = Path(environment["HEADWATER_DATA_DIR"])
     with (folder / "worker.log").open("w") as output:
         process = subprocess.Popen(
@@ -108,7 +108,7 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
         )
         try:
             deadline = time.monotonic() + 30
-            while not (folder / "warehouse.db").exists():
+            while not (folder / "state.db").exists():
                 assert process.poll() is None and time.monotonic() < deadline, output.name
                 time.sleep(0.05)
             time.sleep(0.5)  # its tables are made in one transaction
