@@ -147,6 +147,7 @@ __all__ = (
     "SetPipelineScheduleResponse",
     "SetPipelineStatusRequest",
     "SetPipelineStatusResponse",
+    "SettingsField",
     "StartIdentityResolutionRequest",
     "StartIdentityResolutionResponse",
     "StreamEventsRequest",
@@ -783,6 +784,11 @@ class ConnectorAsDestination(betterproto2.Message):
     summary is a sentence for people.
     """
 
+    settings: "list[SettingsField]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "Connector.AsDestination", ConnectorAsDestination)
 
@@ -816,6 +822,11 @@ class ConnectorAsSource(betterproto2.Message):
     summary: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
     summary is a sentence for people.
+    """
+
+    settings: "list[SettingsField]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none.
     """
 
 
@@ -4585,6 +4596,83 @@ class SetPipelineStatusResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "SetPipelineStatusResponse", SetPipelineStatusResponse)
+
+
+@dataclass(eq=False, repr=False)
+class SettingsField(betterproto2.Message):
+    """
+    SettingsField describes one member of the settings of a connector, for forms.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    name is the name of the member.
+    """
+
+    label: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    label is shown to people.
+    """
+
+    kind: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kind is the kind of the value. "Group" is an object, and "List" an array of objects, with the members of fields.
+    """
+
+    help: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    help explains the member to people. Often empty.
+    """
+
+    secret: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    secret says that the value is a secret: forms should hide it, and it is never returned.
+    """
+
+    required: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    required says whether the member must be given.
+    """
+
+    default: "__google__protobuf__.Value | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    default is the value of a member that is not given. Absent when there is none.
+    """
+
+    options: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    options are the valid values. Empty unless the kind is "Choice".
+    """
+
+    minimum: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT64, optional=True)
+    """
+    minimum is the least number, the least number of bytes of a text, or the least number of elements of a list. Absent
+    means no limit.
+    """
+
+    maximum: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT64, optional=True)
+    """
+    maximum is the greatest number, the greatest number of bytes of a text, or the greatest number of elements of a
+    list. Absent means no limit.
+    """
+
+    rule: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    rule completes the sentence "the value ..." about the form of a text. Empty when any text is valid.
+    """
+
+    fields: "list[SettingsField]" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    fields are the members of a group, or of each element of a list.
+    """
+
+    one_of: "list[str]" = betterproto2.field(13, betterproto2.TYPE_STRING, repeated=True)
+    """
+    one_of are the names of members of which exactly one must be given, this one among them. Empty for other members.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SettingsField", SettingsField)
 
 
 @dataclass(eq=False, repr=False)
