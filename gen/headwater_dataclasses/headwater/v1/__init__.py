@@ -1010,7 +1010,7 @@ class CountRejectedEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more counts.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -1675,7 +1675,7 @@ class Event(betterproto2.Message):
 
     traits_json: "str" = betterproto2.field(15, betterproto2.TYPE_STRING)
     """
-    traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing.
+    traits_json holds the traits of the user or the group: a JSON object as text, "{}" when there is nothing.
     Empty in SendEvents means "{}"; read "traits" in the REST API.
     """
 
@@ -1688,7 +1688,7 @@ class Event(betterproto2.Message):
     extra_json: "str | None" = betterproto2.field(17, betterproto2.TYPE_STRING, optional=True)
     """
     extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text.
-    Absent when there are none; in the REST API they stand beside the others.
+    Absent when there are none; in the REST API they stand among the others.
     """
 
     timestamp: "datetime.datetime | None" = betterproto2.field(
@@ -1728,7 +1728,7 @@ default_message_pool.register_message("headwater.v1", "Event", Event)
 @dataclass(eq=False, repr=False)
 class EventContext(betterproto2.Message):
     """
-    EventContext tells about the environment of an event. What the client did not say is absent.
+    EventContext tells about the environment of an event. Members that the client did not send are absent.
     """
 
     app: "EventContextApp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1822,7 +1822,7 @@ class EventContext(betterproto2.Message):
     """
     extra_json holds the members of the context that have no field here, or whose value does not fit their field: a
     JSON object as text, such as {"active": true}. A section with such a member, as a page with keywords, stands here
-    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand beside the others.
+    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand among the others.
     """
 
 
@@ -2451,7 +2451,7 @@ class FilterCondition(betterproto2.Message):
 
     operator: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    operator is the comparison. Which ones are allowed depends on the property's kind.
+    operator is the comparison. The kind of the property decides which ones are allowed.
     """
 
     values: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
@@ -2665,7 +2665,7 @@ class GetEventTypeSchemaResponse(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the schema of what is sent with such an event beside the event itself. Absent when the event type has
+    schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
     none.
     """
 
@@ -3055,7 +3055,7 @@ class ListApiKeysResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more keys.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3106,7 +3106,7 @@ class ListApplicationUsersResponse(betterproto2.Message):
 
     cursor: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    cursor is what to pass to get the next page. It is opaque, and empty when there are no more users.
+    cursor is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3163,7 +3163,7 @@ class ListConnectionIdentitiesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3205,7 +3205,7 @@ class ListConnectionsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more connections.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3298,7 +3298,7 @@ class ListDevicesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more devices.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3403,7 +3403,7 @@ class ListEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3537,7 +3537,7 @@ class ListPipelineRunsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more runs.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3633,7 +3633,7 @@ class ListProfileIdentitiesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3708,7 +3708,7 @@ class ListProfilesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more profiles.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3763,7 +3763,7 @@ class ListRejectedEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3834,7 +3834,7 @@ class ListWorkspacesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more workspaces.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -4861,7 +4861,7 @@ class Transformation(betterproto2.Message):
     mapping holds, for each property path of the output schema, the expression that gives its value, such as
     {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not
     empty, and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be
-    null: a transformation by a function would print an empty mapping beside it. Absent when function is present.
+    null: a transformation by a function would print an empty mapping too. Absent when function is present.
     """
 
     function: "TransformationFunction | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -5165,12 +5165,12 @@ class UpdateConnectionRequest(betterproto2.Message):
 
     strategy: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    strategy follows the rules of CreateConnectionRequest; absent means null, not unchanged.
+    strategy follows the rules of CreateConnectionRequest; absent means null.
     """
 
     sending_mode: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
     """
-    sending_mode follows the rules of CreateConnectionRequest; absent means null, not unchanged.
+    sending_mode follows the rules of CreateConnectionRequest; absent means null.
     """
 
     settings: "__google__protobuf__.Struct | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)

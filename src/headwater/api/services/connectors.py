@@ -1,6 +1,6 @@
 """ConnectorService: the catalogue, the same for every workspace."""
 
-from headwater.api.request import Context, caller_of
+from headwater.api.request import Context, require_caller
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
 from headwater.connectors.connector import Capabilities, Connector
@@ -16,12 +16,12 @@ class ConnectorServicer(connectors_pb2_grpc.ConnectorServiceServicer):
         self._catalog = catalog
 
     async def ListConnectors(self, request: pb.ListConnectorsRequest, context: Context) -> pb.ListConnectorsResponse:
-        await caller_of(self._catalog, context)
+        await require_caller(self._catalog, context)
         connectors = sorted(self._catalog.connectors.values(), key=lambda connector: connector.code)
         return pb.ListConnectorsResponse(connectors=[_message(connector) for connector in connectors])
 
     async def GetConnector(self, request: pb.GetConnectorRequest, context: Context) -> pb.Connector:
-        await caller_of(self._catalog, context)
+        await require_caller(self._catalog, context)
         connector = self._catalog.connectors.get(request.code)
         if connector is None:
             raise NotFound(f'connector "{request.code}" does not exist', field="code")
