@@ -13,7 +13,7 @@ from headwater.api.messages.eventquery import count_interval, count_keys, event_
 from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
 from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
-from headwater.api.request import Context, caller_of, incoming_call, metadata_of, send_headers, workspace_of
+from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
 from headwater.api.services.eventstream import EventStream, event_rejection
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
@@ -58,7 +58,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
         body = batch_body((wire_event(event) for event in request.events), sent_at)
-        receipt = await self._intake.accept(_batch(metadata_of(context), body))
+        receipt = await self._intake.accept(_batch(read_metadata(context), body))
         await send_headers(context, receipt.headers)
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
@@ -72,7 +72,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def StreamEvents(  # type: ignore[override]  # the stubs know generators only; aio takes what writes, too
         self, requests: AsyncIterator[pb.StreamEventsRequest], context: Context
     ) -> None:
-        metadata = metadata_of(context)
+        metadata = read_metadata(context)
 
         async def accept(body: bytes) -> Receipt:
             return await self._intake.accept(_batch(metadata, body))
@@ -120,13 +120,13 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         return pb.CountRejectedEventsResponse(counts=[_count(row) for row in shown], next_page_token=token)
 
     async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
 
     async def _workspace_or_unknown(self, context: Context) -> int:
         """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
-        return (await caller_of(self._catalog, context)).workspace or 0
+        return (await require_caller(self._catalog, context)).workspace or 0
 
 
 class EventRestServicer(rest_grpc.EventServiceServicer):
@@ -156,7 +156,7 @@ class EventReader:
         self, request: pb.ListEventsRequest | rest_pb.ListEventsRequest, context: Context
     ) -> tuple[list[bytes], str]:
         """Return the documents of a page, with the members that were asked for, and the token of the next page."""
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         names = split_names(request.properties)
         for name in names:
             if name not in _PROPERTIES:
@@ -178,7 +178,7 @@ class EventReader:
         self, request: pb.CountEventsRequest | rest_pb.CountEventsRequest, context: Context
     ) -> pb.CountEventsResponse:
         """Return the counts of the events that meet all conditions."""
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         limit = request.limit if request.HasField("limit") else MAX_LIMIT
         if not 1 <= limit <= MAX_LIMIT:
             raise BadRequest(f"limit must be in the range from 1 to {MAX_LIMIT}", field="limit")
