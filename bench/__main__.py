@@ -23,6 +23,7 @@ from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.running import echo, memory, running
+from bench.state import state
 from bench.warehouse import warehouse
 from tests import postgresql
 from tests.system import start
@@ -129,6 +130,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "containment": containment,
+    "state": state,
     "warehouse": warehouse,
 }
 

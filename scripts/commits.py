@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-BASE: Final = "6fe9c1f3a4181bc281c5ebfc9a7cf0ba0d3ea442"
+BASE: Final = "7b91493da95000e2770cd18a2a6b853e51a04d63"
 """The last commit before the rule."""
-BASE_SECONDS: Final = 1795983999
+BASE_SECONDS: Final = 1795985116
 """The time of BASE in seconds since 1970."""
 
 MAX_LENGTH: Final = 72

@@ -12,11 +12,11 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.courier import Courier
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.log import SqliteEventLog, StoredEntry
+from headwater.log import Consumer, SqliteEventLog, StoredEntry
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
-from headwater.processing import CONSUMER, StreamConsumer
-from headwater.processing.batch import read_batch
+from headwater.processing import CONSUMER, make_consumer
+from headwater.processing.batch import Batch, read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore, open_state
@@ -62,8 +62,8 @@ class Harness:
     workspace: int
 
     @property
-    def consumer(self) -> StreamConsumer:
-        return StreamConsumer(
+    def consumer(self) -> Consumer[Batch]:
+        return make_consumer(
             self.log, self.catalog, self.state, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
         )
 

@@ -1,6 +1,6 @@
 """The catalogue over the typed face; what it holds is tested in tests/connectors."""
 
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connectors_pb2 as pb
 from tests.api.conftest import UNRESTRICTED, Api
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from headwater.api.messages.pipelines import create_of, pipeline_message, update_of
 from headwater.base.errors import BadRequest
 from headwater.catalog import Connection, Definition, Pipeline
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.schemas import EVENT_SCHEMA
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import schemas_pb2, transformations_pb2

@@ -316,6 +316,71 @@ async def test_a_file_from_before_sizes_were_counted_is_taken(tmp_path: Path) ->
         await log.close()
 
 
+async def test_a_file_from_before_consumers_could_lag_is_taken_by_processes_that_start_together(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "log.db")
+    old.executescript(
+        "CREATE TABLE frames (position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL, "
+        "header BLOB NOT NULL, body BLOB NOT NULL, bytes_before INTEGER NOT NULL DEFAULT 0); "
+        "CREATE TABLE cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID; "
+        "INSERT INTO frames VALUES (1, 1, 0, x'', x'00', 0), (2, 1, 0, x'', x'0000', 1); "
+        "INSERT INTO cursors VALUES ('warehouse', 1);"
+    )
+    old.close()
+    processes = [run(APPEND, tmp_path / "log.db", name, 1, 1) for name in "abc"]
+    for process in processes:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
+    try:
+        assert await log.cursors() == {"warehouse": 1}
+        assert not (await log.backlogs())["warehouse"].may_lag
+        assert await log.trim(older_than=timedelta(0)) == 1
+        assert [entry.position for entry in await stored(log)] == [2, 3, 4, 5]
+        lease = await log.lease("lane", may_lag=True)
+        await lease.release()
+        assert (await log.backlogs())["lane"].may_lag
+    finally:
+        await log.close()
+
+
+# --- Trimming -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_trims_in_transactions_of_a_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(sqlite, "MAX_TRIM_ENTRIES", 20)
+    monkeypatch.setattr(sqlite, "TRIM_BYTES", 400_000)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
+    try:
+        lease = await log.lease("warehouse")
+        await lease.advance(max(await asyncio.gather(*(log.append(LogEntry(1, b"", bytes(size))) for _ in range(50)))))
+        await lease.release()
+        removed = sqlite._remove(log._reader, sys.maxsize)
+        assert removed == (20 if size == 10 else 4)
+        assert await log.trim(older_than=timedelta(0)) == 49 - removed
+        assert [entry.position for entry in await stored(log)] == [50]
+    finally:
+        await log.close()
+
+
+async def test_trimming_does_not_write_what_it_removes_again(tmp_path: Path) -> None:
+    """SQLite as Debian builds it zeroes freed pages: as much to write as storing them."""
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
+    try:
+        for connection in (log._writer, log._reader):
+            assert connection.execute("PRAGMA secure_delete").fetchone() == (2,), "FAST"
+        lease = await log.lease("warehouse")
+        await lease.advance([await log.append(LogEntry(1, b"", bytes(70_000))) for _ in range(50)][-1])
+        await lease.release()
+        log._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert await log.trim(older_than=timedelta(0)) == 49
+        assert (tmp_path / "log.db-wal").stat().st_size < 49 * 70_000 / 5
+    finally:
+        await log.close()
+
+
 # --- A torn write -------------------------------------------------------------------------------------------------
 
 

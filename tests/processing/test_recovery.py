@@ -46,14 +46,14 @@ async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a", "b")
         await harness.carry()
-    back_up(folder / "warehouse.db", copy)
+    back_up(folder / "state.db", copy)
     async with open_harness(folder) as harness:
         await send(harness, source, "b", "c", "c")
         await harness.carry()
         await send(harness, source, "a", "d")
         await harness.carry()
         before = await harness.documents(), await users(harness, source)
-    put_back(copy, folder / "warehouse.db")
+    put_back(copy, folder / "state.db")
     async with open_harness(folder) as harness:
         assert await stored(harness) == ["a", "b"]
         await harness.carry()

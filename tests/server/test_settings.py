@@ -353,7 +353,9 @@ def test_everything_is_kept_below_the_data_directory() -> None:
     paths = (
         settings.catalog_path,
         settings.log_path,
+        settings.state_path,
         settings.warehouse_path,
+        settings.courier_path,
         settings.api_key_path,
         settings.lock_path,
         settings.backend_socket("backend"),

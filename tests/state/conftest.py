@@ -13,13 +13,13 @@ from tests.sqlite import migrated_url
 
 @pytest.fixture
 def url(database_url: str | None, tmp_path: Path) -> str:
-    return database_url or migrated_url(tmp_path / "warehouse.db")
+    return database_url or migrated_url(tmp_path / "state.db")
 
 
 @pytest.fixture
 def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
     """Where no table is yet."""
-    return empty_database_url or sqlite_url(tmp_path / "warehouse.db")
+    return empty_database_url or sqlite_url(tmp_path / "state.db")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ LANE, OTHER_LANE = 11, 12
 
 @pytest.fixture
 async def state(tmp_path: Path, database_url: str | None) -> AsyncIterator[StateStore]:
-    url = database_url or migrated_url(tmp_path / "warehouse.db")
+    url = database_url or migrated_url(tmp_path / "state.db")
     async with open_state(url, writes=True, clock=SystemClock()) as state:
         yield state
 

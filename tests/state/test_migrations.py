@@ -52,7 +52,7 @@ async def test_the_revisions_make_the_tables_of_the_code(empty_url: str) -> None
         made.remove(made.tables[migrations.VERSION_TABLE])
         return made
 
-    engine = open_engine(empty_url, schema="warehouse")
+    engine = open_engine(empty_url, schema="state")
     expected = [tables.METADATA] + ([tables.POSTGRESQL_METADATA] if engine.dialect.name == "postgresql" else [])
     try:
         await migrate(engine, PACKAGE)

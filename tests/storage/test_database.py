@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
+from headwater.base.errors import Unavailable
 from headwater.storage import database
-from headwater.storage.database import migrate, open_engine, sqlite_url
+from headwater.storage.database import as_unavailable, migrate, open_engine, sqlite_url
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ async def test_a_path_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 async def test_a_migration_waits_for_its_turn(tmp_path: Path) -> None:
     """Another process brings the tables up to date meanwhile; a start does not fail for it."""
-    path = tmp_path / "warehouse.db"
+    path = tmp_path / "state.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA journal_mode=WAL")
     other.execute("BEGIN IMMEDIATE")
@@ -82,7 +84,7 @@ async def test_a_migration_waits_for_its_turn(tmp_path: Path) -> None:
         assert not waiting.done()
         other.execute("COMMIT")
         await asyncio.wait_for(waiting, 20)
-        assert ("events",) in other.execute("SELECT name FROM sqlite_master").fetchall()
+        assert ("checkpoints",) in other.execute("SELECT name FROM sqlite_master").fetchall()
     finally:
         other.close()
         await engine.dispose()
@@ -90,7 +92,7 @@ async def test_a_migration_waits_for_its_turn(tmp_path: Path) -> None:
 
 async def test_the_patience_of_a_migration_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
-    path = tmp_path / "warehouse.db"
+    path = tmp_path / "state.db"
     engine = open_engine(sqlite_url(path))
     await migrate(engine, "headwater.state.migrations")
     other = sqlite3.connect(path, isolation_level=None)
@@ -102,3 +104,28 @@ async def test_the_patience_of_a_migration_does_not_stay(tmp_path: Path, monkeyp
     finally:
         other.close()
         await engine.dispose()
+
+
+async def test_an_outage_is_logged_once_with_the_databases_text(engine: AsyncEngine, tmp_path: Path) -> None:
+    other = open_engine(sqlite_url(tmp_path / "none" / "test.db"))
+
+    async def ask(asked: AsyncEngine) -> None:
+        async with as_unavailable("the database"), asked.connect() as connection:
+            await connection.execute(text("SELECT * FROM parents"))
+
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="the database does not answer"):
+                await ask(other)
+        assert [line["reason"] for line in lines] == ["unable to open database file"]
+        await ask(engine)
+        with pytest.raises(Unavailable):
+            await ask(other)
+        assert len(lines) == 2, "the next outage is logged again"
+    await other.dispose()
+
+
+async def test_a_wrong_statement_is_no_outage(engine: AsyncEngine) -> None:
+    with pytest.raises(OperationalError, match="no such table"):
+        async with as_unavailable("the database"), engine.connect() as connection:
+            await connection.execute(text("SELECT * FROM absent"))

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from headwater.base.errors import Unavailable
+from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
-from headwater.storage.database import UnusableDatabase, as_unavailable, migrate, open_database, open_engine
+from headwater.storage.database import as_unavailable, migrate, open_database, open_engine
 from headwater.storage.postgresql import described, explain, is_outage
 from tests.postgresql import PASSWORD, USER, PostgresqlServer
 
@@ -113,7 +113,7 @@ def test_a_database_is_named_without_its_password(url: str, name: str) -> None:
 
 
 async def failing(url: str, statement: str) -> BaseException:
-    engine = open_engine(url, schema="warehouse")
+    engine = open_engine(url, schema="state")
     try:
         async with engine.connect() as connection:
             with pytest.raises(DBAPIError) as caught:
@@ -165,7 +165,7 @@ async def test_connections_do_not_depend_on_the_servers_settings(postgresql_serv
     url = postgresql_server.create()
     name = url.rpartition("/")[2]
     postgresql_server.administer(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
-    engine = open_engine(f"{url}?application_name=shop", schema="warehouse")
+    engine = open_engine(f"{url}?application_name=shop", schema="state")
     try:
         async with engine.connect() as connection:
             shown = {
@@ -173,7 +173,7 @@ async def test_connections_do_not_depend_on_the_servers_settings(postgresql_serv
                 for setting in ("search_path", "transaction_isolation", "statement_timeout", "lock_timeout", "timezone")
             }
         assert shown == {
-            "search_path": "warehouse",
+            "search_path": "state",
             "transaction_isolation": "read committed",
             "statement_timeout": "30s",
             "lock_timeout": "5s",
@@ -186,11 +186,11 @@ async def test_connections_do_not_depend_on_the_servers_settings(postgresql_serv
 
 async def test_a_pool_that_lost_its_connections_makes_new_ones(postgresql_server: PostgresqlServer) -> None:
     url = postgresql_server.create()
-    engine = open_engine(url, schema="warehouse")
+    engine = open_engine(url, schema="state")
     try:
         for _ in range(2):
             async with engine.connect() as connection:
-                assert (await connection.execute(text("SELECT count(*) FROM progress"))).scalar_one() == 0
+                assert (await connection.execute(text("SELECT count(*) FROM checkpoints"))).scalar_one() == 0
             await asyncio.to_thread(postgresql_server.stop)
             await asyncio.to_thread(postgresql_server.start)
         await migrate(engine, MIGRATIONS)
@@ -201,6 +201,6 @@ async def test_a_pool_that_lost_its_connections_makes_new_ones(postgresql_server
 
 async def test_whoever_may_not_make_schemas_may_use_those_that_were_made(postgresql_server: PostgresqlServer) -> None:
     postgresql_server.administer("CREATE DATABASE prepared")
-    postgresql_server.administer(f"CREATE SCHEMA warehouse AUTHORIZATION {USER}", "prepared")
+    postgresql_server.administer(f"CREATE SCHEMA state AUTHORIZATION {USER}", "prepared")
     async with open_database(postgresql_server.url("prepared"), MIGRATIONS) as engine, engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM messages"))).scalar_one() == 0

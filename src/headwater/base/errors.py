@@ -128,3 +128,7 @@ class Unavailable(_RetryLater):
 
     status = 503
     code = "ServiceUnavailable"
+
+
+class UnusableDatabase(Exception):
+    """No work can begin with this database. The message is one line for the operator."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from headwater.base.errors import Unavailable
-from headwater.processing.stream import CONSUMER
+from headwater.processing import CONSUMER
 from headwater.state import StateStore
 
 WAIT_SECONDS: Final = 2.0

@@ -14,8 +14,8 @@ from headwater.catalog import Catalog
 from headwater.events.canonical import index_of_generated
 from headwater.events.envelope import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
+from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
-from headwater.processing.stream import CONSUMER
 from headwater.state import StateStore, Step
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024

@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from headwater.base.errors import UnusableDatabase
 from headwater.server.errors import StartupError
 from headwater.server.logging import configure, log_from_loop, logger, safe_text
 from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
 from headwater.server.settings import Settings, read
-from headwater.storage.database import UnusableDatabase
 
 COLLECT_AFTER = 100_000
 """Objects between two looks for garbage in cycles. A batch of events makes some ten thousand, which all go with it: to

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headwater.base.errors import UnusableDatabase
 from headwater.server import environment
 from headwater.server.errors import StartupError
 from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
@@ -55,6 +56,21 @@ def claim_data_dir(settings: Settings) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def split_state(settings: Settings) -> bool:
+    """Give the operational tables of an earlier release a file of their own; return whether that was needed.
+
+    Call it under the lock of the data directory. On PostgreSQL the first process that opens the state store does it.
+    """
+    if settings.database_url is not None:
+        return False
+    from headwater.storage.split import split_state  # SQLite's library takes memory
+
+    try:
+        return split_state(settings.warehouse_path, settings.state_path)
+    except UnusableDatabase as error:
+        raise StartupError(str(error)) from error
 
 
 @contextmanager

@@ -52,6 +52,8 @@ def serve(settings: Settings) -> None:
     preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
+        if preflight.split_state(settings):
+            _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
             asyncio.run(_Supervisor(settings).run())
     finally:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, and_, false, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.events.devices import DeviceChange
@@ -197,9 +197,10 @@ async def page(
     if anonymous_id is not None:
         chosen.append(table.anonymous_id == anonymous_id)
     if user_id is not None:
-        theirs = await _anonymous_ids(connection, connections, user_id)
-        before_login = tuple_(table.connection, table.anonymous_id).in_(theirs) if theirs else false()
-        chosen.append(or_(table.user_id == user_id, and_(table.user_id.is_(None), before_login)))
+        before_login = await _before_login(connection, await _anonymous_ids(connection, connections, user_id))
+        # Ids from two searches: with OR on other columns no index would serve the query.
+        theirs = select(table.id).where(table.connection.in_(connections), table.user_id == user_id)
+        chosen.append(table.id.in_(theirs.union_all(select(table.id).where(table.id.in_(before_login)))))
     query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), table.id.desc())
     rows = (await connection.execute(query.offset(first).limit(limit))).all()
     total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()
@@ -218,3 +219,12 @@ async def _anonymous_ids(
         ids = msgspec.json.decode(text, type=list[str])[-MAX_ANONYMOUS_IDS:]
         found.update(dict.fromkeys((source, id_) for id_ in ids))
     return list(found)
+
+
+async def _before_login(connection: AsyncConnection, anonymous_ids: Sequence[tuple[int, str]]) -> list[int]:
+    """Return the ids of the devices that were registered under these anonymous ids and have no user."""
+    table = tables.devices.c
+    found = await bulk.lookup(
+        connection, (table.id, table.user_id), (table.connection, table.anonymous_id), anonymous_ids
+    )
+    return [id_ for id_, user_id in found if user_id is None]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
-from headwater.state import devices, lanes, tables
+from headwater.state import devices, lanes, migrations, tables
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device
 from headwater.state.identities import Identity
@@ -29,9 +29,7 @@ MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
 """How many counts of refusals are told."""
-PAGE_BYTES: Final = 16 * 1024
-"""Of a SQLite file. Documents have a kilobyte or two, and are written in the order in which they are stored."""
-_WHAT: Final = "the warehouse's database"
+_WHAT: Final = "the state store's database"
 
 
 class StateStore:
@@ -216,7 +214,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
     One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
     who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
     """
-    async with open_database(url, "headwater.state.migrations", cache_mib=16, page_bytes=PAGE_BYTES) as engine:
+    async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(

@@ -5,23 +5,28 @@ other processes never wait for the writer. What is particular to PostgreSQL is i
 """
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import structlog
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from headwater.base.errors import Unavailable
+from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
+
+_log = structlog.get_logger(__name__)
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a SQLite writer waits for another process's transaction before it gives up."""
+
+Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
 MIGRATION_TIMEOUT_MS = 60_000
 """How long a start waits while another process brings the tables of the same SQLite file up to date."""
@@ -34,10 +39,6 @@ SQLITE_PAGE_BYTES = 4096
 def sqlite_url(path: Path) -> str:
     """The SQLAlchemy URL of a SQLite file. Quoted: two files below a folder with a question mark would be one."""
     return f"sqlite+aiosqlite:///{quote(str(path))}"
-
-
-class UnusableDatabase(Exception):
-    """No work can begin with this database. The message is one line for whoever starts the system."""
 
 
 def open_engine(
@@ -73,11 +74,17 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
 
 @asynccontextmanager
 async def open_database(
-    url: str, migrations: str, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES
+    url: str,
+    migrations: str,
+    *,
+    cache_mib: int = 16,
+    page_bytes: int = SQLITE_PAGE_BYTES,
+    prepare: Prepare | None = None,
 ) -> AsyncIterator[AsyncEngine]:
     """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
 
-    Raises UnusableDatabase when a PostgreSQL database is out of reach, too old, or not ours to write.
+    `prepare` runs before the revisions, in their transaction. Raises UnusableDatabase when a PostgreSQL database is out
+    of reach, too old, or may not be written.
     """
     engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib, page_bytes=page_bytes)
     try:
@@ -86,7 +93,7 @@ async def open_database(
                 async with engine.connect() as connection:
                     if reason := await postgresql.check_usable(connection):
                         raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}")
-            await migrate(engine, migrations)
+            await migrate(engine, migrations, prepare)
         except (DBAPIError, OSError, ValueError) as error:
             if engine.dialect.name != "postgresql" or (reason := postgresql.explain(error, url)) is None:
                 raise
@@ -100,17 +107,32 @@ async def open_database(
 async def as_unavailable(what: str) -> AsyncIterator[None]:
     """Raise Unavailable, naming `what`, when the database is busy for too long or away.
 
-    Any other error of the database is a bug of the statement or its parameters and passes through: the same would fail
-    again, so it must not be taken for an outage.
+    The database's own text is logged once for each outage, not returned: it is for the operator. Any other error of
+    the database is a bug of the statement or its parameters and passes through: the same would fail again, so it must
+    not be taken for an outage.
     """
     try:
         yield
-    except (PoolTimeout, OSError) as error:
-        raise Unavailable(f"{what} does not answer") from error
-    except DBAPIError as error:
-        if not _is_outage(error):
+    except (PoolTimeout, OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and not _is_outage(error):
             raise
+        _log_once(what, error)
         raise Unavailable(f"{what} does not answer") from error
+    _reported.pop(what, None)
+
+
+def _log_once(what: str, error: Exception) -> None:
+    """Log the text of an outage unless the same was logged since the last success."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    reason = (str(origin).strip() or type(origin).__name__).splitlines()[0][:_MAX_REASON]
+    if _reported.get(what) != reason:
+        _reported[what] = reason
+        _log.warning("a database does not answer", what=what, reason=reason)
+
+
+_reported: Final[dict[str, str]] = {}
+"""The reason that was logged last for each database that does not answer."""
+_MAX_REASON: Final = 500
 
 
 _SQLITE_OUTAGES: Final = frozenset(
@@ -144,7 +166,7 @@ def is_sqlite_outage(error: sqlite3.Error) -> bool:
     return code is not None and code & 0xFF in _SQLITE_OUTAGES
 
 
-async def migrate(engine: AsyncEngine, migrations: str) -> None:
+async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None = None) -> None:
     """Bring the tables up to `migrations.HEAD`, a package of Alembic revisions, in one transaction.
 
     On PostgreSQL the engine's `schema` is the package's.
@@ -167,6 +189,8 @@ async def migrate(engine: AsyncEngine, migrations: str) -> None:
         command.upgrade(config, "head")
 
     async with engine.connect() as connection, _migration_lock(connection, package.SCHEMA):
+        if prepare is not None:
+            await prepare(connection)
         await connection.run_sync(upgrade)
 
 

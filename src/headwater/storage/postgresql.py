@@ -157,7 +157,7 @@ def explain(error: BaseException, url: str) -> str | None:
     return None
 
 
-SCHEMAS: Final = ("catalog", "warehouse", "courier")
+SCHEMAS: Final = ("catalog", "state", "warehouse", "courier")
 """The schemas of one installation, each brought up to date on its own."""
 
 

@@ -29,7 +29,7 @@ async def record(state: StateStore, entries: MessageStates) -> None:
 
 async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> None:
     """RocksDB itself refuses every write from then on, until it is opened anew."""
-    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+    async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
         await record(state, some(0))
         with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the ledger does not answer"):
             await record(state, some(1, size=5_000))
@@ -37,7 +37,7 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
         assert await state.messages(some(1, size=5_000)) == {}
         await record(state, some(2))
         assert await state.messages(some(2)) == some(2)
-    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=False, clock=MovableClock()) as reader:
+    async with open_state(migrated_url(tmp_path / "state.db"), writes=False, clock=MovableClock()) as reader:
         assert await reader.messages(some(0) | some(2)) == some(0) | some(2)
 
 
@@ -48,7 +48,7 @@ async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
     temporary, scratch = tmp_path / "temporary", tmp_path / "scratch"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    url = migrated_url(tmp_path / "warehouse.db")
+    url = migrated_url(tmp_path / "state.db")
     async with open_state(url, writes=True, clock=MovableClock()) as state:
         await record(state, some(0))
         async with open_state(url, writes=False, clock=MovableClock()) as reader:
@@ -88,7 +88,7 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
     with small_disk(tmp_path / "disk", "24m") as disk:
         (disk / "ballast").write_bytes(bytes(20 << 20))
         recorded: MessageStates = {}
-        async with open_state(migrated_url(disk / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+        async with open_state(migrated_url(disk / "state.db"), writes=True, clock=MovableClock()) as state:
             with pytest.raises(Unavailable, match="the ledger does not answer"):
                 for batch in range(1_000):
                     await record(state, some(batch, size=1_000))
@@ -105,7 +105,7 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
 async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: Path) -> None:
     """The tail of its log is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     batches = [some(number) for number in range(20)]
-    async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+    async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
         sizes = []  # of its log after each batch
         for batch in batches:
             await record(state, batch)
@@ -123,7 +123,7 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
         spoilt = source.choice([b"", bytes(len(end)), source.randbytes(len(end)), bytes([end[0] ^ 1]) + end[1:]])
         torn.write_bytes(whole[:tear] + spoilt)
         before = sum(size <= tear for size in sizes)
-        async with open_state(migrated_url(folder / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+        async with open_state(migrated_url(folder / "state.db"), writes=True, clock=MovableClock()) as state:
             found = [await state.messages(batch) == batch for batch in batches]
             assert found[:before] == [True] * before
             assert not any(found[before + 1 :]), "what lies behind the tear"
@@ -134,7 +134,7 @@ async def test_after_a_torn_write_everything_before_the_tear_is_there(tmp_path: 
 async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path) -> None:
     """Without them each lookup of a new message reads a page of every file."""
     for opening in range(3):
-        async with open_state(migrated_url(tmp_path / "warehouse.db"), writes=True, clock=MovableClock()) as state:
+        async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
             await record(state, some(opening))
         newest = max((tmp_path / "ledger").glob("OPTIONS-*"))
         assert "filter_policy=bloomfilter" in newest.read_text()

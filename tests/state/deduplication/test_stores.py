@@ -116,7 +116,7 @@ async def test_postgresql_forgets_as_much_as_arrives(
 
 async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:
     """PostgreSQL has room for several: there the position of the consumer decides between them."""
-    url = migrated_url(tmp_path / "warehouse.db")
+    url = migrated_url(tmp_path / "state.db")
     async with (
         open_state(url, writes=True, clock=MovableClock()) as first,
         open_state(url, writes=True, clock=MovableClock()) as second,

@@ -1,4 +1,4 @@
-"""Random events and queries, and a model that answers queries from a list of events."""
+"""Random events and queries, and a model that runs queries on a list of events."""
 
 import json
 import time

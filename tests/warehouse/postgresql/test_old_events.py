@@ -175,3 +175,12 @@ async def test_old_days_have_partitions(url: str, old: list[StoredEvent]) -> Non
     )
     assert found > 3
     await connection.close()
+
+
+async def test_an_empty_table_of_old_events_is_dropped(url: str, old: list[StoredEvent]) -> None:
+    connection = await samples.connect(url)
+    await connection.execute("TRUNCATE warehouse.events")
+    async with _open(url) as warehouse:
+        assert await warehouse.loaded() == 210
+        assert await warehouse.counts(EventQuery(workspace=1), by=[], interval=None, limit=1) == []
+    await connection.close()

@@ -13,7 +13,7 @@ from headwater.api.messages.schema import object_of
 from headwater.api.request import Context, caller_of, workspace_of
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
 from headwater.rest.v1 import connections_pb2 as rest_pb

@@ -17,8 +17,8 @@ from headwater.api.request import Context, workspace_of
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Target
+from headwater.connectors.registry import CONNECTORS
 from headwater.management import pipelines
 from headwater.management.quotas import Quotas, definition_size
 from headwater.observe.lanestatus import lane_status

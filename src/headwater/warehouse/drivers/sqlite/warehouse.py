@@ -31,9 +31,9 @@ MAX_READERS: Final = 3
 READER_TIMEOUT_SECONDS: Final = 5.0
 """How long a call waits for a reader."""
 PAGE_SECONDS: Final = 0.15
-"""The time that a page may take before it ends early."""
+"""The processor time that a page may take before it ends early."""
 COUNT_SECONDS: Final = 5.0
-"""The time that counting may take."""
+"""The processor time that counting may take."""
 MAINTENANCE_SECONDS: Final = 0.5
 """The time after which `maintain` begins no further step."""
 
