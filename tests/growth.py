@@ -4,8 +4,8 @@ import gc
 import time
 from collections.abc import Callable
 
-# Clock and caches distort very short work. Four times the size is four times the work if it is linear, and sixteen times
-# if it is quadratic.
+# Clock and caches distort very short work. Four times the size is four times the work if it is linear, and sixteen
+# times if it is quadratic.
 _NOISE_SECONDS = 0.005
 _STEP = 4
 _MAX_GROWTH = 10
