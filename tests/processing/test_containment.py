@@ -62,9 +62,7 @@ async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
 @asynccontextmanager
 async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
     """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
-    engine = open_engine(
-        harness.database_url or f"sqlite+aiosqlite:///{harness.folder / 'state.db'}", schema="state"
-    )
+    engine = open_engine(harness.database_url or f"sqlite+aiosqlite:///{harness.folder / 'state.db'}", schema="state")
     sqlite = harness.database_url is None
     body = "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.base.steps import StepCounts
 from headwater.log import Backlog
 from headwater.server.metrics import BackendMetrics, Counted, WorkerMetrics, serve_metrics
 from headwater.server.probe import request
@@ -58,13 +59,16 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+    assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
+    assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6
 
 
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_calle
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
 from headwater.connectors.registry import CONNECTORS
 from headwater.events import ProtocolName
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.intake.headers import parse_bearer_token, parse_write_key
 
 _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"

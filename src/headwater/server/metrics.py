@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from headwater.base.metrics import Metrics
+from headwater.base.steps import StepCounts
 from headwater.log import Backlog
 from headwater.server.scrape import handler
 
@@ -120,6 +121,12 @@ class WorkerMetrics(Metrics):
             "Events that made a batch fail, and were stored without their effects or kept as rejected.",
             registry=self.registry,
         )
+        self._steps = Counter(
+            "headwater_worker_steps",
+            "Pipelines' last steps for events, by the step and how it ended.",
+            ["step", "outcome"],
+            registry=self.registry,
+        )
         self._applied = Counter(
             "headwater_worker_lane_entries_applied",
             "Lane entries whose results were applied.",
@@ -135,12 +142,16 @@ class WorkerMetrics(Metrics):
     def lane_results_applied(self, seconds: float, entries: int) -> None:
         self._applied.inc(entries)
 
-    def batch_processed(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+    def batch_processed(
+        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+    ) -> None:
         self._seconds.observe(seconds)
         self._stored.inc(stored)
         self._duplicates.inc(duplicates)
         self._rejected.inc(rejected)
         self._identities.inc(identities)
+        for (step, outcome), number in steps.items():
+            self._steps.labels(step, outcome).inc(number)
 
 
 class CourierMetrics(Metrics):

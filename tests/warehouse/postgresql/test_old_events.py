@@ -10,6 +10,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.errors import Unavailable
 from headwater.warehouse.contract import EventQuery, StoredEvent
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse, oldevents, open_postgresql_warehouse, reading
+from headwater.warehouse.drivers.postgresql.database import Driver
 from tests.warehouse.postgresql import samples
 
 COUNT = 200
@@ -118,7 +119,7 @@ async def test_a_page_begun_before_the_table_is_dropped(
     async with _open(url) as warehouse, _open(url) as writer:
         spans_of, calls = reading.spans_of, 0
 
-        async def and_drop(driver: reading.Driver, query: EventQuery) -> list[reading.Span]:
+        async def and_drop(driver: Driver, query: EventQuery) -> list[reading.Span]:
             nonlocal calls
             calls += 1
             spans = await spans_of(driver, query)

@@ -35,7 +35,7 @@ class TrackServiceStub:
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
     pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
     after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
     {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
@@ -80,7 +80,7 @@ class TrackServiceAsyncStub(TrackServiceStub):
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
     pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
     after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
     {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
@@ -121,7 +121,7 @@ class TrackServiceServicer:
     with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
     200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
     With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Accepted", "NoPipeline" (no enabled
+    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
     pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
     after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
     {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use

@@ -213,5 +213,5 @@ def _trace(arrived: TracedArrival) -> pb.EventTrace:
             outcome=step.outcome,
             message=step.message,
         )
-        told.at.FromMicroseconds(arrived.carried_at)
+        told.at.FromMicroseconds(arrived.processed_at)
     return message

@@ -15,10 +15,11 @@ from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse, h
 from headwater.api.request import Context, incoming_call, metadata_of, parse_query
 from headwater.api.services.sdksettings import address_of, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
+from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events import Rejection
 from headwater.intake import Intake, Receipt, project_settings
-from headwater.observe.outcomes import EventOutcome, outcomes
+from headwater.observe.trace import wait_for_outcomes
 from headwater.rest.v1 import track_pb2 as pb
 from headwater.rest.v1 import track_pb2_grpc
 from headwater.state import StateStore
@@ -128,7 +129,7 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     async def _outcomes(self, receipt: Receipt) -> bytes:
         """Wait for the worker, and return the outcome of each event of a call."""
         ids = [receipt.message_id(index) for index in range(len(receipt.checked))]
-        found = await outcomes(receipt.connection, receipt.position, ids, self._state)
+        found = await wait_for_outcomes(receipt.connection, receipt.position, ids, self._state)
         events = [
             VerboseOutcome("Refused", None, rejection.code, rejection.path, rejection.message)
             if rejection is not None

@@ -14,7 +14,7 @@ from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, FunctionDefinition, TransformationDefinition
-from headwater.events.notjson import not_json
+from headwater.events.decode_errors import explain_syntax
 from headwater.management.bounds import check_expressions
 from headwater.management.transformations import Trial, begin_trial, end_trial, run_trial, trial_owner
 from headwater.rest.v1 import transformations_pb2_grpc as rest_grpc
@@ -195,7 +195,7 @@ def _read(request: HttpBody, form: type[Body]) -> Body:
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not of the documented form: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(request.data, error) from error
+        raise explain_syntax(request.data, error) from error
 
 
 def _definition(given: _Transformation) -> TransformationDefinition:
