@@ -1,4 +1,4 @@
-"""The cost of an event in the worker: a real worker process reads a log that is there already, with nothing beside it.
+"""The cost of an event in the worker: a real worker process reads an existing log, and no other process runs.
 
 HEADWATER_BENCH_EVENTS says how many events the log has (default 200,000). The first fifth is not measured: it holds the
 start of the process and the first look at each source.
@@ -34,7 +34,7 @@ _APPENDED_TOGETHER = 200
 
 @dataclass(frozen=True)
 class Cost:
-    """What an event costs the worker."""
+    """The cost of an event for the worker."""
 
     cpu_microseconds: float
     written_bytes: float
