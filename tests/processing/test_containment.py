@@ -65,6 +65,8 @@ async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterato
     store = "warehouse" if table == "events" else "state"
     engine = open_engine(harness.database_url or sqlite_url(harness.folder / f"{store}.db"), schema=store)
     sqlite = harness.database_url is None
+    if sqlite and table == "events":
+        table = "event_rows"
     body = "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]
     if not sqlite:

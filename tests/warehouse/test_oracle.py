@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Every driver returns what a list would, after any loading, sealing, merging and opening."""
+=======
+"""Every driver returns the same as a plain list, after any loads, maintenance and restarts."""
+>>>>>>> refs/heads/wh
 
 from collections.abc import Callable
 from random import Random
@@ -25,7 +29,7 @@ ACTIONS = st.lists(
 
 @given(actions=ACTIONS, seed=st.integers(0, 2**32))
 @hypothesis.settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_it_answers_as_a_list_would(
+async def test_it_agrees_with_a_list(
     new_warehouse: Callable[[MovableClock], Open], actions: list[tuple[Any, ...]], seed: int
 ) -> None:
     random, clock, oracle = Random(seed), MovableClock(), Oracle()
