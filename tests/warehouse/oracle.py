@@ -161,11 +161,7 @@ class Oracle:
         passes = None if query.filter is None else compile_filter(query.filter)
         found = []
         for event in self.stored:
-<<<<<<< HEAD
-            time = order_time(query, event)
-=======
             time = find_time(query, event)
->>>>>>> refs/heads/wh
             if (
                 event.workspace == query.workspace
                 and (query.connections is None or event.connection in query.connections)
@@ -178,11 +174,7 @@ class Oracle:
                 and (passes is None or passes(record_of_document(_members(event.document))))
             ):
                 found.append(event)
-<<<<<<< HEAD
-        return sorted(found, key=lambda event: (order_time(query, event), event.position))
-=======
         return sorted(found, key=lambda event: (find_time(query, event), event.position))
->>>>>>> refs/heads/wh
 
     def documents(self, query: EventQuery, *, ascending: bool) -> list[bytes]:
         found = [event.document for event in self.selected(query)]
@@ -192,11 +184,7 @@ class Oracle:
         length = {"hour": HOUR, "day": DAY, None: None}[interval]
         groups = Counter(
             (
-<<<<<<< HEAD
-                None if length is None else order_time(query, event) // length * length,
-=======
                 None if length is None else find_time(query, event) // length * length,
->>>>>>> refs/heads/wh
                 event.event if "event" in by else None,
                 event.type if "type" in by else None,
                 event.connection if "connection" in by else None,
@@ -206,11 +194,7 @@ class Oracle:
         return [EventCount(count, *group) for group, count in groups.items()]
 
 
-<<<<<<< HEAD
-def order_time(query: EventQuery, event: StoredEvent) -> int:
-=======
 def find_time(query: EventQuery, event: StoredEvent) -> int:
->>>>>>> refs/heads/wh
     """Return the time by which the query orders."""
     return event.timestamp if query.order == "timestamp" else event.received_at
 

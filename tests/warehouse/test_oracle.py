@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Every driver returns what a list would, after any loading, sealing, merging and opening."""
-=======
 """Every driver returns the same as a plain list, after any loads, maintenance and restarts."""
->>>>>>> refs/heads/wh
 
 from collections.abc import Callable
 from random import Random
