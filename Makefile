@@ -10,7 +10,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-b
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
-UNIT := $(addprefix tests/,base connectors events filters management schemas transforms/mapping)
+# Folders with tests that need no process. Those of api, courier, processing and server run much of the system.
+UNIT := $(wildcard $(addprefix tests/,base catalog connectors delivery events filters intake log management observe profiles \
+	runs schemas state storage test_language.py test_tiers.py transforms/mapping warehouse))
 LONG := $(addprefix tests/,e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
 	log/test_sqlite.py log/jetstream/test_log.py processing/test_stream.py)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
@@ -26,7 +28,7 @@ run: $(RUN) ## Start the whole system in the foreground, on http://127.0.0.1:808
 test: $(DEV) ## Run all tests, the real Envoy included, on free ports
 	@$(PYTEST)
 
-test-unit: $(DEV) ## Run the tests that start no process, with fewer generated examples; under a minute
+test-unit: $(DEV) ## Run tests that start no process, with fewer generated examples; under a minute
 	@$(PYTEST) -m "not process" --hypothesis-profile quick $(UNIT)
 
 test-long: $(DEV) ## Run the crash, memory and generated-input tests with more rounds; about an hour

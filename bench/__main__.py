@@ -25,6 +25,7 @@ from bench.mapping import mapping
 from bench.running import echo, memory, running
 from bench.state import state
 from bench.warehouse import warehouse
+from bench.worker import worker
 from tests import postgresql
 from tests.system import start
 
@@ -119,6 +120,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "single": single,
     "stream": stream,
     "backends": backends,
+    "worker": worker,
     "sustained": sustained,
     "burst": burst,
     "visible": visible,

@@ -51,7 +51,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
             for batch in batches:
                 received = microseconds(clock.now())
                 header = encode_envelope(
-                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), refused={})
+                    Envelope("track", "batch", workspace, connection, received, os.urandom(16), rejected={})
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events

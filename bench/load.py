@@ -107,11 +107,11 @@ async def run(plan: Plan) -> Result:
     result = Result()
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
+    batch, single = Batch(), Single()
     start = time.perf_counter()
     deadline = start + plan.seconds
     method = b"GET" if plan.kind == "get" else b"POST"
     head = method + f" {plan.path} HTTP/1.1\r\nhost: bench\r\nauthorization: {plan.authorization}\r\n".encode()
-    batch, single = Batch(), Single()
     bodies: Callable[[int], bytes] = {
         "batch": lambda _: batch.refresh(),
         "create": lambda number: b'{"name":"Source %d","role":"Source","connector":"http"}' % number,

@@ -14,8 +14,8 @@ from bench.load import Plan, measure
 from headwater.api.messages.pipelines import pipeline_message
 from headwater.base.clock import SystemClock
 from headwater.catalog import Connection, Pipeline
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Target
+from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from tests.system import RunningSystem, start

@@ -16,6 +16,7 @@ import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
+from bench import payload
 from bench.load import Result
 from bench.payload import EVENTS
 from headwater.v1 import events_pb2 as pb
@@ -26,28 +27,24 @@ WINDOW = 32
 
 
 def _event(number: int) -> pb.Event:
-    """The event of `bench.payload`, typed."""
+    """Return an event of `bench.payload`, typed."""
+    sent = payload.event(number=number)
+    user_id, anonymous_id = payload.random_user()
+    context = sent["context"]
     return pb.Event(
-        type="track",
-        user_id=f"user-{number % 50}",
-        anonymous_id=f"00000000-0000-0000-0000-{number + 7:012x}",
-        event="Order Completed",
-        timestamp=Timestamp(seconds=1_795_341_600),
+        type=sent["type"],
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        event=sent["event"],
+        timestamp=Timestamp(seconds=int(time.time()) - 1),
         context=pb.EventContext(
-            library=pb.EventContext.Library(name="bench", version="1.0.0"),
-            locale="en-US",
-            user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0",
-            page=pb.EventContext.Page(path="/checkout", title="Checkout", url="https://shop.example/checkout?step=3"),
+            library=pb.EventContext.Library(**context["library"]),
+            locale=context["locale"],
+            user_agent=context["userAgent"],
+            page=pb.EventContext.Page(**context["page"]),
         ),
         integrations_json="{}",
-        properties_json=json.dumps(
-            {
-                "orderId": f"order-{number}",
-                "total": 129.95,
-                "currency": "EUR",
-                "products": [{"sku": f"sku-{number}", "price": 64.5, "quantity": 2}],
-            }
-        ),
+        properties_json=json.dumps(sent["properties"]),
     )
 
 
@@ -64,6 +61,7 @@ async def run(port: int, write_key: str, seconds: float) -> Result:
             fresh = os.urandom(18 * EVENTS).hex()
             for index, event in enumerate(request.events):
                 event.message_id = fresh[36 * index : 36 * index + 36]
+                event.user_id, event.anonymous_id = payload.random_user()
             sent_at.append(time.perf_counter())
             yield request
 

@@ -1,4 +1,4 @@
-"""The parts below the servicers, put together in one process on real files, for the tests of several rooms."""
+"""The parts below the servicers in one process on real files, for tests of several packages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,11 +12,11 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Workspace, open_catalog
 from headwater.courier import Courier
 from headwater.intake import IncomingCall, Intake, Receipt
-from headwater.log import SqliteEventLog, StoredEntry
+from headwater.log import Consumer, SqliteEventLog, StoredEntry
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
-from headwater.processing import CONSUMER, StreamConsumer
-from headwater.processing.batch import read_batch
+from headwater.processing import CONSUMER, make_consumer
+from headwater.processing.batch import Batch, read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore, open_state
@@ -27,7 +27,7 @@ from headwater.warehouse import EventQuery, Warehouse, open_warehouse
 from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
-"""What a `MovableClock` shows first."""
+"""The initial time of a `MovableClock`."""
 
 KEYRING = Keyring("a secret key for tests, of 32 characters")
 
@@ -62,8 +62,8 @@ class Harness:
     workspace: int
 
     @property
-    def consumer(self) -> StreamConsumer:
-        return StreamConsumer(
+    def consumer(self) -> Consumer[Batch]:
+        return make_consumer(
             self.log, self.catalog, self.state, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
         )
 

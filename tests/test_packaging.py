@@ -1,4 +1,4 @@
-"""What is shipped: the namespace package, the pinned requirements, and a wheel that holds everything that runs."""
+"""The namespace package, the pinned requirements, and a wheel with everything that runs."""
 
 import json
 import re
@@ -18,7 +18,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
 FOR_INSTALLING = {"editables", "hatchling", "pip"}
-"""Names in run.in that this checkout's environment needs, and an installed package does not."""
+"""Names in run.in that the environment of a checkout needs and an installed package does not need."""
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,14 @@ def test_the_package_and_the_lock_name_the_same_dependencies() -> None:
     assert named >= FOR_INSTALLING
 
 
+def test_the_lock_for_tests_has_what_the_extras_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = {re.split(r"[\[>=<]", requirement)[0] for extra in extras.values() for requirement in extra}
+    assert needed <= pins("dev.txt").keys()
+
+
 def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
-    """Its dependencies are those that the wheel itself names, in the versions of the lock."""
+    """The environment has the dependencies that the wheel names, in the versions of the lock."""
     environment, constraints = tmp_path / "environment", tmp_path / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins("run.txt").items()))
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)

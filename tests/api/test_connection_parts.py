@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
+from headwater.connectors.dummy.settings import DummySettings
 from headwater.v1 import connections_pb2 as pb
 from tests.api.conftest import UNRESTRICTED, Api, Refused
 
@@ -90,7 +91,9 @@ async def test_settings_are_kept_replaced_and_never_answered(api: Api) -> None:
     def delay() -> object:
         connection = catalog.connection(workspace, id_)
         assert connection is not None
-        return catalog.settings_of(connection)["operationDelay"]
+        settings = catalog.settings_of(connection)
+        assert isinstance(settings, DummySettings)
+        return settings.operation_delay
 
     assert delay() == "0-1ms"
     await api.call(UPDATE, pb.UpdateConnectionRequest(id=id_, name="y"))

@@ -14,8 +14,8 @@ from msgspec import Raw
 from headwater.api.messages.events import event_message, wire_event, wire_time
 from headwater.base.clock import microseconds
 from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Envelope, Rejection
-from headwater.events.call import Call
-from headwater.events.track import read_call
+from headwater.events.protocol import Call
+from headwater.events.protocols.track import read_call
 from headwater.v1 import events_pb2 as pb
 from tests.events.reading import canonical, check
 from tests.harness import NOW

@@ -196,7 +196,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
         "success": True,
         "events": [
             {"outcome": "Duplicate", "messageId": "a"},
-            {"outcome": "Accepted", "messageId": "b"},
+            {"outcome": "Processed", "messageId": "b"},
             {
                 "outcome": "Refused",
                 "code": "BadRequest",

@@ -16,6 +16,8 @@ from headwater.schemas import InvalidValue, StringType
 from headwater.transforms.functions import FunctionFailed
 from headwater.transforms.mapping import InvalidExpression, properties_of
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 async def computing() -> AsyncIterator[Computing]:

@@ -91,6 +91,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_processes_may_start_together(empty_url: str) -> None:
     started = [
         await asyncio.create_subprocess_exec(

@@ -1,9 +1,12 @@
 """The connectors that exist, as the documentation lists them: one row for each."""
 
+import subprocess
+import sys
+
 import pytest
 
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Terms
+from headwater.connectors.registry import CONNECTORS
 
 U, E, UE = ("User",), ("Event",), ("User", "Event")
 
@@ -90,7 +93,7 @@ def test_settings_may_be_left_out_for_the_dummy_only() -> None:
     for code, connector in CONNECTORS.items():
         for role in (connector.source, connector.destination):
             if role is not None and role.settings is not None:
-                assert role.settings.required is (code != "dummy")
+                assert role.settings.REQUIRED is (code != "dummy")
 
 
 def test_applications_have_terms_of_their_own() -> None:
@@ -141,3 +144,22 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
         "posthog": "PostHog",
     }
     assert {code: CONNECTORS[code].label for code in labels} == labels
+
+
+def test_the_catalogue_is_quick_to_import() -> None:
+    """Every process imports it, and few send requests."""
+    code = (
+        "import sys, headwater.connectors.registry, headwater.connectors.environment; print('aiohttp' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("code", CONNECTORS)
+def test_an_application_that_is_available_has_an_engine_for_its_targets(code: str) -> None:
+    connector = CONNECTORS[code]
+    if not connector.available or connector.type != "Application":
+        return
+    engine, source, destination = connector.engine, connector.source, connector.destination
+    assert (engine.user_source is not None) is (source is not None and "User" in source.targets)
+    assert (engine.user_sink is not None) is (destination is not None and "User" in destination.targets)
+    assert (engine.event_sink is not None) is (destination is not None and "Event" in destination.targets)

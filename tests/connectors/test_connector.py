@@ -1,4 +1,4 @@
-"""What a connector's description answers about roles, events and keys."""
+"""The description of a connector: roles, events and keys."""
 
 import pytest
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Role
-from tests.connectors.refusals import refused_settings
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import describe
+from tests.connectors.invalid import invalid_settings
 
 GONE = object()
 """In the place of a value: the member is left out."""
@@ -143,7 +144,7 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
 def _read(code: str, role: Role, settings: dict[str, Any]) -> dict[str, object]:
     capabilities = CONNECTORS[code].capabilities(role)
     assert capabilities is not None and capabilities.settings is not None
-    return capabilities.settings.read(settings)
+    return capabilities.settings.read(settings).document()
 
 
 @pytest.mark.parametrize(("code", "role", "settings"), RIGHT)
@@ -155,7 +156,7 @@ def test_what_is_right_is_kept_as_it_is(code: str, role: Role, settings: dict[st
 def test_each_rule(code: str, role: Role, change: dict[str, Any], path: str) -> None:
     right = next(settings for each, its_role, settings in RIGHT if (each, its_role) == (code, role))
     wrong = {name: value for name, value in {**right, **change}.items() if value is not GONE}
-    with refused_settings(f"settings.{path}" if path else "settings"):
+    with invalid_settings(f"settings.{path}" if path else "settings"):
         _read(code, role, wrong)
 
 
@@ -167,3 +168,20 @@ def test_every_connector_with_settings_has_a_right_example() -> None:
 def _has_settings(code: str) -> bool:
     connector = CONNECTORS[code]
     return any(role is not None and role.settings is not None for role in (connector.source, connector.destination))
+
+
+SECRETS = {"apiKey", "privateAPIKey", "accessToken", "apiSecret", "projectToken", "writeKey", "password", "oidcToken"}
+SECRETS |= {"secretAccessKey", "value"}
+
+
+@pytest.mark.parametrize("code", CONNECTORS)
+def test_forms_name_and_explain_every_member(code: str) -> None:
+    for capabilities in (CONNECTORS[code].source, CONNECTORS[code].destination):
+        if capabilities is None or capabilities.settings is None:
+            continue
+        fields = describe(capabilities.settings)
+        assert len({field.name for field in fields}) == len(fields)
+        for field in (*fields, *(inner for outer in fields for inner in outer.fields)):
+            assert field.label[0].isupper() and "_" not in field.label
+            assert field.secret is (field.name in SECRETS and field.kind == "Text")
+            assert (field.kind == "Choice") is bool(field.options)

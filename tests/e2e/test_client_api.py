@@ -131,7 +131,7 @@ def test_the_examples_of_the_documentation_at_the_paths_that_it_prints(source: S
     assert [event["event"] for event in source.wait_for(2)] == ["Device Created or Updated", "Product Purchased"]
 
 
-def test_refusals(source: Source, system: RunningSystem) -> None:
+def test_a_call_that_breaks_a_rule_is_rejected_as_a_whole(source: Source, system: RunningSystem) -> None:
     good = b'{"anonymous_id":"A","external_id":"E"}'
     for key in ("", "unknown", "pk_dbf68c87-e579-4dac-b083-77fed0294e67"):
         refused = send(source, "/api/client/alias", good, key)

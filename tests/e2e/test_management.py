@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from tests.e2e.source import get, post

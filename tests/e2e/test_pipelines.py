@@ -252,7 +252,9 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("members", "status", "code"), REFUSED, ids=lambda value: str(value)[:60])
-def test_refusals(server: RunningSystem, webhook: int, members: dict[str, Any], status: int, code: str) -> None:
+def test_a_pipeline_that_breaks_a_rule_is_rejected(
+    server: RunningSystem, webhook: int, members: dict[str, Any], status: int, code: str
+) -> None:
     got, body = call(server, "POST", "/v1/pipelines", {"connection": webhook, "name": "P", **members})
     assert (got, body["error"]["code"]) == (status, code), body
     assert get(server, f"/v1/connections/{webhook}")["pipelines"] == []

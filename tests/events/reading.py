@@ -2,12 +2,13 @@
 
 from msgspec import Raw
 
-from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, track
+from headwater.events import DEFAULT_LIMITS, Envelope, Rejection
 from headwater.events import canonical as from_wire
-from headwater.events.call import Call
 from headwater.events.canonical import Canonical
 from headwater.events.context import Locate
-from headwater.events.track.rules import extra
+from headwater.events.protocol import Call
+from headwater.events.protocols import track
+from headwater.events.protocols.track.rules import extra
 from headwater.events.wire import WireEvent
 
 

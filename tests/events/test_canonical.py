@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from headwater.events import Envelope, Rejection
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.events.wire import WireEvent
 from tests.events.reading import canonical, check
 

@@ -11,8 +11,9 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unprocessable
-from headwater.events import PROTOCOLS, Envelope, Limits, client
+from headwater.events import PROTOCOLS, Envelope, Limits
 from headwater.events.canonical import canonical, generated_message_id
+from headwater.events.protocols import client
 from headwater.events.raw import members
 from headwater.events.wire import MEMBERS
 from tests.jsontexts import json_text, json_values

@@ -10,8 +10,8 @@ from headwater.base.clock import microseconds
 from headwater.events import DEFAULT_LIMITS, Envelope, Event
 from headwater.events.canonical import canonical
 from headwater.events.devices import DeviceChange, device_change
-from headwater.events.track import check, read_call
-from headwater.events.track.rules import extra
+from headwater.events.protocols.track import check, read_call
+from headwater.events.protocols.track.rules import extra
 from tests.harness import NOW
 
 ENVELOPE = Envelope("track", "track", 7, 42, microseconds(NOW), bytes(16))

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from msgspec import Raw
 
-from headwater.events.event import Event, document
+from headwater.events.event import Event, encode_document
 
 MOMENT = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
 TIMES = b",".join(
@@ -19,11 +19,15 @@ def event(**values: object) -> Event:
 
 
 def test_what_was_not_sent_is_not_there() -> None:
-    assert document(event(), {}) == b'{"connectionId":1,"messageId":"m","type":"page","traits":{},' + TIMES + b"}"
+    assert (
+        encode_document(event(), {}) == b'{"connectionId":1,"messageId":"m","type":"page","traits":{},' + TIMES + b"}"
+    )
 
 
 def test_people_s_own_json_is_text() -> None:
-    text = document(event(user_id="ü", properties=Raw(b'{ "a" : 1.0 }')), {"x": Raw(b"[ 1 ]"), "ü": Raw(b"null")})
+    text = encode_document(
+        event(user_id="ü", properties=Raw(b'{ "a" : 1.0 }')), {"x": Raw(b"[ 1 ]"), "ü": Raw(b"null")}
+    )
     assert text == (
         '{"connectionId":1,"messageId":"m","type":"page","userId":"ü","properties":{ "a" : 1.0 },"traits":{},'.encode()
         + TIMES

@@ -11,10 +11,11 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, EVENT_TYPES, Envelope, Rejection, native
-from headwater.events.call import Call
+from headwater.events import DEFAULT_LIMITS, EVENT_TYPES, Envelope, Rejection
 from headwater.events.canonical import canonical, generated_message_id
-from headwater.events.native import EVENTS, read_call
+from headwater.events.protocol import Call
+from headwater.events.protocols import native
+from headwater.events.protocols.native import EVENTS, read_call
 from headwater.events.wire import WireEvent
 from headwater.schemas import EVENT_SCHEMA, BooleanType, MapType, ObjectType, StringType, property_at
 from tests.jsontexts import json_text, json_values
@@ -428,7 +429,7 @@ MEMBERS = st.sampled_from(
      *("context", "sentAt", "timestamp", "originalTimestamp", "messageId", "channel", "batch", "writeKey", "x")]
 )  # fmt: skip
 SECTIONS = st.sampled_from([property_.name for property_ in CONTEXT.properties] + ["traits", "sessionId"])
-VALUES = st.one_of(json_values, st.sampled_from([*EVENT_TYPES, "2026-01-01", "", {}]))
+VALUES: st.SearchStrategy[Any] = st.one_of(json_values, st.sampled_from([*EVENT_TYPES, "2026-01-01", "", {}]))
 EVENT_BODIES = st.one_of(
     json_values,
     st.dictionaries(MEMBERS, VALUES),

@@ -5,7 +5,7 @@ from msgspec import Raw
 
 from headwater.events.raw import (
     ABSENT,
-    changed,
+    change_members,
     is_absent,
     is_array,
     is_object,
@@ -83,7 +83,7 @@ def test_merge_keeps_what_is_own(defaults: bytes, own: bytes, merged: bytes) -> 
     assert bytes(merge(Raw(defaults), Raw(own))) == merged
 
 
-# --- changed ------------------------------------------------------------------------------------------------------
+# --- change_members ------------------------------------------------------------------------------------------------
 
 OBJECT = b'{ "a" : 1.0 , "b":[ 1 ]}'
 
@@ -106,4 +106,4 @@ OBJECT = b'{ "a" : 1.0 , "b":[ 1 ]}'
 )
 def test_changed(text: bytes, replaced: dict[str, bytes], added: dict[str, bytes], result: bytes) -> None:
     given = [{name: Raw(value) for name, value in members.items()} for members in (replaced, added)]
-    assert bytes(changed(Raw(text), *given)) == result
+    assert bytes(change_members(Raw(text), *given)) == result

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from headwater.events import Envelope, Event, Rejection
-from headwater.events.call import Call
 from headwater.events.context import Location
+from headwater.events.protocol import Call
 from headwater.events.record import event_record
 from headwater.schemas import EVENT_SCHEMA, Codec
 from tests.events.contexts import USER_AGENT, contexts

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.events.timestamps import MAX_FUTURE, _parse, correct, parse_timestamp, read_time
+from tests.examples import examples
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -181,7 +182,7 @@ def _spoiled(draw: st.DrawFn) -> str:
     return "".join(text)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(1_000))
 @given(_spoiled())
 def test_the_grammar_is_not_that_of_the_python_version(text: str) -> None:
     try:

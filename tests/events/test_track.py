@@ -13,11 +13,12 @@ from msgspec import Raw
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, check_events, track
+from headwater.events import DEFAULT_LIMITS, Envelope, Rejection, check_events
 from headwater.events.canonical import Canonical, canonical, generated_message_id
-from headwater.events.track import read_call
-from headwater.events.track.rules import _KNOWN, extra
-from headwater.events.wire import IDS, MEMBERS, WireEvent, email_of
+from headwater.events.protocols import track
+from headwater.events.protocols.track import read_call
+from headwater.events.protocols.track.rules import _KNOWN, extra
+from headwater.events.wire import IDS, MEMBERS, WireEvent, find_email
 from tests.events.reading import check
 from tests.jsontexts import json_text, json_values
 
@@ -759,10 +760,10 @@ def test_generated_message_ids_wrap_around() -> None:
 
 
 def test_the_email_of_traits() -> None:
-    assert email_of(raw({"email": "a@b.c"})) == "a@b.c"
-    assert email_of(Raw(b'{"email":"a\\u0040b"}')) == "a@b"
-    assert email_of(Raw(b'{"email":%s}' % (b"9" * 5000))) is None
-    assert email_of(Raw()) is None
+    assert find_email(raw({"email": "a@b.c"})) == "a@b.c"
+    assert find_email(Raw(b'{"email":"a\\u0040b"}')) == "a@b"
+    assert find_email(Raw(b'{"email":%s}' % (b"9" * 5000))) is None
+    assert find_email(Raw()) is None
 
 
 # --- for every event ----------------------------------------------------------------------------------------------

@@ -52,6 +52,31 @@ def test_what_is_not_a_filter(text: str | bytes, field: str | None) -> None:
     assert raised.value.message.startswith("the filter is not valid: ")
 
 
+def _forms(texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
+    """JSON of the form of a filter, whose parts may break a rule."""
+    values = st.one_of(st.none(), st.lists(texts, max_size=3), st.lists(st.integers(), max_size=1))
+    condition = st.fixed_dictionaries(
+        {
+            "property": st.sampled_from(["type", "traits.email", "", "a..b"]),
+            "operator": st.sampled_from(["is", "=", ""]),
+        },
+        optional={"values": values, "value": texts},
+    )
+    return st.fixed_dictionaries(
+        {"logical": st.sampled_from(["and", "or", "xor"]), "conditions": st.lists(condition, max_size=3)}
+    )
+
+
+@given(_forms(st.text(max_size=5)))
+def test_json_of_the_form_of_a_filter_is_read_and_written_alike(form: object) -> None:
+    try:
+        filter = parse_json(json.dumps(form))
+    except InvalidFilter:
+        return
+    assert filter is not None
+    assert parse_json(json.dumps(document(filter))) == filter
+
+
 @given(st.text(max_size=30) | st.binary(max_size=30))
 def test_any_text_is_a_filter_or_our_error(text: str | bytes) -> None:
     with contextlib.suppress(InvalidFilter):

@@ -5,7 +5,7 @@ import pytest
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized, Unprocessable
 from headwater.catalog import ApiKey, Connection, digest_of
 from headwater.events import ProtocolName
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
 from tests.harness import Harness, add_source, open_harness
 

@@ -380,7 +380,7 @@ async def test_two_message_ids_that_differ_in_an_unpaired_surrogate_are_refused_
     rejection = Rejection("BadRequest", "messageId", "messageId contains an unpaired surrogate")
     assert receipt.rejections == [rejection, rejection, None]
     read = read_batch(await harness.log_entries())
-    assert [arrival.event.message_id for arrival in read.arrivals] == ["a\ufffd"]
+    assert [arrival.event.message_id for arrival in read.accepted] == ["a\ufffd"]
     assert [(row.path, row.message) for row in read.rejected] == [(rejection.path, rejection.message)] * 2
 
 
@@ -428,7 +428,7 @@ async def test_the_worker_finds_what_the_intake_has_promised(
         assert (rejected.code, rejected.message) == (error.code, error.message)
         return
     batch = read_batch(await harness.log_entries(before))
-    assert len(batch.arrivals) == receipt.accepted
+    assert len(batch.accepted) == receipt.accepted
     assert [row.message for row in batch.rejected] == [
         rejection.message for rejection in receipt.rejections if rejection
     ]

@@ -23,7 +23,7 @@ def test_refuses_beyond_the_bound_only() -> None:
     pressure = BackPressure(1000)
     assert refusal(pressure) is None
     for lag, refused in ((1000, False), (1001, True), (1000, False)):
-        pressure.note(lag, 0.0)
+        pressure.observe(lag, 0.0)
         assert (refusal(pressure) is not None) is refused
 
 
@@ -42,7 +42,7 @@ def test_refuses_beyond_the_bound_only() -> None:
 def test_tells_when_the_consumer_is_likely_to_have_caught_up(looks: list[tuple[int, float]], seconds: int) -> None:
     pressure = BackPressure(1000)
     for lag, at in looks:
-        pressure.note(lag, at)
+        pressure.observe(lag, at)
     assert refusal(pressure) == seconds
 
 
@@ -60,9 +60,9 @@ class Away:
 
 
 async def test_a_lag_that_cannot_be_looked_up_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backpressure, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(backpressure, "MEASURE_SECONDS", 0.01)
     pressure, log = BackPressure(1000), Away()
-    async with pressure.following(log), asyncio.timeout(60):
+    async with pressure.track(log), asyncio.timeout(60):
         while log.looks < 5:
             await asyncio.sleep(0.01)
         assert refusal(pressure) is not None
@@ -72,10 +72,10 @@ async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(log, SqliteEventLog | JetStreamEventLog)
-    monkeypatch.setattr(backpressure, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(backpressure, "MEASURE_SECONDS", 0.02)
     log._back_pressure = pressure = BackPressure(50_000)
     last = 0
-    async with pressure.following(log), asyncio.timeout(20):
+    async with pressure.track(log), asyncio.timeout(20):
         with pytest.raises(TooManyRequests, match="wait to be processed"):
             while True:
                 last = await log.append(LogEntry(1, b"", bytes(10_000)))

@@ -59,6 +59,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
 """
 
 
+@pytest.mark.process
 async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_path: Path) -> None:
     """HEADWATER_CRASH_ROUNDS sets how many kills."""
     acknowledged: dict[int, str] = {}
@@ -85,6 +86,7 @@ async def test_killed_at_any_moment_everything_acknowledged_is_there_once(tmp_pa
     assert [entry.position for entry in entries[1:]] == [entry.last + 1 for entry in entries[:-1]]
 
 
+@pytest.mark.process
 async def test_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
     processes = [run(APPEND, tmp_path / "log.db", name, 4, 100) for name in ("a", "b", "c")]
     lines = []
@@ -117,6 +119,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.process
 async def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     process = run(LEASE, tmp_path / "log.db")
     assert process.stdout is not None
@@ -240,6 +243,7 @@ async def test_positions_have_no_gaps(tmp_path: Path) -> None:
 # --- Room ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_disk_that_fills_up_is_unavailable_until_there_is_room(tmp_path: Path, in_thread: bool) -> None:
     with small_disk(tmp_path / "disk", "8m") as disk:
@@ -308,6 +312,71 @@ async def test_a_file_from_before_sizes_were_counted_is_taken(tmp_path: Path) ->
         assert await log.append(LogEntry(1, b"", bytes(1000))) == 3
         assert [entry.position for entry in await stored(log)] == [1, 3]
         assert await log.backlog_bytes() == 1001
+    finally:
+        await log.close()
+
+
+async def test_a_file_from_before_consumers_could_lag_is_taken_by_processes_that_start_together(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "log.db")
+    old.executescript(
+        "CREATE TABLE frames (position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL, "
+        "header BLOB NOT NULL, body BLOB NOT NULL, bytes_before INTEGER NOT NULL DEFAULT 0); "
+        "CREATE TABLE cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID; "
+        "INSERT INTO frames VALUES (1, 1, 0, x'', x'00', 0), (2, 1, 0, x'', x'0000', 1); "
+        "INSERT INTO cursors VALUES ('warehouse', 1);"
+    )
+    old.close()
+    processes = [run(APPEND, tmp_path / "log.db", name, 1, 1) for name in "abc"]
+    for process in processes:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock())
+    try:
+        assert await log.cursors() == {"warehouse": 1}
+        assert not (await log.backlogs())["warehouse"].may_lag
+        assert await log.trim(older_than=timedelta(0)) == 1
+        assert [entry.position for entry in await stored(log)] == [2, 3, 4, 5]
+        lease = await log.lease("lane", may_lag=True)
+        await lease.release()
+        assert (await log.backlogs())["lane"].may_lag
+    finally:
+        await log.close()
+
+
+# --- Trimming -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_trims_in_transactions_of_a_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(sqlite, "MAX_TRIM_ENTRIES", 20)
+    monkeypatch.setattr(sqlite, "TRIM_BYTES", 400_000)
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
+    try:
+        lease = await log.lease("warehouse")
+        await lease.advance(max(await asyncio.gather(*(log.append(LogEntry(1, b"", bytes(size))) for _ in range(50)))))
+        await lease.release()
+        removed = sqlite._remove(log._reader, sys.maxsize)
+        assert removed == (20 if size == 10 else 4)
+        assert await log.trim(older_than=timedelta(0)) == 49 - removed
+        assert [entry.position for entry in await stored(log)] == [50]
+    finally:
+        await log.close()
+
+
+async def test_trimming_does_not_write_what_it_removes_again(tmp_path: Path) -> None:
+    """SQLite as Debian builds it zeroes freed pages: as much to write as storing them."""
+    log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
+    try:
+        for connection in (log._writer, log._reader):
+            assert connection.execute("PRAGMA secure_delete").fetchone() == (2,), "FAST"
+        lease = await log.lease("warehouse")
+        await lease.advance([await log.append(LogEntry(1, b"", bytes(70_000))) for _ in range(50)][-1])
+        await lease.release()
+        log._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert await log.trim(older_than=timedelta(0)) == 49
+        assert (tmp_path / "log.db-wal").stat().st_size < 49 * 70_000 / 5
     finally:
         await log.close()
 

@@ -11,8 +11,8 @@ from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, open_catalog
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.registry import CONNECTORS
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from tests.sqlite import migrated_url

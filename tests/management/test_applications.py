@@ -1,7 +1,6 @@
 """What applications are asked: only where there is one, for what it supports, and for no longer than we wait."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,9 +8,10 @@ import pytest
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.application import UsersPage
-from headwater.connectors.catalogue import CONNECTORS
-from headwater.connectors.dummy.schemas import USER_SCHEMAS
+from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
+from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import Settings
 from headwater.management import applications
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.schemas import ObjectType, Property, Schema, StringType, parse_schema
@@ -30,18 +30,23 @@ async def dummy(catalog: Catalog, workspace: int) -> Connection:
 
 
 def _broken(catalog: Catalog, **methods: Any) -> None:
-    """The dummy with some of its answers replaced."""
-    real = CONNECTORS["dummy"].application
-    assert real is not None
+    """Give the catalog a dummy with some of its methods replaced."""
+    real = CONNECTORS["dummy"].engine
 
-    def open_(settings: Mapping[str, object]) -> Any:
-        application = real(settings)
-        for name, method in methods.items():
-            setattr(application, name, method)
-        return application
+    def broken(make: Any) -> Any:
+        def make_broken(settings: Settings, context: ConnectorContext) -> Any:
+            made = make(settings, context)
+            for name, method in methods.items():
+                setattr(made, name, method)
+            return made
 
+        return make_broken
+
+    engine = Engine(
+        user_source=broken(real.user_source), user_sink=broken(real.user_sink), event_sink=broken(real.event_sink)
+    )
     connectors: Any = catalog.connectors
-    connectors["dummy"] = msgspec.structs.replace(CONNECTORS["dummy"], application=open_)
+    connectors["dummy"] = msgspec.structs.replace(CONNECTORS["dummy"], engine=engine)
 
 
 async def _unavailable(*_: object) -> Any:
@@ -67,7 +72,7 @@ async def test_an_application_that_is_away_costs_its_event_types_only(
     catalog: Catalog, workspace: int, dummy: Connection, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(applications, "TIMEOUT_SECONDS", 0.05)
-    _broken(catalog, event_types=answer, user_schemas=answer, users=answer)
+    _broken(catalog, event_types=answer, readable_schema=answer, users=answer)
     assert await applications.event_types_of(catalog, dummy) == ()
     async with refused(catalog, 503, "ServiceUnavailable"):
         await applications.user_schemas(catalog, workspace, dummy.id)
@@ -80,9 +85,9 @@ async def test_an_application_that_is_away_costs_its_event_types_only(
 async def test_user_schemas(catalog: Catalog, workspace: int, dummy: Connection) -> None:
     source = await _made(catalog, workspace, "dummy", "Source")
     schemas = await applications.user_schemas(catalog, workspace, source.id)
-    assert (schemas.source, schemas.destination) == (USER_SCHEMAS.source, None)
+    assert (schemas.source, schemas.destination) == (READABLE_SCHEMA, None)
     schemas = await applications.user_schemas(catalog, workspace, dummy.id)
-    assert (schemas.source, schemas.destination) == (USER_SCHEMAS.source, USER_SCHEMAS.destination)
+    assert (schemas.source, schemas.destination) == (READABLE_SCHEMA, WRITABLE_SCHEMA)
 
 
 async def test_the_schema_of_an_event_type(catalog: Catalog, workspace: int, dummy: Connection) -> None:
@@ -128,7 +133,7 @@ async def test_a_malformed_cursor(catalog: Catalog, workspace: int, dummy: Conne
 
 async def test_a_user_that_is_not_what_its_schema_says(catalog: Catalog, workspace: int, dummy: Connection) -> None:
     async def users(_cursor: str) -> UsersPage:
-        return UsersPage(users=({"email": None},), cursor="")
+        return UsersPage(users=(SourceUser(id="1", attributes={"email": None}),), cursor="")
 
     _broken(catalog, users=users)
     with pytest.raises(HeadwaterError) as caught:

@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.catalog import Catalog
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.management.authorization import authorization_token, authorization_url
 from tests.management.unchanged import refused
 

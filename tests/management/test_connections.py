@@ -101,7 +101,7 @@ async def test_connector_by_role_by_strategy(catalog: Catalog, workspace: int, c
         (_but(CRM, connector="db", linked_connections=(0,)), 400, "BadRequest", "linkedConnections"),
     ],
 )
-async def test_refused(
+async def test_a_connection_that_breaks_a_rule_is_rejected(
     catalog: Catalog, workspace: int, request_: CreateConnection, status: int, code: str, field: str
 ) -> None:
     async with refused(catalog, status, code, field):

@@ -6,8 +6,9 @@ import pytest
 
 from headwater.base.errors import HeadwaterError
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Role
+from headwater.connectors.dummy.settings import DummySettings
+from headwater.connectors.registry import CONNECTORS
 from headwater.management.connections import (
     CreateConnection,
     UpdateConnection,
@@ -58,7 +59,7 @@ REFUSED: list[tuple[CreateConnection, int, str, str]] = [
 
 
 @pytest.mark.parametrize(("request_", "status", "code", "field"), REFUSED)
-async def test_refused(
+async def test_a_connection_that_breaks_a_rule_of_its_connector_is_rejected(
     catalog: Catalog, workspace: int, request_: CreateConnection, status: int, code: str, field: str
 ) -> None:
     async with refused(catalog, status, code, field):
@@ -97,7 +98,7 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
         expected = (400, "BadRequest", "connector")
     elif capabilities is None:
         expected = (400, "BadRequest", "role")
-    elif capabilities.settings is not None and capabilities.settings.required:
+    elif capabilities.settings is not None and capabilities.settings.REQUIRED:
         expected = (400, "BadRequest", "settings")
     elif not connector.available:
         expected = (422, "ConnectorNotAvailable", "connector")
@@ -113,18 +114,14 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
 async def test_settings_are_kept_and_read_as_they_were_checked(catalog: Catalog, workspace: int) -> None:
     given = {"operationDelay": "5ms", "customerExportFailPercentage": 10.0, "unknown": {"a": [1]}}
     made = await create_connection(catalog, workspace, _request("dummy", settings=given))
-    assert catalog.settings_of(made) == {
-        "customerExportFailPercentage": 10,
-        "operationDelay": "5ms",
-        "urlForDispatchingEvents": "",
-    }
+    assert catalog.settings_of(made) == DummySettings(export_fail_percentage=10, operation_delay="5ms")
     assert "5ms" not in repr(made)
 
 
 async def test_a_dummy_needs_no_settings(catalog: Catalog, workspace: int) -> None:
     made = await create_connection(catalog, workspace, _request("dummy"))
     assert made.sealed_settings is None
-    assert catalog.settings_of(made) == {}
+    assert catalog.settings_of(made) == DummySettings()
 
 
 async def _dummy(catalog: Catalog, workspace: int) -> Connection:
@@ -145,10 +142,10 @@ async def test_an_update_with_settings_replaces_all_of_them(catalog: Catalog, ot
     await update_connection(catalog, workspace, made.id, request)
     await other.refresh()
     settings = other.settings_of(await get_connection(other, workspace, made.id))
-    assert (settings["customerExportFailPercentage"], settings["operationDelay"]) == (1, "")
+    assert settings == DummySettings(export_fail_percentage=1)
 
 
-async def test_refused_settings_of_an_update(catalog: Catalog, workspace: int, website: Connection) -> None:
+async def test_invalid_settings_of_an_update(catalog: Catalog, workspace: int, website: Connection) -> None:
     made = await _dummy(catalog, workspace)
     request = UpdateConnection(name="New", sending_mode="Server", settings={"operationDelay": "soon"})
     async with refused(catalog, 422, "InvalidSettings", "settings.operationDelay"):

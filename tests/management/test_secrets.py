@@ -1,6 +1,7 @@
 """The settings of connections: nowhere in clear, and moved to a new key all together or not at all."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from sqlalchemy import text
@@ -10,6 +11,8 @@ from headwater.base.encryption import Keyring
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
+from headwater.connectors.dummy.settings import DummySettings
+from headwater.connectors.settings import Settings, Text
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
 from headwater.management.secrets import rotate, unreadable
 from tests.management.conftest import KEYRING, SECRET
@@ -23,7 +26,7 @@ DUMMY = CreateConnection(
 async def test_settings_are_nowhere_in_clear(catalog: Catalog, workspace: int, url: str, tmp_path: Path) -> None:
     made = await create_connection(catalog, workspace, DUMMY)
     assert made.sealed_settings is not None and b"pass" not in made.sealed_settings
-    assert catalog.settings_of(made)["urlForDispatchingEvents"] == "http://pass:word@h/"
+    assert catalog.settings_of(made) == DummySettings(dispatch_url="http://pass:word@h/")
     query = text("SELECT sealed_settings FROM connections")
     async with catalog._sessions.open() as session:
         stored = await session.run(lambda connection: connection.execute(query).scalar_one())
@@ -61,8 +64,8 @@ async def test_a_rotation_moves_everything_to_the_present_key(
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=Keyring(NEW)) as new:
         assert unreadable(new) == []
         everything = [*new.connections(workspace), *new.connections(stranger)]
-        read = [new.settings_of(each)["urlForDispatchingEvents"] for each in everything if each.id != without.id]
-        assert read == ["http://pass:word@h/"] * 3
+        read = [new.settings_of(each) for each in everything if each.id != without.id]
+        assert read == [DummySettings(dispatch_url="http://pass:word@h/")] * 3
         assert new.connection(workspace, made.id) == made, "what the present key encrypted is left alone"
     await catalog.refresh()
     assert len(unreadable(catalog)) == 3
@@ -101,3 +104,17 @@ async def test_without_keys_everything_else_works(catalog: Catalog, workspace: i
         with pytest.raises(RuntimeError, match="given no keys"):
             await create_connection(without, workspace, DUMMY)
     assert KEYRING.knows(made.sealed_settings or b"")
+
+
+async def test_settings_of_an_earlier_version_get_defaults_and_invalid_ones_are_named(
+    catalog: Catalog, workspace: int
+) -> None:
+    class Earlier(Settings, frozen=True, kw_only=True):
+        operation_delay: Annotated[str, Text(0, 100)]
+
+    made = await create_connection(catalog, workspace, DUMMY)
+    assert catalog.settings_of(catalog.sealed(made, Earlier(operation_delay="5ms"))) == DummySettings(
+        operation_delay="5ms"
+    )
+    with pytest.raises(Unavailable, match=f"connection {made.id} do not fit connector dummy: settings.operationDelay"):
+        catalog.settings_of(catalog.sealed(made, Earlier(operation_delay="soon")))

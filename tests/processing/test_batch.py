@@ -49,7 +49,7 @@ def rejected(
 
 
 def test_nothing_is_nothing() -> None:
-    assert (read_batch([]).arrivals, read_batch([]).rejected, read_batch([]).last) == ([], [], 0)
+    assert (read_batch([]).accepted, read_batch([]).rejected, read_batch([]).last) == ([], [], 0)
 
 
 def test_every_event_has_its_position_and_its_outcome() -> None:
@@ -61,44 +61,44 @@ def test_every_event_has_its_position_and_its_outcome() -> None:
     assert batch.last == 8
     assert [
         (arrival.position, arrival.workspace, arrival.event.connection_id, arrival.event.type)
-        for arrival in batch.arrivals
+        for arrival in batch.accepted
     ] == [
         (5, 7, 42, "track"),
         (7, 7, 42, "track"),
         (8, 7, 42, "page"),
     ]
-    assert batch.arrivals[0].message == Message(5, (42, "m"), 1_000_000)
+    assert batch.accepted[0].message == Message(5, (42, "m"), 1_000_000)
     assert batch.rejected == [rejected(6, Rejection("BadRequest", "event", "event is required in a track event"), BAD)]
 
 
 def test_an_arrival_has_the_notes_of_its_event() -> None:
     late = GOOD[:-1] + b',"timestamp":"soon"}'
     batch = read_batch([stored(1, b'{"batch":[' + GOOD + b"," + late + b"]}", events=2)])
-    assert [arrival.notes for arrival in batch.arrivals] == [
+    assert [arrival.notes for arrival in batch.accepted] == [
         (),
         ("timestamp cannot be read as a time: the time of receipt is used",),
     ]
-    assert json.loads(batch.arrivals[1].document)["invalidTimes"] == {"timestamp": "soon"}
+    assert json.loads(batch.accepted[1].document)["invalidTimes"] == {"timestamp": "soon"}
 
 
 def test_a_frame_of_an_older_version_is_held_to_the_rules_with_its_body_at_hand() -> None:
     cut = GOOD[:-1] + b',"groupId":"\\ud800"}'
     batch = read_batch([stored(1, b'{"batch":[' + cut + b"," + GOOD + b"]}", events=2)])
-    assert [arrival.position for arrival in batch.arrivals] == [2]
+    assert [arrival.position for arrival in batch.accepted] == [2]
     assert [row.message for row in batch.rejected] == ["groupId contains an unpaired surrogate"]
 
 
 def test_the_same_frames_give_the_same_batch() -> None:
     entries = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
     first, second = read_batch(entries), read_batch(entries)
-    assert [arrival.document for arrival in first.arrivals] == [arrival.document for arrival in second.arrivals]
+    assert [arrival.document for arrival in first.accepted] == [arrival.document for arrival in second.accepted]
     assert first.rejected == second.rejected
 
 
 def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
     rejection = Rejection("Unauthorized", "", "the write key is not known")
     batch = read_batch([stored(3, b"any bytes \xff", rejection=rejection)])
-    assert (batch.arrivals, batch.rejected, batch.last) == ([], [rejected(3, rejection, b"any bytes \xff")], 3)
+    assert (batch.accepted, batch.rejected, batch.last) == ([], [rejected(3, rejection, b"any bytes \xff")], 3)
 
 
 UNREADABLE = Rejection("InternalServerError", "", "the call was accepted but could not be read again")
@@ -115,7 +115,7 @@ def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: by
         batch = read_batch(entries)
     assert [row.position for row in batch.rejected] == [1, 2]
     assert batch.rejected[1] == rejected(2, UNREADABLE, body)
-    assert [arrival.position for arrival in batch.arrivals] == [5]
+    assert [arrival.position for arrival in batch.accepted] == [5]
     assert batch.last == 5
     assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 2)]
 
@@ -126,19 +126,20 @@ def test_an_event_that_cannot_be_read_costs_none_of_its_neighbours(monkeypatch: 
             raise ValueError("a defect")
         return canonical(*arguments)
 
-    monkeypatch.setattr("headwater.processing.batch.canonical", failing)
+    unusual = GOOD[:-1] + b',"x":1}'
+    monkeypatch.setattr("headwater.events.reader.canonical", failing)
     entries = [
         stored(1, b'{"batch":[' + GOOD + b"]}"),
-        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, GOOD, GOOD]) + b"]}", events=4),
+        stored(2, b'{"batch":[' + b",".join([GOOD, BAD, unusual, GOOD]) + b"]}", events=4),
     ]
     with capture_logs() as logs:
         batch = read_batch(entries)
-    assert [arrival.position for arrival in batch.arrivals] == [1, 2, 5]
+    assert [arrival.position for arrival in batch.accepted] == [1, 2, 5]
     assert [(row.position, row.code, row.message_id) for row in batch.rejected] == [
         (3, "BadRequest", None),
         (4, "InternalServerError", "m"),
     ]
-    assert batch.rejected[1].body == GOOD
+    assert batch.rejected[1].body == unusual
     assert [(entry["log_level"], entry["position"]) for entry in logs] == [("error", 4)]
 
 
@@ -168,7 +169,7 @@ def test_places_are_looked_up() -> None:
     event = b'{"type":"page","userId":"u","context":{"ip":"203.0.113.9"}}'
     reader = BatchReader(lambda ip: Location(country="IT"))
     reader.add(stored(1, b'{"batch":[' + event + b"]}"))
-    assert b'"location":{"country":"IT"}' in reader.batch().arrivals[0].document
+    assert b'"location":{"country":"IT"}' in reader.batch().accepted[0].document
 
 
 @pytest.mark.parametrize("header", [b"", b"\xc1", msgpack.encode(["smoke", "x", 1, 1, 1, b""])])
@@ -176,7 +177,7 @@ def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> Non
     with capture_logs() as logs:
         batch = read_batch([StoredEntry(1, LogEntry(2, header, b"body")), stored(3, b'{"batch":[' + GOOD + b"]}")])
     assert batch.rejected == [rejected(1, UNREADABLE, b"body", workspace=0, connection=0, received=0)]
-    assert [arrival.position for arrival in batch.arrivals] == [3]
+    assert [arrival.position for arrival in batch.accepted] == [3]
     assert logs[0]["log_level"] == "error"
 
 
@@ -187,4 +188,4 @@ def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
     body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"
     batch = read_batch([StoredEntry(1, LogEntry(2, encode_envelope(envelope), body))])
     assert [(row.position, row.message, row.message_id) for row in batch.rejected] == [(1, "is out of fashion", "m")]
-    assert [arrival.position for arrival in batch.arrivals] == [2]
+    assert [arrival.position for arrival in batch.accepted] == [2]

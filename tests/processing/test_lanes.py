@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from headwater.management.pipelines import (
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.processing.evaluate import MAX_WORKSPACE_MAPPING_SECONDS
+from headwater.processing.janitor import Janitor
 from headwater.processing.processor import BatchProcessor
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record, parse_schema
@@ -189,7 +191,7 @@ async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(h
     await send(harness, source, identify("u", "u@x"))
     await change(harness, pipelines[0], COPY, enabled=False)
     await delete_pipeline(harness.catalog, harness.workspace, pipelines[1])
-    await harness.consumer._housekeeping()
+    await Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=timedelta(hours=1)).clean()
     assert {lane.pipeline for lane in await harness.state.lanes()} == {pipelines[0]}
     await change(harness, pipelines[0], COPY)
     await harness.drain_lanes()

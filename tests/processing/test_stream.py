@@ -21,10 +21,11 @@ from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.events import Envelope, Rejection
 from headwater.events.envelope import encode_envelope
-from headwater.log import Lease, LeaseTaken, LogEntry
+from headwater.log import Consumer, Limits, LogEntry
 from headwater.management.connections import delete_connection
-from headwater.management.pipelines import delete_pipeline, set_pipeline_status
-from headwater.processing import StreamConsumer, stream
+from headwater.management.pipelines import set_pipeline_status
+from headwater.processing import make_consumer
+from headwater.processing.batch import Batch
 from headwater.state import MessageStates, Transaction
 from headwater.storage.database import open_engine
 from headwater.warehouse import StoredEvent
@@ -336,9 +337,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.process
-async def test_killed_again_and_again_it_stores_everything_once(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_killed_again_and_again_it_stores_everything_once(harness: Harness, source: Connection) -> None:
     """HEADWATER_CRASH_ROUNDS sets how many kills."""
     sent = []
     for number in range(300):
@@ -360,8 +359,17 @@ async def test_killed_again_and_again_it_stores_everything_once(
         await asyncio.sleep(random.uniform(0, 0.2))
         process.kill()
         await asyncio.wait_for(process.communicate(), 60)
-    monkeypatch.setattr(stream, "MAX_BATCH_BYTES", 50_000)
-    await run(harness.consumer, harness)
+    small = Limits(batch_bytes=50_000)
+    consumer = make_consumer(
+        harness.log,
+        harness.catalog,
+        harness.state,
+        harness.warehouse,
+        harness.clock,
+        keep=timedelta(hours=1),
+        limits=small,
+    )
+    await run(consumer, harness)
     stored = [
         json.loads(document)["messageId"]
         for first in range(0, 7000, 1000)
@@ -374,7 +382,7 @@ async def test_killed_again_and_again_it_stores_everything_once(
 
 
 @asynccontextmanager
-async def running(consumer: StreamConsumer) -> AsyncIterator[None]:
+async def running(consumer: Consumer[Batch]) -> AsyncIterator[None]:
     """The consumer runs during the block, and has stopped after it, whatever happens there."""
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))
@@ -386,28 +394,12 @@ async def running(consumer: StreamConsumer) -> AsyncIterator[None]:
         await asyncio.wait_for(task, 20)
 
 
-async def run(consumer: StreamConsumer, harness: Harness) -> None:
+async def run(consumer: Consumer[Batch], harness: Harness) -> None:
     """Run the consumer until it has finished all that is in the log."""
     last = await harness.log.last_position()
     async with running(consumer):
         while await harness.state.position("warehouse") < last:
             await asyncio.sleep(0.01)
-
-
-def failed_leases(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[Exception]":
-    """Receives the error of each attempt to lease a name that fails from now on."""
-    errors: asyncio.Queue[Exception] = asyncio.Queue()
-    lease = harness.log.lease
-
-    async def noted(consumer: str) -> Lease:
-        try:
-            return await lease(consumer)
-        except (LeaseTaken, Unavailable) as error:
-            errors.put_nowait(error)
-            raise
-
-    monkeypatch.setattr(harness.log, "lease", noted)
-    return errors
 
 
 async def test_it_carries_what_comes_while_it_runs(harness: Harness, source: Connection) -> None:
@@ -419,71 +411,6 @@ async def test_it_carries_what_comes_while_it_runs(harness: Harness, source: Con
     assert await harness.log.cursors() == {"warehouse": 5}
 
 
-async def test_a_second_consumer_waits_for_the_first(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease = await harness.log.lease("warehouse")
-    attempts = failed_leases(harness, monkeypatch)
-    async with running(harness.consumer):
-        await send(harness, source, event("a"))
-        for _ in range(2):
-            assert isinstance(await attempts.get(), LeaseTaken)
-        assert await harness.documents() == []
-        await lease.release()
-        while not await harness.documents():
-            await asyncio.sleep(0.01)
-
-
-async def test_it_stops_while_it_waits_for_its_turn(harness: Harness) -> None:
-    lease = await harness.log.lease("warehouse")
-    stop = asyncio.Event()
-    running = asyncio.create_task(harness.consumer.run(stop))
-    await asyncio.sleep(0.01)
-    stop.set()
-    await asyncio.wait_for(running, 60)
-    await lease.release()
-
-
-async def test_a_consumer_that_lost_its_lease_asks_for_it_again(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
-    leases: list[Lease] = []
-    lease = harness.log.lease
-
-    async def noted(consumer: str) -> Lease:
-        leases.append(await lease(consumer))
-        return leases[-1]
-
-    monkeypatch.setattr(harness.log, "lease", noted)
-    async with running(harness.consumer):
-        while not leases:
-            await asyncio.sleep(0.01)
-        await leases[0].release()
-        while len(leases) < 2:
-            await asyncio.sleep(0.01)
-        await send(harness, source, event("a"))
-        while not await harness.documents():
-            await asyncio.sleep(0.01)
-        assert leases[1].held
-
-
-async def test_it_waits_for_a_log_that_cannot_give_the_lease(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempts = failed_leases(harness, monkeypatch)
-    await send(harness, source, event("a"))
-    with closing(sqlite3.connect(harness.folder / "log.db", isolation_level=None)) as log:
-        log.execute("ALTER TABLE cursors RENAME TO gone")
-        async with running(harness.consumer):
-            for _ in range(2):
-                assert isinstance(await attempts.get(), Unavailable)
-            assert await harness.documents() == []
-            log.execute("ALTER TABLE gone RENAME TO cursors")
-            while not await harness.documents():
-                await asyncio.sleep(0.01)
-
-
 async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, source: Connection) -> None:
     """It counts and logs the error and tries again: nothing is rejected, and the process does not end."""
     failed: list[str] = []
@@ -493,7 +420,7 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
             failed.append(error)
 
     await send(harness, source, event("a"))
-    consumer = StreamConsumer(
+    consumer = make_consumer(
         harness.log,
         harness.catalog,
         harness.state,
@@ -511,39 +438,6 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
         while not await harness.documents():
             await asyncio.sleep(0.01)
     assert await rejected(harness) == []
-
-
-async def test_housekeeping_trims_the_log_and_removes_identities_of_deleted_pipelines(
-    harness: Harness, source: Connection
-) -> None:
-    for number in range(3):
-        await send(harness, source, event(f"m{number}"))
-    await run(harness.consumer, harness)
-    assert len(await identities(harness, source)) == 1
-    await delete_pipeline(harness.catalog, harness.workspace, user_pipelines(source)[0])
-    harness.clock.advance(1)
-    trimming = StreamConsumer(
-        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(0)
-    )
-    async with running(trimming):
-        while await identities(harness, source):
-            await asyncio.sleep(0.01)
-    assert [stored.position for stored in await harness.log_entries()] == [3], "the newest frame stays"
-
-
-async def test_housekeeping_removes_what_was_refused_of_a_deleted_connection(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.0)
-    await send(harness, source, {"type": "track"})
-    await harness.carry()
-    assert await rejected(harness) == [(1, "BadRequest")]
-    await delete_connection(harness.catalog, harness.workspace, source.id)
-    async with running(harness.consumer):
-        while await harness.state.rejection_counts(harness.workspace, connection_id=None):
-            await asyncio.sleep(0.01)
-    assert await rejected(harness) == []
-    assert await harness.state.latest_call(source.id) is None
 
 
 # --- What cannot be carried ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from headwater.schemas import (
     StringType,
     Type,
 )
+from tests.examples import examples
 from tests.growth import assert_linear
 from tests.jsontexts import json_values
 from tests.schemas.strategies import same, schemas, schemas_and_records
@@ -50,7 +51,7 @@ def test_the_documented_example() -> None:
     assert msgspec.json.encode(codec.document(record)).decode() == text
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(schemas_and_records())
 def test_what_is_written_is_read_again(case: tuple[Schema, Record]) -> None:
     schema, record = case

@@ -2,12 +2,31 @@ from datetime import date
 
 import pytest
 
-from headwater.schemas import BooleanType, DateType, InvalidValue, StringType, Type, check_of
+from headwater.schemas import BooleanType, DateType, IntType, InvalidValue, StringType, Type, check_of
 
 
-@pytest.mark.parametrize("type", [BooleanType(), DateType(), StringType()])
-def test_most_types_have_no_constraints(type: Type) -> None:
-    check_of(type)(date(2024, 1, 1))
+@pytest.mark.parametrize(
+    ("type", "value"), [(BooleanType(), True), (DateType(), date(2024, 1, 1)), (StringType(), "x" * 100_000)]
+)
+def test_types_without_constraints_pass_every_value(type: Type, value: object) -> None:
+    assert is_accepted(type, value)
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "accepted"),
+    [(StringType(max_length=3), "abc", True), (StringType(max_length=3), "abcd", False), (IntType(8), 127, True)],
+)
+def test_constraints_decide(type: Type, value: object, accepted: bool) -> None:
+    assert is_accepted(type, value) is accepted
+
+
+def is_accepted(type: Type, value: object) -> bool:
+    """Return whether the constraints of the type hold for the value."""
+    try:
+        check_of(type)(value)
+    except InvalidValue:
+        return False
+    return True
 
 
 def test_all_constraints_of_a_text_hold() -> None:

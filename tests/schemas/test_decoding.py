@@ -87,7 +87,7 @@ def codec(type: Type, *, nullable: bool = False, read_optional: bool = False) ->
         (ObjectType((Property("x", IntType(8), read_optional=True),)), "{}", {}),
     ],
 )
-def test_values(type: Type, text: str, value: Any) -> None:
+def test_a_value_is_read_as(type: Type, text: str, value: Any) -> None:
     record = codec(type).decode(f'{{"v":{text}}}')
     assert same(record["v"], value)
 

@@ -75,7 +75,7 @@ from tests.schemas.test_decoding import ENUM, MOMENT, UUID, codec
         ),
     ],
 )
-def test_values(type: Type, value: Any, text: str) -> None:
+def test_a_value_is_written_as(type: Type, value: Any, text: str) -> None:
     assert codec(type).encode({"v": value}).decode() == f'{{"v":{text}}}'
 
 

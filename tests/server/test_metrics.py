@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.base.steps import StepCounts
+from headwater.log import Backlog
 from headwater.server.metrics import BackendMetrics, Counted, WorkerMetrics, serve_metrics
 from headwater.server.probe import request
 from tests.e2e.source import make_source
@@ -26,9 +28,9 @@ def samples(page: str) -> Samples:
 
 
 async def page_of(metrics: Counted, folder: Path, backlog: int | None = None) -> Samples:
-    async def measure() -> int:
+    async def measure() -> dict[str, Backlog]:
         assert backlog is not None
-        return backlog
+        return {"warehouse": Backlog(backlog, may_lag=False), "lane": Backlog(7, may_lag=True)}
 
     async with serve_metrics(metrics, folder / "m.sock", None if backlog is None else measure):
         status, page = await request("GET", "/metrics", folder / "m.sock")
@@ -57,24 +59,28 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
-    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4)
+    steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
     found = await page_of(metrics, tmp_path, backlog=12)
-    assert found["headwater_log_backlog_bytes", ()] == 12
+    assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
+    assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+    assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
+    assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6
 
 
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
 
-    async def away() -> int:
+    async def away() -> dict[str, Backlog]:
         raise ConnectionError("the database is away")
 
     async with serve_metrics(metrics, tmp_path / "m.sock", away):
         _, page = await request("GET", "/metrics", tmp_path / "m.sock")
     found = samples(page)
-    assert found["headwater_log_backlog_bytes", ()] != found["headwater_log_backlog_bytes", ()]  # NaN
+    assert not [name for name, _ in found if name == "headwater_log_backlog_bytes"]
     assert ("headwater_worker_events_stored_total", ()) in found
 
 
@@ -118,4 +124,5 @@ def test_the_whole_system(counted: RunningSystem, metrics_port: int) -> None:
     method = ("method", "/headwater.v1.ConnectionService/GetConnection")
     assert found["headwater_rpc_handled_total", (method, ("process", "backend"), ("status", "NOT_FOUND"))] == 1
     # The log learns of a batch after the batch was counted.
-    wait_until(lambda: scrape()["headwater_log_backlog_bytes", worker] == 0, 60)
+    backlog = "headwater_log_backlog_bytes", (("consumer", "warehouse"), *worker)
+    wait_until(lambda: scrape()[backlog] == 0, 60)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headwater.events import DEFAULT_LIMITS, Limits
-from headwater.events.limits import MAX_BATCH_EVENTS
+from headwater.events.protocol import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, TrustedProxies, read, renamed_variables, unknown_variables, variable
 from headwater.server.units import MAX_CALL_EVENTS, EventRate

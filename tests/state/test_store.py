@@ -13,8 +13,10 @@ from headwater.base.clock import from_microseconds, microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import (
     Identity,
+    IdentityCursor,
     IdentityObservation,
     RejectedEvent,
+    RejectionCountCursor,
     StateStore,
     open_state,
 )
@@ -111,7 +113,13 @@ async def test_checkpoints_are_bytes_that_move_from_the_expected_value(state: St
 
 
 async def listed(state: StateStore, connection: int = 1, first: int = 0, limit: int = 1000) -> list[Identity]:
-    return (await state.identities(connection, first=first, limit=limit))[0]
+    return (await page(state, connection, first=first, limit=limit))[0]
+
+
+async def page(state: StateStore, connection: int, **options: Any) -> tuple[list[Identity], int]:
+    """A page of identities, without their ids, and how many there are."""
+    found, total = await state.identities(connection, **options)
+    return [msgspec.structs.replace(identity, id=0) for identity in found], total
 
 
 async def test_identities_are_listed_the_latest_first(state: StateStore) -> None:
@@ -121,13 +129,34 @@ async def test_identities_are_listed_the_latest_first(state: StateStore) -> None
         seen(None, "b", 9, pipelines=(11,)),
         seen("v", None, 5, pipelines=(11,)),
     )
-    assert await state.identities(1, first=0, limit=2) == (
+    assert await page(state, 1, first=0, limit=2) == (
         [Identity(None, ["b"], 1, 11, from_microseconds(9)), Identity("v", [], 1, 11, from_microseconds(5))],
         3,
     )
-    assert await state.identities(1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
+    assert await page(state, 1, first=2, limit=2) == ([Identity("u", ["a"], 1, 11, from_microseconds(5))], 3)
     assert await state.identities(1, first=3, limit=2) == ([], 3)
     assert await state.identities(2, first=0, limit=2) == ([], 0)
+
+
+async def test_pages_of_identities_begin_after_a_cursor(state: StateStore) -> None:
+    await add(state, *(seen(f"u{number}", None, number // 2, pipelines=(11,)) for number in range(7)))
+    whole, _ = await state.identities(1, first=0, limit=100)
+    for index, identity in enumerate(whole):
+        after = IdentityCursor(microseconds(identity.updated_at), identity.id)
+        assert await state.identities(1, first=0, limit=3, after=after) == (whole[index + 1 : index + 4], 7)
+
+
+async def test_pages_of_rejected_events_and_their_counts_begin_after_a_cursor(state: StateStore) -> None:
+    protocols = ("track", "grpc", "native")
+    await add(state, *(rejected(position, protocol=protocols[position % 3]) for position in range(1, 9)))
+    found, _ = await state.rejected(7, connection_id=None, protocol=None, first=0, limit=3, after=6)
+    assert [row.position for row in found] == [5, 4, 3]
+    counts = await state.rejection_counts(7, connection_id=None)
+    for index, row in enumerate(counts):
+        after = RejectionCountCursor(row.count, row.connection, row.protocol, row.code, row.path)
+        assert (
+            await state.rejection_counts(7, connection_id=None, limit=2, after=after) == counts[index + 1 : index + 3]
+        )
 
 
 async def test_identities_of_pipelines_that_are_gone_are_removed(state: StateStore) -> None:

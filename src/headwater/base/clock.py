@@ -1,6 +1,6 @@
 """The source of the current time. It is passed to every part that needs it, so that tests can move it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -15,6 +15,11 @@ def microseconds(moment: datetime) -> int:
 def from_microseconds(stored: int) -> datetime:
     """Return the moment, in UTC, for which `microseconds` returned `stored`."""
     return _EPOCH + timedelta(microseconds=stored)
+
+
+def day_start(day: date) -> int:
+    """The moment at which a day begins in UTC, in microseconds since the epoch."""
+    return microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
 
 
 class Clock(Protocol):

@@ -6,6 +6,8 @@ Calls must be cheap and must not raise.
 
 from typing import Final
 
+from headwater.base.steps import StepCounts
+
 
 class Metrics:
     """Measurements of one process. Every text is one of a small, fixed set, never a value from a request."""
@@ -22,7 +24,9 @@ class Metrics:
     def log_committed(self, entries: int, seconds: float) -> None:
         """One commit made a group of log entries durable."""
 
-    def batch_processed(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+    def batch_processed(
+        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+    ) -> None:
         """One transaction stored a batch of the log."""
 
     def batch_failed(self, error: str) -> None:

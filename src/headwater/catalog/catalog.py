@@ -24,10 +24,11 @@ from headwater.catalog.change import Change
 from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
 from headwater.catalog.negativecache import NegativeCache
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
-from headwater.catalog.sealing import open_settings, seal_settings
+from headwater.catalog.sealing import check_readable, open_settings, reseal_settings, seal_settings
 from headwater.catalog.view import Delta, View
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Connector
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import Settings
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions, snapshot
 
@@ -105,14 +106,32 @@ class Catalog:
         found = self._view.connections.get(id_)
         return found if found is not None and found.workspace == workspace else None
 
-    def sealed(self, connection: Connection, settings: Mapping[str, object]) -> Connection:
-        """Return the connection with these settings, encrypted for this connection only."""
+    def sealed(self, connection: Connection, settings: Settings) -> Connection:
+        """Return the connection with these settings, encrypted so that they can be opened for it alone."""
         return seal_settings(self.keyring, connection, settings)
 
-    def settings_of(self, connection: Connection) -> dict[str, object]:
-        """Return the decrypted settings of a connection; empty if it has none. Raises Unavailable if no key opens
-        them."""
-        return open_settings(self.keyring, connection)
+    def resealed(self, connection: Connection) -> Connection:
+        """Return the connection with its settings encrypted with the present key. Raises Unavailable."""
+        return reseal_settings(self.keyring, connection)
+
+    def check_readable(self, connection: Connection) -> None:
+        """Raise Unavailable unless a key opens the settings of the connection."""
+        check_readable(self.keyring, connection)
+
+    def settings_of(self, connection: Connection) -> Settings | None:
+        """Return the settings of a connection, as its connector declares them.
+
+        A connection without settings has the defaults of its connector; None if its connector has no settings in that
+        role. Raises Unavailable if no key opens the settings or they do not fit the connector.
+        """
+        connector = self.connectors.get(connection.connector)
+        capabilities = None if connector is None else connector.capabilities(connection.role)
+        declared = None if capabilities is None else capabilities.settings
+        if declared is None:
+            return None
+        if connection.sealed_settings is None:
+            return None if declared.REQUIRED else declared.read({})
+        return open_settings(self.keyring, connection, declared)
 
     def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
         found = self._view.pipelines.get(id_)

@@ -1,17 +1,15 @@
-"""What the rules must know about a connector: its type, the roles it can play, what each role can do.
+"""The description of a connector: its type, the roles it can play, and the capabilities of each role.
 
-A connector is a kind of thing that data comes from or goes to ("javascript", "http"); a connection is one of them set
-up in a workspace. Here are descriptions only: the code that talks to the outside world is not part of them, but for
-the way to reach it (`Connector.application`).
+A connector is a kind of system that data comes from or goes to ("javascript", "http"). A connection is a connector set
+up in a workspace. `Connector.engine` makes the code that talks to the outside system.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import msgspec
 
-from headwater.connectors.application import Application
-from headwater.connectors.settings import SettingsRules
+from headwater.connectors.contract import NO_ENGINE, Engine
+from headwater.connectors.settings import Settings
 
 ConnectorType = Literal["Application", "Database", "File", "FileStorage", "MessageBroker", "SDK", "Webhook"]
 Role = Literal["Source", "Destination"]
@@ -24,22 +22,22 @@ EVENT_SOURCE_TYPES: Final[frozenset[ConnectorType]] = frozenset({"SDK", "Webhook
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connector can do in one role.
+    """The capabilities of a connector in one role.
 
     `targets` are the entities that its pipelines can operate on. `sending_modes` are the ways it can send events: one
-    of them must be chosen when there are any. `settings` are None when it has none in this role. `summary` is a
-    sentence for people; `sample_query` is a query to start from, for databases.
+    of them must be chosen when there are any. `settings` is None if it has none in this role. `summary` is a sentence
+    for people; `sample_query` is a query to start from, for databases.
     """
 
     targets: tuple[Target, ...]
     sending_modes: tuple[SendingMode, ...] = ()
-    settings: SettingsRules | None = None
+    settings: type[Settings] | None = None
     summary: str = ""
     sample_query: str = ""
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """An application's own words for one user, several users, and what identifies a user; empty where it has none."""
+    """The words of an application for one user, several users, and what identifies a user; empty where it has none."""
 
     user: str = ""
     users: str = ""
@@ -55,7 +53,7 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     `falls_back_to_request_ip` says that an event without an IP address gets that of the request, which is right where
     the SDK runs on the user's own device and wrong where it runs on a server. `public_key` says that its event write
     keys have the form `pk_` and a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file
-    formats. `application` makes the application behind a connection from the connection's settings.
+    formats. `engine` has the capabilities that are built.
     """
 
     code: str
@@ -71,10 +69,10 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms | None = None
     has_sheets: bool = False
     file_extension: str = ""
-    application: Callable[[Mapping[str, object]], Application] | None = None
+    engine: Engine = NO_ENGINE
 
     def capabilities(self, role: Role) -> Capabilities | None:
-        """What it can do in `role`, or None when it cannot play it."""
+        """Return the capabilities in `role`, or None if it cannot play it."""
         return self.source if role == "Source" else self.destination
 
     def supports_events(self, role: Role) -> bool:

@@ -1,14 +1,13 @@
-"""The canonical event, and the wire dialects that are read into it.
+"""The canonical event, and the protocols that are read into it.
 
-Pure: bytes in, events or refusals out, the same for the same bytes. The intake reads a call to learn what to answer;
-the worker reads the very same bytes again, later and perhaps after a crash, to store what was accepted. Both must
-agree, so nothing here looks at a clock, a random source, or a database."""
+Pure: the same bytes give the same events and rejections. The intake decodes a call to return its result; the worker
+decodes the same bytes later, perhaps after a crash, to store the accepted events. Both must agree, so this package uses
+no clock, no random source and no database."""
 
 from headwater.events.envelope import Envelope, ProtocolName
 from headwater.events.event import EVENT_TYPES, Event
-from headwater.events.limits import DEFAULT_LIMITS, MAX_REJECTED_BYTES, Limits
-from headwater.events.protocols import PROTOCOLS, check_events
-from headwater.events.rejection import Rejection
+from headwater.events.protocol import DEFAULT_LIMITS, MAX_REJECTED_BYTES, Limits, Rejection, check_events
+from headwater.events.protocols import PROTOCOLS
 
 __all__ = [
     "DEFAULT_LIMITS",

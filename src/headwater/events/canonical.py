@@ -7,14 +7,14 @@ from typing import Final, cast
 import msgspec
 from msgspec import Raw
 
-from headwater.events.call import Call
 from headwater.events.context import Locate, normal_context
-from headwater.events.context.devices import described_device
+from headwater.events.context.fields import find_described_device
 from headwater.events.envelope import Envelope
-from headwater.events.event import EMPTY_OBJECT, Event, EventType, document
+from headwater.events.event import EMPTY_OBJECT, WITH_PROPERTIES, Event, EventType, encode_document
+from headwater.events.protocol import Call
 from headwater.events.raw import ABSENT, is_absent, members, merge
 from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, parse_timestamp, read_time
-from headwater.events.wire import WireEvent, text_of
+from headwater.events.wire import WireEvent, parse_id
 
 DEFAULT_OBJECT_TYPE: Final = "1"
 """The type of a group that has none."""
@@ -25,7 +25,6 @@ _NOT_CORRECTED: Final = (
     "sentAt is not used to correct timestamp: that would move the event more than a day into the future"
 )
 _GENERATED: Final = "headwater-"
-_WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -38,12 +37,12 @@ def canonical(
 ) -> Canonical:
     """The checked event number `index` of the call with its `extra` members.
 
-    `locate` finds the place of an event that says none. All depends on the arguments only, so that a second reading
-    after a crash makes the same event.
+    `locate` looks up the location of an event that does not include one. The result depends on the arguments only, so
+    that reading again after a crash makes the same event.
     """
     received = envelope.received_at
     timestamp, original, sent, notes, invalid = _read_times(wire, call, received)
-    device = described_device(wire.event, wire.properties)
+    device = find_described_device(wire.event, wire.properties)
     context = normal_context(wire.context, call.context, device, envelope, locate)
     traits = context.traits if is_absent(wire.traits) else wire.traits
     event = Event(
@@ -54,7 +53,7 @@ def canonical(
         anonymous_id=cast("str | None", wire.anonymous_id),
         previous_id=cast("str | None", wire.previous_id),
         group_id=cast("str | None", wire.group_id),
-        object_type_id=_object_type(wire, traits),
+        object_type_id=object_type_id(wire.type, wire.object_type_id, traits),
         event=wire.event,
         name=wire.name,
         category=wire.category,
@@ -62,7 +61,7 @@ def canonical(
         context=context.text,
         properties=_properties(wire),
         traits=traits,
-        integrations=_or_none(merge(call.integrations, wire.integrations)),
+        integrations=_or_absent(merge(call.integrations, wire.integrations)),
         timestamp=timestamp,
         original_timestamp=original,
         sent_at=sent,
@@ -70,7 +69,7 @@ def canonical(
     )
     if invalid:
         extra = {**extra, INVALID_TIMES: Raw(_encode(invalid))}
-    return event, document(event, extra), notes
+    return event, encode_document(event, extra), notes
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
@@ -123,30 +122,32 @@ def _read_times(
 def _read_time(text: str | None, member: str, received: datetime, invalid: dict[str, str]) -> datetime | None:
     if not text:
         return None
-    moment = read_time(text)
-    if moment is None:
+    time = read_time(text)
+    if time is None:
         invalid[member] = text[:MAX_KEPT_LENGTH]
         return received
-    return moment
+    return time
 
 
-def _object_type(wire: WireEvent, traits: Raw) -> str | None:
-    """The type of the group, from where the documentation says and where its examples put it."""
-    given = cast("str | None", wire.object_type_id)
-    if given is not None or wire.type != "group":
-        return given
-    said = members(traits)
+def object_type_id(type_: str | None, given: object, traits: Raw) -> str | None:
+    """Return the type of the group of an event, from where the documentation and its examples put it.
+
+    `given` is the event's own member. An event of another type has only that.
+    """
+    if given is not None or type_ != "group":
+        return cast("str | None", given)
+    parts = members(traits)
     for name in _OBJECT_TYPE_TRAITS:
-        if text := text_of(said.get(name, ABSENT)):
+        if text := parse_id(parts.get(name, ABSENT)):
             return text
     return DEFAULT_OBJECT_TYPE
 
 
-def _properties(wire: WireEvent) -> Raw | None:
+def _properties(wire: WireEvent) -> Raw:
     if is_absent(wire.properties):
-        return EMPTY_OBJECT if wire.type in _WITH_PROPERTIES else None
+        return EMPTY_OBJECT if wire.type in WITH_PROPERTIES else ABSENT
     return wire.properties
 
 
-def _or_none(text: Raw) -> Raw | None:
-    return None if is_absent(text) else text
+def _or_absent(text: Raw) -> Raw:
+    return ABSENT if is_absent(text) else text

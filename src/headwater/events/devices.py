@@ -1,7 +1,7 @@
-"""What an event says of a device of its user: the semantic track events by which devices are registered and removed.
+"""Reads the track events that register and remove a device of a user.
 
-SDKs of the Segment family put the device into the context; the client API says more than the context has members for,
-and that is read from the properties.
+SDKs of the Segment family put the device into the context. The client API sends more than the context has members for,
+which is read from the properties.
 """
 
 from typing import Final, Literal
@@ -39,10 +39,10 @@ class DeviceChange(Struct, frozen=True):
 
 
 def device_change(event: Event) -> DeviceChange | None:
-    """What the event says of a device; None when it is about none, or about one that no id or token names."""
+    """Return the change to a device; None when the event is about none, or about one without an id or token."""
     if event.event not in DEVICE_EVENTS or event.type != "track":
         return None
-    context, flat = members(event.context or ABSENT), members(event.properties or ABSENT)
+    context, flat = members(event.context), members(event.properties)
     device, os, app = (_section(context, name) for name in ("device", "os", "app"))
     token = _first(device.get("token"), flat.get("token"))
     device_id = _first(device.get("id"), flat.get("device_id")) or token  # Customer.io's SDKs give the token only

@@ -1,7 +1,7 @@
-"""What is known of a call beside its body. Stored with the body in the log, as the header of its frame.
+"""The facts of a call that are not in its body. Stored with the body in the log, as the header of its entry.
 
 The header is MessagePack, an array in the order of the fields below. Fields are only ever added at the end, with a
-default, so that a newer version reads the frames that an older one wrote.
+default, so that a newer version reads the entries that an older one wrote.
 """
 
 from datetime import datetime
@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
-from headwater.events.limits import DEFAULT_LIMITS, Limits
-from headwater.events.rejection import Rejection
+from headwater.events.protocol import DEFAULT_LIMITS, Limits, Rejection
 
 ProtocolName = Literal["track", "grpc", "client", "native"]
 """Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the
@@ -25,7 +24,7 @@ class Envelope(Struct, frozen=True, array_like=True):
 
     protocol: ProtocolName
     call: str
-    """Which call of the dialect: what its route names ("track", "batch", "devices", "events")."""
+    """The call of the protocol, as its route names it ("track", "batch", "devices", "events")."""
     workspace: int
     """0 when the key is unknown."""
     connection: int
@@ -38,14 +37,14 @@ class Envelope(Struct, frozen=True, array_like=True):
     """The caller's address as the gateway saw it; empty when unknown."""
     user_agent: str = ""
     rejection: Rejection | None = None
-    """Set when the call was refused as a whole: then the body is kept (bounded), but never read as events."""
+    """Set when the call was rejected as a whole: then the body is kept (bounded), but never read as events."""
     limits: Limits = DEFAULT_LIMITS
-    """Those of the moment of acceptance: another setting later may not change what was accepted."""
+    """The limits at acceptance: a later setting must not change what was accepted."""
     is_client_side: bool = False
     """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
     rejected: dict[int, Rejection] | None = None
-    """The events that were refused, by their number in the call. What was accepted stays accepted, whatever rules a
-    later version has. None in frames that an older version wrote: there the rules have to be asked again."""
+    """The events that were rejected, by their number in the call. The others stay accepted, whatever rules a later
+    version has. None in entries that an older version wrote: their events are checked again."""
 
     @property
     def received_at(self) -> datetime:

@@ -1,23 +1,27 @@
-"""The canonical event: what every dialect is read into, what is stored, and what `GET /v1/events` shows.
+"""The canonical event: every protocol is read into it, and it is stored and returned by `GET /v1/events`.
 
 People's own JSON (`properties`, `traits`, `integrations`, members that we have no field for) stays the text that was
 sent: every digit of a number, the order of the members, the difference between `1` and `1.0`.
 """
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
+from headwater.events.raw import ABSENT
+
 EventType = Literal["alias", "group", "identify", "page", "screen", "track"]
-EVENT_TYPES: Final = ("alias", "group", "identify", "page", "screen", "track")
+EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
 
 EMPTY_OBJECT: Final = Raw(b"{}")
+WITH_PROPERTIES: Final = frozenset(("page", "screen", "track"))
+"""The types whose events always have properties."""
 
 
 class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """One event. A field that is None was not sent, and its member is absent from the document."""
+    """One event. A field that is None or ABSENT was not sent, and its member is absent from the document."""
 
     connection_id: int
     message_id: str
@@ -27,15 +31,15 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
     previous_id: str | None = None
     group_id: str | None = None
     object_type_id: str | None = None
-    """The type of the group, which every group event has; of other events what they say."""
+    """The type of the group. Every group event has one; other events have the one that was sent."""
     event: str | None = None
     name: str | None = None
     category: str | None = None
     channel: str | None = None
-    context: Raw | None = None
-    properties: Raw | None = None
+    context: Raw = ABSENT
+    properties: Raw = ABSENT
     traits: Raw
-    integrations: Raw | None = None
+    integrations: Raw = ABSENT
     timestamp: datetime
     """When it happened, corrected for the client's clock. This is the one for analysis."""
     original_timestamp: datetime
@@ -48,8 +52,10 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 _encoder = msgspec.json.Encoder()
 
+encode_event = _encoder.encode
 
-def document(event: Event, extra: dict[str, Raw]) -> bytes:
-    """The event as JSON, followed by the members that the event has no field for."""
-    text = _encoder.encode(event)
+
+def encode_document(event: Event, extra: dict[str, Raw]) -> bytes:
+    """Return the event as JSON, followed by the members that the event has no field for."""
+    text = encode_event(event)
     return text[:-1] + b"," + _encoder.encode(extra)[1:] if extra else text

@@ -12,6 +12,8 @@ _BRACE: Final = ord("{")
 _BRACKET: Final = ord("[")
 _QUOTE: Final = ord('"')
 _NULL: Final = b"null"
+_LAST_BYTES: Final = frozenset((b'"', b"}", b"]"))
+"""The bytes before the last brace of most objects that have members."""
 _NUMBER: Final = frozenset(b"-0123456789")
 
 ABSENT = Raw()
@@ -19,7 +21,7 @@ ABSENT = Raw()
 
 
 def is_absent(text: Raw) -> bool:
-    """Whether a member was not sent, or sent as null: the dialects make no difference between the two."""
+    """Return whether a member was not sent, or sent as null: the protocols make no difference between the two."""
     return not text or (len(text) == len(_NULL) and bytes(text) == _NULL)
 
 
@@ -92,10 +94,10 @@ def merge(defaults: Raw, own: Raw) -> Raw:
     return join(merged)
 
 
-def changed(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
-    """The object with other members: some `replaced`, where ABSENT takes one away, and some `added` at its end.
+def change_members(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
+    """Return the object with some members `replaced`, where ABSENT removes one, and others `added` at its end.
 
-    The object, which may be absent, has none of those that are added: then its text is not even taken apart.
+    The object, which may be absent, has none of those that are added: then its text is not decoded at all.
     """
     if replaced:
         parts = members(text)
@@ -105,10 +107,20 @@ def changed(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
             else:
                 del parts[name]
         text = join(parts)
-    if not added:
+    return append_members(text, b"," + bytes(join(added))[1:]) if added else text
+
+
+def append_members(text: Raw, suffix: bytes) -> Raw:
+    """Return the object, which may be absent, with more members at its end.
+
+    `suffix` is empty, or the JSON of the members with a comma in place of the first brace.
+    """
+    if not suffix:
         return text
+    own = bytes(text)
+    if own[-2:-1] in _LAST_BYTES:
+        return Raw(own[:-1] + suffix)
     if is_absent(text):
-        return join(added)
-    body = bytes(text)[:-1].rstrip()
-    comma = b"" if body.endswith(b"{") else b","
-    return Raw(body + comma + bytes(join(added))[1:])
+        return Raw(b"{" + suffix[1:])
+    body = own[:-1].rstrip()
+    return Raw(body + (suffix[1:] if body.endswith(b"{") else suffix))

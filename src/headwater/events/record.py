@@ -65,11 +65,11 @@ def event_record(event: Event) -> Record:
         if text is not None:
             record[name] = text
     for name, field in _TIMES.items():
-        moment: datetime = getattr(event, field)
-        record[name] = DateTime.of(moment)
-    if event.properties is not None:
+        time: datetime = getattr(event, field)
+        record[name] = DateTime.of(time)
+    if event.properties:
         record["properties"] = _json(event.properties)
-    if event.context is not None:
+    if event.context:
         record["context"] = _context(event.context)
     return record
 

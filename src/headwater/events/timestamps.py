@@ -53,7 +53,7 @@ def parse_timestamp(text: str) -> datetime:
     a space. A second 60 is the first second of the next minute, and 24:00 is midnight of the next day. A time without
     an offset is UTC. Digits of the fraction beyond microseconds are cut off.
 
-    Raises ValueError for anything else, and for a moment outside the years 1 to 9999.
+    Raises ValueError for anything else, and for a time outside the years 1 to 9999.
     """
     try:
         if text[10] == "T" and text[16] == ":":
@@ -66,9 +66,9 @@ def parse_timestamp(text: str) -> datetime:
                 if text[-3] == ":" and text[-2] < "6":
                     return _from_iso(text).astimezone(UTC)
             elif len(text) in _WITHOUT_OFFSET:
-                moment = _from_iso(text)
-                if moment.tzinfo is None:
-                    return moment.replace(tzinfo=UTC)
+                time = _from_iso(text)
+                if time.tzinfo is None:
+                    return time.replace(tzinfo=UTC)
     except (ValueError, IndexError, OverflowError):
         pass
     return _parse(text)
@@ -77,8 +77,8 @@ def parse_timestamp(text: str) -> datetime:
 def read_time(text: str) -> datetime | None:
     """Read a time in any form that clients of the track API send; return it in UTC, or None if it cannot be read.
 
-    Beside what `parse_timestamp` reads, with white space around it, this is a decimal number of seconds or
-    milliseconds since 1970-01-01T00:00:00Z. The digits before the decimal point tell the two apart.
+    That is the grammar of `parse_timestamp`, with white space around it, or a decimal number of seconds or
+    milliseconds since 1970-01-01T00:00:00Z. The number of digits before the decimal point decides which.
     """
     try:
         return parse_timestamp(text)

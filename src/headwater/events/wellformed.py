@@ -2,7 +2,8 @@
 
 Python writes the bare words NaN, Infinity and -Infinity, which become null, as they do in JavaScript. JavaScript and
 Python alike write half of a surrogate pair, which is left of a text that was cut inside an emoji; it becomes U+FFFD,
-the character that Unicode has for it. Nothing else is changed.
+the character that Unicode has for it. Nothing else is changed. An identifier with such a half is rejected: two that
+differ would become one, so that two messages, or two people, would count as one.
 """
 
 import re
@@ -11,6 +12,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Raw
+
+from headwater.events.protocol import Rejection
+from headwater.events.raw import ABSENT
+from headwater.events.wire import IDS, MEMBERS
 
 _T = TypeVar("_T")
 
@@ -58,3 +64,28 @@ def _token(match: re.Match[bytes], replacement: bytes = _REPLACEMENT) -> bytes:
 
 
 _other_token: Final = partial(_token, replacement=_OTHER_REPLACEMENT)
+
+_SURROGATE_RULE: Final = "contains an unpaired surrogate"
+
+_Ids: Final = msgspec.defstruct("_Ids", [(field, Raw, ABSENT) for field in IDS], rename="camel")
+_decode_ids: Final = msgspec.json.Decoder(_Ids).decode
+
+
+def reject_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> dict[int, Rejection]:
+    """Return a rejection for each event that has such an identifier, by its number.
+
+    `counterparts` are the same events with another character in place of each unpaired surrogate.
+    """
+    rejected: dict[int, Rejection] = {}
+    for index, (event, counterpart) in enumerate(zip(events, counterparts, strict=True)):
+        if bytes(event) != bytes(counterpart) and (field := _different_id(event, counterpart)) is not None:
+            rejected[index] = Rejection("BadRequest", MEMBERS[field], f"{MEMBERS[field]} {_SURROGATE_RULE}")
+    return rejected
+
+
+def _different_id(event: Raw, counterpart: Raw) -> str | None:
+    try:
+        ids, others = _decode_ids(event), _decode_ids(counterpart)
+    except msgspec.ValidationError:  # it is no object, and rejected for that
+        return None
+    return next((field for field in IDS if bytes(getattr(ids, field)) != bytes(getattr(others, field))), None)

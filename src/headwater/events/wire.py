@@ -1,4 +1,4 @@
-"""An event as a dialect has read it: checked, but its values still as the client gave them."""
+"""An event as decoded by its protocol: checked, with the values that the client sent."""
 
 from typing import Annotated, Final
 
@@ -36,7 +36,7 @@ class WireEvent(Struct, rename="camel"):
     category: Text | None = None
     channel: Text | None = None
     timestamp: str | None = None
-    """A time that a lenient dialect could not read, or that is not a JSON string, is here as its text."""
+    """A time that cannot be read, or that is not a JSON string, is kept as its text by lenient protocols."""
     original_timestamp: str | None = None
     sent_at: str | None = None
     context: Raw = ABSENT
@@ -81,7 +81,7 @@ def is_long_id(text: str) -> bool:
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def text_of(text: Raw) -> str | None:
+def parse_id(text: Raw) -> str | None:
     """The value of a JSON string if an identifier or name may be so, a number as it was written; otherwise None."""
     value = _decode_text(text) if is_string(text) else bytes(text).decode() if is_number(text) else ""
     return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
@@ -97,14 +97,14 @@ def time_text(value: Raw) -> str | None:
     return (_decode_text(value) if is_string(value) else bytes(value).decode())[: MAX_LENGTH + 1]
 
 
-def email_of(traits: Raw) -> str | None:
+def find_email(traits: Raw) -> str | None:
     """`traits.email`, which identifies a person in an identify event without ids; None when it is not a text."""
     email = members(traits).get("email", ABSENT)
-    text = text_of(email) if is_string(email) else None
+    text = parse_id(email) if is_string(email) else None
     return None if text is None or is_long_id(text) else text
 
 
-def traits_of(wire: WireEvent) -> Raw:
+def find_traits(wire: WireEvent) -> Raw:
     """The traits, from where SDKs put them: the event itself, or (always in some) its context."""
     if not is_absent(wire.traits):
         return wire.traits

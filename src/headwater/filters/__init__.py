@@ -1,4 +1,4 @@
-"""Filters: validated against a schema, compiled into a predicate, rendered as SQL, read and written as text.
+"""Filters: validated against a schema, compiled into a predicate, read and written as text.
 
     filter = parse_json(text)                            JSON text -> Filter, or None for null
     filter = parse_text('age is between 18 and 30')      text -> Filter, or InvalidFilterText with the position
@@ -9,7 +9,6 @@
     checked.paths                                        the properties that it uses
     passes = compile_filter(checked)                     compiled once, kept; passes(record) for each record
     explain(checked, record)                             what each condition came to, and what it saw
-    where = render(checked, SQLITE)                      the same decision in SQL, over the columns of a warehouse
 
 Records are those of the codec of the schema (`headwater.schemas.values`); an event is one of `EVENT_SCHEMA`, with
 `properties` and `traits` as `Json`, which is decoded when a condition looks into it, and not twice for the same text.
@@ -31,14 +30,13 @@ from headwater.filters.model import (
 )
 from headwater.filters.operators import OPERATORS, Operator, Role, Target
 from headwater.filters.predicate import Predicate, compile_filter
-from headwater.filters.sql import POSTGRESQL, SQLITE, Where, render
 from headwater.filters.text import parse_text, print_text
 from headwater.filters.validation import CheckedFilter, check_filter
 
 __all__ = [
-    "MAX_CONDITIONS", "MAX_VALUES", "MAX_VALUE_LENGTH", "OPERATORS", "POSTGRESQL", "SQLITE",
+    "MAX_CONDITIONS", "MAX_VALUES", "MAX_VALUE_LENGTH", "OPERATORS",
     "CheckedFilter", "Condition", "ConditionOutcome", "Explanation", "Filter", "InvalidFilter", "InvalidFilterText",
-    "Operator", "Predicate", "Role", "Target", "UnknownProperty", "Where",
+    "Operator", "Predicate", "Role", "Target", "UnknownProperty",
     "check_filter", "compile_filter", "document", "explain", "parse_json", "parse_text", "print_text",
-    "read_document", "render",
+    "read_document",
 ]  # fmt: skip

@@ -11,10 +11,10 @@ from msgspec import Struct
 from headwater.base.errors import BadRequest, Unauthorized, Unprocessable
 from headwater.catalog import Catalog, Connection
 from headwater.catalog.access import API_KEY_PREFIX, check_may_write, find_caller
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import EVENT_SOURCE_TYPES
+from headwater.connectors.registry import CONNECTORS
 from headwater.events import ProtocolName
-from headwater.events.call import Call
+from headwater.events.protocol import Call
 from headwater.intake.headers import parse_bearer_token, parse_write_key
 
 _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"

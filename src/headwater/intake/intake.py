@@ -18,7 +18,7 @@ from headwater.base.errors import (
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.events import (
     DEFAULT_LIMITS,
     MAX_REJECTED_BYTES,

@@ -1,7 +1,7 @@
-"""Back-pressure: who brings events is told to come back later, when the slowest consumer is too far behind.
+"""Back-pressure: refuse calls for a while when the slowest consumer that may not lag is too far behind.
 
-The lag is looked up about once a second, so deciding costs nothing; a burst may exceed the bound by what arrives until
-the next look. A lag that cannot be looked up stays what it was.
+The backlog is measured about once a second, so deciding costs nothing; a burst may exceed the bound by what arrives
+until the next measurement. A backlog that cannot be measured keeps its last value.
 """
 
 import asyncio
@@ -15,64 +15,64 @@ import structlog
 
 from headwater.base.errors import TooManyRequests, Unavailable
 
-LOOK_SECONDS: Final = 1.0
+MEASURE_SECONDS: Final = 1.0
 MIN_RETRY_SECONDS: Final = 5
-"""What callers are told to wait before it is known how fast the consumer catches up."""
+"""How long callers wait while it is not known how fast the consumer catches up."""
 MAX_RETRY_SECONDS: Final = 60
 
 _log = structlog.get_logger(__name__)
 
 
-class Lagging(Protocol):
-    """The one thing that is asked of a log here."""
+class HasBacklog(Protocol):
+    """The part of a log that back-pressure needs."""
 
     async def backlog_bytes(self) -> int:
-        """See `EventLog.unfinished_bytes`."""
+        """See `EventLog.backlog_bytes`."""
         ...
 
 
 class BackPressure:
-    """Refuses appends while more than `max_lag_bytes` are unfinished. It knows while it follows a log."""
+    """Refuses appends while the backlog has more than `max_backlog_bytes`, as far as it is known from `track`."""
 
-    def __init__(self, max_lag_bytes: int) -> None:
-        self._max = max_lag_bytes
-        self._lag = 0
+    def __init__(self, max_backlog_bytes: int) -> None:
+        self._max = max_backlog_bytes
+        self._backlog = 0
         self._at = 0.0
         self._bytes_per_second = 0.0
 
     def check(self) -> None:
         """Raise TooManyRequests, with the seconds after which the consumer is likely to have caught up."""
-        if self._lag > self._max:
+        if self._backlog > self._max:
             raise TooManyRequests("too many events wait to be processed", retry_after=self._seconds())
 
     @asynccontextmanager
-    async def following(self, log: Lagging) -> AsyncIterator[None]:
-        """Know the lag of `log` until the end of the block."""
+    async def track(self, log: HasBacklog) -> AsyncIterator[None]:
+        """Measure the backlog of `log` until the end of the block."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(self._look(log, stop), name="back-pressure")
+            measuring = group.create_task(self._measure(log, stop), name="back-pressure")
             try:
                 yield
             finally:
                 stop.set()
-                looking.cancel()
+                measuring.cancel()
 
-    def note(self, lag: int, at: float) -> None:
-        """The lag in bytes at a moment, in seconds of any clock that only goes forward."""
-        was_refusing, refusing = self._lag > self._max, lag > self._max
-        if was_refusing and at > self._at and lag < self._lag:
-            self._bytes_per_second = (self._lag - lag) / (at - self._at)
+    def observe(self, backlog: int, at: float) -> None:
+        """Take the backlog in bytes at a moment, in seconds of any clock that only goes forward."""
+        was_refusing, refusing = self._backlog > self._max, backlog > self._max
+        if was_refusing and at > self._at and backlog < self._backlog:
+            self._bytes_per_second = (self._backlog - backlog) / (at - self._at)
         if refusing != was_refusing:
-            _log.warning("events are refused" if refusing else "events are accepted again", backlog_bytes=lag)
-        self._lag, self._at = lag, at
+            _log.warning("events are refused" if refusing else "events are accepted again", backlog_bytes=backlog)
+        self._backlog, self._at = backlog, at
 
     def _seconds(self) -> int:
         if not self._bytes_per_second:
             return MIN_RETRY_SECONDS
-        return min(max(1, math.ceil((self._lag - self._max) / self._bytes_per_second)), MAX_RETRY_SECONDS)
+        return min(max(1, math.ceil((self._backlog - self._max) / self._bytes_per_second)), MAX_RETRY_SECONDS)
 
-    async def _look(self, log: Lagging, stop: asyncio.Event) -> None:
+    async def _measure(self, log: HasBacklog, stop: asyncio.Event) -> None:
         while not stop.is_set():
             with suppress(Unavailable):
-                self.note(await log.backlog_bytes(), time.monotonic())
-            await asyncio.sleep(LOOK_SECONDS)
+                self.observe(await log.backlog_bytes(), time.monotonic())
+            await asyncio.sleep(MEASURE_SECONDS)

@@ -1,4 +1,4 @@
-"""What a log is, whatever it is kept in."""
+"""The contract of an event log, independent of where it is stored."""
 
 from datetime import timedelta
 from typing import Final, Protocol
@@ -6,14 +6,14 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 MAX_ENTRY_EVENTS: Final = 1 << 15
-"""The most events that one frame may hold."""
+"""The most events that one entry may hold."""
 
 
 class LogEntry(Struct, frozen=True):
-    """One accepted call, as the log takes it."""
+    """One accepted call, before it is stored."""
 
     events: int
-    """How many positions it occupies; 1 to `MAX_FRAME_EVENTS`."""
+    """How many positions it occupies; 1 to `MAX_ENTRY_EVENTS`."""
     header: bytes
     body: bytes
 
@@ -24,11 +24,14 @@ class LogEntry(Struct, frozen=True):
 
 
 class StoredEntry(Struct, frozen=True):
-    """One accepted call, as the log gives it back."""
+    """One accepted call, as it is read from the log."""
 
     position: int
     """The position of its first event."""
     entry: LogEntry
+    missed_bytes: int = 0
+    """About how many bytes of entries directly before this one were removed before they were read. Only consumers that
+    may lag, and tails, can miss entries."""
 
     @property
     def last(self) -> int:
@@ -36,34 +39,42 @@ class StoredEntry(Struct, frozen=True):
         return self.position + self.entry.events - 1
 
 
+class Backlog(Struct, frozen=True):
+    """How far one consumer is behind."""
+
+    bytes: int
+    """About how many bytes of entries that are in the log it has not finished."""
+    may_lag: bool
+    """Whether entries are removed although this consumer has not finished them."""
+
+
 class LeaseTaken(Exception):
     """Another process consumes under this name."""
 
 
 class LeaseLost(Exception):
-    """Another process may consume under this name now: it is to be asked for anew."""
+    """Another process may hold the lease: ask for it again."""
 
 
 class Lease(Protocol):
     """The right to consume under one name. At most one process holds it.
 
-    Where the log is shared by machines, it is lost when the log is not reached for some seconds. A holder that was
-    standing still may learn of it too late: so what a consumer stores must depend on the position that it continues.
+    Where machines share the log, the lease is lost when the log cannot be reached for some seconds. A holder that was
+    suspended can act after losing it, so consumers must fence their writes with the position that they continue from.
     """
 
     consumer: str
 
     @property
     def held(self) -> bool:
-        """Whether it is certain that nobody else holds it. Once False, always False."""
+        """Whether it is certain that no other process holds it. Once False, always False."""
         ...
 
     async def advance(self, position: int) -> None:
-        """Everything up to `position`, the last of a frame, is finished and may be removed, as far as this consumer
-        is concerned.
+        """Finish everything up to `position`, the last of an entry: as far as this consumer is concerned, it may go.
 
-        A consumer whose effects are transactional keeps its own position beside them and reports here what is durable
-        there: then this cursor may lag, but never leads. Raises LeaseLost; and Unavailable, when it may have moved.
+        A consumer whose effects are transactional keeps its own position with them and reports here what is durable
+        there. Then this cursor may lag, but never leads. Raises LeaseLost; and Unavailable, when it may have moved.
         """
         ...
 
@@ -73,50 +84,66 @@ class Lease(Protocol):
 
 
 class EventLog(Protocol):
-    """A durable, ordered log of frames with any number of writers, and one reader per consumer name.
+    """A durable, ordered log of entries with any number of writers, and one reader per consumer name.
 
-    All of it raises Unavailable while the log cannot be reached.
+    Every method raises Unavailable while the log cannot be reached.
     """
 
     async def append(self, entry: LogEntry) -> int:
-        """Store the frame and return its position, once it is durable.
+        """Store the entry and return its position, once it is durable.
 
         Raises TooManyRequests when too much waits to be written, or to be consumed, and Unavailable when it cannot be
         written (a full disk, a log at its bound). Then nothing was stored, with one exception: a broker that did not
-        answer in time may have stored it.
+        respond in time may have stored it.
         """
         ...
 
     async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
-        """The frames after position `after`, oldest first: about `max_bytes` of headers and bodies, and at least one.
+        """Return the entries after position `after`, oldest first: about `max_bytes` of them, and at least one.
 
-        Waits up to `wait` for the first, and returns an empty list when none came.
+        Waits up to `wait` for the first, and returns an empty list when there is none. Needs no lease. If entries
+        after `after` were removed, the oldest that is left comes first and says how much was missed.
         """
         ...
 
-    async def lease(self, consumer: str) -> Lease:
-        """Take the right to consume as `consumer`; its cursor exists from then on, and holds back `trim`.
+    async def lease(self, consumer: str, *, may_lag: bool = False) -> Lease:
+        """Take the right to consume as `consumer`. Its cursor exists from then on, until `forget`.
 
-        Raises LeaseTaken while another process has it.
+        The cursor holds back `trim` and counts for back-pressure, unless the consumer `may_lag`: then entries can be
+        removed before it has read them. The latest lease of a name decides. Raises LeaseTaken while another process
+        has it.
+        """
+        ...
+
+    async def forget(self, consumer: str) -> None:
+        """Remove the cursor of a consumer that is not needed any more; harmless when there is none.
+
+        Raises LeaseTaken while a process consumes under this name.
         """
         ...
 
     async def cursors(self) -> dict[str, int]:
-        """The position up to which each consumer has finished."""
+        """Return the position up to which each consumer has finished."""
         ...
 
     async def last_position(self) -> int:
-        """The position of the newest event; 0 when there has never been one."""
+        """Return the position of the newest event; 0 when there has never been one."""
+        ...
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        """Return how far each consumer is behind."""
         ...
 
     async def backlog_bytes(self) -> int:
-        """About how many bytes of frames the slowest consumer has not finished; all of them without any consumer."""
+        """Return about how many bytes the slowest consumer that may not lag has not finished; all without any."""
         ...
 
     async def trim(self, *, older_than: timedelta) -> int:
-        """Remove frames that every consumer has finished and that are older; return how many.
+        """Remove old entries that every consumer which may not lag has finished; return how many, or how many messages
+        where several entries are stored in one.
 
-        When the log is near its bound, younger ones go too, the oldest first. Without any consumer nothing is removed.
+        When the log is near its bound, younger ones go too, the oldest first. Without any such consumer nothing is
+        removed.
         """
         ...
 

@@ -1,10 +1,10 @@
-"""Group commit: many callers, one fsync.
+"""Group commit: one fsync for many callers.
 
-Writing a row to the disk costs the same as writing a hundred. So callers queue what they want written, one commit takes
-all that has gathered, and everyone who waited is told. Two ways of doing it, chosen by how long an fsync takes here:
+Writing one row to the disk costs as much as writing a hundred. So callers queue their items, one commit writes all that
+have gathered, and then every caller continues. There are two modes, chosen by how long an fsync takes on this disk:
 
-- *on the event loop*, a moment after the first caller: no thread switches, the quickest when fsync is quick;
-- *in a thread*: the next group gathers while this one is written, and the loop stays free: better when fsync is slow.
+- *on the event loop*, a moment after the first caller: no thread switches, which is fastest when fsync is fast;
+- *in a thread*: the next group gathers while one is written, and the loop stays free, which is better when it is slow.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ GATHER_SECONDS = 0.002
 
 
 def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
-    """The median seconds of appending a page to a file in `folder` and syncing it."""
+    """Return the median seconds of appending a page to a file in `folder` and syncing it."""
     path = folder / f".fsync-{os.getpid()}"
     seconds = []
     try:
@@ -91,7 +91,7 @@ class GroupCommit(Generic[Item]):
             self._thread.shutdown()
 
     async def _commit_pending(self) -> None:
-        """The owner of all queued items; lives while there are any."""
+        """Write queued items until there are none."""
         try:
             while self._pending:
                 if self._thread is None:
@@ -105,7 +105,7 @@ class GroupCommit(Generic[Item]):
                     else:
                         loop = asyncio.get_running_loop()
                         positions = await loop.run_in_executor(self._thread, self._write, items)
-                except Exception as error:  # every caller of the group hears of it; the next group may fare better
+                except Exception as error:  # raised to every caller of the group; the next group may succeed
                     for _, durable in group:
                         if not durable.done():
                             durable.set_exception(error)

@@ -1,21 +1,23 @@
 """The log in one SQLite file.
 
-**On disk.** `log.db`, in WAL mode with `synchronous=FULL`:
+**On disk.** `log.db`, in WAL mode with `synchronous=FULL`. Each row of the table `frames` is one entry:
 
-    frames(position INTEGER PRIMARY KEY,   the position of the frame's first event
+    frames(position INTEGER PRIMARY KEY,   the position of the entry's first event
            events INTEGER,                 how many positions it occupies
            appended_at INTEGER,            microseconds since the epoch, by this machine's clock
            header BLOB, body BLOB,
-           bytes_before INTEGER)           the sizes of all frames before it, also of those that are gone
-    cursors(consumer TEXT PRIMARY KEY, position INTEGER)
+           bytes_before INTEGER)           the sizes of all entries before it, also of those that were removed
+    cursors(consumer TEXT PRIMARY KEY, position INTEGER,
+            may_lag INTEGER)               1 if entries may be removed before this consumer has finished them
 
-A frame's position is the newest frame's position plus its events, read in the same write transaction; SQLite lets in
+An entry's position is the newest entry's position plus its events, read in the same write transaction; SQLite lets in
 one writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes.
-The newest frame is never removed, because the next position is counted from it.
+The newest entry is never removed, because the next position is counted from it.
 
 **Size.** The file has at most `max_bytes`, which SQLite itself enforces: a log at its bound and a full disk are one
-case, in which finished frames make room, and otherwise nothing is stored. Pages of removed frames are used again; the
-file does not shrink.
+case, in which finished entries make room, and otherwise nothing is stored. Pages of removed entries are used again; the
+file does not shrink. Their content stays in the file until they are used again (`secure_delete=FAST`): see decision
+record 0033.
 
 **Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record,
 fails SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A
@@ -38,7 +40,7 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
+from headwater.log.contract import Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
 from headwater.storage.database import BUSY_TIMEOUT_MS
 
@@ -47,36 +49,44 @@ Result = TypeVar("Result")
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 """How much may wait to be written before callers are told to come back later."""
 POLL_SECONDS = 0.01
-"""How often a waiting reader looks for a new frame. One look costs some ten microseconds."""
+"""How often a waiting reader looks for a new entry. One look costs some ten microseconds."""
 TURN_POLL_SECONDS = 0.0005
 """How often a process that waits for another one's write looks whether its turn has come."""
 PAGE_BYTES = 16 * 1024
-"""A frame of a batch is some 70 KB: pages of four times the usual size write it 40 % faster."""
+"""The entry of a batch has some 70 KB: pages of four times the usual size write it 40 % faster."""
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """How much gathers in the WAL before it is moved into the file. More is no faster, and stalls one commit for longer."""
-TRIM_FRAMES = 50
-"""How many frames are removed in one transaction: appending waits for it."""
+TRIM_BYTES = 3_500_000
+MAX_TRIM_ENTRIES = 1_000
+"""How much is removed in one transaction, whichever comes first: appending waits for it."""
 DEFAULT_MAX_BYTES = 10 * 1024**3
 NEARLY_FULL = 0.9
-"""From this part of its bound on, finished frames leave the log early."""
+"""From this part of its bound on, finished entries leave the log early."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
     position INTEGER PRIMARY KEY, events INTEGER NOT NULL, appended_at INTEGER NOT NULL,
     header BLOB NOT NULL, body BLOB NOT NULL, bytes_before INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE IF NOT EXISTS cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+    consumer TEXT PRIMARY KEY, position INTEGER NOT NULL, may_lag INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 """
-_BYTES_BEFORE = "ALTER TABLE frames ADD COLUMN bytes_before INTEGER NOT NULL DEFAULT 0"
-"""For files that were made before there was this column."""
+_ADDED_COLUMNS = (("frames", "bytes_before"), ("cursors", "may_lag"))
+"""Columns that files of earlier versions lack; 0 is right for all of their rows."""
 _NEXT = """
 SELECT position + events, bytes_before + length(header) + length(body) FROM frames ORDER BY position DESC LIMIT 1
 """
 _FINISHED_BYTES = """
 SELECT coalesce(
     (SELECT bytes_before + length(header) + length(body) FROM frames
-     WHERE position <= (SELECT min(position) FROM cursors) ORDER BY position DESC LIMIT 1),
+     WHERE position <= ? ORDER BY position DESC LIMIT 1),
     (SELECT bytes_before FROM frames ORDER BY position LIMIT 1))
+"""
+_SLOWEST = "SELECT min(position) FROM cursors WHERE NOT may_lag"
+_LEASED = """
+INSERT INTO cursors (consumer, position, may_lag) VALUES (?, 0, ?)
+ON CONFLICT (consumer) DO UPDATE SET may_lag = excluded.may_lag
 """
 
 
@@ -96,8 +106,8 @@ class SqliteEventLog:
     ) -> None:
         """New positions come after `after`, whatever the file holds; the file has `max_bytes` at most.
 
-        `after` is the position up to which consumers have finished. A log that was lost, or put back from an old copy,
-        would otherwise give out positions that they believe to have behind them, and its events would never be seen.
+        `after` is the position up to which consumers have finished. A log that was lost, or restored from an old copy,
+        would otherwise assign positions that they have passed already, and its events would never be read.
         """
         self._path = path
         self._after = after
@@ -108,9 +118,7 @@ class SqliteEventLog:
         if commit_in_thread is None:
             commit_in_thread = measure_fsync(path.parent) > SLOW_FSYNC_SECONDS
         self._writer = _connect(path)
-        self._writer.executescript(_SCHEMA)
-        if "bytes_before" not in [row[1] for row in self._writer.execute("PRAGMA table_info(frames)")]:
-            self._writer.execute(_BYTES_BEFORE)
+        _prepare(self._writer)
         self._writer.execute(f"PRAGMA max_page_count={self._max_pages}")
         self._writer.execute("PRAGMA busy_timeout=0")  # it waits in its own way
         self._reader = _connect(path)
@@ -137,31 +145,35 @@ class SqliteEventLog:
             await asyncio.sleep(min(POLL_SECONDS, remaining))
         return entries
 
-    async def lease(self, consumer: str) -> Lease:
-        lock = os.open(self._path.with_suffix(f".{consumer}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    async def lease(self, consumer: str, *, may_lag: bool = False) -> Lease:
+        lock = self._lock(consumer)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise LeaseTaken(consumer) from None
-        try:
-            await self._off_loop(
-                lambda: self._reader.execute("INSERT OR IGNORE INTO cursors VALUES (?, 0)", (consumer,))
-            )
+            await self._off_loop(lambda: self._reader.execute(_LEASED, (consumer, may_lag)))
         except BaseException:
             os.close(lock)  # or this process could never ask again
             raise
         return SqliteLease(self, consumer, lock)
 
+    async def forget(self, consumer: str) -> None:
+        lock = self._lock(consumer)
+        try:
+            await self._off_loop(lambda: self._reader.execute("DELETE FROM cursors WHERE consumer = ?", (consumer,)))
+        finally:
+            os.close(lock)
+
     async def cursors(self) -> dict[str, int]:
-        return dict(await self._off_loop(lambda: self._reader.execute("SELECT * FROM cursors").fetchall()))
+        query = "SELECT consumer, position FROM cursors"
+        return dict(await self._off_loop(lambda: self._reader.execute(query).fetchall()))
 
     async def last_position(self) -> int:
         newest = await self._off_loop(lambda: self._reader.execute(_NEXT).fetchone())
         return newest[0] - 1 if newest else 0
 
+    async def backlogs(self) -> dict[str, Backlog]:
+        return await self._off_loop(self._backlogs)
+
     async def backlog_bytes(self) -> int:
-        return await self._off_loop(self._backlog_bytes)
+        return await self._off_loop(lambda: self._bytes_after(self._reader.execute(_SLOWEST).fetchone()[0] or 0))
 
     async def trim(self, *, older_than: timedelta) -> int:
         horizon = microseconds(self._clock.now() - older_than)
@@ -211,7 +223,7 @@ class SqliteEventLog:
         return positions
 
     def _make_room(self, group: list[LogEntry]) -> bool:
-        """Remove finished frames before their time; whether it was enough for the group."""
+        """Remove finished entries before their time; return whether it was enough for the group."""
         needed = 2 * sum(entry.size for entry in group)
         with suppress(sqlite3.Error):  # a full disk, where nothing can be removed either
             while self._free_bytes(self._writer) < needed:
@@ -225,17 +237,35 @@ class SqliteEventLog:
         pages, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return int(self._max_pages - pages + free) * PAGE_BYTES
 
-    def _backlog_bytes(self) -> int:
+    def _lock(self, consumer: str) -> int:
+        """Lock the file that is the lease of a name; return its descriptor. Raises LeaseTaken."""
+        lock = os.open(self._path.with_suffix(f".{consumer}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise LeaseTaken(consumer) from None
+        return lock
+
+    def _backlogs(self) -> dict[str, Backlog]:
+        cursors = self._reader.execute("SELECT consumer, position, may_lag FROM cursors").fetchall()
+        return {
+            consumer: Backlog(self._bytes_after(position), bool(may_lag)) for consumer, position, may_lag in cursors
+        }
+
+    def _bytes_after(self, position: int) -> int:
         newest = self._reader.execute(_NEXT).fetchone()
-        return newest[1] - self._reader.execute(_FINISHED_BYTES).fetchone()[0] if newest else 0
+        return newest[1] - self._reader.execute(_FINISHED_BYTES, (position,)).fetchone()[0] if newest else 0
 
     def _read(self, after: int, max_bytes: int) -> list[StoredEntry]:
-        entries = []
+        entries: list[StoredEntry] = []
         rows = self._reader.execute(
-            "SELECT position, events, header, body FROM frames WHERE position > ? ORDER BY position", (after,)
+            "SELECT position, events, header, body, bytes_before FROM frames WHERE position > ? ORDER BY position",
+            (after,),
         )
-        for position, events, header, body in rows:
-            entries.append(StoredEntry(position, LogEntry(events, header, body)))
+        for position, events, header, body, bytes_before in rows:
+            missed = 0 if entries else _missed_bytes(after, position, bytes_before)
+            entries.append(StoredEntry(position, LogEntry(events, header, body), missed))
             max_bytes -= entries[-1].entry.size
             if max_bytes <= 0:
                 break
@@ -251,7 +281,7 @@ class SqliteEventLog:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reading, work)
         except sqlite3.Error as error:  # a full disk above all: cursors and trimming write too
-            raise Unavailable(f"the event log does not answer: {error}") from error
+            raise Unavailable(f"the event log does not respond: {error}") from error
 
 
 class SqliteLease:
@@ -277,19 +307,54 @@ class SqliteLease:
             self._lock = None
 
 
-def _remove(connection: sqlite3.Connection, horizon: int) -> int:
-    """Remove some of the frames that everyone has finished and that were appended before `horizon`.
+def _missed_bytes(after: int, position: int, bytes_before: int) -> int:
+    """Return about how many bytes the entries between `after` and `position` had, by the mean of all events before.
 
-    One statement: what is slowest and what is newest cannot change between looking and removing.
+    A reader that starts at 0 has missed nothing: it takes what there is.
     """
+    missed = position - 1 - after if after else 0
+    return max(missed, bytes_before * missed // (position - 1)) if missed else 0
+
+
+def _remove(connection: sqlite3.Connection, horizon: int) -> int:
+    """Remove some of the entries that were appended before `horizon` and that each consumer which may not lag has
+    finished; return how many.
+
+    One statement decides and removes: cursors and the newest entry cannot change in between.
+    """
+    end, size = 0, 0
+    rows = connection.execute(
+        "SELECT position, events, length(header) + length(body) FROM frames ORDER BY position LIMIT ?",
+        (MAX_TRIM_ENTRIES,),
+    )
+    for position, events, entry_bytes in rows:
+        end = position + events
+        size += entry_bytes
+        if size >= TRIM_BYTES:
+            break
+    rows.close()
     removed = connection.execute(
-        """DELETE FROM frames WHERE position IN (SELECT position FROM frames ORDER BY position LIMIT ?)
-           AND appended_at < ?
-           AND position + events - 1 <= (SELECT min(position) FROM cursors)
+        f"""DELETE FROM frames WHERE position < ? AND appended_at < ?
+           AND position + events - 1 <= ({_SLOWEST})
            AND position < (SELECT max(position) FROM frames)""",
-        (TRIM_FRAMES, horizon),
+        (end, horizon),
     )
     return removed.rowcount
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables, or add the columns that those of an earlier version lack."""
+    connection.executescript(_SCHEMA)
+    if all(_has_column(connection, *added) for added in _ADDED_COLUMNS):
+        return
+    with _transaction(connection):  # several processes may start together
+        for table, column in _ADDED_COLUMNS:
+            if not _has_column(connection, table, column):
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    return column in [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
 @contextmanager
@@ -323,5 +388,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has effect before the first table only
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=FAST")  # zeroing freed pages would write as much as storing them
     connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // PAGE_BYTES}")
     return connection

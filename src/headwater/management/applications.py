@@ -1,10 +1,11 @@
-"""What is asked of the application behind a connection: its users, its schemas, its event types.
+"""Questions to the application behind a connection: its users, schemas and event types.
 
-An application that does not answer in time is Unavailable; it never holds up a call for longer than that.
+An application that does not answer in time is Unavailable, and holds up no call longer than that. `environment` decides
+what the application's HTTP client may connect to.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,8 +13,9 @@ import structlog
 
 from headwater.base.errors import BadRequest, NotFound, Unavailable, Unprocessable
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.application import Application, EventType
 from headwater.connectors.connector import Connector
+from headwater.connectors.contract import Engine, EventSink, EventType, Factory, UserSink, UserSource, UsersPage
+from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.management.lookup import find_connection
 from headwater.schemas import (
     ArrayType,
@@ -29,10 +31,11 @@ from headwater.schemas import (
 )
 
 TIMEOUT_SECONDS: Final = 10.0
-"""How long an application may take to answer."""
+"""The time in which an application must answer one question."""
 
 _log = structlog.get_logger(__name__)
 _Answer = TypeVar("_Answer")
+_Capability = TypeVar("_Capability")
 
 
 class ConnectionSchemas(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,38 +45,48 @@ class ConnectionSchemas(msgspec.Struct, frozen=True, kw_only=True):
     destination: Schema | None
 
 
-async def event_types_of(catalog: Catalog, connection: Connection) -> Sequence[EventType]:
-    """The event types that the connection can be sent.
+async def event_types_of(
+    catalog: Catalog, connection: Connection, environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+) -> Sequence[EventType]:
+    """Return the event types that the connection can be sent.
 
-    Empty when it takes no events, and when its application does not answer: a connection can be read even then.
+    Empty if it takes no events, and if its application does not answer: a connection can be read even then.
     """
     try:
-        return await offered_event_types(catalog, connection)
+        return await offered_event_types(catalog, connection, environment)
     except Unavailable as error:
         _log.warning("an application did not tell its event types", connection=connection.id, reason=error.message)
         return ()
 
 
-async def offered_event_types(catalog: Catalog, connection: Connection) -> Sequence[EventType]:
-    """The event types that the connection can be sent; empty when it takes no events. Raises Unavailable."""
+async def offered_event_types(
+    catalog: Catalog, connection: Connection, environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+) -> Sequence[EventType]:
+    """Return the event types that the connection can be sent; empty if it takes no events. Raises Unavailable."""
     connector = catalog.connectors.get(connection.connector)
     if connection.role != "Destination" or connector is None or not connector.supports_events("Destination"):
         return ()
-    return await _asked(_application(catalog, connection, connector).event_types())
+    return await _ask(catalog, connection, environment, _event_sink, lambda sink: sink.event_types())
 
 
-async def user_schemas(catalog: Catalog, workspace: int, id_: int) -> ConnectionSchemas:
-    """The schemas of the users of a connection. Raises BadRequest, NotFound, Unavailable."""
+async def user_schemas(
+    catalog: Catalog, workspace: int, id_: int, environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+) -> ConnectionSchemas:
+    """Return the schemas of the users of a connection. Raises BadRequest, NotFound, Unavailable."""
     connection, connector = _find(catalog, workspace, id_)
     if connector.destination is None or "User" not in connector.destination.targets:
         raise BadRequest(f"connection {id_} does not support users", field="id")
-    schemas = await _asked(_application(catalog, connection, connector).user_schemas())
-    destination = schemas.destination if connection.role == "Destination" else None
-    return ConnectionSchemas(source=schemas.source, destination=destination)
+    source = await _ask(catalog, connection, environment, _user_source, lambda users: users.readable_schema())
+    destination = None
+    if connection.role == "Destination":
+        destination = await _ask(catalog, connection, environment, _user_sink, lambda users: users.writable_schema())
+    return ConnectionSchemas(source=source, destination=destination)
 
 
-async def event_type_schema(catalog: Catalog, workspace: int, id_: int, type_: str) -> Schema | None:
-    """The schema of an event type; None when it has none. Raises BadRequest, NotFound, Unavailable."""
+async def event_type_schema(
+    catalog: Catalog, workspace: int, id_: int, type_: str, environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+) -> Schema | None:
+    """Return the schema of an event type; None if it has none. Raises BadRequest, NotFound, Unavailable."""
     find_connection(catalog, workspace, id_)
     if not type_:
         raise BadRequest("type is required", field="type")
@@ -82,18 +95,23 @@ async def event_type_schema(catalog: Catalog, workspace: int, id_: int, type_: s
         raise BadRequest(f"connection {id_} is not a destination", field="id")
     if not connector.supports_events("Destination"):
         raise BadRequest(f"connection {id_} does not support events", field="id")
-    for event_type in await _asked(_application(catalog, connection, connector).event_types()):
+    for event_type in await offered_event_types(catalog, connection, environment):
         if event_type.id == type_:
             return event_type.schema
     raise NotFound(f'event type "{type_}" does not exist', field="type")
 
 
 async def users(
-    catalog: Catalog, workspace: int, id_: int, schema: Schema | None, cursor: str
+    catalog: Catalog,
+    workspace: int,
+    id_: int,
+    schema: Schema | None,
+    cursor: str,
+    environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT,
 ) -> tuple[list[bytes], str]:
-    """One page of the application's users as JSON, with the properties of `schema`, and the cursor of the next page.
+    """Return one page of the application's users as JSON, with the properties of `schema`, and the next cursor.
 
-    The cursor is empty when there are no more. Raises BadRequest; NotFound; Unprocessable with SchemaNotAligned;
+    The cursor is empty if no users follow. Raises BadRequest; NotFound; Unprocessable with SchemaNotAligned;
     Unavailable.
     """
     connection, connector = _find(catalog, workspace, id_)
@@ -101,12 +119,12 @@ async def users(
         raise BadRequest(f"connection {id_} does not support reading of users", field="id")
     if schema is None:
         raise BadRequest("schema is required", field="schema")
-    application = _application(catalog, connection, connector)
-    _check_aligned(schema, (await _asked(application.user_schemas())).source)
-    page = await _asked(application.users(cursor))
+    page = await _ask(
+        catalog, connection, environment, _user_source, lambda source: _aligned_page(source, schema, cursor)
+    )
     codec = Codec(schema)
     try:
-        return [codec.encode(_selected(user, schema)) for user in page.users], page.cursor
+        return [codec.encode(_selected(user.attributes, schema)) for user in page.users if not user.error], page.cursor
     except InvalidValue as error:
         raise Unavailable(f"the application gave a user that its schema does not allow: {error.message}") from error
 
@@ -119,18 +137,42 @@ def _find(catalog: Catalog, workspace: int, id_: int) -> tuple[Connection, Conne
     return connection, connector
 
 
-def _application(catalog: Catalog, connection: Connection, connector: Connector) -> Application:
-    if connector.application is None:
+def _event_sink(engine: Engine) -> Factory[EventSink] | None:
+    return engine.event_sink
+
+
+def _user_source(engine: Engine) -> Factory[UserSource] | None:
+    return engine.user_source
+
+
+def _user_sink(engine: Engine) -> Factory[UserSink] | None:
+    return engine.user_sink
+
+
+async def _ask(
+    catalog: Catalog,
+    connection: Connection,
+    environment: ConnectorEnvironment,
+    capability: Callable[[Engine], Factory[_Capability] | None],
+    question: Callable[[_Capability], Awaitable[_Answer]],
+) -> _Answer:
+    """Return the answer of one capability of a connection to one question. Raises Unavailable, as it raises."""
+    connector = catalog.connectors[connection.connector]
+    make = capability(connector.engine)
+    if make is None:
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
-    return connector.application(catalog.settings_of(connection))
+    settings = catalog.settings_of(connection)
+    async with environment.context(connector.code, connection.id, settings) as context:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                return await question(make(settings, context))
+        except TimeoutError:
+            raise Unavailable(f"the application did not answer within {TIMEOUT_SECONDS:g} seconds") from None
 
 
-async def _asked(answer: Awaitable[_Answer]) -> _Answer:
-    try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            return await answer
-    except TimeoutError:
-        raise Unavailable(f"the application did not answer within {TIMEOUT_SECONDS:g} seconds") from None
+async def _aligned_page(source: UserSource, schema: Schema, cursor: str) -> UsersPage:
+    _check_aligned(schema, await source.readable_schema())
+    return await source.users(cursor)
 
 
 def _check_aligned(used: Schema, current: Schema) -> None:

@@ -1,5 +1,8 @@
-"""What a connection may be: the single rules, which `connections` calls in the documented order. All raise BadRequest,
-but what exists in the body only, or has no engine yet, is Unprocessable."""
+"""The rules of connections, one function each. `connections` calls them in the documented order.
+
+All raise BadRequest, except for a reference in the body that does not exist and a connector without an engine: these
+raise Unprocessable.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, get_args
@@ -7,7 +10,7 @@ from typing import Final, TypeVar, get_args
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import Catalog
 from headwater.connectors.connector import EVENT_SOURCE_TYPES, Connector, Role, SendingMode, Strategy
-from headwater.connectors.settings import SettingsRules
+from headwater.connectors.settings import Settings
 from headwater.management.names import check_identifier
 
 _Value = TypeVar("_Value")
@@ -119,12 +122,12 @@ def check_auth_token(connector: Connector, auth_token: str) -> None:
         raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
 
 
-def read_settings(connector: Connector, role: Role, given: Mapping[str, object] | None) -> dict[str, object] | None:
-    """The settings of a new connection, read by the connector's rules; None when it has none."""
+def read_settings(connector: Connector, role: Role, given: Mapping[str, object] | None) -> Settings | None:
+    """Return the settings of a new connection, checked by the connector's declaration; None if none are given."""
     if given is not None:
         return replace_settings(connector, role, given)
-    rules = _settings_rules(connector, role)
-    if rules is not None and rules.required:
+    declared = _declared_settings(connector, role)
+    if declared is not None and declared.REQUIRED:
         raise BadRequest(
             f"settings must be provided because connector {connector.code} has {role.lower()} settings",
             field="settings",
@@ -132,24 +135,24 @@ def read_settings(connector: Connector, role: Role, given: Mapping[str, object] 
     return None
 
 
-def replace_settings(connector: Connector, role: Role, given: Mapping[str, object]) -> dict[str, object]:
-    """New settings of a connection, read by the connector's rules. Raises Unprocessable with InvalidSettings too."""
-    rules = _settings_rules(connector, role)
-    if rules is None:
+def replace_settings(connector: Connector, role: Role, given: Mapping[str, object]) -> Settings:
+    """Return new settings of a connection. Raises Unprocessable with InvalidSettings too."""
+    declared = _declared_settings(connector, role)
+    if declared is None:
         raise BadRequest(
             f"settings cannot be provided because connector {connector.code} has no {role.lower()} settings",
             field="settings",
         )
-    return rules.read(given)
+    return declared.read(given)
 
 
-def _settings_rules(connector: Connector, role: Role) -> SettingsRules | None:
+def _declared_settings(connector: Connector, role: Role) -> type[Settings] | None:
     capabilities = connector.capabilities(role)
     return None if capabilities is None else capabilities.settings
 
 
 def check_available(connector: Connector) -> None:
-    """What is right in every other way, but has no engine yet."""
+    """Reject a connector without an engine; this is the last rule."""
     if not connector.available:
         raise Unprocessable(
             "ConnectorNotAvailable",

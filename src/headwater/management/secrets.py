@@ -22,7 +22,7 @@ async def rotate(catalog: Catalog) -> tuple[int, int]:
         everything = list(_with_settings(catalog))
         older = [connection for connection in everything if not _is_present(_keyring(catalog), connection)]
         for connection in older:
-            change.update_connection(catalog.sealed(connection, catalog.settings_of(connection)))
+            change.update_connection(catalog.resealed(connection))
     return len(older), len(everything)
 
 
@@ -42,7 +42,7 @@ def _is_present(keyring: Keyring, connection: Connection) -> bool:
 
 def _is_readable(catalog: Catalog, connection: Connection) -> bool:
     try:
-        catalog.settings_of(connection)
+        catalog.check_readable(connection)
     except Unavailable:
         return False
     return True

@@ -1,4 +1,4 @@
-"""What waits in the lane of a pipeline, for people."""
+"""The status of the lane of a pipeline, as it is shown to people."""
 
 from msgspec import Struct
 
@@ -10,7 +10,7 @@ from headwater.state.lanestore import LaneStore
 
 
 class LaneStatus(Struct, frozen=True):
-    """What waits in a lane, and whether it is paused. Times are microseconds since the epoch."""
+    """The entries that wait in a lane, and whether it is paused. Times are microseconds since the epoch."""
 
     waiting: int = 0
     """How many entries."""

@@ -1,21 +1,24 @@
-"""What became of a message: "what happened to X?" in one answer."""
+"""Reports what became of events: the trace of a message, and the outcomes of the events of a call."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
-from headwater.base.errors import TooManyRequests
+from headwater.base.errors import TooManyRequests, Unavailable
+from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events.canonical import index_of_generated
 from headwater.events.envelope import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
+from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
-from headwater.processing.stream import CONSUMER
 from headwater.state import StateStore, Step
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
@@ -24,10 +27,12 @@ MAX_DECODED_BYTES: Final = 2 * 1024 * 1024
 """How much of the calls that may hold a message is decoded for one trace, and one call more."""
 MAX_WAITING: Final = 16
 """How many traces of one workspace may wait for the next scan."""
+WAIT_SECONDS: Final = 2.0
+"""How long the worker has to process the call before its events are reported as "Pending"."""
+POLL_SECONDS: Final = 0.02
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
-"""What JSON has another way to write, beside that by its number, which every character has."""
+"""Characters with a short escape in JSON. Every character can also be written by its number."""
 
-EventOutcome = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
 NO_PIPELINE_MESSAGE: Final = (
     "no enabled pipeline of the source took this event: it is not stored. Enable a pipeline of the source, "
     "then send the event again with another messageId"
@@ -45,18 +50,18 @@ class TracedArrival(Struct, frozen=True):
     message: str = ""
     """Why, for people, when it was rejected or no pipeline took it."""
     steps: tuple[Step, ...] = ()
-    carried_at: int = 0
+    processed_at: int = 0
     """When the pipelines had it, in microseconds since the epoch."""
     duplicates: int = 0
-    """How often the message was repeated; that many arrivals there were, of which the first are told."""
+    """How often the message was repeated. Only the first of these arrivals are listed."""
 
 
 class Tracer:
     """Traces messages. Used in one event loop.
 
-    What waits in the log is read by one scan at a time, for all who ask meanwhile, so that many callers take no more
-    memory than one. A scan looks at the bytes of each frame, and only a bounded part of those that may hold the message
-    is decoded.
+    One scan at a time reads the log's backlog for all questions asked meanwhile, so that many callers take no more
+    memory than one. A scan looks at the bytes of each log entry, and decodes only a bounded part of those that may hold
+    the message.
     """
 
     def __init__(self, state: StateStore, log: EventLog, computing: Computing | None = None) -> None:
@@ -73,7 +78,7 @@ class Tracer:
         waits in the log behind more than `MAX_PENDING_BYTES`, or among more than `MAX_DECODED_BYTES` of calls that may
         hold it. Raises TooManyRequests when `MAX_WAITING` calls of the workspace wait already; Unavailable.
         """
-        # In this order: what is carried meanwhile is seen in the log or in the ledger, or in both.
+        # In this order: a message that is processed meanwhile is found in the log or in the state store, or in both.
         pending = await self._pending(workspace, message_id)
         arrived = {each.position: each for each in pending}
         sources = [connection.id for connection in catalog.connections(workspace) if connection.role == "Source"]
@@ -110,7 +115,7 @@ class Tracer:
         return await self._computing.run(f"workspace {workspace}", pending_in, likely, message_id)
 
     async def _scan_all(self) -> None:
-        """Scan for those that ask until nobody asks. One that asks during a scan waits for the next: what is in the log
+        """Scan until no question is left. A question asked during a scan waits for the next: what is in the log
         now may have come after the present scan began."""
         try:
             while self._asked:
@@ -152,20 +157,20 @@ class _Question(Struct):
     workspace: int
     message_id: str
     likely: asyncio.Future[list[StoredEntry]]
-    """The frames that may hold the message."""
+    """The log entries that may hold the message."""
 
 
 def pending_in(entries: list[StoredEntry], message_id: str) -> list[TracedArrival]:
-    """The arrivals of the message in these frames."""
+    """Return the arrivals of the message in these log entries."""
     return [
-        TracedArrival(arrival.event.connection_id, arrival.position, arrival.message.received_at, "Pending")
-        for arrival in read_batch(entries).arrivals
-        if arrival.event.message_id == message_id
+        TracedArrival(accepted.event.connection_id, accepted.position, accepted.message.received_at, "Pending")
+        for accepted in read_batch(entries).accepted
+        if accepted.event.message_id == message_id
     ]
 
 
 def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
-    """Whether a frame is worth decoding: most can be told by a look at their bytes."""
+    """Return whether a log entry is worth decoding: for most a look at their bytes is enough."""
     body = stored.entry.body
     if message_id.encode() in body or b"\\u" in body:
         return True
@@ -173,3 +178,38 @@ def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
         return True
     index = index_of_generated(message_id, envelope.nonce)
     return index is not None and index < stored.entry.events
+
+
+async def wait_for_outcomes(
+    connection: int, position: int, message_ids: Sequence[str | None], state: StateStore
+) -> list[EventOutcome | None]:
+    """Return the outcome of each event of a source from `position` on, by its message id; None for one without id.
+
+    Whether an event repeats another is known when the worker has processed it, usually after a tenth of a second.
+    Until then events are pending, and while the warehouse is away.
+    """
+    try:
+        finished = await _wait_for(position + len(message_ids) - 1, state)
+        entries = await state.messages((connection, id_) for id_ in message_ids if id_ is not None)
+    except Unavailable:  # they are durable all the same, and a client that hears of a failure sends them again
+        finished, entries = 0, {}
+    found: list[EventOutcome | None] = []
+    for place, id_ in enumerate(message_ids, position):
+        entry = None if id_ is None else entries.get((connection, id_))
+        if id_ is None:
+            found.append(None)
+        elif entry is None or place > finished:
+            found.append("Pending")
+        else:
+            found.append(
+                ("Processed" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
+            )
+    return found
+
+
+async def _wait_for(position: int, state: StateStore) -> int:
+    """Wait until the worker has come to `position`, but not for ever; returns how far it has come."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (finished := await state.position(CONSUMER)) < position and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+    return finished

@@ -1,5 +1,5 @@
-"""The engine. Today: the consumer that carries events from the log into the warehouse."""
+"""Processes the events of the log: decode, de-duplicate, evaluate pipelines, store."""
 
-from headwater.processing.stream import CONSUMER, StreamConsumer
+from headwater.processing.handler import CONSUMER, make_consumer
 
-__all__ = ["CONSUMER", "StreamConsumer"]
+__all__ = ["CONSUMER", "make_consumer"]

@@ -1,4 +1,4 @@
-"""Reads a batch of frames into what is to be done with it. Pure: the same frames always give the same result."""
+"""Decodes a batch of log entries into accepted and rejected events. Pure: the same entries give the same result."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -8,24 +8,33 @@ import structlog
 from msgspec import Raw, Struct
 
 from headwater.base.clock import microseconds
-from headwater.events import PROTOCOLS, Envelope, Event, ProtocolName, Rejection, check_events
-from headwater.events.call import Call
-from headwater.events.canonical import Canonical, canonical
+from headwater.events import Envelope, Event, ProtocolName, Rejection
+from headwater.events.canonical import Canonical
 from headwater.events.context import Locate
+from headwater.events.devices import device_change
 from headwater.events.envelope import decode_envelope
-from headwater.events.record import event_record
-from headwater.events.wire import MAX_TEXT_LENGTH, is_long_id
+from headwater.events.reader import CallReader
+from headwater.events.wire import MAX_TEXT_LENGTH, find_email, is_long_id
 from headwater.log import StoredEntry
-from headwater.schemas import Record
-from headwater.state import LatestCall, Message, RejectedEvent
+from headwater.state import (
+    NO_DOCUMENT,
+    DeviceEvent,
+    IdentityObservation,
+    LaneEntry,
+    LatestCall,
+    Message,
+    RejectedEvent,
+    TraitsUpdate,
+)
+from headwater.warehouse import StoredEvent
 
 _log = structlog.get_logger(__name__)
-_NOT_CARRIED: Final = "the event was accepted but could not be carried"
+_NOT_PROCESSED: Final = "the event was accepted but could not be processed"
 _UNREADABLE: Final = Rejection("InternalServerError", "", "the call was accepted but could not be read again")
 
 
-class Arrival(Struct, frozen=True):
-    """An accepted event, at its position."""
+class AcceptedEvent(Struct, frozen=True):
+    """An accepted event at its position, and the rows that it becomes."""
 
     position: int
     workspace: int
@@ -33,21 +42,132 @@ class Arrival(Struct, frozen=True):
     event: Event
     document: bytes
     message: Message
-    """What the ledger knows it by."""
+    """The message, for deduplication."""
     at: int
     """When it happened, in microseconds since the epoch."""
     notes: tuple[str, ...] = ()
-    """What was sent but is not used, and why, for the trace."""
+    """Which of its values are not used, and why, for the trace."""
 
-    def record(self) -> Record:
-        """The event as filters and transformations see it."""
-        return event_record(self.event)
+    @property
+    def claims_once(self) -> bool:
+        """Whether it is an alias of the client API, which applies only to an id that no user has, and has no data."""
+        return self.protocol == "client" and self.event.type == "alias"
+
+    def user(self) -> tuple[str | None, bool]:
+        """Return the user id that the event is about, and whether it is about a person: a group alone is none."""
+        event = self.event
+        user_id = event.user_id
+        if user_id is None and event.anonymous_id is None and event.type == "identify":
+            user_id = find_email(event.traits)
+        return user_id, user_id is not None or event.anonymous_id is not None
+
+    def traits_update(self) -> TraitsUpdate | None:
+        """Return the change to what is known of a user; None for other protocols, whose events are complete."""
+        if self.protocol != "client":
+            return None
+        event = self.event
+        previous_id = event.previous_id if event.type == "alias" else None
+        return TraitsUpdate(event.connection_id, event.user_id, event.anonymous_id, event.traits, previous_id)
+
+    def device_event(self) -> DeviceEvent | None:
+        """Return the change to a device of the user; None when there is no device or no user."""
+        event = self.event
+        change = device_change(event)
+        if change is None or (event.user_id is None and event.anonymous_id is None):
+            return None
+        return DeviceEvent(
+            workspace=self.workspace,
+            connection=event.connection_id,
+            user_id=event.user_id,
+            anonymous_id=event.anonymous_id,
+            at=self.at,
+            change=change,
+        )
+
+    def stored_by(self, pipeline: int) -> StoredEvent:
+        """Return the event as an Event pipeline stores it."""
+        event = self.event
+        return StoredEvent(
+            self.position,
+            self.workspace,
+            event.connection_id,
+            pipeline,
+            self.at,
+            self.message.received_at,
+            event.type,
+            event.event,
+            event.user_id,
+            event.anonymous_id,
+            self.document,
+        )
+
+    def observation(
+        self,
+        user_id: str | None,
+        pipelines: tuple[int, ...],
+        attributes: tuple[str, ...],
+        reaches: tuple[int, ...],
+        *,
+        claims: bool,
+    ) -> IdentityObservation:
+        """Return the observation of its user by these pipelines, with the attributes that each has."""
+        event = self.event
+        return IdentityObservation(
+            self.workspace,
+            event.connection_id,
+            pipelines,
+            user_id,
+            event.anonymous_id,
+            self.at,
+            attributes,
+            self._previous_id(),
+            self.claims_once,
+            reaches,
+            claims,
+        )
+
+    def lane_entry(
+        self, user_id: str | None, *, is_seen: bool = False, document: int = NO_DOCUMENT, claims: bool = True
+    ) -> LaneEntry:
+        """Return the entry for the lane of a pipeline."""
+        event = self.event
+        return LaneEntry(
+            self.position,
+            event.message_id,
+            self.at,
+            user_id,
+            event.anonymous_id,
+            self._previous_id(),
+            self.claims_once,
+            is_seen,
+            document,
+            claims,
+        )
+
+    def rejected(self) -> RejectedEvent:
+        """Return the event as it is kept when it cannot be processed."""
+        return RejectedEvent(
+            position=self.position,
+            workspace=self.workspace,
+            connection=self.event.connection_id,
+            protocol=self.protocol,
+            received_at=self.event.received_at,
+            code="InternalServerError",
+            path="",
+            message=_NOT_PROCESSED,
+            body=self.document,
+            message_id=self.event.message_id,
+        )
+
+    def _previous_id(self) -> str | None:
+        event = self.event
+        return event.previous_id if event.type == "alias" and event.user_id is not None else None
 
 
 class Batch(Struct, frozen=True):
-    """What a number of frames hold, in the order of the log."""
+    """The events of a number of log entries, in the order of the log."""
 
-    arrivals: list[Arrival]
+    accepted: list[AcceptedEvent]
     rejected: list[RejectedEvent]
     calls: list[LatestCall]
     """The latest call of each source connection."""
@@ -56,112 +176,84 @@ class Batch(Struct, frozen=True):
 
 
 class BatchReader:
-    """Takes frames apart, one after the other, into accepted and refused events.
+    """Decodes log entries, one after the other, into accepted and rejected events.
 
-    A frame that cannot be read, or an event in it, which a defect of ours would be, is kept among the refused ones: it
-    may not hold up all that comes after it, nor cost its neighbours in the call, which were accepted as well.
+    An entry that cannot be read, or an event in it, which a bug would be, is kept as rejected: it does not stop the
+    events after it, nor the other events of the call, which were accepted as well.
     """
 
     def __init__(self, locate: Locate | None = None) -> None:
-        """`locate` finds the places of events that say none."""
+        """`locate` looks up the location of events that do not include one."""
         self._locate = locate
-        self._arrivals: list[Arrival] = []
+        self._accepted: list[AcceptedEvent] = []
         self._rejected: list[RejectedEvent] = []
-        self._calls: dict[int, LatestCall] = {}
+        self._calls: dict[int, Envelope] = {}
         self._last = 0
         self.size = 0
-        """The bytes of the accepted events' documents. What a call says once, its context above all, stands in the
-        document of each of its events: they may be a hundred times as large as the frames."""
+        """The bytes of the accepted events' documents. They may be a hundred times those of the entries: each document
+        has what its call has once, above all the context."""
 
     def add(self, stored: StoredEntry) -> None:
-        """Read one more frame."""
-        self._last = stored.last
-        envelope = _envelope(stored)
+        """Decode one more entry."""
+        entry, first = stored.entry, stored.position
+        self._last = first + entry.events - 1
+        envelope = _decode_header(stored)
         if envelope.connection:
-            self._calls[envelope.connection] = LatestCall(
-                envelope.connection, envelope.workspace, envelope.received_at, envelope.protocol
-            )
+            self._calls[envelope.connection] = envelope
         if envelope.rejection is not None:
-            self._rejected.append(_rejected(stored.position, envelope, envelope.rejection, stored.entry.body))
+            self._rejected.append(_rejected(first, envelope, envelope.rejection, entry.body))
             return
         try:
-            call, rejected = _read_call(stored, envelope)
+            reader = CallReader(envelope, entry.body, self._locate)
         except Exception:
-            _log.exception("frame cannot be read", position=stored.position)
-            self._rejected.append(_rejected(stored.position, envelope, _UNREADABLE, stored.entry.body))
+            _log.exception("log entry cannot be read", position=first)
+            self._rejected.append(_rejected(first, envelope, _UNREADABLE, entry.body))
             return
-        for index, source in enumerate(call.events):
-            position = stored.position + index
-            outcome = rejected.get(index) or _read_event(position, source, call, envelope, index, self._locate)
+        for index in range(len(reader)):
+            try:
+                outcome = reader.read(index)
+            except Exception:
+                _log.exception("event cannot be read", position=first + index)
+                outcome = _UNREADABLE
             if isinstance(outcome, Rejection):
-                self._rejected.append(_rejected(position, envelope, outcome, bytes(source), _message_id(source)))
+                source = reader.source(index)
+                self._rejected.append(
+                    _rejected(first + index, envelope, outcome, bytes(source), _read_message_id(source))
+                )
             else:
-                self._arrivals.append(outcome)
-                self.size += len(outcome.document)
+                self._accepted.append(_accepted(first + index, envelope, outcome))
+                self.size += len(outcome[1])
 
     def batch(self) -> Batch:
-        """All that was read."""
-        return Batch(self._arrivals, self._rejected, list(self._calls.values()), self._last)
+        """Return all that was decoded."""
+        calls = [
+            LatestCall(connection, envelope.workspace, envelope.received_at, envelope.protocol)
+            for connection, envelope in self._calls.items()
+        ]
+        return Batch(self._accepted, self._rejected, calls, self._last)
 
 
 def read_batch(entries: Iterable[StoredEntry]) -> Batch:
-    """All frames at once."""
+    """Decode all entries together."""
     reader = BatchReader()
     for stored in entries:
         reader.add(stored)
     return reader.batch()
 
 
-def _envelope(stored: StoredEntry) -> Envelope:
+def _decode_header(stored: StoredEntry) -> Envelope:
     try:
         return decode_envelope(stored.entry.header)
     except msgspec.DecodeError:
-        _log.exception("header of a frame cannot be read", position=stored.position)
+        _log.exception("header of a log entry cannot be read", position=stored.position)
         return Envelope("track", "", 0, 0, 0, b"", rejection=_UNREADABLE)
 
 
-def _read_call(stored: StoredEntry, envelope: Envelope) -> tuple[Call, dict[int, Rejection]]:
-    """The call in a frame, and which of its events were refused, by their number."""
-    protocol = PROTOCOLS[envelope.protocol]
-    call = protocol.read_call(envelope.call, stored.entry.body)
-    if envelope.rejected is not None:
-        return call, envelope.rejected
-    checked = enumerate(check_events(protocol, call, envelope.limits))
-    return call, {index: outcome for index, outcome in checked if isinstance(outcome, Rejection)}
-
-
-def _read_event(
-    position: int, source: Raw, call: Call, envelope: Envelope, index: int, locate: Locate | None
-) -> Arrival | Rejection:
-    try:
-        wire, extra = PROTOCOLS[envelope.protocol].read(source, call)
-        return _arrival(position, envelope, canonical(wire, extra, call, envelope, index, locate))
-    except Exception:
-        _log.exception("event cannot be read", position=position)
-        return _UNREADABLE
-
-
-def as_rejected(arrival: Arrival) -> RejectedEvent:
-    """An accepted event that could not be carried, as it is kept then."""
-    return RejectedEvent(
-        position=arrival.position,
-        workspace=arrival.workspace,
-        connection=arrival.event.connection_id,
-        protocol=arrival.protocol,
-        received_at=arrival.event.received_at,
-        code="InternalServerError",
-        path="",
-        message=_NOT_CARRIED,
-        body=arrival.document,
-        message_id=arrival.event.message_id,
-    )
-
-
-def _arrival(position: int, envelope: Envelope, made: Canonical) -> Arrival:
-    event, document, notes = made
-    message = Message(position, (event.connection_id, event.message_id), envelope.received)
+def _accepted(position: int, envelope: Envelope, read: Canonical) -> AcceptedEvent:
+    event, document, notes = read
+    message = Message(position, (envelope.connection, event.message_id), envelope.received)
     at = microseconds(event.timestamp)
-    return Arrival(position, envelope.workspace, envelope.protocol, event, document, message, at, notes)
+    return AcceptedEvent(position, envelope.workspace, envelope.protocol, event, document, message, at, notes)
 
 
 class _Identified(Struct, rename="camel"):
@@ -171,9 +263,8 @@ class _Identified(Struct, rename="camel"):
 _decode_identified = msgspec.json.Decoder(_Identified).decode
 
 
-def _message_id(source: Raw) -> str | None:
-    """The message id of a refused event, by which people ask for it; None for what no accepted event could have, which
-    may be the very reason of the refusal."""
+def _read_message_id(source: Raw) -> str | None:
+    """Return the message id of a rejected event; None for one that no accepted event could have."""
     try:
         message_id = _decode_identified(source).message_id
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Tells a fault of the data from a fault of the system: does the warehouse take a harmless event?"""
+"""Distinguishes a fault of the data from a fault of the system: checks that a harmless event can be stored."""
 
 from msgspec import Raw
 

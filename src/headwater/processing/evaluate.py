@@ -13,16 +13,15 @@ from typing import Final
 import structlog
 from msgspec import Raw, Struct
 
+from headwater.base.steps import ProcessingStep, StepCounts, StepOutcome
 from headwater.base.throttle import Throttle
-from headwater.events import Event
+from headwater.events.devices import DEVICE_EVENTS
 from headwater.events.raw import join, members
-from headwater.events.wire import email_of
-from headwater.processing.batch import Arrival
-from headwater.processing.devices import device_event
+from headwater.events.record import event_record
+from headwater.processing.batch import AcceptedEvent
 from headwater.processing.plans import CompiledPipeline, PlanCache, SourcePlan
-from headwater.processing.traits import traits_update, with_known_traits
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
-from headwater.schemas import Record
+from headwater.schemas import Json, Record
 from headwater.state import (
     NO_DOCUMENT,
     DeviceEvent,
@@ -51,14 +50,14 @@ _throttle: Final = Throttle()
 class _Person(Struct):
     """The person in an event, and the pipelines whose filters let the event through."""
 
-    arrival: Arrival
+    accepted: AcceptedEvent
     plan: SourcePlan
     passed: Sequence[CompiledPipeline]
     record: Record | None
     user_id: str | None
     steps: list[Step]
     traits: Raw | None
-    """What the client API has said of the person so far; None for an event of another protocol."""
+    """The traits that the client API has sent so far; None for an event of another protocol."""
     attributes: dict[int, str]
     """By pipeline."""
     document: bytes | None = None
@@ -70,7 +69,7 @@ class BatchEvaluation:
 
     def __init__(
         self,
-        arrivals: Sequence[Arrival],
+        accepted: Sequence[AcceptedEvent],
         *,
         lanes: Iterable[Lane] = (),
         lane_bytes: int = DEFAULT_LANE_BYTES,
@@ -80,15 +79,17 @@ class BatchEvaluation:
 
         From events at the positions of `store_only` nothing is derived: they are stored, and fail in other pipelines.
         """
-        self.arrivals = arrivals
+        self.accepted = accepted
         self._store_only = store_only
         updates = [
-            (arrival.position, update)
-            for arrival in arrivals
-            if arrival.position not in store_only and (update := traits_update(arrival)) is not None
+            (each.position, update)
+            for each in accepted
+            if each.protocol == "client"
+            and each.position not in store_only
+            and (update := each.traits_update()) is not None
         ]
         self.traits_updates = [update for _, update in updates]
-        """What the messages say of people, where that adds up."""
+        """The changes to the stored traits of users, which only the client API makes."""
         self._traits_positions = [position for position, _ in updates]
         self._known_traits: dict[int, Raw] = {}
         self._lane_bytes = lane_bytes
@@ -113,58 +114,63 @@ class BatchEvaluation:
 
     def filter(self, plans: PlanCache) -> None:
         """Run the filters of the pipelines, and collect what is to be stored."""
-        for arrival in self.arrivals:
-            plan = plans.for_source(arrival.workspace, arrival.event.connection_id)
-            if arrival.position in self._store_only:
-                self._store_unconditionally(arrival, plan)
+        source, plan, is_plain = 0, SourcePlan(), False
+        for accepted in self.accepted:
+            event = accepted.event
+            if event.connection_id != source:
+                source = event.connection_id
+                plan = plans.for_source(accepted.workspace, source)
+                is_plain = plan.is_plain and self._backlog.isdisjoint(plan.user_ids)
+            if accepted.position in self._store_only:
+                self._store_unconditionally(accepted, plan)
                 continue
-            if (device := device_event(arrival)) is not None:
+            if event.event in DEVICE_EVENTS and (device := accepted.device_event()) is not None:
                 self.devices.append(device)
-            if plan.is_plain and not _is_once(arrival) and self._backlog.isdisjoint(plan.user_ids):
-                self._accept_all(arrival, plan)
+            if is_plain and not accepted.claims_once:
+                self._accept_all(accepted, plan)
             else:
-                self._evaluate(arrival, plan)
+                self._evaluate(accepted, plan)
 
-    def _store_unconditionally(self, arrival: Arrival, plan: SourcePlan) -> None:
+    def _store_unconditionally(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
         if plan.event_pipeline is not None:
-            self.events.append(_stored(arrival, plan.event_pipeline.pipeline))
+            self.events.append(accepted.stored_by(plan.event_pipeline.pipeline))
         reason = "internal error: the event was stored without its effects on people"
-        self.steps[arrival.position] = (*plan.event_steps, *(each.failed(reason) for each in plan.user_pipelines))
+        self.steps[accepted.position] = (*plan.event_steps, *(each.failed(reason) for each in plan.user_pipelines))
 
-    def _accept_all(self, arrival: Arrival, plan: SourcePlan) -> None:
+    def _accept_all(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
         """The fast path of sources whose pipelines have no filter and no transformation, which are most."""
         if plan.event_pipeline is not None:
-            self.events.append(_stored(arrival, plan.event_pipeline.pipeline))
-        user_id, is_about_somebody = _person(arrival.event)
-        if is_about_somebody and plan.user_pipelines:
-            self.steps[arrival.position] = plan.all_steps
-            self._people.append(_sighting(arrival, user_id, plan.enabled_ids, (), plan.user_ids, claims=True))
+            self.events.append(accepted.stored_by(plan.event_pipeline.pipeline))
+        user_id, is_about_person = accepted.user()
+        if is_about_person and plan.user_pipelines:
+            self.steps[accepted.position] = plan.all_steps
+            self._people.append(accepted.observation(user_id, plan.enabled_ids, (), plan.user_ids, claims=True))
         else:
-            self.steps[arrival.position] = plan.event_steps
+            self.steps[accepted.position] = plan.event_steps
 
-    def _evaluate(self, arrival: Arrival, plan: SourcePlan) -> None:
+    def _evaluate(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
         steps: list[Step] = []
-        self.steps[arrival.position] = steps
+        self.steps[accepted.position] = steps
         record, error = None, ""
         if not plan.is_plain:
             try:
-                record = arrival.record()
+                record = event_record(accepted.event)
             except Exception as cause:
-                error = _internal_error(cause, arrival)
+                error = _internal_error(cause, accepted)
         storing = plan.event_pipeline
         if storing is not None and (error or _passes(storing, record, steps, on_error=True)):
-            self.events.append(_stored(arrival, storing.pipeline))
+            self.events.append(accepted.stored_by(storing.pipeline))
             steps.append(storing.passed)
-        user_id, is_about_somebody = _person(arrival.event)
-        if not is_about_somebody or not plan.user_ids:
+        user_id, is_about_person = accepted.user()
+        if not is_about_person or not plan.user_ids:
             return
-        traits = self._known_traits.get(arrival.position)
-        person = _Person(arrival, plan, (), with_known_traits(record, traits), user_id, steps, traits, {})
-        if _is_once(arrival):
+        traits = self._known_traits.get(accepted.position)
+        person = _Person(accepted, plan, (), _with_known_traits(record, traits), user_id, steps, traits, {})
+        if accepted.claims_once:
             steps += [pipeline.passed for pipeline in plan.user_pipelines]
         else:
             person.passed = self._passed(person, error)
-        if person.passed or arrival.event.type == "alias":
+        if person.passed or accepted.event.type == "alias":
             self._people.append(person)
 
     def _passed(self, person: _Person, error: str) -> list[CompiledPipeline]:
@@ -173,7 +179,7 @@ class BatchEvaluation:
             person.steps += [pipeline.failed(error, "Filter") for pipeline in person.plan.user_pipelines]
             return []
         passed = [each for each in person.plan.user_pipelines if _passes(each, person.record, person.steps)]
-        if person.arrival.event.type == "alias":  # it says who somebody is, and there is nothing to transform
+        if person.accepted.event.type == "alias":  # it only joins ids: there is nothing to transform
             return passed
         for pipeline in passed:
             if pipeline.mapping is not None and pipeline.pipeline not in self._backlog:
@@ -187,7 +193,7 @@ class BatchEvaluation:
         budgets: dict[int, Budget] = {}
         # The smallest first: a pipeline with few records is not late because of one with many.
         for pipeline, transformer, people in sorted(self._mapped.values(), key=lambda each: len(each[2])):
-            workspace = people[0].arrival.workspace
+            workspace = people[0].accepted.workspace
             budget = budgets.setdefault(
                 workspace, Budget(MAX_WORKSPACE_MAPPING_SECONDS, MAX_WORKSPACE_MAPPING_BYTES, everybody)
             )
@@ -199,7 +205,7 @@ class BatchEvaluation:
                     each.attributes[pipeline.pipeline] = result
                     each.steps.append(pipeline.passed)
             if len(results) < len(people):
-                laned[pipeline.pipeline] = people[len(results)].arrival.position
+                laned[pipeline.pipeline] = people[len(results)].accepted.position
         for index, person in enumerate(self._people):
             if isinstance(person, _Person):
                 self._people[index] = self._settle(person, laned)
@@ -207,10 +213,10 @@ class BatchEvaluation:
     def _settle(self, person: _Person, laned: Mapping[int, int]) -> IdentityObservation | _Person:
         """Decide what the worker applies, and append the rest to lanes. Returns the person itself when the worker has
         nothing to apply. `laned` are the positions from which on pipelines work through their lanes."""
-        arrival, plan = person.arrival, person.plan
-        is_alias = arrival.event.type == "alias"
-        claims = bool(person.passed) and person.user_id is not None and arrival.event.anonymous_id is not None
-        in_lanes = {each for each in plan.user_ids if each in laned and laned[each] <= arrival.position}
+        accepted, plan = person.accepted, person.plan
+        is_alias = accepted.event.type == "alias"
+        claims = bool(person.passed) and person.user_id is not None and accepted.event.anonymous_id is not None
+        in_lanes = {each for each in plan.user_ids if each in laned and laned[each] <= accepted.position}
         in_lanes.update(each.pipeline for each in plan.user_pipelines if each.is_function)
         seeing: list[int] = []
         passed: set[int] = set()
@@ -227,29 +233,29 @@ class BatchEvaluation:
                 seeing.append(pipeline.pipeline)
         if claims or is_alias:
             for pipeline_id in in_lanes - passed:
-                self._append(person, pipeline_id, _entry(arrival, person.user_id, claims=claims))
+                self._append(person, pipeline_id, accepted.lane_entry(person.user_id, claims=claims))
         if not seeing and not claims and not is_alias:
             return person
         attributes = () if is_alias else tuple(person.attributes[each] for each in seeing)
         reaches = plan.user_ids if not in_lanes else tuple(each for each in plan.user_ids if each not in in_lanes)
-        return _sighting(arrival, person.user_id, tuple(seeing), attributes, reaches, claims=claims)
+        return accepted.observation(person.user_id, tuple(seeing), attributes, reaches, claims=claims)
 
     def _enqueue(self, person: _Person, pipeline: CompiledPipeline, *, is_transformed: bool, claims: bool) -> None:
         """Append the event to the lane of a pipeline that let it through."""
-        arrival = person.arrival
+        accepted = person.accepted
         if not is_transformed:
-            self._append(person, pipeline.pipeline, _entry(arrival, person.user_id, is_seen=True))
+            self._append(person, pipeline.pipeline, accepted.lane_entry(person.user_id, is_seen=True))
             person.steps.append(pipeline.passed)
-        elif self._workspace_bytes[arrival.workspace] >= self._lane_bytes:
+        elif self._workspace_bytes[accepted.workspace] >= self._lane_bytes:
             reason = f"the records that wait in the workspace's lanes have reached {self._lane_bytes} bytes"
             person.steps.append(pipeline.failed(reason))
             if claims:  # as that of a record on which a transformation failed
-                self._append(person, pipeline.pipeline, _entry(arrival, person.user_id))
+                self._append(person, pipeline.pipeline, accepted.lane_entry(person.user_id))
         else:
-            documents = self.lane_documents.setdefault(arrival.event.connection_id, [])
+            documents = self.lane_documents.setdefault(accepted.event.connection_id, [])
             if not documents or documents[-1] is not _document(person):
                 documents.append(_document(person))
-            entry = _entry(arrival, person.user_id, document=len(documents) - 1)
+            entry = accepted.lane_entry(person.user_id, document=len(documents) - 1)
             self._append(person, pipeline.pipeline, entry)
             person.steps.append(pipeline.pending)
 
@@ -263,10 +269,24 @@ class BatchEvaluation:
                 return  # the claim that the entry before makes already
         entries.append(entry)
 
+    def step_counts(self) -> StepCounts:
+        """Count the trace steps by their outcomes."""
+        counts: defaultdict[tuple[ProcessingStep, StepOutcome], int] = defaultdict(int)
+        latest: Sequence[Step] = ()
+        number = 0
+        for steps in (*self.steps.values(), ()):
+            if steps is latest:  # consecutive events of a source mostly share those of its plan
+                number += 1
+                continue
+            for step in latest:
+                counts[step.step, step.outcome] += number
+            latest, number = steps, 1
+        return counts
+
     def lane_chunks(self) -> list[NewChunk]:
         """Return what the batch has for each lane."""
         return [
-            NewChunk(pipeline, person.arrival.workspace, person.arrival.event.connection_id, entries)
+            NewChunk(pipeline, person.accepted.workspace, person.accepted.event.connection_id, entries)
             for pipeline, (person, entries) in self._lane_entries.items()
         ]
 
@@ -275,12 +295,17 @@ class BatchEvaluation:
         return [person for person in self._people if isinstance(person, IdentityObservation)]
 
 
+def _with_known_traits(record: Record | None, traits: Raw | None) -> Record | None:
+    """Return the record with everything known of the user; `traits` is None when the record has it already."""
+    return record if record is None or traits is None else {**record, "traits": Json(bytes(traits).decode())}
+
+
 def _document(person: _Person) -> bytes:
     """Return the event's document, with everything that is known of the person."""
     if person.traits is None:
-        return person.arrival.document
+        return person.accepted.document
     if person.document is None:
-        person.document = bytes(join({**members(Raw(person.arrival.document)), "traits": person.traits}))
+        person.document = bytes(join({**members(Raw(person.accepted.document)), "traits": person.traits}))
     return person.document
 
 
@@ -304,91 +329,8 @@ def _passes(pipeline: CompiledPipeline, record: Record | None, steps: list[Step]
     return False
 
 
-def _internal_error(error: Exception, arrival: Arrival) -> str:
+def _internal_error(error: Exception, accepted: AcceptedEvent) -> str:
     name = type(error).__name__
-    if count := _throttle.passes((arrival.workspace, name)):
-        _log.error("an event cannot be evaluated", position=arrival.position, error=name, count=count, exc_info=error)
+    if count := _throttle.passes((accepted.workspace, name)):
+        _log.error("an event cannot be evaluated", position=accepted.position, error=name, count=count, exc_info=error)
     return f"internal error ({name})"
-
-
-def _stored(arrival: Arrival, pipeline: int) -> StoredEvent:
-    source, _ = arrival.message.key
-    event = arrival.event
-    return StoredEvent(
-        arrival.position,
-        arrival.workspace,
-        source,
-        pipeline,
-        arrival.at,
-        arrival.message.received_at,
-        event.type,
-        event.event,
-        event.user_id,
-        event.anonymous_id,
-        arrival.document,
-    )
-
-
-def _previous_id(event: Event) -> str | None:
-    return event.previous_id if event.type == "alias" and event.user_id is not None else None
-
-
-def _entry(
-    arrival: Arrival,
-    user_id: str | None,
-    *,
-    is_seen: bool = False,
-    document: int = NO_DOCUMENT,
-    claims: bool = True,
-) -> LaneEntry:
-    event = arrival.event
-    return LaneEntry(
-        arrival.position,
-        event.message_id,
-        arrival.at,
-        user_id,
-        event.anonymous_id,
-        _previous_id(event),
-        _is_once(arrival),
-        is_seen,
-        document,
-        claims,
-    )
-
-
-def _sighting(
-    arrival: Arrival,
-    user_id: str | None,
-    pipelines: tuple[int, ...],
-    attributes: tuple[str, ...],
-    reaches: tuple[int, ...],
-    *,
-    claims: bool,
-) -> IdentityObservation:
-    event = arrival.event
-    return IdentityObservation(
-        arrival.workspace,
-        event.connection_id,
-        pipelines,
-        user_id,
-        event.anonymous_id,
-        arrival.at,
-        attributes,
-        _previous_id(event),
-        _is_once(arrival),
-        reaches,
-        claims,
-    )
-
-
-def _is_once(arrival: Arrival) -> bool:
-    """Whether it is an alias of the client API, which applies once and says nothing else."""
-    return arrival.protocol == "client" and arrival.event.type == "alias"
-
-
-def _person(event: Event) -> tuple[str | None, bool]:
-    """The user id that an event is about, and whether it is about anybody: that of a group alone is not."""
-    user_id = event.user_id
-    if user_id is None and event.anonymous_id is None and event.type == "identify":
-        user_id = email_of(event.traits)
-    return user_id, user_id is not None or event.anonymous_id is not None

@@ -159,7 +159,7 @@ class ResultApplier:
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
         """Write results, each with its pipeline: many small ones take as few statements as one large one."""
         observations = [
-            _sighting(pipeline, results, result)
+            _observation(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
@@ -198,7 +198,7 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     return Step(pipeline, step.connection, "Finalize", "Passed")
 
 
-def _sighting(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
+def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
     entry = result.entry
     is_seen = entry.is_seen or result.attributes is not None
     return IdentityObservation(

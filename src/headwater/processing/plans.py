@@ -7,6 +7,7 @@ import structlog
 from msgspec import Struct
 
 from headwater.base.errors import HeadwaterError
+from headwater.base.steps import ProcessingStep
 from headwater.base.throttle import Throttle
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
 
 
-def log_failed(pipeline: int, step: str) -> None:
+def log_failed(pipeline: int, step: ProcessingStep) -> None:
     """Log, once a minute, that events fail in a step of a pipeline, and how many. The trace has the reasons."""
     if count := _throttle.passes((pipeline, step)):
         _log.warning("events fail in a pipeline", pipeline=pipeline, step=step, count=count)
@@ -44,7 +45,7 @@ class CompiledPipeline(Struct, frozen=True):
     pending: Step
     """The trace step of an event that waits in its lane."""
 
-    def failed(self, message: str, step: str = "Transformation") -> Step:
+    def failed(self, message: str, step: ProcessingStep = "Transformation") -> Step:
         """Return the trace step of an event that failed, and log it."""
         log_failed(self.pipeline, step)
         return Step(self.pipeline, self.connection, step, "Failed", message[:MAX_MESSAGE])
@@ -125,7 +126,7 @@ class PlanCache:
     def _compile(self, pipeline: Pipeline) -> CompiledPipeline | None:
         """Compile a pipeline; None for one that cannot be compiled, which may not stop the others.
 
-        A definition was checked when it was stored; only rules that have changed since can refuse it.
+        A definition was checked when it was stored; only rules that have changed since can reject it.
         """
         known = self._compiled.get(pipeline.id)
         if known is None or known[0] != pipeline.definition:

@@ -3,7 +3,7 @@
 One batch is one transaction of the warehouse: messages, events, identities, devices, lane entries, rejected events, and
 the position up to which the log is processed. A crash between any two lines leaves the batch to be processed again.
 
-An event goes through the pipelines that its source has when it is processed, a moment after it was accepted. A repeated
+An event goes through the pipelines that its source has when it is processed, shortly after it was accepted. A repeated
 message goes through none.
 """
 
@@ -21,7 +21,7 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
-from headwater.processing.batch import Arrival, Batch, as_rejected
+from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
@@ -88,6 +88,7 @@ class BatchProcessor:
             duplicates=plan.duplicates,
             rejected=len(batch.rejected),
             identities=len(plan.identities.changed),
+            steps=plan.evaluation.step_counts(),
         )
         if plan.duplicates or batch.rejected:
             _log.info("batch processed", last=batch.last, duplicates=plan.duplicates, rejected=len(batch.rejected))
@@ -96,7 +97,7 @@ class BatchProcessor:
     async def _commit(self, batch: Batch, after: int, store_only: Collection[int] = ()) -> "_BatchPlan":
         try:
             async with self._state.transaction() as transaction:
-                plan = await self._plan(batch.arrivals, transaction, store_only)
+                plan = await self._plan(batch.accepted, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
                 await self._write_small(batch, plan, transaction)
                 await transaction.save_calls(batch.calls)
@@ -110,14 +111,14 @@ class BatchProcessor:
         return plan
 
     async def _plan(
-        self, arrivals: Sequence[Arrival], transaction: Transaction, store_only: Collection[int]
+        self, accepted: Sequence[AcceptedEvent], transaction: Transaction, store_only: Collection[int]
     ) -> "_BatchPlan":
         """Decide everything that the events lead to."""
-        messages = [arrival.message for arrival in arrivals]
+        messages = [each.message for each in accepted]
         fresh, entries = deduplicate(messages, await transaction.lookup(messages), now=microseconds(self._clock.now()))
         lanes = await transaction.lanes()
         evaluation = BatchEvaluation(
-            [arrival for arrival in arrivals if arrival.position in fresh],
+            [each for each in accepted if each.position in fresh],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
@@ -125,11 +126,14 @@ class BatchProcessor:
         evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
         evaluation.filter(self._plans)
         await evaluation.transform()
-        for arrival in evaluation.arrivals:
-            notes = (Step(0, arrival.event.connection_id, "Receive", "Passed", note) for note in arrival.notes)
-            entries[arrival.message.key].steps = (*notes, *evaluation.steps[arrival.position])
+        for each in evaluation.accepted:
+            steps = evaluation.steps[each.position]
+            if each.notes:
+                source = each.event.connection_id
+                steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
+            entries[each.message.key].steps = tuple(steps)
         identities = await transaction.merge_identities(evaluation.observations())
-        return _BatchPlan(evaluation, identities, entries, len(arrivals) - len(fresh))
+        return _BatchPlan(evaluation, identities, entries, len(accepted) - len(fresh))
 
     async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
         await transaction.change_identities(plan.identities)
@@ -147,20 +151,20 @@ class BatchProcessor:
             raise
         except Exception:
             raise error from None
-        poison = await self._find_poison(batch.arrivals)
+        poison = await self._find_poison(batch.accepted)
         if not poison:  # it is not the events alone, or it has passed: the batch as it is may succeed
             return batch, set()
         rejected = {
-            arrival.position
-            for arrival in batch.arrivals
-            if arrival.position in poison and not await self._succeeds([arrival], {arrival.position})
+            each.position
+            for each in batch.accepted
+            if each.position in poison and not await self._succeeds([each], {each.position})
         }
         for position in sorted(poison):
             _log.error("an event is isolated", position=position, kept="rejected" if position in rejected else "stored")
         self._metrics.events_isolated(len(poison))
         return _without(batch, rejected), poison - rejected
 
-    async def _find_poison(self, arrivals: Sequence[Arrival]) -> set[int]:
+    async def _find_poison(self, accepted: Sequence[AcceptedEvent]) -> set[int]:
         """Return the positions of the events that fail, by halving. Events of a workspace that has `MAX_ISOLATED` of
         them count as failing too. Of events that fail only together the last counts as failing."""
         poison: dict[int, list[int]] = {}
@@ -168,10 +172,10 @@ class BatchProcessor:
         def found() -> int:
             return sum(map(len, poison.values()))
 
-        def add(arrival: Arrival) -> None:
-            insort(poison.setdefault(arrival.workspace, []), arrival.position)
+        def add(each: AcceptedEvent) -> None:
+            insort(poison.setdefault(each.workspace, []), each.position)
 
-        async def search(some: Sequence[Arrival]) -> None:
+        async def search(some: Sequence[AcceptedEvent]) -> None:
             some = [each for each in some if len(poison.get(each.workspace, ())) < MAX_ISOLATED]
             if not some or await self._succeeds(some, ()):
                 return
@@ -184,7 +188,7 @@ class BatchProcessor:
             if found() == before:
                 add(some[await last_of_those_that_fail_together(some, middle)])
 
-        async def last_of_those_that_fail_together(some: Sequence[Arrival], good: int) -> int:
+        async def last_of_those_that_fail_together(some: Sequence[AcceptedEvent], good: int) -> int:
             """Return an index: up to this event they fail, without it they do not. The first `good` of them succeed."""
             bad = len(some)
             while bad - good > 1:
@@ -195,25 +199,25 @@ class BatchProcessor:
                     bad = middle
             return bad - 1
 
-        rest, before = list(arrivals), -1
+        rest, before = list(accepted), -1
         while found() > before:  # what is left may fail together
             before = found()
             await search(rest)
             known = {position for positions in poison.values() for position in positions}
-            rest = [arrival for arrival in rest if arrival.position not in known]
+            rest = [each for each in rest if each.position not in known]
         positions_found = {position for positions in poison.values() for position in positions}
-        for arrival in arrivals:
-            positions = poison.get(arrival.workspace, ())
-            if len(positions) >= MAX_ISOLATED and arrival.position > positions[-1]:
-                positions_found.add(arrival.position)
+        for each in accepted:
+            positions = poison.get(each.workspace, ())
+            if len(positions) >= MAX_ISOLATED and each.position > positions[-1]:
+                positions_found.add(each.position)
         return positions_found
 
-    async def _succeeds(self, arrivals: Sequence[Arrival], store_only: Collection[int]) -> bool:
+    async def _succeeds(self, accepted: Sequence[AcceptedEvent], store_only: Collection[int]) -> bool:
         """Process events in a transaction that is rolled back; return whether that succeeds."""
-        batch = Batch(list(arrivals), [], [], arrivals[-1].position)
+        batch = Batch(list(accepted), [], [], accepted[-1].position)
         try:
             async with self._state.transaction() as transaction:
-                plan = await self._plan(batch.arrivals, transaction, store_only)
+                plan = await self._plan(batch.accepted, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
                 await self._warehouse.check(plan.evaluation.events)
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
@@ -244,9 +248,9 @@ class _Rollback(Exception):
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:
     """Return the batch with the events at these positions among the rejected ones."""
-    rows = [*batch.rejected, *(as_rejected(arrival) for arrival in batch.arrivals if arrival.position in culprits)]
+    rows = [*batch.rejected, *(each.rejected() for each in batch.accepted if each.position in culprits)]
     return msgspec.structs.replace(
         batch,
-        arrivals=[arrival for arrival in batch.arrivals if arrival.position not in culprits],
+        accepted=[each for each in batch.accepted if each.position not in culprits],
         rejected=sorted(rows, key=lambda row: row.position),
     )

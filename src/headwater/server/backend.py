@@ -146,7 +146,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         pressure = BackPressure(settings.log_max_lag_bytes)
         async with (
             open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
-            pressure.following(log),
+            pressure.track(log),
         ):
             limits = Limits(
                 event_bytes=settings.max_event_bytes,

@@ -1,4 +1,4 @@
-"""Opens the event log that the settings ask for: a SQLite file in the data directory, or a stream of NATS."""
+"""Opens the event log of the settings: a SQLite file in the data directory, or a stream of NATS."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ async def open_event_log(
     back_pressure: BackPressure | None = None,
     metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[EventLog]:
-    """The log; closed at the end of the block. Its positions come after what the warehouse has of an earlier one."""
+    """Open the log; close it at the end of the block. Its positions come after that of the state store."""
     log: EventLog
     if settings.nats_url is None:
         log = SqliteEventLog(

@@ -5,7 +5,7 @@ the protos, gRPC statuses, dialects and our own error codes; nothing that a call
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from headwater.base.metrics import Metrics
+from headwater.base.steps import StepCounts
+from headwater.log import Backlog
 from headwater.server.scrape import handler
 
 BACKLOG_TIMEOUT_SECONDS = 1.0
@@ -26,7 +28,7 @@ _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _log = structlog.get_logger(__name__)
 
-Backlog = Callable[[], Awaitable[int]]
+Backlogs = Callable[[], Awaitable[Mapping[str, Backlog]]]
 Counted = TypeVar("Counted", "BackendMetrics", "WorkerMetrics", "CourierMetrics")
 
 
@@ -89,7 +91,8 @@ class WorkerMetrics(Metrics):
         self.registry = _registry()
         self.backlog = Gauge(
             "headwater_log_backlog_bytes",
-            "Bytes of the event log that the worker has not processed, approximately.",
+            "Bytes of the event log that each consumer has not finished, approximately.",
+            ["consumer"],
             registry=self.registry,
         )
         self._seconds = Histogram(
@@ -118,6 +121,12 @@ class WorkerMetrics(Metrics):
             "Events that made a batch fail, and were stored without their effects or kept as rejected.",
             registry=self.registry,
         )
+        self._steps = Counter(
+            "headwater_worker_steps",
+            "Pipelines' last steps for events, by the step and how it ended.",
+            ["step", "outcome"],
+            registry=self.registry,
+        )
         self._applied = Counter(
             "headwater_worker_lane_entries_applied",
             "Lane entries whose results were applied.",
@@ -133,12 +142,16 @@ class WorkerMetrics(Metrics):
     def lane_results_applied(self, seconds: float, entries: int) -> None:
         self._applied.inc(entries)
 
-    def batch_processed(self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int) -> None:
+    def batch_processed(
+        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+    ) -> None:
         self._seconds.observe(seconds)
         self._stored.inc(stored)
         self._duplicates.inc(duplicates)
         self._rejected.inc(rejected)
         self._identities.inc(identities)
+        for (step, outcome), number in steps.items():
+            self._steps.labels(step, outcome).inc(number)
 
 
 class CourierMetrics(Metrics):
@@ -186,12 +199,12 @@ class CourierMetrics(Metrics):
 
 
 @asynccontextmanager
-async def serve_metrics(metrics: Counted, socket: Path, backlog: Backlog | None = None) -> AsyncIterator[Counted]:
-    """Show the metrics at `socket` until the end of the block; `backlog` is asked at every scrape."""
+async def serve_metrics(metrics: Counted, socket: Path, backlogs: Backlogs | None = None) -> AsyncIterator[Counted]:
+    """Serve the metrics at `socket` until the end of the block; `backlogs` is called at every scrape."""
 
     async def text() -> bytes:
-        if backlog is not None and isinstance(metrics, WorkerMetrics):
-            await _measure(metrics.backlog, backlog)
+        if backlogs is not None and isinstance(metrics, WorkerMetrics):
+            await _measure(metrics.backlog, backlogs)
         return generate_latest(metrics.registry)
 
     server = await asyncio.start_unix_server(handler(text), socket)
@@ -203,12 +216,16 @@ async def serve_metrics(metrics: Counted, socket: Path, backlog: Backlog | None 
             await asyncio.wait_for(server.wait_closed(), 1)
 
 
-async def _measure(gauge: Gauge, backlog: Backlog) -> None:
+async def _measure(gauge: Gauge, backlogs: Backlogs) -> None:
+    """Set the backlog of each consumer; without a sample where it cannot be measured."""
+    gauge.clear()  # consumers can be forgotten
     try:
-        gauge.set(await asyncio.wait_for(backlog(), BACKLOG_TIMEOUT_SECONDS))
+        found = await asyncio.wait_for(backlogs(), BACKLOG_TIMEOUT_SECONDS)
     except Exception as error:  # a database that is away must not hide everything else
         _log.warning("the backlog cannot be measured", reason=type(error).__name__)
-        gauge.set(float("nan"))
+        return
+    for consumer, backlog in found.items():
+        gauge.labels(consumer).set(backlog.bytes)
 
 
 def _registry() -> CollectorRegistry:

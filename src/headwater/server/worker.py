@@ -1,6 +1,6 @@
-"""The worker process: follows the log and fills the warehouse. `python -m headwater.server.worker` starts it.
+"""The worker process: stores the events of the log. `python -m headwater.server.worker` starts it.
 
-It may die at any moment: what it has stored and how far it has read are committed together.
+It may be killed at any moment: what it has stored and how far it has read are committed together.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.events.context import Locate
-from headwater.processing import StreamConsumer
+from headwater.processing import make_consumer
 from headwater.server import child
 from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
@@ -25,12 +25,12 @@ from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
-"""Accepting comes first: where both want the processor, the backend gets about three times as much of it. What waits
-in the log is safe, a call that waits is not."""
+"""Accepting comes first: where both want the processor, the backend gets about three times as much of it. Entries that
+wait in the log are safe; a call that waits is not."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set, then finish the group of events that was begun."""
+    """Work until `stop` is set, then finish the batch at hand."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_catalog(
@@ -45,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         child.heartbeat(),
     ):
         consumer = partial(
-            StreamConsumer,
+            make_consumer,
             log,
             catalog,
             state,
@@ -61,7 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             return
         from headwater.server.metrics import WorkerMetrics, serve_metrics  # its library takes time and memory
 
-        async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlog_bytes) as metrics:
+        async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs) as metrics:
             await consumer(metrics=metrics).run(stop)
 
 

@@ -9,16 +9,17 @@ messages before anything is done with them.
 """
 
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate
-from headwater.state.devices import Device, DeviceEvent
+from headwater.state.devices import Device, DeviceCursor, DeviceEvent
 from headwater.state.identities import (
     MAX_ATTRIBUTES_BYTES,
     Identity,
     IdentityChanges,
+    IdentityCursor,
     IdentityObservation,
     attributes_fit,
 )
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
-from headwater.state.rejections import RejectedEvent, RejectionCount
+from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor
 from headwater.state.store import StateStore, open_state
 from headwater.state.traits import TraitsUpdate
 from headwater.state.transaction import LatestCall, Transaction
@@ -28,9 +29,11 @@ __all__ = [
     "NO_DOCUMENT",
     "Chunk",
     "Device",
+    "DeviceCursor",
     "DeviceEvent",
     "Identity",
     "IdentityChanges",
+    "IdentityCursor",
     "IdentityObservation",
     "Lane",
     "LaneEntry",
@@ -42,6 +45,7 @@ __all__ = [
     "NewChunk",
     "RejectedEvent",
     "RejectionCount",
+    "RejectionCountCursor",
     "StateStore",
     "Step",
     "TraitsUpdate",

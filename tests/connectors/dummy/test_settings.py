@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from headwater.connectors.dummy.settings import RULES, DummySettings, parse_delay
-from tests.connectors.refusals import refused_settings
+from headwater.connectors.dummy.settings import DummySettings, parse_delay
+from tests.connectors.invalid import invalid_settings
 
 MS = timedelta(milliseconds=1)
 
 
 def test_nothing_is_needed() -> None:
-    assert DummySettings.of({}) == DummySettings()
-    assert RULES.read({}) == {
+    assert DummySettings.read({}) == DummySettings()
+    assert DummySettings().document() == {
         "customerExportFailPercentage": 0,
         "operationDelay": "",
         "urlForDispatchingEvents": "",
@@ -26,12 +26,13 @@ def test_everything_may_be_set() -> None:
         "operationDelay": "10ms-50ms",
         "urlForDispatchingEvents": "http://localhost:9000/events?x=1",
     }
-    assert DummySettings.of(given) == DummySettings(
+    settings = DummySettings.read(given)
+    assert settings == DummySettings(
         export_fail_percentage=30,
-        least_delay=10 * MS,
-        most_delay=50 * MS,
+        operation_delay="10ms-50ms",
         dispatch_url="http://localhost:9000/events?x=1",
     )
+    assert settings.delay_range == (10 * MS, 50 * MS)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,8 @@ def test_delays(text: str, least: timedelta, most: timedelta) -> None:
     ],
 )
 def test_what_is_no_delay(text: str) -> None:
-    with refused_settings("settings.operationDelay"):
-        RULES.read({"operationDelay": text})
+    with invalid_settings("settings.operationDelay"):
+        DummySettings.read({"operationDelay": text})
 
 
 @pytest.mark.parametrize(
@@ -91,5 +92,5 @@ def test_what_is_no_delay(text: str) -> None:
     ],
 )
 def test_what_is_wrong(name: str, value: Any) -> None:
-    with refused_settings(f"settings.{name}"):
-        RULES.read({name: value})
+    with invalid_settings(f"settings.{name}"):
+        DummySettings.read({name: value})

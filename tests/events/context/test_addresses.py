@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.events.context.addresses import address_of, caller_address
+from headwater.events.context.addresses import caller_address, choose_address
 from headwater.schemas import canonical_ip
 
 V4, V6 = "203.0.113.9", "2001:db8:1234:5678::9"
@@ -16,7 +16,7 @@ V4, V6 = "203.0.113.9", "2001:db8:1234:5678::9"
 def stored(sent: object, caller: str, *, is_client_side: bool = False) -> tuple[object, str]:
     """What is stored, None for nothing, and the whole address."""
     text = Raw() if sent is ... else Raw(json.dumps(sent).encode())
-    address = address_of(text, caller, is_client_side=is_client_side)
+    address = choose_address(text, caller, is_client_side=is_client_side)
     return json.loads(bytes(address.text) or b"null"), address.whole
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.events.context.agents import MAX_BYTES, agent_of
+from headwater.events.context.agents import MAX_BYTES, read_agent
 from headwater.events.context.names import BROWSERS, SYSTEMS
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -21,7 +21,7 @@ Section = dict[str, str]
 
 
 def told(user_agent: str) -> tuple[Section, Section]:
-    agent = agent_of(Raw(json.dumps(user_agent).encode()))
+    agent = read_agent(Raw(json.dumps(user_agent).encode()))
     return json.loads(bytes(agent.browser)), json.loads(bytes(agent.os))
 
 
@@ -101,14 +101,14 @@ def test_a_version_that_is_too_long_is_none() -> None:
     "text", [b"", b"null", b'""', b"5", b"[]", b'{"a":"Chrome/1.2"}', b'"%s"' % (b"x" * (MAX_BYTES - 1))]
 )
 def test_no_user_agent_tells_nothing(text: bytes) -> None:
-    agent = agent_of(Raw(text))
+    agent = read_agent(Raw(text))
     assert (bytes(agent.browser), bytes(agent.os)) == (b"", b"")
 
 
 @given(st.text(min_size=1, max_size=100))
 def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
     text = Raw(json.dumps(user_agent).encode())
-    for section, names in ((agent_of(text).browser, BROWSERS), (agent_of(text).os, SYSTEMS)):
+    for section, names in ((read_agent(text).browser, BROWSERS), (read_agent(text).os, SYSTEMS)):
         if section:
             members = json.loads(bytes(section))
             assert members["name"] in set(names.values())

@@ -11,8 +11,8 @@ from msgspec import Raw
 
 from headwater.events import Envelope
 from headwater.events.context import Locate, Location, normal_context
-from headwater.events.context.normalise import MAX_BYTES
-from headwater.events.context.sections import Sections
+from headwater.events.context.fields import Sections
+from headwater.events.context.normalise import MAX_CACHED_BYTES
 from tests.events.contexts import context_texts
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
@@ -176,6 +176,6 @@ def test_a_device_that_is_described_elsewhere_counts_where_the_context_says_none
 
 @given(context_texts(), st.sampled_from([SERVER_SIDE, CLIENT_SIDE]))
 def test_what_is_remembered_is_what_is_read(text: bytes, envelope: Envelope) -> None:
-    long = text[:-1] + b" " * MAX_BYTES + text[-1:]  # too long to be remembered
+    long = json.dumps(json.loads(text), indent=MAX_CACHED_BYTES).encode()  # too long to be remembered
     assert normal_text(text, envelope) == normal_text(text, envelope)
     assert json.loads(normal_text(long, envelope)) == json.loads(normal_text(text, envelope))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.events.context.platforms import browser, os
+from headwater.events.context.platforms import normalise_browser, normalise_os
 from tests.jsontexts import json_values
 
 TOLD = Raw(b'{"name":"Chrome","version":"126.0"}')
@@ -45,7 +45,7 @@ TOLD = Raw(b'{"name":"Chrome","version":"126.0"}')
 )
 def test_browser(sent: object, normal: object) -> None:
     text = Raw(json.dumps(sent).encode())
-    result = browser(text, TOLD)
+    result = normalise_browser(text, TOLD)
     assert json.loads(bytes(result)) == normal
     assert (result is text) == (sent == normal)
 
@@ -66,22 +66,25 @@ def test_browser(sent: object, normal: object) -> None:
     ],
 )
 def test_os(sent: str, normal: str) -> None:
-    assert json.loads(bytes(os(Raw(json.dumps({"name": sent}).encode()), Raw()))) == {"name": normal}
+    assert json.loads(bytes(normalise_os(Raw(json.dumps({"name": sent}).encode()), Raw()))) == {"name": normal}
 
 
 def test_an_os_that_the_schema_does_not_list_keeps_its_name() -> None:
-    section = os(Raw(b'{"name":"Ubuntu","version":"24.04"}'), TOLD)
+    section = normalise_os(Raw(b'{"name":"Ubuntu","version":"24.04"}'), TOLD)
     assert json.loads(bytes(section)) == {"name": "Other", "version": "24.04", "other": "Ubuntu"}
 
 
 @pytest.mark.parametrize("sent", [b"null", b"{}", b'{"version":"1"}', b'{"name":""}'])
 def test_without_a_user_agent_a_section_without_a_name_stays(sent: bytes) -> None:
     text = Raw(sent)
-    assert browser(text, Raw()) is text
+    assert normalise_browser(text, Raw()) is text
 
 
 def test_other_members_keep_every_digit() -> None:
-    assert bytes(browser(Raw(b'{"name":"safari","n":1.0,"z":1E400}'), Raw())) == b'{"name":"Safari","n":1.0,"z":1E400}'
+    assert (
+        bytes(normalise_browser(Raw(b'{"name":"safari","n":1.0,"z":1E400}'), Raw()))
+        == b'{"name":"Safari","n":1.0,"z":1E400}'
+    )
 
 
 _SECTIONS = st.dictionaries(st.sampled_from(["name", "version", "other", "build", "", "x"]), json_values, max_size=5)
@@ -90,7 +93,7 @@ _SECTIONS = st.dictionaries(st.sampled_from(["name", "version", "other", "build"
 @given(_SECTIONS, st.sampled_from([TOLD, Raw(b'{"name":"Other","other":"Unknown"}'), Raw()]), st.booleans())
 def test_only_name_version_and_other_are_touched(sent: dict[str, Any], told: Raw, is_system: bool) -> None:
     text = Raw(json.dumps(sent).encode())
-    result = json.loads(bytes((os if is_system else browser)(text, told)))
+    result = json.loads(bytes((normalise_os if is_system else normalise_browser)(text, told)))
     assert {name: value for name, value in result.items() if name not in ("name", "version", "other")} == {
         name: value for name, value in sent.items() if name not in ("name", "version", "other")
     }

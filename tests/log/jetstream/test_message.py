@@ -1,6 +1,7 @@
-"""Frames as messages, and positions as sequence numbers."""
+"""Entries as messages, and positions as sequence numbers."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -9,27 +10,62 @@ from hypothesis import strategies as st
 from headwater.base.errors import Unavailable
 from headwater.log import LogEntry
 from headwater.log.contract import MAX_ENTRY_EVENTS
-from headwater.log.jetstream.message import decode_frame, encode_frame, position_of, sequence_of
+from headwater.log.jetstream.message import (
+    decode_entries,
+    encode_entries,
+    group_bytes,
+    position_of,
+    sequence_of,
+    stored_entries,
+)
 
 LIMIT = 4096
 
 
+ENTRIES = st.builds(LogEntry, st.integers(1, MAX_ENTRY_EVENTS // 20), st.binary(max_size=200), st.binary(max_size=500))
+
+
 @given(st.integers(1, MAX_ENTRY_EVENTS), st.binary(max_size=500), st.binary(max_size=3000))
-def test_a_frame_comes_back_as_it_was(events: int, header: bytes, body: bytes) -> None:
+def test_an_entry_comes_back_as_it_was(events: int, header: bytes, body: bytes) -> None:
     entry = LogEntry(events, header, body)
-    assert decode_frame(encode_frame(entry, LIMIT)) == entry
+    assert decode_entries(encode_entries([entry], LIMIT)) == [entry]
 
 
-def test_what_is_too_large_for_a_message_is_deflated() -> None:
+@given(st.lists(ENTRIES, min_size=1, max_size=20), st.integers(1, 1 << 40))
+def test_a_group_comes_back_as_it_was_at_positions_of_its_own(entries: list[LogEntry], sequence: int) -> None:
+    message = encode_entries(entries, 1 << 20)
+    found = stored_entries(sequence, message)
+    assert [stored.entry for stored in found] == entries
+    assert found[0].position == position_of(sequence)
+    assert all(before.last + 1 == after.position for before, after in pairwise(found))
+    assert sequence_of(found[-1].last) == sequence
+    assert len(message) <= 7 + sum(map(group_bytes, entries))
+
+
+def test_a_message_of_the_first_version_is_read() -> None:
+    """What streams hold from before there were groups."""
+    message = b"\0" + b"\0\2" + b"\0\0\0\6" + b"header" + b"body"
+    assert decode_entries(message) == [LogEntry(2, b"header", b"body")]
+    assert encode_entries([LogEntry(2, b"header", b"body")], LIMIT) == message
+
+
+def test_what_is_too_large_for_a_message_is_compressed() -> None:
     entry = LogEntry(3, b"header", b'{"type":"track"}' * 10_000)
-    message = encode_frame(entry, LIMIT)
+    message = encode_entries([entry], LIMIT)
     assert len(message) < LIMIT
-    assert decode_frame(message) == entry
+    assert decode_entries(message) == [entry]
 
 
 def test_what_cannot_be_made_small_enough_is_refused() -> None:
     with pytest.raises(Unavailable, match="the call has 10000 bytes, and NATS takes no more than 4096"):
-        encode_frame(LogEntry(1, b"", random.Random(1).randbytes(10_000)), LIMIT)
+        encode_entries([LogEntry(1, b"", random.Random(1).randbytes(10_000))], LIMIT)
+
+
+@given(st.lists(ENTRIES, min_size=2, max_size=5), st.data())
+def test_a_group_that_was_cut_or_spoilt_is_one_entry_or_valid(entries: list[LogEntry], data: st.DataObject) -> None:
+    message = encode_entries(entries, 1 << 20)
+    cut = message[: data.draw(st.integers(0, len(message) - 1))]
+    assert decode_entries(cut) == [LogEntry(1, b"", cut)]
 
 
 @pytest.mark.parametrize(
@@ -43,15 +79,20 @@ def test_what_cannot_be_made_small_enough_is_refused() -> None:
         b"\0\0\1\0\0\0\x0atoo short",
         b"\1\0\1" + bytes(4) + b"not deflated",
         b"\2\0\1" + bytes(4) + b"of another form",
+        b"\2\0\0",
+        b"\2\0\1\0\0" + bytes(8),
+        b"\2\0\1\0\1" + bytes(8) + b"too long",
+        b"\2\0\2\x40\0" + bytes(8) + b"\x40\1" + bytes(8),
+        b"\3\0\1" + bytes(4) + b"of another form",
     ],
 )
-def test_a_message_of_somebody_else_is_a_frame_that_a_consumer_can_pass(message: bytes) -> None:
-    assert decode_frame(message) == LogEntry(1, b"", message)
+def test_a_message_of_another_program_is_an_entry_that_a_consumer_can_pass(message: bytes) -> None:
+    assert decode_entries(message) == [LogEntry(1, b"", message)]
 
 
 @given(st.binary(max_size=40))
 def test_whatever_a_message_holds_its_positions_are_its_own(message: bytes) -> None:
-    assert 1 <= decode_frame(message).events <= MAX_ENTRY_EVENTS
+    assert 1 <= sum(entry.events for entry in decode_entries(message)) <= MAX_ENTRY_EVENTS
 
 
 @given(st.integers(1, 2**48), st.integers(1, MAX_ENTRY_EVENTS))

@@ -139,7 +139,7 @@ async def test_a_stream_that_someone_made_anew_under_way_is_not_written_at_old_p
     config = (await jetstream.stream_info(name)).config
     await jetstream.delete_stream(name)
     await jetstream.add_stream(config, first_seq=1)
-    with pytest.raises(Unavailable, match="made anew"):
+    with pytest.raises(Unavailable, match="was replaced"):
         await log.append(LogEntry(1, b"", b"y"))
     assert await log.append(LogEntry(1, b"", b"y")) > finished
     await client.close()

@@ -9,8 +9,8 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, open_catalog
-from headwater.connectors.catalogue import CONNECTORS
 from headwater.connectors.connector import Connector
+from headwater.connectors.registry import CONNECTORS
 from headwater.management.connections import CreateConnection, create_connection
 from tests.management.conftest import KEYRING
 from tests.management.pipelines.examples import Example

@@ -8,7 +8,7 @@ import pytest
 
 from headwater.base.errors import HeadwaterError
 from headwater.catalog import Connection
-from headwater.connectors.catalogue import CONNECTORS
+from headwater.connectors.registry import CONNECTORS
 from headwater.management.pipelines import find_kind
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.rules import check

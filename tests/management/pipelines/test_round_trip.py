@@ -9,13 +9,14 @@ from headwater.catalog import Catalog
 from headwater.catalog.definition import decode_definition, encode_definition
 from headwater.management.pipelines import create_pipeline, get_pipeline, set_pipeline_schedule, update_pipeline
 from headwater.schemas import parse_schema
+from tests.examples import examples
 from tests.management.pipelines.conftest import Connect, opened
 from tests.management.pipelines.drafts import passes
 from tests.management.pipelines.examples import EXAMPLES, creation, update
 from tests.management.pipelines.strategies import pipelines
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(pipelines())
 def test_generated_pipelines_are_kept_as_they_were_given(pipeline: tuple[str, dict[str, Any]]) -> None:
     kind, members = pipeline

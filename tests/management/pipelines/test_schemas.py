@@ -167,8 +167,8 @@ USES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "members"), USES, ids=lambda value: str(value)[:60])
-def test_used(kind: str, members: dict[str, Any]) -> None:
-    passes(kind, members)
+def test_a_property_that_a_member_names_is_used(kind: str, members: dict[str, Any]) -> None:
+    assert passes(kind, members).in_schema == members["inSchema"]
 
 
 def test_an_object_counts_through_what_is_in_it() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
+from headwater.connectors.dummy.settings import DummySettings
+from headwater.connectors.settings import Settings
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.server.cli import main
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
+from tests.harness import NOW
+from tests.warehouse.oracle import event
 
 OLD = "the key of last year: 32 characters"
 NEW = "the key of this year: 32 characters"
@@ -113,8 +119,40 @@ def test_names_follow_the_rules_and_cannot_take_over_a_terminal(run: Run) -> Non
     assert "\ufffd[31mred\ufffd" in run("workspaces", "list")
 
 
+async def _store(folder: Path, workspace: int) -> None:
+    async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()) as warehouse:
+        await warehouse.load([event(1, workspace=workspace), event(2, workspace=workspace)], through=2)
+
+
+def test_events_are_exported(run: Run, folder: Path, tmp_path: Path) -> None:
+    (workspace,) = re.findall(r"^\d+", run("workspaces", "list"), re.MULTILINE)
+    target = tmp_path / "export"
+    assert _fails("events", "export", "--parquet", str(target)).startswith("headwater: no events have been stored in")
+    asyncio.run(_store(folder, int(workspace)))
+    day = NOW.date()
+    heads, row = run("events", "export", "--parquet", str(target)).splitlines()
+    assert heads.split() == ["WORKSPACE", "DAY", "EVENTS", "FILE"]
+    file = target / f"workspace={workspace}" / f"day={day}" / "events.parquet"
+    assert row.split() == [workspace, str(day), "2", str(file)]
+    assert file.is_file()
+    later = ("--since", str(day + timedelta(days=1)), "--workspace", workspace)
+    assert len(run("events", "export", "--parquet", str(target), *later).splitlines()) == 1
+    unknown = _fails("events", "export", "--parquet", str(target), "--workspace", "1")
+    assert unknown == "headwater: there is no workspace 1"
+
+
 @pytest.mark.parametrize(
-    "arguments", [("keys",), ("keys", "create"), ("keys", "fly"), ("secrets",), ("workspaces", "x")]
+    "arguments",
+    [
+        ("events",),
+        ("events", "export"),
+        ("events", "export", "--parquet", "x", "--since", "yesterday"),
+        ("keys",),
+        ("keys", "create"),
+        ("keys", "fly"),
+        ("secrets",),
+        ("workspaces", "x"),
+    ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -139,7 +177,7 @@ async def _add_dummy(folder: Path, secret: str) -> None:
         )
 
 
-async def _settings(folder: Path, keyring: Keyring) -> dict[str, object]:
+async def _settings(folder: Path, keyring: Keyring) -> Settings | None:
     async with _catalog(folder, keyring) as catalog:
         (connection,) = catalog.connections(catalog.workspaces()[0].id)
         return catalog.settings_of(connection)
@@ -157,7 +195,7 @@ async def test_a_rotation(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HEADWATER_OLD_SECRET_KEYS", f"{'x' * 40},{OLD}")
     printed = await _run_in_thread(run, "secrets", "rotate")
     assert printed.startswith("The settings of 1 connections are encrypted with the present key, those of 1 since now.")
-    assert (await _settings(folder, Keyring(NEW)))["operationDelay"] == "5ms"
+    assert await _settings(folder, Keyring(NEW)) == DummySettings(operation_delay="5ms")
 
 
 async def test_the_key_in_the_file_counts_as_an_older_one(
@@ -168,7 +206,7 @@ async def test_the_key_in_the_file_counts_as_an_older_one(
     assert "those of 0 since now" in await _run_in_thread(run, "secrets", "rotate")
     monkeypatch.setenv("HEADWATER_SECRET_KEY", NEW)
     assert "those of 1 since now" in await _run_in_thread(run, "secrets", "rotate")
-    assert (await _settings(folder, Keyring(NEW)))["operationDelay"] == "5ms"
+    assert await _settings(folder, Keyring(NEW)) == DummySettings(operation_delay="5ms")
 
 
 def test_a_rotation_makes_no_key(folder: Path, run: Run) -> None:

@@ -44,6 +44,7 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
         assert await reader.messages(some(0) | some(2)) == some(0) | some(2)
 
 
+@pytest.mark.process
 async def test_a_reader_leaves_nothing_and_clears_what_a_killed_one_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ asyncio.run(read(*sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         (disk / "ballast").write_bytes(bytes(20 << 20))

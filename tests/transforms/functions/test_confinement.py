@@ -28,7 +28,7 @@ else:
 os._exit(0)
 """
 
-REFUSED = {
+FORBIDDEN = {
     "a file": "open('/etc/passwd')",
     "a new file": "open('new', 'w')",
     "a folder": "os.listdir('/')",
@@ -42,9 +42,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str) -> None:
-    assert _try(REFUSED[name]) in ("PermissionError", "FileNotFoundError", "NotADirectoryError")
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_a_confined_process_cannot_use(name: str) -> None:
+    assert _try(FORBIDDEN[name]) in ("PermissionError", "FileNotFoundError", "NotADirectoryError")
 
 
 ALLOWED = {
@@ -55,7 +55,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_allowed(name: str) -> None:
+def test_a_confined_process_can_use(name: str) -> None:
     assert _try(ALLOWED[name]).strip() == "done"
 
 
@@ -86,7 +86,7 @@ def test_a_launched_program_runs_without_environment_and_messages() -> None:
     assert "HOME" not in run.stdout.replace("PWD", "")
 
 
-LAUNCHED_REFUSED = {
+LAUNCHED_FORBIDDEN = {
     "a file of another user's data": "read line < {secret}",
     "a file of the system": "read line < /etc/passwd",
     "the environment of the server": "read line < /proc/{parent}/environ",
@@ -98,14 +98,14 @@ LAUNCHED_REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", LAUNCHED_REFUSED)
+@pytest.mark.parametrize("name", LAUNCHED_FORBIDDEN)
 def test_a_launched_program_is_refused(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         secret = Path(folder) / "secret"
         secret.write_text("hidden\n")
         Path(folder).chmod(0o777)
         secret.chmod(0o666)
-        attempt = LAUNCHED_REFUSED[name].format(secret=secret, folder=folder, parent=os.getpid())
+        attempt = LAUNCHED_FORBIDDEN[name].format(secret=secret, folder=folder, parent=os.getpid())
         run = _launch("-c", f"{attempt} && echo done")
         assert "done" not in run.stdout
         assert run.returncode != 0

@@ -14,13 +14,13 @@ SCHEMA = ObjectType((Property("email", StringType()), Property("items", ArrayTyp
     ("source", "message"),
     [("", "empty"), ("a\0", "NUL"), ("\ud800", "surrogates"), ("x" * (MAX_SOURCE_LENGTH + 1), "50000")],
 )
-def test_sources(source: str, message: str) -> None:
+def test_a_source_that_breaks_a_rule_is_rejected(source: str, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         Function("t", "Python", source)
 
 
-def test_the_longest_source() -> None:
-    Function("t", "Python", "é" * MAX_SOURCE_LENGTH)
+def test_the_longest_source_is_accepted() -> None:
+    assert len(Function("t", "Python", "é" * MAX_SOURCE_LENGTH).source) == MAX_SOURCE_LENGTH
 
 
 def test_languages() -> None:

@@ -33,6 +33,7 @@ from headwater.transforms.mapping import (
     ValidationError,
     print_expression,
 )
+from tests.examples import examples
 from tests.schemas import strategies as schemas
 from tests.transforms.mapping import strategies
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT
@@ -251,7 +252,7 @@ def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, ObjectType]:
     return CompiledMapping(outputs, schema, out), record, out
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(mappings(), st.sampled_from(["Import", "Create", "Update"]))
 def test_results_conform_or_are_our_error(drawn: tuple[CompiledMapping, Record, ObjectType], purpose: Purpose) -> None:
     mapping, record, out = drawn

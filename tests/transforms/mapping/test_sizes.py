@@ -42,6 +42,7 @@ from headwater.transforms.mapping import (
 from headwater.transforms.mapping.functions import structures
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of
 from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS
+from tests.examples import examples
 
 OUT = ObjectType(
     (
@@ -263,7 +264,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(
     expressions=st.dictionaries(
         st.sampled_from([property.name for property in OUT]), EXPRESSIONS, min_size=1, max_size=4
@@ -320,6 +321,7 @@ print(int(status["VmHWM"].split()[0]) // 1024)
 """
 
 
+@pytest.mark.process
 def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
     """Twenty pipelines, on 6 MB of events of three sizes: everything is more than the results may be."""
     done = subprocess.run([sys.executable, "-c", WORST], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
 from headwater.catalog.access import WORKSPACE_HEADER
 from headwater.events import EVENT_TYPES
-from headwater.events.native import EVENTS
+from headwater.events.protocols.native import EVENTS
 from headwater.intake import Intake, native_settings
 from headwater.rest.v1 import native_events_pb2 as pb
 from headwater.rest.v1 import native_events_pb2_grpc

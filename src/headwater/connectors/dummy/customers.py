@@ -1,8 +1,15 @@
-"""The dummy's customers: ten of them, in memory, gone with the process."""
+"""The dummy's customers: ten at first, in memory, gone with the process."""
 
+from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
+from headwater.connectors.contract import SourceUser
 from headwater.schemas import Record
+
+MAX_CUSTOMERS: Final = 100_000
+_CREATED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 _PEOPLE: Final = (
     ("Ada", "Lovelace", "tea", "Metropolis", ("12 St James's Square", "SW1Y 4JH", "London")),
@@ -19,25 +26,69 @@ _PEOPLE: Final = (
 
 
 class Customers:
-    """The users of the application, in the order in which they were made."""
+    """The users of the application, in the order in which they were created."""
 
     def __init__(self) -> None:
-        self._records = [_record(number, *person) for number, person in enumerate(_PEOPLE, start=1)]
+        self._users = [_user(number, *person) for number, person in enumerate(_PEOPLE, start=1)]
+        self._positions = {user.id: position for position, user in enumerate(self._users)}
+        self._created: dict[str, str] = {}
+        """The ids of created customers by idempotency key."""
 
-    def after(self, position: int, most: int) -> tuple[list[Record], int]:
-        """At most `most` customers from the one at `position`, and how many come after these."""
-        page = self._records[position : position + most]
-        return list(page), max(0, len(self._records) - position - len(page))
+    def after(self, position: int, maximum: int) -> tuple[list[SourceUser], int]:
+        """Return at most `maximum` customers from the one at `position`, and the number of those that follow them."""
+        page = self._users[position : position + maximum]
+        return page, max(0, len(self._users) - position - len(page))
+
+    def write(self, id_: str, attributes: Record, key: str, now: datetime) -> str | None:
+        """Update a customer, or create one if `id_` is empty, once for each key. Return its id; None if it is missing.
+
+        A customer is missing too when there are `MAX_CUSTOMERS`.
+        """
+        id_ = id_ or self._created.get(key, "")
+        if not id_:
+            return self._create(attributes, key, now)
+        position = self._positions.get(id_)
+        if position is None:
+            return None
+        user = self._users[position]
+        merged = {**user.attributes, **_readable(attributes)}
+        self._users[position] = msgspec.structs.replace(user, attributes=merged, updated_at=now)
+        return id_
+
+    def _create(self, attributes: Record, key: str, now: datetime) -> str | None:
+        if len(self._users) >= MAX_CUSTOMERS:
+            return None
+        id_ = f"dummy{len(self._users) + 1}"
+        record: Record = {**_EMPTY, **_readable(attributes), "dummyId": id_}
+        self._users.append(SourceUser(id=id_, attributes=record, updated_at=now))
+        self._positions[id_] = len(self._users) - 1
+        self._created[key] = id_
+        return id_
 
 
-def _record(
+_EMPTY: Final[Record] = {
+    "email": "",
+    "firstName": "",
+    "lastName": None,
+    "fullName": "",
+    "favouriteDrink": None,
+    "address": None,
+}
+
+
+def _readable(attributes: Record) -> Record:
+    """Return the attributes that can be read again."""
+    return {name: value for name, value in attributes.items() if name != "additionalProperties"}
+
+
+def _user(
     number: int,
     first_name: str,
     last_name: str | None,
     drink: str | None,
     movie: str | None,
     address: tuple[str, str, str | None] | None,
-) -> Record:
+) -> SourceUser:
     record: Record = {
         "dummyId": f"dummy{number}",
         "email": f"{first_name.lower()}@example.com",
@@ -49,4 +100,4 @@ def _record(
     }
     if movie is not None:  # the one property that may be missing
         record["favourite_movie"] = movie
-    return record
+    return SourceUser(id=f"dummy{number}", attributes=record, updated_at=_CREATED_AT)

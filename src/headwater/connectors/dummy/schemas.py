@@ -1,9 +1,9 @@
-"""What the dummy's users and events look like: every way in which a property can be there, missing or null."""
+"""The schemas of the dummy's users and events: properties that are required, missing or null in every combination."""
 
 from typing import Final
 
-from headwater.connectors.application import EventType, UserSchemas
-from headwater.schemas import IntType, JsonType, MapType, ObjectType, Property, StringType, Type
+from headwater.connectors.contract import EventType
+from headwater.schemas import IntType, JsonType, MapType, ObjectType, Property, Schema, StringType, Type
 
 _TEXT: Final = StringType()
 
@@ -34,14 +34,14 @@ def _customer(*, read: bool) -> tuple[Property, ...]:
     )
 
 
-USER_SCHEMAS: Final = UserSchemas(
-    source=ObjectType((Property("dummyId", _TEXT, description="Dummy Unique ID"), *_customer(read=True))),
-    destination=ObjectType(
-        (
-            *_customer(read=False),
-            Property("additionalProperties", MapType(_TEXT), description="Additional properties"),
-        )
-    ),
+READABLE_SCHEMA: Final[Schema] = ObjectType(
+    (Property("dummyId", _TEXT, description="Dummy Unique ID"), *_customer(read=True))
+)
+WRITABLE_SCHEMA: Final[Schema] = ObjectType(
+    (
+        *_customer(read=False),
+        Property("additionalProperties", MapType(_TEXT), description="Additional properties"),
+    )
 )
 
 

@@ -1,14 +1,11 @@
-"""The dummy's settings: how often it fails, how slow it is, and where it sends events. None of them is needed."""
+"""The dummy's settings: how often it fails, how slow it is, and where it sends events. All have defaults."""
 
 import re
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final, Self
+from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
 
-import msgspec
-
-from headwater.connectors.settings import Number, SettingsRules, Text
+from headwater.connectors.settings import Number, Settings, Text, setting
 
 MAX_DELAY: Final = timedelta(hours=24)
 
@@ -25,33 +22,8 @@ _UNITS: Final = {
 _PART: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(ns|us|\u00b5s|\u03bcs|ms|s|m|h)", re.ASCII)
 
 
-class DummySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one connection.
-
-    `export_fail_percentage` is how many in 100 customers fail to be written. Each operation takes from `least_delay` to
-    `most_delay`. `dispatch_url` is where events are sent with POST; empty when they cannot be sent.
-    """
-
-    export_fail_percentage: int = 0
-    least_delay: timedelta = timedelta(0)
-    most_delay: timedelta = timedelta(0)
-    dispatch_url: str = ""
-
-    @classmethod
-    def of(cls, settings: Mapping[str, object]) -> Self:
-        """From settings that `RULES` have read; those of a connection without settings are empty."""
-        read = RULES.read(settings)
-        least, most = parse_delay(str(read["operationDelay"]))
-        return cls(
-            export_fail_percentage=int(str(read["customerExportFailPercentage"])),
-            least_delay=least,
-            most_delay=most,
-            dispatch_url=str(read["urlForDispatchingEvents"]),
-        )
-
-
 def parse_delay(text: str) -> tuple[timedelta, timedelta]:
-    """The least and the most of a duration ("10ms", "1m30s") or of a range of them ("10ms-50ms"); none is 0.
+    """Return the least and the most of a duration ("10ms", "1m30s") or of a range ("10ms-50ms"); empty is 0.
 
     Raises ValueError.
     """
@@ -98,11 +70,30 @@ def _url_rule(text: str) -> str | None:
     return None if parts.scheme in ("http", "https") and parts.hostname else rule
 
 
-RULES: Final = SettingsRules(
-    (
-        Number("customerExportFailPercentage", 0, 100, default=0),
-        Text("operationDelay", 0, 100, check=_delay_rule),
-        Text("urlForDispatchingEvents", 0, 2_000, check=_url_rule),
-    ),
-    required=False,
-)
+class DummySettings(Settings, frozen=True, kw_only=True):
+    """The settings of one connection."""
+
+    REQUIRED: ClassVar = False
+
+    export_fail_percentage: Annotated[
+        int, Number(0, 100, label="Failing customers", help="How many in 100 customers fail to be written.")
+    ] = setting("customerExportFailPercentage", 0)
+    operation_delay: Annotated[
+        str,
+        Text(0, 100, check=_delay_rule, help='How long each operation takes: "10ms", or a range such as "10ms-50ms".'),
+    ] = ""
+    dispatch_url: Annotated[
+        str,
+        Text(
+            0,
+            2_000,
+            check=_url_rule,
+            label="URL for events",
+            help="Events are sent to it with POST; without it they cannot be sent.",
+        ),
+    ] = setting("urlForDispatchingEvents", "")
+
+    @property
+    def delay_range(self) -> tuple[timedelta, timedelta]:
+        """The least and the most time of an operation."""
+        return parse_delay(self.operation_delay)

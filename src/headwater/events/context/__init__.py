@@ -1,6 +1,6 @@
-"""The context of an event: what the client says of its environment, brought into the form that the event schema names.
+"""The context of an event: the environment of the client, in the form that the event schema defines.
 
-What can be understood is normalised, and what the caller's connection or its user agent tells is filled in. Everything
+Known values are normalised, and missing ones are filled in from the caller's connection and user agent. Everything
 else stays the text that was sent, at its place: what has no field in the schema, and what does not fit its field. The
 stored document keeps it and destinations get it; filters, mappings and functions see only what fits (`events/record`).
 """

@@ -1,4 +1,4 @@
-"""`context.ip`: the person's address as the client says it, or hides it, or as the connection tells it.
+"""`context.ip`: the address of the person, as the client sends or hides it, or that of the connection.
 
 A client that must not pass on a whole address sends a mask instead, and one that must not pass on any sends 0.0.0.0.
 """
@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from headwater.events.raw import ABSENT, is_absent, is_string
 from headwater.schemas import canonical_ip
 
-REMEMBERED: Final = 8192
+MAX_CACHED: Final = 8192
 MAX_BYTES: Final = 64
 """The longest text that can be an address."""
 
@@ -34,20 +34,20 @@ class Address(Struct, frozen=True):
     """The whole address, which is not stored where the client asked for a mask; empty when it is not known."""
 
 
-def address_of(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
-    """The address of an event whose context says `sent`, in a call from `caller`.
+def choose_address(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
+    """Return the address of an event whose context has `sent`, in a call from `caller`.
 
     What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
     nothing was sent.
     """
     if len(sent) > MAX_BYTES:
         return Address(sent)
-    address = _address_of(bytes(sent), caller, is_client_side)
+    address = _choose_address(bytes(sent), caller, is_client_side)
     return Address(sent, address.whole) if address.text == sent else address
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _address_of(own: bytes, caller: str, is_client_side: bool) -> Address:
+@lru_cache(maxsize=MAX_CACHED)
+def _choose_address(own: bytes, caller: str, is_client_side: bool) -> Address:
     sent = Raw(own)
     if is_absent(sent) or own == b'""':
         whole = caller_address(caller) if is_client_side else ""

@@ -1,4 +1,4 @@
-"""What a user agent tells of the browser and the operating system, as ua-parser's rules know them.
+"""Reads the browser and the operating system from a user agent, by the rules of ua-parser.
 
 Reading one takes tens of microseconds and the rules 30 ms and 8 MB once, so they are loaded at the first use, and what
 they gave is remembered for the latest user agents.
@@ -16,14 +16,14 @@ from headwater.events.raw import ABSENT
 if TYPE_CHECKING:
     from ua_parser.core import OS, Resolver, UserAgent
 
-REMEMBERED: Final = 4096
+MAX_CACHED: Final = 4096
 MAX_BYTES: Final = 1_000
-"""The longest user agent that is read, in bytes of its JSON. Real ones have 200; this bounds what is remembered."""
+"""The longest user agent that is read, in bytes of its JSON. Real ones have 200; this bounds the cache."""
 MAX_VERSION_LENGTH: Final = 25
 """A longer version is none: user agents are free text, and some put other things there."""
 
 UNKNOWN: Final = "Unknown"
-"""The other name of a browser or system that the user agent does not tell."""
+"""The other name of a browser or system that the user agent does not name."""
 
 
 class Agent(Struct, frozen=True):
@@ -46,12 +46,12 @@ _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def agent_of(user_agent: Raw) -> Agent:
-    """What the user agent, as the JSON of a context, tells; nothing when it is empty, too long or no string."""
+def read_agent(user_agent: Raw) -> Agent:
+    """Return the sections for a user agent, given as JSON; none when it is empty, too long or no string."""
     return _agent(bytes(user_agent)) if len(user_agent) <= MAX_BYTES else NO_AGENT
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=MAX_CACHED)
 def _agent(text: bytes) -> Agent:
     if len(text) <= 2 or not text.startswith(b'"'):
         return NO_AGENT

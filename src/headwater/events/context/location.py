@@ -1,4 +1,4 @@
-"""Where an address is. Whoever knows is given to the events: this room opens no file."""
+"""The location of an address. Looking it up is passed in: this package opens no file."""
 
 from typing import Protocol
 

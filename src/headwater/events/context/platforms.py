@@ -1,4 +1,4 @@
-"""The sections `browser` and `os`: the client's own, under the names of the schema, or what its user agent tells."""
+"""The sections `browser` and `os`: the client's own, under the names of the schema, or those of its user agent."""
 
 from functools import lru_cache
 from typing import Final
@@ -9,48 +9,48 @@ from msgspec import Raw
 from headwater.events.context.names import BROWSERS, OTHER, SYSTEMS
 from headwater.events.raw import ABSENT, is_absent, is_object, is_string, join, members
 
-REMEMBERED: Final = 4096
+MAX_CACHED: Final = 4096
 MAX_BYTES: Final = 200
-"""The longest section whose result is remembered."""
+"""The longest section whose result is cached."""
 
 _EMPTY: Final = b'""'
-_TOLD: Final = frozenset(("name", "version", "other"))
-"""The members that a user agent tells. All others stay as they were sent, empty and null ones too."""
+_AGENT_MEMBERS: Final = frozenset(("name", "version", "other"))
+"""The members that a user agent gives. All others stay as they were sent, empty and null ones too."""
 _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def browser(sent: Raw, told: Raw) -> Raw:
-    """`context.browser`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
-    return _section(sent, told, is_system=False)
+def normalise_browser(sent: Raw, from_agent: Raw) -> Raw:
+    """Normalise `context.browser`, which was sent, perhaps as null; `from_agent` is the user agent's, or ABSENT."""
+    return _section(sent, from_agent, is_system=False)
 
 
-def os(sent: Raw, told: Raw) -> Raw:
-    """`context.os`, which was sent, perhaps as null; `told` is what the user agent tells, or ABSENT."""
-    return _section(sent, told, is_system=True)
+def normalise_os(sent: Raw, from_agent: Raw) -> Raw:
+    """Normalise `context.os`, which was sent, perhaps as null; `from_agent` is the user agent's, or ABSENT."""
+    return _section(sent, from_agent, is_system=True)
 
 
-def _section(sent: Raw, told: Raw, *, is_system: bool) -> Raw:
+def _section(sent: Raw, from_agent: Raw, *, is_system: bool) -> Raw:
     """`sent` itself when there is nothing to change."""
     if is_absent(sent):
-        return told or sent
+        return from_agent or sent
     if not is_object(sent):
         return sent
     own = bytes(sent)
-    normal = (_remembered if len(own) <= MAX_BYTES else _normal)(own, bytes(told), is_system)
+    normal = (_remembered if len(own) <= MAX_BYTES else _normal)(own, bytes(from_agent), is_system)
     return Raw(normal) if normal != own else sent
 
 
-def _normal(sent: bytes, told: bytes, is_system: bool) -> bytes:
+def _normal(sent: bytes, from_agent: bytes, is_system: bool) -> bytes:
     own = members(Raw(sent))
     name = own.get("name", ABSENT)
     if is_absent(name) or bytes(name) == _EMPTY:
         known = {
             member: text
             for member, text in own.items()
-            if member not in _TOLD or not (is_absent(text) or bytes(text) == _EMPTY)
+            if member not in _AGENT_MEMBERS or not (is_absent(text) or bytes(text) == _EMPTY)
         }
-        return bytes(join(members(Raw(told)) | known)) if told else sent
+        return bytes(join(members(Raw(from_agent)) | known)) if from_agent else sent
     if not is_string(name):
         return sent
     text = _decode(name)
@@ -62,4 +62,4 @@ def _normal(sent: bytes, told: bytes, is_system: bool) -> bytes:
     return bytes(join(own | {"name": Raw(_encode(listed))}))
 
 
-_remembered = lru_cache(maxsize=REMEMBERED)(_normal)
+_remembered = lru_cache(maxsize=MAX_CACHED)(_normal)

@@ -1,11 +1,11 @@
 """The log on NATS JetStream, for installations of more than one machine.
 
-One message a frame, in one stream. Any number of machines publish; JetStream gives every message the next sequence
-number, from which its positions follow. Publishing waits for the acknowledgement, and what was not acknowledged is
-published again under the same `Nats-Msg-Id`, so that a retry of ours is not stored twice. Who consumes, and how far,
-is kept in a key-value bucket beside the stream.
+Entries that arrive together share one message. Any number of machines publish; JetStream gives every message the next
+sequence number, from which positions follow. Publishing waits for the acknowledgement. A message that is not
+acknowledged is published again under the same `Nats-Msg-Id`, so that the retry is not stored twice. Leases and cursors
+are kept in a key-value bucket next to the stream.
 
-What an acknowledgement is worth rests on the server: see docs/operating.md.
+What an acknowledgement guarantees depends on the server: see docs/operating.md.
 """
 
 from headwater.log.jetstream.log import JetStreamEventLog

@@ -1,7 +1,7 @@
-"""A connection to NATS that is kept up for as long as its owner wants, and says when it can be worked with.
+"""A connection to NATS that reconnects until it is closed, and knows whether it is ready.
 
-It connects, and connects again, forever; nothing that is sent while it is down is kept for later. Ready means: NATS
-answers, and what was to be checked there (`prepare`) holds; it is checked anew every second.
+Nothing that is sent while it is down is kept for later. Ready means: NATS responds, and `prepare` succeeds there, which
+is called again every second.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Connection:
         return self._jetstream
 
     def doubt(self) -> None:
-        """Something is wrong: nothing is to go on before all was checked again."""
+        """Stop using the connection until everything was checked again."""
         self._ready.clear()
         self._look.set()
 
@@ -150,7 +150,7 @@ class Connection:
 
 @asynccontextmanager
 async def as_unavailable() -> AsyncIterator[None]:
-    """What NATS does not do, or refuses to, becomes Unavailable."""
+    """Raise Unavailable for errors of NATS and for refusals."""
     try:
         yield
     except (nats.errors.Error, OSError, TimeoutError) as error:

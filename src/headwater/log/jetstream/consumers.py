@@ -1,16 +1,20 @@
-"""Who consumes, and how far: one key for each lease and one for all cursors, in a key-value bucket.
+"""Leases and cursors: one key for each lease, one for all cursors, one for the names that may lag, in a bucket.
 
-Every write names the revision that it replaces, so of two writers one is refused. A holder writes its lease anew every
-second. A lease that has not changed for `LEASE_SECONDS`, by the clock of whoever watches it, is up for taking; its
+Every write names the revision that it replaces, so of two writers one is refused. A holder writes its lease again every
+second. A lease that has not changed for `LEASE_SECONDS`, by the clock of the process that watches it, can be taken; its
 holder counts the same seconds from before it wrote, so it has stopped by then. Clocks of machines are not compared.
+
+The names that may lag have a key of their own, so that earlier versions still read the cursors; they treat every
+consumer as one that may not lag.
 """
 
 import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
@@ -23,7 +27,10 @@ from headwater.log.jetstream.stream import Stream
 LEASE_SECONDS: Final = 5.0
 RENEW_SECONDS: Final = 1.0
 DELETE_ATTEMPTS: Final = 3
+Item = TypeVar("Item")
+Value = TypeVar("Value", dict[str, int], dict[str, bool])
 _CURSORS: Final = "cursors"
+_LAGGING: Final = "lagging"
 
 
 class Consumers:
@@ -38,40 +45,47 @@ class Consumers:
         self._watched: dict[str, tuple[int, float]] = {}
         self._leases: set[JetStreamLease] = set()
 
-    async def lease(self, consumer: str) -> "JetStreamLease":
+    async def lease(self, consumer: str, *, may_lag: bool) -> "JetStreamLease":
         """See `EventLog.lease`."""
-        if any(lease.consumer == consumer and lease.held for lease in self._leases):
-            raise LeaseTaken(consumer)
-        await self._connection.ready()
-        async with as_unavailable():
-            began = time.monotonic()
-            self._taken += 1
-            holder = f"{self._holder} {self._taken}".encode()
-            revision = await self._take(consumer, holder)
-        lease = JetStreamLease(self, consumer, holder, revision, began)
-        self._leases.add(lease)
+        lease = await self._acquire(consumer)
         try:
+            await self._mark(consumer, may_lag=may_lag)
             await self.move(consumer, 0)
         except BaseException:
             await lease.release()
             raise
         return lease
 
+    async def forget(self, consumer: str) -> None:
+        """See `EventLog.forget`."""
+        lease = await self._acquire(consumer)
+        try:
+            await self._edit(_CURSORS, dict[str, int], lambda cursors: _without(cursors, consumer))
+            await self._mark(consumer, may_lag=False)
+        finally:
+            await lease.release()
+
     async def cursors(self) -> dict[str, int]:
-        """The position up to which each consumer has finished."""
-        return (await self._cursors())[0]
+        """Return the position up to which each consumer has finished."""
+        return (await self._value(_CURSORS, dict[str, int]))[0]
+
+    async def lagging(self) -> set[str]:
+        """Return the consumers that may lag."""
+        return set((await self._value(_LAGGING, dict[str, bool]))[0])
+
+    async def slowest(self) -> int:
+        """Return the position up to which all consumers that may not lag have finished; 0 without any."""
+        lagging = await self.lagging()
+        cursors = await self.cursors()
+        return min((position for consumer, position in cursors.items() if consumer not in lagging), default=0)
 
     async def move(self, consumer: str, position: int) -> None:
         """Move a consumer's cursor forward; make it when there is none."""
-        while True:
-            cursors, revision = await self._cursors()
-            if cursors.get(consumer, -1) >= position:
-                return
-            moved = msgspec.json.encode({**cursors, consumer: position})
-            async with as_unavailable():
-                with suppress(KeyWrongLastSequenceError):  # another consumer's cursor was moved meanwhile
-                    await self._stream.bucket.update(_CURSORS, moved, last=revision)
-                    return
+        await self._edit(
+            _CURSORS,
+            dict[str, int],
+            lambda cursors: cursors if cursors.get(consumer, -1) >= position else {**cursors, consumer: position},
+        )
 
     async def renew(self, lease: "JetStreamLease") -> int:
         """Write the lease again and return its new revision.
@@ -104,7 +118,7 @@ class Consumers:
                     return
 
     async def close(self) -> None:
-        """Give all leases back."""
+        """Release all leases."""
         for lease in list(self._leases):
             await lease.release()
 
@@ -126,10 +140,44 @@ class Consumers:
             return await bucket.update(_key(consumer), holder, last=revision)
         raise LeaseTaken(consumer)
 
-    async def _cursors(self) -> tuple[dict[str, int], int]:
+    async def _acquire(self, consumer: str) -> "JetStreamLease":
+        """Take the lease of a name. Raises LeaseTaken."""
+        if any(lease.consumer == consumer and lease.held for lease in self._leases):
+            raise LeaseTaken(consumer)
         await self._connection.ready()
-        value, revision = await self._read(_CURSORS)
-        return msgspec.json.decode(value or b"{}", type=dict[str, int]), revision
+        async with as_unavailable():
+            began = time.monotonic()
+            self._taken += 1
+            holder = f"{self._holder} {self._taken}".encode()
+            revision = await self._take(consumer, holder)
+        lease = JetStreamLease(self, consumer, holder, revision, began)
+        self._leases.add(lease)
+        return lease
+
+    async def _mark(self, consumer: str, *, may_lag: bool) -> None:
+        """Write down whether a consumer may lag."""
+        await self._edit(
+            _LAGGING,
+            dict[str, bool],
+            lambda lagging: {**lagging, consumer: True} if may_lag else _without(lagging, consumer),
+        )
+
+    async def _edit(self, key: str, kind: type[Value], change: Callable[[Value], Value]) -> None:
+        """Replace a value by what `change` makes of it, unless that is the same."""
+        while True:
+            value, revision = await self._value(key, kind)
+            changed = change(value)
+            if changed == value:
+                return
+            async with as_unavailable():
+                with suppress(KeyWrongLastSequenceError):  # another process has changed it meanwhile
+                    await self._stream.bucket.update(key, msgspec.json.encode(changed), last=revision)
+                    return
+
+    async def _value(self, key: str, kind: type[Value]) -> tuple[Value, int]:
+        await self._connection.ready()
+        value, revision = await self._read(key)
+        return msgspec.json.decode(value or b"{}", type=kind), revision
 
     async def _read(self, key: str) -> tuple[bytes | None, int]:
         async with as_unavailable():
@@ -194,6 +242,10 @@ class JetStreamLease:
                 self._is_ours = False
             else:
                 self._renewed = began
+
+
+def _without(value: dict[str, Item], consumer: str) -> dict[str, Item]:
+    return {name: item for name, item in value.items() if name != consumer}
 
 
 def _key(consumer: str) -> str:

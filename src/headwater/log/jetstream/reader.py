@@ -1,14 +1,16 @@
-"""Reads the stream in order, from any sequence number.
+"""Reads the stream in order, from any position.
 
-A pull consumer of the stream's own making, which nobody but this process knows, delivers without acknowledgements: how
-far we are is not its business. Whenever anything is odd (the connection was lost, a message is missing, the caller goes
-back), it is left behind and another one begins where the caller is.
+Each reader makes a pull consumer that only this process knows, and that delivers without acknowledgements: positions
+are kept elsewhere. Whenever anything is odd (the connection was lost, a message is missing, the caller goes back), it
+is left behind and another one begins where the caller is.
 """
 
 import asyncio
 import json
+from collections import deque
 from typing import Final
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
@@ -17,15 +19,46 @@ from nats.js.errors import NotFoundError
 
 from headwater.log.contract import StoredEntry
 from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, as_unavailable
-from headwater.log.jetstream.message import decode_frame, position_of
+from headwater.log.jetstream.message import sequence_of, stored_entries
 from headwater.log.jetstream.stream import Stream
 
 PULL_BYTES: Final = 4 * 1024 * 1024
-"""How much is asked for at once, and so how much may wait here to be read."""
+"""How much one request asks for, and so how much may wait here to be read."""
 PULL_MESSAGES: Final = 10_000
 PULL_SECONDS: Final = 5
 IDLE_SECONDS: Final = 30.0
 """After so long without a request JetStream forgets a consumer."""
+MAX_READERS: Final = 4
+
+
+class Readers:
+    """Reads for several callers at different positions, such as a consumer and a tail, without making them wait for
+    one another; with more than `MAX_READERS` callers some do."""
+
+    def __init__(self, connection: Connection, stream: Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._readers: list[Reader] = []
+
+    async def read(self, after: int, *, max_bytes: int, wait: float) -> list[StoredEntry]:
+        """See `EventLog.read`."""
+        return await self._reader(after).read(after, max_bytes=max_bytes, wait=wait)
+
+    async def close(self) -> None:
+        """Forget the consumers."""
+        for reader in self._readers:
+            await reader.close()
+
+    def _reader(self, after: int) -> "Reader":
+        """Return an idle reader, preferably one that is at this position already."""
+        idle = [reader for reader in self._readers if not reader.is_busy]
+        for reader in idle:
+            if reader.position == after:
+                return reader
+        if len(self._readers) < MAX_READERS:
+            self._readers.append(Reader(self._connection, self._stream))
+            return self._readers[-1]
+        return min(idle or self._readers, key=lambda reader: reader.used_at)
 
 
 class Reader:
@@ -36,23 +69,37 @@ class Reader:
         self._stream = stream
         self._consumer: _Consumer | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._left: deque[StoredEntry] = deque()
+        """Entries of the last message that were not returned yet."""
+        self.position = 0
+        """The position after which it continues without another consumer."""
+        self.used_at = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._one_at_a_time.locked()
 
     async def read(self, after: int, *, max_bytes: int, wait: float) -> list[StoredEntry]:
-        """The frames after sequence number `after`; see `EventLog.read`."""
+        """See `EventLog.read`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         entries: list[StoredEntry] = []
         async with self._one_at_a_time, as_unavailable():
             while max_bytes > 0:
                 consumer = await self._consumer_after(after)
+                if self._left:
+                    entries.append(self._left.popleft())
+                    self.position = after = entries[-1].last
+                    max_bytes -= entries[-1].entry.size
+                    continue
                 waiting = 0.0 if entries else deadline - loop.time()
                 message = await consumer.next(max(waiting, REQUEST_SECONDS if consumer.more else 0.0))
                 if message is not None:
-                    after = message.metadata.sequence.stream
-                    entries.append(StoredEntry(position_of(after), decode_frame(message.data)))
-                    max_bytes -= entries[-1].entry.size
+                    self._left.extend(self._after(message, after))
                 elif entries or loop.time() > deadline + 2 * REQUEST_SECONDS or not await consumer.is_behind():
                     break
+            self.used_at = loop.time()
         return entries
 
     async def close(self) -> None:
@@ -60,14 +107,27 @@ class Reader:
         if self._consumer is not None:
             await self._consumer.close()
 
+    def _after(self, message: Msg, after: int) -> list[StoredEntry]:
+        """Return the entries of a message after a position, of which the first says how much was missed before it."""
+        self._stream.observe_size(len(message.data))
+        sequence = message.metadata.sequence.stream
+        entries = [stored for stored in stored_entries(sequence, message.data) if stored.position > after]
+        missed = sequence - sequence_of(after) - 1 if after else 0
+        if entries and missed > 0:
+            entries[0] = msgspec.structs.replace(entries[0], missed_bytes=missed * len(message.data))
+        return entries
+
     async def _consumer_after(self, after: int) -> "_Consumer":
-        if self._consumer is not None and self._consumer.goes_on(after):
+        if self._consumer is not None and self.position == after and self._consumer.is_usable():
             return self._consumer
         await self.close()
         self._consumer = None
+        self._left.clear()
         jetstream = await self._connection.ready()
-        self._consumer = consumer = _Consumer(self._connection, jetstream, self._stream.name, after)
+        # The message at this position comes again: it may hold entries after it.
+        self._consumer = consumer = _Consumer(self._connection, jetstream, self._stream.name, sequence_of(after) - 1)
         await consumer.open()
+        self.position = after
         return consumer
 
 
@@ -80,7 +140,7 @@ class _Consumer:
         self._client = connection.client
         self._losses = connection.losses
         self._stream = stream
-        self._after = after
+        self._after = max(0, after)
         self._delivered = 0
         self._broken = False
         self._messages: asyncio.Queue[Msg] = asyncio.Queue()  # bounded by what is asked for
@@ -93,7 +153,7 @@ class _Consumer:
         """Whether there are messages that are bound to arrive."""
 
     async def open(self) -> None:
-        """Make it, at the server."""
+        """Create it on the server."""
         config = ConsumerConfig(
             ack_policy=AckPolicy.NONE,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -108,12 +168,12 @@ class _Consumer:
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{info.name}"
         self._subscription = await self._client.subscribe(self._inbox, cb=self._messages.put)
 
-    def goes_on(self, after: int) -> bool:
-        """Whether the next message is the first after `after`."""
-        return not self._broken and self._after == after and self._losses == self._connection.losses
+    def is_usable(self) -> bool:
+        """Whether the next message will be the one after the last."""
+        return not self._broken and self._losses == self._connection.losses
 
     async def next(self, seconds: float) -> Msg | None:
-        """The next message; None when there is none within the time, or the consumer is to be left behind."""
+        """Return the next message; None when none comes in time, or when the consumer is to be left behind."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not self._broken:
             message = await self._arrived(deadline)
@@ -126,7 +186,7 @@ class _Consumer:
         return None
 
     async def is_behind(self) -> bool:
-        """Ask the server whether there is a message that was not taken yet, or whether another consumer is needed."""
+        """Ask the server; return whether there is a message that was not taken yet, or another consumer is needed."""
         if self.more:  # and yet it did not arrive
             self._broken = True
         if self._broken:
@@ -141,12 +201,12 @@ class _Consumer:
         return self.more
 
     async def close(self) -> None:
-        """Hear no more of it; the server forgets it by itself."""
+        """Stop receiving; the server forgets the consumer by itself."""
         if self._subscription is not None and not self._client.is_closed:
             await self._subscription.unsubscribe()
 
     async def _arrived(self, deadline: float) -> Msg | None:
-        """What has arrived, or arrives until the deadline: a message, or the end of a request."""
+        """Return what has arrived, or arrives until the deadline: a message, or the end of a request."""
         if not self._messages.empty():
             return self._messages.get_nowait()
         now = asyncio.get_running_loop().time()
@@ -167,7 +227,6 @@ class _Consumer:
             self._broken = True
             return None
         self._delivered += 1
-        self._after = numbers.sequence.stream
         self.more = numbers.num_pending > 0
         return message
 
@@ -179,5 +238,5 @@ class _Consumer:
 
 
 def _is_usual_end(headers: dict[str, str]) -> bool:
-    """Whether a request ended because it had waited for long enough, or had brought as many bytes as it asked for."""
+    """Return whether a request ended because its time was over, or because it had brought all its bytes."""
     return headers[Header.STATUS] == "408" or "MaxBytes" in headers.get(Header.DESCRIPTION, "")

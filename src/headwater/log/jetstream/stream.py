@@ -1,7 +1,7 @@
-"""The stream that holds the frames: made where it is missing, and checked where it is there.
+"""The stream of the log: created where it is missing, checked where it exists.
 
-A stream that could lose what it has acknowledged is refused, not changed: someone made it so. Its size follows the
-settings.
+A stream that could lose what it has acknowledged is refused, not changed: an operator configured it. Its size follows
+the settings.
 """
 
 import datetime
@@ -19,20 +19,20 @@ from headwater.log.jetstream.message import sequence_of
 
 MAX_REPLICAS: Final = 5
 DUPLICATE_SECONDS: Final = 120.0
-"""How long JetStream remembers a `Nats-Msg-Id`: far longer than we publish one again."""
+"""How long JetStream remembers a `Nats-Msg-Id`: far longer than a message is published again."""
 MIN_PAYLOAD: Final = 64 * 1024
 
 _log = structlog.get_logger(__name__)
 
 
 class Stream:
-    """The stream, and the bucket beside it for what consumers keep."""
+    """The stream, and the bucket with leases and cursors."""
 
     def __init__(self, name: str, *, max_bytes: int, replicas: int, finished: Callable[[], Awaitable[int]]) -> None:
-        """`finished` tells the position up to which consumers have finished.
+        """`finished` returns the position up to which consumers have finished.
 
-        A stream that was made anew, or put back from an older copy, would give out numbers that consumers believe to
-        have behind them, and those messages would never be seen. So its numbers go on after that position.
+        A stream that was created again, or restored from an older copy, would assign numbers that consumers have
+        passed already, and those messages would never be read. So its numbers continue after that position.
         """
         self.name = name
         self.subject = f"{name}.frames"
@@ -48,12 +48,12 @@ class Stream:
 
     @property
     def bucket(self) -> KeyValue:
-        """What consumers keep; there once `prepare` has succeeded."""
+        """The bucket with leases and cursors; set once `prepare` has succeeded."""
         assert self._bucket is not None
         return self._bucket
 
     async def prepare(self, jetstream: JetStreamContext) -> None:
-        """Make sure that all is as it must be. Raises Unavailable, which says what is not."""
+        """Check everything, and create what is missing. Raises Unavailable with what is wrong."""
         try:
             info = await jetstream.stream_info(self.name)
         except NotFoundError:
@@ -71,13 +71,17 @@ class Stream:
             self._mean_bytes = info.state.bytes / info.state.messages
         self._bucket = await self._open_bucket(jetstream)
 
-    def note(self, sequence: int, size: int) -> None:
-        """A message of `size` bytes was acknowledged."""
+    def observe_acknowledged(self, sequence: int, size: int) -> None:
+        """Take in that a message of `size` bytes was acknowledged."""
         self.highest = max(self.highest, sequence)
+        self.observe_size(size)
+
+    def observe_size(self, size: int) -> None:
+        """Take in the size of a message that was written or read: messages of a busy hour have many entries."""
         self._mean_bytes += (size - self._mean_bytes) / 100 if self._mean_bytes else size
 
     def bytes_of(self, messages: int) -> int:
-        """About how many bytes so many of the newest messages have: as many as those of this process, lately."""
+        """Return about how many bytes so many of the newest messages have, by the mean of recent ones."""
         return int(messages * self._mean_bytes)
 
     async def _create(self, jetstream: JetStreamContext) -> StreamInfo:
@@ -96,7 +100,7 @@ class Stream:
             first_seq=first,
         )
         info = await jetstream.add_stream(config)
-        _log.info("the stream was made", stream=self.name, first=first)
+        _log.info("the stream was created", stream=self.name, first=first)
         return info
 
     async def _go_on_after_what_is_finished(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
@@ -105,7 +109,7 @@ class Stream:
         if not info.state.messages:
             floor = max(floor, self.highest)
         if info.state.last_seq < floor:
-            _log.warning("the stream is older than what was read from it", stream=self.name, goes_on_after=floor)
+            _log.warning("the stream is older than what was read from it", stream=self.name, continues_after=floor)
             await jetstream.purge_stream(self.name, seq=floor + 1)
         self.highest = max(info.state.last_seq, floor)
 
@@ -115,7 +119,7 @@ class Stream:
         except (BucketNotFoundError, NotFoundError):
             config = KeyValueConfig(
                 self._bucket_name,
-                description="Headwater: who consumes, and how far",
+                description="Headwater: leases and cursors of consumers",
                 storage=StorageType.FILE,
                 replicas=self._replicas,
                 history=1,
@@ -124,7 +128,7 @@ class Stream:
 
 
 def unsafe(config: StreamConfig, subject: str, replicas: int) -> str | None:
-    """Why frames in a stream of this configuration could be lost; None when they could not."""
+    """Return why entries in a stream of this configuration could be lost; None when they could not."""
     rules = (
         (config.storage == StorageType.FILE, "must be stored in files"),
         (config.retention == RetentionPolicy.LIMITS, "must have the retention policy limits"),

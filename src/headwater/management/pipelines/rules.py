@@ -7,8 +7,8 @@ import msgspec
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import encode_definition
-from headwater.connectors.application import EventType
 from headwater.connectors.connector import Connector
+from headwater.connectors.contract import EventType
 from headwater.management.names import check_name
 from headwater.management.pipelines import members
 from headwater.management.pipelines.draft import MEMBERS, Draft
@@ -152,20 +152,13 @@ def _check_format_settings(draft: Draft) -> None:
     if draft.format is None:
         return
     capabilities = draft.format.capabilities(draft.connection.role)
-    rules = None if capabilities is None else capabilities.settings
+    declared = None if capabilities is None else capabilities.settings
     given = draft.definition.format_settings
-    if rules is None:
+    if declared is None:
         if given:
             raise BadRequest("formatSettings are not allowed: the format has none", field="formatSettings")
         return
-    if given is None and rules.required:
+    if given is None and declared.REQUIRED:
         raise BadRequest("formatSettings are required for this format", field="formatSettings")
-    try:
-        settings = rules.read({} if given is None else given)
-    except Unprocessable as error:
-        # The settings rules report the field "settings"; here it is that of the format.
-        message, field = (
-            f"formatSettings{text.removeprefix('settings')}" for text in (error.message, error.field or "")
-        )
-        raise Unprocessable(error.code, message, field=field) from error
-    draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings)
+    settings = declared.read({} if given is None else given, "formatSettings")
+    draft.definition = msgspec.structs.replace(draft.definition, format_settings=settings.document())

@@ -10,7 +10,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.errors import HeadwaterError, UnusableDatabase
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
-from headwater.server.commands import keys, secrets, workspaces
+from headwater.server.commands import events, keys, secrets, workspaces
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings
@@ -49,4 +49,7 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
     url = settings.database_url or sqlite_url(settings.catalog_path)
     keys_given = keyring(settings, make=False) if arguments.command == "secrets" else None
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=keys_given) as catalog:
-        await _ACTIONS[arguments.command, arguments.action](catalog, arguments)
+        if arguments.command == "events":
+            await events.export(settings, catalog, arguments)
+        else:
+            await _ACTIONS[arguments.command, arguments.action](catalog, arguments)

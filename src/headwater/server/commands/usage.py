@@ -1,6 +1,7 @@
 """The arguments of the commands. Imports nothing that is slow to import."""
 
 import argparse
+from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: "Commands") -> None:
-    """Add `keys`, `workspaces` and `secrets`, each with its actions."""
+    """Add `keys`, `workspaces`, `events` and `secrets`, each with its actions."""
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--data-dir", metavar="FOLDER", help="where everything is kept [HEADWATER_DATA_DIR, ./data]")
     where.add_argument(
@@ -36,6 +37,20 @@ def add_commands(commands: "Commands") -> None:
         "delete", parents=[where], help="delete a workspace, its connections, pipelines and keys; what is stored stays"
     )
     delete.add_argument("id", metavar="ID", help="the number that `headwater workspaces list` shows")
+
+    events = _actions(commands, "events", "export stored events")
+    export = events.add_parser(
+        "export",
+        parents=[where],
+        help="write events as Parquet files",
+        description="Write the events of a workspace, or of all, as Parquet files, one for each day of the events' "
+        "timestamps (UTC): FOLDER/workspace=ID/day=YYYY-MM-DD/events.parquet. Files that are there are replaced. Needs "
+        "the extra headwater[parquet].",
+    )
+    export.add_argument("--parquet", metavar="FOLDER", required=True, help="the folder to write to; made if need be")
+    export.add_argument("--workspace", metavar="ID", help="export only this workspace")
+    export.add_argument("--since", metavar="DATE", type=date.fromisoformat, help="the first day, as YYYY-MM-DD")
+    export.add_argument("--until", metavar="DATE", type=date.fromisoformat, help="the day after the last")
 
     secrets = _actions(commands, "secrets", "look after encrypted settings")
     secrets.add_parser(

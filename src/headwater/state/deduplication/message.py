@@ -2,16 +2,16 @@
 repeated it."""
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
+from headwater.base.steps import ProcessingStep, StepOutcome
+
 MessageKey = tuple[int, str]
 """A message by its source connection and its message id."""
 
-Outcome = Literal["Passed", "Filtered", "Failed", "Pending"]
-"""Pending: the record waits in the lane of its pipeline."""
 MAX_REPEATS: Final = 20
 """How many repetitions of a message are remembered; more are only counted."""
 
@@ -22,9 +22,9 @@ class Step(Struct, frozen=True, array_like=True):
     pipeline: int
     connection: int
     """The pipeline's connection: the source itself, or a destination linked with it."""
-    step: str
-    """The last step that it came to: "Filter", "Transformation" or "Finalize"."""
-    outcome: Outcome
+    step: ProcessingStep
+    """The last step that it came to."""
+    outcome: StepOutcome
     message: str = ""
     """Why, for people; empty when it passed."""
 

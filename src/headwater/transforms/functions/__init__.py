@@ -20,7 +20,6 @@ from headwater.transforms.functions.contract import (
     Outcome,
     Purpose,
     RecordError,
-    Step,
 )
 from headwater.transforms.functions.prepared import Prepared, Ran, outcomes, prepare
 from headwater.transforms.functions.runner import MAX_SECONDS, Runner
@@ -28,5 +27,5 @@ from headwater.transforms.functions.runner import MAX_SECONDS, Runner
 __all__ = [
     "LANGUAGES", "MAX_SECONDS", "MAX_SOURCE_LENGTH",
     "Function", "FunctionFailed", "Language", "Limits", "Outcome", "Prepared", "Purpose", "Ran",
-    "RecordError", "Runner", "Step", "outcomes", "prepare",
+    "RecordError", "Runner", "outcomes", "prepare",
 ]  # fmt: skip

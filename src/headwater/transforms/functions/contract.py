@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from msgspec import Struct
 
 from headwater.base.errors import BadRequest, Unprocessable
+from headwater.base.steps import ProcessingStep
 from headwater.schemas import ObjectType, Path, Record, Schema, parse_path
 
 Language = Literal["JavaScript", "Python"]
@@ -18,9 +19,6 @@ LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 Purpose = Literal["Import", "Create", "Update"]
 """What the results are for. When importing, a null where there may be none is dropped; when a record is created or
 updated in a destination it is an error, and what the schema requires must be there."""
-
-Step = Literal["Transformation", "OutputValidation"]
-"""Where a record failed: in the function, or because what it returned does not conform to the output schema."""
 
 MAX_SOURCE_LENGTH: Final = 50_000
 """Of a function's source, in code points."""
@@ -68,7 +66,8 @@ class Function:
 class RecordError(Struct, frozen=True):
     """Why one record has no result. The other records of the batch are not affected."""
 
-    step: Step
+    step: ProcessingStep
+    """"Transformation": the function failed. "OutputValidation": its result does not conform to the output schema."""
     message: str
     """For people. Of a function's own exception it starts with the language; property paths stand in «…»."""
     line: int | None = None

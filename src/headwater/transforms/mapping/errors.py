@@ -11,9 +11,10 @@
 Messages name expressions, paths and rules, never a value of a record: they are stored and shown where values are not.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from headwater.base.errors import BadRequest, Unprocessable
+from headwater.base.steps import ProcessingStep
 
 MAX_QUOTED = 200
 """How much of an expression a message repeats, in code points."""
@@ -37,7 +38,7 @@ class InvalidExpression(InvalidMapping):
 class MappingFailed(Unprocessable):
     """A record cannot be mapped."""
 
-    step: ClassVar[Literal["Transformation", "OutputValidation"]] = "Transformation"
+    step: ClassVar[ProcessingStep] = "Transformation"
     """The step of a run that counts it."""
 
     def __init__(self, reason: str, *, expression: str, path: str) -> None:

@@ -44,7 +44,7 @@ FLAG = BooleanType()
         ("not(empty)", None),  # as an empty text says nothing
     ],
 )
-def test_truth(expression: str, value: bool | None) -> None:
+def test_logical_functions(expression: str, value: bool | None) -> None:
     assert evaluate(expression, FLAG) is value
 
 

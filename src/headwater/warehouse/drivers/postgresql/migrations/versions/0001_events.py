@@ -1,7 +1,7 @@
 """Create the events, partitioned by day, with their counts and the position through which they are loaded.
 
 The events of an earlier version are in a table of the same name that is not partitioned. It becomes `old_events`, which
-takes no time; `headwater.warehouse.drivers.postgresql.oldevents` reads it and moves its rows. They are loaded through
+takes no time: `headwater.warehouse.drivers.postgresql.oldevents` reads it and moves its rows. They are loaded through
 the position that the worker had reached then, which the state store has.
 """
 
@@ -66,17 +66,17 @@ _TABLES = (
     """
     CREATE TABLE warehouse.event_counts (
         workspace integer NOT NULL,
-        hour integer NOT NULL,
-        received_hour integer NOT NULL,
+        slot integer NOT NULL,
+        received_slot integer NOT NULL,
         connection integer NOT NULL,
         type text COLLATE "C" NOT NULL,
         event_key bytea NOT NULL,
         event text COLLATE "C",
         count bigint NOT NULL,
-        PRIMARY KEY (workspace, hour, received_hour, connection, type, event_key)
+        PRIMARY KEY (workspace, slot, received_slot, connection, type, event_key)
     ) WITH (fillfactor = 50)
     """,
-    "CREATE INDEX event_counts_by_received_hour ON warehouse.event_counts (workspace, received_hour)",
+    "CREATE INDEX event_counts_by_received_slot ON warehouse.event_counts (workspace, received_slot)",
     """
     CREATE TABLE warehouse.event_loading (
         id boolean PRIMARY KEY DEFAULT true CHECK (id),
@@ -95,16 +95,9 @@ def upgrade() -> None:
     position = _former_position(connection)
     today = int(connection.execute(sa.text("SELECT floor(extract(epoch FROM now()))")).scalar_one()) // _DAY
     first_day = today - _RECENT_DAYS
-    has_old = _exists(connection, "warehouse.events")
-    if has_old:
-        op.execute("ALTER TABLE warehouse.events RENAME TO old_events")
-        op.execute("ALTER INDEX IF EXISTS warehouse.events_by_time RENAME TO old_events_by_time")
-        op.execute("ALTER INDEX IF EXISTS warehouse.events_pkey RENAME TO old_events_pkey")
-        oldest = connection.execute(
-            sa.text("SELECT received_at FROM warehouse.old_events ORDER BY position LIMIT 1")
-        ).scalar_one_or_none()
-        if oldest is not None:
-            first_day = max(today - _OLD_DAYS, min(first_day, oldest // (_DAY * _MICROSECONDS)))
+    oldest = _set_old_events_aside(connection)
+    if oldest is not None:
+        first_day = max(today - _OLD_DAYS, min(first_day, oldest // (_DAY * _MICROSECONDS)))
     for statement in _TABLES:
         op.execute(statement)
     first, end = (day * _DAY * _MICROSECONDS for day in (first_day, first_day + _ALL_DAYS))
@@ -118,7 +111,7 @@ def upgrade() -> None:
         sa.text(
             "INSERT INTO warehouse.event_loading (position, first_day, old_position) VALUES (:position, :day, :old)"
         ),
-        {"position": position, "day": first_day, "old": -1 if has_old else None},
+        {"position": position, "day": first_day, "old": None if oldest is None else -1},
     )
 
 
@@ -141,6 +134,21 @@ def _former_position(connection: Any) -> int:
             query = f"SELECT value FROM {schema}.checkpoints WHERE owner = 'warehouse'"
             found += (int.from_bytes(value) for value in connection.execute(sa.text(query)).scalars())
     return max(found, default=0)
+
+
+def _set_old_events_aside(connection: Any) -> int | None:
+    """Rename the table of old events, or drop an empty one. Return about when the first was received, if any."""
+    if not _exists(connection, "warehouse.events"):
+        return None
+    first = sa.text("SELECT received_at FROM warehouse.events ORDER BY position LIMIT 1")
+    oldest: int | None = connection.execute(first).scalar_one_or_none()
+    if oldest is None:
+        op.execute("DROP TABLE warehouse.events")
+        return None
+    op.execute("ALTER TABLE warehouse.events RENAME TO old_events")
+    op.execute("ALTER INDEX IF EXISTS warehouse.events_by_time RENAME TO old_events_by_time")
+    op.execute("ALTER INDEX IF EXISTS warehouse.events_pkey RENAME TO old_events_pkey")
+    return oldest
 
 
 def _exists(connection: Any, table: str) -> bool:

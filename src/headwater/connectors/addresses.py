@@ -1,0 +1,131 @@
+"""The network addresses that connectors may connect to.
+
+People enter hosts and URLs into settings, so that a server could be made to call itself or its neighbours. Private,
+local and reserved addresses are therefore refused, unless the installation allows them. The check is of the address
+that a socket is connected to, not of a name: a name can resolve to another address a moment later.
+"""
+
+import ipaddress
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_URL_CHARACTERS: Final = 8_000
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_IPV6_GLOBAL: Final = ipaddress.IPv6Network("2000::/3")
+# Beside what `ipaddress` calls private; on some versions it calls these global.
+_RESERVED: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "198.18.0.0/15",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+    )
+)
+_SYSTEM_PORTS: Final = 1_024
+_WEB_PORTS: Final = frozenset({80, 443})
+
+
+class AddressRefused(Exception):
+    """The address or URL is not allowed. The message is for people."""
+
+
+class AddressPolicy(msgspec.Struct, frozen=True):
+    """Allows public addresses, and those in `allowed` networks.
+
+    Ports below 1024 are refused but for 80 and 443, unless the address is in an allowed network.
+    """
+
+    allowed: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "AddressPolicy":
+        """Read a setting: empty, "1" for every address, or networks separated by commas ("10.1.0.0/16,fd00::/8").
+
+        Raises ValueError.
+        """
+        if text.strip() in ("", "0"):
+            return cls()
+        if text.strip() == "1":
+            return ANY_ADDRESS
+        return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")))
+
+    def check(self, host: str, port: int) -> None:
+        """Check the numeric address of a connection about to be made. Raises AddressRefused."""
+        address = _unwrapped(_parsed(host))
+        if any(address in network for network in self.allowed):
+            return
+        if not _is_public(address):
+            raise AddressRefused("the address is not public")
+        if port < _SYSTEM_PORTS and port not in _WEB_PORTS:
+            raise AddressRefused(f"port {port} is not allowed")
+
+    def check_url(self, url: str) -> None:
+        """Check everything about a URL that can be known without resolving its host. Raises AddressRefused."""
+        parts = _split(url)
+        if parts.scheme not in ("http", "https"):
+            raise AddressRefused("the URL must begin with http:// or https://")
+        if not parts.hostname:
+            raise AddressRefused("the URL has no host")
+        if parts.username is not None or parts.password is not None:
+            raise AddressRefused("the URL must not have a user or a password")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            _parsed(parts.hostname)
+        except AddressRefused:
+            return  # a name: its addresses are checked when they are connected to
+        self.check(parts.hostname, port)
+
+
+ANY_ADDRESS: Final = AddressPolicy((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+"""For tests, and for installations in which everybody who can make a connection may reach everything."""
+
+
+def _split(url: str) -> SplitResult:
+    if len(url) > MAX_URL_CHARACTERS or not url.isascii() or not url.isprintable() or " " in url:
+        raise AddressRefused("the URL is too long, or has characters that are not allowed")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is not a port
+    except ValueError:
+        raise AddressRefused("the URL is not valid") from None
+    return parts
+
+
+def _parsed(host: str) -> Address:
+    if "%" in host:
+        raise AddressRefused("the address has a zone")
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        raise AddressRefused("the address is not valid") from None
+
+
+def _unwrapped(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address leads to, or the address itself."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _IPV6_GLOBAL:
+        return False
+    if address.is_multicast or not address.is_global:
+        return False
+    return not any(address in network for network in _RESERVED)

@@ -1,0 +1,163 @@
+"""Applications: users are read from and written to them, and events are sent to some of them.
+
+The settings of an application are the same in both roles.
+"""
+
+import re
+from typing import Annotated, ClassVar, Final, Literal
+
+from headwater.connectors.connector import Capabilities, Connector, Target, Terms
+from headwater.connectors.settings import PRINTABLE, VISIBLE, Choice, Format, Group, Settings, Text, setting
+
+
+def _format(pattern: str, rule: str) -> Format:
+    return Format(re.compile(pattern), rule)
+
+
+class BrevoSettings(Settings, frozen=True, kw_only=True):
+    api_key: Annotated[str, Text(1, 255, VISIBLE, secret=True)]
+
+
+class KlaviyoSettings(Settings, frozen=True, kw_only=True):
+    private_api_key: Annotated[
+        str,
+        Text(
+            37,
+            255,
+            _format("pk_[A-Za-z0-9]+", "must be pk_ and letters and digits"),
+            secret=True,
+            help="A private key with write access to events and profiles. It starts with pk_.",
+        ),
+    ] = setting("privateAPIKey")
+
+
+class HubSpotSettings(Settings, frozen=True, kw_only=True):
+    access_token: Annotated[str, Text(1, 255, PRINTABLE, secret=True, help="The token of a private app.")]
+
+
+class MailchimpSettings(Settings, frozen=True, kw_only=True):
+    api_key: Annotated[
+        str,
+        Text(
+            10,
+            100,
+            _format("[!-~]+-[a-z0-9]+", 'must end with "-" and a data center, such as "-us6"'),
+            secret=True,
+        ),
+    ]
+    audience: Annotated[str, Text(1, 100, help="The id of the list.")]
+
+
+class MailerLiteSettings(Settings, frozen=True, kw_only=True):
+    api_key: Annotated[str, Text(1, 4096, VISIBLE, secret=True)]
+
+
+class StripeSettings(Settings, frozen=True, kw_only=True):
+    api_key: Annotated[str, Text(1, 200, PRINTABLE, secret=True)]
+
+
+class GoogleAnalyticsSettings(Settings, frozen=True, kw_only=True):
+    measurement_id: Annotated[str, Text(2, 20, _format("(G|AW)-.*", "must start with G- or AW-"))] = setting(
+        "measurementID"
+    )
+    api_secret: Annotated[str, Text(1, 100, PRINTABLE, secret=True)]
+    collection_endpoint: Annotated[Literal["Global", "EU"], Choice()]
+
+
+class MixpanelSettings(Settings, frozen=True, kw_only=True):
+    project_id: Annotated[str, Text(1, 20, _format("[0-9]+", "must be a whole number as a string"))] = setting(
+        "projectID"
+    )
+    project_token: Annotated[str, Text(1, 100, PRINTABLE, secret=True)]
+    data_residency: Annotated[Literal["US", "EU", "IN"], Choice()]
+
+
+class PostHogCloud(Settings, frozen=True, kw_only=True):
+    project_region: Annotated[Literal["US", "EU"], Choice()]
+
+
+class PostHogSelfHosted(Settings, frozen=True, kw_only=True):
+    url: Annotated[str, Text(1, 1_000, _format("https?://[!-~]+", "must be an HTTP URL"), label="URL")]
+
+
+class PostHogSettings(Settings, frozen=True, kw_only=True):
+    ONE_OF: ClassVar = ("cloud", "selfHosted")
+
+    api_key: Annotated[str, Text(47, 47, _format("phc_.*", "must start with phc_"), secret=True)]
+    cloud: Annotated[PostHogCloud | None, Group()] = None
+    self_hosted: Annotated[PostHogSelfHosted | None, Group()] = None
+
+
+class SegmentSettings(Settings, frozen=True, kw_only=True):
+    write_key: Annotated[str, Text(1, 100, VISIBLE, secret=True)]
+    region: Annotated[Literal["US", "EU"], Choice()]
+
+
+def _application(
+    code: str,
+    label: str,
+    category: str,
+    settings: type[Settings],
+    *,
+    reads: bool = True,
+    writes: tuple[Target, ...],
+    terms: Terms | None = None,
+) -> Connector:
+    """`reads` means that users are read from it; `writes` are the entities written to it."""
+    written = " and ".join({"User": "profiles", "Event": "events"}[target] for target in writes)
+    return Connector(
+        code=code,
+        label=label,
+        type="Application",
+        categories=(category,),
+        source=Capabilities(targets=("User",), settings=settings, summary=f"Import users from {label}.")
+        if reads
+        else None,
+        destination=Capabilities(
+            targets=writes,
+            sending_modes=("Server",) if "Event" in writes else (),
+            settings=settings,
+            summary=f"Send {written} to {label}.",
+        ),
+        terms=terms or Terms(),
+    )
+
+
+CONNECTORS: Final = (
+    _application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
+    _application("klaviyo", "Klaviyo", "Marketing", KlaviyoSettings, writes=("User", "Event")),
+    _application(
+        "hubspot",
+        "HubSpot",
+        "CRM",
+        HubSpotSettings,
+        writes=("User",),
+        terms=Terms("Contact", "Contacts", "HubSpot ID"),
+    ),
+    _application(
+        "mailchimp",
+        "Mailchimp",
+        "Marketing",
+        MailchimpSettings,
+        writes=("User",),
+        terms=Terms("Contact", "Contacts"),
+    ),
+    _application(
+        "mailerlite",
+        "MailerLite",
+        "Marketing",
+        MailerLiteSettings,
+        writes=("User",),
+        terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
+    ),
+    _application(
+        "stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")
+    ),
+    _application(
+        "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
+    ),
+    _application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
+    _application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
+    # The code "segment" belongs to the webhook source, which receives events; this is the other direction.
+    _application("segment-api", "Segment API", "Customer data", SegmentSettings, reads=False, writes=("Event",)),
+)

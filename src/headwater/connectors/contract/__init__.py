@@ -1,0 +1,145 @@
+"""The contract of connectors, split by capability.
+
+    UserSource      users are read from an application, page by page       async
+    UserSink        users are written to an application, in batches        async
+    EventSink       events are sent to a destination                       async
+    QuerySource     rows are read from a database with a query             synchronous
+    TableSink       rows are written to a table                            synchronous
+    FileStorage     files are read and written                             synchronous
+    FileFormat      tables are read from and written to files              synchronous
+    OAuthProvider   access to an application is granted by a person        async
+
+A connector implements those that it has; its `Engine` makes them. Each has a suite of conformance tests in
+tests/connectors/conformance. All raise errors of `headwater.base.errors`: Unavailable if the outside system does not
+answer or fails, and the error that the method names. Any other exception is a bug.
+"""
+
+from headwater.connectors.contract.context import ConnectorContext
+from headwater.connectors.contract.engine import NO_ENGINE, Engine, Factory
+from headwater.connectors.contract.events import (
+    Attempt,
+    EncodedEvent,
+    EventRejected,
+    EventSink,
+    EventType,
+    OutgoingEvent,
+)
+from headwater.connectors.contract.files import (
+    FileFormat,
+    FileMissing,
+    FileReader,
+    FileStorage,
+    InvalidFile,
+    InvalidFileName,
+    RowRead,
+    RowWriter,
+    StoredFile,
+)
+from headwater.connectors.contract.oauth import (
+    AuthorizationRequest,
+    AuthorizationRevoked,
+    OAuthProvider,
+    OAuthTokens,
+)
+from headwater.connectors.contract.policy import ApiVersion, BatchLimits, Idempotency, RateLimit, SinkPolicy
+from headwater.connectors.contract.results import (
+    DELIVERED,
+    NOT_ATTEMPTED,
+    Failure,
+    FailureScope,
+    ItemResult,
+    Outcome,
+    SendResult,
+    failed,
+    rejected,
+    retry,
+    succeeded,
+)
+from headwater.connectors.contract.tables import (
+    MAX_BATCH_ROWS,
+    MAX_COLUMNS,
+    Column,
+    QueryRejected,
+    QuerySource,
+    Row,
+    Rows,
+    TableSink,
+    TableWrite,
+)
+from headwater.connectors.contract.transport import (
+    HttpClient,
+    HttpRequest,
+    HttpResponse,
+    TransportError,
+    TransportFailure,
+)
+from headwater.connectors.contract.users import (
+    MAX_PAGE_USERS,
+    SourceUser,
+    UserSink,
+    UserSource,
+    UsersPage,
+    UserWrite,
+)
+
+__all__ = [
+    "DELIVERED",
+    "MAX_BATCH_ROWS",
+    "MAX_COLUMNS",
+    "MAX_PAGE_USERS",
+    "NOT_ATTEMPTED",
+    "NO_ENGINE",
+    "ApiVersion",
+    "Attempt",
+    "AuthorizationRequest",
+    "AuthorizationRevoked",
+    "BatchLimits",
+    "Column",
+    "ConnectorContext",
+    "EncodedEvent",
+    "Engine",
+    "EventRejected",
+    "EventSink",
+    "EventType",
+    "Factory",
+    "Failure",
+    "FailureScope",
+    "FileFormat",
+    "FileMissing",
+    "FileReader",
+    "FileStorage",
+    "HttpClient",
+    "HttpRequest",
+    "HttpResponse",
+    "Idempotency",
+    "InvalidFile",
+    "InvalidFileName",
+    "ItemResult",
+    "OAuthProvider",
+    "OAuthTokens",
+    "Outcome",
+    "OutgoingEvent",
+    "QueryRejected",
+    "QuerySource",
+    "RateLimit",
+    "Row",
+    "RowRead",
+    "RowWriter",
+    "Rows",
+    "SendResult",
+    "SinkPolicy",
+    "SourceUser",
+    "StoredFile",
+    "TableSink",
+    "TableWrite",
+    "TransportError",
+    "TransportFailure",
+    "UserSink",
+    "UserSource",
+    "UserWrite",
+    "UsersPage",
+    "failed",
+    "rejected",
+    "retry",
+    "succeeded",
+]

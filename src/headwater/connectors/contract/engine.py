@@ -1,0 +1,38 @@
+"""The engine of a connector: one factory for each capability that it has."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from headwater.connectors.contract.context import ConnectorContext
+from headwater.connectors.contract.events import EventSink
+from headwater.connectors.contract.files import FileFormat, FileStorage
+from headwater.connectors.contract.oauth import OAuthProvider
+from headwater.connectors.contract.tables import QuerySource, TableSink
+from headwater.connectors.contract.users import UserSink, UserSource
+
+_Capability = TypeVar("_Capability")
+
+Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
+"""Makes a capability for one connection, of the connector's settings for that role. It does no I/O."""
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """The capabilities of a connector; None where it has none.
+
+    An instance serves one connection and keeps nothing between calls but caches. A factory whose module needs a large
+    library imports that module when it is called, because every process imports the registry.
+    """
+
+    user_source: Factory[UserSource] | None = None
+    user_sink: Factory[UserSink] | None = None
+    event_sink: Factory[EventSink] | None = None
+    query_source: Factory[QuerySource] | None = None
+    table_sink: Factory[TableSink] | None = None
+    file_storage: Factory[FileStorage] | None = None
+    file_format: Factory[FileFormat] | None = None
+    oauth: Factory[OAuthProvider] | None = None
+
+
+NO_ENGINE = Engine()

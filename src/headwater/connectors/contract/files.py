@@ -1,0 +1,105 @@
+"""Files: `FileStorage` has files by name, `FileFormat` reads and writes their content.
+
+Calls are synchronous; they run in the process of a run or in a thread, never on an event loop.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from headwater.base.errors import BadRequest, NotFound
+from headwater.connectors.contract.tables import Column, Row
+
+
+class InvalidFileName(BadRequest):
+    """The name is not valid in this storage, or leads out of it."""
+
+
+class FileMissing(NotFound):
+    """There is no file of that name."""
+
+
+class InvalidFile(BadRequest):
+    """The content is not of the format. The message names the row, or the byte, where reading ended."""
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An open file. `size` is in bytes, None if it is not known; `updated_at` is in UTC, None if it is not known."""
+
+    stream: BinaryIO
+    size: int | None = None
+    updated_at: datetime | None = None
+
+
+class FileStorage(Protocol):
+    """A storage of files."""
+
+    def absolute_path(self, name: str) -> str:
+        """Return where the file of that name is, to show it to people. Raises InvalidFileName."""
+        ...
+
+    def open(self, name: str) -> AbstractContextManager[StoredFile]:
+        """Open a file to read, as it is at this moment. Raises InvalidFileName, FileMissing, Unavailable."""
+        ...
+
+    def create(self, name: str, content_type: str) -> AbstractContextManager[BinaryIO]:
+        """Write a file, replacing the one of that name.
+
+        It appears, complete, when the context is left. If the context is left by an exception the storage is as before.
+        Raises InvalidFileName, Unavailable.
+        """
+        ...
+
+
+class RowRead(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a file. `number` counts from 1. With an `error`, for people, the row could not be read."""
+
+    number: int
+    values: Row = ()
+    error: str = ""
+
+
+class FileReader(Protocol):
+    """An open table in a file."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+
+    def rows(self) -> Iterator[RowRead]:
+        """Return the rows in their order, in constant memory. Raises InvalidFile where no more can be read."""
+        ...
+
+
+class RowWriter(Protocol):
+    """Writes rows to a file."""
+
+    def write(self, rows: Sequence[Row]) -> None: ...
+
+
+class FileFormat(Protocol):
+    """A format of files that have a table, or several if it has sheets."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type of written files."""
+        ...
+
+    @property
+    def needs_seeking(self) -> bool:
+        """Whether `read` and `sheets` need a stream that can seek; the caller then copies one that cannot."""
+        ...
+
+    def sheets(self, stream: BinaryIO) -> tuple[str, ...]:
+        """Return the names of the sheets; empty if the format has none. Raises InvalidFile."""
+        ...
+
+    def read(self, stream: BinaryIO, sheet: str) -> AbstractContextManager[FileReader]:
+        """Open the table; `sheet` is empty if the format has none. Raises InvalidFile, also without that sheet."""
+        ...
+
+    def write(self, stream: BinaryIO, columns: Sequence[Column], sheet: str) -> AbstractContextManager[RowWriter]:
+        """Write a table. The content is complete when the context is left; the stream remains open."""
+        ...

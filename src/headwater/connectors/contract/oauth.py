@@ -1,0 +1,71 @@
+"""Authorization by OAuth 2: `OAuthProvider`.
+
+A connector has the endpoints and their peculiarities. Keeping tokens, refreshing each once across processes, and
+protecting `state` belong to the caller.
+"""
+
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+from headwater.base.errors import Unprocessable
+
+OAuthRole = Literal["Source", "Destination"]
+
+
+class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of an account.
+
+    `refresh_token` is empty if the provider gives none; after a refresh, empty means that the old one remains valid.
+    `expires_at` is in UTC; None if the provider does not tell. The printed form shows no token.
+    """
+
+    access_token: str
+    refresh_token: str = ""
+    expires_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"OAuthTokens(expires_at={self.expires_at!r})"
+
+
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The request that a person takes to the provider.
+
+    `state` is opaque. `code_challenge` is that of PKCE with S256; empty for none.
+    """
+
+    role: OAuthRole
+    redirect_uri: str
+    state: str
+    code_challenge: str = ""
+
+
+class AuthorizationRevoked(Unprocessable):
+    """The provider does not accept the code or the refresh token, and never will: a person must authorize again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("AuthorizationRevoked", message)
+
+
+class OAuthProvider(Protocol):
+    """The authorization server of an application."""
+
+    def authorization_url(self, request: AuthorizationRequest) -> str:
+        """Return the URL to send a person to. Computes only. Raises BadRequest for a redirect URI it does not allow."""
+        ...
+
+    async def exchange(self, code: str, redirect_uri: str, code_verifier: str) -> OAuthTokens:
+        """Return the tokens for an authorization code; `code_verifier` is empty without PKCE.
+
+        Raises AuthorizationRevoked, Unavailable.
+        """
+        ...
+
+    async def refresh(self, refresh_token: str) -> OAuthTokens:
+        """Return new tokens. Raises AuthorizationRevoked; Unavailable, and then the old tokens remain valid."""
+        ...
+
+    async def account(self, tokens: OAuthTokens) -> str:
+        """Return the identifier of the account that the tokens belong to, the same each time. Raises Unavailable."""
+        ...

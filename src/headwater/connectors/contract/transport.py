@@ -1,0 +1,91 @@
+"""HTTP as connectors see it: requests and responses as values, and the client that exchanges them.
+
+A connector never opens a connection by itself. The client that it is given has limits, checks addresses, and retries
+nothing: repeating is decided by the caller, who knows whether a repetition is safe.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+
+from headwater.base.errors import Unavailable
+
+DEFAULT_MAX_RESPONSE_BYTES: Final = 32 * 1024
+"""Enough for every response to a delivery. A request that reads data asks for more."""
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+
+
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request.
+
+    `url` is absolute, http or https, without user and password. `headers` have names in lower case; `host`,
+    `content-length`, `transfer-encoding` and `connection` are set by the client. `timeout_seconds` is for the whole
+    exchange. A response body over `max_response_bytes`, after decompression, is an error. With `authorize` the client
+    adds the access token of the connection's OAuth account, which the connector never sees.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    authorize: bool = False
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES
+
+
+class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """One response, with any status. `headers` have names in lower case; a repeated one is joined by ", ".
+
+    `body` is decompressed. It is untrusted.
+    """
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class TransportFailure(StrEnum):
+    """Why there is no response."""
+
+    ADDRESS_REFUSED = "AddressRefused"
+    """The URL or the address behind its name is one that this installation does not connect to."""
+    CONNECT_FAILED = "ConnectFailed"
+    """The name was not resolved, or no connection was made in time."""
+    TLS_FAILED = "TlsFailed"
+    TIMED_OUT = "TimedOut"
+    DISCONNECTED = "Disconnected"
+    """The connection ended before the response was complete."""
+    INVALID_RESPONSE = "InvalidResponse"
+    """The response is not HTTP, or its body cannot be decompressed."""
+    RESPONSE_TOO_LARGE = "ResponseTooLarge"
+
+
+_NOT_SENT: Final = frozenset(
+    {TransportFailure.ADDRESS_REFUSED, TransportFailure.CONNECT_FAILED, TransportFailure.TLS_FAILED}
+)
+
+
+class TransportError(Unavailable):
+    """There is no usable response. The message names neither the URL's query nor any secret."""
+
+    def __init__(self, failure: TransportFailure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the other side may have acted on the request."""
+        return self.failure not in _NOT_SENT
+
+
+class HttpClient(Protocol):
+    """Exchanges requests and responses."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request once, and return the response whatever its status is. Redirects are not followed.
+
+        Raises TransportError; BadRequest for a request that is not valid; PayloadTooLarge for a body over the limit.
+        """
+        ...

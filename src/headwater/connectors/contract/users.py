@@ -1,0 +1,90 @@
+"""Reading users from an application and writing users to it: `UserSource` and `UserSink`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from headwater.connectors.contract.policy import BatchLimits, RateLimit
+from headwater.connectors.contract.results import ItemResult
+from headwater.schemas import Record, Schema
+
+MAX_PAGE_USERS: Final = 100
+
+
+class SourceUser(msgspec.Struct, frozen=True, kw_only=True):
+    """One user of an application.
+
+    `id` is the application's own identifier, never empty. `attributes` conform to the readable schema. `updated_at` is
+    in UTC; None if the application does not tell. With an `error` only the id counts: the user could not be read.
+    """
+
+    id: str
+    attributes: Record
+    updated_at: datetime | None = None
+    error: str = ""
+
+
+class UsersPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some users, and where to continue.
+
+    `cursor` is opaque text of at most 1,000 characters, and empty after the last page. It remains valid for days. A
+    page may be empty although others follow.
+    """
+
+    users: tuple[SourceUser, ...]
+    cursor: str
+
+
+class UserSource(Protocol):
+    """An application that users are read from."""
+
+    async def readable_schema(self) -> Schema:
+        """Return the schema of the users that are read. Raises Unavailable."""
+        ...
+
+    async def users(self, cursor: str, updated_since: datetime | None = None) -> UsersPage:
+        """Return the page of at most `MAX_PAGE_USERS` users that `cursor` points to; the first if it is empty.
+
+        With `updated_since`, users that were not updated at or after that time may be left out. Users are returned
+        once while nobody changes them. Raises BadRequest for a cursor that this connector has not made; Unavailable.
+        """
+        ...
+
+
+class UserWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """One user to write.
+
+    `id` is the application's identifier of the user to update; empty to create one. `attributes` conform to the
+    writable schema, and only they are changed. `key` is the idempotency key, as that of events.
+    """
+
+    id: str
+    attributes: Record
+    key: str
+
+
+class UserSink(Protocol):
+    """An application that users are written to."""
+
+    @property
+    def write_limits(self) -> BatchLimits:
+        """The limits of one call of `write_users`; `max_events` counts users."""
+        ...
+
+    @property
+    def write_rates(self) -> tuple[RateLimit, ...]:
+        """The rates of `write_users`."""
+        ...
+
+    async def writable_schema(self) -> Schema:
+        """Return the schema of the users that are written. Raises Unavailable."""
+        ...
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        """Write users, either all to create or all to update, and return one result for each in their order.
+
+        A delivered result has the `id` of the user. Raises Unavailable if nothing is known about any of them.
+        """
+        ...

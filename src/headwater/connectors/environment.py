@@ -1,0 +1,86 @@
+"""Makes the context of an engine, and closes it.
+
+aiohttp takes about 180 ms and 15 MB to import, so it is imported in a thread when a context sends its first request.
+Processes that send none never import it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from headwater.base.clock import Clock, SystemClock
+from headwater.connectors.addresses import AddressPolicy
+from headwater.connectors.contract import ConnectorContext, HttpRequest, HttpResponse
+from headwater.connectors.redaction import Redactor
+from headwater.connectors.settings import Settings
+
+if TYPE_CHECKING:
+    from headwater.connectors.http import AccessToken, AiohttpClient
+
+
+class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the contexts of one process have in common."""
+
+    addresses: AddressPolicy = AddressPolicy()
+    clock: Clock = SystemClock()
+
+    @asynccontextmanager
+    async def context(
+        self,
+        connector: str,
+        connection: int,
+        settings: Settings | None,
+        access_token: "AccessToken | None" = None,
+    ) -> AsyncIterator[ConnectorContext]:
+        """Open the context of one connection; its HTTP client is closed at the end.
+
+        `access_token` is for connections with an OAuth account.
+        """
+        redactor = Redactor(() if settings is None else settings.secrets())
+        http = _LazyClient(self.addresses, redactor, access_token)
+        logger = structlog.wrap_logger(
+            structlog.get_logger("headwater.connectors"),
+            processors=[redactor.process_log, *structlog.get_config()["processors"]],
+            connector=connector,
+            connection=connection,
+        )
+        try:
+            yield ConnectorContext(http=http, clock=self.clock, logger=logger)
+        finally:
+            await http.close()
+
+
+DEFAULT_ENVIRONMENT = ConnectorEnvironment()
+"""Connects to public addresses only."""
+
+
+class _LazyClient:
+    """An `HttpClient` that makes the real one when it is first used."""
+
+    def __init__(self, addresses: AddressPolicy, redactor: Redactor, access_token: "AccessToken | None") -> None:
+        self._addresses = addresses
+        self._redactor = redactor
+        self._access_token = access_token
+        self._client: AiohttpClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        async with self._opening:
+            if self._client is None:
+                client_type = await asyncio.to_thread(_client_type)
+                self._client = client_type(self._addresses, self._redactor, access_token=self._access_token)
+        return await self._client.send(request)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+def _client_type() -> type["AiohttpClient"]:
+    from headwater.connectors.http import AiohttpClient
+
+    return AiohttpClient

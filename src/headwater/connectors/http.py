@@ -1,0 +1,283 @@
+"""The HTTP client of connectors, on aiohttp.
+
+It has one pool of connections for one connection of a workspace, so that a slow destination occupies nobody else's. It
+checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no proxy
+settings, and bounds times and bytes. It repeats nothing, with one exception that HTTP allows: aiohttp sends a GET,
+HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
+from headwater.connectors.addresses import AddressPolicy, AddressRefused
+from headwater.connectors.contract.transport import (
+    HttpClient,
+    HttpRequest,
+    HttpResponse,
+    TransportError,
+    TransportFailure,
+)
+from headwater.connectors.redaction import Redactor, format_request
+
+CONNECT_SECONDS: Final = 5.0
+KEEP_ALIVE_SECONDS: Final = 15.0
+AccessToken: TypeAlias = Callable[[], Awaitable[str]]
+"""Returns an access token that is valid now. Raises Unavailable."""
+
+_CHUNK_BYTES: Final = 16 * 1024
+_PIECE_BYTES: Final = 256 * 1024
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"})
+_BREAKS: Final = re.compile(r"[\r\n\0]")
+_SET_BY_CLIENT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_USER_AGENT: Final = "headwater"
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one client. A request may ask for less than these, not for more."""
+
+    max_connections: int = 16
+    max_request_bytes: int = 32 * 1024 * 1024
+    max_response_bytes: int = 16 * 1024 * 1024
+    max_seconds: float = 60.0
+
+
+class _Refused(OSError):
+    """Raised where aiohttp makes a socket: it passes on an OSError."""
+
+
+class AiohttpClient:
+    """Implements `HttpClient`. It is made on the event loop that uses it, and closed."""
+
+    def __init__(
+        self,
+        addresses: AddressPolicy,
+        redactor: Redactor,
+        limits: HttpLimits = HttpLimits(),  # noqa: B008 frozen
+        access_token: AccessToken | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._addresses = addresses
+        self._redactor = redactor
+        self._limits = limits
+        self._access_token = access_token
+        self._url = ""
+        """The last URL that was checked: a destination has few."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=limits.max_connections,
+                ttl_dns_cache=None,
+                use_dns_cache=False,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=True if tls is None else tls,
+                socket_factory=self._make_socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"user-agent": _USER_AGENT},
+            read_bufsize=64 * 1024,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self._check(request)
+        headers = {"accept-encoding": "gzip, deflate", **request.headers}
+        if request.authorize:
+            headers["authorization"] = f"Bearer {await self._token()}"
+        seconds = min(request.timeout_seconds, self._limits.max_seconds)
+        try:
+            async with self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body or None,
+                headers=headers,
+                skip_auto_headers=("content-type",),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+            ) as response:
+                limit = min(request.max_response_bytes, self._limits.max_response_bytes)
+                body = await _read_body(response, limit)
+                return HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._failure(error) from error
+
+    async def _token(self) -> str:
+        if self._access_token is None:
+            raise Unavailable("the connection has no OAuth account")
+        return await self._access_token()
+
+    def _check(self, request: HttpRequest) -> None:
+        if request.method not in _METHODS:
+            raise BadRequest(f"{request.method} is not a method of connectors")
+        for name, value in request.headers.items():
+            if name != name.lower() or name in _SET_BY_CLIENT:
+                raise BadRequest(f"header {name!r} cannot be set")
+            if _BREAKS.search(name) or _BREAKS.search(value):
+                raise BadRequest(f"header {name!r} contains a line break or NUL")
+        if len(request.body) > self._limits.max_request_bytes:
+            raise PayloadTooLarge(f"the request body is over {self._limits.max_request_bytes} bytes")
+        if request.url != self._url:
+            self._url = self._checked_url(request.url)
+
+    def _checked_url(self, url: str) -> str:
+        try:
+            self._addresses.check_url(url)
+        except AddressRefused as error:
+            raise TransportError(TransportFailure.ADDRESS_REFUSED, str(error)) from error
+        return url
+
+    def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """Make the socket for an address that a name was resolved to, or refuse it before anything is sent."""
+        family, kind, protocol, _, target = address
+        try:
+            self._addresses.check(target[0], target[1])
+        except AddressRefused as error:
+            raise _Refused(str(error)) from error
+        return socket.socket(family, kind, protocol)
+
+    def _failure(self, error: Exception) -> TransportError:
+        failure, text = _classify(error)
+        return TransportError(failure, self._redactor.redact(text))
+
+
+def _classify(error: BaseException) -> tuple[TransportFailure, str]:
+    if (refused := _find_refused(error)) is not None:
+        return TransportFailure.ADDRESS_REFUSED, str(refused)
+    if isinstance(error, _TooLarge):
+        return TransportFailure.RESPONSE_TOO_LARGE, str(error)
+    if isinstance(error, _Invalid):
+        return TransportFailure.INVALID_RESPONSE, str(error)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return TransportFailure.CONNECT_FAILED, "no connection was made in time"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return TransportFailure.TLS_FAILED, f"the TLS connection failed: {_reason(error)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return TransportFailure.CONNECT_FAILED, f"no connection was made: {_reason(error)}"
+    if isinstance(error, TimeoutError):
+        return TransportFailure.TIMED_OUT, "the response did not come in time"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return TransportFailure.DISCONNECTED, "the connection ended before the response was complete"
+    if isinstance(error, aiohttp.InvalidURL):
+        return TransportFailure.ADDRESS_REFUSED, "the URL is not valid"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransportFailure.INVALID_RESPONSE, "the response is not HTTP"
+    return TransportFailure.DISCONNECTED, f"the exchange failed: {type(error).__name__}"
+
+
+def _find_refused(error: BaseException | None) -> BaseException | None:
+    """Return the refusal that is behind an error: aiohttp wraps it, and may wrap several in a group."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, _Refused):
+            return one
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__, getattr(one, "os_error", None)]
+        waiting += getattr(one, "exceptions", ())
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "os_error", None) or error
+    return getattr(inner, "strerror", None) or type(inner).__name__
+
+
+class _TooLarge(ValueError):
+    pass
+
+
+class _Invalid(ValueError):
+    pass
+
+
+async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read and decompress the body, stopping at `limit` bytes: a small compressed body can be a large one."""
+    inflate = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        while chunk:
+            piece, chunk = (chunk, b"") if inflate is None else _inflated(inflate, chunk)
+            body += piece
+            if len(body) > limit:
+                response.close()
+                raise _TooLarge(f"the response is over {limit} bytes")
+            if chunk:
+                await asyncio.sleep(0)  # a chunk of a bomb has many pieces
+    if inflate is not None and body and not inflate.eof:
+        raise _Invalid("the compressed response is incomplete")
+    return bytes(body)
+
+
+def _inflater(encoding: str) -> "zlib._Decompress | None":
+    if encoding in ("identity", ""):
+        return None
+    if encoding not in ("gzip", "deflate"):
+        raise _Invalid("the response has an unknown content encoding")
+    return zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
+
+
+def _inflated(inflate: "zlib._Decompress", chunk: bytes) -> tuple[bytes, bytes]:
+    """Return a piece of the decompressed body, and what remains of the chunk."""
+    try:
+        return inflate.decompress(chunk, _PIECE_BYTES), inflate.unconsumed_tail
+    except zlib.error:
+        raise _Invalid("the response cannot be decompressed") from None
+
+
+def _joined(headers: "Mapping[str, str]") -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
+    return joined
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One recorded exchange, without secrets: `request` as text, `status` None if there was no response."""
+
+    request: str
+    seconds: float
+    status: int | None = None
+    response: str = ""
+    error: str = ""
+
+
+class RecordingClient:
+    """An `HttpClient` that records the last exchanges of another, for previews and traces."""
+
+    def __init__(self, client: HttpClient, redactor: Redactor, max_exchanges: int = 10, max_characters: int = 4_096):
+        self._client = client
+        self._redactor = redactor
+        self._max_characters = max_characters
+        self.exchanges: deque[Exchange] = deque(maxlen=max_exchanges)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        text = format_request(request, self._redactor)[: self._max_characters]
+        try:
+            response = await self._client.send(request)
+        except TransportError as error:
+            message = self._redactor.redact(error.message)
+            self.exchanges.append(Exchange(request=text, seconds=loop.time() - began, error=message))
+            raise
+        body = self._redactor.redact(response.body.decode(errors="replace"))[: self._max_characters]
+        self.exchanges.append(
+            Exchange(request=text, seconds=loop.time() - began, status=response.status, response=body)
+        )
+        return response

@@ -1,0 +1,122 @@
+"""Removes secrets from texts, and writes requests for people to read.
+
+Logs, previews, traces and stored responses pass through a `Redactor`. A destination may repeat a secret in an error
+message, in another encoding than the one it was sent in.
+"""
+
+import base64
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+import msgspec
+
+from headwater.connectors.contract.transport import HttpRequest
+from headwater.connectors.settings import REDACTED
+
+MIN_SECRET_CHARACTERS: Final = 4
+"""Shorter secrets are not searched for: they would be found everywhere."""
+MAX_PREVIEW_BYTES: Final = 1024 * 1024
+
+_SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key"}
+)
+
+
+class Redactor:
+    """Replaces secrets, as they are and in the encodings of URLs, JSON and base64, by `REDACTED`."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS for form in _forms(secret)}
+        ordered = sorted(forms, key=lambda form: (-len(form), form))
+        self._pattern = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE) if ordered else None
+
+    def redact(self, text: str) -> str:
+        """Return the text without secrets."""
+        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+    def redact_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return headers without secrets; those that only carry credentials are redacted as a whole."""
+        return {
+            name: REDACTED if name.lower() in _SECRET_HEADERS else self.redact(value) for name, value in headers.items()
+        }
+
+    def process_log(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Redact a log entry: a processor for structlog."""
+        return {key: self._redact_value(value) for key, value in event.items()}
+
+    def _redact_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, dict):
+            return {key: self._redact_value(each) for key, each in value.items()}
+        return [self._redact_value(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def format_request(request: HttpRequest, redactor: Redactor) -> str:
+    """Return a request as text for people, in the documented form of previews.
+
+    The first line is `METHOD URL`; headers follow by name, each ended by CR and LF; then an empty line and the body.
+    JSON is indented by 2 spaces, each line of NDJSON by 4. A gzip body is shown decompressed, up to
+    `MAX_PREVIEW_BYTES`.
+    """
+    headers = redactor.redact_headers({name.lower(): value for name, value in request.headers.items()})
+    if request.authorize:
+        headers["authorization"] = REDACTED
+    lines = "".join(f"{_shown(name)}: {headers[name]}\r\n" for name in sorted(headers))
+    body = redactor.redact(_shown_body(request))
+    return f"{request.method} {redactor.redact(request.url)}\n{lines}\n{body}"
+
+
+def _shown(name: str) -> str:
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def _shown_body(request: HttpRequest) -> str:
+    headers = {name.lower(): value.lower() for name, value in request.headers.items()}
+    body = request.body
+    if headers.get("content-encoding") == "gzip":
+        try:
+            body = zlib.decompressobj(wbits=31).decompress(body, MAX_PREVIEW_BYTES)
+        except (zlib.error, gzip.BadGzipFile):
+            return f"[A binary body of {len(request.body)} bytes]"
+    media_type = headers.get("content-type", "").partition(";")[0].strip()
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return f"[A binary body of {len(body)} bytes]"
+    if media_type == "application/octet-stream":
+        return f"[A binary body of {len(body)} bytes]"
+    try:
+        if media_type == "application/x-ndjson":
+            return "\n".join(_indented(line, 4) for line in text.splitlines() if line)
+        if media_type == "application/json" or media_type.endswith("+json"):
+            return _indented(text, 2)
+    except msgspec.DecodeError:
+        pass
+    return text
+
+
+def _indented(text: str, spaces: int) -> str:
+    return msgspec.json.format(text, indent=spaces)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret)
+    yield quote(secret, safe="")
+    yield quote_plus(secret, safe="")
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    raw = secret.encode(errors="surrogatepass")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        # Text that follows or precedes the secret shifts its characters: those that depend on the secret alone remain.
+        for shift in range(3):
+            encoded = encode(bytes(shift) + raw).decode().rstrip("=")
+            start, end = (shift * 8 + 5) // 6, (shift + len(raw)) * 8 // 6
+            if end - start >= MIN_SECRET_CHARACTERS:
+                yield encoded[start:end]

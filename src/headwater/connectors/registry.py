@@ -1,0 +1,41 @@
+"""All connectors by code: the documented ones of the catalogue, and those with a package of their own.
+
+Connectors without an engine are listed too, so that a request for one fails for the documented reason; `available`
+tells them apart.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from headwater.connectors import dummy
+from headwater.connectors.catalogue import (
+    applications,
+    databases,
+    file_formats,
+    file_storages,
+    message_brokers,
+    sdks,
+    webhooks,
+)
+from headwater.connectors.connector import Connector
+
+CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
+    {
+        connector.code: connector
+        for connector in sorted(
+            (
+                *applications.CONNECTORS,
+                *databases.CONNECTORS,
+                *file_formats.CONNECTORS,
+                *file_storages.CONNECTORS,
+                *message_brokers.CONNECTORS,
+                *sdks.CONNECTORS,
+                *webhooks.CONNECTORS,
+                dummy.CONNECTOR,
+            ),
+            key=lambda connector: connector.code,
+        )
+    }
+)
+"""Sorted by code, as they are listed."""

@@ -1,0 +1,85 @@
+"""Takes the body of a call apart into events, which stay text, and what holds for all of them."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headwater.base.errors import BadRequest, PayloadTooLarge
+from headwater.base.nesting import is_deeper
+from headwater.events.decode_errors import explain_syntax, explain_track
+from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
+from headwater.events.raw import ABSENT, is_absent, is_object
+from headwater.events.wellformed import decode_well_formed, reject_unpaired_surrogates
+from headwater.events.wire import is_plain, time_text
+
+
+class _Batch(Struct, rename="camel"):
+    batch: list[Raw]
+    write_key: str | None = None
+    sent_at: Raw = ABSENT
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+
+
+class _Key(Struct, rename="camel"):
+    write_key: str | None = None
+
+
+_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+def read_call(call: str, body: bytes) -> Call:
+    """The call that `body` holds; `call` is "batch", or the event type that the route names.
+
+    Raises BadRequest when the body is not UTF-8, not JSON, or not of the shape that the call wants, and PayloadTooLarge
+    for a batch of more events than it may have, or of more than its defaults may become.
+    """
+    try:
+        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        if call != "batch":
+            event, other_event = decode_well_formed(_decode_raw, body)
+            return Call(
+                type=call,
+                events=[event],
+                write_key=_decode_key(event).write_key,
+                has_plain_texts=is_plain(body),
+                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event]),
+            )
+        batch, other = decode_well_formed(_decode_batch, body)
+    except msgspec.ValidationError as error:
+        raise _bad_request(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise explain_syntax(body, error) from error
+    if len(batch.batch) > MAX_BATCH_EVENTS:
+        raise PayloadTooLarge(f"batch has more than {MAX_BATCH_EVENTS} events", field="batch")
+    for name in ("context", "integrations"):
+        default = getattr(batch, name)
+        if not is_absent(default) and not is_object(default):
+            raise BadRequest(f"{name} must be an object or null", field=name)
+        if len(default) * len(batch.batch) > MAX_DEFAULTS_BYTES:
+            raise PayloadTooLarge(f"{name} is too large to be repeated in every event of the batch", field=name)
+        if is_deeper(default, MAX_DEPTH):
+            raise BadRequest(f"{name} is nested deeper than {MAX_DEPTH} levels", field=name)
+    return Call(
+        type=None,
+        events=batch.batch,
+        write_key=batch.write_key or _write_key_of_first(batch.batch),
+        sent_at=time_text(batch.sent_at),
+        context=batch.context,
+        integrations=batch.integrations,
+        has_plain_texts=is_plain(body),
+        rejected={} if other is None else reject_unpaired_surrogates(batch.batch, other.batch),
+    )
+
+
+def _write_key_of_first(events: list[Raw]) -> str | None:
+    try:
+        return _decode_key(events[0]).write_key if events else None
+    except msgspec.ValidationError:  # the event itself will be rejected for it, and the batch for having no key
+        return None
+
+
+def _bad_request(error: msgspec.ValidationError) -> BadRequest:
+    rejection = explain_track(error, root="the body")
+    return BadRequest(rejection.message, field=rejection.path or None)

@@ -1,0 +1,241 @@
+"""Consumes a log under a lease: hands batches to a handler, and retries after outages and errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken
+from headwater.log.prefetch import Batch, Decoder, Prefetch
+
+READ_WAIT: Final = timedelta(milliseconds=500)
+"""How long one read may wait for entries, and so how long a stop waits for an idle consumer."""
+LEASE_RETRY_SECONDS: Final = 0.2
+"""How often a taken lease is asked for again."""
+INITIAL_BACK_OFF_SECONDS: Final = 0.1
+MAX_BACK_OFF_SECONDS: Final = 2.0
+"""How long the consumer waits after an error: each time twice as long as before, until a batch succeeds."""
+STOP_SECONDS: Final = 2.0
+"""How long companions may take to end after a stop, before they are cancelled."""
+ADVANCE_SECONDS: Final = 1.0
+"""How often the cursor in the log is moved; the backlog is measured by it."""
+
+_log = structlog.get_logger(__name__)
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+Companion = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Runs until the event is set, or until it is cancelled."""
+
+
+class Handler(Protocol[Batch_contra]):
+    """Handles the batches of one consumer, and owns its position."""
+
+    @property
+    def io_bound(self) -> asyncio.Event:
+        """Set while `handle` waits for I/O only: the next batch is decoded then."""
+        ...
+
+    async def position(self) -> int:
+        """Return the position up to which everything is handled; 0 at first.
+
+        It is asked for again after each error, since an outage during a commit leaves open whether it happened.
+        """
+        ...
+
+    async def handle(self, batch: Batch_contra, *, after: int) -> int:
+        """Handle the batch that follows position `after`; return the position up to which everything is handled.
+
+        Raises Unavailable when a service is away, or when another process has handled the batch.
+        """
+        ...
+
+
+class Limits(Struct, frozen=True):
+    """How much a consumer takes at a time."""
+
+    batch_bytes: int = 3 * 1024 * 1024
+    """About how many bytes of entries are one batch: large enough for throughput, small enough for low latency."""
+    decoded_bytes: int = 6 * 1024 * 1024
+    """About how many bytes a decoded batch may have; the entries that remain are the next batch."""
+    slice_bytes: int = 128 * 1024
+    """After how many decoded bytes other tasks of the event loop run: about a millisecond."""
+    gather_seconds: float = 0.1
+    """How long entries gather after a batch that took all there was: even a small transaction takes milliseconds."""
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class Consumer(Generic[Batch]):
+    """Reads a log from the position of its handler on. Several processes may run it: one at a time holds the lease."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        name: str,
+        handler: Handler[Batch],
+        *,
+        decode: Callable[[], Decoder[Batch]],
+        may_lag: bool = False,
+        on_missed: Callable[[int], None] | None = None,
+        companions: Sequence[Companion] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        """`decode` returns an empty decoder for each batch; `may_lag` is explained at `EventLog.lease`. `on_missed` is
+        called with about how many bytes of entries were removed before a consumer that may lag has read them.
+        `companions` run while this process holds the lease."""
+        self._log = log
+        self._name = name
+        self._handler = handler
+        self._decode = decode
+        self._may_lag = may_lag
+        self._on_missed = on_missed
+        self._companions = companions
+        self._limits = limits
+        self._metrics = metrics
+        self._back_off_seconds = INITIAL_BACK_OFF_SECONDS
+        self._reached = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set, and finish the batch at hand."""
+        while not stop.is_set():
+            try:
+                lease = await self._log.lease(self._name, may_lag=self._may_lag)
+            except LeaseTaken:
+                await wait(stop, LEASE_RETRY_SECONDS)
+            except Exception as error:
+                await self._back_off(error, stop)
+            else:
+                await self._run_leased(lease, stop)
+
+    async def _run_leased(self, lease: Lease, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set or the lease is lost, then release it."""
+        try:
+            async with self._with_companions(stop):
+                while not stop.is_set():
+                    try:
+                        position = await self._handler.position()
+                        if position > self._reached:
+                            self._reached, self._back_off_seconds = position, INITIAL_BACK_OFF_SECONDS
+                        await self._follow(lease, position, stop)
+                    except LeaseLost:
+                        raise
+                    except Exception as error:
+                        await self._back_off(error, stop)
+        except LeaseLost:
+            _log.warning("the lease was lost: another process may consume", consumer=self._name)
+        finally:
+            await lease.release()
+
+    @asynccontextmanager
+    async def _with_companions(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Run the companions during the block. After `stop` they have a moment to finish what they are doing."""
+        tasks = [asyncio.create_task(_run_companion(companion, stop)) for companion in self._companions]
+        try:
+            yield
+        finally:
+            if stop.is_set() and tasks:
+                await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            await _cancel(tasks)
+
+    async def _back_off(self, error: Exception, stop: asyncio.Event) -> None:
+        """Report an error, and wait before the next try."""
+        seconds = self._back_off_seconds
+        if isinstance(error, Unavailable):
+            _log.warning("the consumer waits", consumer=self._name, reason=error.message, seconds=seconds)
+        else:
+            self._metrics.batch_failed(type(error).__name__)
+            _log.error("a batch failed, and is tried again", consumer=self._name, seconds=seconds, exc_info=error)
+        await wait(stop, seconds)
+        self._back_off_seconds = min(2 * seconds, MAX_BACK_OFF_SECONDS)
+
+    async def _follow(self, lease: Lease, position: int, stop: asyncio.Event) -> None:
+        """Consume entries after `position`. Raises LeaseLost, and any error of the log and the handler."""
+        next_advance = 0.0
+        prefetch = self._prefetch(position, READ_WAIT)
+        try:
+            while not stop.is_set():
+                if not lease.held:
+                    raise LeaseLost(self._name)
+                batch = await prefetch.result()
+                has_more = self._has_more(prefetch)
+                if last := prefetch.last:
+                    self._report_missed(prefetch)
+                    prefetch = self._prefetch(last, timedelta())
+                    async with self._running(prefetch) if has_more else nullcontext():
+                        position = await self._handler.handle(batch, after=position)
+                    if position != last:
+                        await prefetch.close()
+                        prefetch = self._prefetch(position, timedelta())
+                if time.monotonic() >= next_advance:
+                    await lease.advance(position)
+                    next_advance = time.monotonic() + ADVANCE_SECONDS
+                if not has_more:
+                    await wait(stop, self._limits.gather_seconds)
+                    prefetch = self._prefetch(position, READ_WAIT)
+        finally:
+            await prefetch.close()
+        await lease.advance(position)
+
+    def _has_more(self, prefetch: Prefetch[Batch]) -> bool:
+        """Return whether there are more entries in the log: those are fetched while this batch is handled. Entries that
+        arrive one by one gather instead."""
+        entries = prefetch.entries
+        if entries and prefetch.last < entries[-1].last:
+            return True
+        return sum(stored.entry.size for stored in entries) >= self._limits.batch_bytes
+
+    def _prefetch(self, after: int, wait: timedelta) -> Prefetch[Batch]:
+        """Return the batch after a position, which is fetched later."""
+        return Prefetch(
+            partial(self._log.read, after, max_bytes=self._limits.batch_bytes, wait=wait),
+            self._decode(),
+            max_decoded_bytes=self._limits.decoded_bytes,
+            slice_bytes=self._limits.slice_bytes,
+        )
+
+    @asynccontextmanager
+    async def _running(self, prefetch: Prefetch[Batch]) -> AsyncIterator[None]:
+        """Fetch and decode during the block, while the handler waits for I/O. Errors are raised by `result`."""
+        task = asyncio.create_task(prefetch.run(self._handler.io_bound))
+        try:
+            yield
+        finally:
+            await _cancel([task])
+
+    def _report_missed(self, prefetch: Prefetch[Batch]) -> None:
+        missed = sum(stored.missed_bytes for stored in prefetch.entries if stored.last <= prefetch.last)
+        if not missed:
+            return
+        _log.warning("entries were removed before they were read", consumer=self._name, bytes=missed)
+        if self._on_missed is not None:
+            self._on_missed(missed)
+
+
+async def _run_companion(companion: Companion, stop: asyncio.Event) -> None:
+    try:
+        await companion(stop)
+    except Exception:
+        _log.exception("a companion of a consumer has ended")
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks and wait for them. Their errors are ignored."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def wait(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for some seconds, but no longer than until `stop` is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

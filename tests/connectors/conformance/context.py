@@ -1,0 +1,47 @@
+"""The context of connectors under test: a scripted HTTP client, a clock that stands still, a logger."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from headwater.connectors.contract import ConnectorContext, HttpRequest, HttpResponse, TransportError
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+Responder = Callable[[HttpRequest], HttpResponse | TransportError]
+
+
+class FixedClock:
+    """A clock that shows `moment` until a test moves it."""
+
+    def __init__(self, moment: datetime = NOW) -> None:
+        self.moment = moment
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+def ok(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=200)
+
+
+class ScriptedHttp:
+    """An `HttpClient` that answers by a function and keeps the requests."""
+
+    def __init__(self, respond: Responder = ok) -> None:
+        self.respond = respond
+        self.requests: list[HttpRequest] = []
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self.requests.append(request)
+        response = self.respond(request)
+        if isinstance(response, TransportError):
+            raise response
+        return response
+
+
+def make_context(http: ScriptedHttp | None = None, clock: FixedClock | None = None) -> ConnectorContext:
+    return ConnectorContext(
+        http=http or ScriptedHttp(), clock=clock or FixedClock(), logger=structlog.get_logger("tests.connectors")
+    )

@@ -1,0 +1,100 @@
+"""The addresses that connectors may connect to: public ones, and those that the installation allows."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy, AddressRefused
+
+PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::808:808"]
+PRIVATE = [
+    *("0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1"),
+    *("172.31.255.255", "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.1"),
+    *("203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
+    *("::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1"),
+    *("64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "2002:808:808::", "3fff::1"),
+    *("fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "5f00::1"),
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_allowed(address: str) -> None:
+    AddressPolicy().check(address, 443)
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, "localhost", "", "127.1", "0x7f.1", "2130706433", "8.8.8.8.8"])
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(AddressRefused):
+        AddressPolicy().check(address, 443)
+
+
+@pytest.mark.parametrize("address", [one for one in PRIVATE if "%" not in one])
+def test_an_installation_can_allow_every_address(address: str) -> None:
+    ANY_ADDRESS.check(address, 5432)
+
+
+def test_an_installation_can_allow_networks() -> None:
+    policy = AddressPolicy.parse("10.1.0.0/16, fd00::/8")
+    for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "8.8.8.8"):
+        policy.check(address, 8080)
+    policy.check("10.1.2.3", 25)
+    for address in ("10.2.0.1", "127.0.0.1", "fc00::1"):
+        with pytest.raises(AddressRefused):
+            policy.check(address, 8080)
+
+
+@pytest.mark.parametrize(("text", "policy"), [("", AddressPolicy()), ("0", AddressPolicy()), ("1", ANY_ADDRESS)])
+def test_the_setting(text: str, policy: AddressPolicy) -> None:
+    assert AddressPolicy.parse(text) == policy
+
+
+@pytest.mark.parametrize("text", ["yes", "10.0.0.0/33", "10.0.0.1/8", "example.com"])
+def test_a_setting_that_is_not_valid(text: str) -> None:
+    with pytest.raises(ValueError):
+        AddressPolicy.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("port", "allowed"), [(80, True), (443, True), (1024, True), (6379, True), (22, False), (25, False)]
+)
+def test_ports_of_the_system(port: int, allowed: bool) -> None:
+    if allowed:
+        AddressPolicy().check("8.8.8.8", port)
+    else:
+        with pytest.raises(AddressRefused):
+            AddressPolicy().check("8.8.8.8", port)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/a?b=c#d", "http://example.com:8080/", "https://8.8.8.8/", "http://[2606:4700::1111]/"],
+)
+def test_urls_that_are_allowed(url: str) -> None:
+    AddressPolicy().check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "example.com", "ftp://example.com/", "file:///etc/passwd", "http://", "http:///a", "//example.com/"),
+        *("http://user@example.com/", "http://user:password@example.com/", "http://:@example.com/"),
+        *("http://127.0.0.1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/latest/"),
+        *("http://[::1/", "http://h:99999/", "http://h:x/", "http://h/a b", "http://h/\n", "http://h/\0", "http://é/"),
+        "http://h/" + "x" * 10_000,
+    ],
+)
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(AddressRefused):
+        AddressPolicy().check_url(url)
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_in_another_notation_is_the_same_address(address: object) -> None:
+    def allowed(text: str) -> bool:
+        try:
+            AddressPolicy().check(text, 443)
+        except AddressRefused:
+            return False
+        return True
+
+    assert allowed(f"::ffff:{address}") == allowed(f"64:ff9b::{address}") == allowed(str(address))

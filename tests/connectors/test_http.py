@@ -1,0 +1,432 @@
+"""The HTTP client against a real server: bytes, limits, times, addresses, secrets, and one try only."""
+
+import asyncio
+import gzip
+import re
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
+from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
+from headwater.connectors.contract import HttpRequest, TransportError, TransportFailure
+from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
+from headwater.connectors.redaction import Redactor
+from headwater.connectors.settings import REDACTED, Settings, Text
+
+DAY = timedelta(days=1)
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Reply = bytes | Handler
+
+
+def response(body: bytes = b"", status: int = 200, *headers: str) -> bytes:
+    lines = "".join(f"{line}\r\n" for line in (f"Content-Length: {len(body)}", *headers))
+    return f"HTTP/1.1 {status} Status\r\n{lines}\r\n".encode() + body
+
+
+class Server:
+    """A server on a real socket that answers every request with the same bytes, or by a function."""
+
+    def __init__(self) -> None:
+        self.reply: Reply = response()
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.append(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                self.requests.append(head + body)
+                if callable(self.reply):
+                    await self.reply(reader, writer)
+                    return
+                writer.write(self.reply)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def url(self, path: str = "/", host: str = "127.0.0.1", scheme: str = "http") -> str:
+        return f"{scheme}://{host}:{self.port}{path}"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    yield server
+    listening.close()
+    for writer in server._writers:
+        writer.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AiohttpClient]:
+    client = AiohttpClient(ANY_ADDRESS, Redactor(["topsecret"]))
+    yield client
+    await client.close()
+
+
+def post(url: str, **members: Any) -> HttpRequest:
+    return HttpRequest(**{"method": "POST", "url": url, "body": b"{}", **members})
+
+
+async def fails(client: AiohttpClient, request: HttpRequest) -> TransportError:
+    with pytest.raises(TransportError) as caught:
+        await client.send(request)
+    return caught.value
+
+
+async def test_a_request_and_its_response(server: Server, client: AiohttpClient) -> None:
+    server.reply = response(b"hello", 207, "X-One: 1", "X-One: 2", "Content-Type: text/plain")
+    got = await client.send(post(server.url("/a%20b?c=d&e=%2F"), headers={"x-key": "v"}, body=b"\x00\xff"))
+    assert (got.status, got.body) == (207, b"hello")
+    assert (got.headers["x-one"], got.headers["content-type"]) == ("1, 2", "text/plain")
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /a%20b?c=d&e=%2F HTTP/1.1\r\n") and body == b"\x00\xff"
+    sent = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert (sent[b"x-key"], sent[b"content-length"], sent[b"user-agent"]) == (b"v", b"2", b"headwater")
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 429, 500, 503])
+async def test_no_status_is_an_error_and_nothing_is_followed_or_repeated(
+    server: Server, client: AiohttpClient, status: int
+) -> None:
+    server.reply = response(b"", status, f"Location: {server.url('/other')}", "Set-Cookie: a=b")
+    for _ in range(2):
+        assert (await client.send(post(server.url()))).status == status
+    assert len(server.requests) == 2
+    assert b"cookie" not in server.requests[1].lower()
+
+
+async def test_connections_are_reused_and_bounded(server: Server) -> None:
+    client = AiohttpClient(ANY_ADDRESS, Redactor(), HttpLimits(max_connections=3))
+    for _ in range(3):
+        await client.send(post(server.url()))
+    assert server.connections == 1
+    await asyncio.gather(*(client.send(post(server.url())) for _ in range(30)))
+    assert server.connections <= 3
+    await client.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_compressed_responses_of_many_pieces(server: Server, client: AiohttpClient, encoding: str) -> None:
+    text = b"".join(b"%d," % number for number in range(400_000))
+    body = gzip.compress(text) if encoding == "gzip" else zlib.compress(text)
+    server.reply = response(body, 200, f"Content-Encoding: {encoding}")
+    assert (await client.send(post(server.url(), max_response_bytes=4_000_000))).body == text
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_compressed_responses(server: Server, client: AiohttpClient, encoding: str) -> None:
+    body = gzip.compress(b"hello") if encoding == "gzip" else zlib.compress(b"hello")
+    server.reply = response(body, 200, f"Content-Encoding: {encoding}")
+    assert (await client.send(post(server.url()))).body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(b"not gzip", "gzip"), (gzip.compress(b"hello")[:-9], "gzip"), (b"x", "br"), (b"x", "gzip, gzip")],
+)
+async def test_responses_that_cannot_be_decompressed(
+    server: Server, client: AiohttpClient, body: bytes, encoding: str
+) -> None:
+    server.reply = response(body, 200, f"Content-Encoding: {encoding}")
+    error = await fails(client, post(server.url()))
+    assert error.failure is TransportFailure.INVALID_RESPONSE and error.may_have_arrived
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_a_response_over_the_limit(server: Server, client: AiohttpClient, compressed: bool) -> None:
+    body = b"x" * 50_000_000 if compressed else b"x" * 40_000
+    server.reply = response(*((gzip.compress(body), 200, "Content-Encoding: gzip") if compressed else (body,)))
+    error = await fails(client, post(server.url()))
+    assert error.failure is TransportFailure.RESPONSE_TOO_LARGE
+    server.reply = response(b"x" * 40_000)
+    assert len((await client.send(post(server.url(), max_response_bytes=40_000))).body) == 40_000
+
+
+async def test_a_request_may_not_ask_for_more_than_the_client_allows(server: Server) -> None:
+    client = AiohttpClient(ANY_ADDRESS, Redactor(), HttpLimits(max_response_bytes=10, max_request_bytes=10))
+    server.reply = response(b"x" * 11)
+    assert (await fails(client, post(server.url(), max_response_bytes=1_000))).failure == "ResponseTooLarge"
+    with pytest.raises(PayloadTooLarge):
+        await client.send(post(server.url(), body=b"x" * 11))
+    assert len(server.requests) == 1
+    await client.close()
+
+
+async def test_a_response_that_does_not_come(server: Server, client: AiohttpClient) -> None:
+    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.reply = hang
+    error = await fails(client, post(server.url(), timeout_seconds=0.2))
+    assert error.failure is TransportFailure.TIMED_OUT and error.may_have_arrived
+
+
+async def test_a_response_that_trickles_is_ended_by_the_time(server: Server, client: AiohttpClient) -> None:
+    async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    server.reply = trickle
+    error = await fails(client, post(server.url(), timeout_seconds=0.3))
+    assert error.failure is TransportFailure.TIMED_OUT
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"])
+async def test_a_connection_that_ends_early(server: Server, client: AiohttpClient, begin: bytes) -> None:
+    async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        await writer.drain()
+
+    server.reply = leave
+    error = await fails(client, post(server.url()))
+    assert error.failure is TransportFailure.DISCONNECTED and error.may_have_arrived
+    assert len(server.requests) == 1
+
+
+async def test_a_connection_that_is_reset(server: Server, client: AiohttpClient) -> None:
+    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        writer.transport.abort()
+
+    server.reply = reset
+    assert (await fails(client, post(server.url()))).failure is TransportFailure.DISCONNECTED
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"\x00" * 100])
+async def test_an_answer_that_is_not_http(server: Server, client: AiohttpClient, reply: bytes) -> None:
+    server.reply = reply
+    error = await fails(client, post(server.url(), timeout_seconds=2.0))
+    assert error.failure in (TransportFailure.INVALID_RESPONSE, TransportFailure.DISCONNECTED)
+
+
+async def test_nobody_listens(client: AiohttpClient) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    error = await fails(client, post(f"http://127.0.0.1:{port}/?key=topsecret"))
+    assert error.failure is TransportFailure.CONNECT_FAILED and not error.may_have_arrived
+    assert "topsecret" not in error.message and "?" not in error.message
+
+
+async def test_a_name_that_does_not_resolve(client: AiohttpClient) -> None:
+    error = await fails(client, post("http://no-such-host.invalid/"))
+    assert error.failure is TransportFailure.CONNECT_FAILED and not error.may_have_arrived
+
+
+async def test_tls_with_a_server_that_speaks_none(server: Server, client: AiohttpClient) -> None:
+    server.reply = response()
+    error = await fails(client, post(server.url(scheme="https"), timeout_seconds=5.0))
+    assert error.failure in (TransportFailure.TLS_FAILED, TransportFailure.CONNECT_FAILED)
+    assert server.requests == [] and not error.may_have_arrived
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"method": "CONNECT"},
+        {"method": "GET /\r\nX: y"},
+        {"headers": {"host": "other.example"}},
+        {"headers": {"content-length": "5"}},
+        {"headers": {"transfer-encoding": "chunked"}},
+        {"headers": {"X-Upper": "a"}},
+        {"headers": {"x-a": "b\r\nx-c: d"}},
+        {"headers": {"x-a\n": "b"}},
+        {"headers": {"x-a": "b\0"}},
+    ],
+)
+async def test_requests_that_are_not_valid(server: Server, client: AiohttpClient, members: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        await client.send(post(server.url(), **members))
+    assert server.connections == 0
+
+
+LOCAL = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
+
+
+@pytest.mark.parametrize("host", [*LOCAL, "2130706433", "0x7f000001", "127.1", "0"])
+async def test_private_addresses_are_refused_before_a_connection(server: Server, host: str) -> None:
+    client = AiohttpClient(AddressPolicy(), Redactor())
+    error = await fails(client, post(server.url(host=host)))
+    assert error.failure in (TransportFailure.ADDRESS_REFUSED, TransportFailure.CONNECT_FAILED)
+    if host in LOCAL:
+        assert error.failure is TransportFailure.ADDRESS_REFUSED
+    assert not error.may_have_arrived and server.connections == 0
+    await client.close()
+
+
+async def test_a_name_that_is_rebound_is_checked_at_each_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is public when it is looked at, and private when it is connected to: the latter decides."""
+    answers = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
+    loop = asyncio.get_running_loop()
+
+    async def resolve(host: str, port: int, **_: object) -> list[Any]:
+        address = next(answers)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    assert (await loop.getaddrinfo("rebound.example", server.port))[0][4][0] == "93.184.216.34"
+    client = AiohttpClient(AddressPolicy(), Redactor())
+    error = await fails(client, post(server.url(host="rebound.example")))
+    assert error.failure is TransportFailure.ADDRESS_REFUSED and server.connections == 0
+    await client.close()
+    allowed = AiohttpClient(AddressPolicy.parse("127.0.0.0/8"), Redactor())
+    assert (await allowed.send(post(server.url(host="rebound.example")))).status == 200
+    await allowed.close()
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    server: Server, client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert (await client.send(post(server.url()))).status == 200
+
+
+async def test_a_cancelled_request_leaves_the_client_usable(server: Server, client: AiohttpClient) -> None:
+    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.reply = hang
+    task = asyncio.create_task(client.send(post(server.url())))
+    while not server.requests:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    server.reply = response(b"ok")
+    assert (await client.send(post(server.url()))).body == b"ok"
+
+
+async def test_recorded_exchanges_are_bounded_and_without_secrets(server: Server, client: AiohttpClient) -> None:
+    recording = RecordingClient(client, Redactor(["topsecret"]), max_exchanges=2, max_characters=200)
+    server.reply = response(b"you sent topsecret" + b"x" * 1_000, 400)
+    for _ in range(3):
+        await recording.send(post(server.url("/?key=topsecret"), body=b"topsecret"))
+    server.reply = lambda _reader, _writer: asyncio.sleep(0)
+    with pytest.raises(TransportError):
+        await recording.send(post(server.url("/?key=topsecret")))
+    answered, failed = recording.exchanges
+    assert (answered.status, failed.status) == (400, None)
+    assert answered.response.startswith(f"you sent {REDACTED}") and len(answered.response) == 200
+    assert failed.error and "topsecret" not in repr(recording.exchanges)
+
+
+async def test_the_environment_makes_a_client_when_it_is_used(server: Server) -> None:
+    environment = ConnectorEnvironment(addresses=ANY_ADDRESS)
+    async with environment.context("dummy", 5, None) as context:
+        responses = await asyncio.gather(*(context.http.send(post(server.url())) for _ in range(5)))
+        assert {each.status for each in responses} == {200}
+        assert environment.clock.now().tzinfo is not None
+    async with ConnectorEnvironment().context("dummy", 5, None) as context:
+        with pytest.raises(TransportError):
+            await context.http.send(post(server.url()))
+
+
+def _self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.pem").write_bytes(pem + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient) -> None:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=_self_signed(tmp_path))
+    url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/"
+    error = await fails(client, post(url))
+    assert error.failure is TransportFailure.TLS_FAILED and not error.may_have_arrived
+    assert server.requests == []
+    trusting = AiohttpClient(ANY_ADDRESS, Redactor(), tls=ssl.create_default_context(cafile=tmp_path / "server.pem"))
+    assert (await trusting.send(post(url))).status == 200
+    await trusting.close()
+    listening.close()
+
+
+async def test_an_authorized_request_has_the_present_token(server: Server) -> None:
+    tokens = iter(["token-1", "token-2"])
+
+    async def access_token() -> str:
+        return next(tokens)
+
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, access_token) as context:
+        for _ in range(2):
+            await context.http.send(post(server.url(), authorize=True))
+        await context.http.send(post(server.url()))
+    found = [re.findall(rb"(?i)authorization: (.*)\r", request) for request in server.requests]
+    assert found == [[b"Bearer token-1"], [b"Bearer token-2"], []]
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:
+        with pytest.raises(Unavailable):
+            await context.http.send(post(server.url(), authorize=True))
+
+
+@pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])
+async def test_an_idle_connection_that_was_closed(
+    server: Server, client: AiohttpClient, method: str, requests: int
+) -> None:
+    """Only a request without effects is sent again on a new connection; others may have arrived."""
+    server.reply = response(b"first")
+    await client.send(post(server.url(), method=method))
+
+    async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.reply = response(b"second")
+
+    server.reply = leave
+    if method == "GET":
+        assert (await client.send(post(server.url(), method=method))).body == b"second"
+    else:
+        error = await fails(client, post(server.url(), method=method))
+        assert error.failure is TransportFailure.DISCONNECTED and error.may_have_arrived
+    assert len(server.requests) == requests
+
+
+async def test_the_logger_of_a_context_removes_secrets() -> None:
+    class Secret(Settings, frozen=True, kw_only=True):
+        token: Annotated[str, Text(1, 99, secret=True)]
+
+    with structlog.testing.capture_logs() as entries:
+        async with ConnectorEnvironment().context("ping", 5, Secret(token="topsecret")) as context:
+            context.logger.warning("refused topsecret", url="http://h/?k=topsecret", count=1)
+    [entry] = entries
+    assert (entry["connector"], entry["connection"], entry["count"]) == ("ping", 5, 1)
+    assert "topsecret" not in str(entry) and REDACTED in entry["url"]

@@ -1,0 +1,118 @@
+"""What is old, and what belongs to something that was deleted, is removed: by one process."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+
+from headwater.base.errors import Unavailable
+from headwater.catalog import Connection
+from headwater.management.connections import delete_connection
+from headwater.management.pipelines import delete_pipeline
+from headwater.processing import janitor as module
+from headwater.processing import make_consumer
+from headwater.processing.janitor import Janitor
+from headwater.state import Transaction
+from tests.harness import Harness
+
+
+def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1)) -> Janitor:
+    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep)
+
+
+async def send(harness: Harness, source: Connection, *types: str) -> None:
+    """Send a call for each type of event."""
+    for type_ in types:
+        event = {"type": type_, "event": "e", "userId": "u"}
+        await harness.send(source, json.dumps({"batch": [event]}).encode())
+
+
+async def finish(harness: Harness) -> None:
+    """Process all that is in the log, and tell the log."""
+    await harness.carry()
+    lease = await harness.log.lease("warehouse")
+    await lease.advance(await harness.log.last_position())
+    await lease.release()
+
+
+async def test_it_trims_entries_that_are_finished_and_old_enough(harness: Harness, source: Connection) -> None:
+    await send(harness, source, "track", "track", "track")
+    harness.clock.advance(1)
+    await janitor(harness, keep=timedelta(0)).clean()
+    assert len(await harness.log_entries()) == 3, "nobody has finished them"
+    await finish(harness)
+    await janitor(harness, keep=timedelta(seconds=2)).clean()
+    assert len(await harness.log_entries()) == 3, "they are kept for two seconds"
+    await janitor(harness, keep=timedelta(0)).clean()
+    assert [stored.position for stored in await harness.log_entries()] == [3], "the newest entry stays"
+
+
+async def test_it_removes_identities_of_deleted_pipelines(harness: Harness, source: Connection) -> None:
+    cleaning = janitor(harness)
+    await send(harness, source, "track")
+    await harness.carry()
+    await cleaning.clean()
+    assert (await harness.state.identities(source.id, first=0, limit=10))[1] == 1
+    (users,) = [pipeline.id for pipeline in source.pipelines if pipeline.target == "User"]
+    await delete_pipeline(harness.catalog, harness.workspace, users)
+    await cleaning.clean()
+    assert (await harness.state.identities(source.id, first=0, limit=10))[1] == 0
+
+
+async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness, source: Connection) -> None:
+    await send(harness, source, "no such type")
+    await harness.carry()
+    await delete_connection(harness.catalog, harness.workspace, source.id)
+    cleaning = janitor(harness)
+    for _ in range(3):  # some are removed at a time
+        await cleaning.clean()
+    assert await harness.state.rejection_counts(harness.workspace, connection_id=None) == []
+    assert await harness.state.latest_call(source.id) is None
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a bug")], ids=repr)
+async def test_it_tries_again_after_an_error(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(module, "CLEAN_SECONDS", 0.0)
+    trim_messages, failures = Transaction.trim_messages, [error, error]
+    trimmed, stop = asyncio.Event(), asyncio.Event()
+
+    async def failing(self: Transaction) -> None:
+        if failures:
+            raise failures.pop()
+        await trim_messages(self)
+        trimmed.set()
+
+    monkeypatch.setattr(Transaction, "trim_messages", failing)
+    cleaning = asyncio.create_task(janitor(harness).run(stop))
+    await asyncio.wait_for(trimmed.wait(), 20)
+    stop.set()
+    await asyncio.wait_for(cleaning, 20)
+
+
+async def test_only_the_process_with_the_lease_cleans(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLEAN_SECONDS", 0.0)
+    held: list[bool] = []
+    cleaned, stop = asyncio.Event(), asyncio.Event()
+
+    async def clean(self: Janitor) -> None:
+        held.append(lease.held)
+        cleaned.set()
+
+    monkeypatch.setattr(Janitor, "clean", clean)
+    lease = await harness.log.lease("warehouse")
+    consumer = make_consumer(
+        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(hours=1)
+    )
+    task = asyncio.create_task(consumer.run(stop))
+    done, _ = await asyncio.wait([task], timeout=0.1)
+    assert not done
+    await lease.release()
+    await asyncio.wait_for(cleaned.wait(), 20)
+    stop.set()
+    await asyncio.wait_for(task, 20)
+    assert not any(held), "it began after the lease of another process had ended"

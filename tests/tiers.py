@@ -1,0 +1,79 @@
+"""Marks tests by what they need: `process`, `e2e`, `crash` and `sdks`.
+
+| marker | tests |
+| --- | --- |
+| `process` | start other processes; `make test-unit` leaves them out |
+| `e2e` | talk to a running system through Envoy: `tests/e2e` |
+| `crash` | kill processes or fill disks under load: `tests/e2e/crash` |
+| `sdks` | run real SDKs: `tests/sdks` |
+
+Folders, fixtures and parameters decide, so that few tests carry a marker themselves. With `-m "not process"`, a test
+that starts a process fails and names the marker.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import pytest
+
+FOLDERS: Final = {
+    "e2e": ("e2e", "process"),
+    "e2e/crash": ("crash",),
+    "sdks": ("sdks", "process"),
+    "transforms/functions": ("process",),
+}
+"""Markers of all tests in a folder."""
+FIXTURES: Final = {"nats_server", "own_server", "postgresql_server", "postgresql_system", "system"}
+"""Fixtures that start a process."""
+PARAMETERS: Final = {"jetstream", "postgresql"}
+"""Parameters that start a process."""
+EVENTS: Final = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+"""Audit events of Python that start a process."""
+
+_ROOT: Final = Path(__file__).parent
+
+_forbidden: list[str] = []
+"""The running test, if it may not start a process."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "not process":
+        sys.addaudithook(_forbid)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in folder_markers(item.path.relative_to(_ROOT)):
+            item.add_marker(name)
+        if _starts_processes(item):
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _forbidden[:] = [] if item.get_closest_marker("process") else [item.nodeid]
+    try:
+        return (yield)
+    finally:
+        _forbidden.clear()
+
+
+def folder_markers(path: PurePath) -> list[str]:
+    """Return the markers of a test file, whose path is relative to the tests."""
+    return [name for folder, names in FOLDERS.items() if path.is_relative_to(folder) for name in names]
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    parameters = [] if callspec is None else callspec.params.values()
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) or any(
+        isinstance(value, str) and value in PARAMETERS for value in parameters
+    )
+
+
+def _forbid(event: str, _arguments: tuple[Any, ...]) -> None:
+    if event in EVENTS and _forbidden:
+        raise RuntimeError(f"{_forbidden[0]} starts a process: mark it with pytest.mark.process")
