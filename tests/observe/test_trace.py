@@ -16,8 +16,7 @@ from headwater.filters import Condition, Filter
 from headwater.log import LogEntry, SqliteEventLog, StoredEntry
 from headwater.management.pipelines import UpdatePipeline, update_pipeline
 from headwater.observe import trace as module
-from headwater.observe.outcomes import outcomes
-from headwater.observe.trace import TracedArrival, Tracer
+from headwater.observe.trace import TracedArrival, Tracer, wait_for_outcomes
 from headwater.processing.batch import Batch, read_batch
 from headwater.schemas import parse_schema
 from tests.harness import Harness, add_source, add_workspace, open_harness
@@ -141,16 +140,16 @@ async def test_only_so_much_of_the_log_is_looked_through(
 async def test_the_outcome_of_each_event_of_a_call(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.observe.outcomes.WAIT_SECONDS", 0)
+    monkeypatch.setattr("headwater.observe.trace.WAIT_SECONDS", 0)
     await send(harness, source, event("a"))
     await harness.carry()
     batch = [event("a"), event("b"), {"type": "track"}, event(None), event("b")]
     receipt = await harness.send(source, json.dumps({"batch": batch}).encode())
     ids = [receipt.message_id(index) for index in range(len(batch))]
     asked = (receipt.connection, receipt.position, ids, harness.state)
-    assert await outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
+    assert await wait_for_outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
     await harness.carry()
-    assert await outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
+    assert await wait_for_outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
 
 
 async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(harness: Harness, source: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is loaded, sealed, merged and opened again: every driver answers as a list would."""
+"""Every driver returns what a list would, after any loading, sealing, merging and opening."""
 
 from collections.abc import Callable
 from random import Random

@@ -122,6 +122,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """ERROR_REASON_VALIDATION_ERROR means that a call of the client API breaks a rule."""
     ERROR_REASON_WORKSPACE_NOT_EXIST: _ErrorReason.ValueType  # 47
     """ERROR_REASON_WORKSPACE_NOT_EXIST means that the body names a workspace that does not exist."""
+    ERROR_REASON_AUTHORIZATION_REVOKED: _ErrorReason.ValueType  # 48
+    """ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons of errors. An error has the `code` of its reason, as `error.code` over REST and as `reason`
@@ -230,3 +232,5 @@ ERROR_REASON_VALIDATION_ERROR: ErrorReason.ValueType  # 46
 """ERROR_REASON_VALIDATION_ERROR means that a call of the client API breaks a rule."""
 ERROR_REASON_WORKSPACE_NOT_EXIST: ErrorReason.ValueType  # 47
 """ERROR_REASON_WORKSPACE_NOT_EXIST means that the body names a workspace that does not exist."""
+ERROR_REASON_AUTHORIZATION_REVOKED: ErrorReason.ValueType  # 48
+"""ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 Reason = Literal[
     "AlterSchemaInExecution",
+    "AuthorizationRevoked",
     "BadRequest",
     "CannotRunIncrementally",
     "Conflict",

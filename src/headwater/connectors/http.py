@@ -7,6 +7,7 @@ HEAD, PUT or DELETE again if the server has just closed the idle connection that
 """
 
 import asyncio
+import re
 import socket
 import ssl
 import zlib
@@ -37,6 +38,7 @@ AccessToken: TypeAlias = Callable[[], Awaitable[str]]
 _CHUNK_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 256 * 1024
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"})
+_BREAKS: Final = re.compile(r"[\r\n\0]")
 _SET_BY_CLIENT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _USER_AGENT: Final = "headwater"
 
@@ -69,6 +71,8 @@ class AiohttpClient:
         self._redactor = redactor
         self._limits = limits
         self._access_token = access_token
+        self._url = ""
+        """The last URL that was checked: a destination has few."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=limits.max_connections,
@@ -121,14 +125,19 @@ class AiohttpClient:
         for name, value in request.headers.items():
             if name != name.lower() or name in _SET_BY_CLIENT:
                 raise BadRequest(f"header {name!r} cannot be set")
-            if any(character in "\r\n\0" for character in name + value):
+            if _BREAKS.search(name) or _BREAKS.search(value):
                 raise BadRequest(f"header {name!r} contains a line break or NUL")
         if len(request.body) > self._limits.max_request_bytes:
             raise PayloadTooLarge(f"the request body is over {self._limits.max_request_bytes} bytes")
+        if request.url != self._url:
+            self._url = self._checked_url(request.url)
+
+    def _checked_url(self, url: str) -> str:
         try:
-            self._addresses.check_url(request.url)
+            self._addresses.check_url(url)
         except AddressRefused as error:
             raise TransportError(TransportFailure.ADDRESS_REFUSED, str(error)) from error
+        return url
 
     def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """Make the socket for an address that a name was resolved to, or refuse it before anything is sent."""

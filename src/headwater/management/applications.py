@@ -14,7 +14,7 @@ import structlog
 from headwater.base.errors import BadRequest, NotFound, Unavailable, Unprocessable
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.connector import Connector
-from headwater.connectors.contract import Engine, EventSink, EventType, Factory, UserSink, UserSource
+from headwater.connectors.contract import Engine, EventSink, EventType, Factory, UserSink, UserSource, UsersPage
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.management.lookup import find_connection
 from headwater.schemas import (
@@ -119,9 +119,9 @@ async def users(
         raise BadRequest(f"connection {id_} does not support reading of users", field="id")
     if schema is None:
         raise BadRequest("schema is required", field="schema")
-    readable = await _ask(catalog, connection, environment, _user_source, lambda source: source.readable_schema())
-    _check_aligned(schema, readable)
-    page = await _ask(catalog, connection, environment, _user_source, lambda source: source.users(cursor))
+    page = await _ask(
+        catalog, connection, environment, _user_source, lambda source: _aligned_page(source, schema, cursor)
+    )
     codec = Codec(schema)
     try:
         return [codec.encode(_selected(user.attributes, schema)) for user in page.users if not user.error], page.cursor
@@ -168,6 +168,11 @@ async def _ask(
                 return await question(make(settings, context))
         except TimeoutError:
             raise Unavailable(f"the application did not answer within {TIMEOUT_SECONDS:g} seconds") from None
+
+
+async def _aligned_page(source: UserSource, schema: Schema, cursor: str) -> UsersPage:
+    _check_aligned(schema, await source.readable_schema())
+    return await source.users(cursor)
 
 
 def _check_aligned(used: Schema, current: Schema) -> None:

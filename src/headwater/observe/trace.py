@@ -1,6 +1,8 @@
-"""Traces a message: everything that is known of it, in one response."""
+"""Reports what became of events: the trace of a message, and the outcomes of the events of a call."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -9,7 +11,7 @@ from msgspec import Struct
 
 from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
-from headwater.base.errors import TooManyRequests
+from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events.canonical import index_of_generated
@@ -25,6 +27,9 @@ MAX_DECODED_BYTES: Final = 2 * 1024 * 1024
 """How much of the calls that may hold a message is decoded for one trace, and one call more."""
 MAX_WAITING: Final = 16
 """How many traces of one workspace may wait for the next scan."""
+WAIT_SECONDS: Final = 2.0
+"""How long the worker has to process the call before its events are reported as "Pending"."""
+POLL_SECONDS: Final = 0.02
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
 """Characters with a short escape in JSON. Every character can also be written by its number."""
 
@@ -173,3 +178,38 @@ def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
         return True
     index = index_of_generated(message_id, envelope.nonce)
     return index is not None and index < stored.entry.events
+
+
+async def wait_for_outcomes(
+    connection: int, position: int, message_ids: Sequence[str | None], state: StateStore
+) -> list[EventOutcome | None]:
+    """Return the outcome of each event of a source from `position` on, by its message id; None for one without id.
+
+    Whether an event repeats another is known when the worker has processed it, usually after a tenth of a second.
+    Until then events are pending, and while the warehouse is away.
+    """
+    try:
+        finished = await _wait_for(position + len(message_ids) - 1, state)
+        entries = await state.messages((connection, id_) for id_ in message_ids if id_ is not None)
+    except Unavailable:  # they are durable all the same, and a client that hears of a failure sends them again
+        finished, entries = 0, {}
+    found: list[EventOutcome | None] = []
+    for place, id_ in enumerate(message_ids, position):
+        entry = None if id_ is None else entries.get((connection, id_))
+        if id_ is None:
+            found.append(None)
+        elif entry is None or place > finished:
+            found.append("Pending")
+        else:
+            found.append(
+                ("Processed" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
+            )
+    return found
+
+
+async def _wait_for(position: int, state: StateStore) -> int:
+    """Wait until the worker has come to `position`, but not for ever; returns how far it has come."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (finished := await state.position(CONSUMER)) < position and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+    return finished

@@ -6,7 +6,7 @@ the lanes of their pipelines, and so do the records of a mapping that would take
 the batch.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -271,11 +271,16 @@ class BatchEvaluation:
 
     def step_counts(self) -> StepCounts:
         """Count the trace steps by their outcomes."""
-        counts: Counter[tuple[ProcessingStep, StepOutcome]] = Counter()
-        shared = {id(steps): steps for steps in self.steps.values()}  # nearly all events have those of their plan
-        for key, number in Counter(map(id, self.steps.values())).items():
-            for step in shared[key]:
+        counts: defaultdict[tuple[ProcessingStep, StepOutcome], int] = defaultdict(int)
+        latest: Sequence[Step] = ()
+        number = 0
+        for steps in (*self.steps.values(), ()):
+            if steps is latest:  # consecutive events of a source mostly share those of its plan
+                number += 1
+                continue
+            for step in latest:
                 counts[step.step, step.outcome] += number
+            latest, number = steps, 1
         return counts
 
     def lane_chunks(self) -> list[NewChunk]:

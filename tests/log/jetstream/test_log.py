@@ -102,6 +102,22 @@ async def test_entries_that_arrive_together_share_messages(
     }
 
 
+async def test_a_process_that_only_reads_knows_the_backlog_in_bytes(
+    nats_server: NatsServer, open_jetstream: OpenJetStream
+) -> None:
+    """Messages of a busy hour have many entries: the mean of a quiet day would be wrong by far."""
+    name = nats_server.stream()
+    writer = open_jetstream(nats_server, stream=name, max_bytes=ROOMY)
+    await writer.append(LogEntry(1, b"", bytes(100)))
+    worker = open_jetstream(nats_server, stream=name, max_bytes=ROOMY)
+    assert await worker.backlog_bytes() > 0
+    for _ in range(300):
+        await writer.append(LogEntry(1, b"", bytes(20_000)))
+    for stored in await worker.read(0, max_bytes=1 << 30, wait=timedelta(0)):
+        assert stored.entry.size
+    assert await worker.backlog_bytes() == pytest.approx(300 * 20_000, rel=0.1)
+
+
 async def test_a_message_stays_until_all_of_its_entries_are_finished(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:

@@ -1,4 +1,4 @@
-"""Random events and queries, and a model that answers queries from a list of events."""
+"""Random events and queries, and a model that evaluates queries on a list of events."""
 
 import json
 import time
@@ -26,6 +26,7 @@ from headwater.warehouse.contract import (
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 NOW: Final = int(time.time()) * 1_000_000
+HOUR_START: Final = NOW // HOUR * HOUR
 TEXTS: Final = ("a", "b", "ab", "A", "é", "x/y", "😀", "10", 'q"', "%", "long" * 300)
 PLANS: Final[tuple[Any, ...]] = ("pro", "free", "x/y", "é", 7, 7.0, "7", True, None, ["pro"], {"n": 1}, "\x00pro")
 
@@ -95,8 +96,14 @@ def query(random: Random) -> EventQuery:
         event=sometimes(*TEXTS, "none"),
         user_id=sometimes(*TEXTS[:5]),
         anonymous_id=sometimes(*TEXTS[:6]),
-        since=sometimes(NOW - DAY, NOW - 2 * DAY + 1, NOW // HOUR * HOUR - DAY, NOW - 300 * DAY),
-        until=sometimes(NOW, NOW - DAY // 2, NOW // HOUR * HOUR),
+        since=sometimes(
+            NOW - DAY,
+            NOW - 2 * DAY + 1,
+            NOW // HOUR * HOUR - DAY,
+            NOW // HOUR * HOUR - HOUR + 300_000_000,
+            NOW - 300 * DAY,
+        ),
+        until=sometimes(NOW, NOW - DAY // 2, HOUR_START),
         filter=filter(random) if random.random() < 0.5 else None,
         order=random.choice(("timestamp", "receivedAt")),
     )
@@ -190,7 +197,9 @@ def expected_counts(
     counts = Counter(
         (
             None if length is None else place(event, query)[0] // length * length,
-            *((getattr(event, key) if key in by else None) for key in ("event", "type", "connection")),
+            event.event if "event" in by else None,
+            event.type if "type" in by else None,
+            event.connection if "connection" in by else None,
         )
         for event in expected(events, query, ascending=True)
     )

@@ -7,8 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headwater.filters import CheckedFilter
 from headwater.filters.model import MAX_VALUES
 from headwater.warehouse.conditions import document_test
+from headwater.warehouse.contract import EventQuery, StoredEvent
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse
 from headwater.warehouse.drivers.postgresql.database import Parameters
 from headwater.warehouse.drivers.postgresql.filters import (
@@ -23,14 +25,14 @@ from tests.warehouse.postgresql import samples
 
 
 @pytest.fixture
-async def events(warehouse: PostgresqlWarehouse) -> list[samples.StoredEvent]:
+async def events(warehouse: PostgresqlWarehouse) -> list[StoredEvent]:
     events = samples.events(Random("events"), 300)
     await warehouse.load(events, through=300)
     return events
 
 
 async def _kept(
-    connection: "asyncpg.Connection[asyncpg.Record]", filter: samples.CheckedFilter, columns: Columns
+    connection: "asyncpg.Connection[asyncpg.Record]", filter: CheckedFilter, columns: Columns
 ) -> tuple[set[int], bool]:
     parameters = Parameters()
     where = render(filter, columns, parameters)
@@ -42,9 +44,7 @@ async def _kept(
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, OLD_COLUMNS, COUNTED_COLUMNS], ids=["events", "old", "counts"])
-async def test_sql_keeps_what_the_predicate_passes(
-    url: str, events: list[samples.StoredEvent], columns: Columns
-) -> None:
+async def test_sql_keeps_what_the_predicate_passes(url: str, events: list[StoredEvent], columns: Columns) -> None:
     connection = await samples.connect(url)
     random = Random("filters")
     exact = 0
@@ -118,18 +118,18 @@ def test_texts_that_documents_are_searched_for(text: str, sought: list[str]) -> 
     ],
 )
 def test_equalities_become_members_of_the_query(text: str, members: dict[str, Any], rest: int) -> None:
-    query = samples.EventQuery(workspace=1, filter=samples.checked(text))
+    query = EventQuery(workspace=1, filter=samples.checked(text))
     found = without_equalities(query)
     assert {name: getattr(found, name) for name in members} == members
     assert (0 if found.filter is None else len(found.filter.conditions)) == rest
 
 
 def test_a_member_that_the_query_has_stays() -> None:
-    query = samples.EventQuery(workspace=1, user_id="b", filter=samples.checked("userId is 'a'"))
+    query = EventQuery(workspace=1, user_id="b", filter=samples.checked("userId is 'a'"))
     assert without_equalities(query) == query
 
 
-async def test_thousands_of_conditions(warehouse: PostgresqlWarehouse, events: list[samples.StoredEvent]) -> None:
+async def test_thousands_of_conditions(warehouse: PostgresqlWarehouse, events: list[StoredEvent]) -> None:
     many = " or ".join(f"connectionId is {number}" for number in range(2, 3002))
     negated = " and ".join("timestamp is not '2024-01-01' and properties.plan is not 'x'" for _ in range(1500))
     searched = " and ".join("properties.plan contains 'p'" for _ in range(3000))
@@ -141,6 +141,6 @@ async def test_thousands_of_conditions(warehouse: PostgresqlWarehouse, events: l
         f"userId is one of {values}, 'a'",
         f"properties.plan is one of {values}, 'pro'",
     ):
-        query = samples.EventQuery(workspace=1, filter=await asyncio.to_thread(samples.checked, text))
+        query = EventQuery(workspace=1, filter=await asyncio.to_thread(samples.checked, text))
         wanted = [event.document for event in samples.expected(events, query, ascending=False)]
         assert await samples.all_documents(warehouse, query) == wanted

@@ -13,6 +13,7 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.warehouse.contract import EventQuery
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse, open_postgresql_warehouse, reading
+from headwater.warehouse.drivers.postgresql.loading import SLOT_MICROSECONDS
 from tests.postgresql import PostgresqlServer
 from tests.warehouse.postgresql import samples
 
@@ -146,12 +147,12 @@ async def test_pages_use_the_index_of_their_order(
     "query",
     [
         EventQuery(workspace=1),
-        EventQuery(workspace=1, order="receivedAt", since=samples.HOUR * 10, until=samples.HOUR * 30),
-        EventQuery(workspace=1, since=samples.HOUR * 10, until=samples.HOUR * 30, event="event 7"),
+        EventQuery(workspace=1, order="receivedAt", since=SLOT_MICROSECONDS * 10, until=SLOT_MICROSECONDS * 30),
+        EventQuery(workspace=1, since=SLOT_MICROSECONDS * 10, until=SLOT_MICROSECONDS * 30, event="event 7"),
         EventQuery(workspace=1, since=samples.NOW - 10**9, until=samples.NOW - 9 * 10**8),
         EventQuery(workspace=1, user_id="user 7"),
     ],
-    ids=["all", "received hours", "hours of an event", "minutes", "user"],
+    ids=["all", "received slots", "slots of an event", "minutes", "user"],
 )
 async def test_counts_use_an_index(
     connection: "asyncpg.Connection[asyncpg.Record]",

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from headwater.base.errors import Unprocessable
-from headwater.warehouse.contract import CountKey, EventCursor, EventQuery, Interval
+from headwater.warehouse.contract import CountKey, EventCursor, EventQuery, Interval, StoredEvent
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse, counting, reading
 from tests.warehouse.postgresql import samples
 
@@ -14,7 +14,7 @@ COUNT = 400
 
 
 @pytest.fixture
-async def loaded(warehouse: PostgresqlWarehouse) -> list[samples.StoredEvent]:
+async def loaded(warehouse: PostgresqlWarehouse) -> list[StoredEvent]:
     events = samples.events(Random("events"), COUNT)
     await warehouse.load(events[:150], through=150)
     await warehouse.load(events[150:], through=COUNT)
@@ -35,7 +35,7 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("slices")
-async def test_pages_are_those_of_the_model(warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent]) -> None:
+async def test_pages_are_those_of_the_model(warehouse: PostgresqlWarehouse, loaded: list[StoredEvent]) -> None:
     random = Random("queries")
     for _ in range(120):
         query = samples.query(random)
@@ -47,7 +47,7 @@ async def test_pages_are_those_of_the_model(warehouse: PostgresqlWarehouse, load
 
 
 async def test_a_page_without_time_ends_after_a_slice(
-    warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent], monkeypatch: pytest.MonkeyPatch
+    warehouse: PostgresqlWarehouse, loaded: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "PAGE_SECONDS", 0.0)
     page = await warehouse.events(EventQuery(workspace=1), ascending=False, after=None, offset=5, limit=10)
@@ -61,7 +61,7 @@ async def test_a_page_without_time_ends_after_a_slice(
 
 
 async def test_a_page_goes_on_after_a_place_where_no_event_is(
-    warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent]
+    warehouse: PostgresqlWarehouse, loaded: list[StoredEvent]
 ) -> None:
     query = EventQuery(workspace=1)
     events = samples.expected(loaded, query, ascending=False)
@@ -73,7 +73,7 @@ async def test_a_page_goes_on_after_a_place_where_no_event_is(
 
 
 async def test_pages_do_not_shift_while_events_arrive(
-    warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent]
+    warehouse: PostgresqlWarehouse, loaded: list[StoredEvent]
 ) -> None:
     query = EventQuery(workspace=1, order="receivedAt")
     wanted = [event.document for event in samples.expected(loaded, query, ascending=False)]
@@ -85,7 +85,7 @@ async def test_pages_do_not_shift_while_events_arrive(
 
 
 @pytest.mark.usefixtures("slices")
-async def test_counts_are_those_of_the_model(warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent]) -> None:
+async def test_counts_are_those_of_the_model(warehouse: PostgresqlWarehouse, loaded: list[StoredEvent]) -> None:
     random = Random("counts")
     keys: tuple[CountKey, ...] = ("event", "type", "connection")
     intervals: tuple[Interval | None, ...] = (None, "hour", "day")
@@ -100,7 +100,7 @@ async def test_counts_are_those_of_the_model(warehouse: PostgresqlWarehouse, loa
 
 
 async def test_counting_that_takes_too_long_is_refused(
-    warehouse: PostgresqlWarehouse, loaded: list[samples.StoredEvent], monkeypatch: pytest.MonkeyPatch
+    warehouse: PostgresqlWarehouse, loaded: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "COUNTING_SECONDS", 0.0)
     query = EventQuery(workspace=1, filter=samples.checked("properties.plan is 7"))

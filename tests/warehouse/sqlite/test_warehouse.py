@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.warehouse import EventQuery
 from headwater.warehouse.drivers.sqlite import SqliteWarehouse, open_sqlite_warehouse
+from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.maintenance import MAX_ROW_AGE
+from headwater.warehouse.drivers.sqlite.warehouse import MAX_COUNTING
 from tests.harness import MovableClock
 from tests.warehouse.oracle import DAY, FILTERS, START, event, read_all
 
@@ -175,6 +178,20 @@ async def test_calls_that_are_cancelled_leave_it_usable(warehouse: SqliteWarehou
     done = await asyncio.gather(*calls, return_exceptions=True)
     assert [len(each) for each in done[1::2] if isinstance(each, list)] == [3_000] * 10
     assert len(await read_all(warehouse, ALL)) == 3_000
+
+
+async def test_counting_leaves_a_reader_for_pages(warehouse: SqliteWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    await load(warehouse, 600)
+    monkeypatch.setattr("headwater.warehouse.drivers.sqlite.warehouse.READER_TIMEOUT_SECONDS", 0.01)
+    may_end = threading.Event()
+    monkeypatch.setattr(Counter, "count", lambda *_: may_end.wait(60))
+    counting = [asyncio.create_task(warehouse.counts(ALL, by=[], interval=None, limit=1)) for _ in range(MAX_COUNTING)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="all readers of the warehouse are busy"):
+        await warehouse.counts(ALL, by=[], interval=None, limit=1)
+    assert len(await read_all(warehouse, ALL)) == 600
+    may_end.set()
+    await asyncio.gather(*counting)
 
 
 async def test_readers_in_other_processes_see_what_was_loaded(warehouse: SqliteWarehouse, path: Path) -> None:

@@ -443,6 +443,11 @@ class ErrorReason(betterproto2.Enum):
     ERROR_REASON_WORKSPACE_NOT_EXIST means that the body names a workspace that does not exist.
     """
 
+    AUTHORIZATION_REVOKED = 48
+    """
+    ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -494,6 +499,7 @@ class ErrorReason(betterproto2.Enum):
             45: "ERROR_REASON_UNSUPPORTED_LANGUAGE",
             46: "ERROR_REASON_VALIDATION_ERROR",
             47: "ERROR_REASON_WORKSPACE_NOT_EXIST",
+            48: "ERROR_REASON_AUTHORIZATION_REVOKED",
         }
 
     @classmethod
@@ -547,6 +553,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_UNSUPPORTED_LANGUAGE": 45,
             "ERROR_REASON_VALIDATION_ERROR": 46,
             "ERROR_REASON_WORKSPACE_NOT_EXIST": 47,
+            "ERROR_REASON_AUTHORIZATION_REVOKED": 48,
         }
 
 

@@ -19,7 +19,7 @@ from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events import Rejection
 from headwater.intake import Intake, Receipt, project_settings
-from headwater.observe.outcomes import outcomes
+from headwater.observe.trace import wait_for_outcomes
 from headwater.rest.v1 import track_pb2 as pb
 from headwater.rest.v1 import track_pb2_grpc
 from headwater.state import StateStore
@@ -129,7 +129,7 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
     async def _outcomes(self, receipt: Receipt) -> bytes:
         """Wait for the worker, and return the outcome of each event of a call."""
         ids = [receipt.message_id(index) for index in range(len(receipt.checked))]
-        found = await outcomes(receipt.connection, receipt.position, ids, self._state)
+        found = await wait_for_outcomes(receipt.connection, receipt.position, ids, self._state)
         events = [
             VerboseOutcome("Refused", None, rejection.code, rejection.path, rejection.message)
             if rejection is not None

@@ -176,7 +176,7 @@ class Publisher:
         if acknowledged.seq <= before and not acknowledged.duplicate:
             self._connection.doubt()
             raise Unavailable("the stream of the event log was replaced while it was written to")
-        self._stream.note(acknowledged.seq, size)
+        self._stream.observe_acknowledged(acknowledged.seq, size)
         return acknowledged.seq
 
 

@@ -109,6 +109,7 @@ class Reader:
 
     def _after(self, message: Msg, after: int) -> list[StoredEntry]:
         """Return the entries of a message after a position, of which the first says how much was missed before it."""
+        self._stream.observe_size(len(message.data))
         sequence = message.metadata.sequence.stream
         entries = [stored for stored in stored_entries(sequence, message.data) if stored.position > after]
         missed = sequence - sequence_of(after) - 1 if after else 0

@@ -71,9 +71,13 @@ class Stream:
             self._mean_bytes = info.state.bytes / info.state.messages
         self._bucket = await self._open_bucket(jetstream)
 
-    def note(self, sequence: int, size: int) -> None:
-        """A message of `size` bytes was acknowledged."""
+    def observe_acknowledged(self, sequence: int, size: int) -> None:
+        """Take in that a message of `size` bytes was acknowledged."""
         self.highest = max(self.highest, sequence)
+        self.observe_size(size)
+
+    def observe_size(self, size: int) -> None:
+        """Take in the size of a message that was written or read: messages of a busy hour have many entries."""
         self._mean_bytes += (size - self._mean_bytes) / 100 if self._mean_bytes else size
 
     def bytes_of(self, messages: int) -> int:

@@ -1,6 +1,6 @@
-"""Counts events: from the counts by hour where they have all that is asked about, otherwise from the events.
+"""Counts events: from the counts by slot of time where they have all that is asked about, otherwise from the events.
 
-Where a period does not begin or end with an hour, the events of that hour are counted.
+Where a period does not begin or end with a slot, the events of that slot are counted.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from headwater.base.errors import Unavailable, Unprocessable
 from headwater.warehouse.contract import CountKey, EventCount, EventOrder, EventQuery, Interval
 from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
 from headwater.warehouse.drivers.postgresql.filters import COLUMNS, COUNTED_COLUMNS, Columns, render, without_equalities
-from headwater.warehouse.drivers.postgresql.partitions import HOUR_MICROSECONDS
+from headwater.warehouse.drivers.postgresql.loading import SLOT_MICROSECONDS
 from headwater.warehouse.drivers.postgresql.reading import (
     COUNTED,
     MAX_ROWS,
@@ -32,8 +32,8 @@ COUNTING_SECONDS: Final = 10.0
 
 _KEYS: Final[tuple[CountKey, ...]] = ("event", "type", "connection")
 _SQL_TYPES: Final[dict[CountKey, str]] = {"event": "text", "type": "text", "connection": "integer"}
-_HOURS: Final[dict[EventOrder, str]] = {"timestamp": "hour", "receivedAt": "received_hour"}
-_INTERVALS: Final[dict[Interval, int]] = {"hour": HOUR_MICROSECONDS, "day": 24 * HOUR_MICROSECONDS}
+_SLOTS: Final[dict[EventOrder, str]] = {"timestamp": "slot", "receivedAt": "received_slot"}
+_INTERVALS: Final[dict[Interval, int]] = {"hour": 3_600_000_000, "day": 86_400_000_000}
 
 
 async def read_counts(
@@ -76,7 +76,7 @@ async def _in_sql(
 ) -> list[EventCount]:
     parameters = Parameters()
     is_counted = query.user_id is None and query.anonymous_id is None and _is_exact(query, COUNTED_COLUMNS)
-    since, until, edges = _whole_hours(query) if is_counted else (None, None, [query])
+    since, until, edges = _whole_slots(query) if is_counted else (None, None, [query])
     parts = []
     if is_counted and (since is None or until is None or since < until):
         parts.append(_from_counts(query, since, until, by, interval, parameters))
@@ -94,17 +94,17 @@ async def _in_sql(
     return [EventCount(*row) for row in await driver.fetch(sql, *parameters)]
 
 
-def _whole_hours(query: EventQuery) -> tuple[int | None, int | None, list[EventQuery]]:
-    """Return the first hour and the hour after the last that are in the period, and queries for the rest."""
-    since = None if query.since is None else -(-query.since // HOUR_MICROSECONDS)
-    until = None if query.until is None else query.until // HOUR_MICROSECONDS
+def _whole_slots(query: EventQuery) -> tuple[int | None, int | None, list[EventQuery]]:
+    """Return the first slot and the slot after the last that are in the period, and queries for the rest."""
+    since = None if query.since is None else -(-query.since // SLOT_MICROSECONDS)
+    until = None if query.until is None else query.until // SLOT_MICROSECONDS
     if since is not None and until is not None and since > until:
         return since, until, [query]
     edges = []
-    if since is not None and query.since != since * HOUR_MICROSECONDS:
-        edges.append(replace(query, until=since * HOUR_MICROSECONDS))
-    if until is not None and query.until != until * HOUR_MICROSECONDS:
-        edges.append(replace(query, since=until * HOUR_MICROSECONDS))
+    if since is not None and query.since != since * SLOT_MICROSECONDS:
+        edges.append(replace(query, until=since * SLOT_MICROSECONDS))
+    if until is not None and query.until != until * SLOT_MICROSECONDS:
+        edges.append(replace(query, since=until * SLOT_MICROSECONDS))
     return since, until, edges
 
 
@@ -116,12 +116,12 @@ def _from_counts(
     interval: Interval | None,
     parameters: Parameters,
 ) -> str:
-    hour = _HOURS[query.order]
+    slot = _SLOTS[query.order]
     conditions = [f"workspace = {parameters.add(query.workspace)}"]
     if since is not None:
-        conditions.append(f"{hour} >= {parameters.add(since)}::bigint")
+        conditions.append(f"{slot} >= {parameters.add(since)}::bigint")
     if until is not None:
-        conditions.append(f"{hour} < {parameters.add(until)}::bigint")
+        conditions.append(f"{slot} < {parameters.add(until)}::bigint")
     if query.connections is not None:
         conditions.append(f"connection = ANY({parameters.add(query.connections)}::bigint[])")
     if query.type is not None:
@@ -132,7 +132,7 @@ def _from_counts(
         where = render(query.filter, COUNTED_COLUMNS, parameters)
         assert where is not None and where.exact
         conditions.append(where.sql)
-    columns = _grouped_columns(f"{hour}::bigint * {HOUR_MICROSECONDS}", by, interval)
+    columns = _grouped_columns(f"{slot}::bigint * {SLOT_MICROSECONDS}", by, interval)
     return f"SELECT {columns}, count FROM warehouse.event_counts WHERE {' AND '.join(conditions)}"
 
 

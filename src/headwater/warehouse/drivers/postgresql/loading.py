@@ -8,10 +8,15 @@ from typing import Final
 
 from headwater.warehouse.contract import StoredEvent
 from headwater.warehouse.drivers.postgresql.database import Driver
-from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, HOUR_MICROSECONDS
+from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS
 
 MAX_SLICE_EVENTS: Final = 2_000
 """Events that are encoded without a pause: about 10 ms."""
+SLOT_MICROSECONDS: Final = 300_000_000
+"""The length of the periods for which events are counted.
+
+The events of a period that begins or ends within a slot are counted one by one: some 300,000 at 1,000 a second.
+"""
 
 _COLUMNS: Final = (
     "position", "timestamp", "received_at", "workspace", "connection", "pipeline",
@@ -24,9 +29,9 @@ _FENCE: Final = """
 """
 _COUNT: Final = """
     INSERT INTO warehouse.event_counts AS counts
-        (workspace, hour, received_hour, connection, type, event_key, event, count)
+        (workspace, slot, received_slot, connection, type, event_key, event, count)
     SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bytea[], $7::text[], $8::bigint[])
-    ON CONFLICT (workspace, hour, received_hour, connection, type, event_key)
+    ON CONFLICT (workspace, slot, received_slot, connection, type, event_key)
     DO UPDATE SET count = counts.count + excluded.count
 """
 _SPAN: Final = """
@@ -93,8 +98,8 @@ def _row(event: StoredEvent) -> tuple[object, ...]:
 def _count_key(event: StoredEvent) -> _CountKey:
     return (
         event.workspace,
-        event.timestamp // HOUR_MICROSECONDS,
-        event.received_at // HOUR_MICROSECONDS,
+        event.timestamp // SLOT_MICROSECONDS,
+        event.received_at // SLOT_MICROSECONDS,
         event.connection,
         event.type,
         event.event,

@@ -10,7 +10,6 @@ from typing import Final
 from headwater.warehouse.drivers.postgresql.database import Driver
 
 DAY_MICROSECONDS: Final = 86_400_000_000
-HOUR_MICROSECONDS: Final = 3_600_000_000
 MAX_DAYS: Final = 36_500
 """Days from the first one that can have a partition, as the first revision has it."""
 DAYS_AHEAD: Final = 2

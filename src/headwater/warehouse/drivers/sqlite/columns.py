@@ -8,7 +8,6 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import count, islice, repeat
 from operator import add, gt, sub
 from typing import Any, Final, Generic, TypeVar
@@ -80,11 +79,13 @@ class Distinct(Generic[Value]):
             wanted = self.values.index(value)
         except ValueError:
             return
-        indexes, event = self.indexes, -1
-        with suppress(ValueError):
-            while True:
-                event = indexes.index(wanted, event + 1)
-                yield event
+        # Finding two bytes is far quicker than comparing the items of an array. Found at an odd place they are halves.
+        data, item = _bytes_of(self.indexes[:]), wanted.to_bytes(2, "little")
+        place = data.find(item)
+        while place >= 0:
+            if place % 2 == 0:
+                yield place // 2
+            place = data.find(item, place + 2 - place % 2)
 
     def among(self, wanted: Iterable[Value]) -> frozenset[int]:
         """Return the indexes of those of these values that the column has."""
@@ -120,8 +121,8 @@ def unpack_documents(packed: bytes) -> list[bytes]:
 def pack_people(user_ids: Iterable[str | None], anonymous_ids: Iterable[str | None]) -> bytes:
     """Return what `may_have` looks ids up in: the sorted 32-bit hashes of all ids, 4 bytes each.
 
-    With 5,000 ids one lookup in 850,000 finds an id that is not there. A Bloom filter of half the size would do so in
-    one lookup of 50, and takes four times as long to make.
+    With 5,000 ids one lookup in 850,000 finds an id that is not there. A Bloom filter of 8 KB takes as long to make,
+    and one lookup in 50 finds such an id: then a block is opened in vain, which takes longer than 300 lookups.
     """
     users = map(str.encode, {each for each in user_ids if each is not None})
     anonymous = map(str.encode, {each for each in anonymous_ids if each is not None})

@@ -28,6 +28,8 @@ from headwater.warehouse.drivers.sqlite.database import as_unavailable, connect,
 from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
 
 MAX_READERS: Final = 3
+MAX_COUNTING: Final = MAX_READERS - 1
+"""Counting may take seconds, so one reader is left for pages."""
 READER_TIMEOUT_SECONDS: Final = 5.0
 """How long a call waits for a reader."""
 PAGE_SECONDS: Final = 0.15
@@ -58,6 +60,7 @@ class SqliteWarehouse:
         self._cache = Cache()
         self._writer = _Connection(path, writes=True) if writes else None
         self._readers = [_Connection(path, writes=False) for _ in range(MAX_READERS)]
+        self._counting = asyncio.Semaphore(MAX_COUNTING)
         self._idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
         for reader in self._readers:
             self._idle.put_nowait(reader)
@@ -111,7 +114,12 @@ class SqliteWarehouse:
                 counter = Counter(connection, self._cache, query, selection, by=by, interval=interval, budget=budget)
                 return counter.count(limit)
 
-        return await self._read(read)
+        async with _timeout():
+            await self._counting.acquire()
+        try:
+            return await self._read(read)
+        finally:
+            self._counting.release()
 
     async def maintain(self) -> None:
         """Loads come between two steps."""
@@ -132,16 +140,22 @@ class SqliteWarehouse:
             return await self._writer.run(work)
 
     async def _read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        try:
-            async with asyncio.timeout(READER_TIMEOUT_SECONDS):
-                reader = await self._idle.get()
-        except TimeoutError:
-            raise Unavailable("all readers of the warehouse are busy") from None
+        async with _timeout():
+            reader = await self._idle.get()
         try:
             with as_unavailable():
                 return await reader.run(work)
         finally:
             self._idle.put_nowait(reader)
+
+
+@asynccontextmanager
+async def _timeout() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(READER_TIMEOUT_SECONDS):
+            yield
+    except TimeoutError:
+        raise Unavailable("all readers of the warehouse are busy") from None
 
 
 class _Connection:

@@ -66,17 +66,17 @@ _TABLES = (
     """
     CREATE TABLE warehouse.event_counts (
         workspace integer NOT NULL,
-        hour integer NOT NULL,
-        received_hour integer NOT NULL,
+        slot integer NOT NULL,
+        received_slot integer NOT NULL,
         connection integer NOT NULL,
         type text COLLATE "C" NOT NULL,
         event_key bytea NOT NULL,
         event text COLLATE "C",
         count bigint NOT NULL,
-        PRIMARY KEY (workspace, hour, received_hour, connection, type, event_key)
+        PRIMARY KEY (workspace, slot, received_slot, connection, type, event_key)
     ) WITH (fillfactor = 50)
     """,
-    "CREATE INDEX event_counts_by_received_hour ON warehouse.event_counts (workspace, received_hour)",
+    "CREATE INDEX event_counts_by_received_slot ON warehouse.event_counts (workspace, received_slot)",
     """
     CREATE TABLE warehouse.event_loading (
         id boolean PRIMARY KEY DEFAULT true CHECK (id),
