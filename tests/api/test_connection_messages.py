@@ -22,7 +22,7 @@ def connection(*kinds_and_members: tuple[str, dict[str, Any]]) -> pb.Connection:
 
 
 def in_pieces(documents: list[dict[str, Any]]) -> list[bytes]:
-    pieces = ListInPieces()
+    pieces = ListInPieces(next_page_token="t")
     return [piece for document in documents for piece in pieces.add(document)] + list(pieces.end())
 
 
@@ -48,7 +48,7 @@ def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, s
     monkeypatch.setattr(connections, "PIECE_BYTES", size)
     documents = [{"id": index, "name": "é" * 20} for index in range(count)]
     pieces = in_pieces(documents)
-    assert json.loads(b"".join(pieces)) == {"connections": documents}
+    assert json.loads(b"".join(pieces)) == {"connections": documents, "nextPageToken": "t"}
     assert {len(piece) for piece in pieces[:-1]} <= {size}
     assert 0 < len(pieces[-1]) <= size
 
@@ -56,4 +56,4 @@ def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, s
 def test_one_connection_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "PIECE_BYTES", 100)
     documents = [{"name": "x" * 1000}] * 3
-    assert json.loads(b"".join(in_pieces(documents))) == {"connections": documents}
+    assert json.loads(b"".join(in_pieces(documents))) == {"connections": documents, "nextPageToken": "t"}
