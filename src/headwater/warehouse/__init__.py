@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 
 from headwater.base.clock import Clock
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -19,8 +20,8 @@ from headwater.warehouse.contract import (
 )
 
 __all__ = [
-    "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval", "StoredEvent",
-    "Warehouse", "open_warehouse",
+    "Capabilities", "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval",
+    "StoredEvent", "Warehouse", "open_warehouse",
 ]  # fmt: skip
 
 
