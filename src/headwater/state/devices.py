@@ -165,8 +165,6 @@ def _is_anothers(device: Device, event: DeviceEvent) -> bool:
 
 async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> None:
     """Bring the devices up to date with the events, in their order."""
-    if not events:
-        return
     table = tables.devices.c
     before: dict[int, Device] = {}
     tokens = {event.token for event in events if event.token[1] is not None}

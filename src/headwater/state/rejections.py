@@ -87,8 +87,6 @@ class Rejections:
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
         """Keep and count rejected events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
-        if not rejected:
-            return
         rows = [
             (
                 row.position,

@@ -60,8 +60,6 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
     When that becomes more than `MAX_TOLD_BYTES`, only the last of what is said of each person comes with all that is
     known; of the others there is what they say themselves.
     """
-    if not updates:
-        return []
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}
