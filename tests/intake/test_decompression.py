@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
-from headwater.intake.decompression import MAX_GZIP_MEMBERS, decompress
+from headwater.intake.body import MAX_GZIP_MEMBERS, decompress
 from tests.growth import assert_linear
 
 BODY = b'{"batch":[]}' * 50

@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from headwater.base.errors import BadRequest, Unauthorized
-from headwater.intake.headers import check_is_json, parse_bearer_token, parse_write_key
+from headwater.intake.authentication import parse_bearer_token, parse_write_key
+from headwater.intake.body import check_is_json
 
 KEY = "AbCdEfGhIjKlMnOpQrStUvWxYz012345"  # 32 characters, which base64 would take too
 PUBLIC = "pk_2f1e8a52-5c5f-4f0e-9d0c-0f6d8b1c2a3b"

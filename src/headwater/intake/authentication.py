@@ -1,9 +1,11 @@
 """Authenticates calls with events and finds the source connection of the events.
 
-A write key, in a header or in the body, identifies a source. An API key identifies a workspace; the body then names the
-source. Only calls of the native protocol do that.
+A write key, in the `Authorization` header or in the body, identifies a source. An API key identifies a workspace; the
+body then names the source. Only calls of the native protocol do that.
 """
 
+import base64
+import binascii
 from typing import Final
 
 from msgspec import Struct
@@ -15,7 +17,6 @@ from headwater.connectors.connector import EVENT_SOURCE_TYPES
 from headwater.connectors.registry import CONNECTORS
 from headwater.events import ProtocolName
 from headwater.events.protocol import Call
-from headwater.intake.headers import parse_bearer_token, parse_write_key
 
 _HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"
 _HOW_NATIVE: Final = "a key is required: as Bearer token, or a write key as writeKey in the body"
@@ -100,3 +101,43 @@ class Authenticator:
                 field="connectionId",
             )
         return source
+
+
+def parse_write_key(authorization: str | None) -> str | None:
+    """Return the write key; None without a header, or with a header without a key, so that the body may contain it.
+
+    Basic has the key as the user, with an empty password. Some clients follow the documentation's example literally and
+    send the key without base64. Raises Unauthorized for another scheme, or none.
+    """
+    if not authorization or not authorization.strip():
+        return None
+    scheme, _, value = authorization.strip().partition(" ")
+    value = value.strip()
+    match scheme.lower():
+        case "bearer":
+            return value or None
+        case "basic":
+            return _user(value) or None
+        case _:
+            raise Unauthorized("the Authorization header must be 'Basic' with the write key as user, or 'Bearer'")
+
+
+def parse_bearer_token(authorization: str | None) -> str | None:
+    """Return the token of a `Bearer` header; None without a header. Raises BadRequest for any other header."""
+    if not authorization or not authorization.strip():
+        return None
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise BadRequest(
+            "the Authorization header must be 'Bearer' and an event write key or an API key", field="authorization"
+        )
+    return token.strip()
+
+
+def _user(value: str) -> str:
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return value.removesuffix(":")
+    user, colon, _ = decoded.partition(":")
+    return user.strip() if colon else value

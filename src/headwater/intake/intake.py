@@ -33,8 +33,7 @@ from headwater.events.canonical import generated_message_id
 from headwater.events.envelope import encode_envelope
 from headwater.events.wire import WireEvent
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
-from headwater.intake.decompression import decompress
-from headwater.intake.headers import check_is_json
+from headwater.intake.body import check_is_json, decompress
 from headwater.intake.ratelimit import Quota, RateLimiter
 from headwater.intake.unknownkeys import UnknownKeys
 from headwater.log import EventLog, LogEntry
@@ -135,8 +134,8 @@ class Intake:
             )
             if principal is ANONYMOUS and not protocol.KEY_IN_BODY:
                 raise Unauthorized("a write key is required, as Bearer token")
-            check_is_json(request.content_type)
             limit = protocol.max_body(request.call, self.limits)
+            check_is_json(request.content_type)
             body = decompress(body, request.content_encoding, limit=limit)
             call = protocol.read_call(request.call, body)
             principal = await self._authenticator.from_body(request.protocol, principal, call)

@@ -1,6 +1,7 @@
-"""Decodes request bodies: `Content-Encoding`, with a limit because a small body may decompress to a large one, and the
-byte order mark."""
+"""Decodes request bodies: `Content-Type`, `Content-Encoding`, with a limit because a small body may decompress to a
+large one, and the byte order mark."""
 
+import re
 import zlib
 from typing import Final
 
@@ -16,6 +17,14 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PIECE_BYTES: Final = 64 * 1024
 """zlib copies the input that follows the end of a member, so it gets the input in pieces."""
+_JSON: Final = re.compile(r'(application/json|text/plain)(\s*;\s*charset\s*=\s*("utf-?8"|utf-?8))?\s*;?', re.IGNORECASE)
+"""Web pages send text/plain, because browsers send a preflight request for other types."""
+
+
+def check_is_json(content_type: str) -> None:
+    """Raise BadRequest unless the header is absent or names JSON or text in UTF-8."""
+    if content_type.strip() and not _JSON.fullmatch(content_type.strip()):
+        raise BadRequest("the Content-Type must be application/json or text/plain, in UTF-8", field="content-type")
 
 
 def decompress(body: bytes, encoding: str | None, *, limit: int) -> bytes:
