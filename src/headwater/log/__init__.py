@@ -23,9 +23,8 @@ the message, and the handler of a consumer decides that, in one transaction with
 """
 
 from headwater.log.backpressure import BackPressure
-from headwater.log.consumer import Consumer, Handler, Limits
+from headwater.log.consumer import Consumer, Decoder, Handler, Limits, Prefetch
 from headwater.log.contract import Backlog, EventLog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
-from headwater.log.prefetch import Decoder, Prefetch
 from headwater.log.sqlite import SqliteEventLog
 from headwater.log.tail import Tail, Watched, Watcher
 

@@ -1,8 +1,17 @@
-"""Consumes a log under a lease: hands batches to a handler, and retries after outages and errors."""
+"""Consumes a log under a lease: hands batches to a handler, and retries after outages and errors.
+
+The next batch is fetched and decoded while a batch is written. Decision record 26 has the measurements: decoding in
+slices on the event loop, only while the handler waits for I/O, costs nothing, since the process would be idle. Decoding
+at any other time would delay the handler.
+
+    handler   | decide      | write, wait for the disk   | decide      | write ...
+    io_bound  |             | set                        |             | set
+    prefetch  |             | fetch, decode slice, slice |             | fetch ...
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
@@ -13,8 +22,7 @@ from msgspec import Struct
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken
-from headwater.log.prefetch import Batch, Decoder, Prefetch
+from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken, StoredEntry
 
 READ_WAIT: Final = timedelta(milliseconds=500)
 """How long one read may wait for entries, and so how long a stop waits for an idle consumer."""
@@ -29,10 +37,29 @@ ADVANCE_SECONDS: Final = 1.0
 """How often the cursor in the log is moved; the backlog is measured by it."""
 
 _log = structlog.get_logger(__name__)
+Batch = TypeVar("Batch")
+Batch_co = TypeVar("Batch_co", covariant=True)
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+Fetch = Callable[[], Coroutine[Any, Any, list[StoredEntry]]]
 
 Companion = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, or until it is cancelled."""
+
+
+class Decoder(Protocol[Batch_co]):
+    """Decodes entries, one after another, into one batch."""
+
+    size: int
+    """The bytes of what was decoded, which can be far more than the entries have."""
+
+    def add(self, stored: StoredEntry, /) -> None:
+        """Decode one more entry. If it raises, the batch is not handled, and fetched again."""
+        ...
+
+    def batch(self) -> Batch_co:
+        """Return all that was decoded."""
+        ...
 
 
 class Handler(Protocol[Batch_contra]):
@@ -186,7 +213,7 @@ class Consumer(Generic[Batch]):
             await prefetch.close()
         await lease.advance(position)
 
-    def _has_more(self, prefetch: Prefetch[Batch]) -> bool:
+    def _has_more(self, prefetch: "Prefetch[Batch]") -> bool:
         """Return whether there are more entries in the log: those are fetched while this batch is handled. Entries that
         arrive one by one gather instead."""
         entries = prefetch.entries
@@ -194,7 +221,7 @@ class Consumer(Generic[Batch]):
             return True
         return sum(stored.entry.size for stored in entries) >= self._limits.batch_bytes
 
-    def _prefetch(self, after: int, wait: timedelta) -> Prefetch[Batch]:
+    def _prefetch(self, after: int, wait: timedelta) -> "Prefetch[Batch]":
         """Return the batch after a position, which is fetched later."""
         return Prefetch(
             partial(self._log.read, after, max_bytes=self._limits.batch_bytes, wait=wait),
@@ -204,7 +231,7 @@ class Consumer(Generic[Batch]):
         )
 
     @asynccontextmanager
-    async def _running(self, prefetch: Prefetch[Batch]) -> AsyncIterator[None]:
+    async def _running(self, prefetch: "Prefetch[Batch]") -> AsyncIterator[None]:
         """Fetch and decode during the block, while the handler waits for I/O. Errors are raised by `result`."""
         task = asyncio.create_task(prefetch.run(self._handler.io_bound))
         try:
@@ -212,13 +239,79 @@ class Consumer(Generic[Batch]):
         finally:
             await _cancel([task])
 
-    def _report_missed(self, prefetch: Prefetch[Batch]) -> None:
+    def _report_missed(self, prefetch: "Prefetch[Batch]") -> None:
         missed = sum(stored.missed_bytes for stored in prefetch.entries if stored.last <= prefetch.last)
         if not missed:
             return
         _log.warning("entries were removed before they were read", consumer=self._name, bytes=missed)
         if self._on_missed is not None:
             self._on_missed(missed)
+
+
+class Prefetch(Generic[Batch]):
+    """One batch that is being fetched and decoded: piece by piece while there is time, and to the end on `result`."""
+
+    def __init__(self, fetch: Fetch, decoder: Decoder[Batch], *, max_decoded_bytes: int, slice_bytes: int) -> None:
+        """The batch ends with the entry that makes it `max_decoded_bytes` or more; entries after it are the next batch.
+        Other tasks run after each `slice_bytes` of decoding."""
+        self._fetch = fetch
+        self._fetching: asyncio.Task[list[StoredEntry]] | None = None
+        self._decoder = decoder
+        self._max_decoded_bytes = max_decoded_bytes
+        self._slice_bytes = slice_bytes
+        self._left: Iterator[StoredEntry] = iter(())
+        self._failure: Exception | None = None
+        self.entries: list[StoredEntry] = []
+        """The fetched entries."""
+        self.last = 0
+        """The position of the last decoded event; 0 if there is none."""
+
+    async def run(self, io_bound: asyncio.Event) -> None:
+        """Work whenever `io_bound` is set, until everything is decoded or this is cancelled."""
+        await io_bound.wait()
+        await self._fetched()
+        await io_bound.wait()
+        while self._decode_slice():
+            await asyncio.sleep(0)
+            await io_bound.wait()
+
+    async def result(self) -> Batch:
+        """Return the batch, once it is complete. Raises the errors of fetching and decoding, also those of `run`."""
+        await self._fetched()
+        if self._failure is not None:
+            raise self._failure
+        while self._decode_slice():
+            await asyncio.sleep(0)
+        return self._decoder.batch()
+
+    async def close(self) -> None:
+        """Wait for the fetch that is under way, so that it does not run next to the following one."""
+        if self._fetching is not None:
+            await asyncio.wait([self._fetching])
+            if not self._fetching.cancelled():
+                self._fetching.exception()  # mark as retrieved
+
+    async def _fetched(self) -> None:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+        if not self.entries:
+            # A cancelled `run` does not stop the fetch: `result` needs the entries a moment later.
+            self.entries = await asyncio.shield(self._fetching)
+            self._left = iter(self.entries)
+
+    def _decode_slice(self) -> bool:
+        """Decode a slice; return whether there may be more."""
+        end = self._decoder.size + self._slice_bytes
+        while self._decoder.size < end:
+            if self._decoder.size >= self._max_decoded_bytes or (stored := next(self._left, None)) is None:
+                return False
+            try:
+                self._decoder.add(stored)
+            except Exception as error:  # or a batch without this entry would be handled
+                self._failure = error
+                raise
+            self.last = stored.last
+        return True
 
 
 async def _run_companion(companion: Companion, stop: asyncio.Event) -> None:
