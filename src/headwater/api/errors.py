@@ -1,7 +1,8 @@
 """Turns exceptions into responses, measures calls, and gives the log lines of a call its request id.
 
 A `HeadwaterError` becomes a gRPC status with details, or an HTTP status with the error body of the protocol. Any other
-exception is a bug. It is logged with its traceback and returned as 500 without details.
+exception is a bug. It is logged with its traceback and returned as 500 without details. `headwater.api.ingest_http`
+does the same for calls over plain HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from grpc import aio
 
 from headwater.api.admission import Admission, begin
 from headwater.api.codec import Codec
-from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse
 from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
@@ -94,6 +94,11 @@ def grpc_trailers(error: HeadwaterError) -> Trailers:
     return (("grpc-status-details-bin", status.SerializeToString()), *error.headers.items())
 
 
+def bug() -> HeadwaterError:
+    """Return the error that stands for an exception that is a bug, without its details."""
+    return HeadwaterError("the server failed to handle the call")
+
+
 def is_built(behavior: object) -> bool:
     """Whether an RPC is implemented. The methods of the generated servicers are plain functions that raise."""
     return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)
@@ -141,33 +146,6 @@ class ErrorInterceptor(aio.ServerInterceptor):
         return wrapped
 
 
-def wrap_ingest(method: str, handler: IngestHandler, body_of: ErrorBody, metrics: Metrics) -> IngestHandler:
-    """Return a handler that raises nothing but CancelledError. `method` is "/package.Service/Method"."""
-
-    async def respond(request: IngestRequest) -> IngestResponse:
-        began, status = time.perf_counter(), "CANCELLED"
-        structlog.contextvars.bind_contextvars(request_id=request.metadata.get("x-request-id", ""))
-        try:
-            response = await handler(request)
-            status = "OK"
-            return response
-        except HeadwaterError as error:
-            status = grpc_status(error).name
-            return _error_response(error, body_of)
-        except Exception:
-            _log.exception("a call failed")
-            status = "INTERNAL"
-            return _error_response(_bug(), body_of)
-        finally:
-            metrics.call_answered(method, status, time.perf_counter() - began)
-
-    return respond
-
-
-def _error_response(error: HeadwaterError, body_of: ErrorBody) -> IngestResponse:
-    return IngestResponse(json.dumps(body_of(error)).encode(), status=error.status, headers=error.headers)
-
-
 def _wrap(
     method: str,
     handler: RpcHandler,
@@ -204,7 +182,7 @@ def _wrap(
         except Exception:
             _log.exception("a call failed")
             status = "INTERNAL"
-            await _abort(context, metadata, _bug(), body_of)
+            await _abort(context, metadata, bug(), body_of)
         finally:
             metrics.call_answered(method, status, time.perf_counter() - began)
 
@@ -251,10 +229,6 @@ def _split_service(method: str) -> str:
 def _is_of_grpc(method: str) -> bool:
     """Whether it is a call of health or reflection."""
     return method.startswith("/grpc.")
-
-
-def _bug() -> HeadwaterError:
-    return HeadwaterError("the server failed to handle the call")
 
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:

@@ -1,4 +1,8 @@
-"""The HTTP server of a backend: its socket, and the connections that the gateway keeps open to it.
+"""Calls with a raw body over plain HTTP/1.1: the gateway passes them on as they came, because nothing is transcoded.
+
+Such a call has a JSON body without a message in the protos, and one of a handful of responses. Wrapped in HTTP/2 and
+gRPC it costs ten times as much as here (docs/decisions/0025-raw-calls-over-http.md). The handlers are those of the
+RPCs, and the routes those of the protos' `google.api.http` rules.
 
 Only the gateway connects. It has bounded and buffered each body, has normalised the path, and sends one request at a
 time over a connection; anything else closes the connection. A request that the gateway accepts and httptools does not
@@ -6,15 +10,26 @@ is the client's mistake and returns 400: a connection that just ends would be 50
 """
 
 import asyncio
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import unquote
 
 import httptools
 import structlog
+from google.api.annotations_pb2 import http
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor_pool import Default
 
-from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse
-from headwater.api.ingest_http.router import Router
+from headwater.api.errors import ErrorBody, bug, default_error_body, grpc_status
+from headwater.api.ingest import NO_VARIABLES, IngestHandler, IngestRequest, IngestResponse
+from headwater.base.errors import HeadwaterError
+from headwater.base.metrics import NO_METRICS, Metrics
 
 HEALTH_PATH: Final = "/healthz"
 """The path of the gateway's health checks."""
@@ -57,7 +72,7 @@ _HEALTHY: Final = serialise(IngestResponse(b"{}"))
 class HttpServer:
     """Serves the paths of a router until `stop`."""
 
-    def __init__(self, router: Router, *, max_body_bytes: int) -> None:
+    def __init__(self, router: "Router", *, max_body_bytes: int) -> None:
         self.router = router
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
@@ -187,3 +202,76 @@ class _Connection(asyncio.Protocol):
             self.task = None
             if is_last:
                 self.close()
+
+
+class Router:
+    """The handlers of all paths to which a raw body is posted."""
+
+    def __init__(self, metrics: Metrics = NO_METRICS) -> None:
+        self._metrics = metrics
+        self._handlers: dict[str, IngestHandler] = {}
+        self._patterns: list[tuple[re.Pattern[str], IngestHandler]] = []
+
+    def add(
+        self, service: str, handlers: Mapping[str, IngestHandler], error_body: ErrorBody = default_error_body
+    ) -> None:
+        """Route the paths of the RPCs of a service, by its full name, to their handlers."""
+        methods = Default().FindServiceByName(service).methods_by_name
+        for name, handler in handlers.items():
+            wrapped = _respond_to_errors(f"/{service}/{name}", handler, error_body, self._metrics)
+            for path in _paths(methods[name]):
+                self._add(path, wrapped)
+
+    def find(self, path: str) -> tuple[IngestHandler, Mapping[str, str]] | None:
+        """Return the handler of a POST to a path, with the values of the path's variables; None for unknown paths."""
+        handler = self._handlers.get(path)
+        if handler is not None:
+            return handler, NO_VARIABLES
+        for pattern, candidate in self._patterns:
+            if found := pattern.fullmatch(path):
+                return candidate, {name: unquote(value) for name, value in found.groupdict().items()}
+        return None
+
+    def _add(self, path: str, handler: IngestHandler) -> None:
+        if "{" in path:
+            self._patterns.append((re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))), handler))
+        else:
+            self._handlers[path] = handler
+
+
+def _paths(method: MethodDescriptor) -> Iterator[str]:
+    """Yield the paths to which the raw body of an RPC is posted: its whole message, or one field of it."""
+    rule = method.GetOptions().Extensions[http]
+    for binding in (rule, *rule.additional_bindings):
+        body: Descriptor | None = method.input_type
+        if binding.body != "*":
+            body = method.input_type.fields_by_name[binding.body].message_type
+        assert binding.post and body is HttpBody.DESCRIPTOR, f"{method.full_name} has no raw body"
+        yield binding.post
+
+
+def _respond_to_errors(method: str, handler: IngestHandler, body_of: ErrorBody, metrics: Metrics) -> IngestHandler:
+    """Return a handler that raises nothing but CancelledError. `method` is "/package.Service/Method"."""
+
+    async def respond(request: IngestRequest) -> IngestResponse:
+        began, status = time.perf_counter(), "CANCELLED"
+        structlog.contextvars.bind_contextvars(request_id=request.metadata.get("x-request-id", ""))
+        try:
+            response = await handler(request)
+            status = "OK"
+            return response
+        except HeadwaterError as error:
+            status = grpc_status(error).name
+            return _error_response(error, body_of)
+        except Exception:
+            _log.exception("a call failed")
+            status = "INTERNAL"
+            return _error_response(bug(), body_of)
+        finally:
+            metrics.call_answered(method, status, time.perf_counter() - began)
+
+    return respond
+
+
+def _error_response(error: HeadwaterError, body_of: ErrorBody) -> IngestResponse:
+    return IngestResponse(json.dumps(body_of(error)).encode(), status=error.status, headers=error.headers)

@@ -10,8 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headwater.api.ingest import IngestRequest, IngestResponse
-from headwater.api.ingest_http import HttpServer, Router
-from headwater.api.ingest_http.server import header_text, serialise
+from headwater.api.ingest_http import HttpServer, Router, header_text, serialise
 from headwater.api.services import native_events, track
 from headwater.base.errors import NotFound
 
