@@ -22,7 +22,7 @@ from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.events import Envelope
-from headwater.events.envelope import encode_envelope
+from headwater.events.protocol import encode_envelope
 from headwater.log import LogEntry, StoredEntry
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch

@@ -10,7 +10,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
-from headwater.events.envelope import decode_envelope
+from headwater.events.protocol import decode_envelope
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.rest.v1 import native_events_pb2 as pb
 from tests.api.conftest import REST, RESTRICTED, UNRESTRICTED, Api, Refused

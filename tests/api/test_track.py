@@ -11,7 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
-from headwater.events.envelope import decode_envelope
+from headwater.events.protocol import decode_envelope
 from tests.api.conftest import REST, Api, Refused
 from tests.harness import Harness, add_source
 

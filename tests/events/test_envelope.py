@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from headwater.events import Envelope, Rejection
-from headwater.events.envelope import decode_envelope, encode_envelope
+from headwater.events.protocol import decode_envelope, encode_envelope
 
 FULL = Envelope(
     protocol="grpc",

@@ -23,7 +23,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
 from headwater.events import Envelope, ProtocolName, Rejection
-from headwater.events.envelope import decode_envelope
+from headwater.events.protocol import decode_envelope
 from headwater.intake import IncomingCall, Intake, RateLimit, RateLimiter
 from headwater.log import LogEntry, SqliteEventLog
 from headwater.management.connections import CreateConnection, create_connection

@@ -11,7 +11,7 @@ from headwater.base.clock import from_microseconds
 from headwater.events import Envelope, Rejection
 from headwater.events.canonical import canonical
 from headwater.events.context import Location
-from headwater.events.envelope import encode_envelope
+from headwater.events.protocol import encode_envelope
 from headwater.log import LogEntry, StoredEntry
 from headwater.processing.batch import BatchReader, read_batch
 from headwater.state import Message, RejectedEvent

@@ -20,7 +20,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.events import Envelope, Rejection
-from headwater.events.envelope import encode_envelope
+from headwater.events.protocol import encode_envelope
 from headwater.log import Consumer, Limits, LogEntry
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import set_pipeline_status

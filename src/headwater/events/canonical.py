@@ -9,9 +9,8 @@ from msgspec import Raw
 
 from headwater.events.context import Locate, normal_context
 from headwater.events.context.normalise import find_described_device
-from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, WITH_PROPERTIES, Event, EventType, encode_document
-from headwater.events.protocol import Call
+from headwater.events.protocol import Call, Envelope
 from headwater.events.raw import ABSENT, is_absent, members, merge
 from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, parse_timestamp, read_time
 from headwater.events.wire import WireEvent, parse_id

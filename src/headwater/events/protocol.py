@@ -1,11 +1,19 @@
-"""The types that every protocol shares: a call, its limits, a rejection, and the functions that make up a protocol."""
+"""The types that every protocol shares: a call, its envelope, limits, a rejection; and the functions of a protocol."""
 
-from typing import Final, Protocol
+from datetime import datetime
+from functools import lru_cache
+from typing import Final, Literal, Protocol
 
+import msgspec
 from msgspec import Raw, Struct
 
+from headwater.base.clock import from_microseconds
 from headwater.events.raw import ABSENT
 from headwater.events.wire import WireEvent
+
+ProtocolName = Literal["track", "grpc", "client", "native"]
+"""Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the
+client API, or of the native events API."""
 
 MAX_BATCH_EVENTS: Final = 20_000
 """The most events in a call. So many that are valid do not fit into a batch: this bounds the others."""
@@ -69,6 +77,50 @@ class Call(Struct, frozen=True):
     length at most."""
     rejected: dict[int, Rejection] = {}
     """The events that can be rejected only with the body at hand, by their number."""
+
+
+class Envelope(Struct, frozen=True, array_like=True):
+    """The facts of a call that are not in its body. Stored with the body in the log, as the header of its entry.
+
+    The header is MessagePack, an array in the order of the fields below. Fields are only ever added at the end, with a
+    default, so that a newer version reads the entries that an older one wrote.
+    """
+
+    protocol: ProtocolName
+    call: str
+    """The call of the protocol, as its route names it ("track", "batch", "devices", "events")."""
+    workspace: int
+    """0 when the key is unknown."""
+    connection: int
+    """The source connection; 0 when the key is unknown."""
+    received: int
+    """Microseconds since 1970-01-01T00:00:00Z."""
+    nonce: bytes
+    """16 random bytes; the message ids of events that bring none are made from it."""
+    ip: str = ""
+    """The caller's address as the gateway saw it; empty when unknown."""
+    user_agent: str = ""
+    rejection: Rejection | None = None
+    """Set when the call was rejected as a whole: then the body is kept (bounded), but never read as events."""
+    limits: Limits = DEFAULT_LIMITS
+    """The limits at acceptance: a later setting must not change what was accepted."""
+    is_client_side: bool = False
+    """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
+    rejected: dict[int, Rejection] | None = None
+    """The events that were rejected, by their number in the call. The others stay accepted, whatever rules a later
+    version has. None in entries that an older version wrote: their events are checked again."""
+
+    @property
+    def received_at(self) -> datetime:
+        """When the call arrived, in UTC."""
+        return _moment(self.received)
+
+
+_moment = lru_cache(maxsize=16)(from_microseconds)
+"""Each event of a call asks again."""
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
 class WireProtocol(Protocol):

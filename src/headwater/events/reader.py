@@ -15,9 +15,8 @@ from headwater.base.clock import from_microseconds
 from headwater.events.canonical import Canonical, canonical, generated_message_id, object_type_id
 from headwater.events.context import Locate, normal_context
 from headwater.events.devices import DEVICE_EVENTS
-from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, WITH_PROPERTIES, Event, EventType, encode_event
-from headwater.events.protocol import Call, Rejection, check_events
+from headwater.events.protocol import Call, Envelope, Rejection, check_events
 from headwater.events.protocols import PROTOCOLS
 from headwater.events.raw import ABSENT, is_absent, merge
 from headwater.events.timestamps import correct, parse_timestamp

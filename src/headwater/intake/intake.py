@@ -30,7 +30,7 @@ from headwater.events import (
     check_events,
 )
 from headwater.events.canonical import generated_message_id
-from headwater.events.envelope import encode_envelope
+from headwater.events.protocol import encode_envelope
 from headwater.events.wire import WireEvent
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
 from headwater.intake.body import check_is_json, decompress

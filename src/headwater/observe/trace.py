@@ -15,7 +15,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
 from headwater.events.canonical import index_of_generated
-from headwater.events.envelope import Envelope, decode_envelope
+from headwater.events.protocol import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch

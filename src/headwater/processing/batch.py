@@ -12,7 +12,7 @@ from headwater.events import Envelope, Event, ProtocolName, Rejection
 from headwater.events.canonical import Canonical
 from headwater.events.context import Locate
 from headwater.events.devices import device_change
-from headwater.events.envelope import decode_envelope
+from headwater.events.protocol import decode_envelope
 from headwater.events.reader import CallReader
 from headwater.events.wire import MAX_TEXT_LENGTH, find_email, is_long_id
 from headwater.log import StoredEntry

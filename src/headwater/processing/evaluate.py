@@ -188,6 +188,8 @@ class BatchEvaluation:
 
     async def transform(self) -> None:
         """Run the mappings within their workspace's share of the batch; put all other records into lanes."""
+        if not any(isinstance(person, _Person) for person in self._people):
+            return
         laned = dict.fromkeys(self._backlog, 0)
         everybody = Budget(MAX_MAPPING_SECONDS, MAX_MAPPING_BYTES)
         budgets: dict[int, Budget] = {}

@@ -19,8 +19,8 @@ from headwater.events.context.agents import NO_AGENT, read_agent
 from headwater.events.context.location import Locate
 from headwater.events.context.platforms import normalise_browser, normalise_os
 from headwater.events.devices import DEVICE_EVENTS
-from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT
+from headwater.events.protocol import Envelope
 from headwater.events.raw import ABSENT, append_members, change_members, is_absent, is_object, join, members, merge
 from headwater.events.wire import parse_id, traits_in
 

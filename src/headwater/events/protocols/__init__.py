@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from headwater.events.envelope import ProtocolName
-from headwater.events.protocol import WireProtocol
+from headwater.events.protocol import ProtocolName, WireProtocol
 from headwater.events.protocols import client, native, track, typed
 
 PROTOCOLS: Final[dict[ProtocolName, WireProtocol]] = {"track": track, "grpc": typed, "client": client, "native": native}
