@@ -4,12 +4,11 @@ Traces, lanes, runs, metrics and the API use these words. They are stored and sh
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 ProcessingStep = Literal["Receive", "InputValidation", "Filter", "Transformation", "OutputValidation", "Finalize"]
 """The steps of a pipeline, in their order. "Finalize" is the last: storing an event, updating an identity or sending to
 a destination."""
-PROCESSING_STEPS: Final[tuple[ProcessingStep, ...]] = get_args(ProcessingStep)
 
 StepOutcome = Literal["Passed", "Filtered", "Failed", "Pending"]
 """How the last step of a record ended. Pending: the record waits in the lane of its pipeline."""

@@ -7,6 +7,8 @@ from msgspec import Struct
 
 MAX_ENTRY_EVENTS: Final = 1 << 15
 """The most events that one entry may hold."""
+NEARLY_FULL: Final = 0.9
+"""From this part of its bound on, finished entries leave a log early."""
 
 
 class LogEntry(Struct, frozen=True):

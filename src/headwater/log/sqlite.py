@@ -40,14 +40,14 @@ from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.threads import SerialExecutor
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
+from headwater.log.contract import NEARLY_FULL, Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
 from headwater.storage.database import BUSY_TIMEOUT_MS
 
 Result = TypeVar("Result")
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
-"""How much may wait to be written before callers are told to come back later."""
+"""How much may wait to be written. Above it callers get 429."""
 POLL_SECONDS = 0.01
 """How often a waiting reader looks for a new entry. One look costs some ten microseconds."""
 TURN_POLL_SECONDS = 0.0005
@@ -60,8 +60,6 @@ TRIM_BYTES = 3_500_000
 MAX_TRIM_ENTRIES = 1_000
 """How much is removed in one transaction, whichever comes first: appending waits for it."""
 DEFAULT_MAX_BYTES = 10 * 1024**3
-NEARLY_FULL = 0.9
-"""From this part of its bound on, finished entries leave the log early."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (

@@ -14,7 +14,7 @@ from headwater.base.clock import Clock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.log.backpressure import BackPressure
-from headwater.log.contract import Backlog, Lease, LogEntry, StoredEntry
+from headwater.log.contract import NEARLY_FULL, Backlog, Lease, LogEntry, StoredEntry
 from headwater.log.jetstream.connection import Connection, as_unavailable
 from headwater.log.jetstream.consumers import Consumers
 from headwater.log.jetstream.message import HEADERS_BYTES, sequence_of, stored_entries
@@ -23,9 +23,8 @@ from headwater.log.jetstream.reader import Readers
 from headwater.log.jetstream.stream import Stream
 
 DEFAULT_STREAM: Final = "HEADWATER"
-NEARLY_FULL: Final = 0.9
 ROOMY: Final = 0.8
-"""Beyond the first part of its bound finished entries leave the log early, until it is down to the second."""
+"""Beyond `NEARLY_FULL` finished entries leave the log early, until it is down to this part of its bound."""
 
 
 class JetStreamEventLog:

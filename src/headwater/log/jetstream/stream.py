@@ -17,10 +17,8 @@ from nats.js.kv import KeyValue
 from headwater.base.errors import Unavailable
 from headwater.log.jetstream.message import sequence_of
 
-MAX_REPLICAS: Final = 5
 DUPLICATE_SECONDS: Final = 120.0
 """How long JetStream remembers a `Nats-Msg-Id`: far longer than a message is published again."""
-MIN_PAYLOAD: Final = 64 * 1024
 
 _log = structlog.get_logger(__name__)
 
