@@ -9,8 +9,9 @@ import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
+from headwater.base.waiting import wait
 from headwater.log import Consumer, EventLog, Lease, LeaseLost, LeaseTaken, Limits, LogEntry, StoredEntry, consumer
-from headwater.log.consumer import Companion, wait
+from headwater.log.consumer import Companion
 from tests.log.decoding import ListDecoder
 
 NAME = "warehouse"

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -17,6 +16,7 @@ from msgspec import Struct
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.waiting import wait
 from headwater.catalog import Catalog, Definition, Pipeline
 from headwater.courier.entries import make_results, payloads, read_record, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
@@ -112,10 +112,10 @@ class Courier:
                     await self._begin()
                     await self._work(check, stop)
             except AnotherCourier:
-                await _wait(stop, RETRY_SECONDS)
+                await wait(stop, RETRY_SECONDS)
             except Unavailable as error:
                 _log.warning("the courier waits, and will go on", reason=error.message)
-                await _wait(stop, RETRY_SECONDS)
+                await wait(stop, RETRY_SECONDS)
 
     async def _begin(self) -> None:
         await self._catalog.refresh()
@@ -145,7 +145,7 @@ class Courier:
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
                     run.add_done_callback(runs.discard)
-                await _wait(self._wake, POLL_SECONDS)
+                await wait(self._wake, POLL_SECONDS)
                 self._wake.clear()
         finally:
             for run in runs:
@@ -408,9 +408,3 @@ class ChunkCache:
         """Remove all chunks."""
         self._chunks.clear()
         self._bytes = 0
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, or for at most `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)

@@ -12,7 +12,7 @@ at any other time would delay the handler.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.waiting import wait
 from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken, StoredEntry
 
 READ_WAIT: Final = timedelta(milliseconds=500)
@@ -326,9 +327,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def wait(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for some seconds, but no longer than until `stop` is set."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -23,21 +23,13 @@ async def check_writes(state: StateStore, warehouse: Warehouse | None, position:
 
     `position` is that of an event that has not been stored. Without `warehouse` only the state store is checked.
     """
-    try:
-        async with state.transaction() as transaction:
-            message = Message(position, (0, _ID), 0)
-            deduplicate([message], await transaction.lookup([message]))
-            await transaction.merge_traits([TraitsUpdate(0, _ID, None, Raw(b"{}"))])
-            observation = IdentityObservation(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
-            await transaction.change_identities(await transaction.merge_identities([observation]))
-            entry = LaneEntry(position, _ID, 0, _ID, None, document=0)
-            await transaction.append_to_lanes([NewChunk(0, 0, 0, [entry])], {0: [b"{}"]}, now=0)
-            if warehouse is not None:
-                await warehouse.check([StoredEvent(position, 0, 0, 0, 0, 0, "track", None, _ID, None, b"{}")])
-            raise _Rollback
-    except _Rollback:
-        pass
-
-
-class _Rollback(Exception):
-    """Ends the transaction."""
+    async with state.trial() as transaction:
+        message = Message(position, (0, _ID), 0)
+        deduplicate([message], await transaction.lookup([message]))
+        await transaction.merge_traits([TraitsUpdate(0, _ID, None, Raw(b"{}"))])
+        observation = IdentityObservation(0, 0, (0,), _ID, None, 0, ("{}",), reaches=(0,))
+        await transaction.change_identities(await transaction.merge_identities([observation]))
+        entry = LaneEntry(position, _ID, 0, _ID, None, document=0)
+        await transaction.append_to_lanes([NewChunk(0, 0, 0, [entry])], {0: [b"{}"]}, now=0)
+        if warehouse is not None:
+            await warehouse.check([StoredEvent(position, 0, 0, 0, 0, 0, "track", None, _ID, None, b"{}")])

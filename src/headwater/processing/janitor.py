@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 
 from headwater.base.errors import Unavailable
+from headwater.base.waiting import wait
 from headwater.catalog import Catalog
 from headwater.log import EventLog
-from headwater.log.consumer import wait
 from headwater.state import StateStore
 from headwater.warehouse import Warehouse
 

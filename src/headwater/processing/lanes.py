@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
@@ -14,6 +13,7 @@ from msgspec import Struct
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.throttle import Throttle
+from headwater.base.waiting import wait
 from headwater.catalog import Catalog, Definition
 from headwater.processing.canary import MAX_POSITION, check_writes
 from headwater.processing.plans import MAX_MESSAGE, log_failed
@@ -83,8 +83,7 @@ class ResultApplier:
                 self._metrics.batch_failed(type(error).__name__)
                 _log.exception("results of lanes cannot be applied, and are tried again")
                 pause = PAUSE_SECONDS
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+            await wait(stop, pause)
 
     async def apply(self) -> int:
         """Apply the next results, if there are any; return how many entries they finish.
@@ -146,15 +145,13 @@ class ResultApplier:
     async def _failure(self, pipeline: int, results: LaneResults) -> Exception | None:
         """Apply results in a transaction that is rolled back; return what that raises, unless it is Unavailable."""
         try:
-            async with self._state.transaction() as transaction:
+            async with self._state.trial() as transaction:
                 await self._write(transaction, [(pipeline, results)])
-                raise _Rollback
-        except _Rollback:
-            return None
         except Unavailable:
             raise
         except Exception as error:
             return error
+        return None
 
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
         """Write results, each with its pipeline: many small ones take as few statements as one large one."""
@@ -218,7 +215,3 @@ def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> Ide
 
 def _only(results: LaneResults, some: Iterable[LaneResult]) -> LaneResults:
     return LaneResults(results.workspace, results.connection, list(some))
-
-
-class _Rollback(Exception):
-    """Ends a transaction that was a trial."""

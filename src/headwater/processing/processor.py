@@ -226,20 +226,18 @@ class BatchProcessor:
         """Process events in a transaction that is rolled back; return whether that succeeds."""
         batch = Batch(list(accepted), [], [], accepted[-1].position)
         try:
-            async with self._state.transaction() as transaction:
+            async with self._state.trial() as transaction:
                 plan = await self._plan(batch.accepted, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
                 await self._warehouse.check(plan.evaluation.events)
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
                     message_id.encode()
                     encode_message(entry)
-                raise _Rollback
-        except _Rollback:
-            return True
         except Unavailable:
             raise
         except Exception:
             return False
+        return True
 
 
 class _BatchPlan(Struct):
@@ -251,10 +249,6 @@ class _BatchPlan(Struct):
     entries: MessageStates
     """The changed entries of the de-duplication."""
     duplicates: int
-
-
-class _Rollback(Exception):
-    """Ends a transaction that was a trial."""
 
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:

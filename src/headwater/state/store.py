@@ -1,4 +1,4 @@
-"""The warehouse in a SQL database: the pages that people read, and the transactions of the process that writes it."""
+"""The state store in a SQL database: pages that people read, and the transactions of the process that writes it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,16 +22,16 @@ from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
 MAX_TRACED: Final = 100
-"""How many refusals of one message id are told."""
+"""Maximum number of rejected events returned for one message id."""
 MAX_COUNTS: Final = 1_000
-"""How many counts of refusals are told."""
+"""Default number of rejection counts in a page."""
 _WHAT: Final = "the state store's database"
 
 
 class StateStore:
-    """Reads the warehouse, and opens transactions for the one process that writes it.
+    """Reads the state store, and opens transactions for the one process that writes it.
 
-    All of it raises Unavailable while the database is away.
+    All methods raise Unavailable while the database is away.
     """
 
     def __init__(self, engine: AsyncEngine, messages: MessageStore) -> None:
@@ -46,7 +46,7 @@ class StateStore:
             yield connection
 
     async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
-        """The rows of a query, and a count that agrees with them."""
+        """Return the rows of a query, and a count of the same state."""
 
         def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
             with snapshot(connection):
@@ -57,14 +57,23 @@ class StateStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """What is done inside happens as a whole, or, after an exception or a crash, not at all.
+        """Open a transaction: commit it at the end of the block, or roll it back after an exception.
 
-        Transactions of this process run one after another: those of other tasks wait.
-        Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
-        went away during the commit: `finished` tells.
+        Transactions of this process run one after another; other tasks wait. Raises Unavailable while the database is
+        away. If it went away during the commit, the transaction may have committed: `position` shows it.
         """
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
+
+    @asynccontextmanager
+    async def trial(self) -> AsyncIterator[Transaction]:
+        """Do the same as `transaction`, and roll everything back at the end."""
+        try:
+            async with self.transaction() as transaction:
+                yield transaction
+                raise _Rollback
+        except _Rollback:
+            pass
 
     async def position(self, consumer: str) -> int:
         """Return the position through which `consumer` has processed the log; 0 at first."""
@@ -120,7 +129,7 @@ class StateStore:
         limit: int,
         after: DeviceCursor | None = None,
     ) -> tuple[list[Device], int]:
-        """Devices of these connections, the most recently changed first, and how many there are in all.
+        """Return devices of these connections, the most recently changed first, and their total number.
 
         Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
         """
@@ -136,7 +145,7 @@ class StateStore:
             )
 
     async def latest_call(self, connection_id: int) -> LatestCall | None:
-        """The latest call that came with a key of the connection; None before the first."""
+        """Return the latest call with a key of the connection; None before the first."""
         query = select(tables.calls).where(tables.calls.c.connection == connection_id)
         async with self._connect() as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
@@ -152,7 +161,7 @@ class StateStore:
         limit: int,
         after: int | None = None,
     ) -> tuple[list[RejectedEvent], int]:
-        """The refused events of a workspace, the newest first, and how many there are in all."""
+        """Return the rejected events of a workspace, newest first, and their total number."""
         if protocol is not None and "\0" in protocol:
             return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
         table = tables.rejected_events.c
@@ -169,7 +178,7 @@ class StateStore:
         return [_rejected_event(row) for row in rows], total
 
     async def rejected_messages(self, workspace: int, message_id: str) -> list[RejectedEvent]:
-        """The refused events of a workspace with this message id, the oldest first, at most `MAX_TRACED` of them."""
+        """Return at most `MAX_TRACED` rejected events of a workspace with this message id, oldest first."""
         if "\0" in message_id:
             return []
         table = tables.rejected_events.c
@@ -224,10 +233,14 @@ class StateStore:
             return await lanes.oldest(connection, pipeline)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
-        """What the ledger has of these messages."""
+        """Return the stored states of these messages."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
             return await self._messages.lookup(connection, keys)
+
+
+class _Rollback(Exception):
+    """Ends a transaction that was a trial."""
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:
@@ -236,10 +249,10 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 @asynccontextmanager
 async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """The warehouse at `url`, its tables up to date; closed at the end of the block.
+    """Open the state store at `url`, with its tables up to date; close it at the end of the block.
 
-    One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
-    who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
+    One process at a time may open it for writing. With SQLite, messages are in the folder `ledger` next to the file. A
+    reader of that folder needs another one for temporary files: `scratch`, or a folder that it makes itself.
     """
     async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore
