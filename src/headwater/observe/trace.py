@@ -91,7 +91,7 @@ class Tracer:
                 "Processed" if entry.has_pipeline else "NoPipeline",
                 "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
                 entry.steps,
-                entry.carried_at,
+                entry.processed_at,
                 entry.repeated,
             )
             for repeat in entry.repeats:

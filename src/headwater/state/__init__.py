@@ -1,11 +1,9 @@
-"""What is known: events, identities, devices, rejected events, and the ledger of messages.
+"""The state store: operational data that must be transactional.
 
-One process writes (the worker), any number read. Everything that one batch of the log leads to is written in one
-transaction, together with the position up to which the log is finished: so a crash at any moment means that a batch
-either happened once or will happen once.
-
-De-duplication happens here as well, by the ledger (`headwater.state.deduplication`): a transaction asks it for its
-messages before anything is done with them.
+It holds messages for deduplication (`headwater.state.deduplication`), checkpoints, the working set of identities,
+devices, traits, rejected events and lanes. One process writes (the worker), any number read. All effects of one batch
+of the log, except its events, are written in one transaction, together with the position up to which the log is
+processed: after a crash at any moment a batch is either processed or processed again from its beginning.
 """
 
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate

@@ -2,9 +2,9 @@
 
 A device is one of its source connection, by its id, and so is its token.
 
-The rules: the latest registration counts, and what it does not say stays as it was. A device that comes again for
-another user moves to that user, whether it is known by its id or by its token: apps that make a new id at every start
-leave one device behind, not many. A removal in the name of another user is of the past, and changes nothing.
+The rules: the latest registration counts, and members that it does not have keep their values. A device that is
+registered for another user moves to that user, whether it is found by its id or by its token: apps that make a new id
+at every start leave one device, not many. A removal in the name of another user is outdated, and changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ DeviceKey = tuple[int, str]
 
 
 class DeviceEvent(Struct, frozen=True):
-    """What an event of a source connection says of a device."""
+    """A change to a device, from an event of a source connection."""
 
     workspace: int
     connection: int
@@ -54,7 +54,7 @@ class DeviceEvent(Struct, frozen=True):
 
 
 class Device(Struct, frozen=True):
-    """A device as it is known; a text that was never said is empty where it may not be None."""
+    """A device as stored. A text that was never sent is empty if it may not be None."""
 
     workspace: int
     connection: int
@@ -126,33 +126,33 @@ class Devices:
 
 
 def _registered(device: Device | None, event: DeviceEvent) -> Device:
-    said = event.change
+    sent = event.change
     if device is None:
         device = Device(
-            event.workspace, event.connection, said.device_id, None, None, None, "", None, "", "", "", event.at
+            event.workspace, event.connection, sent.device_id, None, None, None, "", None, "", "", "", event.at
         )
     user_id, anonymous_id = _person(device, event)
     return replace(
         device,
-        device_id=said.device_id,
+        device_id=sent.device_id,
         user_id=user_id,
         anonymous_id=anonymous_id,
-        token=_said(said.token, device.token),
-        os=_said(said.os, device.os) or "",
-        os_version=_said(said.os_version, device.os_version),
-        model=_said(said.model, device.model) or "",
-        app_build=_said(said.app_build, device.app_build) or "",
-        app_version=_said(said.app_version, device.app_version) or "",
+        token=_sent_or_known(sent.token, device.token),
+        os=_sent_or_known(sent.os, device.os) or "",
+        os_version=_sent_or_known(sent.os_version, device.os_version),
+        model=_sent_or_known(sent.model, device.model) or "",
+        app_build=_sent_or_known(sent.app_build, device.app_build) or "",
+        app_version=_sent_or_known(sent.app_version, device.app_version) or "",
         updated_at=max(device.updated_at, event.at),
     )
 
 
-def _said(value: str | UnsetType | None, known: str | None) -> str | None:
+def _sent_or_known(value: str | UnsetType | None, known: str | None) -> str | None:
     return known if value is UNSET else value
 
 
 def _person(device: Device, event: DeviceEvent) -> tuple[str | None, str | None]:
-    """Whose the device is now. The id that the event does not say stays if it is that of the same person."""
+    """Return the ids of the device's owner. An id that the event does not have stays if the person is the same."""
     if event.user_id is None:
         return device.user_id if device.anonymous_id == event.anonymous_id else None, event.anonymous_id
     is_the_same = device.user_id in (None, event.user_id)
@@ -193,7 +193,7 @@ async def page(
     limit: int,
     after: DeviceCursor | None = None,
 ) -> tuple[list[Device], int]:
-    """Devices of these connections, the most recently changed first, and how many there are in all.
+    """Return devices of these connections, the most recently changed first, and their total number.
 
     Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
     """

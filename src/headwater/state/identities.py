@@ -1,12 +1,12 @@
-"""How events become identities: an identity is one person as one pipeline sees them.
+"""Merges events into identities. An identity is one person as one pipeline sees them.
 
-The rules: an event with a user id is a sighting of that user, who then also owns the event's anonymous id, and the
-anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a
-sighting of an anonymous identity. A sighting moves `updated_at` forward, never back; the stored time may be up to a
-minute old.
+The rules: an event with a user id is an observation of that user. The user then also owns the event's anonymous id, and
+the anonymous identities of that id are removed from every pipeline of the connection. An event without a user id is an
+observation of an anonymous identity. An observation moves `updated_at` forward, never back; the stored time may be up
+to a minute old.
 
 An alias joins the identities of a user's previous id, anonymous or not, with those of the user in every pipeline of the
-connection, whatever its filter: it says who somebody is, and nothing of what is known about them."""
+connection, whatever its filter: it changes who a person is, and none of their attributes."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -47,7 +47,7 @@ class IdentityObservation(Struct, frozen=True):
     attributes: tuple[str, ...] = ()
     """What each of the pipelines knows of the person, a JSON object each; none at all when no pipeline transforms."""
     previous_id: str | None = None
-    """The id that the user had before. Only an alias says one, and an alias has a user id."""
+    """The id that the user had before. Only an alias has one, and an alias has a user id."""
     is_once: bool = False
     """Whether the alias changes nothing where the user is known already, or nobody is known by the previous id: then
     it is seen by no pipeline, and the previous id is anonymous."""
@@ -102,16 +102,16 @@ Identities = dict[IdentityKey, IdentityState | None]
 
 
 class IdentityChanges(Struct, frozen=True):
-    """What sightings lead to."""
+    """The result of observations."""
 
     gone: set[IdentityKey]
-    """Who is to be removed, before anybody is written."""
+    """Identities to remove, before any is written."""
     changed: dict[IdentityKey, IdentityState]
-    """Who is to be written."""
+    """Identities to write."""
 
 
 def keys_of(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:
-    """Every identity that these sightings can change, in the order of first sight: so new rows are made in it too."""
+    """Return all identities that these observations can change, in the order in which new rows are inserted."""
     keys: dict[IdentityKey, None] = {}
     for seen in observations:
         for pipeline in seen.pipelines:
@@ -123,7 +123,7 @@ def keys_of(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:
 
 
 def ids_of(observations: Iterable[IdentityObservation]) -> set[tuple[int, str]]:
-    """The connections and ids whose identities in every pipeline these sightings can change."""
+    """Return the connections and ids whose identities in every pipeline these observations can change."""
     return {
         (seen.connection, id_)
         for seen in observations
@@ -145,10 +145,9 @@ def is_worth_a_write(before: IdentityState | None, after: IdentityState) -> bool
 
 
 def merge(observations: Iterable[IdentityObservation], known: Identities) -> set[IdentityKey]:
-    """Bring `known` up to date with the sightings in their order.
+    """Apply the observations to `known`, in their order. Return the identities to remove, unless `known` has them.
 
-    It holds every key of `keys_of(sightings)`, and every identity of `ids_of(sightings)`. Returns who is gone: from
-    `known`, unless seen again, and the caller removes those that it does not hold.
+    `known` contains every key of `keys_of(observations)`, and every identity of `ids_of(observations)`.
     """
     merging = _Merging(known)
     for seen in observations:
@@ -250,8 +249,8 @@ class _Merging:
 
 
 def _united(user: IdentityState | None, previous: IdentityState) -> IdentityState:
-    """What is known of a user who had another identity before: what both know is as the user has it. If both together
-    would be larger than MAX_ATTRIBUTES_BYTES, only what the user has."""
+    """Return the state of a user who had another identity before. The attributes of the user have priority. If both
+    together would be larger than MAX_ATTRIBUTES_BYTES, only those of the user are kept."""
     if user is None:
         return previous
     ids = _joined(user.anonymous_ids, previous.anonymous_ids)
@@ -279,5 +278,5 @@ _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def _only_id(seen: IdentityObservation) -> str:
-    assert seen.anonymous_id is not None, "a sighting has at least one id"
+    assert seen.anonymous_id is not None, "an observation has at least one id"
     return seen.anonymous_id

@@ -1,4 +1,4 @@
-"""The tables of the warehouse. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
+"""The tables of the state store. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
@@ -60,7 +60,7 @@ traits = Table(
     Column("is_anonymous", Boolean, primary_key=True),
     Column("traits", Text, nullable=False),
 )
-"""What each source knows of people by the client API: a JSON object each."""
+"""The traits of people that the client API has sent to each source: a JSON object each."""
 
 rejected_events = Table(
     "rejected_events",
@@ -79,7 +79,7 @@ rejected_events = Table(
     Index("rejected_events_by_message", "workspace", "message_id"),
     Index("rejected_events_by_connection", "connection", "position", "workspace", "protocol"),
 )
-"""Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
+"""Rejected events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
 
 rejection_counts = Table(
     "rejection_counts",
@@ -94,8 +94,7 @@ rejection_counts = Table(
     Column("last_at", BigInteger, nullable=False),
     Index("rejection_counts_by_connection", "connection"),
 )
-"""How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened
-while the source is there."""
+"""How often each source broke each rule. Unlike rejected events, counts are kept as long as the source exists."""
 
 calls = Table(
     "calls",
@@ -105,7 +104,7 @@ calls = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("protocol", String, nullable=False),
 )
-"""The latest call that came with a key of each source connection, refused ones too: what setting one up waits for."""
+"""The latest call with a key of each source connection, also a rejected one: a person who sets one up waits for it."""
 
 checkpoints = Table(
     "checkpoints",
@@ -160,4 +159,4 @@ messages = Table(
     Column("entry", LargeBinary, nullable=False),
     Unique("connection", "message_id", name="messages_key"),
 )
-"""The ledger, in the order of the first arrivals: what is old is at the beginning."""
+"""Messages of the deduplication, in the order of their first arrivals: the oldest have the lowest positions."""

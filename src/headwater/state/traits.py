@@ -1,8 +1,9 @@
-"""How the traits that the client API says of people add up.
+"""Merges the traits that calls of the client API send.
 
-Its calls say what changes: a trait that is not said stays, one that is null is cleared, and others are replaced as a
-whole. So what a source knows of a person is kept here, beside the identities, which are what pipelines make of it. The
-traits of somebody anonymous become those of a user who appears with both ids, or in an alias, if the user has none.
+Its calls send changes: a trait that is absent stays, one that is null is cleared, and others are replaced as a whole.
+So the traits of each person in each source are stored here, apart from the identities, which pipelines make of them.
+The traits of an anonymous person become those of a user who appears with both ids, or in an alias, if the user has
+none.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headwater.state import bulk, tables
 
 MAX_TRAITS_BYTES: Final = 64 * 1024
-"""How much is kept of a person. What is said when it becomes more replaces all that was said before."""
+"""Maximum size of the stored traits of a person. Above it the traits of the last call replace all others."""
 MAX_MERGED_BYTES: Final = 32 * 1024 * 1024
-"""How much is told of people in one batch: a thousand small calls may be about one person of whom much is known."""
+"""Maximum size of the merged traits returned for one batch: a thousand small calls may be about one person."""
 
 _COLUMNS: Final = list(tables.traits.c)
 _KEY: Final = ("connection", "identity_id", "is_anonymous")
@@ -28,37 +29,37 @@ Traits = dict[str, Raw]
 
 
 class TraitsUpdate(Struct, frozen=True):
-    """What an event of the client API says of a person."""
+    """A change to the traits of a person, from an event of the client API."""
 
     connection: int
     user_id: str | None
     anonymous_id: str | None
     traits: Raw
     previous_id: str | None = None
-    """The anonymous id that the user had before, in an alias, which says nothing else."""
+    """The anonymous id that the user had before. Only an alias has one, and an alias has no traits."""
 
     @property
     def user(self) -> PersonKey | None:
-        """The person as a user."""
+        """The key of the person as a user."""
         return None if self.user_id is None else (self.connection, self.user_id, False)
 
     @property
     def anonymous(self) -> PersonKey | None:
-        """The person as somebody anonymous, now or before."""
+        """The key of the person as an anonymous one, now or before."""
         id_ = self.previous_id or self.anonymous_id
         return None if id_ is None else (self.connection, id_, True)
 
     @property
     def person(self) -> PersonKey | None:
-        """The person, as a user where that is known; None when it names nobody."""
+        """The key of the person, as a user if possible; None without any id."""
         return self.user or self.anonymous
 
 
 async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
-    """Add up what is said, in its order; returns what is known of each person from then on.
+    """Merge the updates in their order; return the traits of each person after each update.
 
-    When that becomes more than `MAX_TOLD_BYTES`, only the last of what is said of each person comes with all that is
-    known; of the others there is what they say themselves.
+    When the results exceed `MAX_MERGED_BYTES`, only the last update of each person returns all traits; the others
+    return their own.
     """
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
@@ -76,21 +77,21 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
 
 
 def add_all(updates: Sequence[TraitsUpdate], known: dict[PersonKey, Traits]) -> list[Raw]:
-    """Add what is said to what is known of people; returns what `merge` does."""
+    """Merge the updates into the `known` traits; return what `merge` returns."""
     last = {update.person: index for index, update in enumerate(updates) if update.previous_id is None}
-    told: list[Raw] = []
+    merged: list[Raw] = []
     left = MAX_MERGED_BYTES
     for index, update in enumerate(updates):
         traits = add(update, known)
         if left <= 0 and last.get(update.person) != index:
             traits = update.traits
         left -= len(traits)
-        told.append(traits)
-    return told
+        merged.append(traits)
+    return merged
 
 
 def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
-    """Add what is said to what is known of people; returns what is known of this person then."""
+    """Merge one update into the `known` traits; return the traits of its person after it."""
     user, anonymous = update.user, update.anonymous
     if update.previous_id is not None:
         if user is not None and anonymous in known and user not in known:
@@ -103,12 +104,12 @@ def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
         former = known.pop(anonymous, None)
         if former is not None:
             known.setdefault(user, former)
-    said = _members(update.traits)
-    if said:
-        known[person] = known.get(person, {}) | said
+    sent = _members(update.traits)
+    if sent:
+        known[person] = known.get(person, {}) | sent
     text = msgspec.json.encode(known.get(person, {}))
     if len(text) > MAX_TRAITS_BYTES:
-        known[person] = said
+        known[person] = sent
         return update.traits
     return Raw(text)
 

@@ -1,4 +1,4 @@
-"""One transaction of the warehouse: everything that one batch of the log leads to."""
+"""One transaction of the state store: all effects of one batch of the log, except its events."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -47,24 +47,24 @@ class LatestCall(Struct, frozen=True):
 
 
 class Transaction:
-    """Everything that one batch of the log leads to."""
+    """The effects of one batch of the log. Opened by `StateStore.transaction`."""
 
-    def __init__(self, connection: AsyncConnection, ledger: MessageStore, rejections: Rejections) -> None:
+    def __init__(self, connection: AsyncConnection, messages: MessageStore, rejections: Rejections) -> None:
         self._connection = connection
-        self._messages = ledger
+        self._messages = messages
         self._rejections = rejections
 
     async def lookup(self, messages: Iterable[Message]) -> MessageStates:
-        """What the ledger has of these messages."""
+        """Return the stored states of these messages."""
         return await self._messages.lookup(self._connection, {message.key for message in messages})
 
     async def save(self, entries: MessageStates) -> None:
-        """Keep these entries in the ledger."""
+        """Store these states of messages."""
         if entries:
             await self._messages.save(self._connection, entries)
 
     async def trim_messages(self) -> None:
-        """Forget old messages."""
+        """Remove old messages."""
         await self._messages.trim(self._connection)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
@@ -107,7 +107,7 @@ class Transaction:
         await devices.change(self._connection, events)
 
     async def merge_traits(self, updates: Sequence[TraitsUpdate]) -> list[Raw]:
-        """Add up what is said of people, in its order; returns what is known of each from then on."""
+        """Merge the updates in their order; return the traits of each person after each update."""
         return await traits.merge(self._connection, updates)
 
     async def lanes(self) -> list[Lane]:
@@ -129,12 +129,12 @@ class Transaction:
         await lanes.remove_except(self._connection, pipelines)
 
     async def save_calls(self, calls: Sequence[LatestCall]) -> None:
-        """Remember the latest call of each connection; at most one of each is given."""
+        """Store the latest calls, at most one of each connection."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
         await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
-        """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
+        """Store and count rejected events; of those with an unknown key keep only the newest `MAX_UNKNOWN_REJECTED`."""
         await self._rejections.add(self._connection, rejected)
 
     async def shorten_rejected(self) -> None:

@@ -270,12 +270,12 @@ def _trace(arrived: TracedArrival) -> pb.EventTrace:
     )
     message.received_at.FromMicroseconds(arrived.received_at)
     for step in arrived.steps:
-        told = message.steps.add(
+        added = message.steps.add(
             pipeline=step.pipeline,
             connection=step.connection,
             step=step.step,
             outcome=step.outcome,
             message=step.message,
         )
-        told.at.FromMicroseconds(arrived.processed_at)
+        added.at.FromMicroseconds(arrived.processed_at)
     return message

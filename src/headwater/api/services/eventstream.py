@@ -1,4 +1,4 @@
-"""One stream of typed events: takes its requests in their order, and tells how far they are durable.
+"""One stream of typed events: takes its requests in their order, and reports how far they are durable.
 
 Requests that have arrived while the log was writing are appended together, as one call, so that small requests cost few
 writes. Requests that are not yet durable are bounded; beyond that the stream is not read, and the flow control of
@@ -109,11 +109,11 @@ class EventStream:
             receipt = await self._accept(batch_body(events))
             self._answer.accepted += receipt.accepted
             if receipt.accepted < len(events):
-                self._tell_of_rejected(group, receipt.rejections)
+                self._add_rejected(group, receipt.rejections)
         self._answer.requests += len(group)
         return self._answer
 
-    def _tell_of_rejected(self, group: list[_Request], rejections: list[Rejection | None]) -> None:
+    def _add_rejected(self, group: list[_Request], rejections: list[Rejection | None]) -> None:
         found = iter(rejections)
         for number, request in enumerate(group, self._answer.requests):
             for index, _ in enumerate(request.events):
@@ -122,5 +122,5 @@ class EventStream:
 
 
 def event_rejection(index: int, rejection: Rejection) -> pb.EventRejection:
-    """Why event number `index` of a request was refused."""
+    """Return the rejection of event number `index` of a request."""
     return pb.EventRejection(index=index, code=rejection.code, path=rejection.path, message=rejection.message)

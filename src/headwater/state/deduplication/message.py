@@ -1,5 +1,4 @@
-"""What the ledger knows of a message: the position that is the message, what became of it, and which positions only
-repeated it."""
+"""The stored state of a message: its first position, the steps of its pipelines, and its repeats."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -13,20 +12,20 @@ MessageKey = tuple[int, str]
 """A message by its source connection and its message id."""
 
 MAX_REPEATS: Final = 20
-"""How many repetitions of a message are remembered; more are only counted."""
+"""Maximum number of stored repeats of a message; more are only counted."""
 
 
 class Step(Struct, frozen=True, array_like=True):
-    """How far one pipeline has taken a message."""
+    """The last step of a message in one pipeline."""
 
     pipeline: int
     connection: int
     """The pipeline's connection: the source itself, or a destination linked with it."""
     step: ProcessingStep
-    """The last step that it came to."""
+    """The last step that it reached."""
     outcome: StepOutcome
     message: str = ""
-    """Why, for people; empty when it passed."""
+    """The reason, for people; empty if it passed."""
 
 
 class Repeat(Struct, frozen=True, array_like=True):
@@ -45,13 +44,13 @@ class MessageState(Struct, array_like=True):
     received_at: int
     """Microseconds since the epoch."""
     steps: tuple[Step, ...] = ()
-    """What pipelines did with it, in their order."""
+    """Its last step in each pipeline, in the order of the pipelines."""
     repeats: list[Repeat] = []
-    """The first `MAX_REPEATS` of its repetitions."""
+    """The first `MAX_REPEATS` of its repeats."""
     repeated: int = 0
-    """How many there were."""
-    carried_at: int = 0
-    """When the pipelines had it, in microseconds since the epoch."""
+    """The number of its repeats."""
+    processed_at: int = 0
+    """When the pipelines processed it, in microseconds since the epoch."""
 
     @property
     def has_pipeline(self) -> bool:
@@ -60,7 +59,7 @@ class MessageState(Struct, array_like=True):
 
 
 class Message(Struct, frozen=True):
-    """An arrival that wants to be a message."""
+    """An arrival of a message: the message itself, or a repeat."""
 
     position: int
     key: MessageKey
@@ -72,12 +71,12 @@ MessageStates = dict[MessageKey, MessageState]
 
 
 class _Stored(Struct, array_like=True):
-    """A message as it is stored, without what repeated it."""
+    """A message as it is stored, without repeats."""
 
     position: int
     received_at: int
     delay: int
-    """`carried_at` minus `received_at`."""
+    """`processed_at` minus `received_at`."""
     steps: Raw
 
 
@@ -108,7 +107,7 @@ _decoded_steps: Final[dict[bytes, tuple[Step, ...]]] = {}
 
 def encode_message(state: MessageState) -> bytes:
     """Return a message as it is stored: a third of the size of its fields as they are."""
-    delay = state.carried_at - state.received_at
+    delay = state.processed_at - state.received_at
     if state.repeated:
         stored = _StoredWithRepeats(
             state.position, state.received_at, delay, _compact(state.steps), state.repeats, state.repeated
@@ -163,11 +162,10 @@ def _expand(encoded: bytes) -> tuple[Step, ...]:
 
 
 def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int = 0) -> tuple[set[int], MessageStates]:
-    """Which positions are new messages, and the entries that change; `known` is what the ledger has of these messages.
+    """Return the positions of new messages, and the states that change; `known` are the stored states of the messages.
 
-    `now` is the present moment in microseconds since the epoch. `messages` are in the order of their positions. A
-    position that the ledger has already is new again: then what was done with it was undone by a crash, and is done
-    once more.
+    `now` is in microseconds since the epoch. `messages` are in the order of their positions. A position that is stored
+    already counts as new: its state outlived a crash that undid its effects, so it is processed again.
     """
     fresh: set[int] = set()
     changed: MessageStates = {}
@@ -175,7 +173,7 @@ def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int =
         key = message.key
         entry = changed.get(key) or known.get(key)
         if entry is None or entry.position == message.position:
-            changed[key] = MessageState(message.position, message.received_at, carried_at=now)
+            changed[key] = MessageState(message.position, message.received_at, processed_at=now)
             fresh.add(message.position)
         elif all(repeat.position != message.position for repeat in entry.repeats):
             entry.repeated += 1

@@ -83,7 +83,7 @@ class RocksMessageStore:
         await self._thread.close(self._let_go)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        """Everything happens in one thread, one after another."""
+        """Run work in the one thread that uses the database."""
         return await self._thread.run(partial(self._guarded, work))
 
     def _guarded(self, work: Callable[[], Result]) -> Result:
@@ -94,7 +94,7 @@ class RocksMessageStore:
             self._let_go()
             if not _is_outage(error):
                 raise
-            raise Unavailable(f"the ledger does not answer: {error}") from error
+            raise Unavailable(f"the store of messages does not respond: {error}") from error
 
     def _let_go(self) -> None:
         database, self._database = self._database, None
