@@ -103,7 +103,7 @@ def scalar_types() -> st.SearchStrategy[Type]:
 
 def _arrays(elements: st.SearchStrategy[Type]) -> st.SearchStrategy[Type]:
     def array(element: Type, least: int, more: int | None, unique: bool) -> Type:
-        # Only kinds of which there are surely enough different values may be asked to have some.
+        # Uniqueness is drawn only for kinds with enough different values.
         unique = unique and element.kind in ("datetime", "date", "time", "uuid")
         return ArrayType(element, least, MAX_ELEMENTS if more is None else least + more, unique)
 

@@ -1,4 +1,4 @@
-"""The codec as a whole: what is written is read again, whatever the schema."""
+"""The codec as a whole: encoded records of any schema decode into equal records."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def test_what_is_written_is_read_again(case: tuple[Schema, Record]) -> None:
 
 @given(schemas(), st.dictionaries(st.text(max_size=3), json_values, max_size=3))
 def test_any_json_is_a_record_or_our_error(schema: Schema, document: dict[str, Any]) -> None:
-    """The document has the schema's names, so that errors come from values too."""
+    """The document has the schema's names, so that values cause errors too."""
     named = dict(zip([property.name for property in schema], document.values(), strict=False)) | document
     for candidate in (document, named):
         try:

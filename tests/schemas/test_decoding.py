@@ -1,4 +1,4 @@
-"""What the codec reads, kind by kind, and what it says of the rest."""
+"""Decoding, kind by kind: accepted texts, and errors for others."""
 
 import math
 from datetime import date

@@ -1,4 +1,4 @@
-"""What the codec writes, kind by kind, and what it refuses to write."""
+"""Encoding, kind by kind: written texts, and rejected values."""
 
 import math
 from datetime import UTC, date, datetime

@@ -89,7 +89,7 @@ def test_finding_a_late_repeat_is_linear_in_the_number_of_members() -> None:
 @pytest.mark.parametrize("text", ["{}", '{"a":{"a":1}}', "1" * 10_000, "1e999999999999"])
 def test_a_text_without_repeats_passes(text: str) -> None:
     refuse_repeats(text)
-    with pytest.raises(InvalidValue, match="twice"):  # the same text is searched inside of another one
+    with pytest.raises(InvalidValue, match="twice"):  # the same text, inside another one
         refuse_repeats(f'{{"x":{text},"x":{text}}}')
 
 

@@ -1,20 +1,20 @@
-"""Types, schemas, and the values that conform to them. Pure, and below every room but `base`.
+"""Types, schemas, and the values that conform to them. The package is pure and depends on `base` only.
 
     schema = parse_schema(text)                          JSON text -> ObjectType, or InvalidType with path and rule
-    serialise(schema)                                    canonical JSON text; parse_schema gives an equal schema back
-    property_at(schema, "address.zip").type              a property, or PropertyNotFound with the path that is missing
-    for path, property in walk(schema): ...              everything, through arrays and maps too
-    prune, without, select, as_source, as_destination    schemas made of schemas
-    codec = Codec(schema)                                compiled once, kept
+    serialise(schema)                                    canonical JSON text; parse_schema returns an equal schema
+    property_at(schema, "address.zip").type              a property, or PropertyNotFound with the missing path
+    for path, property in walk(schema): ...              every property, also inside arrays and maps
+    prune, without, select, as_source, as_destination    schemas derived from schemas
+    codec = Codec(schema)                                compile it once and keep it
     record = codec.decode(text)                          JSON text -> dict, or InvalidValue with path and rule
-    codec.encode(record)                                 canonical JSON text; decode gives an equal record back
+    codec.encode(record)                                 canonical JSON text; decode returns an equal record
     misalignment(stored, offered, mode)                  the first difference between two schemas
-    EVENT_SCHEMA                                         what events look like to filters and mappings
+    EVENT_SCHEMA                                         the schema of events for filters and mappings
 
-Values are plain Python (`values` has the table), with three classes of our own: `DateTime` and `Time`, which know
-nanoseconds, and `Json`, which is text. A missing property has no key, null is None, and JSON's null is `JSON_NULL`;
-`value_at` gives MISSING where there is nothing. Where there may be no schema, the documentation's invalid type, it is
-`Schema | None`. Every error is a BadRequest that knows `path` and `rule`.
+Values are plain Python (`values` has the table), plus three classes: `DateTime` and `Time`, which have nanoseconds, and
+`Json`, which is text. A missing property has no key, null is None, and JSON's null is `JSON_NULL`. `value_at` returns
+MISSING if there is no value. An optional schema, the documentation's invalid type, is `Schema | None`. Every error is a
+BadRequest with `path` and `rule`.
 """
 
 from headwater.schemas.alignment import ExportMode, Misalignment, misalignment

@@ -1,4 +1,4 @@
-"""The constraints of a type, compiled into a function that checks a Python value of the right class against them."""
+"""Compiles the constraints of a type into a function that checks a Python value of the right class."""
 
 import math
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from headwater.schemas.types import (
 )
 
 Check = Callable[[Any], None]
-"""Raises InvalidValue, with an empty path, when a value breaks a constraint."""
+"""Raises InvalidValue with an empty path if a value breaks a constraint."""
 
 
 def check_of(type: Type) -> Check:
-    """The check of the type's own constraints, not of those of its elements or properties."""
+    """Return a check of the type's own constraints, without those of its elements or properties."""
     match type:
         case StringType():
             return _string(type)

@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that reads its values from JSON.
+"""Compiles a schema into a function that reads its values from JSON.
 
-Strict: nothing is converted that is not written as documented, nothing unknown is skipped. Each level takes its members
-as text and hands them on, so a number keeps its digits, and an error knows the path and the text of what is wrong.
+Decoding is strict: it converts only the documented forms and rejects unknown members. Each level decodes its members as
+raw text and passes them on. So a number keeps its digits, and an error has the path and the text of the value.
 """
 
 import math
@@ -57,7 +57,7 @@ _NUMBER: Final = frozenset(b"-0123456789")
 
 
 def reader_of(type: Type) -> Reader:
-    """The reader of the type's values, which are never null: that is for the property to allow."""
+    """Return a reader for values of the type. It does not accept null; the reader of the property does."""
     match type:
         case ObjectType():
             return _object_reader(type)
@@ -107,7 +107,7 @@ def _object_reader(type: ObjectType) -> Reader:
 
 def _property_reader(type: Type, nullable: bool) -> Reader:
     read_value = reader_of(type)
-    if not nullable or isinstance(type, JsonType):  # of which null is a value
+    if not nullable or isinstance(type, JsonType):  # accepts null itself
         return read_value
 
     def read(raw: Raw) -> Any:
@@ -157,12 +157,12 @@ def _map_reader(type: MapType) -> Reader:
 
 
 def name_component(name: str) -> str:
-    """What may be a property name as a component of a path."""
+    """Return a possible property name as a component of a path."""
     return name if is_property_name(name) and len(name) <= 60 else key_component(name)
 
 
 def key_component(key: str) -> str:
-    """A key of a map as a component of a path."""
+    """Return a map key as a component of a path."""
     return f"[{msgspec.json.encode(excerpt(key).encode(errors='replace').decode()).decode()}]"
 
 
@@ -193,7 +193,8 @@ def _read_json(raw: Raw) -> Json:
 
 
 def _conversion(type: Type) -> tuple[Reader, str]:
-    """How the text becomes a value, raising ValueError or DecodeError, and the rule that is broken then."""
+    """Return the function that converts the text, and the rule that is broken if it raises ValueError or
+    DecodeError."""
     match type:
         case StringType():
             return _str, "must be a string"

@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that turns its values into what msgspec encodes as JSON.
+"""Compiles a schema into a function that turns its values into objects that msgspec encodes as JSON.
 
-As strict as reading: a value of another class, or one that breaks a constraint, is an error and never written. What
-is written can therefore be read again, and gives an equal value.
+Encoding is as strict as decoding: a value of another class, or one that breaks a constraint, is an error and is never
+written. So every written text can be decoded, and gives an equal value.
 """
 
 import math
@@ -42,14 +42,14 @@ from headwater.schemas.types import (
 from headwater.schemas.values import canonical_ip, canonical_uuid
 
 Writer = Callable[[Any], Any]
-"""Turns one value into what msgspec encodes. Raises InvalidValue."""
+"""Turns one value into an object that msgspec encodes. Raises InvalidValue."""
 
 _EXACT: Final = 2.0**53
-"""Below it, the digits of a whole float are those of the int."""
+"""Below this limit, a whole float and the int have the same digits."""
 
 
 def writer_of(type: Type) -> Writer:
-    """The writer of the type's values, which are never None: that is for the property to allow."""
+    """Return an encoder for values of the type. It does not accept None; the encoder of the property does."""
     match type:
         case ObjectType():
             return _object_writer(type)
@@ -69,7 +69,7 @@ def _scalar(type: Type) -> Writer:
 
 
 _shared_scalar: Final = lru_cache(maxsize=256)(_scalar)
-"""The same writer for equal types: schemas have thousands of properties, and few types."""
+"""Equal types share one encoder: a schema has thousands of properties and few distinct types."""
 
 
 def _object_writer(type: ObjectType) -> Writer:
@@ -156,7 +156,7 @@ def _unexpected(rule: str, value: object) -> InvalidValue:
 
 
 def _conversion(type: Type) -> tuple[Any, str, Writer]:
-    """The class of the values, how it is called, and how a value of it is written."""
+    """Return the class of the values, its name in messages, and the encoder of one value."""
     match type:
         case StringType():
             return str, "must be a str", _write_text

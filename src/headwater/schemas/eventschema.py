@@ -1,7 +1,6 @@
-"""The schema of an event, as people filter and map it.
+"""The schema of events for filters and mappings.
 
-A property that may be missing is written with a question mark below; `kpid`, which only stored events have, is there
-as well, since it may be missing.
+A question mark marks a property that may be missing. `kpid` exists in stored events only, so it is one of these.
 """
 
 from typing import Final
@@ -35,7 +34,7 @@ def _one_of(*values: str) -> StringType:
 
 
 def _object(**properties: tuple[str, Type]) -> ObjectType:
-    """Properties that may all be missing, each with its description."""
+    """Return an object whose properties may all be missing, each with its description."""
     return ObjectType(tuple(_optional(name, type, about) for name, (about, type) in properties.items()))
 
 
@@ -137,4 +136,4 @@ EVENT_SCHEMA: Final[Schema] = ObjectType((
     _optional("previousId", _TEXT, "Previous ID"),
     _optional("userId", _TEXT, "User ID"),
 ))  # fmt: skip
-"""What `GET /v1/events/schema` shows, and what events are filtered and mapped by."""
+"""The response of `GET /v1/events/schema`, and the schema of events in filters and mappings."""

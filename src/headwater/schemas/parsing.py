@@ -1,4 +1,4 @@
-"""Reads types and schemas from their JSON form, strictly: what is not understood is an error, never ignored.
+"""Parses types and schemas from their JSON form. Unknown members and kinds are errors.
 
 Every text is brought into Unicode's normalization form C. `charLen`, which older documents use, is read as `maxLength`.
 """
@@ -37,17 +37,17 @@ from headwater.schemas.types import (
 
 
 def parse_type(text: str | bytes) -> Type:
-    """The type that the JSON text describes. Raises InvalidType, with the path of the offending member."""
+    """Parse a type. Raises InvalidType with the path of the invalid member."""
     return read_type(_load(text))
 
 
 def parse_schema(text: str | bytes) -> Schema | None:
-    """The schema that the JSON text describes, None for `null`. Raises InvalidType, also for a kind but object."""
+    """Parse a schema, None for `null`. Raises InvalidType, also for any kind but object."""
     return read_schema(_load(text))
 
 
 def read_type(document: object) -> Type:
-    """The type that a decoded JSON value describes: dicts, lists, texts, booleans, ints, floats or Decimals.
+    """Return the type in a decoded JSON value: dicts, lists, strings, booleans, ints, floats or Decimals.
 
     Raises InvalidType.
     """
@@ -55,7 +55,7 @@ def read_type(document: object) -> Type:
 
 
 def read_schema(document: object) -> Schema | None:
-    """The schema that a decoded JSON value describes, None for None. Raises InvalidType."""
+    """Return the schema in a decoded JSON value, None for None. Raises InvalidType."""
     if document is None:
         return None
     type = read_type(document)
@@ -68,7 +68,7 @@ def read_schema(document: object) -> Schema | None:
 
 
 class _Members(dict[str, object]):
-    """An object, which remembers a member that it had twice."""
+    """An object that remembers a repeated member."""
 
     repeated: str | None = None
 
@@ -83,7 +83,7 @@ def _members(pairs: list[tuple[str, object]]) -> _Members:
 def _number(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond any bound; no key accepts what is not a number
+    except InvalidOperation:  # the exponent exceeds every limit; every key rejects a value that is not a number
         return Decimal("NaN")
 
 
@@ -105,7 +105,7 @@ def _load(text: str | bytes) -> object:
         decoded: object = _decoder.decode(text.decode() if isinstance(text, bytes) else text)
     except RecursionError as error:
         raise InvalidType(f"is nested deeper than {MAX_DEPTH} levels") from error
-    except ValueError as error:  # also what is not UTF-8
+    except ValueError as error:  # also raised for text that is not UTF-8
         raise InvalidType(f"must be JSON in UTF-8: {error}") from error
     return decoded
 
@@ -313,7 +313,8 @@ def _text(value: Any, key: str) -> str:
 
 
 def _quoted(key: str) -> str:
-    """The key as a component of a path: as it is if it looks like one of ours, otherwise bounded and in JSON."""
+    """Return the key as a component of a path: unchanged if it resembles a key of the format, otherwise cut and in
+    JSON."""
     return key if key.isidentifier() and key.isascii() and len(key) <= 40 else f"[{json.dumps(key[:40])}]"
 
 

@@ -1,5 +1,5 @@
-"""Writes types and schemas in their canonical JSON form: one text for each type, in the documented order of keys, and
-without what says nothing new. What `parsing` reads of it is equal to what was written."""
+"""Writes types and schemas in their canonical JSON form: one text for each type, in the documented order of keys,
+without redundant members. `parsing` reads it back into an equal type."""
 
 from decimal import Decimal
 
@@ -26,13 +26,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def serialise(type: Type | Schema | None) -> bytes:
-    """The canonical JSON text, in UTF-8; `null` for no schema."""
+    """Return the canonical JSON text in UTF-8; `null` for no schema."""
     return b"null" if type is None else _encode(type_document(type))
 
 
 def type_document(type: Type) -> dict[str, object]:
-    """The members of the canonical form, for a document that embeds it: msgspec encodes it, the standard library's
-    `json` does not, as bounds are exact texts (`msgspec.Raw`)."""
+    """Return the members of the canonical form, for a document that contains it. Encode it with msgspec: bounds are
+    exact texts (`msgspec.Raw`), which the standard library's `json` does not encode."""
     document: dict[str, object] = {"kind": type.kind}
     match type:
         case StringType():
@@ -66,7 +66,7 @@ def type_document(type: Type) -> dict[str, object]:
 
 
 def property_document(property: Property) -> dict[str, object]:
-    """The members of a property's canonical form."""
+    """Return the members of a property's canonical form."""
     document: dict[str, object] = {"name": property.name}
     _put(document, prefilled=property.prefilled or None)
     document["type"] = type_document(property.type)
