@@ -1,4 +1,4 @@
-"""Why a filter takes a record or not: which condition decided, and what it saw."""
+"""Explanations of filters: the deciding condition and the shown values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Values are texts: which are accepted for which kind, and the one text that each is shown as."""
+"""Values of conditions: accepted texts for each kind, and the normal form of each."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The JSON form of filters: what is read, strictly, and what is written."""
+"""The JSON form of filters: strict parsing, and printing."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def test_what_is_not_a_filter(text: str | bytes, field: str | None) -> None:
 
 
 def _forms(texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
-    """JSON of the form of a filter, whose parts may break a rule."""
+    """JSON in the form of a filter, whose parts may break a rule."""
     values = st.one_of(st.none(), st.lists(texts, max_size=3), st.lists(st.integers(), max_size=1))
     condition = st.fixed_dictionaries(
         {

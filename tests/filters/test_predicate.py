@@ -1,4 +1,4 @@
-"""What a filter decides about records in memory: every operator, for what is there, missing, null and JSON."""
+"""Results of filters for records in memory: every operator, for values that are present, missing, null or JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ def compiled(said: str, schema: Schema = SCHEMA) -> Predicate:
 
 
 def either(said: str) -> bool:
-    """The result for the record, which is the same one object further down."""
+    """Test the record and one that has it in a nested object, and return the common result."""
     result = compiled(said)(RECORD)
     assert compiled(f"in.{said}")({"in": RECORD}) is result
     return result
@@ -277,7 +277,7 @@ ONE_OF_EACH = {
 @pytest.mark.parametrize("operator", ONE_OF_EACH)
 @pytest.mark.parametrize("missing", [{}, {"in": None}, {"in": {}}, None])
 def test_what_is_missing_or_null(operator: str, missing: dict[str, Any] | None) -> None:
-    """Both fail every operator but `is empty` and the negated ones."""
+    """Missing and null properties fail every operator except `is empty` and the negated ones."""
     said = ONE_OF_EACH[operator]
     name = said.partition(" ")[0]
     record = {name: None, "in": {name: None}} if missing is None else missing
@@ -323,7 +323,7 @@ def test_and_stops_at_the_first_that_fails_and_or_at_the_first_that_holds() -> N
     asked: list[str] = []
 
     class Asked(Mapping[str, Any]):
-        """A record that makes its values when they are asked for, as an event may."""
+        """A record that computes its values on demand, as an event may."""
 
         def __getitem__(self, name: str) -> Any:
             asked.append(name)

@@ -1,4 +1,4 @@
-"""Which operators go with which properties, in which order rules are looked at, and what the errors say."""
+"""Allowed operators for each property, the order of the rules, and error messages."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ def allowed(operator: str, **pipeline: Any) -> set[str]:
 def test_operators_and_kinds(operator: str) -> None:
     expected = set(ALLOWED[operator].split())
     assert allowed(operator) == expected
-    # In filters of events and profiles no object can be asked whether it is empty, and in those of profiles no JSON.
+    # Filters of events and profiles cannot test objects for emptiness, and those of profiles cannot use JSON.
     assert allowed(operator, target="Event") == expected - {"object"}
     assert allowed(operator, role="Destination") == expected - {"object", "json", "json_within"}
 
@@ -200,7 +200,7 @@ def test_what_is_not_a_path(path: str) -> None:
 
 
 def test_the_order_of_the_rules() -> None:
-    """Each broken rule is mended in turn, and the next one is reported."""
+    """Each broken rule is fixed in turn, and the next one is reported."""
     good = Condition("s", "is", ("x",))
     steps: list[tuple[str, tuple[Condition, ...], str]] = [
         ("xor", (), "logical"),

@@ -6,9 +6,9 @@ r"""Filters as text: `type is "track" and event is one of "Order Completed", "Or
     value      =  "…" or '…', with the escapes \a \b \f \n \r \t \v \\ \' \" \uXXXX \UXXXXXXXX,
                   or, without quotes, what begins with a digit, sign or point: 42  -1.5  2025-10-20  10:30:00
 
-Words may be in any case and apart by any white space. A text of white space only is no filter, None. A path comes first
-in a condition, so properties may be called `and` or `is` like the words. Writing and reading are inverse, except that a
-single condition is read as `and`: with one condition `and` and `or` mean the same.
+Words are case-insensitive and separated by any white space. White space only is a missing filter, None. A path comes
+first in a condition, so properties may be called `and` or `is` like the words. Parsing a printed filter gives the same
+filter, except that a single condition is always read as `and`. With one condition, `and` and `or` mean the same.
 """
 
 import re
@@ -43,7 +43,7 @@ _ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.it
 
 
 class _Words(dict[str, "_Words"]):
-    """The operators by their words: what may follow those so far, and which operator these are, if one."""
+    """The operators as a tree of words: the possible next words, and the operator that ends here, if any."""
 
     operator: Operator | None = None
 
@@ -62,10 +62,10 @@ _OPERATOR_WORDS: Final = _words_of_operators()
 
 
 def parse_text(text: str) -> Filter | None:
-    """The filter that the text says; None for a text of white space. Takes time linear in its length.
+    """Parse a filter; None for white space only. Takes time linear in the length of the text.
 
-    Raises InvalidFilterText, with the position where the text stops being a filter, or where there are more than
-    MAX_CONDITIONS or MAX_VALUES. No schema is looked at.
+    Raises InvalidFilterText with the position of the first character that cannot belong to a filter, or of the part
+    that exceeds MAX_CONDITIONS or MAX_VALUES. Checks no schema.
     """
     reader = _Reader(text)
     if reader.at_end():
@@ -87,8 +87,8 @@ def parse_text(text: str) -> Filter | None:
 
 
 def print_text(filter: Filter | None) -> str:
-    """The filter as text. Raises InvalidFilter when it is not one for any schema: an unknown operator, too many values,
-    a value with NUL or lone surrogates."""
+    """Return the filter as text. Raises InvalidFilter if no schema could accept it: an unknown operator, too many
+    values, a value with NUL or lone surrogates."""
     if filter is None:
         return ""
     if not is_logical(filter.logical):
@@ -100,7 +100,7 @@ def print_text(filter: Filter | None) -> str:
 
 
 class _Reader:
-    """Reads from a text, one thing after another."""
+    """Parses the parts of a filter one after another."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -119,7 +119,7 @@ class _Reader:
         return Condition(path, operator, self._values(operator))
 
     def word(self) -> str | None:
-        """The next word in lower case, None when something else comes next."""
+        """Return the next word in lower case, None if anything else follows."""
         word = self._take(_WORD)
         return None if word is None else word.lower()
 
