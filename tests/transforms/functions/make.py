@@ -1,4 +1,4 @@
-"""Functions and schemas as the tests write them."""
+"""Short forms of functions and schemas for tests."""
 
 from headwater.schemas import (
     BooleanType,
@@ -48,7 +48,7 @@ USER = ObjectType(
 
 def function(language: Language, source: str, schema: Schema = USER, out: Schema | None = None, *,
              owner: str = "test", preserve_json: bool = False) -> Function:  # fmt: skip
-    """A function of all properties of its schemas."""
+    """Return a function of all properties of its schemas."""
     returned = schema if out is None else out
     return Function(
         owner, language, source, preserve_json,
@@ -57,7 +57,7 @@ def function(language: Language, source: str, schema: Schema = USER, out: Schema
 
 
 def one(type: Type, **attributes: bool) -> Schema:
-    """A schema with the one property `v`."""
+    """Return a schema with the one property `v`."""
     return ObjectType((Property("v", type, **attributes),))  # type: ignore[arg-type]  # flags, not texts
 
 

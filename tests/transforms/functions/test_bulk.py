@@ -1,4 +1,4 @@
-"""Reading in bulk and reading one by one are the same."""
+"""Fast decoding and decoding one by one give the same records."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tests.transforms.functions.strategies import schemas
 
 
 def results(lines: Sequence[str | RecordError]) -> Results:
-    """What a sandbox gives for such lines."""
+    """Return the output of a sandbox with such lines."""
     return Results("\n".join("!" if isinstance(line, RecordError) else line for line in lines).encode(), lambda: lines)
 
 

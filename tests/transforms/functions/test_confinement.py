@@ -1,4 +1,4 @@
-"""What a process finds that broke out of an interpreter. Tried in processes that confine themselves."""
+"""Restrictions of a process that escaped from an interpreter, tested in processes that confine themselves."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_memory_is_bounded() -> None:
     assert _try("memory.bound(50 << 20); bytearray(60 << 20)") == "MemoryError"
 
 
-# --- A program that is launched: here a shell or Python, where in the server it is the interpreter of functions ------
+# --- A launched program: a shell or Python here, the interpreter of functions in the server ---------------------------
 
 
 def _launch(*arguments: str, mode: str = "require", data: int = 1 << 30) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Encoding and decoding have an outcome for every record, whatever it is and whatever the sandbox answers."""
+"""Encoding and decoding give an outcome for every record, whatever the record and the output of the sandbox."""
 
 import json
 from pathlib import Path
@@ -58,11 +58,11 @@ def _containers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 NASTY = st.recursive(st.one_of(_NUMBERS, _TEXTS, _LITERALS, _DEEP), _containers, max_leaves=4)
-"""Text that is JSON, or nearly."""
+"""Text that is JSON or nearly JSON."""
 
 
 def results(lines: list[str | RecordError]) -> Results:
-    """The answer of a sandbox with these lines."""
+    """Return the output of a sandbox with these lines."""
     texts = ["!" if isinstance(line, RecordError) else line for line in lines]
     return Results("\n".join(texts).encode(errors="replace"), lambda: lines)
 
@@ -71,7 +71,7 @@ def results(lines: list[str | RecordError]) -> Results:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_every_result_has_an_outcome(language: Language, data: st.DataObject) -> None:
-    """A record that conforms, so that it can be stored, or an error whose message can be."""
+    """The outcome is a record that conforms, so that it can be stored, or an error whose message can be stored."""
     schema, _ = data.draw(schemas())
     names = st.sampled_from([property.name for property in schema] + ["unknown", "\\ud800"])
     nasty = st.lists(st.tuples(names.map('"{}"'.format), NASTY).map(":".join), max_size=3)
@@ -121,7 +121,7 @@ def test_every_value_of_every_kind_has_an_outcome(
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_every_record_is_encoded_or_replaced_by_the_reason(language: Language, data: st.DataObject) -> None:
-    """Also one that does not conform, which is a bug of the caller: the batch goes on without it."""
+    """A record that does not conform, which is a bug of the caller, does not affect the rest of the batch."""
     schema, values = data.draw(schemas())
     anything = st.one_of(
         st.none(), st.text(), st.integers(), st.floats(), NASTY.map(Json), st.binary(), st.lists(st.text())
@@ -162,7 +162,7 @@ def test_a_result_may_have_as_many_characters_as_the_limit() -> None:
 
 
 def test_results_of_a_large_batch_are_decoded_while_they_are_taken() -> None:
-    """In memory, empty arrays are twenty times as large as their text: a batch of 32 MB would need 700."""
+    """Empty arrays take twenty times their text in memory: a batch of 32 MB would need 700 MB."""
     schema = one(ArrayType(ArrayType(StringType())))
     plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     bulk, decoded = plan._bulk, 0
@@ -210,7 +210,7 @@ def test_chunks_with_a_bad_result_lose_no_other() -> None:
 
 
 def test_a_key_with_a_lone_surrogate_is_refused_where_it_is() -> None:
-    """The codec would refuse it when the record is stored, and then it is no longer known whose fault it was."""
+    """The codec would reject it later, when the record is stored, without a link to the function."""
     schema = one(MapType(StringType()))
     plan = Plan(function("JavaScript", IDENTITY["JavaScript"], schema), schema, schema, "Import")
     (outcome,) = plan.decode(results(['{"v":{"a\\ud800":"x"}}']), 1)

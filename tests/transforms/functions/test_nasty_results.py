@@ -1,4 +1,5 @@
-"""Whatever a function returns, each record has an outcome, its neighbours keep theirs, and results can be stored."""
+"""For any result of a function, each record has an outcome, other records are not affected, and results can be
+stored."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -289,7 +290,7 @@ WORKS_IN_PYTHON = r"""
 
 
 def cases(table: str) -> list[tuple[str, str]]:
-    """The expression of each line, and what the message of its failure says."""
+    """Return the expression of each line, and a part of the message of its failure."""
     lines = [line.rpartition("~") if "~" in line else (line, "", "") for line in table.strip().split("\n")]
     return [(expression.strip(), expected.strip()) for expression, _, expected in lines]
 
@@ -309,7 +310,7 @@ async def runner() -> AsyncIterator[Runner]:
 
 
 async def outcome_of(runner: Runner, language: Language, expression: str) -> Any:
-    """The outcome of a record between two others, whose results must not change."""
+    """Return the outcome of a record between two others, whose results must not change."""
     source, form, *_ = TABLES[language]
     body = f"({expression})" if expression.startswith("{") else expression
     source = source.replace("CASES", form.replace("{}", body))
@@ -355,7 +356,7 @@ NASTY_INPUTS = {
 async def test_a_record_that_a_language_cannot_hold_fails_alone(
     runner: Runner, language: Language, text: str, expected: str
 ) -> None:
-    """Also in a session that has run a batch before, whose results it must not return."""
+    """The session has run a batch before, whose results it must not return."""
     schema = ObjectType((Property("v", JsonType()), Property("n", IntType(32))))
     sources = {
         "JavaScript": "const transform = (record) => ({ n: record.n + 1 })",

@@ -1,4 +1,4 @@
-"""Values on their way into functions and out of them: a table for each kind, and the round trip of any record."""
+"""Values passed into functions and out of them: a table for each kind, and the round trip of any record."""
 
 import json
 from datetime import date
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INF = float("inf")
 
-# kind, value, what JavaScript's function and Python's must see: an expression that is true
+# kind, value, and for each language an expression that is true in the function
 SEEN: list[tuple[str, Any, str, str]] = [
     ("string", "é\u2028'\"\\", "v === 'é\\u2028\\'\"\\\\'", "v == 'é\\u2028\\'\"\\\\'"),
     ("boolean", True, "v === true", "v is True"),
@@ -77,7 +77,7 @@ async def test_what_functions_see(runner: Runner, kind: str, value: Any, javascr
         assert outcomes == [{"v": True}], language
 
 
-# kind, what the function returns, the value, or the rule that it breaks
+# kind, returned expression, and the value, or the broken rule
 FROM_JAVASCRIPT: list[tuple[str, str, Any]] = [
     ("string", "'a'", "a"),
     ("string", "1", "«v» is not of type string"),
@@ -351,7 +351,7 @@ async def test_identity(runner: Runner, language: Language, preserve_json: bool,
 
 
 def _plain(value: Any) -> Any:
-    """The value with JSON as what it says: its text may write the same in another way."""
+    """Replace JSON texts by their values, because different texts may represent the same value."""
     if isinstance(value, list):
         return [_plain(element) for element in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the tables of this room's tests share: one schema with every kind, a record of it, and how to evaluate."""
+"""Shared data of the tables: one schema with every kind, a record, and evaluation."""
 
 from datetime import date
 from decimal import Decimal
@@ -100,6 +100,6 @@ RECORD: Record = {
 
 
 def evaluate(expression: str, type: Type = JSON, record: Record = RECORD) -> Any:
-    """The result of the expression for the record, converted to the type; None when it is null."""
+    """Return the result of the expression for the record, converted to the type; None if it is null."""
     out = ObjectType((Property("x", type, nullable=True),))
     return CompiledMapping({"x": expression}, SCHEMA, out).apply(record)["x"]

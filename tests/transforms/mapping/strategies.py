@@ -1,4 +1,4 @@
-"""Expressions for hypothesis: trees of any shape, and pairs of types of which one can become the other."""
+"""Strategies for expressions: trees of any shape, and pairs of convertible types."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -52,7 +52,7 @@ paths = st.builds(
 
 
 def _without_neighbours(parts: list[Part]) -> Expression:
-    """A concatenation of the parts, without the strings that would be one string when they are read."""
+    """A concatenation of the parts, with adjacent strings joined, as the parser does."""
     kept: list[Part] = []
     for part in parts:
         if not (kept and _is_string(part) and _is_string(kept[-1])):
@@ -67,7 +67,7 @@ def _is_string(part: Part) -> bool:
 def expressions(
     paths: st.SearchStrategy[PathReference], names: st.SearchStrategy[str] | None = None
 ) -> st.SearchStrategy[Expression]:
-    """Expressions of these paths and functions, by default all that exist."""
+    """Expressions of these paths and functions, by default all."""
     functions = st.sampled_from(sorted(FUNCTIONS)) if names is None else names
 
     def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
@@ -80,7 +80,7 @@ def expressions(
 
 @st.composite
 def convertible_types(draw: st.DrawFn) -> tuple[Type, Type]:
-    """Two types, of which the first can become the second as far as types can tell."""
+    """Two types, of which the first can become the second, as far as types can tell."""
     match draw(st.integers(0, 5)):
         case 0:
             pair: tuple[Type, Type] = (JsonType(), draw(schemas.types()))
@@ -99,14 +99,14 @@ def convertible_types(draw: st.DrawFn) -> tuple[Type, Type]:
 
 
 def paths_of(schema: ObjectType) -> st.SearchStrategy[PathReference]:
-    """References to the properties of the schema, some of them with keys behind."""
+    """References to the properties of the schema, some of them followed by keys."""
     first = st.sampled_from([property.name for property in schema])
     more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)
     return st.builds(lambda name, others: PathReference((Step(name), *others)), first, more)
 
 
 def lenient(type: Type) -> Type:
-    """The type with properties that may all be missing, as in records that are written."""
+    """Return the type with properties that may all be missing, as in written records."""
     match type:
         case ArrayType() | MapType():
             return replace(type, element_type=lenient(type.element_type))

@@ -1,4 +1,4 @@
-"""Paths, concatenations, and what the checker says about expressions that cannot work."""
+"""Paths, concatenations, and the errors of expressions that cannot work."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What people ask about expressions before they save them."""
+"""Checks of expressions before they are saved."""
 
 import pytest
 

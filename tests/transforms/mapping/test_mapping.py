@@ -1,4 +1,4 @@
-"""Mappings as a whole: what goes in, what comes out, and what goes wrong with one record."""
+"""Mappings as a whole: inputs, outputs, and errors of single records."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -231,7 +231,7 @@ def test_required_properties(mapping: dict[str, str], purpose: Purpose, missing:
     assert failed.value.expression == next(iter(mapping.values()))
 
 
-# --- Whatever the schemas, expressions and records ----------------------------------------------------------------
+# --- Any schemas, expressions and records --------------------------------------------------------------------------
 
 
 @st.composite

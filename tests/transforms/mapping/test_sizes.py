@@ -1,4 +1,4 @@
-"""No mapping makes more of a record than the limit, nor holds more while it tries."""
+"""No mapping produces a result above the limit, or holds more in memory while it computes one."""
 
 import subprocess
 import sys
@@ -112,7 +112,7 @@ def test_properties_are_counted_together() -> None:
 
 @pytest.mark.parametrize("others", [0, 100, 4_000])
 def test_a_record_may_have_as_many_characters_as_the_limit(others: int) -> None:
-    """Of a property that its type bounds the largest value counts, or the true one when there are many of them."""
+    """The maximum size by type counts for properties that have one, or the true size if there are many of them."""
     short = [Property(f"s{number}", StringType(max_length=200)) for number in range(others)]
     out = ObjectType((Property("text", StringType()), *short))
     compiled = CompiledMapping({"text": "userId"} | {each.name: "type" for each in short}, EVENT_SCHEMA, out)
@@ -124,7 +124,7 @@ def test_a_record_may_have_as_many_characters_as_the_limit(others: int) -> None:
 
 
 def test_outputs_are_made_while_they_are_taken() -> None:
-    """Those of a batch together may be larger than memory."""
+    """The outputs of a batch together may exceed the memory."""
     compiled = CompiledMapping({"text": "userId userId userId userId"}, EVENT_SCHEMA, OUT)
     codec = Codec(all_optional(OUT))
     taken: list[int] = []
@@ -162,7 +162,7 @@ def test_the_expressions_of_a_mapping_have_a_size_together() -> None:
 
 
 def test_the_expressions_of_a_mapping_have_a_number_of_parts_together() -> None:
-    """Each costs time for each record, also when it gives nothing."""
+    """Each part costs time for each record, even if its value is null."""
     half = f"array({', '.join(['name'] * (MAX_EXPRESSIONS_PARTS // 2 - 1))})"
     out = ObjectType(tuple(Property(f"p{number}", ArrayType(JsonType())) for number in range(3)))
     CompiledMapping({"p0": half, "p1": half}, EVENT_SCHEMA, out)
@@ -183,7 +183,7 @@ WORKING = {
 
 @pytest.mark.parametrize("expression", WORKING.values(), ids=WORKING)
 def test_a_large_value_is_not_worked_on_too_often(expression: str) -> None:
-    """A mapping runs where everybody else's events wait: 500 KB compared 2,000 times would take minutes."""
+    """Mappings run next to events of other workspaces: 500 KB compared 2,000 times would take minutes."""
     properties = {"p": "x" * LARGE, "a": ["y" * 1_000] * 100, "t": '"' + "t" * LARGE + '"'}
     record: Record = {
         "userId": "u" * LARGE,
@@ -323,7 +323,7 @@ print(int(status["VmHWM"].split()[0]) // 1024)
 
 @pytest.mark.process
 def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
-    """Twenty pipelines, on 6 MB of events of three sizes: everything is more than the results may be."""
+    """Twenty pipelines, with 6 MB of events of three sizes: all outputs together may exceed the limit for results."""
     done = subprocess.run([sys.executable, "-c", WORST], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 300, "MiB"
 

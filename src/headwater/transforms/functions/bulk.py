@@ -1,7 +1,7 @@
-"""The fast way to read results: a whole batch at once, by a decoder that checks most types while it decodes.
+"""Fast decoding of results: a whole batch together, with a decoder that also checks most types.
 
-It accepts a part of what `reading` accepts, and gives the same records; whenever it does not understand a batch, that
-batch is read the other way, which knows what is wrong with which record. It never decides that a record is bad.
+It accepts a subset of the results that `resultdecoder` accepts, and returns equal records. If it fails for a batch, the
+batch is decoded record by record, which finds the cause. It never decides that a record is invalid.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ from headwater.schemas.types import MAX_ELEMENTS
 from headwater.transforms.functions.reading import NO_VALUE, Reader, Reading
 
 Bulk = Callable[[bytes], list[Record]]
-"""Reads lines of JSON. Raises InvalidValue, or an error of msgspec, when a line is not of the plainest form."""
+"""Decodes lines of JSON. Raises InvalidValue, or an error of msgspec, if a line is not in the simplest form."""
 
 _INT64: Final = 2**63
 
 
 def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
-    """The reader of batches, or None when the schema has values that have to stay text."""
+    """Return the decoder of batches, or None if the schema has values that must stay text."""
     if _keeps_text(type, reading):
         return None
     later: list[tuple[str, Reader]] = []
@@ -57,8 +57,8 @@ def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
 
 
 def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] | None) -> Any:
-    """A class with the properties of the object. Those that the decoder does not know are put into `later`; where that
-    is None, such a type is refused with LookupError."""
+    """Return a class with the properties of the object. Properties of types that msgspec does not support are added to
+    `later`. If that is None, such a type raises LookupError."""
     fields: list[tuple[str, Any, Any]] = []
     names: dict[str, str] = {}
     for index, property in enumerate(type):
@@ -70,7 +70,7 @@ def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] 
                 raise
             annotation = Any
             later.append((property.name, reading.member(property.type, property.nullable)))
-        field = f"f{index}"  # as names of properties may be Python's keywords
+        field = f"f{index}"  # property names may be keywords of Python
         names[field] = property.name
         default = msgspec.NODEFAULT if reading.requires(property) else UNSET
         fields.append((field, annotation | UnsetType if default is UNSET else annotation, default))
@@ -79,7 +79,7 @@ def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] 
 
 
 def _known(type: Type, reading: Reading) -> Any:
-    """What the decoder calls the type. Raises LookupError when it has no word for it."""
+    """Return the annotation of the type for msgspec. Raises LookupError if there is none."""
     match type:
         case StringType(values=tuple() as values):
             return Literal[values]
@@ -99,7 +99,7 @@ def _known(type: Type, reading: Reading) -> Any:
         case FloatType(bit_size=64, minimum=None, maximum=None):
             return float
         case ArrayType(min_elements=0, max_elements=most, unique_elements=False) if most == MAX_ELEMENTS:
-            return list[_known(type.element_type, reading)]  # type: ignore[misc]  # a type made while running
+            return list[_known(type.element_type, reading)]  # type: ignore[misc]  # a type made at run time
         case MapType():
             return dict[str, _known(type.element_type, reading)]  # type: ignore[misc]  # likewise
         case ObjectType():

@@ -1,4 +1,4 @@
-"""The names of the native types, as messages to those who write functions use them."""
+"""The names of native types in messages to authors of functions."""
 
 from headwater.schemas import (
     ArrayType,
@@ -18,7 +18,7 @@ from headwater.schemas import (
 
 
 def javascript_name(type: Type, preserve_json: bool) -> str:
-    """What a value of the type is called in JavaScript."""
+    """Return the JavaScript name of the type of values."""
     match type:
         case BooleanType():
             return "boolean"
@@ -37,7 +37,7 @@ def javascript_name(type: Type, preserve_json: bool) -> str:
 
 
 def python_name(type: Type, preserve_json: bool) -> str:
-    """What a value of the type is called in Python."""
+    """Return the Python name of the type of values."""
     match type:
         case BooleanType():
             return "bool"

@@ -1,7 +1,8 @@
-"""A function compiled for one pair of schemas and a purpose: the code around it, and the conversion on both sides.
+"""A function compiled for one pair of schemas and a purpose: the code around it, and the conversion of its input and
+output.
 
-Neither side raises for a record: a record that cannot be encoded, and a result that cannot be decoded, is a
-`RecordError` in its place.
+Neither conversion raises for a record. A record that cannot be encoded, or a result that cannot be decoded, has a
+`RecordError` as its outcome.
 """
 
 import json
@@ -25,7 +26,7 @@ from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 
 _MAX_NESTING: Final = MAX_JSON_DEPTH + MAX_DEPTH
 _CHUNK_CHARACTERS: Final = 1 << 20
-"""Results that are decoded together: bounds what is held beside the text when a caller takes them one by one."""
+"""Size of the results that are decoded together. It bounds the memory of callers that take outcomes one by one."""
 _encode: Final = msgspec.json.Encoder().encode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ _throttle: Final = Throttle()
 
 
 class Plan:
-    """See `Program`, which it is. The schemas are those of the function's paths."""
+    """Implements `Program`. The schemas are restricted to the function's paths."""
 
     def __init__(
         self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
@@ -57,11 +58,11 @@ class Plan:
         self._read = reading.reader(returned) if returned is not None else _read_nothing
 
     def encode(self, records: Sequence[Record]) -> bytes:
-        """The JSON array that the sandbox is given: an object for each record. For Python they are separated by `,` and
-        a newline, and no other newline is in it, so it can be split without decoding it.
+        """Return the JSON array for the sandbox, with an object for each record. For Python, `,` and a newline separate
+        the objects, and no other newline occurs, so that the array can be split without decoding.
 
-        A record that cannot be encoded is a string instead, with the reason. The loop in the sandbox does not call the
-        function for it and returns the reason, so it becomes the outcome of that record. Never raises.
+        For a record that cannot be encoded, the array has a string with the reason. The loop in the sandbox returns
+        that string as the outcome of the record, without calling the function. Never raises.
         """
         write = self._write
         try:
@@ -69,11 +70,11 @@ class Plan:
             if not self._is_split:
                 return _encode(documents)
             text = _encode_lines(documents)
-        except Exception:  # found record by record
+        except Exception:  # `_encode_one` finds the record
             text = b""
         if text.count(b"\n") == len(records):
             return b"[" + text[:-1].replace(b"\n", b",\n") + b"]"
-        # Between the tokens of values of kind json there may be newlines.
+        # Values of kind json may contain newlines between their tokens.
         return b"[" + b",\n".join(self._encode_one(record).replace(b"\n", b" ") for record in records) + b"]"
 
     def _encode_one(self, record: Record) -> bytes:
@@ -89,13 +90,13 @@ class Plan:
         return _encode(f"the record cannot be passed to the function: {reason}")
 
     def decode(self, results: Results, count: int) -> list[Outcome]:
-        """The outcome of each record. Raises FunctionFailed when there are not as many lines as records."""
+        """Return the outcome of each record. Raises FunctionFailed if there are fewer or more lines than records."""
         return list(self.outcomes(results, count))
 
     def outcomes(self, results: Results, count: int) -> Iterator[Outcome]:
-        """The outcomes of `decode`, decoded while they are taken, about 1 MiB of text at a time.
+        """Return the outcomes of `decode` lazily, decoded in chunks of about 1 MiB of text.
 
-        Raises FunctionFailed when it is called, never later.
+        Raises FunctionFailed during the call, never during iteration.
         """
         if len(results.text) <= _CHUNK_CHARACTERS and self._bulk is not None:
             records = self._decode_together(results.text, count)
@@ -118,11 +119,11 @@ class Plan:
             yield from map(self._decode_one, chunk) if records is None else records
 
     def _decode_together(self, text: bytes, count: int) -> list[Record] | None:
-        """The records of all lines, or None when they have to be decoded one by one."""
+        """Return the records of all lines, or None if they have to be decoded one by one."""
         assert self._bulk is not None
         try:
             records = self._bulk(text)
-        except Exception:  # whatever it is, decoding one by one finds the record
+        except Exception:  # decoding one by one finds the record, whatever the error
             return None
         return records if len(records) == count else None  # the decoder skips empty lines
 
@@ -150,7 +151,7 @@ class Plan:
 
 
 def _log_bug(message: str, error: Exception) -> None:
-    """Log an unexpected error, once a minute: each record of a pipeline may cause it."""
+    """Log an unexpected error, at most once a minute: each record of a pipeline may cause it."""
     name = type(error).__name__
     if count := _throttle.passes((message, name)):
         _log.warning(message, error=name, count=count)
@@ -178,7 +179,7 @@ def _chunks(lines: Iterable[str | RecordError]) -> Iterator[list[str | RecordErr
 
 
 def _loosely(line: str) -> Any:
-    """The members of what is nearly JSON: with numbers that are not finite, which is how Python writes them."""
+    """Decode JSON with numbers that are not finite, as Python writes it."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

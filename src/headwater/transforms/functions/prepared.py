@@ -1,7 +1,7 @@
-"""One run of a function in three steps, so that the conversion of values can happen in another process than the run.
+"""One run of a function in three steps, so that another process than the one that runs it can convert the values.
 
-`prepare` compiles and encodes, `Runner.run_prepared` runs, and `outcomes` decodes. All that passes between the steps
-can be pickled.
+`prepare` compiles and encodes, `Runner.run_prepared` runs, and `outcomes` decodes. The values that pass between the
+steps can be pickled.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from headwater.transforms.functions.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A program for a sandbox, and the batch of records that it is to run on."""
+    """A program for a sandbox, and the batch of records for it."""
 
     language: Language
     key: Any
@@ -44,6 +44,6 @@ def prepare(
 def outcomes(
     function: Function, ran: Ran, count: int, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
 ) -> list[Outcome]:
-    """The outcome of each of `count` records. Raises FunctionFailed when the lines are not as many."""
+    """Return the outcome of each of `count` records. Raises FunctionFailed if the number of lines differs."""
     plan = Plan(function, in_schema, out_schema, purpose)
     return list(plan.outcomes(Results(ran.text, lambda: ran.lines), count))

@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that makes a record of what a function returned, decoded from JSON.
+"""Compiles a schema into a function that builds a record from the decoded JSON result of a user function.
 
-The one place where results are checked: whatever a sandbox says, a record that comes out of here conforms to the
-schema. Native types are named as the language names them, and null is treated as the purpose asks.
+Results are checked only here: a sandbox may return anything, and every record that is built conforms to the schema.
+Messages use the native type names of the language, and the purpose decides about nulls.
 """
 
 import json
@@ -48,28 +48,29 @@ from headwater.transforms.functions.contract import Language, Purpose
 from headwater.transforms.functions.native import javascript_name, python_name
 
 Reader = Callable[[Any], Any]
-"""Makes a value of a kind of what the decoder gave. Raises InvalidValue."""
+"""Converts a decoded value to a value of a kind. Raises InvalidValue."""
 
 _MAX_DIGITS: Final = 24
-"""Characters of a 64-bit integer that are read: of a longer number the first ones are still out of range."""
+"""Characters of a 64-bit integer that are read. The first digits of a longer number are already out of range."""
 _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How to read what functions of one kind return."""
+    """Compiles decoders for results of functions with these attributes."""
 
     language: Language
     preserve_json: bool
     purpose: Purpose
 
     def shape(self, type: Type) -> Any:
-        """What msgspec decodes the JSON of a value to: text where a value of kind json is, so that no digit is lost."""
+        """Return the type that msgspec decodes the JSON of a value to. Values of kind json stay text, so that no digit
+        is lost."""
         if not self._has_text(type):
             return Any
         match type:
             case ArrayType():
-                return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made while running
+                return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made at run time
             case MapType():
                 return dict[str, self.shape(type.element_type)]  # type: ignore[misc]  # likewise
             case ObjectType():
@@ -78,13 +79,13 @@ class Reading:
                 return Raw
 
     def requires(self, property: Property) -> bool:
-        """Whether a result must have the property."""
+        """Return whether a result must have the property."""
         if self.purpose == "Create":
             return property.create_required
         return self.purpose == "Update" and property.update_required
 
     def reader(self, type: Type) -> Reader:
-        """The reader of the type's values, which are never None: that is for what holds them to judge."""
+        """Return a reader for values of the type, which are never None: the container handles None."""
         match type:
             case ObjectType():
                 return self._object(type)
@@ -143,7 +144,8 @@ class Reading:
         return read
 
     def member(self, type: Type, nullable: bool) -> Reader:
-        """Reads the value of a property, or the text of one: NO_VALUE is a null where there may be none."""
+        """Return a reader for the value of a property, or its text. It returns NO_VALUE for a null that the schema does
+        not allow."""
         read_value = self.reader(type)
         is_json = isinstance(type, JsonType) and not self.preserve_json
         null = None if nullable else JSON_NULL if is_json else NO_VALUE
@@ -231,7 +233,8 @@ class Reading:
         return read_as_it_is if convert is _as_it_is else read
 
     def _conversion(self, type: Type) -> tuple[tuple[type, ...], Reader]:
-        """The classes that the decoder may give, and what makes a value of them. Its ValueError says why not."""
+        """Return the possible classes of the decoded value, and its converter. The ValueError of the converter has the
+        rule."""
         from_javascript = self.language == "JavaScript"
         match type:
             case StringType():
@@ -270,7 +273,7 @@ class _NoValue:
 
 
 NO_VALUE: Final = _NoValue()
-"""What the reader of a member gives for a null where there may be none."""
+"""The result of a member's reader for a null that the schema does not allow."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -312,7 +315,7 @@ def _raise(rule: str) -> Any:
 
 
 def _python_datetime(text: str) -> DateTime:
-    """Python's ISO format; a moment without a zone is in UTC."""
+    """Parse Python's ISO format. A datetime without a zone is in UTC."""
     has_zone = text[19:].find("+") >= 0 or text[19:].find("-") >= 0
     return DateTime.parse(text if has_zone else f"{text}Z")
 
@@ -345,7 +348,7 @@ def _preserved(text: str) -> Json:
 def _read_json(value: Any) -> Json:
     if isinstance(value, Raw):
         text: str | bytes = bytes(value)
-    else:  # of a record that is not JSON as a whole, since a number in it is not one
+    else:  # part of a record that is not JSON as a whole, because it contains a number that JSON does not have
         try:
             text = json.dumps(value, allow_nan=False)
         except ValueError:
@@ -353,6 +356,6 @@ def _read_json(value: Any) -> Json:
     try:
         return Json.parse(text)
     except InvalidValue as error:
-        if isinstance(error.__cause__, msgspec.DecodeError):  # it is JSON, but for escapes of half a surrogate pair
+        if isinstance(error.__cause__, msgspec.DecodeError):  # valid JSON except for escapes of half a surrogate pair
             raise InvalidValue("must not contain lone surrogates") from None
         raise

@@ -1,7 +1,7 @@
 """Runs functions on batches of records: schema values in, schema values out, and an outcome for each record.
 
-It owns the sandboxes, and ends them when it is closed. Converting values happens here, in the server's process;
-people's code never does.
+It owns the sandboxes, and stops them when it is closed. Values are converted in the server's process. User code runs
+only in sandboxes.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ from headwater.transforms.functions.python.sandbox import PythonSandbox
 from headwater.transforms.functions.slots import WAIT, Slots
 
 _PLANS: Final = 256
-"""How many pairs of schemas and functions are kept compiled."""
+"""Maximum number of compiled functions that are kept."""
 
 _SETTLE: Final = 0.05
-"""Seconds that threads get to leave, when a runner is closed."""
+"""Time that threads have to exit when a runner is closed."""
 
 MAX_SECONDS: Final = 300.0
-"""The longest that a caller may give one batch."""
+"""Maximum time limit that a caller may give one batch."""
 
 
 class Runner:
-    """The functions of one server. Used as an async context manager, in one event loop.
+    """The functions of one server. Use it as an async context manager, in one event loop.
 
-    Any number of tasks may run functions at the same time; they share `javascript` worker processes, each with the
-    contexts of several functions, and `python` ones, each with one function. Of each, one owner gets `per_owner` at a
-    time, and at most `max_waiting` of its calls wait; None is no limit. Owners are served in turn.
+    Any number of tasks may run functions concurrently. They share `javascript` worker processes, each with the contexts
+    of several functions, and `python` ones, each with one function. One owner gets at most `per_owner` of each, and at
+    most `max_waiting` of its calls wait; None is no limit. Owners are served in turn.
 
-    With `require_confinement` functions do not run (Unavailable) when the system refuses a part of their confinement;
-    otherwise that is logged as a warning.
+    With `require_confinement`, functions do not run (Unavailable) if the system refuses a part of their confinement.
+    Otherwise a warning is logged.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Runner:
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
-        # A thread of pydantic-monty has told the event loop that its pool ended, and may not have returned from that.
-        # If the interpreter ended at this very moment, the thread would abort the process.
+        # A thread of pydantic-monty may still be in the call that reported the end of its pool to the event loop. If
+        # the interpreter ended at that point, the thread would abort the process.
         await asyncio.sleep(_SETTLE)
 
     def languages(self) -> tuple[Language, ...]:
-        """The languages in which functions may be written here."""
+        """Return the supported languages of functions."""
         return LANGUAGES
 
     async def check(self, function: Function, in_schema: Schema | None, out_schema: Schema | None) -> None:
-        """Load the function without running it: what to do before one is stored. Raises BadRequest for its paths, and
-        FunctionFailed, with the line, when it does not compile or has no `transform`."""
+        """Load the function without running it; call this before storing one. Raises BadRequest for its paths, and
+        FunctionFailed with the line if it does not compile or has no `transform`."""
         function.check_paths(in_schema, out_schema)
         plan = self._plan(function, in_schema, out_schema, "Import")
         async with self._slots[function.language].lend(plan.key) as sandbox:
@@ -104,10 +104,11 @@ class Runner:
             await sandbox.load(prepared, seconds)
 
     async def run_prepared(self, prepared: Prepared, seconds: float, *, owner: str, wait: float = WAIT) -> Ran:
-        """Run a prepared function on its batch, for at most `seconds`, after waiting at most `wait` for a sandbox.
+        """Run a prepared function on its batch, for at most `seconds`, after waiting at most `wait` seconds for a
+        sandbox.
 
-        Raises FunctionFailed; TooManyRequests when too many calls of the owner wait; Unavailable when no sandbox was
-        free in time or could be started.
+        Raises FunctionFailed; TooManyRequests if too many calls of the owner wait; Unavailable if no sandbox was free
+        in time or could be started.
         """
         async with self._slots[prepared.language].lend(prepared.key, owner, wait) as sandbox:
             results = await sandbox.run(prepared, prepared.batch, seconds)
@@ -123,12 +124,12 @@ class Runner:
         *,
         purpose: Purpose = "Import",
     ) -> list[Outcome]:
-        """The outcome of each record, in their order.
+        """Return the outcome of each record, in their order.
 
-        The records conform to `in_schema`; the function gets what is at its `in_paths`. Results conform to what
-        `out_schema` has at its `out_paths`, none of which need be there unless the purpose requires it. `seconds` is
-        the limit for the whole batch, waiting for a sandbox aside. Raises FunctionFailed when the batch as a whole
-        failed, and Unavailable when no sandbox was free or could be started.
+        The records conform to `in_schema`. The function receives the properties at its `in_paths`. Results conform to
+        `out_schema` at the `out_paths`, all of which may be missing unless the purpose requires them. `seconds` limits
+        the whole batch, without the wait for a sandbox. Raises FunctionFailed if the batch as a whole failed, and
+        Unavailable if no sandbox was free or could be started.
         """
         return list(await self.stream(function, records, in_schema, out_schema, seconds, purpose=purpose))
 
@@ -142,9 +143,9 @@ class Runner:
         *,
         purpose: Purpose = "Import",
     ) -> Iterator[Outcome]:
-        """Run a function as `run` does; return the outcomes decoded while they are taken.
+        """Run a function as `run` does; return the outcomes lazily, decoded during iteration.
 
-        Outcomes may be forty times as large as their text: a caller that keeps something smaller needs less memory.
+        Outcomes may be forty times as large as their text, so callers that keep only an extract save memory.
         """
         if not records:
             return iter(())
@@ -157,7 +158,8 @@ class Runner:
         return plan.outcomes(results, len(records))
 
     def _plan(self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose) -> Plan:
-        # By identity, as comparing large schemas takes longer than a small batch. The plan keeps them alive.
+        # Keyed by identity, because comparing large schemas takes longer than a small batch. The value keeps them
+        # alive.
         key = (function, id(in_schema), id(out_schema), purpose)
         plan = self._plans.get(key)
         if plan is None:

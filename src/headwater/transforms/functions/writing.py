@@ -1,6 +1,7 @@
-"""Compiles a schema into the function that makes of a record what is encoded as JSON and given to a function.
+"""Compiles a schema into a function that turns a record into JSON for a user function.
 
-It passes what the schema names and nothing else. What JSON cannot say, the adapters in the sandboxes undo.
+It passes only the properties of the schema. Values without a JSON form are passed as texts, which the adapters in the
+sandboxes convert.
 """
 
 import math
@@ -31,12 +32,12 @@ from headwater.transforms.functions.contract import Language
 Writer = Callable[[Any], Any]
 
 _NOT_FINITE: Final = {"JavaScript": '"{}"', "Python": "{}"}
-"""How a number that JSON does not have is written: Python's own decoder reads it as it is."""
+"""The forms of numbers that JSON does not have. Python's own decoder reads them."""
 
 
 def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | None:
-    """What makes of a value something that msgspec encodes as the language's adapter expects it, or None when it is
-    that already."""
+    """Return a function that turns a value into an object that msgspec encodes for the language's adapter, or None if
+    values need no conversion."""
     match type:
         case ObjectType():
             return _object(type, language, preserve_json)

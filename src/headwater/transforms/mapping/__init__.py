@@ -1,16 +1,16 @@
-"""Mappings: expressions that give the properties of one record from those of another.
+"""Mappings: expressions that compute the properties of one record from those of another.
 
     mapping = CompiledMapping({"email": "lower(traits.email)"}, in_schema, out_schema)    or InvalidMapping
     mapping.apply(record, "Create")                  the output, or MappingFailed: TransformationError, ValidationError
     mapping.apply_all(records)                       outputs and errors, one for each record, one by one
     mapping.in_paths                                 the properties that it reads
     validate_expression(text, properties, type)      "", or why the expression is not valid
-    properties_of([(text, type)], schema)            the properties that expressions read
-    parse(text), print_expression(tree)              syntax trees; what is printed is parsed into an equal tree
+    list_properties([(text, type)], schema)          the properties that expressions read
+    parse(text), print_expression(tree)              syntax trees; a printed tree is parsed into an equal one
 
-`language` is about text, `conversions` about values of one type that become another's, `functions` about the functions;
-the compiler joins them. In the values three things differ, as everywhere: missing, null (both None in here), and
-JSON's null.
+`language` parses and prints text, `conversions` converts values between types, `functions` has the functions of the
+language, and the compiler combines them. Missing, null and JSON null differ, as everywhere. Expressions represent both
+missing and null by None.
 """
 
 from headwater.transforms.mapping.errors import (

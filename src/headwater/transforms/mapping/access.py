@@ -1,4 +1,4 @@
-"""Compiles paths: down objects and maps, which are dicts, and then down the text of a JSON value."""
+"""Compiles paths: through objects and maps, which are dicts, and then inside the text of a JSON value."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -16,19 +16,20 @@ from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Evaluator, Inpu
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _OPENS_OBJECT: Final = ord("{")
 _NO_OBJECT: Final[dict[str, Raw]] = {}
-"""What is remembered of a JSON value that is not an object."""
+"""The cached members of a JSON value that is not an object."""
 _NOTHING: Final[dict[str, Raw]] = {}
-"""The members of what does not exist."""
+"""The members of a value that does not exist."""
 
 
 MembersOf = Callable[[Input], dict[str, Raw]]
 Parents = dict[tuple[tuple[Step, ...], bool], tuple[tuple[str, ...], MembersOf]]
-"""The access to objects, by the steps that lead there and whether the next step is optional: shared by all paths of a
-mapping, which has thousands."""
+"""The access to objects, by the steps to them and whether the next step is optional. All paths of a mapping, which may
+be thousands, share it."""
 
 
 def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Evaluator:
-    """The value at a path of properties and keys, converted; None when it, or a parent, is missing or null."""
+    """Return an evaluator of the value at a path of properties and keys, converted. It gives None if the value or a
+    parent is missing or null."""
     first, *others = names
     if not others:
         if convert is None:
@@ -52,11 +53,11 @@ def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Eval
 
 
 def json_access(path: PathReference, length: int, read: Reader, parents: Parents) -> Evaluator:
-    """What `read` makes of the JSON inside the value at the first `length` steps of the path.
+    """Return an evaluator that applies `read` to the JSON inside the value at the first `length` steps of the path.
 
-    A key that an object does not have gives None. Asking anything but an object for a key raises CannotEvaluate, unless
-    the key is marked as optional. Of a member that an object has twice the last counts. Objects are decoded one level
-    at a time, and once for all expressions on the same record.
+    A key that an object does not have gives None. A key of anything but an object raises CannotEvaluate, unless the key
+    is marked as optional. The last of repeated members wins. Objects are decoded one level at a time, and once for all
+    expressions on the same record.
     """
     above, last = path.steps[:-1], path.steps[-1]
     if (above, last.optional) not in parents:
@@ -66,7 +67,7 @@ def json_access(path: PathReference, length: int, read: Reader, parents: Parents
 
     def follow(given: Input) -> Any:
         members = given.decoded.get(parent)
-        if not members:  # not decoded yet, or nothing in there
+        if not members:  # not decoded yet, or empty
             members = members_of_parent(given)
         raw = members.get(name)
         if raw is None:
@@ -79,7 +80,7 @@ def json_access(path: PathReference, length: int, read: Reader, parents: Parents
 
 
 def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], MembersOf]:
-    """The names above the last step, and what gives the members of the JSON object there."""
+    """Return the names above the last step, and a function for the members of the JSON object there."""
     names = tuple(step.name for step in path.steps)
     evaluate = dict_access(names[:length])
     levels = [
@@ -112,7 +113,7 @@ def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], M
 
 
 def charged(evaluate: Evaluator) -> Evaluator:
-    """The JSON values that `evaluate` gives, counted since expressions convert or compare them."""
+    """Return an evaluator that charges the JSON values of `evaluate`, because expressions convert or compare them."""
 
     def evaluate_and_charge(given: Input) -> Any:
         value = evaluate(given)

@@ -1,7 +1,7 @@
-"""Checks an expression against the schema of its records and the type that it must give, and compiles it to closures.
+"""Checks an expression against the schema of its records and its target type, and compiles it to closures.
 
-All that the types and the constants can tell is an InvalidExpression, with the position of the part that is to blame.
-Compiled expressions hold no state and change nothing: any number of threads may use them.
+Every error that types and constants reveal is an InvalidExpression with the position of the invalid part. Compiled
+expressions are immutable and have no side effects, so any number of threads may use them.
 """
 
 import difflib
@@ -27,20 +27,20 @@ from headwater.transforms.mapping.typed import Evaluator, Function, Input, Typed
 _T = TypeVar("_T")
 
 _SWEEP_THRESHOLD: Final = 4
-"""Parts of a concatenation that are joined before their size is looked at, which is faster."""
+"""Maximum number of parts of a concatenation that are joined before their size is checked, which is faster."""
 
 
 def compile_expression(text: str, schema: Schema | None, target: Type) -> tuple[Evaluator, frozenset[str]]:
-    """The expression, with its results converted to the target, and the paths of the properties that it reads.
+    """Return the expression, with its results converted to the target, and the paths of the properties that it reads.
 
-    Results are None when they are null. Raises InvalidExpression.
+    Results are None if they are null. Raises InvalidExpression.
     """
     compiler = Compiler(schema)
     return compiler.toward(parse(text), target), frozenset(compiler.paths)
 
 
 class Compiler:
-    """Compiles expressions on records of one schema. It is the `Scope` of functions."""
+    """Compiles expressions on records of one schema. Implements `Scope` for functions."""
 
     def __init__(self, schema: Schema | None) -> None:
         self._schema = schema
@@ -50,7 +50,7 @@ class Compiler:
         """The paths of the properties that were read so far. They end where JSON begins, and skip keys of maps."""
 
     def typed(self, expression: Expression, target: Type | None = None) -> Typed:
-        """The compiled expression; see `Scope`."""
+        """Return the compiled expression; see `Scope`."""
         match expression:
             case Constant():
                 return Typed(expression.type, always(expression.value), constant=True)
@@ -62,10 +62,10 @@ class Compiler:
                 return self._concatenation(expression)
 
     def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
-        """The expression as it is, and the conversion of its values to the target."""
+        """Return the expression without conversion, and the conversion of its values to the target."""
         if isinstance(expression, PathReference):
             _, names = self._resolve(expression)
-            if _is_inside_json(expression, names):  # its text as it is, without a Json around it
+            if _is_inside_json(expression, names):  # its text unchanged, without a Json around it
                 return self._json_access(expression, names, _as_it_is), self.shared(reader_of, target)
         typed = self.typed(expression, target)
         if typed.type is None:
@@ -80,14 +80,14 @@ class Compiler:
         return always(_convert_constant(expression, convert, target)), None
 
     def toward(self, expression: Expression, target: Type) -> Evaluator:
-        """The expression with its values converted to the target."""
+        """Return the expression with its values converted to the target."""
         if not isinstance(expression, PathReference):
             return converted(*self.alternative(expression, target))
         type, names = self._resolve(expression)
         reason = self.shared(refusal, type, target)
         if reason is not None:
             raise InvalidExpression(reason, expression.offset)
-        if _is_inside_json(expression, names):  # converted where it is read, which saves a call
+        if _is_inside_json(expression, names):  # converting while reading saves a call
             return self._json_access(expression, names, self.shared(reader_of, target))
         convert = self.shared(conversion, type, target)
         if convert is not None and isinstance(type, JsonType):
@@ -95,13 +95,13 @@ class Compiler:
         return dict_access(names, convert)
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
-        """An argument of the call, converted to the target."""
+        """Return an argument of the call, converted to the target."""
         expression = call.arguments[index]
         evaluate = self.toward(expression, target)
         if isinstance(expression, Constant) or (
             isinstance(expression, PathReference) and self._has(expression, target)
         ):
-            return evaluate  # which cannot fail
+            return evaluate  # it cannot fail
 
         def evaluate_argument(given: Input) -> Any:
             try:
@@ -124,21 +124,21 @@ class Compiler:
         return json_access(path, len(names), read, self._parents)
 
     def shared(self, make: Callable[..., _T], *types: Type) -> _T:
-        """What `make` makes of the types, made once for a mapping; see `Scope`."""
-        key = (make, *map(id, types))  # to hash or compare a type takes as long as it is large
+        """Return the result of `make` for the types, computed once for a mapping; see `Scope`."""
+        key = (make, *map(id, types))  # hashing or comparing a type takes time linear in its size
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = make(*types), types  # which keeps the types, so that their ids stay theirs
+            made = self._made[key] = make(*types), types  # keeps the types alive, so that their ids stay valid
         result: _T = made[0]
         return result
 
     def _has(self, path: PathReference, target: Type) -> bool:
-        """Whether the values at the path are of the target type as they are."""
+        """Return whether the values at the path already are of the target type."""
         type, names = self._resolve(path)
         return not _is_inside_json(path, names) and self.shared(conversion, type, target) is None
 
     def _resolve(self, path: PathReference) -> tuple[Type, list[str]]:
-        """The type at the path, and the steps of it that lead through objects and maps; the others are inside JSON."""
+        """Return the type at the path, and its steps through objects and maps; the other steps are inside JSON."""
         if self._schema is None:
             raise InvalidExpression(f"there are no properties, so {path_text(path, 1)} does not exist", path.offset)
         type: Type = self._schema
@@ -192,7 +192,7 @@ class Compiler:
             for part in parts:
                 text = part(given)
                 size += len(text)
-                if size > MAX_RESULT_CHARACTERS:  # before so many texts are held
+                if size > MAX_RESULT_CHARACTERS:  # before more texts are held
                     raise too_large("the concatenation")
                 texts.append(text)
             return "".join(texts)

@@ -1,7 +1,8 @@
-"""Sizes of values in characters: what `MAX_RESULT_CHARACTERS` counts in the results of mappings.
+"""Sizes of values in characters, for the limit `MAX_RESULT_CHARACTERS` on results of mappings.
 
-A text counts its characters, a json value those of its JSON, any other scalar `SCALAR_CHARACTERS`. Arrays, maps and
-objects count what they hold, `SCALAR_CHARACTERS` more for each element or member, and the keys of maps.
+The size of a text is its length, that of a json value the length of its JSON, that of any other scalar
+`SCALAR_CHARACTERS`. Arrays, maps and objects have the size of their contents, plus `SCALAR_CHARACTERS` for each element
+or member, plus the keys of maps.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,11 @@ SCALAR_CHARACTERS: Final = 8
 """Size of a number, a boolean, a date, a time, a UUID or an IP address."""
 
 Size = Callable[[Any], int]
-"""The size of a value that is not None."""
+"""Returns the size of a value that is not None."""
 
 
 def size_of(type: Type) -> Size:
-    """How values of the type are measured."""
+    """Return a function that measures values of the type."""
     match type:
         case StringType():
             return len
@@ -37,7 +38,7 @@ def size_of(type: Type) -> Size:
 
 
 def largest_of(type: Type) -> int | None:
-    """The largest size of a value of the type, None when the type alone does not bound it."""
+    """Return the maximum size of a value of the type, None if the type alone does not bound it."""
     match type:
         case StringType(values=tuple() as values):
             return max(map(len, values))
@@ -50,7 +51,7 @@ def largest_of(type: Type) -> int | None:
 
 
 def too_large(what: str) -> CannotEvaluate:
-    """The error for a part of a result that is larger than the whole may be."""
+    """Return the error for a part of a result that exceeds the maximum size of the whole."""
     return CannotEvaluate(f"{what} is larger than {MAX_RESULT_CHARACTERS} characters")
 
 

@@ -1,4 +1,4 @@
-"""What the compiler makes of an expression, and what functions may ask of the compiler."""
+"""Compiled expressions, and the interface of the compiler for functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from headwater.transforms.mapping.language.tree import Call, Expression
 
 
 class Input(Struct):
-    """A record while its expressions are evaluated, and what they have decoded of it."""
+    """A record during the evaluation of its expressions, with the JSON that they have decoded."""
 
     record: Record
     decoded: dict[tuple[str, ...], dict[str, Raw]]
     """The members of JSON objects, by the path to them."""
     characters_read: int = 0
-    """Characters of large texts and JSON values that expressions have worked on; see `charge`."""
+    """Characters of large texts and JSON values that expressions have processed; see `charge`."""
 
 
 Evaluator = Callable[[Input], Any]
-"""Computes the value of an expression for a record; what is missing is None as well. Raises CannotEvaluate, or
-InvalidValue when a result does not fit."""
+"""Computes the value of an expression for a record; a missing value is None too. Raises CannotEvaluate, or InvalidValue
+if a result does not fit."""
 
 JSON: Final = JsonType()
 
@@ -34,7 +34,7 @@ class Typed:
     """A compiled expression."""
 
     type: Type | None
-    """Of its values. None when they are always null."""
+    """The type of the values. None if they are always null."""
     evaluate: Evaluator
     constant: bool = False
     """Whether it is a constant in the text, whose value does not depend on the record."""
@@ -44,28 +44,29 @@ _T = TypeVar("_T")
 
 
 class Scope(Protocol):
-    """The part of the compiler that functions use. All of it raises InvalidExpression."""
+    """The part of the compiler that functions use. All methods raise InvalidExpression."""
 
     def typed(self, expression: Expression, target: Type | None = None) -> Typed:
-        """The compiled expression. Where the language leaves its type open, it is the target if there is one."""
+        """Return the compiled expression. Its type is the target, if there is one and the language leaves the type
+        open."""
         ...
 
     def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
-        """The expression as it is, and the conversion of its values to the target."""
+        """Return the expression without conversion, and the conversion of its values to the target."""
         ...
 
     def toward(self, expression: Expression, target: Type) -> Evaluator:
-        """The expression with its values converted to the target."""
+        """Return the expression with its values converted to the target."""
         ...
 
     def shared(self, make: Callable[..., _T], *types: Type) -> _T:
-        """What `make` makes of the types, made once: a type may have thousands of properties, and a mapping thousands
-        of expressions of it."""
+        """Return the result of `make` for the types, computed once. A type may have thousands of properties, and a
+        mapping thousands of expressions of that type."""
         ...
 
     def argument(self, call: Call, index: int, target: Type) -> Evaluator:
-        """An argument of the call, converted to the target. What cannot be is CannotEvaluate: the result of a function
-        is not what is wrong then."""
+        """Return an argument of the call, converted to the target. A value that cannot be converted raises
+        CannotEvaluate, because the result of the function is not the invalid value."""
         ...
 
 
@@ -74,22 +75,22 @@ class Function:
     """A function of the language."""
 
     least: int
-    """How many arguments it takes at least."""
+    """Minimum number of arguments."""
     most: int | None
-    """How many it takes at most; None when there is no limit."""
+    """Maximum number of arguments; None if there is no limit."""
     compile: Callable[[Scope, Call, Type | None], Typed]
-    """Compiles a call that has the right number of arguments, toward a target type if there is one."""
+    """Compiles a call with a valid number of arguments, with a target type if there is one."""
 
 
 MAX_READ_CHARACTERS: Final = 8 << 20
-"""Characters that all expressions of a mapping may work on for one record: bounds the time that a record takes. A text
-counts as often as a function is applied to it, a JSON value as often as it is converted or compared."""
+"""Maximum number of characters that all expressions of a mapping may process for one record. It bounds the time of a
+record. A text counts for each function applied to it, a JSON value for each conversion or comparison."""
 SMALL_CHARACTERS: Final = 1_000
-"""Values up to this size do not count; the number of expressions bounds what they cost."""
+"""Values up to this size do not count; the number of expressions bounds their cost."""
 
 
 def charge(given: Input, characters: int) -> None:
-    """Count a value that an expression works on. Raises CannotEvaluate above MAX_READ_CHARACTERS."""
+    """Count a value that an expression processes. Raises CannotEvaluate above MAX_READ_CHARACTERS."""
     if characters > SMALL_CHARACTERS:
         given.characters_read += characters
         if given.characters_read > MAX_READ_CHARACTERS:
@@ -99,12 +100,12 @@ def charge(given: Input, characters: int) -> None:
 
 
 def always(value: Any) -> Evaluator:
-    """Gives the value whatever the record."""
+    """Return an evaluator of this value for every record."""
     return lambda given: value
 
 
 def converted(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
-    """Evaluates, and converts what is not None."""
+    """Return an evaluator that converts values that are not None."""
     if convert is None:
         return evaluate
 

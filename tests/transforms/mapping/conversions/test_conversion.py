@@ -1,4 +1,4 @@
-"""Conversions of values: what becomes what, and what is refused, for every pair that types allow."""
+"""Conversions of values: results and rejections for every pair that types allow."""
 
 from datetime import date
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""How texts become dates and times."""
+"""Conversions of texts to dates and times."""
 
 from datetime import date
 

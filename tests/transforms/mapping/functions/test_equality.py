@@ -1,4 +1,4 @@
-"""When two values of a type are equal, for the types whose values Python compares otherwise."""
+"""Equality of two values of a type, for the types that Python compares differently."""
 
 from typing import Any
 

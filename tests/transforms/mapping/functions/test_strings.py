@@ -27,7 +27,7 @@ from tests.transforms.mapping.examples import INT32, TEXT, evaluate
         (r"trim('\u2003 a b\u00a0\n')", "a b"),
         (r"ltrim('\u2003 a b ')", "a b "),
         (r"rtrim(' a b\u3000\u0085')", " a b"),
-        (r"trim('\u001c\u200ba\u001f')", "\x1c\u200ba\x1f"),  # which Unicode does not call white space
+        (r"trim('\u001c\u200ba\u001f')", "\x1c\u200ba\x1f"),  # not white space in Unicode
         ("trim(n)", "3"),
         ("trim(gone)", None),
         ("substring('résumé', 2, 4)", "ésum"),

@@ -1,4 +1,4 @@
-"""Constants: which texts there are for which strings and numbers."""
+"""Constants: texts of strings and numbers."""
 
 from decimal import Decimal
 
@@ -24,12 +24,12 @@ from headwater.transforms.mapping.language.literals import (
         ("""'"'""", '"'),
         ('''"'"''', "'"),
         (r"'\u00e9'", "é"),
-        (r"'\u0001\ud7ff\ue000\U0010ffff'", "\x01\ud7ff\ue000\U0010ffff"),  # the bounds of what there is
+        (r"'\u0001\ud7ff\ue000\U0010ffff'", "\x01\ud7ff\ue000\U0010ffff"),  # the limits of the ranges
         (r"'\u00E9x'", "éx"),
         (r"'\U0001F600'", "😀"),
         ("'two\nlines'", "two\nlines"),
-        ("'e\u0301'", "é"),  # normalized, as what is typed is
-        (r"'e\u0301'", "e\u0301"),  # but not what is escaped
+        ("'e\u0301'", "é"),  # normalized, like all input
+        (r"'e\u0301'", "e\u0301"),  # escapes are not normalized
         (r"'\\u0041'", r"\u0041"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Expressions as people write them, and every way to write what is none."""
+"""Valid expressions, and every kind of invalid one."""
 
 from collections.abc import Callable
 from decimal import Decimal

@@ -1,8 +1,8 @@
-"""Writes the JavaScript that converts records between JSON and what functions see, for one pair of schemas.
+"""Generates the JavaScript that converts records between JSON and values of functions, for one pair of schemas.
 
-`read` turns what JSON cannot say (64-bit integers, NaN and the infinities) into JavaScript's values, in place. `write`
-makes a new object of what a function returned, and refuses values of the wrong native type, with their path. Whether
-values keep their type's constraints, and which may be null, is for the server to check. `runtime.js` has the words.
+`read` turns the JSON forms of 64-bit integers, NaN and the infinities into JavaScript values, in place. `write` copies
+the result of a function into a new object, and rejects values of the wrong native type with their path. The server
+checks constraints and nulls. `runtime.js` has the helper functions.
 """
 
 import json
@@ -30,11 +30,11 @@ _INHERITED: Final = frozenset(
         "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
     }
 )  # fmt: skip
-"""What every object has without having been given it."""
+"""The inherited properties of every object."""
 
 
 def adapter(in_schema: Schema | None, out_schema: Schema | None, preserve_json: bool) -> str:
-    """The definitions of `read` and `write`."""
+    """Return the definitions of `read` and `write`."""
     code = _Code(preserve_json)
     read = code.reader(in_schema) if in_schema is not None else None
     write = code.object_writer(out_schema)
@@ -54,7 +54,7 @@ class _Code:
         return name
 
     def reader(self, type: Type) -> str | None:
-        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+        """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
             case IntType(bit_size=64):
                 return "bigint"
@@ -108,7 +108,8 @@ class _Code:
         )
 
     def writer(self, type: Type) -> str:
-        """The name of the function that checks and converts a value of the type, which is never null or undefined."""
+        """Return the name of the function that checks and converts a value of the type, which is never null or
+        undefined."""
         match type:
             case BooleanType():
                 return "toBoolean"

@@ -1,8 +1,9 @@
-"""Writes the Python around a function, for one pair of schemas: the loop over a batch, and the conversion of values.
+"""Generates the Python code around a function, for one pair of schemas: the loop over a batch, and the conversion of
+values.
 
-JSON says most of what functions see. `read` makes the decimals, dates and times of their texts, in place; `write`
-makes texts of them again, in a copy, and refuses another class. Everything else is encoded as it is, and for the
-server to check. It lives in a closure, so that a function which names something `list` or `type` is no trouble.
+Most values need no conversion from JSON. `read` parses the texts of decimals, dates and times in place. `write` turns
+them into texts again, in a copy, and rejects other classes. Other values are encoded unchanged, and the server checks
+them. The code is in a closure, so a function may use names like `list` or `type` for its own values.
 """
 
 from typing import Final
@@ -23,13 +24,14 @@ from headwater.transforms.functions.native import python_name
 START: Final = "__headwater_start"
 """The name of the function that takes a batch as JSON, and stops at the first exception of the function.
 
-It returns `UNREADABLE`, and runs nothing, when the interpreter cannot decode the batch."""
+It returns `UNREADABLE`, and runs nothing, if the interpreter cannot decode the batch.
+"""
 START_EACH: Final = "__headwater_start_each"
-"""Does the same for a list of the JSON of each record. A record that cannot be decoded fails alone."""
+"""The same for a list with the JSON of each record. A record that cannot be decoded fails alone."""
 RESUME: Final = "__headwater_resume"
-"""The name of the function that goes on behind it."""
+"""The name of the function that continues after an exception."""
 BIND: Final = "__headwater_bind"
-"""The name of the function that is told `transform`, and how many characters the results may have."""
+"""The name of the function that receives `transform`, and the maximum size of the results in characters."""
 TOO_LARGE: Final = "#"
 UNREADABLE: Final = "%"
 
@@ -142,7 +144,7 @@ __headwater_bind, __headwater_start, __headwater_start_each, __headwater_resume 
 
 
 def adapter(in_schema: Schema | None, out_schema: Schema | None) -> str:
-    """The source, which defines the functions named `BIND`, `START` and `RESUME`."""
+    """Return the source, which defines the functions named `BIND`, `START` and `RESUME`."""
     code = _Code()
     read = code.reader(in_schema) if in_schema is not None else None
     write = code.writer(out_schema) if out_schema is not None else None
@@ -164,7 +166,7 @@ class _Code:
         return name
 
     def reader(self, type: Type) -> str | None:
-        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+        """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
             case DecimalType():
                 return "Decimal"
@@ -197,7 +199,8 @@ class _Code:
                 return None
 
     def writer(self, type: Type) -> str | None:
-        """The name of the function that makes JSON of a value of the type, or None when it is that already."""
+        """Return the name of the function that converts a value of the type to JSON, or None if no conversion is
+        needed."""
         name = repr(python_name(type, False))
         match type:
             case DecimalType():

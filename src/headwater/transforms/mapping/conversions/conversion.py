@@ -1,8 +1,9 @@
-"""Compiles the conversion of values of one type to another, for pairs of types that `matrix` does not refuse.
+"""Compiles the conversion of values of one type to another, for pairs of types that `matrix` allows.
 
-A conversion takes a value, never None, and gives one that conforms to the target, or None: for JSON null where the
-target is not json, and for the empty string where the target has no empty string. It raises InvalidValue, with the path
-inside the value, for all that cannot be converted. It changes nothing, but the result may share parts with the value.
+A conversion takes a value, never None, and returns one that conforms to the target. It returns None for JSON null if
+the target is not json, and for the empty string if the target has no empty string. It raises InvalidValue, with the
+path inside the value, for values that cannot be converted. It does not change the value, but the result may share parts
+with it.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,7 @@ _BETWEEN_MOMENTS: Final[dict[tuple[str, str], Conversion]] = {
 
 
 def conversion(source: Type, target: Type) -> Conversion | None:
-    """The conversion, or None when every value of the source is the same value of the target."""
+    """Return the conversion, or None if every value of the source is the same value of the target."""
     if source == target:
         return None
     match source, target:
@@ -122,7 +123,7 @@ def _from_text(target: Type) -> Conversion:
 
 
 def _number(source: Type, target: Type) -> Conversion:
-    """Between boolean, int, float, decimal and year."""
+    """Convert between boolean, int, float, decimal and year."""
     match target:
         case FloatType():
             return numbers.to_float(target)

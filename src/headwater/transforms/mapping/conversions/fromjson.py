@@ -1,6 +1,6 @@
-"""Conversions of JSON values to every type, and the way into them by keys.
+"""Conversions of JSON values to every type, and lookups inside them by keys.
 
-Strict about what a JSON value is: no string becomes a number or a boolean, and no number becomes a date.
+JSON types are strict: strings do not convert to numbers or booleans, nor numbers to dates.
 """
 
 import re
@@ -39,7 +39,8 @@ from headwater.transforms.mapping.conversions.texts import text_check
 _INTEGER: Final = re.compile(rb"(-?[0-9]+)(?:\.0)?")
 _MAX_DIGITS: Final = 22
 _SURROGATES: Final = "must not contain lone surrogates"
-"""What is wrong with JSON that cannot be decoded: an escape of half a surrogate pair, which is JSON but not Unicode."""
+"""The rule for JSON with an escape of half a surrogate pair. It is valid JSON but not Unicode, so it cannot be
+decoded."""
 _QUOTE, _BRACE, _BRACKET = b'"{['
 _OPENING: Final = b"{["
 _NUMERIC: Final = b"-0123456789"
@@ -58,11 +59,11 @@ _OF_STRING: Final[dict[str, Callable[[str], Any]]] = {
 
 Text = bytes | Raw
 Reader = Callable[[Text], Any]
-"""Reads a value from its JSON text, without spaces between its tokens; gives None for null. Raises InvalidValue."""
+"""Reads a value from its JSON text, without spaces between its tokens. Returns None for null. Raises InvalidValue."""
 
 
 def from_json(target: Type) -> Conversion | None:
-    """The conversion to the target; None when it is json as well."""
+    """Return the conversion to the target; None if it is json as well."""
     if isinstance(target, JsonType):
         return None
     read = reader_of(target)
@@ -70,7 +71,7 @@ def from_json(target: Type) -> Conversion | None:
 
 
 def reader_of(target: Type) -> Reader:
-    """What `from_json` does, on the text of a JSON value."""
+    """Return `from_json` for the text of a JSON value."""
     match target:
         case JsonType():
             return lambda raw: Json(bytes(raw).decode())
@@ -97,9 +98,10 @@ def reader_of(target: Type) -> Reader:
 
 
 def text_of_json(raw: Text) -> str:
-    """What a JSON string says, or the text of a number, boolean or null. Raises InvalidValue for arrays and objects."""
+    """Return the decoded JSON string, or the text of a number, boolean or null. Raises InvalidValue for arrays and
+    objects."""
     try:
-        string: str = _string(raw)  # first, since nearly all are strings, and to look costs as much as to decode
+        string: str = _string(raw)  # first, because nearly all are strings, and checking costs as much as decoding
     except msgspec.DecodeError:
         pass
     else:
@@ -113,7 +115,7 @@ def text_of_json(raw: Text) -> str:
 
 
 def size_of_json(text: bytes) -> int:
-    """How many members, elements or code points there are; 0 for null."""
+    """Return the number of members, elements or code points; 0 for null."""
     match text[:1]:
         case b"{":
             return len(_decode_members(text))
@@ -199,7 +201,7 @@ def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
             if match is None:
                 raise InvalidValue("must be a JSON number without a fraction or exponent")
             digits = match[1]
-        number = int(digits[:_MAX_DIGITS])  # of a longer number the first digits are still out of every range
+        number = int(digits[:_MAX_DIGITS])  # the first digits of a longer number are already out of every range
         check(number)
         return number
 

@@ -1,4 +1,4 @@
-"""Which types can be converted to which, as far as types can tell; the values decide the rest (`conversion`)."""
+"""The possible conversions between types. Values decide the rest (`conversion`)."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -20,11 +20,11 @@ _ALWAYS: Final[dict[str, frozenset[str]]] = {
     "uuid": frozenset(("string", "uuid")),
     "ip": frozenset(("string", "ip")),
 }
-"""The scalars that each scalar can become. Everything becomes json, and json becomes everything."""
+"""The scalars that each scalar can become. Everything converts to json, and json to everything."""
 
 
 def refusal(source: Type, target: Type) -> str | None:
-    """Why no value of `source` can be converted to `target`; None when there are values that can."""
+    """Return why no value of `source` can be converted to `target`; None if some can."""
     if isinstance(source, JsonType) or isinstance(target, JsonType):
         return None
     match source, target:

@@ -1,4 +1,4 @@
-"""Conversions of text to datetime, date and time, and to UUIDs and addresses: what else a text can be."""
+"""Conversions of text to datetime, date and time, and to UUIDs and IP addresses."""
 
 import re
 from datetime import date, timedelta
@@ -11,7 +11,7 @@ _US_DATE: Final = re.compile(r"([0-9]{2})([/.])([0-9]{2})\2([0-9]{4})")
 _SERIAL: Final = re.compile(r"([0-9]+)(?:\.[0-9]*)?")
 _SERIAL_EPOCH: Final = date(1899, 12, 31)
 _LEAP_SERIAL: Final = 60
-"""What spreadsheets call 29 February 1900, a day that never was."""
+"""29 February 1900 in spreadsheets, a day that did not exist."""
 _LAST_SERIAL: Final = (date.max - _SERIAL_EPOCH).days + 1
 _ISO_8601: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -25,7 +25,7 @@ _BARE_UUID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f
 
 
 def datetime_of_text(text: str) -> DateTime:
-    """RFC 3339 with a zone, to the letter."""
+    """Parse RFC 3339 with a zone, in its exact form."""
     try:
         return DateTime.parse(text)
     except ValueError as error:
@@ -33,8 +33,8 @@ def datetime_of_text(text: str) -> DateTime:
 
 
 def datetime_of_iso(text: str) -> DateTime:
-    """ISO 8601 as programs write it: a date, or a date and a time of at least hours and minutes; UTC when it names no
-    zone. Digits behind the ninth of a fraction do not count."""
+    """Parse ISO 8601 as programs write it: a date, or a date and a time of at least hours and minutes; UTC without a
+    zone. Digits after the ninth of a fraction are ignored."""
     match = _ISO_8601.fullmatch(text)
     if match is None:
         raise InvalidValue("must be a date and time of ISO 8601")
@@ -44,7 +44,8 @@ def datetime_of_iso(text: str) -> DateTime:
 
 
 def date_of_text(text: str) -> date:
-    """YYYY-MM-DD, MM/DD/YYYY, MM.DD.YYYY, or a spreadsheet's serial number of a day, in three characters or more."""
+    """Parse YYYY-MM-DD, MM/DD/YYYY, MM.DD.YYYY, or a spreadsheet's serial number of a day with three characters or
+    more."""
     if us := _US_DATE.fullmatch(text):
         return date_of_iso(f"{us[4]}-{us[1]}-{us[3]}")
     serial = _SERIAL.fullmatch(text) if len(text) >= 3 else None
@@ -58,7 +59,7 @@ def date_of_text(text: str) -> date:
 
 
 def date_of_iso(text: str) -> date:
-    """YYYY-MM-DD."""
+    """Parse YYYY-MM-DD."""
     if not _ISO_DATE.fullmatch(text):
         raise InvalidValue("must be a date as YYYY-MM-DD")
     try:
@@ -68,7 +69,8 @@ def date_of_iso(text: str) -> date:
 
 
 def time_of_text(text: str) -> Time:
-    """hh:mm:ss with a fraction or none. A `Z` behind it, which files have, and digits behind the ninth do not count."""
+    """Parse hh:mm:ss with an optional fraction. A trailing `Z`, which files have, and digits after the ninth are
+    ignored."""
     match = _TIME.fullmatch(text)
     try:
         return Time.parse(match[1] if match else text)
@@ -77,7 +79,7 @@ def time_of_text(text: str) -> Time:
 
 
 def uuid_of_text(text: str) -> str:
-    """A UUID with its dashes or without any, in braces, or as a URN."""
+    """Parse a UUID with its dashes or without any, in braces, or as a URN."""
     inside = text[1:-1] if text[:1] == "{" and text[-1:] == "}" else text
     match = _UUID.fullmatch(inside) or _BARE_UUID.fullmatch(inside)
     if match is None:
@@ -86,7 +88,7 @@ def uuid_of_text(text: str) -> str:
 
 
 def ip_of_text(text: str) -> str:
-    """An address of IPv4 or IPv6."""
+    """Parse an IPv4 or IPv6 address."""
     try:
         return canonical_ip(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Conversions to boolean, int, float, decimal and year. Nothing is rounded but floats."""
+"""Conversions to boolean, int, float, decimal and year. Only floats are rounded."""
 
 import math
 import re
@@ -17,11 +17,11 @@ _REAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-
 _YEAR: Final = re.compile(r"[1-9][0-9]{0,3}")
 _NOT_REAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MAX_DIGITS: Final = 20
-"""More than any int has: longer texts are out of range, however long."""
+"""More than any int has: longer texts are always out of range."""
 
 
 def boolean_of_text(text: str) -> bool:
-    """The words for true and false."""
+    """Parse the words for true and false."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -30,7 +30,7 @@ def boolean_of_text(text: str) -> bool:
 
 
 def int_of_text(target: IntType) -> Callable[[str], int]:
-    """Digits, with a sign unless the target has none."""
+    """Return a parser of digits, with a sign unless the target is unsigned."""
     syntax = _DIGITS if target.unsigned else _SIGNED
     check = check_of(target)
 
@@ -48,7 +48,7 @@ def int_of_text(target: IntType) -> Callable[[str], int]:
 
 
 def int_of_float(value: float) -> int:
-    """Rounded half away from zero."""
+    """Round half away from zero."""
     if not math.isfinite(value):
         raise InvalidValue("must be a finite number")
     whole = int(value)
@@ -58,7 +58,7 @@ def int_of_float(value: float) -> int:
 
 
 def int_of_decimal(value: Decimal) -> int:
-    """The same number, which must be whole."""
+    """Return the same number, which must be whole."""
     whole = int(value)
     if whole != value:
         raise InvalidValue("must be a whole number")
@@ -66,7 +66,7 @@ def int_of_decimal(value: Decimal) -> int:
 
 
 def float_of_text(text: str) -> float:
-    """A decimal number, or NaN, Infinity or -Infinity."""
+    """Parse a decimal number, or NaN, Infinity or -Infinity."""
     if _REAL.fullmatch(text):
         value = float(text)
         if math.isinf(value):
@@ -79,7 +79,7 @@ def float_of_text(text: str) -> float:
 
 
 def to_float(target: FloatType) -> Callable[[Any], float]:
-    """A finite or infinite number of any kind, rounded to the size of the target and checked."""
+    """Return a conversion of any number, rounded to the size of the target and checked."""
     check = check_of(target)
     if target.bit_size == 64:
 
@@ -102,7 +102,7 @@ def to_float(target: FloatType) -> Callable[[Any], float]:
 
 
 def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
-    """Exactly what the text says."""
+    """Return a parser that keeps the exact number."""
     check = check_of(target)
     precision, scale = target.precision, target.scale
 
@@ -118,7 +118,7 @@ def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
 
 
 def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
-    """Rounded half away from zero to the scale of the target."""
+    """Return a conversion that rounds half away from zero to the scale of the target."""
     check = check_of(target)
     precision, scale = target.precision, target.scale
 
@@ -134,7 +134,7 @@ def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
 
 
 def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
-    """The same number."""
+    """Return a conversion to the same number."""
     check = check_of(target)
 
     def convert(value: int | Decimal) -> Decimal:
@@ -146,7 +146,7 @@ def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]
 
 
 def year_of_text(text: str) -> int:
-    """One to four digits, the first of them not zero."""
+    """Parse one to four digits, the first of them not zero."""
     if not _YEAR.fullmatch(text):
         raise InvalidValue("must be a year in the range 1 to 9999")
     return int(text)

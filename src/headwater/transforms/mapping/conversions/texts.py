@@ -27,13 +27,13 @@ from headwater.schemas import (
 )
 
 TextOf = Callable[[Any], str]
-"""Gives the text of a value that is not None."""
+"""Returns the text of a value that is not None."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def text_of(type: Type) -> TextOf:
-    """How values of a scalar type are written when they become strings; json is not among them."""
+    """Return the conversion of values of a scalar type, except json, to strings."""
     match type.kind:
         case "string" | "uuid" | "ip":
             return _as_it_is
@@ -50,9 +50,9 @@ def text_of(type: Type) -> TextOf:
 
 
 def json_text_of(type: Type) -> TextOf:
-    """How values of any type are written as JSON: integers and decimals as numbers with all their digits.
+    """Return the conversion of values of any type to JSON text: integers and decimals as numbers with all their digits.
 
-    Raises InvalidValue when the JSON is nested too deep.
+    Raises InvalidValue if the JSON is nested too deep.
     """
     write = _json_text(type)
     if not _holds_json(type):
@@ -68,12 +68,12 @@ def json_text_of(type: Type) -> TextOf:
 
 
 def quoted_json(text: str) -> str:
-    """The text as a JSON string."""
+    """Return the text as a JSON string."""
     return _encode(text).decode()
 
 
 def text_check(target: StringType) -> Callable[[str], str | None] | None:
-    """Checks a text against the constraints of its type; None when there are none."""
+    """Return a check of a text against the constraints of its type; None if there are none."""
     if target == StringType():
         return None
     check = check_of(target)
@@ -84,7 +84,7 @@ def text_check(target: StringType) -> Callable[[str], str | None] | None:
         except InvalidValue:
             if text:
                 raise
-            return None  # only values and patterns refuse the empty string: it then says that there is nothing
+            return None  # only enumerations and patterns reject the empty string, which then stands for null
         return text
 
     return finish
@@ -106,7 +106,7 @@ def _float(bit_size: int) -> TextOf:
 
 
 def not_finite(value: float) -> str:
-    """The name of NaN and the infinities."""
+    """Return the name of NaN or an infinity."""
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"

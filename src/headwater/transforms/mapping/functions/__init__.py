@@ -6,4 +6,4 @@ from headwater.transforms.mapping.functions import logic, strings, structures
 from headwater.transforms.mapping.typed import Function
 
 FUNCTIONS: Final[dict[str, Function]] = {**logic.FUNCTIONS, **strings.FUNCTIONS, **structures.FUNCTIONS}
-"""All of them by their names."""
+"""All functions by name."""

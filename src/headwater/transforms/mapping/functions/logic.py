@@ -1,6 +1,6 @@
 """The functions that compare and choose: and, or, not, eq, ne, if, coalesce.
 
-Their logic has three values, as in SQL: what is unknown because it is null stays null, unless it does not matter.
+Logic has three values, as in SQL: a null operand gives null, unless the other operands decide.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Same = Callable[[Any, Any], bool]
 
 
 def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
-    """Both and, which a false decides, and or, which a true decides."""
+    """Compile `and`, which a false decides, or `or`, which a true decides."""
 
     def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
         arguments = [scope.argument(call, index, BOOLEAN) for index in range(len(call.arguments))]
@@ -51,7 +51,7 @@ def _not(scope: Scope, call: Call, target: Type | None) -> Typed:
 
 
 def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
-    """Both eq and ne."""
+    """Compile eq or ne."""
 
     def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
         left, right = (scope.typed(argument) for argument in call.arguments)
@@ -79,14 +79,14 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
 
 
 def _comparison(left: Type, right: Type) -> Same:
-    """Numbers are compared as numbers, whatever their types; everything else after conversion to the right type."""
+    """Compare numbers as numbers, whatever their types, and everything else after conversion to the right type."""
     if left.kind in _NUMBERS and right.kind in _NUMBERS:
         return _number_comparison(left, right)
     return _comparison_after(conversion(left, right), equality_of(right))
 
 
 def _comparison_after(convert: Conversion | None, equal: Same) -> Same:
-    """Converts the left value to the type of the right one; not equal when it cannot be."""
+    """Convert the left value to the type of the right one; they are not equal if it cannot be converted."""
     if convert is None:
         return equal
 
@@ -101,7 +101,7 @@ def _comparison_after(convert: Conversion | None, equal: Same) -> Same:
 
 
 def _number_comparison(left: Type, right: Type) -> Same:
-    """As Python compares them, exactly; but 0.1 is the float next to it where a float is on the other side."""
+    """Compare exactly, as Python does. But a decimal and a float are equal if the decimal rounds to the float."""
     floats = [type for type in (left, right) if isinstance(type, FloatType)]
     if len(floats) == 2 and left != right:
         return lambda one, other: to_float32(one) == to_float32(other)
@@ -136,8 +136,8 @@ def _coalesce(scope: Scope, call: Call, target: Type | None) -> Typed:
 def _alternatives(
     scope: Scope, expressions: tuple[Expression, ...], target: Type | None
 ) -> tuple[Type | None, list[tuple[Evaluator, Conversion | None]]]:
-    """What the call may give, and one type for all of it: the target, or else the type that they have in common, or
-    else json, which everything can become."""
+    """Return the possible values of the call, and their common type. That is the target, or else the type that they
+    share, or else json, which everything converts to."""
     if target is not None:
         return target, [scope.alternative(expression, target) for expression in expressions]
     typed = [scope.typed(expression) for expression in expressions]

@@ -12,11 +12,11 @@ from headwater.transforms.mapping.language.tree import INT32, STRING, Call
 from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Function, Input, Scope, Typed, always, charge
 
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
-"""Unicode's White_Space. `str.strip` alone would also take the separators of ASCII, which are not."""
+"""Unicode's White_Space. `str.strip` would also remove the separators of ASCII, which do not belong to it."""
 
 
 def _of_text(change: Callable[[str], str]) -> Function:
-    """A function of one text."""
+    """Return a function of one text."""
 
     def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
         argument = scope.argument(call, 0, STRING)
@@ -35,9 +35,9 @@ def _of_text(change: Callable[[str], str]) -> Function:
 
 
 def initcap(text: str) -> str:
-    """The text with the first letter of each word in upper case and everything else as it was.
+    """Return the text with the first letter of each word in upper case, and the rest unchanged.
 
-    A word begins with a letter that does not follow one. A combining mark belongs to what it stands on.
+    A word begins with a letter that does not follow one. A combining mark belongs to the character before it.
     """
     pieces: list[str] = []
     inside = False

@@ -1,4 +1,4 @@
-"""The functions that make values of several parts: array, map, json_parse."""
+"""The functions that build values of several parts: array, map, json_parse."""
 
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
             if value is None:
                 return JSON_NULL if of_json else None
             size += SCALAR_CHARACTERS + size_of_element(value)
-            if size > MAX_RESULT_CHARACTERS:  # before so many elements are held
+            if size > MAX_RESULT_CHARACTERS:  # before more elements are held
                 raise too_large("the array")
             return value
 
@@ -63,7 +63,7 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
             value = evaluate_value(given)
             if value is not None:
                 size += SCALAR_CHARACTERS + len(key) + len(value.text)
-                if size > MAX_RESULT_CHARACTERS:  # before so many values are held
+                if size > MAX_RESULT_CHARACTERS:  # before more values are held
                     raise too_large("the map")
                 result[key] = value
             elif not may_be_missing:

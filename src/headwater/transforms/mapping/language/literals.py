@@ -1,7 +1,7 @@
-"""String constants and number constants: from text and to text.
+"""String constants and number constants: parsing and printing.
 
-What is written in a string is brought into Unicode's normalization form C, as everything that people type is; what is
-escaped stays as it is. So the writer escapes whatever is not in that form, and reading gives the same string back.
+Unescaped characters of a string are brought into Unicode's normalization form C, like all input of people. Escaped ones
+stay unchanged. So printing escapes every string that is not in that form, and parsing gives the same string.
 """
 
 import re
@@ -14,7 +14,7 @@ from headwater.transforms.mapping.errors import InvalidExpression
 from headwater.transforms.mapping.language.tree import INT32, NUMBER, Constant
 
 MAX_MARKS: Final = 100
-"""How many combining marks may follow each other. Normalising takes time quadratic in their number."""
+"""Maximum number of consecutive combining marks. Normalising takes time quadratic in their number."""
 
 _NUMBER: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _GLUED: Final = re.compile(r"[A-Za-z0-9_.]")
@@ -27,7 +27,7 @@ _ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.it
 
 
 def read_string(text: str, start: int) -> tuple[str, int]:
-    """The string whose opening quote is at `start`, and the offset behind its closing quote."""
+    """Return the string whose opening quote is at `start`, and the offset after its closing quote."""
     quote = text[start]
     position = start + 1
     pieces: list[str] = []
@@ -72,7 +72,7 @@ def _normalised(run: str, offset: int) -> str:
 
 
 def write_string(value: str) -> str:
-    """A string constant with this value, in single quotes unless that takes more escapes."""
+    """Return a string constant with this value, in single quotes unless double quotes need fewer escapes."""
     quote = '"' if value.count("'") > value.count('"') else "'"
     as_it_is = unicodedata.is_normalized("NFC", value)
     pieces = [quote]
@@ -91,7 +91,7 @@ def write_string(value: str) -> str:
 
 
 def read_number(text: str, start: int) -> tuple[Constant, int] | None:
-    """The number that begins at `start`, and the offset behind it; None when none does."""
+    """Return the number that begins at `start`, and the offset after it; None if there is none."""
     match = _NUMBER.match(text, start)
     if match is None:
         return None
@@ -107,7 +107,7 @@ def read_number(text: str, start: int) -> tuple[Constant, int] | None:
                 return Constant(number, INT32, start), end
     try:
         exact = Decimal(literal)
-    except InvalidOperation:  # an exponent beyond any bound
+    except InvalidOperation:  # the exponent exceeds every limit
         exact = Decimal("NaN")
     if not fits(exact, NUMBER.precision, NUMBER.scale):
         raise InvalidExpression(
@@ -119,10 +119,10 @@ def read_number(text: str, start: int) -> tuple[Constant, int] | None:
 
 
 def write_number(value: int | Decimal) -> str:
-    """A number constant with this value and type."""
+    """Return a number constant with this value and type."""
     if isinstance(value, int):
         return str(value)
     text = decimal_text(value)
     if "." not in text and -(2**31) <= value < 2**31:
-        return text + ".0"  # without, it would be read as a whole number of 32 bits
+        return text + ".0"  # otherwise it would be read as a whole number of 32 bits
     return text

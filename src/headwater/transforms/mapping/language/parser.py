@@ -1,6 +1,5 @@
-"""Reads mapping expressions. Anything but an expression is an InvalidExpression with the position of the first
-character that cannot be right; nothing here depends on schemas, or on which functions there are.
-"""
+"""Parses mapping expressions. Any other text is an InvalidExpression with the position of the first invalid character.
+Parsing does not depend on schemas, or on the existing functions."""
 
 import re
 from typing import Final, TypeGuard
@@ -21,19 +20,18 @@ from headwater.transforms.mapping.language.tree import (
 )
 
 MAX_LENGTH: Final = 50_000
-"""The longest expression, in code points."""
+"""Maximum length of an expression, in code points."""
 MAX_DEPTH: Final = 100
-"""How deep calls may stand in each other. Everything that walks an expression recurses, and this keeps it from running
-out of stack."""
+"""Maximum nesting of calls. Functions on expressions recurse, and this limit keeps them within the stack."""
 MAX_STEPS: Final = 256
-"""How many steps a path can have: more than types and JSON values are ever deep."""
+"""Maximum number of steps of a path: more than the nesting of any type or JSON value."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse(text: str) -> Expression:
-    """The syntax tree of the expression. Raises InvalidExpression."""
+    """Parse an expression. Raises InvalidExpression."""
     if len(text) > MAX_LENGTH:
         raise InvalidExpression(f"an expression can have at most {MAX_LENGTH} characters", MAX_LENGTH)
     parser = _Parser(text)
@@ -53,7 +51,7 @@ class _Parser:
         self.position = 0
 
     def unexpected(self) -> InvalidExpression:
-        """The error for the character here."""
+        """Return the error for the character at the position."""
         if self.position >= len(self._text):
             return InvalidExpression("the expression ends too early", self.position)
         character = self._text[self.position]
@@ -61,7 +59,7 @@ class _Parser:
         return InvalidExpression(f"unexpected {shown}", self.position)
 
     def expression(self, depth: int) -> Expression:
-        """One or more parts, up to the first character that cannot begin one."""
+        """Parse one or more parts, up to the first character that cannot begin one."""
         self._skip_space()
         start = self.position
         parts: list[Part] = []
