@@ -5,22 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import (
-    ArrayType,
-    BooleanType,
-    DecimalType,
-    FloatType,
-    IntType,
     InvalidType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
     parse_schema,
     parse_type,
     read_schema,
     read_type,
 )
+from headwater.schemas import types as t
 from tests.growth import assert_linear
 from tests.jsontexts import json_values
 
@@ -30,29 +21,29 @@ KINDS_WITHOUT_KEYS = ["boolean", "datetime", "date", "time", "year", "uuid", "js
 @pytest.mark.parametrize(
     ("text", "type"),
     [
-        ('{"kind":"string"}', StringType()),
-        ('{"kind":"string","maxLength":5,"maxBytes":9}', StringType(max_length=5, max_bytes=9)),
-        ('{"kind":"string","charLen":5}', StringType(max_length=5)),
-        ('{"kind":"string","values":["s","m",""]}', StringType(values=("s", "m", ""))),
-        ('{"kind":"string","values":["e\\u0301"]}', StringType(values=("é",))),
-        ('{"kind":"string","values":["e\u0301"]}', StringType(values=("é",))),
-        ('{"bitSize":8,"kind":"int"}', IntType(8)),
+        ('{"kind":"string"}', t.StringType()),
+        ('{"kind":"string","maxLength":5,"maxBytes":9}', t.StringType(max_length=5, max_bytes=9)),
+        ('{"kind":"string","charLen":5}', t.StringType(max_length=5)),
+        ('{"kind":"string","values":["s","m",""]}', t.StringType(values=("s", "m", ""))),
+        ('{"kind":"string","values":["e\\u0301"]}', t.StringType(values=("é",))),
+        ('{"kind":"string","values":["e\u0301"]}', t.StringType(values=("é",))),
+        ('{"bitSize":8,"kind":"int"}', t.IntType(8)),
         (
             '{"kind":"int","bitSize":64,"unsigned":true,"maximum":18446744073709551614}',
-            IntType(64, True, None, 2**64 - 2),
+            t.IntType(64, True, None, 2**64 - 2),
         ),
-        ('{"kind":"int","bitSize":64,"unsigned":false}', IntType(64)),
-        ('{"kind":"float","bitSize":32,"real":true,"minimum":0,"maximum":1.5e1}', FloatType(32, True, 0.0, 15.0)),
-        ('{"kind":"decimal","precision":10}', DecimalType(10)),
-        ('{"kind":"array","elementType":{"kind":"boolean"},"minElements":1}', ArrayType(BooleanType(), 1)),
-        ('{"kind":"map","elementType":{"kind":"boolean"}}', MapType(BooleanType())),
+        ('{"kind":"int","bitSize":64,"unsigned":false}', t.IntType(64)),
+        ('{"kind":"float","bitSize":32,"real":true,"minimum":0,"maximum":1.5e1}', t.FloatType(32, True, 0.0, 15.0)),
+        ('{"kind":"decimal","precision":10}', t.DecimalType(10)),
+        ('{"kind":"array","elementType":{"kind":"boolean"},"minElements":1}', t.ArrayType(t.BooleanType(), 1)),
+        ('{"kind":"map","elementType":{"kind":"boolean"}}', t.MapType(t.BooleanType())),
         (
             '{"kind":"object","properties":[{"name":"a","type":{"kind":"boolean"}}]}',
-            ObjectType((Property("a", BooleanType()),)),
+            t.ObjectType((t.Property("a", t.BooleanType()),)),
         ),
     ],
 )
-def test_types(text: str, type: Type) -> None:
+def test_types(text: str, type: t.Type) -> None:
     assert parse_type(text) == type
     assert parse_type(text.encode()) == type
 
@@ -161,7 +152,7 @@ def test_a_schema_is_an_object_or_nothing() -> None:
 
 
 def test_decoded_json_is_read_too() -> None:
-    assert read_type({"kind": "float", "bitSize": 64, "minimum": 0.1}) == FloatType(64, minimum=0.1)
+    assert read_type({"kind": "float", "bitSize": 64, "minimum": 0.1}) == t.FloatType(64, minimum=0.1)
 
 
 @pytest.mark.parametrize(

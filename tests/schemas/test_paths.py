@@ -12,11 +12,11 @@ from headwater.schemas import (
     Schema,
     StringType,
     contains_path,
-    elements_of,
     is_path,
     parse_path,
     property_at,
     resolve,
+    unwrap_elements,
     walk,
     walk_objects,
 )
@@ -95,8 +95,8 @@ def test_walks() -> None:
 
 
 def test_elements() -> None:
-    assert elements_of(ArrayType(MapType(SKU))) is SKU
-    assert elements_of(SKU) is SKU
+    assert unwrap_elements(ArrayType(MapType(SKU))) is SKU
+    assert unwrap_elements(SKU) is SKU
 
 
 @given(schemas())

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from headwater.schemas.jsontext import excerpt
+from headwater.schemas.json_value import excerpt
 from headwater.schemas.serialisation import type_document
 from headwater.schemas.types import ArrayType, MapType, ObjectType, Property, Schema, StringType, Type
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.base.nesting import is_deeper
-from headwater.schemas.decoding import Reader, reader_of
-from headwater.schemas.encoding import Writer, writer_of
+from headwater.base.json_depth import is_deeper
+from headwater.schemas.decoding import Decoder, compile_decoder
+from headwater.schemas.encoding import Encoder, compile_encoder
 from headwater.schemas.errors import InvalidValue
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, refuse_repeats
+from headwater.schemas.json_value import MAX_JSON_DEPTH, reject_repeats
 from headwater.schemas.types import MAX_DEPTH, Schema
 from headwater.schemas.values import Record
 
@@ -32,12 +32,12 @@ class Codec:
         self.schema = schema
 
     @cached_property
-    def _read(self) -> Reader:
-        return reader_of(self.schema)
+    def _read(self) -> Decoder:
+        return compile_decoder(self.schema)
 
     @cached_property
-    def _write(self) -> Writer:
-        return writer_of(self.schema)
+    def _write(self) -> Encoder:
+        return compile_encoder(self.schema)
 
     def decode(self, text: str | bytes, *, trusted: bool = False) -> Record:
         """Return the record in the JSON text.
@@ -53,7 +53,7 @@ class Codec:
                 raise InvalidValue("is nested too deeply")
             raw = _raw(text)
             if not trusted:
-                refuse_repeats(text)
+                reject_repeats(text)
             record: Record = self._read(raw)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise InvalidValue("must be JSON in UTF-8") from error

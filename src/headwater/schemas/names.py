@@ -13,7 +13,7 @@ def is_property_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def property_name_of(text: str) -> str | None:
+def suggest_property_name(text: str) -> str | None:
     """Return a property name that resembles the text, or None if there is none.
 
     A valid name stays unchanged. Otherwise surrounding spaces are removed and Latin letters lose their accents. Each

@@ -67,7 +67,7 @@ def contains_path(schema: Schema, path: Path | str) -> bool:
     components = parse_path(path) if isinstance(path, str) else path
     here: Type = schema
     for component in components:
-        inside = elements_of(here)
+        inside = unwrap_elements(here)
         below = inside.get(component) if isinstance(inside, ObjectType) else None
         if below is None:
             return False
@@ -85,7 +85,7 @@ def walk_objects(schema: Schema) -> Iterator[tuple[str, Property]]:
     return _walk(schema, "", through_elements=False)
 
 
-def elements_of(type: Type) -> Type:
+def unwrap_elements(type: Type) -> Type:
     """Return the innermost element type of nested arrays and maps; any other type is returned unchanged."""
     while isinstance(type, ArrayType | MapType):
         type = type.element_type
@@ -106,6 +106,6 @@ def _walk(type: ObjectType, prefix: str, *, through_elements: bool) -> Iterator[
     for property in type.properties:
         path = prefix + property.name
         yield path, property
-        inside = elements_of(property.type) if through_elements else property.type
+        inside = unwrap_elements(property.type) if through_elements else property.type
         if isinstance(inside, ObjectType):
             yield from _walk(inside, f"{path}.", through_elements=through_elements)

@@ -23,12 +23,12 @@ def check_profile_schema(schema: Schema) -> None:
             raise InvalidType(rule, path)
     columns: dict[str, str] = {}
     for path, _ in walk_objects(schema):
-        other = columns.setdefault(column_of(path).lower(), path)
+        other = columns.setdefault(name_column(path).lower(), path)
         if other != path:
             raise InvalidType(f"would share a column with {other}", path)
 
 
-def column_of(path: str) -> str:
+def name_column(path: str) -> str:
     """Return the name of the warehouse column for the property at the path. Column names are compared ignoring case."""
     return path.replace(".", "_")
 

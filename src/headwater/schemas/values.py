@@ -17,8 +17,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final, TypeAlias
 
-from headwater.schemas.jsontext import Json
-from headwater.schemas.moments import DateTime, Time
+from headwater.schemas.datetimes import DateTime, Time
+from headwater.schemas.json_value import Json
 from headwater.schemas.paths import Path
 
 Value: TypeAlias = (

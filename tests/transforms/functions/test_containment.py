@@ -11,19 +11,13 @@ from structlog.testing import capture_logs
 
 from headwater.base.throttle import Throttle
 from headwater.schemas import (
-    ArrayType,
     Codec,
-    DateTimeType,
     InvalidValue,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     all_optional,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions import FunctionFailed, Language, Purpose, RecordError
 from headwater.transforms.functions.contract import Results
 from headwater.transforms.functions.plan import Plan
@@ -101,11 +95,11 @@ def test_every_value_of_every_kind_has_an_outcome(
     language: Language, kind: str, text: str, nullable: bool, preserve: bool
 ) -> None:
     types = KINDS | {
-        "map": MapType(StringType()),
-        "array": ArrayType(ArrayType(StringType())),
-        "object": one(MapType(JsonType()), read_optional=True),
-        "map of json": MapType(JsonType()),
-        "array of json": ArrayType(JsonType()),
+        "map": t.MapType(t.StringType()),
+        "array": t.ArrayType(t.ArrayType(t.StringType())),
+        "object": one(t.MapType(t.JsonType()), read_optional=True),
+        "map of json": t.MapType(t.JsonType()),
+        "array of json": t.ArrayType(t.JsonType()),
     }
     schema = one(types[kind], read_optional=True, nullable=nullable)
     plan = Plan(function(language, IDENTITY[language], schema, preserve_json=preserve), schema, schema, "Import")
@@ -141,7 +135,7 @@ def test_every_record_is_encoded_or_replaced_by_the_reason(language: Language, d
 
 def test_records_that_do_not_conform_are_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater.transforms.functions.plan._throttle", Throttle())
-    schema = one(DateTimeType())
+    schema = one(t.DateTimeType())
     plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     with capture_logs() as lines:
         for _ in range(3):
@@ -151,7 +145,7 @@ def test_records_that_do_not_conform_are_logged_once(monkeypatch: pytest.MonkeyP
 
 def test_a_result_may_have_as_many_characters_as_the_limit() -> None:
     plan = Plan(
-        function("Python", IDENTITY["Python"], one(StringType())), one(StringType()), one(StringType()), "Import"
+        function("Python", IDENTITY["Python"], one(t.StringType())), one(t.StringType()), one(t.StringType()), "Import"
     )
     fits = "x" * (MAX_RESULT_CHARACTERS - len('{"v":""}'))
     largest, larger = f'{{"v":"{fits}"}}', f'{{"v":"{fits}x"}}'
@@ -163,7 +157,7 @@ def test_a_result_may_have_as_many_characters_as_the_limit() -> None:
 
 def test_results_of_a_large_batch_are_decoded_while_they_are_taken() -> None:
     """Empty arrays take twenty times their text in memory: a batch of 32 MB would need 700 MB."""
-    schema = one(ArrayType(ArrayType(StringType())))
+    schema = one(t.ArrayType(t.ArrayType(t.StringType())))
     plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     bulk, decoded = plan._bulk, 0
     assert bulk is not None
@@ -187,7 +181,7 @@ def test_results_of_a_large_batch_are_decoded_while_they_are_taken() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_sandbox_that_answers_with_too_few_or_too_many_lines_fails_the_batch_when_called(count: int) -> None:
-    schema = one(StringType())
+    schema = one(t.StringType())
     plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     for line in ('{"v":"x"}', '{"v":"' + "x" * 600_000 + '"}'):
         with pytest.raises(FunctionFailed):
@@ -195,7 +189,7 @@ def test_a_sandbox_that_answers_with_too_few_or_too_many_lines_fails_the_batch_w
 
 
 def test_chunks_with_a_bad_result_lose_no_other() -> None:
-    schema = ObjectType((Property("v", StringType()),))
+    schema = t.ObjectType((t.Property("v", t.StringType()),))
     plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     error = RecordError("Transformation", "no")
     lines: list[str | RecordError] = []
@@ -211,7 +205,7 @@ def test_chunks_with_a_bad_result_lose_no_other() -> None:
 
 def test_a_key_with_a_lone_surrogate_is_refused_where_it_is() -> None:
     """The codec would reject it later, when the record is stored, without a link to the function."""
-    schema = one(MapType(StringType()))
+    schema = one(t.MapType(t.StringType()))
     plan = Plan(function("JavaScript", IDENTITY["JavaScript"], schema), schema, schema, "Import")
     (outcome,) = plan.decode(results(['{"v":{"a\\ud800":"x"}}']), 1)
     assert outcome == RecordError("OutputValidation", '«v["a\\ud800"]» must not have lone surrogates in its key')

@@ -7,38 +7,25 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from headwater.schemas import (
-    ArrayType,
-    Codec,
-    DateTimeType,
-    DecimalType,
-    FloatType,
-    IntType,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
-)
+from headwater.schemas import Codec, Json
+from headwater.schemas import types as t
 from headwater.transforms.functions import Function, Language, Limits, RecordError, Runner
 
-TYPES: dict[str, Type] = {
-    "v": JsonType(),
-    "s": StringType(),
-    "n": IntType(32),
-    "b": IntType(64),
-    "f": FloatType(64),
-    "d": DecimalType(20, 3),
-    "t": DateTimeType(),
-    "m": MapType(StringType()),
-    "j": MapType(JsonType()),
-    "a": ArrayType(ArrayType(JsonType())),
-    "o": ObjectType((Property("x", StringType(), read_optional=True),)),
+TYPES: dict[str, t.Type] = {
+    "v": t.JsonType(),
+    "s": t.StringType(),
+    "n": t.IntType(32),
+    "b": t.IntType(64),
+    "f": t.FloatType(64),
+    "d": t.DecimalType(20, 3),
+    "t": t.DateTimeType(),
+    "m": t.MapType(t.StringType()),
+    "j": t.MapType(t.JsonType()),
+    "a": t.ArrayType(t.ArrayType(t.JsonType())),
+    "o": t.ObjectType((t.Property("x", t.StringType(), read_optional=True),)),
 }
-OUT = ObjectType(tuple(Property(name, type, read_optional=True) for name, type in TYPES.items()))
-IN = ObjectType((Property("case", IntType(32)),))
+OUT = t.ObjectType(tuple(t.Property(name, type, read_optional=True) for name, type in TYPES.items()))
+IN = t.ObjectType((t.Property("case", t.IntType(32)),))
 
 JAVASCRIPT = """
 const deep = (n, wrap) => { let v = 1; for (let i = 0; i < n; i++) v = wrap(v); return v; };
@@ -357,13 +344,13 @@ async def test_a_record_that_a_language_cannot_hold_fails_alone(
     runner: Runner, language: Language, text: str, expected: str
 ) -> None:
     """The session has run a batch before, whose results it must not return."""
-    schema = ObjectType((Property("v", JsonType()), Property("n", IntType(32))))
+    schema = t.ObjectType((t.Property("v", t.JsonType()), t.Property("n", t.IntType(32))))
     sources = {
         "JavaScript": "const transform = (record) => ({ n: record.n + 1 })",
         "Python": "def transform(record):\n    return {'n': record['n'] + 1}",
     }
     function = Function("test", language, sources[language], in_paths=("v", "n"), out_paths=("n",))
-    out = ObjectType((Property("n", IntType(32), read_optional=True),))
+    out = t.ObjectType((t.Property("n", t.IntType(32), read_optional=True),))
     plain: list[Any] = [{"v": Json("1"), "n": number} for number in range(3)]
     assert await runner.run(function, plain, schema, out) == [{"n": 1}, {"n": 2}, {"n": 3}]
     nasty: list[Any] = [{"v": Json('[1,\n"a,\\nb"]'), "n": 10}, {"v": Json(text), "n": 20}, {"v": Json("1"), "n": 30}]
@@ -384,8 +371,8 @@ async def test_a_record_that_does_not_conform_fails_alone(runner: Runner, langua
         "JavaScript": "const transform = (record) => ({ s: record.s })",
         "Python": "def transform(record):\n    return {'s': record['s']}",
     }
-    schema = ObjectType(
-        (Property("s", StringType(), read_optional=True), Property("d", DecimalType(9, 3), read_optional=True))
+    schema = t.ObjectType(
+        (t.Property("s", t.StringType(), read_optional=True), t.Property("d", t.DecimalType(9, 3), read_optional=True))
     )
     function = Function("test", language, sources[language], in_paths=("s", "d"), out_paths=("s",))
     records: list[Any] = [{"s": "a"}, {"s": "\ud800"}, {"s": "b", "d": "no decimal"}, {"s": "c\n"}]

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from headwater.schemas import ArrayType, FloatType, JsonType, MapType, ObjectType, StringType, Type
+from headwater.schemas import types as t
 from headwater.transforms.mapping.conversions.matrix import refusal
 from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.tree import (
@@ -79,38 +79,38 @@ def expressions(
 
 
 @st.composite
-def convertible_types(draw: st.DrawFn) -> tuple[Type, Type]:
+def convertible_types(draw: st.DrawFn) -> tuple[t.Type, t.Type]:
     """Two types, of which the first can become the second, as far as types can tell."""
     match draw(st.integers(0, 5)):
         case 0:
-            pair: tuple[Type, Type] = (JsonType(), draw(schemas.types()))
+            pair: tuple[t.Type, t.Type] = (t.JsonType(), draw(schemas.types()))
         case 1:
-            pair = (draw(schemas.types()), JsonType())
+            pair = (draw(schemas.types()), t.JsonType())
         case 2:
-            pair = (StringType(), draw(schemas.scalar_types()))
+            pair = (t.StringType(), draw(schemas.scalar_types()))
         case 3:
-            pair = (draw(schemas.scalar_types()), StringType(max_length=draw(st.integers(1, 30))))
+            pair = (draw(schemas.scalar_types()), t.StringType(max_length=draw(st.integers(1, 30))))
         case 4:
             numbers = schemas.scalar_types().filter(lambda type: type.kind in ("int", "float", "decimal"))
-            pair = (draw(numbers | st.just(FloatType(64))), draw(numbers))
+            pair = (draw(numbers | st.just(t.FloatType(64))), draw(numbers))
         case _:
             pair = (draw(schemas.types()), draw(schemas.types()))
     return pair if refusal(*pair) is None else (pair[0], pair[0])
 
 
-def paths_of(schema: ObjectType) -> st.SearchStrategy[PathReference]:
+def paths_of(schema: t.ObjectType) -> st.SearchStrategy[PathReference]:
     """References to the properties of the schema, some of them followed by keys."""
     first = st.sampled_from([property.name for property in schema])
     more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)
     return st.builds(lambda name, others: PathReference((Step(name), *others)), first, more)
 
 
-def lenient(type: Type) -> Type:
+def lenient(type: t.Type) -> t.Type:
     """Return the type with properties that may all be missing, as in written records."""
     match type:
-        case ArrayType() | MapType():
+        case t.ArrayType() | t.MapType():
             return replace(type, element_type=lenient(type.element_type))
-        case ObjectType():
-            return ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
+        case t.ObjectType():
+            return t.ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
         case _:
             return type

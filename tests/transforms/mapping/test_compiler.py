@@ -5,17 +5,8 @@ from typing import Any
 
 import pytest
 
-from headwater.schemas import (
-    JSON_NULL,
-    DateType,
-    IntType,
-    Json,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
-)
+from headwater.schemas import JSON_NULL, Json
+from headwater.schemas import types as t
 from headwater.transforms.mapping import FUNCTIONS, MAX_DEPTH, InvalidExpression, InvalidMapping, TransformationError
 from headwater.transforms.mapping.compiler import compile_expression
 from headwater.transforms.mapping.typed import Input
@@ -66,7 +57,7 @@ def test_there_are_18_functions() -> None:
         ("address", JSON, Json('{"street":"Via Roma","zip":null,"geo":{"lat":45.5,"lon":9}}')),
     ],
 )
-def test_follows_paths(expression: str, type: Type, value: Any) -> None:
+def test_follows_paths(expression: str, type: t.Type, value: Any) -> None:
     assert evaluate(expression, type) == value
 
 
@@ -123,19 +114,19 @@ def test_refuses(expression: str, reason: str) -> None:
     [
         ("'abc'", INT32, "'abc' cannot be converted to int(32): it must be the digits of an integer, at character 1"),
         ("''", INT32, "'' cannot be converted to int(32), at character 1"),
-        ("''", StringType(values=("a",)), "'' cannot be converted to string, at character 1"),
-        ("''", StringType(pattern="x"), "'' cannot be converted to string"),
-        ("'b'", StringType(values=("a",)), "'b' cannot be converted to string: it must be one of \"a\""),
-        ("300", IntType(8), "300 cannot be converted to int(8): it must be an integer in the range -128 to 127"),
+        ("''", t.StringType(values=("a",)), "'' cannot be converted to string, at character 1"),
+        ("''", t.StringType(pattern="x"), "'' cannot be converted to string"),
+        ("'b'", t.StringType(values=("a",)), "'b' cannot be converted to string: it must be one of \"a\""),
+        ("300", t.IntType(8), "300 cannot be converted to int(8): it must be an integer in the range -128 to 127"),
         ("true", INT32, "boolean cannot be converted to int(32)"),
-        ("2024", DateType(), "int(32) cannot be converted to date"),
+        ("2024", t.DateType(), "int(32) cannot be converted to date"),
         ("day", INT32, "date cannot be converted to int(32), at character 1"),
         ("'" + "x" * 100 + "'", INT32, "'" + "x" * 59 + "… cannot be converted"),
-        ("'a' n", DateType(), None),
-        ("'a'", MapType(TEXT), "string cannot be converted to map(string)"),
+        ("'a' n", t.DateType(), None),
+        ("'a'", t.MapType(TEXT), "string cannot be converted to map(string)"),
     ],
 )
-def test_converts_constants_at_once(expression: str, type: Type, reason: str | None) -> None:
+def test_converts_constants_at_once(expression: str, type: t.Type, reason: str | None) -> None:
     if reason is None:
         compile_expression(expression, SCHEMA, type)
         return
@@ -234,7 +225,7 @@ def test_the_work_for_wide_expressions_grows_with_them_and_no_faster(source: Cal
 
 def test_schemas_may_have_thousands_of_properties() -> None:
     def compiled(size: int) -> None:
-        schema = ObjectType(tuple(Property(f"p{index}", TEXT) for index in range(size)))
+        schema = t.ObjectType(tuple(t.Property(f"p{index}", TEXT) for index in range(size)))
         for index in range(0, size, 10):
             compile_expression(f"upper(p{index})", schema, TEXT)
         entries = ", ".join(f"'k{index}', p{index}" for index in range(0, size, 3))

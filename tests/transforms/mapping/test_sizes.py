@@ -13,19 +13,12 @@ from hypothesis import strategies as st
 
 from headwater.schemas import (
     EVENT_SCHEMA,
-    ArrayType,
-    BooleanType,
     Codec,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     all_optional,
 )
+from headwater.schemas import types as t
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping import (
     MAX_EXPRESSIONS_CHARACTERS,
@@ -44,18 +37,20 @@ from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of
 from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS
 from tests.examples import examples
 
-OUT = ObjectType(
+OUT = t.ObjectType(
     (
-        Property("text", StringType(), nullable=True),
-        Property("short", StringType(max_length=50), nullable=True),
-        Property("json", JsonType()),
-        Property("list", ArrayType(JsonType())),
-        Property("texts", ArrayType(StringType())),
-        Property("deep", ArrayType(ArrayType(StringType()))),
-        Property("map", MapType(JsonType())),
-        Property("number", IntType(32)),
-        Property("flag", BooleanType()),
-        Property("object", ObjectType((Property("a", StringType(), nullable=True), Property("b", JsonType())))),
+        t.Property("text", t.StringType(), nullable=True),
+        t.Property("short", t.StringType(max_length=50), nullable=True),
+        t.Property("json", t.JsonType()),
+        t.Property("list", t.ArrayType(t.JsonType())),
+        t.Property("texts", t.ArrayType(t.StringType())),
+        t.Property("deep", t.ArrayType(t.ArrayType(t.StringType()))),
+        t.Property("map", t.MapType(t.JsonType())),
+        t.Property("number", t.IntType(32)),
+        t.Property("flag", t.BooleanType()),
+        t.Property(
+            "object", t.ObjectType((t.Property("a", t.StringType(), nullable=True), t.Property("b", t.JsonType())))
+        ),
     )
 )
 LARGE = 100_000
@@ -94,7 +89,7 @@ def test_a_value_that_is_repeated_is_counted_before_it_is_built(path: str, expre
 
 
 def test_properties_are_counted_together() -> None:
-    out = ObjectType(tuple(Property(f"p{number}", StringType()) for number in range(2_000)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.StringType()) for number in range(2_000)))
     compiled = CompiledMapping({property.name: "properties.p" for property in out}, EVENT_SCHEMA, out)
     tracemalloc.start()
     try:
@@ -113,8 +108,8 @@ def test_properties_are_counted_together() -> None:
 @pytest.mark.parametrize("others", [0, 100, 4_000])
 def test_a_record_may_have_as_many_characters_as_the_limit(others: int) -> None:
     """The maximum size by type counts for properties that have one, or the true size if there are many of them."""
-    short = [Property(f"s{number}", StringType(max_length=200)) for number in range(others)]
-    out = ObjectType((Property("text", StringType()), *short))
+    short = [t.Property(f"s{number}", t.StringType(max_length=200)) for number in range(others)]
+    out = t.ObjectType((t.Property("text", t.StringType()), *short))
     compiled = CompiledMapping({"text": "userId"} | {each.name: "type" for each in short}, EVENT_SCHEMA, out)
     counted = 4 if others == 4_000 else 200
     largest = "x" * (MAX_RESULT_CHARACTERS - counted * others)
@@ -150,21 +145,21 @@ def test_outputs_are_made_while_they_are_taken() -> None:
 
 def test_the_expressions_of_a_mapping_have_a_size_together() -> None:
     half = "'" + "x" * (MAX_EXPRESSIONS_CHARACTERS // 8 - 2) + "'"
-    out = ObjectType(tuple(Property(f"p{number}", StringType()) for number in range(9)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.StringType()) for number in range(9)))
     expressions = {f"p{number}": half for number in range(8)}
     CompiledMapping(expressions, None, out)
-    properties_of([(text, StringType()) for text in expressions.values()], None)
+    properties_of([(text, t.StringType()) for text in expressions.values()], None)
     rule = f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together"
     with pytest.raises(InvalidMapping, match=rule):
         CompiledMapping(expressions | {"p8": "1"}, None, out)
     with pytest.raises(InvalidMapping, match=rule):
-        properties_of([*((text, StringType()) for text in expressions.values()), ("1", StringType())], None)
+        properties_of([*((text, t.StringType()) for text in expressions.values()), ("1", t.StringType())], None)
 
 
 def test_the_expressions_of_a_mapping_have_a_number_of_parts_together() -> None:
     """Each part costs time for each record, even if its value is null."""
     half = f"array({', '.join(['name'] * (MAX_EXPRESSIONS_PARTS // 2 - 1))})"
-    out = ObjectType(tuple(Property(f"p{number}", ArrayType(JsonType())) for number in range(3)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.ArrayType(t.JsonType())) for number in range(3)))
     CompiledMapping({"p0": half, "p1": half}, EVENT_SCHEMA, out)
     with pytest.raises(InvalidMapping, match=f"at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls") as refused:
         CompiledMapping({"p0": half, "p1": half, "p2": "name"}, EVENT_SCHEMA, out)
@@ -190,7 +185,7 @@ def test_a_large_value_is_not_worked_on_too_often(expression: str) -> None:
         "properties": Json.of(properties),
         "traits": Json.of(properties | {"b": 1}),
     }
-    out = ObjectType(tuple(Property(f"p{number}", JsonType()) for number in range(200)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.JsonType()) for number in range(200)))
     assert CompiledMapping({"p0": expression}, EVENT_SCHEMA, out).apply(record)
     often = CompiledMapping({f"p{number}": expression for number in range(200)}, EVENT_SCHEMA, out)
     with pytest.raises(TransformationError) as failed:
@@ -336,12 +331,14 @@ def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
 ])  # fmt: skip
 def test_a_large_type_is_compiled_once_for_a_mapping(expression: str) -> None:
     """A thousand conversions to an object of a thousand properties took gigabytes."""
-    properties = tuple(Property(f"a{number}", StringType(), read_optional=True) for number in range(1_000))
-    schema = ObjectType((Property("properties", JsonType()), Property("object", ObjectType(properties))))
-    other = ObjectType(tuple(Property(each.name, StringType(max_length=9), read_optional=True) for each in properties))
+    properties = tuple(t.Property(f"a{number}", t.StringType(), read_optional=True) for number in range(1_000))
+    schema = t.ObjectType((t.Property("properties", t.JsonType()), t.Property("object", t.ObjectType(properties))))
+    other = t.ObjectType(
+        tuple(t.Property(each.name, t.StringType(max_length=9), read_optional=True) for each in properties)
+    )
     tracemalloc.start()
     try:
-        compiled = CompiledMapping({"out": expression}, schema, ObjectType((Property("out", other),)))
+        compiled = CompiledMapping({"out": expression}, schema, t.ObjectType((t.Property("out", other),)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

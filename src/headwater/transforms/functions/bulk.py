@@ -10,22 +10,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headwater.schemas import (
-    MISSING,
-    ArrayType,
-    BooleanType,
-    FloatType,
-    IntType,
-    InvalidValue,
-    JsonType,
-    MapType,
-    ObjectType,
-    Record,
-    StringType,
-    Type,
-    YearType,
-)
-from headwater.schemas.types import MAX_ELEMENTS
+from headwater.schemas import MISSING, InvalidValue, Record
+from headwater.schemas import types as t
 from headwater.transforms.functions.reading import NO_VALUE, Reader, Reading
 
 Bulk = Callable[[bytes], list[Record]]
@@ -34,7 +20,7 @@ Bulk = Callable[[bytes], list[Record]]
 _INT64: Final = 2**63
 
 
-def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
+def bulk_of(type: t.ObjectType, reading: Reading) -> Bulk | None:
     """Return the decoder of batches, or None if the schema has values that must stay text."""
     if _keeps_text(type, reading):
         return None
@@ -56,7 +42,7 @@ def bulk_of(type: ObjectType, reading: Reading) -> Bulk | None:
     return read
 
 
-def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] | None) -> Any:
+def _struct(type: t.ObjectType, reading: Reading, later: list[tuple[str, Reader]] | None) -> Any:
     """Return a class with the properties of the object. Properties of types that msgspec does not support are added to
     `later`. If that is None, such a type raises LookupError."""
     fields: list[tuple[str, Any, Any]] = []
@@ -78,41 +64,41 @@ def _struct(type: ObjectType, reading: Reading, later: list[tuple[str, Reader]] 
     return msgspec.defstruct("Result", fields, rename=names, forbid_unknown_fields=True)
 
 
-def _known(type: Type, reading: Reading) -> Any:
+def _known(type: t.Type, reading: Reading) -> Any:
     """Return the annotation of the type for msgspec. Raises LookupError if there is none."""
     match type:
-        case StringType(values=tuple() as values):
+        case t.StringType(values=tuple() as values):
             return Literal[values]
-        case StringType(pattern=None, max_bytes=None, max_length=longest):
+        case t.StringType(pattern=None, max_bytes=None, max_length=longest):
             return str if longest is None else Annotated[str, Meta(max_length=longest)]
-        case BooleanType():
+        case t.BooleanType():
             return bool
-        case IntType(bit_size=64) if reading.language == "JavaScript":
+        case t.IntType(bit_size=64) if reading.language == "JavaScript":
             raise LookupError
-        case IntType():
+        case t.IntType():
             low, high = type.range
             if not -_INT64 <= low <= high < _INT64:
                 raise LookupError
             return Annotated[int, Meta(ge=low, le=high)]
-        case YearType():
+        case t.YearType():
             return Annotated[int, Meta(ge=1, le=9999)]
-        case FloatType(bit_size=64, minimum=None, maximum=None):
+        case t.FloatType(bit_size=64, minimum=None, maximum=None):
             return float
-        case ArrayType(min_elements=0, max_elements=most, unique_elements=False) if most == MAX_ELEMENTS:
+        case t.ArrayType(min_elements=0, max_elements=most, unique_elements=False) if most == t.MAX_ELEMENTS:
             return list[_known(type.element_type, reading)]  # type: ignore[misc]  # a type made at run time
-        case MapType():
+        case t.MapType():
             return dict[str, _known(type.element_type, reading)]  # type: ignore[misc]  # likewise
-        case ObjectType():
+        case t.ObjectType():
             return _struct(type, reading, None)
         case _:
             raise LookupError
 
 
-def _keeps_text(type: Type, reading: Reading) -> bool:
+def _keeps_text(type: t.Type, reading: Reading) -> bool:
     match type:
-        case ArrayType() | MapType():
+        case t.ArrayType() | t.MapType():
             return _keeps_text(type.element_type, reading)
-        case ObjectType():
+        case t.ObjectType():
             return any(_keeps_text(property.type, reading) for property in type)
         case _:
-            return isinstance(type, JsonType) and not reading.preserve_json
+            return isinstance(type, t.JsonType) and not reading.preserve_json

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.base.throttle import Throttle
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, InvalidValue, Record, Schema, select
 from headwater.transforms.functions.bulk import bulk_of

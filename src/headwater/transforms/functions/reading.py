@@ -17,33 +17,17 @@ from msgspec import Raw
 
 from headwater.schemas import (
     JSON_NULL,
-    ArrayType,
-    BooleanType,
     DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
     InvalidValue,
-    IpType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
     Time,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
     canonical_ip,
     canonical_uuid,
-    check_of,
+    compile_check,
     parse_decimal,
     to_float32,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language, Purpose
 from headwater.transforms.functions.native import javascript_name, python_name
 
@@ -63,58 +47,58 @@ class Reading:
     preserve_json: bool
     purpose: Purpose
 
-    def shape(self, type: Type) -> Any:
+    def shape(self, type: t.Type) -> Any:
         """Return the type that msgspec decodes the JSON of a value to. Values of kind json stay text, so that no digit
         is lost."""
         if not self._has_text(type):
             return Any
         match type:
-            case ArrayType():
+            case t.ArrayType():
                 return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made at run time
-            case MapType():
+            case t.MapType():
                 return dict[str, self.shape(type.element_type)]  # type: ignore[misc]  # likewise
-            case ObjectType():
+            case t.ObjectType():
                 return dict[str, Raw]
             case _:
                 return Raw
 
-    def requires(self, property: Property) -> bool:
+    def requires(self, property: t.Property) -> bool:
         """Return whether a result must have the property."""
         if self.purpose == "Create":
             return property.create_required
         return self.purpose == "Update" and property.update_required
 
-    def reader(self, type: Type) -> Reader:
+    def reader(self, type: t.Type) -> Reader:
         """Return a reader for values of the type, which are never None: the container handles None."""
         match type:
-            case ObjectType():
+            case t.ObjectType():
                 return self._object(type)
-            case ArrayType():
+            case t.ArrayType():
                 return self._array(type)
-            case MapType():
+            case t.MapType():
                 return self._map(type)
-            case JsonType() if not self.preserve_json:
+            case t.JsonType() if not self.preserve_json:
                 return _read_json
             case _:
                 return self._scalar(type)
 
-    def _has_text(self, type: Type) -> bool:
+    def _has_text(self, type: t.Type) -> bool:
         match type:
-            case ArrayType() | MapType():
+            case t.ArrayType() | t.MapType():
                 return self._has_text(type.element_type)
-            case ObjectType():
+            case t.ObjectType():
                 return any(self._has_text(property.type) for property in type)
             case _:
-                return isinstance(type, JsonType) and not self.preserve_json
+                return isinstance(type, t.JsonType) and not self.preserve_json
 
-    def _name(self, type: Type) -> str:
+    def _name(self, type: t.Type) -> str:
         name = javascript_name if self.language == "JavaScript" else python_name
         return name(type, self.preserve_json)
 
-    def _unlike(self, type: Type) -> InvalidValue:
+    def _unlike(self, type: t.Type) -> InvalidValue:
         return InvalidValue(f"is not of type {self._name(type)}")
 
-    def _object(self, type: ObjectType) -> Reader:
+    def _object(self, type: t.ObjectType) -> Reader:
         fields = {property.name: self.member(property.type, property.nullable) for property in type}
         required = [property.name for property in type if self.requires(property)]
         drop_null = self.purpose == "Import"
@@ -143,11 +127,11 @@ class Reading:
 
         return read
 
-    def member(self, type: Type, nullable: bool) -> Reader:
+    def member(self, type: t.Type, nullable: bool) -> Reader:
         """Return a reader for the value of a property, or its text. It returns NO_VALUE for a null that the schema does
         not allow."""
         read_value = self.reader(type)
-        is_json = isinstance(type, JsonType) and not self.preserve_json
+        is_json = isinstance(type, t.JsonType) and not self.preserve_json
         null = None if nullable else JSON_NULL if is_json else NO_VALUE
         decode = None if is_json else msgspec.json.Decoder(self.shape(type)).decode
 
@@ -166,9 +150,9 @@ class Reading:
 
         return read
 
-    def _array(self, type: ArrayType) -> Reader:
+    def _array(self, type: t.ArrayType) -> Reader:
         read_element = self.member(type.element_type, False)
-        check = check_of(type)
+        check = compile_check(type)
         unlike = self._unlike(type)
 
         def read(elements: Any) -> list[Any]:
@@ -188,7 +172,7 @@ class Reading:
 
         return read
 
-    def _map(self, type: MapType) -> Reader:
+    def _map(self, type: t.MapType) -> Reader:
         read_element = self.member(type.element_type, False)
         unlike = self._unlike(type)
 
@@ -210,9 +194,9 @@ class Reading:
 
         return read
 
-    def _scalar(self, type: Type) -> Reader:
+    def _scalar(self, type: t.Type) -> Reader:
         classes, convert = self._conversion(type)
-        unlike, check = self._unlike(type), check_of(type)
+        unlike, check = self._unlike(type), compile_check(type)
 
         def read(value: Any) -> Any:
             if value.__class__ not in classes:
@@ -232,37 +216,37 @@ class Reading:
 
         return read_as_it_is if convert is _as_it_is else read
 
-    def _conversion(self, type: Type) -> tuple[tuple[type, ...], Reader]:
+    def _conversion(self, type: t.Type) -> tuple[tuple[type, ...], Reader]:
         """Return the possible classes of the decoded value, and its converter. The ValueError of the converter has the
         rule."""
         from_javascript = self.language == "JavaScript"
         match type:
-            case StringType():
+            case t.StringType():
                 return (str,), _text
-            case BooleanType():
+            case t.BooleanType():
                 return (bool,), _as_it_is
-            case IntType(bit_size=64) if from_javascript:
+            case t.IntType(bit_size=64) if from_javascript:
                 return (str,), _bigint
-            case IntType() | YearType():
+            case t.IntType() | t.YearType():
                 return ((int, float), int) if from_javascript else ((int,), _as_it_is)
-            case FloatType():
+            case t.FloatType():
                 return (float, int, str) if from_javascript else (
                     float,
                     int,
                 ), _float32 if type.bit_size == 32 else _float
-            case DecimalType():
+            case t.DecimalType():
                 return (str,), lambda text: parse_decimal(text, type.precision, type.scale)
-            case DateTimeType():
+            case t.DateTimeType():
                 return (str,), DateTime.parse if from_javascript else _python_datetime
-            case DateType():
+            case t.DateType():
                 return (str,), _date
-            case TimeType():
+            case t.TimeType():
                 return (str,), Time.parse
-            case UuidType():
+            case t.UuidType():
                 return (str,), _uuid
-            case IpType():
+            case t.IpType():
                 return (str,), canonical_ip
-            case JsonType():
+            case t.JsonType():
                 return (str,), _preserved
             case _:
                 raise AssertionError(type)

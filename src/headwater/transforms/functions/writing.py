@@ -11,22 +11,12 @@ from typing import Any, Final
 from msgspec import Raw
 
 from headwater.schemas import (
-    ArrayType,
     DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
     Time,
-    TimeType,
-    Type,
     decimal_text,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language
 
 Writer = Callable[[Any], Any]
@@ -35,29 +25,29 @@ _NOT_FINITE: Final = {"JavaScript": '"{}"', "Python": "{}"}
 """The forms of numbers that JSON does not have. Python's own decoder reads them."""
 
 
-def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | None:
+def writer_of(type: t.Type, language: Language, preserve_json: bool) -> Writer | None:
     """Return a function that turns a value into an object that msgspec encodes for the language's adapter, or None if
     values need no conversion."""
     match type:
-        case ObjectType():
+        case t.ObjectType():
             return _object(type, language, preserve_json)
-        case ArrayType():
+        case t.ArrayType():
             return _array(writer_of(type.element_type, language, preserve_json))
-        case MapType():
+        case t.MapType():
             return _map(writer_of(type.element_type, language, preserve_json))
-        case IntType(bit_size=64) if language == "JavaScript":
+        case t.IntType(bit_size=64) if language == "JavaScript":
             return str
-        case FloatType(real=False):
+        case t.FloatType(real=False):
             return _float(language)
-        case DecimalType():
+        case t.DecimalType():
             return decimal_text
-        case DateTimeType():
+        case t.DateTimeType():
             return str if language == "JavaScript" else _python_datetime
-        case DateType():
+        case t.DateType():
             return str
-        case TimeType():
+        case t.TimeType():
             return str if language == "JavaScript" else _python_time
-        case JsonType():
+        case t.JsonType():
             return _json_text if preserve_json else _json
         case _:
             return None
@@ -71,7 +61,7 @@ def _map(write: Writer | None) -> Writer | None:
     return None if write is None else lambda values: {key: write(value) for key, value in values.items()}
 
 
-def _object(type: ObjectType, language: Language, preserve_json: bool) -> Writer:
+def _object(type: t.ObjectType, language: Language, preserve_json: bool) -> Writer:
     names = [property.name for property in type]
     every = frozenset(names)
     writers: list[tuple[str, Writer]] = []

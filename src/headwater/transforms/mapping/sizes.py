@@ -8,7 +8,7 @@ or member, plus the keys of maps.
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import ArrayType, JsonType, MapType, ObjectType, StringType, Type
+from headwater.schemas import types as t
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.errors import CannotEvaluate
 
@@ -19,32 +19,32 @@ Size = Callable[[Any], int]
 """Returns the size of a value that is not None."""
 
 
-def size_of(type: Type) -> Size:
+def size_of(type: t.Type) -> Size:
     """Return a function that measures values of the type."""
     match type:
-        case StringType():
+        case t.StringType():
             return len
-        case JsonType():
+        case t.JsonType():
             return lambda value: len(value.text)
-        case ArrayType():
+        case t.ArrayType():
             return _sequence(type.element_type)
-        case MapType():
+        case t.MapType():
             of_values = _sequence(type.element_type)
             return lambda value: sum(map(len, value)) + of_values(value.values())
-        case ObjectType():
+        case t.ObjectType():
             return _object({property.name: size_of(property.type) for property in type})
         case _:
             return lambda value: SCALAR_CHARACTERS
 
 
-def largest_of(type: Type) -> int | None:
+def largest_of(type: t.Type) -> int | None:
     """Return the maximum size of a value of the type, None if the type alone does not bound it."""
     match type:
-        case StringType(values=tuple() as values):
+        case t.StringType(values=tuple() as values):
             return max(map(len, values))
-        case StringType():
+        case t.StringType():
             return type.max_length
-        case JsonType() | ArrayType() | MapType() | ObjectType():
+        case t.JsonType() | t.ArrayType() | t.MapType() | t.ObjectType():
             return None
         case _:
             return SCALAR_CHARACTERS
@@ -55,8 +55,8 @@ def too_large(what: str) -> CannotEvaluate:
     return CannotEvaluate(f"{what} is larger than {MAX_RESULT_CHARACTERS} characters")
 
 
-def _sequence(element: Type) -> Size:
-    if largest_of(element) == SCALAR_CHARACTERS and not isinstance(element, StringType):
+def _sequence(element: t.Type) -> Size:
+    if largest_of(element) == SCALAR_CHARACTERS and not isinstance(element, t.StringType):
         return lambda values: 2 * SCALAR_CHARACTERS * len(values)
     of_element = size_of(element)
     return lambda values: SCALAR_CHARACTERS * len(values) + sum(map(of_element, values))

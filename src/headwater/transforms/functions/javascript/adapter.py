@@ -9,19 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from headwater.schemas import (
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    FloatType,
-    IntType,
-    JsonType,
-    MapType,
-    ObjectType,
-    Schema,
-    Type,
-    YearType,
-)
+from headwater.schemas import types as t
 from headwater.transforms.functions.native import javascript_name
 
 _INHERITED: Final = frozenset(
@@ -33,7 +21,7 @@ _INHERITED: Final = frozenset(
 """The inherited properties of every object."""
 
 
-def adapter(in_schema: Schema | None, out_schema: Schema | None, preserve_json: bool) -> str:
+def adapter(in_schema: t.Schema | None, out_schema: t.Schema | None, preserve_json: bool) -> str:
     """Return the definitions of `read` and `write`."""
     code = _Code(preserve_json)
     read = code.reader(in_schema) if in_schema is not None else None
@@ -53,24 +41,24 @@ class _Code:
         self.lines.append(f"const {name} = {body};")
         return name
 
-    def reader(self, type: Type) -> str | None:
+    def reader(self, type: t.Type) -> str | None:
         """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
-            case IntType(bit_size=64):
+            case t.IntType(bit_size=64):
                 return "bigint"
-            case FloatType(real=False):
+            case t.FloatType(real=False):
                 return "number"
-            case ArrayType() | MapType():
+            case t.ArrayType() | t.MapType():
                 element = self.reader(type.element_type)
                 if element is None:
                     return None
-                names = "value" if isinstance(type, ArrayType) else "keys(value)"
-                at = "index" if isinstance(type, ArrayType) else "names[index]"
+                names = "value" if isinstance(type, t.ArrayType) else "keys(value)"
+                at = "index" if isinstance(type, t.ArrayType) else "names[index]"
                 return self._define(
                     f"(value) => {{ const names = {names}; for (let index = 0; index < names.length; index++) "
                     f"set(value, {at}, {element}(value[{at}])); return value; }}"
                 )
-            case ObjectType():
+            case t.ObjectType():
                 steps = []
                 for property in type:
                     convert = self.reader(property.type)
@@ -84,7 +72,7 @@ class _Code:
             case _:
                 return None
 
-    def object_writer(self, type: ObjectType | None) -> str:
+    def object_writer(self, type: t.ObjectType | None) -> str:
         properties: Sequence[tuple[str, str]] = (
             [(property.name, self.writer(property.type)) for property in type] if type is not None else ()
         )
@@ -107,29 +95,29 @@ class _Code:
             "  } catch (error) { throw at === null ? error : under(error, at); }\n}"
         )
 
-    def writer(self, type: Type) -> str:
+    def writer(self, type: t.Type) -> str:
         """Return the name of the function that checks and converts a value of the type, which is never null or
         undefined."""
         match type:
-            case BooleanType():
+            case t.BooleanType():
                 return "toBoolean"
-            case IntType(bit_size=64):
+            case t.IntType(bit_size=64):
                 return "toBigInt"
-            case IntType() | YearType():
+            case t.IntType() | t.YearType():
                 return "toInteger"
-            case FloatType():
+            case t.FloatType():
                 return "toFloat"
-            case DateTimeType():
+            case t.DateTimeType():
                 return "toMoment"
-            case JsonType() if not self._preserve_json:
+            case t.JsonType() if not self._preserve_json:
                 return "toJson"
-            case ArrayType():
+            case t.ArrayType():
                 element = self.writer(type.element_type)
                 name = json.dumps(javascript_name(type, self._preserve_json))
                 return self._define(f"(value) => toArray(value, {element}, {name})")
-            case MapType():
+            case t.MapType():
                 return self._define(f"(value) => toMap(value, {self.writer(type.element_type)})")
-            case ObjectType():
+            case t.ObjectType():
                 return self.object_writer(type)
             case _:
                 return "toText"

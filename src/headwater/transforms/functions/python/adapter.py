@@ -8,17 +8,7 @@ them. The code is in a closure, so a function may use names like `list` or `type
 
 from typing import Final
 
-from headwater.schemas import (
-    ArrayType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    MapType,
-    ObjectType,
-    Schema,
-    TimeType,
-    Type,
-)
+from headwater.schemas import types as t
 from headwater.transforms.functions.native import python_name
 
 START: Final = "__headwater_start"
@@ -143,7 +133,7 @@ __headwater_bind, __headwater_start, __headwater_start_each, __headwater_resume 
 """
 
 
-def adapter(in_schema: Schema | None, out_schema: Schema | None) -> str:
+def adapter(in_schema: t.Schema | None, out_schema: t.Schema | None) -> str:
     """Return the source, which defines the functions named `BIND`, `START` and `RESUME`."""
     code = _Code()
     read = code.reader(in_schema) if in_schema is not None else None
@@ -165,26 +155,26 @@ class _Code:
         self.definitions.append([f"def {name}(value):", *(f"    {line}" for line in body)])
         return name
 
-    def reader(self, type: Type) -> str | None:
+    def reader(self, type: t.Type) -> str | None:
         """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
-            case DecimalType():
+            case t.DecimalType():
                 return "Decimal"
-            case DateTimeType():
+            case t.DateTimeType():
                 return "Moment.fromisoformat"
-            case DateType():
+            case t.DateType():
                 return "Day.fromisoformat"
-            case TimeType():
+            case t.TimeType():
                 return "Clock.fromisoformat"
-            case ArrayType():
+            case t.ArrayType():
                 element = self.reader(type.element_type)
                 return None if element is None else self._define(f"return [{element}(item) for item in value]")
-            case MapType():
+            case t.MapType():
                 element = self.reader(type.element_type)
                 return (
                     None if element is None else self._define(f"return {{key: {element}(value[key]) for key in value}}")
                 )
-            case ObjectType():
+            case t.ObjectType():
                 body = []
                 for property in type:
                     convert = self.reader(property.type)
@@ -198,20 +188,20 @@ class _Code:
             case _:
                 return None
 
-    def writer(self, type: Type) -> str | None:
+    def writer(self, type: t.Type) -> str | None:
         """Return the name of the function that converts a value of the type to JSON, or None if no conversion is
         needed."""
         name = repr(python_name(type, False))
         match type:
-            case DecimalType():
+            case t.DecimalType():
                 return self._scalar("Decimal", name, "text(value)")
-            case DateTimeType():
+            case t.DateTimeType():
                 return self._scalar("Moment", name, "value.isoformat()")
-            case DateType():
+            case t.DateType():
                 return self._scalar("Day", name, "value.isoformat()")
-            case TimeType():
+            case t.TimeType():
                 return self._scalar("Clock", name, "value.isoformat()")
-            case ArrayType():
+            case t.ArrayType():
                 element = self.writer(type.element_type)
                 if element is None:
                     return None
@@ -225,7 +215,7 @@ class _Code:
                     "        raise under('[' + text(size(result)) + ']', error)",
                     "return result",
                 )  # fmt: skip
-            case MapType():
+            case t.MapType():
                 element = self.writer(type.element_type)
                 if element is None:
                     return None
@@ -239,7 +229,7 @@ class _Code:
                     "        raise under('[' + dumps(text(key)) + ']', error)",
                     "return result",
                 )  # fmt: skip
-            case ObjectType():
+            case t.ObjectType():
                 writers = [(p.name, write) for p in type if (write := self.writer(p.type)) is not None]
                 if not writers:
                     return None

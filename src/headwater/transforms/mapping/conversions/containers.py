@@ -7,7 +7,7 @@ property decides.
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from headwater.schemas import ArrayType, InvalidValue, Property, check_of
+from headwater.schemas import ArrayType, InvalidValue, Property, compile_check
 from headwater.schemas.decoding import key_component
 
 Conversion = Callable[[Any], Any]
@@ -32,7 +32,7 @@ def when_null(property: Property) -> WhenNull:
 
 def array_conversion(convert: Conversion | None, target: ArrayType) -> Conversion:
     """Return the conversion of lists, given that of their elements."""
-    check = check_of(target)
+    check = compile_check(target)
 
     def convert_array(elements: list[Any]) -> list[Any]:
         converted = elements if convert is None else convert_elements(elements, convert)

@@ -9,20 +9,8 @@ with it.
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import (
-    ArrayType,
-    DateTime,
-    DecimalType,
-    FloatType,
-    IntType,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    check_of,
-)
+from headwater.schemas import DateTime, Json, compile_check
+from headwater.schemas import types as t
 from headwater.transforms.mapping.conversions import moments, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
@@ -52,37 +40,37 @@ _BETWEEN_MOMENTS: Final[dict[tuple[str, str], Conversion]] = {
 }
 
 
-def conversion(source: Type, target: Type) -> Conversion | None:
+def conversion(source: t.Type, target: t.Type) -> Conversion | None:
     """Return the conversion, or None if every value of the source is the same value of the target."""
     if source == target:
         return None
     match source, target:
-        case JsonType(), _:
+        case t.JsonType(), _:
             return from_json(target)
-        case _, JsonType():
+        case _, t.JsonType():
             write = json_text_of(source)
             return lambda value: Json(write(value))
-        case _, StringType():
+        case _, t.StringType():
             return _to_string(source, target)
-        case StringType(), _:
+        case t.StringType(), _:
             return _unless_empty(_from_text(target))
-        case ArrayType(), ArrayType():
+        case t.ArrayType(), t.ArrayType():
             return array_conversion(conversion(source.element_type, target.element_type), target)
-        case MapType(), MapType():
+        case t.MapType(), t.MapType():
             convert = conversion(source.element_type, target.element_type)
             return None if convert is None else map_conversion(convert)
-        case MapType(), ObjectType():
+        case t.MapType(), t.ObjectType():
             return object_conversion(
                 [
                     Member(property.name, conversion(source.element_type, property.type), when_null(property))
                     for property in target
                 ]
             )
-        case ObjectType(), MapType():
+        case t.ObjectType(), t.MapType():
             return object_conversion(
                 [Member(property.name, conversion(property.type, target.element_type), "drop") for property in source]
             )
-        case ObjectType(), ObjectType():
+        case t.ObjectType(), t.ObjectType():
             return object_conversion(
                 [
                     Member(here.name, conversion(there.type, here.type), "keep" if here.nullable else "refuse")
@@ -97,9 +85,9 @@ def conversion(source: Type, target: Type) -> Conversion | None:
 # --- Scalars ------------------------------------------------------------------------------------------------------
 
 
-def _to_string(source: Type, target: StringType) -> Conversion | None:
+def _to_string(source: t.Type, target: t.StringType) -> Conversion | None:
     finish = text_check(target)
-    if isinstance(source, StringType):
+    if isinstance(source, t.StringType):
         return finish
     write = text_of(source)
     return write if finish is None else lambda value: finish(write(value))
@@ -109,29 +97,29 @@ def _unless_empty(convert: Conversion) -> Conversion:
     return lambda text: convert(text) if text else None
 
 
-def _from_text(target: Type) -> Conversion:
+def _from_text(target: t.Type) -> Conversion:
     match target:
-        case IntType():
+        case t.IntType():
             return numbers.int_of_text(target)
-        case FloatType():
+        case t.FloatType():
             finish = numbers.to_float(target)
             return lambda text: finish(numbers.float_of_text(text))
-        case DecimalType():
+        case t.DecimalType():
             return numbers.decimal_of_text(target)
         case _:
             return _FROM_TEXT[target.kind]
 
 
-def _number(source: Type, target: Type) -> Conversion:
+def _number(source: t.Type, target: t.Type) -> Conversion:
     """Convert between boolean, int, float, decimal and year."""
     match target:
-        case FloatType():
+        case t.FloatType():
             return numbers.to_float(target)
-        case DecimalType():
+        case t.DecimalType():
             return numbers.decimal_of_float(target) if source.kind == "float" else numbers.decimal_of_number(target)
         case _ if target.kind == "boolean":
             return bool
-    check = check_of(target)
+    check = compile_check(target)
     whole = _WHOLE.get(source.kind, int)
 
     def convert(value: Any) -> int:

@@ -10,21 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.schemas import (
-    ArrayType,
-    DecimalType,
-    FloatType,
-    IntType,
-    InvalidValue,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    YearType,
-    check_of,
-)
+from headwater.schemas import InvalidValue, Json, compile_check
+from headwater.schemas import types as t
 from headwater.transforms.mapping.conversions import moments, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
@@ -62,32 +49,32 @@ Reader = Callable[[Text], Any]
 """Reads a value from its JSON text, without spaces between its tokens. Returns None for null. Raises InvalidValue."""
 
 
-def from_json(target: Type) -> Conversion | None:
+def from_json(target: t.Type) -> Conversion | None:
     """Return the conversion to the target; None if it is json as well."""
-    if isinstance(target, JsonType):
+    if isinstance(target, t.JsonType):
         return None
     read = reader_of(target)
     return lambda value: read(value.text.encode())
 
 
-def reader_of(target: Type) -> Reader:
+def reader_of(target: t.Type) -> Reader:
     """Return `from_json` for the text of a JSON value."""
     match target:
-        case JsonType():
+        case t.JsonType():
             return lambda raw: Json(bytes(raw).decode())
-        case StringType():
+        case t.StringType():
             return _string_reader(target)
-        case IntType() | YearType():
+        case t.IntType() | t.YearType():
             read = _int_reader(target)
-        case FloatType():
+        case t.FloatType():
             read = _chain(_number, numbers.float_of_text, numbers.to_float(target))
-        case DecimalType():
+        case t.DecimalType():
             read = _chain(_number, numbers.decimal_of_text(target))
-        case ArrayType():
+        case t.ArrayType():
             read = _array_reader(target)
-        case MapType():
+        case t.MapType():
             read = _chain(_decode_members, map_conversion(reader_of(target.element_type)))
-        case ObjectType():
+        case t.ObjectType():
             members = [Member(each.name, reader_of(each.type), when_null(each)) for each in target]
             read = _chain(_decode_members, object_conversion(members))
         case _ if target.kind == "boolean":
@@ -163,7 +150,7 @@ def _decode(decode: Callable[[bytes], Any], text: bytes) -> Any:
         raise InvalidValue(_SURROGATES) from None
 
 
-def _string_reader(target: StringType) -> Reader:
+def _string_reader(target: t.StringType) -> Reader:
     finish = text_check(target)
 
     def read(raw: Text) -> str | None:
@@ -191,8 +178,8 @@ def _number(text: bytes) -> str:
     return text.decode()
 
 
-def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
-    check = check_of(target)
+def _int_reader(target: t.IntType | t.YearType) -> Callable[[bytes], Any]:
+    check = compile_check(target)
 
     def read(text: bytes) -> int:
         digits = text
@@ -208,7 +195,7 @@ def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
     return read
 
 
-def _array_reader(target: ArrayType) -> Callable[[bytes], Any]:
+def _array_reader(target: t.ArrayType) -> Callable[[bytes], Any]:
     of_array = array_conversion(reader_of(target.element_type), target)
 
     def read(text: bytes) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from headwater.schemas import DecimalType, FloatType, IntType, InvalidValue, check_of, parse_decimal, to_float32
+from headwater.schemas import DecimalType, FloatType, IntType, InvalidValue, compile_check, parse_decimal, to_float32
 from headwater.schemas.decimals import from_float
 
 _TRUE: Final = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES"))
@@ -32,7 +32,7 @@ def boolean_of_text(text: str) -> bool:
 def int_of_text(target: IntType) -> Callable[[str], int]:
     """Return a parser of digits, with a sign unless the target is unsigned."""
     syntax = _DIGITS if target.unsigned else _SIGNED
-    check = check_of(target)
+    check = compile_check(target)
 
     def convert(text: str) -> int:
         if not syntax.fullmatch(text):
@@ -80,7 +80,7 @@ def float_of_text(text: str) -> float:
 
 def to_float(target: FloatType) -> Callable[[Any], float]:
     """Return a conversion of any number, rounded to the size of the target and checked."""
-    check = check_of(target)
+    check = compile_check(target)
     if target.bit_size == 64:
 
         def convert(value: Any) -> float:
@@ -103,7 +103,7 @@ def to_float(target: FloatType) -> Callable[[Any], float]:
 
 def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
     """Return a parser that keeps the exact number."""
-    check = check_of(target)
+    check = compile_check(target)
     precision, scale = target.precision, target.scale
 
     def convert(text: str) -> Decimal:
@@ -119,7 +119,7 @@ def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
 
 def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
     """Return a conversion that rounds half away from zero to the scale of the target."""
-    check = check_of(target)
+    check = compile_check(target)
     precision, scale = target.precision, target.scale
 
     def convert(value: float) -> Decimal:
@@ -135,7 +135,7 @@ def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
 
 def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
     """Return a conversion to the same number."""
-    check = check_of(target)
+    check = compile_check(target)
 
     def convert(value: int | Decimal) -> Decimal:
         number = Decimal(value)

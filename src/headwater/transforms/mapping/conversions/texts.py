@@ -7,24 +7,18 @@ from typing import Any, Final
 
 import msgspec
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.schemas import (
     JSON_NULL,
     MAX_JSON_DEPTH,
     TEXT_EXPONENT,
-    ArrayType,
-    FloatType,
     InvalidValue,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    check_of,
+    compile_check,
     decimal_text,
-    elements_of,
     float_text,
+    unwrap_elements,
 )
+from headwater.schemas import types as t
 
 TextOf = Callable[[Any], str]
 """Returns the text of a value that is not None."""
@@ -32,7 +26,7 @@ TextOf = Callable[[Any], str]
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def text_of(type: Type) -> TextOf:
+def text_of(type: t.Type) -> TextOf:
     """Return the conversion of values of a scalar type, except json, to strings."""
     match type.kind:
         case "string" | "uuid" | "ip":
@@ -44,12 +38,12 @@ def text_of(type: Type) -> TextOf:
         case "decimal":
             return decimal_text
         case "float":
-            return _float(type.bit_size if isinstance(type, FloatType) else 64)
+            return _float(type.bit_size if isinstance(type, t.FloatType) else 64)
         case _:
             return str
 
 
-def json_text_of(type: Type) -> TextOf:
+def json_text_of(type: t.Type) -> TextOf:
     """Return the conversion of values of any type to JSON text: integers and decimals as numbers with all their digits.
 
     Raises InvalidValue if the JSON is nested too deep.
@@ -72,11 +66,11 @@ def quoted_json(text: str) -> str:
     return _encode(text).decode()
 
 
-def text_check(target: StringType) -> Callable[[str], str | None] | None:
+def text_check(target: t.StringType) -> Callable[[str], str | None] | None:
     """Return a check of a text against the constraints of its type; None if there are none."""
-    if target == StringType():
+    if target == t.StringType():
         return None
-    check = check_of(target)
+    check = compile_check(target)
 
     def finish(text: str) -> str | None:
         try:
@@ -115,17 +109,17 @@ def not_finite(value: float) -> str:
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _json_text(type: Type) -> TextOf:
+def _json_text(type: t.Type) -> TextOf:
     match type:
-        case JsonType():
+        case t.JsonType():
             return lambda value: value.text
-        case FloatType():
+        case t.FloatType():
             return _json_float(type.bit_size)
-        case ArrayType():
+        case t.ArrayType():
             return _json_array(_json_text(type.element_type))
-        case MapType():
+        case t.MapType():
             return _json_map(_json_text(type.element_type))
-        case ObjectType():
+        case t.ObjectType():
             return _json_object([(property.name, _json_text(property.type)) for property in type])
     match type.kind:
         case "string":
@@ -170,8 +164,8 @@ def _json_object(members: list[tuple[str, TextOf]]) -> TextOf:
     return write_object
 
 
-def _holds_json(type: Type) -> bool:
-    inside = elements_of(type)
-    if isinstance(inside, ObjectType):
+def _holds_json(type: t.Type) -> bool:
+    inside = unwrap_elements(type)
+    if isinstance(inside, t.ObjectType):
         return any(_holds_json(property.type) for property in inside)
-    return isinstance(inside, JsonType) and inside is not type
+    return isinstance(inside, t.JsonType) and inside is not type

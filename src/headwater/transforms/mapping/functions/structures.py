@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, check_of
+from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, compile_check
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.conversions.containers import convert_elements
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
@@ -22,7 +22,7 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
             if isinstance(argument, Constant) and argument.value is None:
                 raise InvalidExpression(f"null cannot be an element of {type}", argument.offset)
     elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
-    check, size_of_element = check_of(type), scope.shared(size_of, type.element_type)
+    check, size_of_element = compile_check(type), scope.shared(size_of, type.element_type)
 
     def evaluate(given: Input) -> list[Any]:
         size = 0

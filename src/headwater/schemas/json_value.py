@@ -7,7 +7,7 @@ from typing import Final, Self
 import msgspec
 from msgspec import Raw, Struct
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.schemas.errors import InvalidValue
 
 MAX_JSON_DEPTH: Final = 100
@@ -48,7 +48,7 @@ class Json(Struct, frozen=True):
 JSON_NULL: Final = Json("null")
 
 
-def refuse_repeats(text: str) -> None:
+def reject_repeats(text: str) -> None:
     """Raise InvalidValue if an object anywhere in the JSON text has a repeated member, or the text is not JSON."""
     try:
         _repeats.decode(text)
@@ -66,7 +66,7 @@ def excerpt(text: Raw | str) -> str:
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
-def first_repeated(names: Iterable[str]) -> str | None:
+def find_repeated(names: Iterable[str]) -> str | None:
     """Return the first name that occurs for the second time, if any."""
     seen: set[str] = set()
     for name in names:
@@ -77,7 +77,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def _refuse_repeat(pairs: list[tuple[str, object]]) -> None:
-    repeated = first_repeated(name for name, _ in pairs)
+    repeated = find_repeated(name for name, _ in pairs)
     if repeated is not None:
         raise InvalidValue(f"has the member {json.dumps(repeated[:60])} twice")
 

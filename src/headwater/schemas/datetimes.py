@@ -14,8 +14,8 @@ _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 _EPOCH: Final = datetime(1970, 1, 1)
 _EPOCH_DAY: Final = _EPOCH.toordinal()
-_FIRST: Final = (1 - _EPOCH_DAY) * _DAY
-_END: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
+_MIN_NANOSECONDS: Final = (1 - _EPOCH_DAY) * _DAY
+_END_NANOSECONDS: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
 _CLOCK: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _RFC_3339: Final = re.compile(
     rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_CLOCK})(?:\.([0-9]{{1,9}}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
@@ -30,7 +30,7 @@ class DateTime(Struct, frozen=True, order=True):
     """Since 1970-01-01T00:00:00Z, without leap seconds."""
 
     def __post_init__(self) -> None:
-        if not _FIRST <= self.nanoseconds < _END:
+        if not _MIN_NANOSECONDS <= self.nanoseconds < _END_NANOSECONDS:
             raise ValueError("must be in the years 1 to 9999")
 
     @classmethod

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import DateTime, Time
-from tests.schemas.strategies import FIRST_MOMENT, LAST_MOMENT
+from tests.schemas.strategies import MAX_DATETIME, MIN_DATETIME
 
-moments = st.integers(FIRST_MOMENT, LAST_MOMENT).map(DateTime)
+moments = st.integers(MIN_DATETIME, MAX_DATETIME).map(DateTime)
 times = st.integers(0, 86_400 * 10**9 - 1).map(Time)
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_a_moment(text: str) -> None:
         DateTime.parse(text)
 
 
-@pytest.mark.parametrize("nanoseconds", [FIRST_MOMENT - 1, LAST_MOMENT + 1, 10**40])
+@pytest.mark.parametrize("nanoseconds", [MIN_DATETIME - 1, MAX_DATETIME + 1, 10**40])
 def test_moments_outside_the_years(nanoseconds: int) -> None:
     with pytest.raises(ValueError, match="must be in the years 1 to 9999"):
         DateTime(nanoseconds)

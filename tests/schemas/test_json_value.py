@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import JSON_NULL, InvalidValue, Json
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, excerpt, refuse_repeats
+from headwater.schemas.json_value import MAX_JSON_DEPTH, excerpt, reject_repeats
 from tests.growth import assert_linear
 from tests.jsontexts import json_text, json_values
 
@@ -74,30 +74,30 @@ def test_of_python() -> None:
 @pytest.mark.parametrize("text", ['{"a":1,"b":2,"a":3}', '[{"x":{"a":1,"a":1}}]', '{"a":1,"\\u0061":2}'])
 def test_repeats(text: str) -> None:
     with pytest.raises(InvalidValue, match='has the member "a" twice'):
-        refuse_repeats(text)
+        reject_repeats(text)
 
 
 def test_finding_a_late_repeat_is_linear_in_the_number_of_members() -> None:
     def refused(size: int) -> None:
         members = ",".join(f'"{index}":0' for index in range(size))
         with pytest.raises(InvalidValue, match=f'has the member "{size - 1}" twice'):
-            refuse_repeats(f'{{{members},"{size - 1}":0}}')
+            reject_repeats(f'{{{members},"{size - 1}":0}}')
 
     assert_linear(refused, 100_000)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a":{"a":1}}', "1" * 10_000, "1e999999999999"])
 def test_a_text_without_repeats_passes(text: str) -> None:
-    refuse_repeats(text)
+    reject_repeats(text)
     with pytest.raises(InvalidValue, match="twice"):  # the same text, inside another one
-        refuse_repeats(f'{{"x":{text},"x":{text}}}')
+        reject_repeats(f'{{"x":{text},"x":{text}}}')
 
 
 def test_repeats_are_looked_for_in_json_only() -> None:
     with pytest.raises(InvalidValue, match="must be JSON"):
-        refuse_repeats("{")
+        reject_repeats("{")
     with pytest.raises(InvalidValue, match="is nested too deeply"):
-        refuse_repeats("[" * 100_000)
+        reject_repeats("[" * 100_000)
 
 
 def test_excerpts_are_short() -> None:
