@@ -154,8 +154,8 @@ TEXTS = st.text(max_size=8).filter(lambda text: "\0" not in text) | st.from_rege
 @st.composite
 def conditions(draw: st.DrawFn) -> Condition:
     operator = draw(st.sampled_from(OPERATORS))
-    least, most = arity(operator)
-    values = draw(st.lists(TEXTS, min_size=least, max_size=4 if most is None else most))
+    minimum, maximum = arity(operator)
+    values = draw(st.lists(TEXTS, min_size=minimum, max_size=4 if maximum is None else maximum))
     return Condition(draw(PATHS), operator, tuple(values))
 
 

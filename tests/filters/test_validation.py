@@ -96,7 +96,7 @@ def check(
     return check_filter(filter, schema, role=role, target=target).normal.conditions[0]
 
 
-def path_of(name: str) -> str:
+def extend_path(name: str) -> str:
     return "json_within.a.b" if name == "json_within" else name
 
 
@@ -105,7 +105,7 @@ def allowed(operator: str, **pipeline: Any) -> set[str]:
     for name in PROPERTIES:
         count = COUNTS.get(operator, (0 if operator in NULLARY else 1,))[0]
         try:
-            check(path_of(name), operator, *[VALUES.get(name, "7")] * count, **pipeline)
+            check(extend_path(name), operator, *[VALUES.get(name, "7")] * count, **pipeline)
         except InvalidFilter as error:
             assert error.field == "conditions[0].operator"
         else:
@@ -129,10 +129,10 @@ def test_numbers_of_values(operator: str) -> None:
     for count in (0, 1, 2, 3, 5):
         values = [VALUES.get(name, "7")] * count
         if count in right or (len(right) == 3 and count):
-            assert (check(path_of(name), operator, *values).values or ()) == tuple(values)
+            assert (check(extend_path(name), operator, *values).values or ()) == tuple(values)
         else:
             with pytest.raises(InvalidFilter, match="must be"):
-                check(path_of(name), operator, *values)
+                check(extend_path(name), operator, *values)
 
 
 NO_BOOLEAN = "cannot be used with properties of kind boolean; use is true or is false"

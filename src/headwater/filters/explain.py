@@ -69,7 +69,7 @@ def _shown(condition: CheckedCondition, record: Mapping[str, Value]) -> str | No
         return None
     if condition.inside:
         found = jsonvalues.find(value if isinstance(value, Json) else None, condition.inside)
-        return None if found is MISSING else _cut(jsonvalues.text_of(found))
+        return None if found is MISSING else _cut(jsonvalues.encode_found(found))
     if isinstance(value, Json):
         return _cut(value.text)
     codec = Codec(ObjectType((Property(_NAME, condition.property.type, nullable=True),)))

@@ -19,7 +19,7 @@ from headwater.schemas import MISSING, Json, Missing, Path
 Test = Callable[..., bool]
 """Takes the value, or MISSING if there is none, and the literals of the condition."""
 
-_ALMOST_ENDLESS: Final = 10**17
+_MAX_EXPONENT: Final = 10**17
 """An exponent that Decimal supports and that no literal has."""
 
 
@@ -46,7 +46,7 @@ def decode(text: str) -> Any:
         return _decode_anything(text)
 
 
-def text_of(found: Any) -> str:
+def encode_found(found: Any) -> str:
     """Return the result of `find` as JSON. Numbers keep their digits."""
     try:
         return Json.of(found).text
@@ -70,7 +70,7 @@ def _number(text: str) -> Decimal:
         mantissa, _, exponent = text.lower().partition("e")
         number = Decimal(mantissa)
         sign, digits, _ = number.as_tuple()
-        edge = -_ALMOST_ENDLESS if exponent.startswith("-") else _ALMOST_ENDLESS
+        edge = -_MAX_EXPONENT if exponent.startswith("-") else _MAX_EXPONENT
         return Decimal((sign, (1,), edge)) if any(digits) else Decimal(0)
 
 

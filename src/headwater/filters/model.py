@@ -64,10 +64,10 @@ def read_document(document: object) -> Filter | None:
     try:
         return msgspec.convert(document, Filter)
     except msgspec.ValidationError as error:
-        raise _not_of_this_form(str(error)) from error
+        raise _convert_error(str(error)) from error
 
 
-def _not_of_this_form(message: str) -> InvalidFilter:
+def _convert_error(message: str) -> InvalidFilter:
     """Convert an error text of msgspec, "Expected `str`, got `int` - at `$.logical`", to an error with `field`."""
     rule, _, place = message.partition(" - at `$")
     field = place.rstrip("`").removeprefix(".")

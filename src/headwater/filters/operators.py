@@ -77,18 +77,18 @@ def arity(operator: Operator) -> tuple[int, int | None]:
     return (2, 2) if operator in ("is between", "is not between") else (1, 1)
 
 
-def arity_rule(operator: Operator, count: int) -> str | None:
+def check_arity(operator: Operator, count: int) -> str | None:
     """Return why the operator cannot take this many values; None if it can."""
-    least, most = arity(operator)
-    if least <= count and (most is None or count <= most):
+    minimum, maximum = arity(operator)
+    if minimum <= count and (maximum is None or count <= maximum):
         return None
-    if most == 0:
+    if maximum == 0:
         return "must be absent: the operator takes no values"
-    wanted = "at least 1 value" if most is None else "1 value" if most == 1 else f"{most} values"
+    wanted = "at least 1 value" if maximum is None else "1 value" if maximum == 1 else f"{maximum} values"
     return f"must be {wanted}, not {count}"
 
 
-def refusal(operator: Operator, property: Property, *, inside: bool, role: Role, target: Target) -> str | None:
+def find_violation(operator: Operator, property: Property, *, inside: bool, role: Role, target: Target) -> str | None:
     """Return why the operator cannot be used with the property; None if it can.
 
     `inside` states that the path continues inside a JSON value. Role and target are those of the pipeline. The users of

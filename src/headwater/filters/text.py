@@ -24,7 +24,7 @@ from headwater.filters.model import (
     Filter,
     check_counts,
 )
-from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
+from headwater.filters.operators import OPERATORS, Operator, arity, check_arity, is_logical, is_operator
 from headwater.schemas import is_path
 
 _SPACE: Final = re.compile(r"\s*")
@@ -48,7 +48,7 @@ class _Words(dict[str, "_Words"]):
     operator: Operator | None = None
 
 
-def _words_of_operators() -> _Words:
+def _build_operator_words() -> _Words:
     first = _Words()
     for operator in OPERATORS:
         here = first
@@ -58,7 +58,7 @@ def _words_of_operators() -> _Words:
     return first
 
 
-_OPERATOR_WORDS: Final = _words_of_operators()
+_OPERATOR_WORDS: Final = _build_operator_words()
 
 
 def parse_text(text: str) -> Filter | None:
@@ -67,14 +67,14 @@ def parse_text(text: str) -> Filter | None:
     Raises InvalidFilterText with the position of the first character that cannot belong to a filter, or of the part
     that exceeds MAX_CONDITIONS or MAX_VALUES. Checks no schema.
     """
-    reader = _Reader(text)
-    if reader.at_end():
+    parser = _FilterParser(text)
+    if parser.at_end():
         return None
-    conditions = [reader.condition()]
+    conditions = [parser.condition()]
     logical: str | None = None
-    while not reader.at_end():
-        start = reader.position
-        word = reader.word()
+    while not parser.at_end():
+        start = parser.position
+        word = parser.word()
         if word not in ("and", "or"):
             raise InvalidFilterText('there must be "and", "or" or the end of the filter', start)
         if logical not in (None, word):
@@ -82,7 +82,7 @@ def parse_text(text: str) -> Filter | None:
         logical = word
         if len(conditions) == MAX_CONDITIONS:
             raise InvalidFilterText(CONDITIONS_RULE, start)
-        conditions.append(reader.condition())
+        conditions.append(parser.condition())
     return Filter(logical or "and", tuple(conditions))
 
 
@@ -99,7 +99,7 @@ def print_text(filter: Filter | None) -> str:
     return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
 
 
-class _Reader:
+class _FilterParser:
     """Parses the parts of a filter one after another."""
 
     def __init__(self, text: str) -> None:
@@ -140,16 +140,16 @@ class _Reader:
         return here.operator
 
     def _values(self, operator: Operator) -> tuple[str, ...] | None:
-        _, most = arity(operator)
-        if most == 0:
+        _, maximum = arity(operator)
+        if maximum == 0:
             return None
         values = [self._value()]
-        if most == 2:
+        if maximum == 2:
             start = self.position
             if self.word() != "and":
                 raise InvalidFilterText('there must be "and" and a second value', start)
             values.append(self._value())
-        elif most is None:
+        elif maximum is None:
             while self._text.startswith(",", self.position):
                 self.position += 1
                 self._skip_space()
@@ -217,7 +217,7 @@ def _print_condition(index: int, condition: Condition) -> str:
         raise invalid("must be property names joined with points", "property")
     if not is_operator(operator):
         raise invalid("is not an operator", "operator")
-    rule = arity_rule(operator, len(values))
+    rule = check_arity(operator, len(values))
     if rule is not None:
         raise invalid(rule, "values")
     for number, value in enumerate(values):

@@ -9,7 +9,16 @@ from msgspec import Struct
 from headwater.filters.errors import InvalidFilter, UnknownProperty, quoted
 from headwater.filters.literals import Scalar, read_value
 from headwater.filters.model import Condition, Filter, check_counts
-from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
+from headwater.filters.operators import (
+    Logical,
+    Operator,
+    Role,
+    Target,
+    check_arity,
+    find_violation,
+    is_logical,
+    is_operator,
+)
 from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
 
 
@@ -76,11 +85,11 @@ def _check(index: int, condition: Condition, schema: Schema, role: Role, target:
     operator = condition.operator
     if not is_operator(operator):
         raise invalid("is not an operator", "operator")
-    rule = refusal(operator, property, inside=bool(inside), role=role, target=target)
+    rule = find_violation(operator, property, inside=bool(inside), role=role, target=target)
     if rule is not None:
         raise invalid(rule, "operator")
     values = condition.values or ()
-    rule = arity_rule(operator, len(values))
+    rule = check_arity(operator, len(values))
     if rule is not None:
         raise invalid(rule, "values")
     literals: list[Scalar] = []
