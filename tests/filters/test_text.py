@@ -85,7 +85,7 @@ def test_nothing_is_no_filter(text: str) -> None:
         ("a is 'x\\'", 5, "a value has no closing quote"),
         ('a is "x\0"', 7, "a value cannot contain NUL"),
         ('a is "\ud800"', 6, "a value cannot contain NUL"),
-        (r'a is "x\q"', 7, "after \\ there must be one of"),
+        (r'a is "x\q"', 7, "a backslash must be followed by one of"),
         (r'a is "\u0000"', 6, "the escape is NUL"),
         (r'a is "\ud800"', 6, "the escape is NUL"),
         (r'a is "\U00110000"', 6, "the escape is NUL"),

@@ -14,6 +14,7 @@ filter, except that a single condition is always read as `and`. With one conditi
 import re
 from typing import Final
 
+from headwater.base.scanner import Scanner, escape, read_string
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
 from headwater.filters.model import (
     CONDITIONS_RULE,
@@ -31,15 +32,8 @@ _SPACE: Final = re.compile(r"\s*")
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*+(?!\.)")
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTED: Final = re.compile(r"[+-]?\.?[0-9][0-9A-Za-z_.:+-]*")
-_QUOTED: Final = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}", re.DOTALL) for quote in "\"'"}
-_ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\'\"])|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|)")
 _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
-_ESCAPES: Final = {
-    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
-}  # fmt: skip
-_ESCAPE_RULE: Final = "after \\ there must be one of a b f n r t v \\ ' \", uXXXX or UXXXXXXXX"
-_ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.items() if character != "'"}
 
 
 class _Words(dict[str, "_Words"]):
@@ -99,17 +93,13 @@ def print_text(filter: Filter | None) -> str:
     return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
 
 
-class _FilterParser:
-    """Parses the parts of a filter one after another."""
+class _FilterParser(Scanner):
+    """Parses the parts of a filter one after another, with the white space after each."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self.position = 0
+        super().__init__(text, _SPACE)
         self._values_read = 0
-        self._skip_space()
-
-    def at_end(self) -> bool:
-        return self.position == len(self._text)
+        self.skip_space()
 
     def condition(self) -> Condition:
         path = self._take(_PATH)
@@ -150,9 +140,8 @@ class _FilterParser:
                 raise InvalidFilterText('there must be "and" and a second value', start)
             values.append(self._value())
         elif maximum is None:
-            while self._text.startswith(",", self.position):
-                self.position += 1
-                self._skip_space()
+            while self.skip(","):
+                self.skip_space()
                 values.append(self._value())
         return tuple(values)
 
@@ -161,49 +150,20 @@ class _FilterParser:
         if self._values_read == MAX_VALUES:
             raise InvalidFilterText(VALUES_RULE, start)
         self._values_read += 1
-        quote = self._text[start : start + 1]
-        if quote not in ("'", '"'):
+        if self.peek() not in ("'", '"'):
             value = self._take(_UNQUOTED)
             if value is None:
                 raise InvalidFilterText("there must be a value, in quotes unless it begins with a digit", start)
             return value
-        match = _QUOTED[quote].match(self._text, start)
-        if match is None:
-            raise InvalidFilterText("a value has no closing quote", start)
-        forbidden = _FORBIDDEN.search(match[1])
-        if forbidden is not None:
-            rule = "a value cannot contain NUL or lone surrogates"
-            raise InvalidFilterText(rule, start + 1 + forbidden.start())
-        self.position = match.end()
-        self._skip_space()
-        return _unescape(match[1], start + 1)
+        value, self.position = read_string(self.text, start, name="a value", error=InvalidFilterText)
+        self.skip_space()
+        return value
 
     def _take(self, pattern: re.Pattern[str]) -> str | None:
-        match = pattern.match(self._text, self.position)
-        if match is None:
-            return None
-        self.position = match.end()
-        self._skip_space()
-        return match[0]
-
-    def _skip_space(self) -> None:
-        match = _SPACE.match(self._text, self.position)
-        self.position = match.end() if match is not None else self.position
-
-
-def _unescape(body: str, start: int) -> str:
-    def character(escape: re.Match[str]) -> str:
-        letter, short, long = escape.groups()
-        if letter is not None:
-            return _ESCAPES[letter]
-        if short is None and long is None:
-            raise InvalidFilterText(_ESCAPE_RULE, start + escape.start())
-        code = int(short or long, 16)
-        if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
-            raise InvalidFilterText("the escape is NUL or not a Unicode character", start + escape.start())
-        return chr(code)
-
-    return _ESCAPE.sub(character, body) if "\\" in body else body
+        token = self.take(pattern)
+        if token is not None:
+            self.skip_space()
+        return token
 
 
 def _print_condition(index: int, condition: Condition) -> str:
@@ -234,9 +194,4 @@ def _print_value(value: str) -> str:
 
 
 def _print_character(character: str) -> str:
-    if character in _ESCAPED:
-        return _ESCAPED[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return character if character.isprintable() and character not in '"\\' else escape(character)
