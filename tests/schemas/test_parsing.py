@@ -93,7 +93,7 @@ def test_kinds_without_keys(kind: str) -> None:
         ('{"kind":"decimal","precision":3,"minimum":0.5}', "minimum must be a decimal(3,0)"),
         ('{"kind":"decimal","precision":3,"maximum":' + "9" * 9999 + "}", "maximum must be a decimal(3,0)"),
         ('{"kind":"decimal","precision":3,"scale":3,"minimum":0.' + "0" * 300 + "1}", "minimum must be a decimal(3,3)"),
-        ('{"kind":"string","maxLength":1,"charLen":1}', "charLen says the same as maxLength: give only one"),
+        ('{"kind":"string","maxLength":1,"charLen":1}', "charLen means the same as maxLength: give only one"),
         ('{"kind":"string","charLen":"1"}', "charLen must be an integer"),
         ('{"kind":"string","values":"a"}', "values must be an array of strings"),
         ('{"kind":"string","values":null}', "values must be an array of strings"),

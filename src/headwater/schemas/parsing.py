@@ -110,7 +110,7 @@ def _read(document: object, levels: int) -> t.Type:
 
 def _string(members: Mapping[str, object], levels: int) -> t.Type:
     if "charLen" in members and "maxLength" in members:
-        raise InvalidType("says the same as maxLength: give only one", "charLen")
+        raise InvalidType("means the same as maxLength: give only one", "charLen")
     length = "charLen" if "charLen" in members else "maxLength"
     values = members.get("values")
     if "values" in members and not isinstance(values, list):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from headwater.schemas import IntType, JsonType
 from headwater.transforms.functions import Language, RecordError
-from headwater.transforms.functions.bulk import bulk_of
+from headwater.transforms.functions.compiled_function import CompiledFunction
 from headwater.transforms.functions.contract import Results
-from headwater.transforms.functions.plan import Plan
-from headwater.transforms.functions.reading import Reading
+from headwater.transforms.functions.fast_decode import compile_fast_decoder
+from headwater.transforms.functions.result_decoder import ResultDecoder
 from tests.transforms.functions.make import IDENTITY, USER, function, one
 from tests.transforms.functions.strategies import schemas
 
@@ -26,13 +26,13 @@ def results(lines: Sequence[str | RecordError]) -> Results:
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.DataObject) -> None:
+def test_fast_decoding_is_decoding_one_by_one(language: Language, data: st.DataObject) -> None:
     schema, values = data.draw(schemas())
-    plan = Plan(function(language, IDENTITY[language], schema), schema, schema, "Import")
-    lines = [plan.encode([record]).decode()[1:-1] for record in data.draw(st.lists(values, min_size=1, max_size=3))]
-    bulk = plan.decode(results(lines), len(lines))
-    plan._bulk = None
-    assert plan.decode(results(lines), len(lines)) == bulk
+    compiled = CompiledFunction(function(language, IDENTITY[language], schema), schema, schema, "Import")
+    lines = [compiled.encode([record]).decode()[1:-1] for record in data.draw(st.lists(values, min_size=1, max_size=3))]
+    fast = compiled.decode(results(lines), len(lines))
+    compiled._fast_decode = None
+    assert compiled.decode(results(lines), len(lines)) == fast
 
 
 @pytest.mark.parametrize("line", [
@@ -41,22 +41,22 @@ def test_reading_in_bulk_is_reading_one_by_one(language: Language, data: st.Data
 ])  # fmt: skip
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
 def test_a_batch_with_any_line_is_read_alike(language: Language, line: str) -> None:
-    plan = Plan(function(language, IDENTITY[language]), USER, USER, "Import")
+    compiled = CompiledFunction(function(language, IDENTITY[language]), USER, USER, "Import")
     lines = ['{"id":1}', line, '{"id":2}']
-    bulk = plan.decode(results(lines), 3)
-    plan._bulk = None
-    assert plan.decode(results(lines), 3) == bulk
-    assert bulk[0] == {"id": 1} and bulk[2] == {"id": 2}
+    fast = compiled.decode(results(lines), 3)
+    compiled._fast_decode = None
+    assert compiled.decode(results(lines), 3) == fast
+    assert fast[0] == {"id": 1} and fast[2] == {"id": 2}
 
 
 def test_errors_stay_in_their_places() -> None:
-    plan = Plan(function("Python", IDENTITY["Python"]), USER, USER, "Import")
+    compiled = CompiledFunction(function("Python", IDENTITY["Python"]), USER, USER, "Import")
     error = RecordError("Transformation", "no")
-    assert plan.decode(results(["{}", error, json.dumps({"id": 1})]), 3) == [{}, error, {"id": 1}]
+    assert compiled.decode(results(["{}", error, json.dumps({"id": 1})]), 3) == [{}, error, {"id": 1}]
 
 
-def test_native_json_is_never_read_in_bulk_as_its_digits_would_be_lost() -> None:
+def test_native_json_is_never_decoded_fast_because_its_digits_would_be_lost() -> None:
     schema: Any = one(JsonType())
-    assert bulk_of(schema, Reading("JavaScript", False, "Import")) is None
-    assert bulk_of(schema, Reading("JavaScript", True, "Import")) is not None
-    assert bulk_of(one(IntType(32)), Reading("Python", False, "Import")) is not None
+    assert compile_fast_decoder(schema, ResultDecoder("JavaScript", False, "Import")) is None
+    assert compile_fast_decoder(schema, ResultDecoder("JavaScript", True, "Import")) is not None
+    assert compile_fast_decoder(one(IntType(32)), ResultDecoder("Python", False, "Import")) is not None

@@ -296,7 +296,7 @@ async def runner() -> AsyncIterator[Runner]:
         yield runner
 
 
-async def outcome_of(runner: Runner, language: Language, expression: str) -> Any:
+async def run_between(runner: Runner, language: Language, expression: str) -> Any:
     """Return the outcome of a record between two others, whose results must not change."""
     source, form, *_ = TABLES[language]
     body = f"({expression})" if expression.startswith("{") else expression
@@ -312,7 +312,7 @@ async def outcome_of(runner: Runner, language: Language, expression: str) -> Any
 async def test_a_result_that_cannot_be_kept_fails_its_record(
     runner: Runner, language: Language, expression: str, expected: str
 ) -> None:
-    outcome = await outcome_of(runner, language, expression)
+    outcome = await run_between(runner, language, expression)
     assert isinstance(outcome, RecordError), str(outcome)[:200]
     assert expected in outcome.message
     assert len(outcome.message.encode()) < 5_000
@@ -321,7 +321,7 @@ async def test_a_result_that_cannot_be_kept_fails_its_record(
 @pytest.mark.parametrize(("language", "expression"), WORKING)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_strange_result_that_can_be_kept_is(runner: Runner, language: Language, expression: str) -> None:
-    outcome = await outcome_of(runner, language, expression)
+    outcome = await run_between(runner, language, expression)
     assert not isinstance(outcome, RecordError), outcome
     assert len(Codec(OUT).encode(outcome)) < 7 << 20
 

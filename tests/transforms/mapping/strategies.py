@@ -6,7 +6,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from headwater.schemas import types as t
-from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.conversions.matrix import find_mismatch
 from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.tree import (
     BOOLEAN,
@@ -95,10 +95,10 @@ def convertible_types(draw: st.DrawFn) -> tuple[t.Type, t.Type]:
             pair = (draw(numbers | st.just(t.FloatType(64))), draw(numbers))
         case _:
             pair = (draw(schemas.types()), draw(schemas.types()))
-    return pair if refusal(*pair) is None else (pair[0], pair[0])
+    return pair if find_mismatch(*pair) is None else (pair[0], pair[0])
 
 
-def paths_of(schema: t.ObjectType) -> st.SearchStrategy[PathReference]:
+def references(schema: t.ObjectType) -> st.SearchStrategy[PathReference]:
     """References to the properties of the schema, some of them followed by keys."""
     first = st.sampled_from([property.name for property in schema])
     more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)

@@ -9,7 +9,7 @@ from headwater.schemas import JSON_NULL, Json
 from headwater.schemas import types as t
 from headwater.transforms.mapping import FUNCTIONS, MAX_DEPTH, InvalidExpression, InvalidMapping, TransformationError
 from headwater.transforms.mapping.compiler import compile_expression
-from headwater.transforms.mapping.typed import Input
+from headwater.transforms.mapping.evaluation import Input
 from tests.growth import assert_linear
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT, evaluate
 
@@ -92,10 +92,10 @@ def test_a_member_with_half_a_surrogate_is_an_error() -> None:
         ("first.x", "first is string and has no properties or keys, at character 6"),
         ("tags.x", "tags is array(string) and has no properties or keys"),
         ("prefs.a.b", "prefs.a is int(32) and has no properties or keys"),
-        ("first?", "? can stand only behind what is inside a json value, at character 1"),
-        ("doc?", "? can stand only behind what is inside a json value"),
-        ("address.street?", "? can stand only behind what is inside a json value, at character 8"),
-        ("prefs.a?", "? can stand only behind what is inside a json value"),
+        ("first?", "? is allowed only after a key inside a json value, at character 1"),
+        ("doc?", "? is allowed only after a key inside a json value"),
+        ("address.street?", "? is allowed only after a key inside a json value, at character 8"),
+        ("prefs.a?", "? is allowed only after a key inside a json value"),
         ("lowr(first)", "there is no function lowr; did you mean lower?, at character 1"),
         ("now()", "there is no function now"),
         ("first tags", "array(string) cannot be converted to string, at character 7"),

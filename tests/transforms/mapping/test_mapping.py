@@ -235,7 +235,7 @@ def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, t.ObjectType]:
     """A mapping of any expressions that fit, a record for it, and its output schema."""
     schema, record = draw(schemas.schemas_and_records())
     out = draw(schemas.schemas(2) | st.sampled_from([OUT, REQUIRING]))
-    trees = strategies.expressions(strategies.paths_of(schema))
+    trees = strategies.expressions(strategies.references(schema))
     outputs: dict[str, str] = {}
     for property in out:
         source = print_expression(draw(trees))

@@ -29,12 +29,12 @@ from headwater.transforms.mapping import (
     TransformationError,
     ValidationError,
     compiler,
+    list_properties,
     mapping,
-    properties_of,
 )
+from headwater.transforms.mapping.evaluation import MAX_READ_CHARACTERS
 from headwater.transforms.mapping.functions import structures
-from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of
-from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS
+from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, compile_size
 from tests.examples import examples
 
 OUT = t.ObjectType(
@@ -148,12 +148,12 @@ def test_the_expressions_of_a_mapping_have_a_size_together() -> None:
     out = t.ObjectType(tuple(t.Property(f"p{number}", t.StringType()) for number in range(9)))
     expressions = {f"p{number}": half for number in range(8)}
     CompiledMapping(expressions, None, out)
-    properties_of([(text, t.StringType()) for text in expressions.values()], None)
+    list_properties([(text, t.StringType()) for text in expressions.values()], None)
     rule = f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together"
     with pytest.raises(InvalidMapping, match=rule):
         CompiledMapping(expressions | {"p8": "1"}, None, out)
     with pytest.raises(InvalidMapping, match=rule):
-        properties_of([*((text, t.StringType()) for text in expressions.values()), ("1", t.StringType())], None)
+        list_properties([*((text, t.StringType()) for text in expressions.values()), ("1", t.StringType())], None)
 
 
 def test_the_expressions_of_a_mapping_have_a_number_of_parts_together() -> None:
@@ -265,10 +265,10 @@ RECORDS = st.fixed_dictionaries(
         st.sampled_from([property.name for property in OUT]), EXPRESSIONS, min_size=1, max_size=4
     ),
     record=RECORDS,
-    most=st.integers(40, 800),
+    maximum=st.integers(40, 800),
 )
 def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
-    expressions: dict[str, str], record: Record, most: int
+    expressions: dict[str, str], record: Record, maximum: int
 ) -> None:
     fitting: dict[str, str] = {}
     for path, expression in expressions.items():
@@ -281,7 +281,7 @@ def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
         return
     with limit(10**9):
         (full,) = CompiledMapping(fitting, EVENT_SCHEMA, OUT).apply_all([record])
-    with limit(most):
+    with limit(maximum):
         before, bounded, after = CompiledMapping(fitting, EVENT_SCHEMA, OUT).apply_all(
             [{"traits": Json("1")}, record, {}]
         )
@@ -291,7 +291,9 @@ def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
         assert isinstance(full, MappingFailed) or "larger than" in bounded.reason
     else:
         assert bounded == full
-        assert size_of(OUT)(bounded) - SCALAR_CHARACTERS * len(bounded) <= most + SCALAR_CHARACTERS * len(bounded)
+        assert compile_size(OUT)(bounded) - SCALAR_CHARACTERS * len(bounded) <= maximum + SCALAR_CHARACTERS * len(
+            bounded
+        )
 
 
 WORST = """

@@ -21,11 +21,23 @@ from headwater.transforms.functions.contract import (
     Purpose,
     RecordError,
 )
-from headwater.transforms.functions.prepared import Prepared, Ran, outcomes, prepare
+from headwater.transforms.functions.prepared import Prepared, RunOutput, outcomes, prepare
 from headwater.transforms.functions.runner import MAX_SECONDS, Runner
 
 __all__ = [
-    "LANGUAGES", "MAX_SECONDS", "MAX_SOURCE_LENGTH",
-    "Function", "FunctionFailed", "Language", "Limits", "Outcome", "Prepared", "Purpose", "Ran",
-    "RecordError", "Runner", "outcomes", "prepare",
+    "LANGUAGES",
+    "MAX_SECONDS",
+    "MAX_SOURCE_LENGTH",
+    "Function",
+    "FunctionFailed",
+    "Language",
+    "Limits",
+    "Outcome",
+    "Prepared",
+    "Purpose",
+    "RecordError",
+    "RunOutput",
+    "Runner",
+    "outcomes",
+    "prepare",
 ]  # fmt: skip

@@ -16,12 +16,12 @@ import structlog
 from headwater.base.json_depth import is_deeper
 from headwater.base.throttle import Throttle
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, InvalidValue, Record, Schema, select
-from headwater.transforms.functions.bulk import bulk_of
 from headwater.transforms.functions.contract import Function, FunctionFailed, Outcome, Purpose, RecordError, Results
+from headwater.transforms.functions.fast_decode import compile_fast_decoder
+from headwater.transforms.functions.input_encoder import compile_encoder
 from headwater.transforms.functions.javascript.adapter import adapter as javascript_adapter
 from headwater.transforms.functions.python.adapter import adapter as python_adapter
-from headwater.transforms.functions.reading import Reading
-from headwater.transforms.functions.writing import writer_of
+from headwater.transforms.functions.result_decoder import ResultDecoder
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 
 _MAX_NESTING: Final = MAX_JSON_DEPTH + MAX_DEPTH
@@ -33,13 +33,13 @@ _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
 
 
-class Plan:
+class CompiledFunction:
     """Implements `Program`. The schemas are restricted to the function's paths."""
 
     def __init__(
         self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
     ) -> None:
-        self._kept = in_schema, out_schema
+        self._schemas = in_schema, out_schema
         given = select(in_schema, function.in_paths)
         returned = select(out_schema, function.out_paths)
         self.source = function.source
@@ -48,14 +48,14 @@ class Plan:
         else:
             self.adapter = python_adapter(given, returned)
         self.key = function.owner, sha256(f"{self.adapter}\0{self.source}".encode()).digest()
-        write = writer_of(given, function.language, function.preserve_json) if given is not None else None
-        self._write = write or _nothing
+        write = compile_encoder(given, function.language, function.preserve_json) if given is not None else None
+        self._encode_record = write or _encode_nothing
         self._is_split = function.language == "Python"
-        reading = Reading(function.language, function.preserve_json, purpose)
-        shape = reading.shape(returned) if returned is not None else Any
+        decoder = ResultDecoder(function.language, function.preserve_json, purpose)
+        shape = decoder.shape(returned) if returned is not None else Any
         self._decode = msgspec.json.Decoder(shape).decode
-        self._bulk = bulk_of(returned, reading) if returned is not None else None
-        self._read = reading.reader(returned) if returned is not None else _read_nothing
+        self._fast_decode = compile_fast_decoder(returned, decoder) if returned is not None else None
+        self._convert = decoder.compile(returned) if returned is not None else _decode_nothing
 
     def encode(self, records: Sequence[Record]) -> bytes:
         """Return the JSON array for the sandbox, with an object for each record. For Python, `,` and a newline separate
@@ -64,7 +64,7 @@ class Plan:
         For a record that cannot be encoded, the array has a string with the reason. The loop in the sandbox returns
         that string as the outcome of the record, without calling the function. Never raises.
         """
-        write = self._write
+        write = self._encode_record
         try:
             documents = [write(record) for record in records]
             if not self._is_split:
@@ -79,7 +79,7 @@ class Plan:
 
     def _encode_one(self, record: Record) -> bytes:
         try:
-            return _encode(self._write(record))
+            return _encode(self._encode_record(record))
         except UnicodeEncodeError:
             reason = "it has a string with a lone surrogate"
         except RecursionError:
@@ -98,11 +98,11 @@ class Plan:
 
         Raises FunctionFailed during the call, never during iteration.
         """
-        if len(results.text) <= _CHUNK_CHARACTERS and self._bulk is not None:
+        if len(results.text) <= _CHUNK_CHARACTERS and self._fast_decode is not None:
             records = self._decode_together(results.text, count)
             if records is not None:
                 return iter(records)
-        lines = results.each()
+        lines = results.split()
         if len(lines) != count:
             raise FunctionFailed("the function changed the code around it")
         if len(results.text) <= _CHUNK_CHARACTERS:
@@ -112,7 +112,7 @@ class Plan:
     def _decode_chunks(self, lines: Sequence[str | RecordError]) -> Iterator[Outcome]:
         for chunk in _chunks(lines):
             records = None
-            if self._bulk is not None and not any(
+            if self._fast_decode is not None and not any(
                 isinstance(line, RecordError) or _is_too_large(line) for line in chunk
             ):
                 records = self._decode_together("\n".join(map(str, chunk)).encode(errors="replace"), len(chunk))
@@ -120,9 +120,9 @@ class Plan:
 
     def _decode_together(self, text: bytes, count: int) -> list[Record] | None:
         """Return the records of all lines, or None if they have to be decoded one by one."""
-        assert self._bulk is not None
+        assert self._fast_decode is not None
         try:
-            records = self._bulk(text)
+            records = self._fast_decode(text)
         except Exception:  # decoding one by one finds the record, whatever the error
             return None
         return records if len(records) == count else None  # the decoder skips empty lines
@@ -138,8 +138,8 @@ class Plan:
             try:
                 members = self._decode(line)
             except msgspec.DecodeError:
-                members = _loosely(line)
-            outcome: Record = self._read(members)
+                members = _decode_loosely(line)
+            outcome: Record = self._convert(members)
         except InvalidValue as error:
             return _invalid(f"«{error.path}» {error.rule}" if error.path else error.rule)
         except RecursionError:
@@ -178,7 +178,7 @@ def _chunks(lines: Iterable[str | RecordError]) -> Iterator[list[str | RecordErr
         yield chunk
 
 
-def _loosely(line: str) -> Any:
+def _decode_loosely(line: str) -> Any:
     """Decode JSON with numbers that are not finite, as Python writes it."""
     try:
         return json.loads(line)
@@ -186,11 +186,11 @@ def _loosely(line: str) -> Any:
         raise InvalidValue("must be an object that can be written as JSON") from None
 
 
-def _nothing(record: Record) -> dict[str, Any]:
+def _encode_nothing(record: Record) -> dict[str, Any]:
     return {}
 
 
-def _read_nothing(members: Any) -> Record:
+def _decode_nothing(members: Any) -> Record:
     for name in members:
         raise InvalidValue("does not exist in the schema", name[:60])
     return {}

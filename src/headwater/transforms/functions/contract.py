@@ -128,7 +128,7 @@ class Results:
 
     text: bytes
     """One line for each record. If no record failed, each line is the JSON text of a result."""
-    each: Callable[[], Sequence[str | RecordError]]
+    split: Callable[[], Sequence[str | RecordError]]
     """Returns the lines separately, as errors if they are not results."""
 
 

@@ -1,7 +1,7 @@
 """Fast decoding of results: a whole batch together, with a decoder that also checks most types.
 
-It accepts a subset of the results that `resultdecoder` accepts, and returns equal records. If it fails for a batch, the
-batch is decoded record by record, which finds the cause. It never decides that a record is invalid.
+It accepts a subset of the results that `result_decoder` accepts, and returns equal records. If it fails for a batch,
+the batch is decoded record by record, which finds the cause. It never decides that a record is invalid.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headwater.schemas import MISSING, InvalidValue, Record
 from headwater.schemas import types as t
-from headwater.transforms.functions.reading import NO_VALUE, Reader, Reading
+from headwater.transforms.functions.result_decoder import NO_VALUE, Converter, ResultDecoder
 
-Bulk = Callable[[bytes], list[Record]]
+FastDecoder = Callable[[bytes], list[Record]]
 """Decodes lines of JSON. Raises InvalidValue, or an error of msgspec, if a line is not in the simplest form."""
 
 _INT64: Final = 2**63
 
 
-def bulk_of(type: t.ObjectType, reading: Reading) -> Bulk | None:
+def compile_fast_decoder(type: t.ObjectType, decoder: ResultDecoder) -> FastDecoder | None:
     """Return the decoder of batches, or None if the schema has values that must stay text."""
-    if _keeps_text(type, reading):
+    if _keeps_text(type, decoder):
         return None
-    later: list[tuple[str, Reader]] = []
-    decoder = msgspec.json.Decoder(_struct(type, reading, later))
+    later: list[tuple[str, Converter]] = []
+    lines_decoder = msgspec.json.Decoder(_struct(type, decoder, later))
 
     def read(lines: bytes) -> list[Record]:
-        records: list[Record] = msgspec.to_builtins(decoder.decode_lines(lines))
+        records: list[Record] = msgspec.to_builtins(lines_decoder.decode_lines(lines))
         for name, read_value in later:
             for record in records:
                 value = record.get(name, MISSING)
@@ -42,38 +42,38 @@ def bulk_of(type: t.ObjectType, reading: Reading) -> Bulk | None:
     return read
 
 
-def _struct(type: t.ObjectType, reading: Reading, later: list[tuple[str, Reader]] | None) -> Any:
+def _struct(type: t.ObjectType, decoder: ResultDecoder, later: list[tuple[str, Converter]] | None) -> Any:
     """Return a class with the properties of the object. Properties of types that msgspec does not support are added to
     `later`. If that is None, such a type raises LookupError."""
     fields: list[tuple[str, Any, Any]] = []
     names: dict[str, str] = {}
     for index, property in enumerate(type):
         try:
-            known = _known(property.type, reading)
+            known = _known(property.type, decoder)
             annotation = known | None if property.nullable else known
         except LookupError:
             if later is None:
                 raise
             annotation = Any
-            later.append((property.name, reading.member(property.type, property.nullable)))
+            later.append((property.name, decoder.compile_member(property.type, property.nullable)))
         field = f"f{index}"  # property names may be keywords of Python
         names[field] = property.name
-        default = msgspec.NODEFAULT if reading.requires(property) else UNSET
+        default = msgspec.NODEFAULT if decoder.requires(property) else UNSET
         fields.append((field, annotation | UnsetType if default is UNSET else annotation, default))
     fields.sort(key=lambda field: field[2] is UNSET)
     return msgspec.defstruct("Result", fields, rename=names, forbid_unknown_fields=True)
 
 
-def _known(type: t.Type, reading: Reading) -> Any:
+def _known(type: t.Type, decoder: ResultDecoder) -> Any:
     """Return the annotation of the type for msgspec. Raises LookupError if there is none."""
     match type:
         case t.StringType(values=tuple() as values):
             return Literal[values]
-        case t.StringType(pattern=None, max_bytes=None, max_length=longest):
-            return str if longest is None else Annotated[str, Meta(max_length=longest)]
+        case t.StringType(pattern=None, max_bytes=None, max_length=max_length):
+            return str if max_length is None else Annotated[str, Meta(max_length=max_length)]
         case t.BooleanType():
             return bool
-        case t.IntType(bit_size=64) if reading.language == "JavaScript":
+        case t.IntType(bit_size=64) if decoder.language == "JavaScript":
             raise LookupError
         case t.IntType():
             low, high = type.range
@@ -84,21 +84,23 @@ def _known(type: t.Type, reading: Reading) -> Any:
             return Annotated[int, Meta(ge=1, le=9999)]
         case t.FloatType(bit_size=64, minimum=None, maximum=None):
             return float
-        case t.ArrayType(min_elements=0, max_elements=most, unique_elements=False) if most == t.MAX_ELEMENTS:
-            return list[_known(type.element_type, reading)]  # type: ignore[misc]  # a type made at run time
+        case t.ArrayType(min_elements=0, max_elements=max_elements, unique_elements=False) if (
+            max_elements == t.MAX_ELEMENTS
+        ):
+            return list[_known(type.element_type, decoder)]  # type: ignore[misc]  # a type made at run time
         case t.MapType():
-            return dict[str, _known(type.element_type, reading)]  # type: ignore[misc]  # likewise
+            return dict[str, _known(type.element_type, decoder)]  # type: ignore[misc]  # likewise
         case t.ObjectType():
-            return _struct(type, reading, None)
+            return _struct(type, decoder, None)
         case _:
             raise LookupError
 
 
-def _keeps_text(type: t.Type, reading: Reading) -> bool:
+def _keeps_text(type: t.Type, decoder: ResultDecoder) -> bool:
     match type:
         case t.ArrayType() | t.MapType():
-            return _keeps_text(type.element_type, reading)
+            return _keeps_text(type.element_type, decoder)
         case t.ObjectType():
-            return any(_keeps_text(property.type, reading) for property in type)
+            return any(_keeps_text(property.type, decoder) for property in type)
         case _:
-            return isinstance(type, t.JsonType) and not reading.preserve_json
+            return isinstance(type, t.JsonType) and not decoder.preserve_json

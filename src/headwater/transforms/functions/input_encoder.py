@@ -19,22 +19,22 @@ from headwater.schemas import (
 from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language
 
-Writer = Callable[[Any], Any]
+Encoder = Callable[[Any], Any]
 
 _NOT_FINITE: Final = {"JavaScript": '"{}"', "Python": "{}"}
 """The forms of numbers that JSON does not have. Python's own decoder reads them."""
 
 
-def writer_of(type: t.Type, language: Language, preserve_json: bool) -> Writer | None:
+def compile_encoder(type: t.Type, language: Language, preserve_json: bool) -> Encoder | None:
     """Return a function that turns a value into an object that msgspec encodes for the language's adapter, or None if
     values need no conversion."""
     match type:
         case t.ObjectType():
             return _object(type, language, preserve_json)
         case t.ArrayType():
-            return _array(writer_of(type.element_type, language, preserve_json))
+            return _array(compile_encoder(type.element_type, language, preserve_json))
         case t.MapType():
-            return _map(writer_of(type.element_type, language, preserve_json))
+            return _map(compile_encoder(type.element_type, language, preserve_json))
         case t.IntType(bit_size=64) if language == "JavaScript":
             return str
         case t.FloatType(real=False):
@@ -53,20 +53,20 @@ def writer_of(type: t.Type, language: Language, preserve_json: bool) -> Writer |
             return None
 
 
-def _array(write: Writer | None) -> Writer | None:
+def _array(write: Encoder | None) -> Encoder | None:
     return None if write is None else lambda values: [write(value) for value in values]
 
 
-def _map(write: Writer | None) -> Writer | None:
+def _map(write: Encoder | None) -> Encoder | None:
     return None if write is None else lambda values: {key: write(value) for key, value in values.items()}
 
 
-def _object(type: t.ObjectType, language: Language, preserve_json: bool) -> Writer:
+def _object(type: t.ObjectType, language: Language, preserve_json: bool) -> Encoder:
     names = [property.name for property in type]
     every = frozenset(names)
-    writers: list[tuple[str, Writer]] = []
+    writers: list[tuple[str, Encoder]] = []
     for property in type:
-        write_value = writer_of(property.type, language, preserve_json)
+        write_value = compile_encoder(property.type, language, preserve_json)
         if write_value is not None:
             writers.append((property.name, write_value))
 
@@ -84,7 +84,7 @@ def _object(type: t.ObjectType, language: Language, preserve_json: bool) -> Writ
     return write if writers else write_all
 
 
-def _float(language: Language) -> Writer:
+def _float(language: Language) -> Encoder:
     form = _NOT_FINITE[language]
 
     def write(value: float) -> Any:

@@ -31,7 +31,7 @@ from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language, Purpose
 from headwater.transforms.functions.native import javascript_name, python_name
 
-Reader = Callable[[Any], Any]
+Converter = Callable[[Any], Any]
 """Converts a decoded value to a value of a kind. Raises InvalidValue."""
 
 _MAX_DIGITS: Final = 24
@@ -40,7 +40,7 @@ _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ResultDecoder:
     """Compiles decoders for results of functions with these attributes."""
 
     language: Language
@@ -68,7 +68,7 @@ class Reading:
             return property.create_required
         return self.purpose == "Update" and property.update_required
 
-    def reader(self, type: t.Type) -> Reader:
+    def compile(self, type: t.Type) -> Converter:
         """Return a reader for values of the type, which are never None: the container handles None."""
         match type:
             case t.ObjectType():
@@ -98,8 +98,8 @@ class Reading:
     def _unlike(self, type: t.Type) -> InvalidValue:
         return InvalidValue(f"is not of type {self._name(type)}")
 
-    def _object(self, type: t.ObjectType) -> Reader:
-        fields = {property.name: self.member(property.type, property.nullable) for property in type}
+    def _object(self, type: t.ObjectType) -> Converter:
+        fields = {property.name: self.compile_member(property.type, property.nullable) for property in type}
         required = [property.name for property in type if self.requires(property)]
         drop_null = self.purpose == "Import"
         unlike = self._unlike(type)
@@ -127,10 +127,10 @@ class Reading:
 
         return read
 
-    def member(self, type: t.Type, nullable: bool) -> Reader:
+    def compile_member(self, type: t.Type, nullable: bool) -> Converter:
         """Return a reader for the value of a property, or its text. It returns NO_VALUE for a null that the schema does
         not allow."""
-        read_value = self.reader(type)
+        read_value = self.compile(type)
         is_json = isinstance(type, t.JsonType) and not self.preserve_json
         null = None if nullable else JSON_NULL if is_json else NO_VALUE
         decode = None if is_json else msgspec.json.Decoder(self.shape(type)).decode
@@ -150,8 +150,8 @@ class Reading:
 
         return read
 
-    def _array(self, type: t.ArrayType) -> Reader:
-        read_element = self.member(type.element_type, False)
+    def _array(self, type: t.ArrayType) -> Converter:
+        read_element = self.compile_member(type.element_type, False)
         check = compile_check(type)
         unlike = self._unlike(type)
 
@@ -172,8 +172,8 @@ class Reading:
 
         return read
 
-    def _map(self, type: t.MapType) -> Reader:
-        read_element = self.member(type.element_type, False)
+    def _map(self, type: t.MapType) -> Converter:
+        read_element = self.compile_member(type.element_type, False)
         unlike = self._unlike(type)
 
         def read(elements: Any) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Reading:
 
         return read
 
-    def _scalar(self, type: t.Type) -> Reader:
+    def _scalar(self, type: t.Type) -> Converter:
         classes, convert = self._conversion(type)
         unlike, check = self._unlike(type), compile_check(type)
 
@@ -214,9 +214,9 @@ class Reading:
             check(value)
             return value
 
-        return read_as_it_is if convert is _as_it_is else read
+        return read_as_it_is if convert is _identity else read
 
-    def _conversion(self, type: t.Type) -> tuple[tuple[type, ...], Reader]:
+    def _conversion(self, type: t.Type) -> tuple[tuple[type, ...], Converter]:
         """Return the possible classes of the decoded value, and its converter. The ValueError of the converter has the
         rule."""
         from_javascript = self.language == "JavaScript"
@@ -224,11 +224,11 @@ class Reading:
             case t.StringType():
                 return (str,), _text
             case t.BooleanType():
-                return (bool,), _as_it_is
+                return (bool,), _identity
             case t.IntType(bit_size=64) if from_javascript:
                 return (str,), _bigint
             case t.IntType() | t.YearType():
-                return ((int, float), int) if from_javascript else ((int,), _as_it_is)
+                return ((int, float), int) if from_javascript else ((int,), _identity)
             case t.FloatType():
                 return (float, int, str) if from_javascript else (
                     float,
@@ -260,7 +260,7 @@ NO_VALUE: Final = _NoValue()
 """The result of a member's reader for a null that the schema does not allow."""
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 

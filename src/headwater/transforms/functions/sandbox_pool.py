@@ -9,11 +9,11 @@ from headwater.base.errors import Unavailable
 from headwater.base.fairness import FairSlots
 from headwater.transforms.functions.contract import Sandbox
 
-WAIT: Final = 60.0
+DEFAULT_WAIT_SECONDS: Final = 60.0
 """Default time that a batch waits for a sandbox."""
 
 
-class Slots:
+class SandboxPool:
     """Sandboxes of one language, shared fairly: waiting owners are served in turn."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Slots:
         self._free = FairSlots(count, per_owner=per_owner or count, max_waiting=max_waiting, what="functions")
 
     @asynccontextmanager
-    async def lend(self, key: object, owner: str = "", wait: float = WAIT) -> AsyncIterator[Sandbox]:
+    async def acquire(self, key: object, owner: str = "", wait: float = DEFAULT_WAIT_SECONDS) -> AsyncIterator[Sandbox]:
         """Acquire a sandbox for the program with this key until the block ends.
 
         Raises Unavailable if none became free within `wait` seconds, and TooManyRequests if too many calls of the owner

@@ -21,7 +21,7 @@ from headwater.transforms.mapping.errors import (
     ValidationError,
 )
 from headwater.transforms.mapping.functions import FUNCTIONS
-from headwater.transforms.mapping.inspection import properties_of, validate_expression
+from headwater.transforms.mapping.inspection import list_properties, validate_expression
 from headwater.transforms.mapping.language.parser import MAX_DEPTH, MAX_LENGTH, parse
 from headwater.transforms.mapping.language.printer import print_expression
 from headwater.transforms.mapping.mapping import (
@@ -33,8 +33,21 @@ from headwater.transforms.mapping.mapping import (
 from headwater.transforms.mapping.requirements import Purpose
 
 __all__ = [
-    "FUNCTIONS", "MAX_DEPTH", "MAX_EXPRESSIONS_CHARACTERS", "MAX_EXPRESSIONS_PARTS", "MAX_LENGTH", "PURPOSES",
-    "CompiledMapping", "InvalidExpression", "InvalidMapping", "MappingFailed", "Purpose", "TransformationError",
+    "FUNCTIONS",
+    "MAX_DEPTH",
+    "MAX_EXPRESSIONS_CHARACTERS",
+    "MAX_EXPRESSIONS_PARTS",
+    "MAX_LENGTH",
+    "PURPOSES",
+    "CompiledMapping",
+    "InvalidExpression",
+    "InvalidMapping",
+    "MappingFailed",
+    "Purpose",
+    "TransformationError",
     "ValidationError",
-    "parse", "print_expression", "properties_of", "validate_expression",
+    "list_properties",
+    "parse",
+    "print_expression",
+    "validate_expression",
 ]  # fmt: skip

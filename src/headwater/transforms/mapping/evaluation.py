@@ -30,7 +30,7 @@ JSON: Final = JsonType()
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedExpression:
     """A compiled expression."""
 
     type: Type | None
@@ -46,25 +46,25 @@ _T = TypeVar("_T")
 class Scope(Protocol):
     """The part of the compiler that functions use. All methods raise InvalidExpression."""
 
-    def typed(self, expression: Expression, target: Type | None = None) -> Typed:
+    def compile(self, expression: Expression, target: Type | None = None) -> TypedExpression:
         """Return the compiled expression. Its type is the target, if there is one and the language leaves the type
         open."""
         ...
 
-    def alternative(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
+    def compile_branch(self, expression: Expression, target: Type) -> tuple[Evaluator, Conversion | None]:
         """Return the expression without conversion, and the conversion of its values to the target."""
         ...
 
-    def toward(self, expression: Expression, target: Type) -> Evaluator:
+    def compile_to(self, expression: Expression, target: Type) -> Evaluator:
         """Return the expression with its values converted to the target."""
         ...
 
-    def shared(self, make: Callable[..., _T], *types: Type) -> _T:
+    def memoize(self, make: Callable[..., _T], *types: Type) -> _T:
         """Return the result of `make` for the types, computed once. A type may have thousands of properties, and a
         mapping thousands of expressions of that type."""
         ...
 
-    def argument(self, call: Call, index: int, target: Type) -> Evaluator:
+    def compile_argument(self, call: Call, index: int, target: Type) -> Evaluator:
         """Return an argument of the call, converted to the target. A value that cannot be converted raises
         CannotEvaluate, because the result of the function is not the invalid value."""
         ...
@@ -74,11 +74,11 @@ class Scope(Protocol):
 class Function:
     """A function of the language."""
 
-    least: int
+    minimum: int
     """Minimum number of arguments."""
-    most: int | None
+    maximum: int | None
     """Maximum number of arguments; None if there is no limit."""
-    compile: Callable[[Scope, Call, Type | None], Typed]
+    compile: Callable[[Scope, Call, Type | None], TypedExpression]
     """Compiles a call with a valid number of arguments, with a target type if there is one."""
 
 
@@ -99,12 +99,12 @@ def charge(given: Input, characters: int) -> None:
             )
 
 
-def always(value: Any) -> Evaluator:
+def constant(value: Any) -> Evaluator:
     """Return an evaluator of this value for every record."""
     return lambda given: value
 
 
-def converted(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
+def with_conversion(evaluate: Evaluator, convert: Conversion | None) -> Evaluator:
     """Return an evaluator that converts values that are not None."""
     if convert is None:
         return evaluate

@@ -21,7 +21,7 @@ def validate_expression(expression: str, properties: Sequence[Property], type: T
     return ""
 
 
-def properties_of(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
+def list_properties(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
     """Return the sorted paths of the properties that the expressions read. Each comes with the type of its result.
 
     Raises InvalidExpression for the first expression that is not valid, and InvalidMapping if they have more than

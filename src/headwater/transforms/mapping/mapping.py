@@ -34,11 +34,11 @@ from headwater.transforms.mapping.errors import (
     ValidationError,
     quoted,
 )
+from headwater.transforms.mapping.evaluation import Evaluator, Input
 from headwater.transforms.mapping.language.parser import parse
 from headwater.transforms.mapping.language.tree import Expression, count_parts
-from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
-from headwater.transforms.mapping.sizes import Size, largest_of, size_of
-from headwater.transforms.mapping.typed import Evaluator, Input
+from headwater.transforms.mapping.requirements import Purpose, Requirement, list_requirements
+from headwater.transforms.mapping.sizes import Size, compile_size, find_max_size
 
 MAX_EXPRESSIONS_CHARACTERS: Final = 200_000
 """Maximum size of all expressions of a mapping together, in characters. It bounds the time to compile it and to apply
@@ -88,7 +88,7 @@ class CompiledMapping:
         for path, expression in expressions.items():
             property = properties[path]
             try:
-                evaluate = compiler.toward(trees[path], property.type)
+                evaluate = compiler.compile_to(trees[path], property.type)
             except InvalidExpression as error:
                 raise _invalid(path, expression, error) from error
             *parents, name = parse_path(path)
@@ -103,7 +103,7 @@ class CompiledMapping:
             for each, size in zip(outputs, sizes, strict=True)
         ]
         self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
-            purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
+            purpose: list_requirements(self.out_paths, out_schema, purpose) for purpose in PURPOSES
         }
 
     def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
@@ -117,11 +117,11 @@ class CompiledMapping:
         output = self._outputs[0]
         given = Input(record, {})
         try:
-            for evaluate, nullable, name, parents, size_of_value, output in self._plan:  # noqa: B007  # for the error message
+            for evaluate, nullable, name, parents, measure_value, output in self._plan:  # noqa: B007  # for the error message
                 value = evaluate(given)
                 if value is not None or nullable:
-                    if size_of_value is not None and value is not None:
-                        size += size_of_value(value)
+                    if measure_value is not None and value is not None:
+                        size += measure_value(value)
                         if size > MAX_RESULT_CHARACTERS:
                             raise InvalidValue(_TOO_LARGE)
                     if parents:
@@ -172,12 +172,13 @@ class CompiledMapping:
 
 def _sizes(outputs: list[_Output]) -> tuple[list[Size | None], int]:
     """Return the measure of each output, None if its type bounds the size; and the sum of these bounds."""
-    bounds = [largest_of(output.type) for output in outputs]
+    bounds = [find_max_size(output.type) for output in outputs]
     bounds = [None if bound is None or bound > _MAX_KNOWN_CHARACTERS else bound for bound in bounds]
     known = sum(bound or 0 for bound in bounds)
     if known > _MAX_KNOWN_CHARACTERS:
-        return [size_of(output.type) for output in outputs], 0
-    return [size_of(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)], known
+        return [compile_size(output.type) for output in outputs], 0
+    sizes = [compile_size(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)]
+    return sizes, known
 
 
 def _parse(expressions: Dictionary[str, str]) -> dict[str, Expression]:

@@ -51,7 +51,7 @@ class Requirement:
         return None if below is None else _joined(".".join(self.path), below)
 
 
-def requirements_of(
+def list_requirements(
     paths: Iterable[str], schema: Schema, purpose: Literal["Import", "Create", "Update"]
 ) -> tuple[Requirement, ...]:
     """Return the requirements of these mapped paths of the schema, parents first."""

@@ -19,7 +19,7 @@ Size = Callable[[Any], int]
 """Returns the size of a value that is not None."""
 
 
-def size_of(type: t.Type) -> Size:
+def compile_size(type: t.Type) -> Size:
     """Return a function that measures values of the type."""
     match type:
         case t.StringType():
@@ -29,15 +29,15 @@ def size_of(type: t.Type) -> Size:
         case t.ArrayType():
             return _sequence(type.element_type)
         case t.MapType():
-            of_values = _sequence(type.element_type)
-            return lambda value: sum(map(len, value)) + of_values(value.values())
+            measure_values = _sequence(type.element_type)
+            return lambda value: sum(map(len, value)) + measure_values(value.values())
         case t.ObjectType():
-            return _object({property.name: size_of(property.type) for property in type})
+            return _object({property.name: compile_size(property.type) for property in type})
         case _:
             return lambda value: SCALAR_CHARACTERS
 
 
-def largest_of(type: t.Type) -> int | None:
+def find_max_size(type: t.Type) -> int | None:
     """Return the maximum size of a value of the type, None if the type alone does not bound it."""
     match type:
         case t.StringType(values=tuple() as values):
@@ -56,18 +56,18 @@ def too_large(what: str) -> CannotEvaluate:
 
 
 def _sequence(element: t.Type) -> Size:
-    if largest_of(element) == SCALAR_CHARACTERS and not isinstance(element, t.StringType):
+    if find_max_size(element) == SCALAR_CHARACTERS and not isinstance(element, t.StringType):
         return lambda values: 2 * SCALAR_CHARACTERS * len(values)
-    of_element = size_of(element)
-    return lambda values: SCALAR_CHARACTERS * len(values) + sum(map(of_element, values))
+    measure_element = compile_size(element)
+    return lambda values: SCALAR_CHARACTERS * len(values) + sum(map(measure_element, values))
 
 
 def _object(members: dict[str, Size]) -> Size:
-    def of_object(record: dict[str, Any]) -> int:
+    def measure_object(record: dict[str, Any]) -> int:
         size = SCALAR_CHARACTERS * len(record)
         for name, value in record.items():
             if value is not None:
                 size += members[name](value)
         return size
 
-    return of_object
+    return measure_object

@@ -4,7 +4,7 @@ import pytest
 
 from headwater.schemas import types as t
 from headwater.transforms.mapping.conversions.conversion import conversion
-from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.conversions.matrix import find_mismatch
 
 TEXT, INT, DAY = t.StringType(), t.IntType(32), t.DateType()
 TYPES: dict[str, t.Type] = {
@@ -56,7 +56,7 @@ def test_the_table_is_complete() -> None:
 
 @pytest.mark.parametrize(("source", "target", "convertible"), CELLS)
 def test_cell(source: str, target: str, convertible: bool) -> None:
-    reason = refusal(TYPES[source], TYPES[target])
+    reason = find_mismatch(TYPES[source], TYPES[target])
     if convertible:
         assert reason is None
         conversion(TYPES[source], TYPES[target])
@@ -66,8 +66,8 @@ def test_cell(source: str, target: str, convertible: bool) -> None:
 
 @pytest.mark.parametrize("size", [8, 16, 24, 32, 64])
 def test_booleans_and_ints_of_8_bits_are_the_same_to_programs(size: int) -> None:
-    assert (refusal(t.BooleanType(), t.IntType(size)) is None) == (size == 8)
-    assert (refusal(t.IntType(size, unsigned=True), t.BooleanType()) is None) == (size == 8)
+    assert (find_mismatch(t.BooleanType(), t.IntType(size)) is None) == (size == 8)
+    assert (find_mismatch(t.IntType(size, unsigned=True), t.BooleanType()) is None) == (size == 8)
 
 
 def _object(**types: t.Type) -> t.ObjectType:
@@ -94,4 +94,4 @@ def _object(**types: t.Type) -> t.ObjectType:
     ],
 )
 def test_what_they_contain_decides(source: t.Type, target: t.Type, reason: str | None) -> None:
-    assert refusal(source, target) == reason
+    assert find_mismatch(source, target) == reason

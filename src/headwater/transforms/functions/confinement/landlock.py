@@ -19,7 +19,7 @@ _EXECUTE = 1 << 0
 _READ_FILE = 1 << 2
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """Number of rights, the lowest bits, by version of the interface."""
-_LAST_RIGHTS = 16
+_MAX_RIGHTS = 16
 
 LIBRARIES = ("/etc/ld.so.cache", "/lib", "/lib64", "/usr/lib", "/usr/lib64")
 """The files and folders that a dynamic linker reads."""
@@ -45,7 +45,7 @@ def restrict(allowed: list[int]) -> bool:
     version = call(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)
     if version < 1:
         return False
-    handled = struct.pack("Q", (1 << _RIGHTS.get(version, _LAST_RIGHTS)) - 1)
+    handled = struct.pack("Q", (1 << _RIGHTS.get(version, _MAX_RIGHTS)) - 1)
     ruleset = call(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
     if ruleset < 0:
         return False

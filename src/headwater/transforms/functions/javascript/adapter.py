@@ -91,7 +91,7 @@ class _Code:
             '  if (!isPlain(value)) unlike("object");\n'
             '  let at = "";\n'
             "  try {\n    " + "\n    ".join(lines) + "\n"
-            f"    at = null;\n    refuseUnknown(keys(value), {known});\n    return {{ {members} }};\n"
+            f"    at = null;\n    rejectUnknown(keys(value), {known});\n    return {{ {members} }};\n"
             "  } catch (error) { throw at === null ? error : under(error, at); }\n}"
         )
 

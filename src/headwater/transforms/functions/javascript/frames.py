@@ -15,7 +15,7 @@ import struct
 from typing import Final
 
 REQUEST: Final = struct.Struct("<BIdI")
-ANSWER: Final = struct.Struct("<BQI")
+RESPONSE: Final = struct.Struct("<BQI")
 LOAD, RUN, DROP = b"LRD"
 DONE, ERROR, TOO_SLOW, TOO_MUCH = b"OETM"
 SOURCE_NAME: Final = "function.js"

@@ -24,23 +24,23 @@ from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.javascript.frames import (
-    ANSWER,
     DONE,
     DROP,
     ERROR,
     LOAD,
     REQUEST,
+    RESPONSE,
     RUN,
     SOURCE_NAME,
     TOO_SLOW,
 )
 
 _WORKER: Final = Path(__file__).with_name("worker.py")
-_CONTEXTS: Final = 8
+_MAX_CONTEXTS: Final = 8
 """Maximum number of functions whose contexts one worker keeps."""
-_GRACE: Final = 1.0
+_GRACE_SECONDS: Final = 1.0
 """Time beyond the limit that a worker has to report that it stopped by itself."""
-_START: Final = 20.0
+_START_TIMEOUT_SECONDS: Final = 20.0
 """Maximum time for the start of a worker, on a busy machine."""
 _LINE: Final = re.compile(rf"\b{re.escape(SOURCE_NAME)}:([0-9]+)")
 _FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(SOURCE_NAME)}|<anonymous>):([0-9]+): ")
@@ -102,19 +102,19 @@ class JavaScriptSandbox:
         good = False
         try:
             try:
-                async with asyncio.timeout(_START):
+                async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                     await self._start()
             except (TimeoutError, asyncio.IncompleteReadError):
                 raise Unavailable("the sandbox for JavaScript did not start") from None
             try:
-                async with asyncio.timeout(seconds + _GRACE):
-                    answer = await do(program, batch, seconds)
+                async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                    response = await do(program, batch, seconds)
             except TimeoutError:
                 raise _too_slow(seconds) from None
             # Values that functions keep between calls must not reduce the memory of others in the same worker.
             good = not self._is_full
-            return answer
-        except _Refused as error:
+            return response
+        except _ProgramError as error:
             good = True
             raise _failure(str(error)) from None
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -127,7 +127,7 @@ class JavaScriptSandbox:
         if program.key in self._contexts:
             self._contexts.move_to_end(program.key)
             return b""
-        while len(self._contexts) >= _CONTEXTS:
+        while len(self._contexts) >= _MAX_CONTEXTS:
             _, oldest = self._contexts.popitem(last=False)
             await self._send(DROP, oldest, 0, b"")
         self._next += 1
@@ -147,16 +147,16 @@ class JavaScriptSandbox:
 
     async def _ask(self, kind: int, context: int, seconds: float, payload: bytes) -> bytes:
         await self._send(kind, context, seconds, payload)
-        answer, held, length = await self._header()
+        response, held, length = await self._header()
         assert self._process is not None and self._process.stdout is not None
         if length > 4 * self._limits.output + 4096:
             raise self._too_much()
         body = await self._process.stdout.readexactly(length)
-        if answer == ERROR:
-            raise _Refused(body.decode(errors="replace"))
-        if answer == TOO_SLOW:
+        if response == ERROR:
+            raise _ProgramError(body.decode(errors="replace"))
+        if response == TOO_SLOW:
             raise _too_slow(seconds)
-        if answer != DONE:
+        if response != DONE:
             raise self._too_much()
         self._is_full = held > self._at_rest + self._limits.memory
         return body
@@ -164,8 +164,8 @@ class JavaScriptSandbox:
     async def _header(self) -> tuple[int, int, int]:
         """Return the kind of the next response, the bytes that the worker holds, and the length of the payload."""
         assert self._process is not None and self._process.stdout is not None
-        answer, held, length = ANSWER.unpack(await self._process.stdout.readexactly(ANSWER.size))
-        return answer, held, length
+        response, held, length = RESPONSE.unpack(await self._process.stdout.readexactly(RESPONSE.size))
+        return response, held, length
 
     async def _start(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -195,7 +195,7 @@ class JavaScriptSandbox:
         return FunctionFailed(f"JavaScript: the function was stopped: it needs more than {_mib(self._limits.memory)}")
 
 
-class _Refused(Exception):
+class _ProgramError(Exception):
     """The worker's error, which the program caused."""
 
 

@@ -74,9 +74,9 @@ def __headwater_make():
 
     {definitions}
 
-    def bind(transform, most):
+    def bind(transform, maximum):
         state["transform"] = transform
-        state["most"] = most
+        state["maximum"] = maximum
 
     def begin(records):
         state["records"] = records
@@ -103,7 +103,7 @@ def __headwater_make():
 
     def resume():
         transform, records, lines = state["transform"], state["records"], state["lines"]
-        most, length = state["most"], state["length"]
+        maximum, length = state["maximum"], state["length"]
         if size(lines) < state["next"]:
             lines.append("")
         for index in count(state["next"], size(records)):
@@ -122,7 +122,7 @@ def __headwater_make():
             lines.append(line)
             length = length + size(line)
             state["length"] = length
-            if length > most:
+            if length > maximum:
                 return "#"
         state["records"] = []
         return "\\n".join(lines)

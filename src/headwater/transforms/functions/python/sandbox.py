@@ -28,7 +28,7 @@ from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, START_EACH, TOO_LARGE, UNREADABLE
 from headwater.transforms.functions.python.pool import START_SECONDS, Pool
 
-_GRACE: Final = 1.0
+_GRACE_SECONDS: Final = 1.0
 """Time beyond the limit that the interpreter has to stop by itself."""
 _SOURCE_NAME: Final = "<python-input-1>"
 """The interpreter's name of the second text of a session, which is the function's source."""
@@ -76,7 +76,7 @@ class PythonSandbox:
         good = False
         try:
             await self._open(program, seconds)
-            async with asyncio.timeout(seconds + 2 * _GRACE):
+            async with asyncio.timeout(seconds + 2 * _GRACE_SECONDS):
                 results = None if batch is None else await self._run(batch.decode())
             good = True
             return results
@@ -103,7 +103,7 @@ class PythonSandbox:
         if sys.platform == "linux" and (pid := self._session.worker_pid) is not None:
             with suppress(OSError):
                 self._process = os.pidfd_open(pid)
-        async with asyncio.timeout(seconds + 2 * _GRACE):
+        async with asyncio.timeout(seconds + 2 * _GRACE_SECONDS):
             await self._feed(program.adapter)
             try:
                 await self._feed(program.source)
@@ -128,7 +128,7 @@ class PythonSandbox:
                 lines = await self._feed(code, given)
                 if lines != UNREADABLE or given is not batch:
                     break
-                code, given = f"{START_EACH}(batch)", _records(batch)
+                code, given = f"{START_EACH}(batch)", _split_batch(batch)
             except MontyRuntimeError as error:
                 self._refuse_limits(error)
                 count = count or batch.count("{")
@@ -163,7 +163,7 @@ class PythonSandbox:
         if isinstance(inner, MemoryError):
             raise self._too_much() from None
         if isinstance(inner, RuntimeError) and "suspension" in text:
-            raise FunctionFailed("Python: the function was stopped: it asked too often for what is not there") from None
+            raise FunctionFailed("Python: the function was stopped: it used unknown names too often") from None
 
     def _too_much(self) -> FunctionFailed:
         return FunctionFailed(
@@ -182,7 +182,7 @@ def _message(error: MontyRuntimeError) -> str:
     return error.display("type-msg")[:1000]
 
 
-def _records(batch: str) -> list[str]:
+def _split_batch(batch: str) -> list[str]:
     """Return the JSON of each record of a batch; see `CompiledFunction.encode`."""
     return batch[1:-1].split(",\n")
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from headwater.schemas import DateTime, Json, compile_check
 from headwater.schemas import types as t
-from headwater.transforms.mapping.conversions import moments, numbers
+from headwater.transforms.mapping.conversions import datetimes, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
     Member,
@@ -21,19 +21,19 @@ from headwater.transforms.mapping.conversions.containers import (
     when_null,
 )
 from headwater.transforms.mapping.conversions.fromjson import from_json
-from headwater.transforms.mapping.conversions.texts import json_text_of, text_check, text_of
+from headwater.transforms.mapping.conversions.texts import compile_json_text, compile_text, compile_text_check
 
 _FROM_TEXT: Final[dict[str, Conversion]] = {
-    "boolean": numbers.boolean_of_text,
-    "datetime": moments.datetime_of_text,
-    "date": moments.date_of_text,
-    "time": moments.time_of_text,
-    "year": numbers.year_of_text,
-    "uuid": moments.uuid_of_text,
-    "ip": moments.ip_of_text,
+    "boolean": numbers.text_to_boolean,
+    "datetime": datetimes.text_to_datetime,
+    "date": datetimes.text_to_date,
+    "time": datetimes.text_to_time,
+    "year": numbers.text_to_year,
+    "uuid": datetimes.text_to_uuid,
+    "ip": datetimes.text_to_ip,
 }
-_WHOLE: Final[dict[str, Callable[[Any], int]]] = {"float": numbers.int_of_float, "decimal": numbers.int_of_decimal}
-_BETWEEN_MOMENTS: Final[dict[tuple[str, str], Conversion]] = {
+_WHOLE: Final[dict[str, Callable[[Any], int]]] = {"float": numbers.float_to_int, "decimal": numbers.decimal_to_int}
+_BETWEEN_DATETIMES: Final[dict[tuple[str, str], Conversion]] = {
     ("date", "datetime"): DateTime.at,
     ("datetime", "date"): lambda moment: moment.date,
     ("datetime", "time"): lambda moment: moment.time,
@@ -48,7 +48,7 @@ def conversion(source: t.Type, target: t.Type) -> Conversion | None:
         case t.JsonType(), _:
             return from_json(target)
         case _, t.JsonType():
-            write = json_text_of(source)
+            write = compile_json_text(source)
             return lambda value: Json(write(value))
         case _, t.StringType():
             return _to_string(source, target)
@@ -79,17 +79,17 @@ def conversion(source: t.Type, target: t.Type) -> Conversion | None:
                 ]
             )
         case _:
-            return _BETWEEN_MOMENTS.get((source.kind, target.kind)) or _number(source, target)
+            return _BETWEEN_DATETIMES.get((source.kind, target.kind)) or _number(source, target)
 
 
 # --- Scalars ------------------------------------------------------------------------------------------------------
 
 
 def _to_string(source: t.Type, target: t.StringType) -> Conversion | None:
-    finish = text_check(target)
+    finish = compile_text_check(target)
     if isinstance(source, t.StringType):
         return finish
-    write = text_of(source)
+    write = compile_text(source)
     return write if finish is None else lambda value: finish(write(value))
 
 
@@ -100,12 +100,12 @@ def _unless_empty(convert: Conversion) -> Conversion:
 def _from_text(target: t.Type) -> Conversion:
     match target:
         case t.IntType():
-            return numbers.int_of_text(target)
+            return numbers.text_to_int(target)
         case t.FloatType():
             finish = numbers.to_float(target)
-            return lambda text: finish(numbers.float_of_text(text))
+            return lambda text: finish(numbers.text_to_float(text))
         case t.DecimalType():
-            return numbers.decimal_of_text(target)
+            return numbers.text_to_decimal(target)
         case _:
             return _FROM_TEXT[target.kind]
 
@@ -116,7 +116,7 @@ def _number(source: t.Type, target: t.Type) -> Conversion:
         case t.FloatType():
             return numbers.to_float(target)
         case t.DecimalType():
-            return numbers.decimal_of_float(target) if source.kind == "float" else numbers.decimal_of_number(target)
+            return numbers.float_to_decimal(target) if source.kind == "float" else numbers.number_to_decimal(target)
         case _ if target.kind == "boolean":
             return bool
     check = compile_check(target)

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from headwater.schemas import InvalidValue, Json, compile_check
 from headwater.schemas import types as t
-from headwater.transforms.mapping.conversions import moments, numbers
+from headwater.transforms.mapping.conversions import datetimes, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
     Member,
@@ -21,7 +21,7 @@ from headwater.transforms.mapping.conversions.containers import (
     object_conversion,
     when_null,
 )
-from headwater.transforms.mapping.conversions.texts import text_check
+from headwater.transforms.mapping.conversions.texts import compile_text_check
 
 _INTEGER: Final = re.compile(rb"(-?[0-9]+)(?:\.0)?")
 _MAX_DIGITS: Final = 22
@@ -35,12 +35,12 @@ _string = msgspec.json.Decoder(str).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _elements = msgspec.json.Decoder(list[Raw]).decode
 _BOOLEANS: Final = {b"true": True, b"false": False}
-_OF_STRING: Final[dict[str, Callable[[str], Any]]] = {
-    "datetime": moments.datetime_of_iso,
-    "date": moments.date_of_iso,
-    "time": moments.time_of_text,
-    "uuid": moments.uuid_of_text,
-    "ip": moments.ip_of_text,
+_FROM_STRING: Final[dict[str, Callable[[str], Any]]] = {
+    "datetime": datetimes.iso_to_datetime,
+    "date": datetimes.iso_to_date,
+    "time": datetimes.text_to_time,
+    "uuid": datetimes.text_to_uuid,
+    "ip": datetimes.text_to_ip,
 }
 
 
@@ -53,11 +53,11 @@ def from_json(target: t.Type) -> Conversion | None:
     """Return the conversion to the target; None if it is json as well."""
     if isinstance(target, t.JsonType):
         return None
-    read = reader_of(target)
+    read = compile_reader(target)
     return lambda value: read(value.text.encode())
 
 
-def reader_of(target: t.Type) -> Reader:
+def compile_reader(target: t.Type) -> Reader:
     """Return `from_json` for the text of a JSON value."""
     match target:
         case t.JsonType():
@@ -67,24 +67,24 @@ def reader_of(target: t.Type) -> Reader:
         case t.IntType() | t.YearType():
             read = _int_reader(target)
         case t.FloatType():
-            read = _chain(_number, numbers.float_of_text, numbers.to_float(target))
+            read = _chain(_number, numbers.text_to_float, numbers.to_float(target))
         case t.DecimalType():
-            read = _chain(_number, numbers.decimal_of_text(target))
+            read = _chain(_number, numbers.text_to_decimal(target))
         case t.ArrayType():
             read = _array_reader(target)
         case t.MapType():
-            read = _chain(_decode_members, map_conversion(reader_of(target.element_type)))
+            read = _chain(_decode_members, map_conversion(compile_reader(target.element_type)))
         case t.ObjectType():
-            members = [Member(each.name, reader_of(each.type), when_null(each)) for each in target]
+            members = [Member(each.name, compile_reader(each.type), when_null(each)) for each in target]
             read = _chain(_decode_members, object_conversion(members))
         case _ if target.kind == "boolean":
             read = _boolean
         case _:
-            read = _chain(_decode_string, _OF_STRING[target.kind])
+            read = _chain(_decode_string, _FROM_STRING[target.kind])
     return lambda raw: None if (text := bytes(raw)) == b"null" else read(text)
 
 
-def text_of_json(raw: Text) -> str:
+def json_to_text(raw: Text) -> str:
     """Return the decoded JSON string, or the text of a number, boolean or null. Raises InvalidValue for arrays and
     objects."""
     try:
@@ -101,7 +101,7 @@ def text_of_json(raw: Text) -> str:
     return text.decode()
 
 
-def size_of_json(text: bytes) -> int:
+def measure_json(text: bytes) -> int:
     """Return the number of members, elements or code points; 0 for null."""
     match text[:1]:
         case b"{":
@@ -111,7 +111,7 @@ def size_of_json(text: bytes) -> int:
         case b"n":
             return 0
         case _:
-            return len(text_of_json(text))
+            return len(json_to_text(text))
 
 
 def _chain(first: Callable[[Any], Any], *others: Callable[[Any], Any]) -> Callable[[bytes], Any]:
@@ -151,7 +151,7 @@ def _decode(decode: Callable[[bytes], Any], text: bytes) -> Any:
 
 
 def _string_reader(target: t.StringType) -> Reader:
-    finish = text_check(target)
+    finish = compile_text_check(target)
 
     def read(raw: Text) -> str | None:
         try:
@@ -159,7 +159,7 @@ def _string_reader(target: t.StringType) -> Reader:
         except msgspec.DecodeError:
             if bytes(raw) == b"null":
                 return None
-            string = text_of_json(raw)
+            string = json_to_text(raw)
         return string if finish is None else finish(string)
 
     return read
@@ -196,7 +196,7 @@ def _int_reader(target: t.IntType | t.YearType) -> Callable[[bytes], Any]:
 
 
 def _array_reader(target: t.ArrayType) -> Callable[[bytes], Any]:
-    of_array = array_conversion(reader_of(target.element_type), target)
+    of_array = array_conversion(compile_reader(target.element_type), target)
 
     def read(text: bytes) -> Any:
         if text[0] == _BRACE:

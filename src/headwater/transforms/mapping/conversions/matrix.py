@@ -23,15 +23,15 @@ _ALWAYS: Final[dict[str, frozenset[str]]] = {
 """The scalars that each scalar can become. Everything converts to json, and json to everything."""
 
 
-def refusal(source: t.Type, target: t.Type) -> str | None:
+def find_mismatch(source: t.Type, target: t.Type) -> str | None:
     """Return why no value of `source` can be converted to `target`; None if some can."""
     if isinstance(source, t.JsonType) or isinstance(target, t.JsonType):
         return None
     match source, target:
         case t.ArrayType(), t.ArrayType():
-            return refusal(source.element_type, target.element_type)
+            return find_mismatch(source.element_type, target.element_type)
         case t.MapType(), t.MapType():
-            return refusal(source.element_type, target.element_type)
+            return find_mismatch(source.element_type, target.element_type)
         case t.MapType(), t.ObjectType():
             return _members((property.name, source.element_type, property.type) for property in target)
         case t.ObjectType(), t.MapType():
@@ -50,7 +50,7 @@ def refusal(source: t.Type, target: t.Type) -> str | None:
 
 def _members(pairs: Iterable[tuple[str, t.Type, t.Type]]) -> str | None:
     for name, source, target in pairs:
-        reason = refusal(source, target)
+        reason = find_mismatch(source, target)
         if reason is not None:
             return f"{name}: {reason}"
     return None

@@ -20,7 +20,7 @@ _MAX_DIGITS: Final = 20
 """More than any int has: longer texts are always out of range."""
 
 
-def boolean_of_text(text: str) -> bool:
+def text_to_boolean(text: str) -> bool:
     """Parse the words for true and false."""
     if text in _TRUE:
         return True
@@ -29,7 +29,7 @@ def boolean_of_text(text: str) -> bool:
     raise InvalidValue("must be one of true, True, TRUE, yes, Yes, YES, false, False, FALSE, no, No, NO")
 
 
-def int_of_text(target: IntType) -> Callable[[str], int]:
+def text_to_int(target: IntType) -> Callable[[str], int]:
     """Return a parser of digits, with a sign unless the target is unsigned."""
     syntax = _DIGITS if target.unsigned else _SIGNED
     check = compile_check(target)
@@ -47,7 +47,7 @@ def int_of_text(target: IntType) -> Callable[[str], int]:
     return convert
 
 
-def int_of_float(value: float) -> int:
+def float_to_int(value: float) -> int:
     """Round half away from zero."""
     if not math.isfinite(value):
         raise InvalidValue("must be a finite number")
@@ -57,7 +57,7 @@ def int_of_float(value: float) -> int:
     return whole
 
 
-def int_of_decimal(value: Decimal) -> int:
+def decimal_to_int(value: Decimal) -> int:
     """Return the same number, which must be whole."""
     whole = int(value)
     if whole != value:
@@ -65,7 +65,7 @@ def int_of_decimal(value: Decimal) -> int:
     return whole
 
 
-def float_of_text(text: str) -> float:
+def text_to_float(text: str) -> float:
     """Parse a decimal number, or NaN, Infinity or -Infinity."""
     if _REAL.fullmatch(text):
         value = float(text)
@@ -101,7 +101,7 @@ def to_float(target: FloatType) -> Callable[[Any], float]:
     return convert32
 
 
-def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
+def text_to_decimal(target: DecimalType) -> Callable[[str], Decimal]:
     """Return a parser that keeps the exact number."""
     check = compile_check(target)
     precision, scale = target.precision, target.scale
@@ -117,7 +117,7 @@ def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
     return convert
 
 
-def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
+def float_to_decimal(target: DecimalType) -> Callable[[float], Decimal]:
     """Return a conversion that rounds half away from zero to the scale of the target."""
     check = compile_check(target)
     precision, scale = target.precision, target.scale
@@ -133,7 +133,7 @@ def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
     return convert
 
 
-def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
+def number_to_decimal(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
     """Return a conversion to the same number."""
     check = compile_check(target)
 
@@ -145,7 +145,7 @@ def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]
     return convert
 
 
-def year_of_text(text: str) -> int:
+def text_to_year(text: str) -> int:
     """Parse one to four digits, the first of them not zero."""
     if not _YEAR.fullmatch(text):
         raise InvalidValue("must be a year in the range 1 to 9999")

@@ -20,17 +20,17 @@ from headwater.schemas import (
 )
 from headwater.schemas import types as t
 
-TextOf = Callable[[Any], str]
+ToText = Callable[[Any], str]
 """Returns the text of a value that is not None."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def text_of(type: t.Type) -> TextOf:
+def compile_text(type: t.Type) -> ToText:
     """Return the conversion of values of a scalar type, except json, to strings."""
     match type.kind:
         case "string" | "uuid" | "ip":
-            return _as_it_is
+            return _identity
         case "boolean":
             return _boolean
         case "date":
@@ -43,7 +43,7 @@ def text_of(type: t.Type) -> TextOf:
             return str
 
 
-def json_text_of(type: t.Type) -> TextOf:
+def compile_json_text(type: t.Type) -> ToText:
     """Return the conversion of values of any type to JSON text: integers and decimals as numbers with all their digits.
 
     Raises InvalidValue if the JSON is nested too deep.
@@ -61,12 +61,12 @@ def json_text_of(type: t.Type) -> TextOf:
     return write_bounded
 
 
-def quoted_json(text: str) -> str:
+def quote_json(text: str) -> str:
     """Return the text as a JSON string."""
     return _encode(text).decode()
 
 
-def text_check(target: t.StringType) -> Callable[[str], str | None] | None:
+def compile_text_check(target: t.StringType) -> Callable[[str], str | None] | None:
     """Return a check of a text against the constraints of its type; None if there are none."""
     if target == t.StringType():
         return None
@@ -84,7 +84,7 @@ def text_check(target: t.StringType) -> Callable[[str], str | None] | None:
     return finish
 
 
-def _as_it_is(value: str) -> str:
+def _identity(value: str) -> str:
     return value
 
 
@@ -92,14 +92,16 @@ def _boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _float(bit_size: int) -> TextOf:
+def _float(bit_size: int) -> ToText:
     def write(value: float) -> str:
-        return float_text(value, bit_size, exponent_from=TEXT_EXPONENT) if math.isfinite(value) else not_finite(value)
+        return (
+            float_text(value, bit_size, exponent_from=TEXT_EXPONENT) if math.isfinite(value) else name_not_finite(value)
+        )
 
     return write
 
 
-def not_finite(value: float) -> str:
+def name_not_finite(value: float) -> str:
     """Return the name of NaN or an infinity."""
     if math.isnan(value):
         return "NaN"
@@ -109,7 +111,7 @@ def not_finite(value: float) -> str:
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _json_text(type: t.Type) -> TextOf:
+def _json_text(type: t.Type) -> ToText:
     match type:
         case t.JsonType():
             return lambda value: value.text
@@ -123,7 +125,7 @@ def _json_text(type: t.Type) -> TextOf:
             return _json_object([(property.name, _json_text(property.type)) for property in type])
     match type.kind:
         case "string":
-            return quoted_json
+            return quote_json
         case "uuid" | "ip":
             return lambda value: f'"{value}"'
         case "datetime" | "time":
@@ -131,28 +133,28 @@ def _json_text(type: t.Type) -> TextOf:
         case "date":
             return lambda value: f'"{value.isoformat()}"'
         case _:
-            return text_of(type)
+            return compile_text(type)
 
 
-def _json_float(bit_size: int) -> TextOf:
+def _json_float(bit_size: int) -> ToText:
     def write(value: float) -> str:
-        return float_text(value, bit_size) if math.isfinite(value) else f'"{not_finite(value)}"'
+        return float_text(value, bit_size) if math.isfinite(value) else f'"{name_not_finite(value)}"'
 
     return write
 
 
-def _json_array(write: TextOf) -> TextOf:
+def _json_array(write: ToText) -> ToText:
     return lambda elements: f"[{','.join(map(write, elements))}]"
 
 
-def _json_map(write: TextOf) -> TextOf:
+def _json_map(write: ToText) -> ToText:
     def write_map(elements: dict[str, Any]) -> str:
-        return "{" + ",".join(f"{quoted_json(key)}:{write(element)}" for key, element in elements.items()) + "}"
+        return "{" + ",".join(f"{quote_json(key)}:{write(element)}" for key, element in elements.items()) + "}"
 
     return write_map
 
 
-def _json_object(members: list[tuple[str, TextOf]]) -> TextOf:
+def _json_object(members: list[tuple[str, ToText]]) -> ToText:
     def write_object(record: dict[str, Any]) -> str:
         texts: list[str] = []
         for name, write in members:

@@ -12,20 +12,20 @@ from headwater.schemas import ArrayType, Json, JsonType, MapType, ObjectType, Ty
 Same = Callable[[Any, Any], bool]
 
 
-def equality_of(type: Type) -> Same:
+def compile_equality(type: Type) -> Same:
     """Return the comparison of two values, neither of them None."""
     match type:
         case JsonType():
             return same_json
         case ArrayType():
-            return _arrays(equality_of(type.element_type))
+            return _arrays(compile_equality(type.element_type))
         case MapType():
-            same_element = equality_of(type.element_type)
+            same_element = compile_equality(type.element_type)
             return lambda one, other: (
                 one.keys() == other.keys() and all(same_element(element, other[key]) for key, element in one.items())
             )
         case ObjectType():
-            return _objects({property.name: equality_of(property.type) for property in type})
+            return _objects({property.name: compile_equality(property.type) for property in type})
         case _:
             return operator.eq
 
