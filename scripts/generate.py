@@ -26,6 +26,7 @@ DESCRIPTORS = Path("envoy/descriptors.pb")
 
 PACKAGES = {
     "headwater/v1": "Messages, clients and servicers of the typed API, generated from protos/headwater/v1.",
+    "headwater/options/v1": "Options of fields, methods and error reasons, generated from protos/headwater/options/v1.",
     "headwater/rest/v1": "Messages and servicers of REST calls with raw JSON, generated from protos/headwater/rest/v1.",
 }
 """The packages of generated code, with their docstrings."""

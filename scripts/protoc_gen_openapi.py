@@ -1,6 +1,6 @@
-"""A buf plugin that makes openapi.json: the REST face of the protos as an OpenAPI 3.1 document.
+"""A buf plugin that makes openapi.json: the REST API of the protos as an OpenAPI 3.1 document.
 
-It takes a CodeGeneratorRequest on standard input and answers a CodeGeneratorResponse on standard output.
+It takes a CodeGeneratorRequest on standard input and writes a CodeGeneratorResponse on standard output.
 """
 
 import json
@@ -10,8 +10,9 @@ from typing import Any
 from google.api import annotations_pb2  # noqa: F401  # known before the request is read, so that rules are
 from google.protobuf.compiler import plugin_pb2
 from openapi import answers, operations, rawbodies
-from openapi.comments import Comments
+from openapi.options import Options
 from openapi.schemas import Schemas
+from openapi.texts import Comments
 
 INFO = {
     "title": "Headwater",
@@ -33,7 +34,7 @@ Bodies that carry people's own JSON (events) are read strictly and kept to the l
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
     """The document about the files that the request names."""
     ours = [file for file in request.proto_file if file.name in request.file_to_generate]
-    text = json.dumps(document(ours), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(document(ours, Options(request.proto_file)), indent=1, ensure_ascii=False) + "\n"
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
     )
@@ -41,10 +42,10 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerat
     return response
 
 
-def document(files: list[Any]) -> dict[str, Any]:
+def document(files: list[Any], options: Options) -> dict[str, Any]:
     """The document as JSON values."""
     comments = Comments(files)
-    schemas = Schemas(files, comments)
+    schemas = Schemas(files, comments, options)
     raw = rawbodies.raw_bodies(schemas)
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, dict[str, Any]] = {}
@@ -53,9 +54,11 @@ def document(files: list[Any]) -> dict[str, Any]:
         for index, service in enumerate(file.service):
             tags.setdefault(service.name, operations.tag(service, comments.of(file.name, (6, index))))
         for route in operations.routes(file, comments):
-            path = paths.setdefault(operations.path_of(route, schemas), {})
+            path = paths.setdefault(operations.to_path(route, schemas), {})
             path[route.verb] = operations.operation(route, schemas, raw)
-    components, by_hand = schemas.components(), schemas.resolved(rawbodies.SCHEMAS) | answers.ERROR_SCHEMAS
+    [reasons] = [enum for file in files for enum in file.enum_type if enum.name == "ErrorReason"]
+    errors = answers.error_schemas(options.error_codes(reasons))
+    components, by_hand = schemas.components(), schemas.resolved(rawbodies.SCHEMAS) | errors
     assert not components.keys() & by_hand.keys(), "a schema of rawbodies has the name of a message"
     return {
         "openapi": "3.1.0",

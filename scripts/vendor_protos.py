@@ -7,7 +7,12 @@ import importlib.metadata
 import shutil
 from pathlib import Path
 
-NEEDED = ("google/api/annotations.proto", "google/api/http.proto", "google/api/httpbody.proto")
+NEEDED = (
+    "google/api/annotations.proto",
+    "google/api/field_behavior.proto",
+    "google/api/http.proto",
+    "google/api/httpbody.proto",
+)
 
 
 def vendor(target: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_has_no_presence_is_always_answered() -> None:
     }  # fmt: skip
 
 
-def test_required_members_of_requests_are_those_whose_comment_says_so() -> None:
+def test_required_members_of_requests_are_those_with_that_behavior() -> None:
     assert SCHEMAS["CreateConnectionRequest"]["required"] == ["name", "role", "connector"]
     assert SCHEMAS["UpdateConnectionRequest"]["required"] == ["name"]
 

@@ -1,10 +1,9 @@
-"""Who may make a call, and every status other than success that it can have.
+"""The access of calls, and every status other than success that they can have.
 
-The protos say in words which services need which credentials; here the same is said for programs, once a service. A
+The protos say in words which services need which credentials; this states it for programs, once for each service. A
 new service must be added to `ACCESS`, or generating fails.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,7 +94,7 @@ _STATUSES = {
 }
 _RETRIED = (429, 503)
 
-ERROR_SCHEMAS: dict[str, Any] = {
+_ERROR_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
         "description": "Every error that is not of the track or the client API, whoever refused: the server, or the "
@@ -144,36 +143,54 @@ ERROR_SCHEMAS: dict[str, Any] = {
         },
     },
 }
+
+
+def error_schemas(codes: list[str]) -> dict[str, Any]:
+    """Return the schemas of errors; `codes` are the codes of the present version, of which later ones have more."""
+    code = {"type": "string", "description": "For programs; it does not change.", "examples": codes}
+    error, track = _ERROR_SCHEMAS["Error"]["properties"]["error"], _ERROR_SCHEMAS["TrackError"]
+    return {
+        **_ERROR_SCHEMAS,
+        "Error": {
+            **_ERROR_SCHEMAS["Error"],
+            "properties": {"error": {**error, "properties": {**error["properties"], "code": code}}},
+        },
+        "TrackError": {**track, "properties": {**track["properties"], "code": code}},
+    }
+
+
 _FAMILIES: dict[Access, str] = {"track": "Track", "client": "Client"}
-"""What errors with a shape of their own are called after."""
+"""The prefixes of the errors with a shape of their own."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What decides which statuses a call can have."""
+    """The properties that decide which statuses a call can have."""
 
     name: str
     """Service and method, with a dot."""
     access: Access
-    comment: str
+    reasons: list[str]
+    """The reasons of status 422."""
     has_body: bool
     has_path_parameters: bool
 
 
-def access_of(service: str, method: str) -> Access:
-    """Who may make this call."""
+def find_access(service: str, method: str) -> Access:
+    """Return who may make this call."""
     return "public" if f"{service}.{method}" in WITHOUT_CREDENTIALS else ACCESS[service]
 
 
 def responses(call: Call) -> dict[str, Any]:
-    """The answers other than success, as references; 422 with the codes that the call's comment lists."""
+    """The responses other than success, as references; 422 with its reasons."""
     family = _FAMILIES.get(ACCESS[call.name.partition(".")[0]], "")
     made: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{family}{_STATUSES[status][0]}"} for status in _statuses(call)
     }
     made["504"] = {"$ref": "#/components/responses/Timeout"}  # only the gateway says so
-    if "422" in made and (codes := _codes(call.comment)):
-        made["422"] = _response(f"In conflict with the present state: {', '.join(f'`{c}`' for c in codes)}.", "Error")
+    if call.reasons:
+        reasons = ", ".join(f"`{reason}`" for reason in call.reasons)
+        made["422"] = _response(f"In conflict with the present state: {reasons}.", "Error")
     return made
 
 
@@ -204,17 +221,11 @@ def _statuses(call: Call) -> list[int]:
         statuses |= {403, 404}
     if call.has_path_parameters:
         statuses |= {400, 404}
-    if call.name in WITHOUT_CREDENTIALS and re.search(r"\b401\b", call.comment):
-        statuses.add(401)
-    if re.search(r"\b422\b", call.comment) or call.access == "client":
+    if call.name == "NativeEventService.GetEventSettings":
+        statuses.add(401)  # an unknown key is in the path
+    if call.reasons or call.access == "client":
         statuses.add(422)
     return sorted(statuses)
-
-
-def _codes(comment: str) -> list[str]:
-    """The names in capitals that follow "422" up to the end of its clause."""
-    found = re.search(r"\b422 ((?:[A-Z]\w+(?:,? (?:or |and )?)?(?:with 422 )?)+)", comment)
-    return re.findall(r"\b[A-Z]\w+", found[1]) if found else []
 
 
 def _number(description: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
 
 from openapi import answers, rawbodies
-from openapi.comments import Comments, is_required
 from openapi.schemas import RAW, Message, Schemas
+from openapi.texts import Comments
 
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -58,7 +58,7 @@ def _rules(method: MethodDescriptorProto) -> list[http_pb2.HttpRule]:
     return [rule, *rule.additional_bindings]
 
 
-def path_of(route: Route, schemas: Schemas) -> str:
+def to_path(route: Route, schemas: Schemas) -> str:
     """The path with the JSON names of its parameters."""
     path = route.path
     for name in route.path_fields:
@@ -69,7 +69,7 @@ def path_of(route: Route, schemas: Schemas) -> str:
 
 def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody]) -> dict[str, Any]:
     """The operation of one route."""
-    access = answers.access_of(route.service, route.method.name)
+    access = answers.find_access(route.service, route.method.name)
     body = raw.get(route.call, rawbodies.RawBody())
     made: dict[str, Any] = {
         "operationId": f"{route.service}_{route.method.name}" + (str(route.binding + 1) if route.binding else ""),
@@ -87,13 +87,15 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
         made["parameters"] = parameters
     if request:
         made["requestBody"] = request
-    call = answers.Call(route.call, access, route.comment, bool(request), bool(route.path_fields))
+    call = answers.Call(
+        route.call, access, schemas.options.reasons(route.method), bool(request), bool(route.path_fields)
+    )
     made["responses"] = {**_success(route, schemas, body), **answers.responses(call)}
     return made
 
 
 def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
-    """What groups the operations of a service."""
+    """Return the tag that groups the operations of a service."""
     return {"name": service.name, "description": comment}
 
 
@@ -141,9 +143,7 @@ def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str
 def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:
     """Whether any member must be given: an empty body is read as an empty object."""
     return any(
-        is_required(schemas.comment(message, index))
-        for index, field in enumerate(message.descriptor.field)
-        if field.name not in route.path_fields
+        schemas.options.is_required(field) for field in message.descriptor.field if field.name not in route.path_fields
     )
 
 

@@ -14,7 +14,7 @@ _V1 = ".headwater.v1."
 
 @dataclass(frozen=True)
 class RawBody:
-    """What a call takes and answers where its message is an HttpBody."""
+    """The bodies of a call whose message is an HttpBody."""
 
     request: Schema | None = None
     response: Schema | None = None
@@ -230,7 +230,12 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         return schemas.reference(_V1 + name, "answered")
 
     people = {"type": "object", "additionalProperties": True}
-    events = _object({"events": {"type": "array", "items": component("StoredEvent")}}, "events")
+    listed: Schema = {"type": "array", "items": component("StoredEvent")}
+    events = _object({"events": listed}, "events")
+    page = {
+        "events": listed,
+        "nextPageToken": _text("What to pass as `pageToken` for the next page; empty at the end."),
+    }
     profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time(""), "attributes": people}
     native: Schema = {
         "anyOf": [
@@ -272,7 +277,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "NativeEventService.PostEvent": RawBody(component("NativeEvent"), answer="The event is durable."),
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ConnectionService.ListConnections": RawBody(response=answered("ListConnectionsResponse")),
-        "EventService.ListEvents": RawBody(response=events, answer="The events of the page."),
+        "EventService.ListEvents": RawBody(response=page, answer="The events of the page."),
         "ProfileService.ListProfileEvents": RawBody(response=events, answer="The events, the latest first."),
         "ProfileService.ListProfiles": RawBody(
             response=_object(

@@ -1,8 +1,8 @@
 """Messages as JSON Schemas, by the proto3 JSON that the gateway reads and writes.
 
 A message has two forms. **Sent by a client** every member may be null or absent, but for those that are required.
-**Answered**, a member without presence is always there, an empty list included, and one with presence is absent when
-it is not set, never null. A message that goes both ways gets a component for each, the one sent with the suffix Input.
+In a **response** a member without presence is always there, an empty list included. One with presence is absent when it
+is not set, never null. A message that goes both ways gets a component for each, the one sent with the suffix Input.
 """
 
 from collections.abc import Iterator, Set
@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
-from openapi.comments import Comments, Path, integer_rules, is_required, possible_values, string_rules
+from openapi.options import Options
+from openapi.texts import Comments, Path
 
 Schema = dict[str, Any]
 Direction = Literal["sent", "answered"]
@@ -39,7 +40,7 @@ class Message:
     """A message with the place where its comments are found."""
 
     name: str
-    """Its name as a component: nested ones with a dot."""
+    """The name as a component: nested ones with a dot."""
     descriptor: DescriptorProto
     file: str
     path: Path
@@ -48,8 +49,9 @@ class Message:
 class Schemas:
     """Collects the components that operations refer to."""
 
-    def __init__(self, files: list[FileDescriptorProto], comments: Comments) -> None:
+    def __init__(self, files: list[FileDescriptorProto], comments: Comments, options: Options) -> None:
         self._comments = comments
+        self.options = options
         self._messages = {full_name: message for file in files for full_name, message in _messages(file)}
         self._used: dict[Direction, dict[str, Set[str]]] = {"sent": {}, "answered": {}}
         self._in_both: set[str] = set()
@@ -59,7 +61,7 @@ class Schemas:
         return self._messages[full_name]
 
     def comment(self, message: Message, index: int) -> str:
-        """What is written above a message's field."""
+        """Return the comment above a message's field."""
         return self._comments.of(message.file, (*message.path, 2, index))
 
     def reference(self, full_name: str, direction: Direction, without: Set[str] = frozenset()) -> Schema:
@@ -100,10 +102,10 @@ class Schemas:
         index, field = next((i, f) for i, f in enumerate(message.descriptor.field) if f.name == name)
         assert field.type != _F.TYPE_MESSAGE, f"{message.name}.{name} cannot be a parameter"
         text = self.comment(message, index)
-        value = {**self._value(field, "sent"), **_rules(field, text)}
+        value = {**self._value(field, "sent"), **self._rules(field, answered=False)}
         if field.label == _F.LABEL_REPEATED:
             value = {"type": "array", "items": value}
-        return field.json_name, is_required(text), {"description": text, **value}
+        return field.json_name, self.options.is_required(field), {"description": text, **value}
 
     def _component_name(self, full_name: str, direction: str) -> str:
         suffix = "Input" if direction == "sent" and full_name in self._in_both else ""
@@ -117,8 +119,8 @@ class Schemas:
             if field.name in without:
                 continue
             text = self.comment(message, index)
-            properties[field.json_name] = {"description": text, **self._member(field, text, direction)}
-            if is_required(text) if direction == "sent" else not _has_presence(field):
+            properties[field.json_name] = {"description": text, **self._member(field, direction)}
+            if self.options.is_required(field) if direction == "sent" else not _has_presence(field):
                 required.append(field.json_name)
         schema: Schema = {"type": "object", "description": self._comments.of(message.file, message.path)}
         if properties:
@@ -127,14 +129,19 @@ class Schemas:
             schema["required"] = required
         return schema
 
-    def _member(self, field: FieldDescriptorProto, text: str, direction: Direction) -> Schema:
+    def _member(self, field: FieldDescriptorProto, direction: Direction) -> Schema:
         value = self._value(field, direction)
         if field.label == _F.LABEL_REPEATED:
             if "additionalProperties" not in value:
-                value = {"type": "array", "items": value}
+                value = {"type": "array", "items": value | self._rules(field, answered=direction == "answered")}
         else:
-            value |= _rules(field, text, answered=direction == "answered")
-        return _nullable(value) if direction == "sent" and not is_required(text) else value
+            value |= self._rules(field, answered=direction == "answered")
+        return _nullable(value) if direction == "sent" and not self.options.is_required(field) else value
+
+    def _rules(self, field: FieldDescriptorProto, *, answered: bool) -> dict[str, Any]:
+        if field.type in _INTEGERS:
+            return dict(self.options.integer_rules(field))
+        return self.options.string_rules(field, answered=answered) if field.type == _F.TYPE_STRING else {}
 
     def _value(self, field: FieldDescriptorProto, direction: Direction) -> Schema:
         """The schema of one value of the field, of a map's whole."""
@@ -180,18 +187,6 @@ def _has_presence(field: FieldDescriptorProto) -> bool:
     if field.label == _F.LABEL_REPEATED:
         return False
     return field.proto3_optional or field.type == _F.TYPE_MESSAGE
-
-
-def _rules(field: FieldDescriptorProto, text: str, *, answered: bool = False) -> dict[str, Any]:
-    if field.type in _INTEGERS:
-        return dict(integer_rules(text))
-    if field.type != _F.TYPE_STRING:
-        return {}
-    rules: dict[str, Any] = {} if answered else dict(string_rules(text))
-    # An answer may bring a value that is newer than the client, so it lists the present ones without closing the list.
-    if values := possible_values(text):
-        rules = {"examples": values} if answered else {"enum": values}
-    return rules
 
 
 def _nullable(value: Schema) -> Schema:

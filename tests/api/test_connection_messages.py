@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.api.messages import connections
-from headwater.api.messages.connections import ListInPieces, document_of
+from headwater.api.messages.connections import ListInPieces, to_document
 from headwater.v1 import connections_pb2 as pb
 from tests.api.test_pipeline_messages import message
 from tests.management.pipelines.strategies import pipelines
@@ -31,14 +31,14 @@ def in_pieces(documents: list[dict[str, Any]]) -> list[bytes]:
 def test_a_document_is_the_messages_json(given_: list[tuple[str, dict[str, Any]]]) -> None:
     made = connection(*given_)
     before = made.SerializeToString(deterministic=True)
-    text = msgspec.json.encode(document_of(made))
+    text = msgspec.json.encode(to_document(made))
     assert json.loads(text) == json_format.MessageToDict(made, always_print_fields_with_no_presence=True)
     assert made.SerializeToString(deterministic=True) == before
 
 
 def test_schemas_are_shared() -> None:
     """Thousands of pipelines read events."""
-    one, other = (document_of(connection(("SU", {})))["pipelines"][0]["inSchema"] for _ in range(2))
+    one, other = (to_document(connection(("SU", {})))["pipelines"][0]["inSchema"] for _ in range(2))
     assert one is other
 
 

@@ -61,7 +61,7 @@ async def test_pages(api: Api, source: Connection) -> None:
     ids=str,
 )
 async def test_bad_requests(
-    api: Api, source: Connection, request_: dict[str, int], status: str, reason: str, field: str
+    api: Api, source: Connection, request_: dict[str, Any], status: str, reason: str, field: str
 ) -> None:
     refused = await api.call(LIST, pb.ListConnectionIdentitiesRequest(**{"id": source.id, **request_}))
     assert (refused.status, refused.reason, refused.metadata) == (status, reason, (("field", field),))

@@ -20,7 +20,7 @@ from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
 from headwater.state import MessageStates, StateStore, Transaction
-from headwater.storage.database import open_engine
+from headwater.storage.database import open_engine, sqlite_url
 from tests.harness import Harness, add_source, add_workspace, open_harness
 from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
@@ -62,7 +62,8 @@ async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
 @asynccontextmanager
 async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
     """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
-    engine = open_engine(harness.database_url or f"sqlite+aiosqlite:///{harness.folder / 'state.db'}", schema="state")
+    store = "warehouse" if table == "events" else "state"
+    engine = open_engine(harness.database_url or sqlite_url(harness.folder / f"{store}.db"), schema=store)
     sqlite = harness.database_url is None
     body = "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     statements = [f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) {body}"]

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
-from headwater.observe.outcomes import outcomes
+from headwater.observe.trace import wait_for_outcomes
 from tests.harness import Harness, add_source, open_harness, track_call
 from tests.postgresql import PostgresqlServer
 from tests.processing.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps
@@ -144,7 +144,7 @@ async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_other
         with pytest.raises(Unavailable):  # the key may have been made by another process a moment ago
             await harness.intake.accept(track_call(call="batch", body=b'{"batch":[]}', authorization="Bearer unknown"))
         assert harness.catalog.connections(harness.workspace) == [source]
-        assert await outcomes(source.id, 1, ["a", None], harness.state) == ["Pending", None]
+        assert await wait_for_outcomes(source.id, 1, ["a", None], harness.state) == ["Pending", None]
         await send(harness, source, "a")
     finally:
         await asyncio.to_thread(postgresql_server.start)

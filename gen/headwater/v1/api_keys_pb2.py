@@ -23,36 +23,52 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/api_keys.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x01\n\x06\x41piKey\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n\x05token\x18\x05 \x01(\tR\x05token\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n\x06\x61\x63\x63\x65ss\x18\x07 \x01(\tR\x06\x61\x63\x63\x65ssB\x0c\n\n_workspace\"\x14\n\x12ListApiKeysRequest\"?\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x14.headwater.v1.ApiKeyR\x04keys\"\xa4\x01\n\x13\x43reateApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x17\n\x04type\x18\x03 \x01(\tH\x01R\x04type\x88\x01\x01\x12\x1b\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\tH\x02R\x06\x61\x63\x63\x65ss\x88\x01\x01\x42\x0c\n\n_workspaceB\x07\n\x05_typeB\t\n\x07_access\"<\n\x14\x43reateApiKeyResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\"%\n\x13\x44\x65leteApiKeyRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n\x14\x44\x65leteApiKeyResponse2\xcf\x02\n\rApiKeyService\x12\x64\n\x0bListApiKeys\x12 .headwater.v1.ListApiKeysRequest\x1a!.headwater.v1.ListApiKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12j\n\x0c\x43reateApiKey\x12!.headwater.v1.CreateApiKeyRequest\x1a\".headwater.v1.CreateApiKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12l\n\x0c\x44\x65leteApiKey\x12!.headwater.v1.DeleteApiKeyRequest\x1a\".headwater.v1.DeleteApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f*\r/v1/keys/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/api_keys.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"\xf7\x01\n\x06\x41piKey\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1d\n\x04type\x18\x04 \x01(\tB\t\xca\xda\x18\x05\"\x03\x41PIR\x04type\x12\x14\n\x05token\x18\x05 \x01(\tR\x05token\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12(\n\x06\x61\x63\x63\x65ss\x18\x07 \x01(\tB\x10\xca\xda\x18\x0c\"\x04\x46ull\"\x04ReadR\x06\x61\x63\x63\x65ssB\x0c\n\n_workspace\"c\n\x12ListApiKeysRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"g\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x14.headwater.v1.ApiKeyR\x04keys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x01\n\x13\x43reateApiKeyRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12!\n\tworkspace\x18\x02 \x01(\x05H\x00R\tworkspace\x88\x01\x01\x12\"\n\x04type\x18\x03 \x01(\tB\t\xca\xda\x18\x05\"\x03\x41PIH\x01R\x04type\x88\x01\x01\x12-\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\tB\x10\xca\xda\x18\x0c\"\x04\x46ull\"\x04ReadH\x02R\x06\x61\x63\x63\x65ss\x88\x01\x01\x42\x0c\n\n_workspaceB\x07\n\x05_typeB\t\n\x07_access\"<\n\x14\x43reateApiKeyResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\"+\n\x13\x44\x65leteApiKeyRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\"\x16\n\x14\x44\x65leteApiKeyResponse2\xf7\x02\n\rApiKeyService\x12\x64\n\x0bListApiKeys\x12 .headwater.v1.ListApiKeysRequest\x1a!.headwater.v1.ListApiKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\x91\x01\n\x0c\x43reateApiKey\x12!.headwater.v1.CreateApiKeyRequest\x1a\".headwater.v1.CreateApiKeyResponse\":\xca\xda\x18#\n\x11WorkspaceNotExist\n\x0eTooManyApiKeys\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12l\n\x0c\x44\x65leteApiKey\x12!.headwater.v1.DeleteApiKeyRequest\x1a\".headwater.v1.DeleteApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f*\r/v1/keys/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.api_keys_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['type']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['type']._serialized_options = b'\312\332\030\005\"\003API'
+  _globals['_APIKEY'].fields_by_name['access']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['access']._serialized_options = b'\312\332\030\014\"\004Full\"\004Read'
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\312\332\030\004\010\001\020d'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['type']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['type']._serialized_options = b'\312\332\030\005\"\003API'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['access']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['access']._serialized_options = b'\312\332\030\014\"\004Full\"\004Read'
+  _globals['_DELETEAPIKEYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DELETEAPIKEYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/keys'
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\202\323\344\223\002\r\"\010/v1/keys:\001*'
+  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\312\332\030#\n\021WorkspaceNotExist\n\016TooManyApiKeys\202\323\344\223\002\r\"\010/v1/keys:\001*'
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\323\344\223\002\017*\r/v1/keys/{id}'
-  _globals['_APIKEY']._serialized_start=109
-  _globals['_APIKEY']._serialized_end=327
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=329
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=349
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=351
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=414
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=417
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=581
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=583
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=643
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=645
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=682
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=684
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=706
-  _globals['_APIKEYSERVICE']._serialized_start=709
-  _globals['_APIKEYSERVICE']._serialized_end=1044
+  _globals['_APIKEY']._serialized_start=178
+  _globals['_APIKEY']._serialized_end=425
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=427
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=526
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=528
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=631
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=634
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=841
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=843
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=903
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=905
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=948
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=950
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=972
+  _globals['_APIKEYSERVICE']._serialized_start=975
+  _globals['_APIKEYSERVICE']._serialized_end=1350
 # @@protoc_insertion_point(module_scope)

@@ -69,18 +69,29 @@ class ApiKey(message.Message):
 
 @typing.final
 class ListApiKeysRequest(message.Message):
-    """ListApiKeysRequest has no parameters."""
+    """ListApiKeysRequest selects a page."""
 
     DESCRIPTOR: descriptor.Descriptor
 
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the maximum number of keys to return, from 1 to 1000. Absent means all of them."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class ListApiKeysResponse(message.Message):
@@ -89,6 +100,9 @@ class ListApiKeysResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def keys(self) -> containers.RepeatedCompositeFieldContainer[ApiKey]:
         """keys are the keys, the oldest first."""
@@ -97,10 +111,11 @@ class ListApiKeysResponse(message.Message):
         self,
         *,
         keys: abc.Iterable[ApiKey] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["keys", b"keys", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,15 +130,14 @@ class CreateApiKeyRequest(message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     ACCESS_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     workspace: builtins.int
     """workspace is the id of the workspace that the key is restricted to. Absent means all of them."""
     type: builtins.str
-    """type is what the key is good for. Absent means "API". Possible values: "API"."""
+    """type is what the key is good for. Absent means "API"."""
     access: builtins.str
     """access is what calls with the key may do. Absent means "Full". A key with "Read" may make GET calls, and the calls
-    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey. Possible
-    values: "Full", "Read".
+    whose names begin with Get, List, Count, Trace or Test over gRPC; all others fail with 403 ReadOnlyKey.
     """
     def __init__(
         self,
@@ -182,7 +196,7 @@ class DeleteApiKeyRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the key. Required."""
+    """id is the id of the key."""
     def __init__(
         self,
         *,

@@ -57,16 +57,16 @@ class ApiKeyServiceServicer:
     """
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a
-        key that is not restricted to one.
+        """ListApiKeys returns the keys, by creation, without their secrets: those of the workspace, or all of them for a key
+        that is not restricted to one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
+        """CreateApiKey makes a key. Only its response shows the whole token. It fails with 403 when a restricted key asks for
+        more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

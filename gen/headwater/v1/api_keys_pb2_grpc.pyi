@@ -34,12 +34,12 @@ class ApiKeyServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ApiKeyServiceAsyncStub: ...
     ListApiKeys: grpc.UnaryUnaryMultiCallable[api_keys_pb2.ListApiKeysRequest, api_keys_pb2.ListApiKeysResponse]
-    """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a
-    key that is not restricted to one.
+    """ListApiKeys returns the keys, by creation, without their secrets: those of the workspace, or all of them for a key
+    that is not restricted to one.
     """
     CreateApiKey: grpc.UnaryUnaryMultiCallable[api_keys_pb2.CreateApiKeyRequest, api_keys_pb2.CreateApiKeyResponse]
-    """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
+    """CreateApiKey makes a key. Only its response shows the whole token. It fails with 403 when a restricted key asks for
+    more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
     """
     DeleteApiKey: grpc.UnaryUnaryMultiCallable[api_keys_pb2.DeleteApiKeyRequest, api_keys_pb2.DeleteApiKeyResponse]
     """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
@@ -50,12 +50,12 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListApiKeys: aio.UnaryUnaryMultiCallable[api_keys_pb2.ListApiKeysRequest, api_keys_pb2.ListApiKeysResponse]  # type: ignore[assignment]
-    """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a
-    key that is not restricted to one.
+    """ListApiKeys returns the keys, by creation, without their secrets: those of the workspace, or all of them for a key
+    that is not restricted to one.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[api_keys_pb2.CreateApiKeyRequest, api_keys_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-    restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
+    """CreateApiKey makes a key. Only its response shows the whole token. It fails with 403 when a restricted key asks for
+    more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
     """
     DeleteApiKey: aio.UnaryUnaryMultiCallable[api_keys_pb2.DeleteApiKeyRequest, api_keys_pb2.DeleteApiKeyResponse]  # type: ignore[assignment]
     """DeleteApiKey removes a key. Calls with it fail with 401 from then on."""
@@ -68,8 +68,8 @@ class ApiKeyServiceServicer:
         request: api_keys_pb2.ListApiKeysRequest,
         context: _ServicerContext,
     ) -> typing.Union[api_keys_pb2.ListApiKeysResponse, abc.Awaitable[api_keys_pb2.ListApiKeysResponse]]:
-        """ListApiKeys answers the keys, by creation, without their secrets: those of the workspace, or all of them for a
-        key that is not restricted to one.
+        """ListApiKeys returns the keys, by creation, without their secrets: those of the workspace, or all of them for a key
+        that is not restricted to one.
         """
 
     def CreateApiKey(
@@ -77,8 +77,8 @@ class ApiKeyServiceServicer:
         request: api_keys_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[api_keys_pb2.CreateApiKeyResponse, abc.Awaitable[api_keys_pb2.CreateApiKeyResponse]]:
-        """CreateApiKey makes a key. Its answer is the only one that ever shows the whole token. It fails with 403 when a
-        restricted key asks for more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
+        """CreateApiKey makes a key. Only its response shows the whole token. It fails with 403 when a restricted key asks for
+        more than its own workspace, and with 422 WorkspaceNotExist or TooManyApiKeys.
         """
 
     def DeleteApiKey(

@@ -34,12 +34,12 @@ class PreviewSendEventRequest(message.Message):
     TRANSFORMATION_FIELD_NUMBER: builtins.int
     OUT_SCHEMA_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
+    """id is the id of a destination application connection that takes events."""
     type: builtins.str
-    """type is the id of one of its event types, from 1 to 100 characters. Required."""
+    """type is the id of one of its event types, from 1 to 100 characters."""
     @builtins.property
     def event(self) -> events_pb2.Event:
-        """event is the event, as it would have been stored. Required."""
+        """event is the event, as it would have been stored."""
 
     @builtins.property
     def transformation(self) -> transformations_pb2.Transformation:
@@ -49,7 +49,7 @@ class PreviewSendEventRequest(message.Message):
 
     @builtins.property
     def out_schema(self) -> schemas_pb2.Type:
-        """out_schema is the schema of what the transformation answers. Required with a transformation, forbidden without."""
+        """out_schema is the schema of what the transformation returns. Required with a transformation, forbidden without."""
 
     def __init__(
         self,
@@ -99,16 +99,16 @@ class ListApplicationUsersRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of an application connection whose users can be read. Required."""
+    """id is the id of an application connection whose users can be read."""
     cursor: builtins.str
-    """cursor is what the call before answered. Empty means from the start."""
+    """cursor is the cursor of the response before. Empty means from the start."""
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is an object type with the properties to answer, part of the application's source schema. Required."""
+        """schema is an object type with the properties to return, part of the application's source schema."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which users are answered, by properties of the schema. Absent means all."""
+        """filter decides which users are returned, by properties of the schema. Absent means all."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class ListApplicationUsersResponse(message.Message):
     USERS_JSON_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     cursor: builtins.str
-    """cursor is what to pass to get the next page. It is opaque, and empty when there are no more users."""
+    """cursor is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def users_json(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """users_json are the users, each a JSON object as text. The filter is applied after reading, so a page may be
@@ -160,7 +160,7 @@ class GetUserSchemasRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of an application connection that has users. Required."""
+    """id is the id of an application connection that has users."""
     def __init__(
         self,
         *,
@@ -231,9 +231,9 @@ class GetEventTypeSchemaRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
+    """id is the id of a destination application connection that takes events."""
     type: builtins.str
-    """type is the id of the event type. Required."""
+    """type is the id of the event type."""
     def __init__(
         self,
         *,
@@ -255,7 +255,7 @@ class GetEventTypeSchemaResponse(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the schema of what is sent with such an event beside the event itself. Absent when the event type has
+        """schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
         none.
         """
 

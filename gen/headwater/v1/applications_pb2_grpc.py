@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class ApplicationServiceStub:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def __init__(self, channel):
@@ -60,9 +60,9 @@ class ApplicationServiceStub:
 
 
 class ApplicationServiceServicer:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def PreviewSendEvent(self, request, context):
@@ -75,23 +75,22 @@ class ApplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListApplicationUsers(self, request, context):
-        """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
+        """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+        It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUserSchemas(self, request, context):
-        """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-        users.
+        """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEventTypeSchema(self, request, context):
-        """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+        """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
         takes no events, and with 404 when it has no such event type.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -130,9 +129,9 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApplicationService:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     @staticmethod

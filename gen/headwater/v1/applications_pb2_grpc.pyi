@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApplicationServiceStub:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     @typing.overload
@@ -42,23 +42,21 @@ class ApplicationServiceStub:
     SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]
-    """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
+    """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+    It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: grpc.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]
-    """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-    users.
-    """
+    """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
     GetEventTypeSchema: grpc.UnaryUnaryMultiCallable[applications_pb2.GetEventTypeSchemaRequest, applications_pb2.GetEventTypeSchemaResponse]
-    """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+    """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
     takes no events, and with 404 when it has no such event type.
     """
 
 @typing.type_check_only
 class ApplicationServiceAsyncStub(ApplicationServiceStub):
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -68,22 +66,20 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]  # type: ignore[assignment]
-    """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-    them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
+    """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+    It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
     """
     GetUserSchemas: aio.UnaryUnaryMultiCallable[applications_pb2.GetUserSchemasRequest, applications_pb2.GetUserSchemasResponse]  # type: ignore[assignment]
-    """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-    users.
-    """
+    """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
     GetEventTypeSchema: aio.UnaryUnaryMultiCallable[applications_pb2.GetEventTypeSchemaRequest, applications_pb2.GetEventTypeSchemaResponse]  # type: ignore[assignment]
-    """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+    """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
     takes no events, and with 404 when it has no such event type.
     """
 
 class ApplicationServiceServicer:
-    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would
-    be sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the
-    application does not answer.
+    """ApplicationService asks the application behind a connection: for its users, for its schemas, and for how it would be
+    sent an event. All calls fail with 400 when the connection is not an application, and with 503 when the application
+    does not respond.
     """
 
     def PreviewSendEvent(
@@ -101,8 +97,8 @@ class ApplicationServiceServicer:
         request: applications_pb2.ListApplicationUsersRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.ListApplicationUsersResponse, abc.Awaitable[applications_pb2.ListApplicationUsersResponse]]:
-        """ListApplicationUsers answers users as they are in the application at this moment, to look at before importing
-        them. It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
+        """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
+        It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
         """
 
     def GetUserSchemas(
@@ -110,16 +106,14 @@ class ApplicationServiceServicer:
         request: applications_pb2.GetUserSchemasRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.GetUserSchemasResponse, abc.Awaitable[applications_pb2.GetUserSchemasResponse]]:
-        """GetUserSchemas answers the schemas of the application's users. It fails with 400 when the application has no
-        users.
-        """
+        """GetUserSchemas returns the schemas of the application's users. It fails with 400 when the application has no users."""
 
     def GetEventTypeSchema(
         self,
         request: applications_pb2.GetEventTypeSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2.GetEventTypeSchemaResponse, abc.Awaitable[applications_pb2.GetEventTypeSchemaResponse]]:
-        """GetEventTypeSchema answers the schema of one event type of a destination. It fails with 400 when the connection
+        """GetEventTypeSchema returns the schema of one event type of a destination. It fails with 400 when the connection
         takes no events, and with 404 when it has no such event type.
         """
 

@@ -23,7 +23,7 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class Connection(message.Message):
-    """Connection is a source or a destination of data. Its settings and tokens are never answered."""
+    """Connection is a source or a destination of data. Its settings and tokens are never returned."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -44,18 +44,16 @@ class Connection(message.Message):
     connector: builtins.str
     """connector is the code of the connector, such as "javascript"."""
     connector_type: builtins.str
-    """connector_type is the type of the connector.
-    Possible values: "Application", "Database", "FileStorage", "MessageBroker", "SDK" or "Webhook".
-    """
+    """connector_type is the type of the connector."""
     role: builtins.str
-    """role says which way data flows. Possible values: "Source" or "Destination"."""
+    """role says which way data flows."""
     strategy: builtins.str
     """strategy is what happens to an anonymous user who logs in or out. Absent unless the connection is a source SDK
-    whose connector supports strategies. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
+    whose connector supports strategies.
     """
     sending_mode: builtins.str
-    """sending_mode is from where events are sent. Absent unless the connection is a destination application that
-    supports sending modes. Possible values: "Client", "Server" or "ClientAndServer".
+    """sending_mode is from where events are sent. Absent unless the connection is a destination application that supports
+    sending modes.
     """
     @builtins.property
     def linked_connections(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
@@ -149,26 +147,24 @@ class CreateConnectionRequest(message.Message):
     SETTINGS_FIELD_NUMBER: builtins.int
     AUTH_TOKEN_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 60 characters, without NUL."""
+    """name is shown to people, from 1 to 60 characters, without NUL."""
     role: builtins.str
-    """role says which way data flows. Required. Possible values: "Source" or "Destination". SDK and webhook connectors
-    are sources only.
-    """
+    """role says which way data flows. SDK and webhook connectors are sources only."""
     connector: builtins.str
-    """connector is the code of an application, database, file storage, SDK or webhook connector. Required. File format
-    and message broker connectors have no connections.
+    """connector is the code of an application, database, file storage, SDK or webhook connector. File format and message
+    broker connectors have no connections.
     """
     strategy: builtins.str
-    """strategy is what happens to an anonymous user who logs in or out. Required for source SDKs whose connector
-    supports strategies, forbidden otherwise. Possible values: "Conversion", "Fusion", "Isolation" or "Preservation".
+    """strategy is what happens to an anonymous user who logs in or out. Required for source SDKs whose connector supports
+    strategies, forbidden otherwise.
     """
     sending_mode: builtins.str
     """sending_mode is from where events are sent. Required for destination applications that support sending modes,
-    unless they support exactly one; forbidden otherwise. Possible values: "Client", "Server" or "ClientAndServer".
+    unless they support exactly one; forbidden otherwise.
     """
     auth_token: builtins.str
-    """auth_token is what GetAuthorizationToken answered. Required for connectors that require authorization, forbidden
-    otherwise.
+    """auth_token is the token that GetAuthorizationToken returned. Required for connectors that require authorization,
+    forbidden otherwise.
     """
     @builtins.property
     def linked_connections(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
@@ -178,8 +174,8 @@ class CreateConnectionRequest(message.Message):
 
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
-        """settings are the settings of the connector for the role, as the connector documents them. Required when it has
-        any, forbidden otherwise. They are stored encrypted and never answered.
+        """settings are the settings of the connector for the role, as the connector documents them. Required when it has any,
+        forbidden otherwise. They are stored encrypted and never returned.
         """
 
     def __init__(
@@ -241,14 +237,12 @@ class GetAuthorizationUrlRequest(message.Message):
     ROLE_FIELD_NUMBER: builtins.int
     REDIRECT_URI_FIELD_NUMBER: builtins.int
     connector: builtins.str
-    """connector is the code of an application connector that requires authorization. Required."""
+    """connector is the code of an application connector that requires authorization."""
     role: builtins.str
-    """role is the role that the connection will have; what is asked for depends on it. Required.
-    Possible values: "Source" or "Destination".
-    """
+    """role is the role that the connection will have; what is asked for depends on it."""
     redirect_uri: builtins.str
-    """redirect_uri is where the person is sent after granting access. Required. It must be on the installation's list
-    of allowed URIs when there is one.
+    """redirect_uri is where the person is sent after granting access. It must be on the installation's list of allowed
+    URIs when there is one.
     """
     def __init__(
         self,
@@ -294,11 +288,11 @@ class GetAuthorizationTokenRequest(message.Message):
     AUTH_CODE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     connector: builtins.str
-    """connector is the code of the connector. Required."""
+    """connector is the code of the connector."""
     redirect_uri: builtins.str
-    """redirect_uri is the URI that GetAuthorizationUrl was called with. Required."""
+    """redirect_uri is the URI that GetAuthorizationUrl was called with."""
     auth_code: builtins.str
-    """auth_code is the code that the application added to that URI. Required."""
+    """auth_code is the code that the application added to that URI."""
     state: builtins.str
     """state is the state that the application added to that URI. Verified when it is given."""
     def __init__(
@@ -349,13 +343,13 @@ class UpdateConnectionRequest(message.Message):
     SENDING_MODE_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     name: builtins.str
-    """name is shown to people. Required, from 1 to 60 characters, without NUL."""
+    """name is shown to people, from 1 to 60 characters, without NUL."""
     strategy: builtins.str
-    """strategy follows the rules of CreateConnectionRequest; absent means null, not unchanged."""
+    """strategy follows the rules of CreateConnectionRequest; absent means null."""
     sending_mode: builtins.str
-    """sending_mode follows the rules of CreateConnectionRequest; absent means null, not unchanged."""
+    """sending_mode follows the rules of CreateConnectionRequest; absent means null."""
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
         """settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read
@@ -401,18 +395,29 @@ class UpdateConnectionResponse(message.Message):
 
 @typing.final
 class ListConnectionsRequest(message.Message):
-    """ListConnectionsRequest has no parameters."""
+    """ListConnectionsRequest selects a page."""
 
     DESCRIPTOR: descriptor.Descriptor
 
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the maximum number of connections to return, from 1 to 1000. Absent means all of them."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class ListConnectionsResponse(message.Message):
@@ -421,6 +426,9 @@ class ListConnectionsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     CONNECTIONS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def connections(self) -> containers.RepeatedCompositeFieldContainer[Connection]:
         """connections are all connections of the workspace, by name, compared byte by byte (upper case first)."""
@@ -429,10 +437,11 @@ class ListConnectionsResponse(message.Message):
         self,
         *,
         connections: abc.Iterable[Connection] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["connections", b"connections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["connections", b"connections", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,7 +453,7 @@ class GetConnectionRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     def __init__(
         self,
         *,
@@ -464,7 +473,7 @@ class DeleteConnectionRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     def __init__(
         self,
         *,
@@ -500,9 +509,9 @@ class LinkConnectionsRequest(message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     DESTINATION_FIELD_NUMBER: builtins.int
     source: builtins.int
-    """source is the id of a source SDK or webhook connection. Required."""
+    """source is the id of a source SDK or webhook connection."""
     destination: builtins.int
-    """destination is the id of a destination application connection that supports events. Required."""
+    """destination is the id of a destination application connection that supports events."""
     def __init__(
         self,
         *,
@@ -539,9 +548,9 @@ class UnlinkConnectionsRequest(message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     DESTINATION_FIELD_NUMBER: builtins.int
     source: builtins.int
-    """source is the id of a source SDK or webhook connection. Required."""
+    """source is the id of a source SDK or webhook connection."""
     destination: builtins.int
-    """destination is the id of a destination application connection that supports events. Required."""
+    """destination is the id of a destination application connection that supports events."""
     def __init__(
         self,
         *,
@@ -577,7 +586,7 @@ class ListEventWriteKeysRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     def __init__(
         self,
         *,
@@ -621,7 +630,7 @@ class CreateEventWriteKeyRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     def __init__(
         self,
         *,
@@ -662,9 +671,9 @@ class DeleteEventWriteKeyRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     key: builtins.str
-    """key is the event write key. Required."""
+    """key is the event write key."""
     def __init__(
         self,
         *,
@@ -700,7 +709,7 @@ class TestConnectionRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required."""
+    """id is the id of the connection."""
     def __init__(
         self,
         *,

@@ -119,10 +119,9 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAuthorizationUrl(self, request, context):
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-        steps towards a connection of an application that requires authorization: send the person there, exchange the
-        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-        needed.
+        """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+        towards a connection of an application that requires authorization: send the person there, exchange the code that
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,15 +145,15 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConnections(self, request, context):
-        """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-        are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
+        """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+        longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConnection(self, request, context):
-        """GetConnection answers one connection.
+        """GetConnection returns one connection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,7 +183,7 @@ class ConnectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEventWriteKeys(self, request, context):
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
         400 for other connections.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -42,10 +42,9 @@ class ConnectionServiceStub:
     connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-    steps towards a connection of an application that requires authorization: send the person there, exchange the
-    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-    needed.
+    """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+    towards a connection of an application that requires authorization: send the person there, exchange the code that
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
     """
     GetAuthorizationToken: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
@@ -57,11 +56,11 @@ class ConnectionServiceStub:
     and with 422 InvalidSettings.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
-    """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-    are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
+    """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+    longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
     """
     GetConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]
-    """GetConnection answers one connection."""
+    """GetConnection returns one connection."""
     DeleteConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -73,7 +72,7 @@ class ConnectionServiceStub:
     UnlinkConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: grpc.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
     400 for other connections.
     """
     CreateEventWriteKey: grpc.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]
@@ -104,10 +103,9 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     connector without an engine yet, TooManyConnections for a workspace at its quota.
     """
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
-    """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-    steps towards a connection of an application that requires authorization: send the person there, exchange the
-    code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-    needed.
+    """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+    towards a connection of an application that requires authorization: send the person there, exchange the code that
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
     """
     GetAuthorizationToken: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]  # type: ignore[assignment]
     """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
@@ -119,11 +117,11 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     and with 422 InvalidSettings.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
-    """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-    are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
+    """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+    longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
     """
     GetConnection: aio.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]  # type: ignore[assignment]
-    """GetConnection answers one connection."""
+    """GetConnection returns one connection."""
     DeleteConnection: aio.UnaryUnaryMultiCallable[connections_pb2.DeleteConnectionRequest, connections_pb2.DeleteConnectionResponse]  # type: ignore[assignment]
     """DeleteConnection removes a connection with its pipelines, their runs, its links and its event write keys. The
     identities that it imported, and what was refused of what it received, are removed afterwards; the events stay.
@@ -135,7 +133,7 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     UnlinkConnections: aio.UnaryUnaryMultiCallable[connections_pb2.UnlinkConnectionsRequest, connections_pb2.UnlinkConnectionsResponse]  # type: ignore[assignment]
     """UnlinkConnections undoes LinkConnections. Unlinking what is not linked changes nothing."""
     ListEventWriteKeys: aio.UnaryUnaryMultiCallable[connections_pb2.ListEventWriteKeysRequest, connections_pb2.ListEventWriteKeysResponse]  # type: ignore[assignment]
-    """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+    """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
     400 for other connections.
     """
     CreateEventWriteKey: aio.UnaryUnaryMultiCallable[connections_pb2.CreateEventWriteKeyRequest, connections_pb2.CreateEventWriteKeyResponse]  # type: ignore[assignment]
@@ -173,10 +171,9 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetAuthorizationUrlRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.GetAuthorizationUrlResponse, abc.Awaitable[connections_pb2.GetAuthorizationUrlResponse]]:
-        """GetAuthorizationUrl answers the page of an application where a person grants access. It is the first of three
-        steps towards a connection of an application that requires authorization: send the person there, exchange the
-        code that comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is
-        needed.
+        """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
+        towards a connection of an application that requires authorization: send the person there, exchange the code that
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
         """
 
     def GetAuthorizationToken(
@@ -203,8 +200,8 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListConnectionsRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListConnectionsResponse, abc.Awaitable[connections_pb2.ListConnectionsResponse]]:
-        """ListConnections answers the connections of the workspace, sorted by name. The message of a large workspace is longer than the 4 MiB that most clients take unless they
-        are told to take more: 1,000 connections with 3,000 pipelines are 6 MB.
+        """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
+        longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
         """
 
     def GetConnection(
@@ -212,7 +209,7 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetConnectionRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.Connection, abc.Awaitable[connections_pb2.Connection]]:
-        """GetConnection answers one connection."""
+        """GetConnection returns one connection."""
 
     def DeleteConnection(
         self,
@@ -244,7 +241,7 @@ class ConnectionServiceServicer:
         request: connections_pb2.ListEventWriteKeysRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListEventWriteKeysResponse, abc.Awaitable[connections_pb2.ListEventWriteKeysResponse]]:
-        """ListEventWriteKeys answers the event write keys of an SDK or webhook connection, the oldest first. It fails with
+        """ListEventWriteKeys returns the event write keys of an SDK or webhook connection, the oldest first. It fails with
         400 for other connections.
         """
 

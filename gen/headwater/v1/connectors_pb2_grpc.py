@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ConnectorServiceStub:
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     def __init__(self, channel):
@@ -49,19 +49,19 @@ class ConnectorServiceStub:
 
 
 class ConnectorServiceServicer:
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     def ListConnectors(self, request, context):
-        """ListConnectors answers all connectors, sorted by code.
+        """ListConnectors returns all connectors, sorted by code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConnector(self, request, context):
-        """GetConnector answers one connector. It fails with 404 when there is none with that code.
+        """GetConnector returns one connector. It fails with 404 when there is none with that code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,8 +89,8 @@ def add_ConnectorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConnectorService:
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     @staticmethod

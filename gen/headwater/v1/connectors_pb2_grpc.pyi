@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConnectorServiceStub:
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     @typing.overload
@@ -36,25 +36,25 @@ class ConnectorServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ConnectorServiceAsyncStub: ...
     ListConnectors: grpc.UnaryUnaryMultiCallable[connectors_pb2.ListConnectorsRequest, connectors_pb2.ListConnectorsResponse]
-    """ListConnectors answers all connectors, sorted by code."""
+    """ListConnectors returns all connectors, sorted by code."""
     GetConnector: grpc.UnaryUnaryMultiCallable[connectors_pb2.GetConnectorRequest, connectors_pb2.Connector]
-    """GetConnector answers one connector. It fails with 404 when there is none with that code."""
+    """GetConnector returns one connector. It fails with 404 when there is none with that code."""
 
 @typing.type_check_only
 class ConnectorServiceAsyncStub(ConnectorServiceStub):
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListConnectors: aio.UnaryUnaryMultiCallable[connectors_pb2.ListConnectorsRequest, connectors_pb2.ListConnectorsResponse]  # type: ignore[assignment]
-    """ListConnectors answers all connectors, sorted by code."""
+    """ListConnectors returns all connectors, sorted by code."""
     GetConnector: aio.UnaryUnaryMultiCallable[connectors_pb2.GetConnectorRequest, connectors_pb2.Connector]  # type: ignore[assignment]
-    """GetConnector answers one connector. It fails with 404 when there is none with that code."""
+    """GetConnector returns one connector. It fails with 404 when there is none with that code."""
 
 class ConnectorServiceServicer:
-    """ConnectorService answers the catalogue of connectors: what this installation can connect to. It is the same for
-    every workspace.
+    """ConnectorService returns the catalogue of connectors: what this installation can connect to. It is the same for every
+    workspace.
     """
 
     def ListConnectors(
@@ -62,13 +62,13 @@ class ConnectorServiceServicer:
         request: connectors_pb2.ListConnectorsRequest,
         context: _ServicerContext,
     ) -> typing.Union[connectors_pb2.ListConnectorsResponse, abc.Awaitable[connectors_pb2.ListConnectorsResponse]]:
-        """ListConnectors answers all connectors, sorted by code."""
+        """ListConnectors returns all connectors, sorted by code."""
 
     def GetConnector(
         self,
         request: connectors_pb2.GetConnectorRequest,
         context: _ServicerContext,
     ) -> typing.Union[connectors_pb2.Connector, abc.Awaitable[connectors_pb2.Connector]]:
-        """GetConnector answers one connector. It fails with 404 when there is none with that code."""
+        """GetConnector returns one connector. It fails with 404 when there is none with that code."""
 
 def add_ConnectorServiceServicer_to_server(servicer: ConnectorServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

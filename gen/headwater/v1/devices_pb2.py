@@ -24,23 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/devices.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x03\n\x06\x44\x65vice\x12\x1b\n\tdevice_id\x18\x01 \x01(\tR\x08\x64\x65viceId\x12\x1e\n\nconnection\x18\x02 \x01(\x05R\nconnection\x12\x1c\n\x07user_id\x18\x03 \x01(\tH\x00R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x04 \x01(\tH\x01R\x0b\x61nonymousId\x88\x01\x01\x12\x19\n\x05token\x18\x05 \x01(\tH\x02R\x05token\x88\x01\x01\x12\x0e\n\x02os\x18\x06 \x01(\tR\x02os\x12\"\n\nos_version\x18\x07 \x01(\tH\x03R\tosVersion\x88\x01\x01\x12\x14\n\x05model\x18\x08 \x01(\tR\x05model\x12\x1b\n\tapp_build\x18\t \x01(\tR\x08\x61ppBuild\x12\x1f\n\x0b\x61pp_version\x18\n \x01(\tR\nappVersion\x12\x39\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAtB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_tokenB\r\n\x0b_os_version\"\xf5\x01\n\x12ListDevicesRequest\x12#\n\nconnection\x18\x01 \x01(\x05H\x00R\nconnection\x88\x01\x01\x12\x1c\n\x07user_id\x18\x02 \x01(\tH\x01R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x03 \x01(\tH\x02R\x0b\x61nonymousId\x88\x01\x01\x12\x19\n\x05\x66irst\x18\x04 \x01(\x05H\x03R\x05\x66irst\x88\x01\x01\x12\x19\n\x05limit\x18\x05 \x01(\x05H\x04R\x05limit\x88\x01\x01\x42\r\n\x0b_connectionB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_firstB\x08\n\x06_limit\"[\n\x13ListDevicesResponse\x12.\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.headwater.v1.DeviceR\x07\x64\x65vices\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total2x\n\rDeviceService\x12g\n\x0bListDevices\x12 .headwater.v1.ListDevicesRequest\x1a!.headwater.v1.ListDevicesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/devicesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/devices.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"\x9f\x03\n\x06\x44\x65vice\x12\x1b\n\tdevice_id\x18\x01 \x01(\tR\x08\x64\x65viceId\x12\x1e\n\nconnection\x18\x02 \x01(\x05R\nconnection\x12\x1c\n\x07user_id\x18\x03 \x01(\tH\x00R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x04 \x01(\tH\x01R\x0b\x61nonymousId\x88\x01\x01\x12\x19\n\x05token\x18\x05 \x01(\tH\x02R\x05token\x88\x01\x01\x12\x0e\n\x02os\x18\x06 \x01(\tR\x02os\x12\"\n\nos_version\x18\x07 \x01(\tH\x03R\tosVersion\x88\x01\x01\x12\x14\n\x05model\x18\x08 \x01(\tR\x05model\x12\x1b\n\tapp_build\x18\t \x01(\tR\x08\x61ppBuild\x12\x1f\n\x0b\x61pp_version\x18\n \x01(\tR\nappVersion\x12\x39\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAtB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_tokenB\r\n\x0b_os_version\"\xa7\x02\n\x12ListDevicesRequest\x12#\n\nconnection\x18\x01 \x01(\x05H\x00R\nconnection\x88\x01\x01\x12\x1c\n\x07user_id\x18\x02 \x01(\tH\x01R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x03 \x01(\tH\x02R\x0b\x61nonymousId\x88\x01\x01\x12!\n\x05\x66irst\x18\x04 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x03R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x05 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x04R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageTokenB\r\n\x0b_connectionB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_firstB\x08\n\x06_limit\"\x83\x01\n\x13ListDevicesResponse\x12.\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.headwater.v1.DeviceR\x07\x64\x65vices\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken2x\n\rDeviceService\x12g\n\x0bListDevices\x12 .headwater.v1.ListDevicesRequest\x1a!.headwater.v1.ListDevicesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/devicesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.devices_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['first']._serialized_options = b'\312\332\030\0020\000'
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
   _globals['_DEVICESERVICE'].methods_by_name['ListDevices']._loaded_options = None
   _globals['_DEVICESERVICE'].methods_by_name['ListDevices']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/devices'
-  _globals['_DEVICE']._serialized_start=108
-  _globals['_DEVICE']._serialized_end=523
-  _globals['_LISTDEVICESREQUEST']._serialized_start=526
-  _globals['_LISTDEVICESREQUEST']._serialized_end=771
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=773
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=864
-  _globals['_DEVICESERVICE']._serialized_start=866
-  _globals['_DEVICESERVICE']._serialized_end=986
+  _globals['_DEVICE']._serialized_start=144
+  _globals['_DEVICE']._serialized_end=559
+  _globals['_LISTDEVICESREQUEST']._serialized_start=562
+  _globals['_LISTDEVICESREQUEST']._serialized_end=857
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=860
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=991
+  _globals['_DEVICESERVICE']._serialized_start=993
+  _globals['_DEVICESERVICE']._serialized_end=1113
 # @@protoc_insertion_point(module_scope)

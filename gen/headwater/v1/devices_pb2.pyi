@@ -37,7 +37,7 @@ class Device(message.Message):
     APP_VERSION_FIELD_NUMBER: builtins.int
     UPDATED_AT_FIELD_NUMBER: builtins.int
     device_id: builtins.str
-    """device_id identifies the device in its connection, in the client's words."""
+    """device_id identifies the device in its connection, as sent by the client."""
     connection: builtins.int
     """connection is the id of the source connection that it was registered through."""
     user_id: builtins.str
@@ -107,6 +107,7 @@ class ListDevicesRequest(message.Message):
     ANONYMOUS_ID_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection that they were registered through. Absent means all."""
     user_id: builtins.str
@@ -118,7 +119,9 @@ class ListDevicesRequest(message.Message):
     first: builtins.int
     """first is how many devices to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of devices to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of devices to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
         *,
@@ -127,10 +130,11 @@ class ListDevicesRequest(message.Message):
         anonymous_id: builtins.str | None = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "first", b"first", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "first", b"first", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "first", b"first", "limit", b"limit", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
     _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
@@ -161,8 +165,11 @@ class ListDevicesResponse(message.Message):
 
     DEVICES_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     total: builtins.int
     """total is how many devices match, whatever the page."""
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def devices(self) -> containers.RepeatedCompositeFieldContainer[Device]:
         """devices are the devices of the page."""
@@ -172,9 +179,10 @@ class ListDevicesResponse(message.Message):
         *,
         devices: abc.Iterable[Device] | None = ...,
         total: builtins.int = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["devices", b"devices", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["devices", b"devices", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DeviceServiceStub:
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
@@ -44,12 +44,12 @@ class DeviceServiceStub:
 
 
 class DeviceServiceServicer:
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
     def ListDevices(self, request, context):
-        """ListDevices answers devices of the workspace, the most recently changed first.
+        """ListDevices returns devices of the workspace, the most recently changed first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ def add_DeviceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 

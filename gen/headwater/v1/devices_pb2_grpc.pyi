@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeviceServiceStub:
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
@@ -36,20 +36,20 @@ class DeviceServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> DeviceServiceAsyncStub: ...
     ListDevices: grpc.UnaryUnaryMultiCallable[devices_pb2.ListDevicesRequest, devices_pb2.ListDevicesResponse]
-    """ListDevices answers devices of the workspace, the most recently changed first."""
+    """ListDevices returns devices of the workspace, the most recently changed first."""
 
 @typing.type_check_only
 class DeviceServiceAsyncStub(DeviceServiceStub):
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListDevices: aio.UnaryUnaryMultiCallable[devices_pb2.ListDevicesRequest, devices_pb2.ListDevicesResponse]  # type: ignore[assignment]
-    """ListDevices answers devices of the workspace, the most recently changed first."""
+    """ListDevices returns devices of the workspace, the most recently changed first."""
 
 class DeviceServiceServicer:
-    """DeviceService answers the devices that users have registered: through ClientService, or with the events "Device
+    """DeviceService returns the devices that users have registered: through ClientService, or with the events "Device
     Created or Updated" and "Device Deleted" of any other service that takes events.
     """
 
@@ -58,6 +58,6 @@ class DeviceServiceServicer:
         request: devices_pb2.ListDevicesRequest,
         context: _ServicerContext,
     ) -> typing.Union[devices_pb2.ListDevicesResponse, abc.Awaitable[devices_pb2.ListDevicesResponse]]:
-        """ListDevices answers devices of the workspace, the most recently changed first."""
+        """ListDevices returns devices of the workspace, the most recently changed first."""
 
 def add_DeviceServiceServicer_to_server(servicer: DeviceServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -71,10 +71,11 @@ class Event(message.Message):
     is not stored. When it is empty in SendEvents the server makes one up, and a repetition cannot be recognised.
     """
     type: builtins.str
-    """type is the kind of event. Possible values: "alias", "group", "identify", "page", "screen" or "track"."""
+    """type is the kind of event."""
     object_type_id: builtins.str
     """object_type_id is the type of the group: an integer as text. Every group event has one, "1" when the client gave
-    none, neither here nor in the traits as "object_type_id" or "objectTypeId". In other events it is what they say.
+    none, neither here nor in the traits as "object_type_id" or "objectTypeId". Other events keep the value that was
+    sent.
     """
     event: builtins.str
     """event is the name of what happened, such as "Order Completed". Required for track events, absent for others."""
@@ -89,7 +90,7 @@ class Event(message.Message):
     received, so that every digit of a number survives. Absent for other types; read "properties" in the REST API.
     """
     traits_json: builtins.str
-    """traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing.
+    """traits_json holds the traits of the user or the group: a JSON object as text, "{}" when there is nothing.
     Empty in SendEvents means "{}"; read "traits" in the REST API.
     """
     integrations_json: builtins.str
@@ -98,7 +99,7 @@ class Event(message.Message):
     """
     extra_json: builtins.str
     """extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text.
-    Absent when there are none; in the REST API they stand beside the others.
+    Absent when there are none; in the REST API they stand among the others.
     """
     @builtins.property
     def context(self) -> EventContext:
@@ -106,8 +107,8 @@ class Event(message.Message):
 
     @builtins.property
     def timestamp(self) -> timestamp_pb2.Timestamp:
-        """timestamp is when the event happened, corrected by the difference between the client's clock and ours. It is the
-        one for analysis. In SendEvents it is by the client's clock, and absent means now.
+        """timestamp is when the event happened, corrected by the difference between the clocks of client and server. It is
+        the one for analysis. In SendEvents it is by the client's clock, and absent means now.
         """
 
     @builtins.property
@@ -209,7 +210,7 @@ class Event(message.Message):
 
 @typing.final
 class EventContext(message.Message):
-    """EventContext tells about the environment of an event. What the client did not say is absent."""
+    """EventContext tells about the environment of an event. Members that the client did not send are absent."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -270,9 +271,7 @@ class EventContext(message.Message):
         OTHER_FIELD_NUMBER: builtins.int
         VERSION_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """name is the browser's name.
-        Possible values: "Chrome", "Safari", "Edge", "Firefox", "Samsung Internet", "Opera" or "Other".
-        """
+        """name is the browser's name."""
         other: builtins.str
         """other is the browser's own name. Present only when name is "Other"."""
         version: builtins.str
@@ -578,9 +577,7 @@ class EventContext(message.Message):
         OTHER_FIELD_NUMBER: builtins.int
         VERSION_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """name is the system's name.
-        Possible values: "Android", "Windows", "iOS", "macOS", "Linux", "Chrome OS" or "Other".
-        """
+        """name is the system's name."""
         other: builtins.str
         """other is the system's own name. Present only when name is "Other"."""
         version: builtins.str
@@ -814,7 +811,7 @@ class EventContext(message.Message):
     extra_json: builtins.str
     """extra_json holds the members of the context that have no field here, or whose value does not fit their field: a
     JSON object as text, such as {"active": true}. A section with such a member, as a page with keywords, stands here
-    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand beside the others.
+    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand among the others.
     """
     @builtins.property
     def app(self) -> EventContext.App:
@@ -931,8 +928,8 @@ class SendEventsRequest(message.Message):
 
     @builtins.property
     def sent_at(self) -> timestamp_pb2.Timestamp:
-        """sent_at is when the client sends this call, by its own clock. The difference to our clock corrects the timestamps
-        of events without a sent_at of their own. Absent means that the client's clock is right.
+        """sent_at is when the client sends this call, by its own clock. The difference to the server's clock corrects the
+        timestamps of events without a sent_at of their own. Absent means that the client's clock is right.
         """
 
     def __init__(
@@ -1003,7 +1000,7 @@ class StreamEventsRequest(message.Message):
 
 @typing.final
 class StreamEventsResponse(message.Message):
-    """StreamEventsResponse acknowledges what has become durable since the answer before. One may stand for many requests."""
+    """StreamEventsResponse acknowledges what has become durable since the response before. One may stand for many requests."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1018,7 +1015,9 @@ class StreamEventsResponse(message.Message):
     """accepted is how many events of this stream are durable, from its begin. Duplicates are among them."""
     @builtins.property
     def rejected(self) -> containers.RepeatedCompositeFieldContainer[StreamedEventRejection]:
-        """rejected are the events that break a rule, of the requests that this answer is the first to count, in their order."""
+        """rejected are the events that break a rule, of the requests that this response is the first to count, in their
+        order.
+        """
 
     def __init__(
         self,
@@ -1035,7 +1034,7 @@ class StreamEventsResponse(message.Message):
 
 @typing.final
 class StreamedEventRejection(message.Message):
-    """StreamedEventRejection tells why one event of a stream was refused."""
+    """StreamedEventRejection tells why one event of a stream was rejected."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1061,7 +1060,7 @@ class StreamedEventRejection(message.Message):
 
 @typing.final
 class EventRejection(message.Message):
-    """EventRejection tells why one event of a call was refused."""
+    """EventRejection tells why one event of a call was rejected."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1103,21 +1102,51 @@ class ListEventsRequest(message.Message):
     ASCENDING_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    CONNECTION_IDS_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
     order: builtins.str
-    """order is the path of the property to sort by. Absent means "timestamp"."""
+    """order is the time to sort by. Absent means "timestamp"."""
     ascending: builtins.bool
     """ascending says to start with the least value of order. Absent means with the greatest."""
     first: builtins.int
     """first is how many events to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    type: builtins.str
+    """type is the type of the events. Absent means all."""
+    event: builtins.str
+    """event is the name of the track events, such as "Order Completed". Absent means all events."""
+    user_id: builtins.str
+    """user_id is the userId of the events. Absent means all."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymousId of the events. Absent means all."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer, such as "messageId" or "context". Empty means all."""
+        """properties are the names of the top-level members to return, such as "messageId" or "context". Empty means all."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which events are answered. Absent means all."""
+        """filter decides which events are returned. Absent means all."""
+
+    @builtins.property
+    def connection_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """connection_ids are the ids of the source connections of the events. Empty means all."""
+
+    @builtins.property
+    def since(self) -> timestamp_pb2.Timestamp:
+        """since is the first moment included, by the time that order names. Absent means from the earliest."""
+
+    @builtins.property
+    def until(self) -> timestamp_pb2.Timestamp:
+        """until is the first moment excluded, by the time that order names. Absent means to the latest."""
 
     def __init__(
         self,
@@ -1128,23 +1157,47 @@ class ListEventsRequest(message.Message):
         ascending: builtins.bool = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+        connection_ids: abc.Iterable[builtins.int] | None = ...,
+        type: builtins.str | None = ...,
+        event: builtins.str | None = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+        since: timestamp_pb2.Timestamp | None = ...,
+        until: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "_type", b"_type", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "event", b"event", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_order", b"_order", "ascending", b"ascending", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "properties", b"properties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "_type", b"_type", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "ascending", b"ascending", "connection_ids", b"connection_ids", "event", b"event", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "page_token", b"page_token", "properties", b"properties", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
     _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
     _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
 @typing.final
 class ListEventsResponse(message.Message):
@@ -1153,24 +1206,30 @@ class ListEventsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
-        """events are the events of the page. With properties in the request, members that were not asked for are absent."""
+        """events are the events of the page. With properties in the request, members that were not asked for are absent. A
+        page with a narrow filter may be short, or even empty, without being the last.
+        """
 
     def __init__(
         self,
         *,
         events: abc.Iterable[Event] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class ListRejectedEventsRequest(message.Message):
-    """ListRejectedEventsRequest selects refused events."""
+    """ListRejectedEventsRequest selects rejected events."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1178,6 +1237,7 @@ class ListRejectedEventsRequest(message.Message):
     PROTOCOL_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection that received them. Absent means all connections of the workspace."""
     protocol: builtins.str
@@ -1185,7 +1245,9 @@ class ListRejectedEventsRequest(message.Message):
     first: builtins.int
     """first is how many to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
         *,
@@ -1193,10 +1255,11 @@ class ListRejectedEventsRequest(message.Message):
         protocol: builtins.str | None = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_protocol", b"_protocol", "connection", b"connection", "first", b"first", "limit", b"limit", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_protocol", b"_protocol", "connection", b"connection", "first", b"first", "limit", b"limit", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_first", b"_first", "_limit", b"_limit", "_protocol", b"_protocol", "connection", b"connection", "first", b"first", "limit", b"limit", "page_token", b"page_token", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
     _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
@@ -1217,23 +1280,27 @@ class ListRejectedEventsRequest(message.Message):
 
 @typing.final
 class ListRejectedEventsResponse(message.Message):
-    """ListRejectedEventsResponse holds one page of refused events."""
+    """ListRejectedEventsResponse holds one page of rejected events."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[RejectedEvent]:
-        """events are the refused events, the latest first."""
+        """events are the rejected events, the latest first."""
 
     def __init__(
         self,
         *,
         events: abc.Iterable[RejectedEvent] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1307,20 +1374,33 @@ class CountRejectedEventsRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     CONNECTION_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     connection: builtins.int
     """connection is the id of the source connection that received them. Absent means all connections of the workspace."""
+    limit: builtins.int
+    """limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
         *,
         connection: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_limit", b"_limit", "connection", b"connection", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_limit", b"_limit", "connection", b"connection", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
     _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class CountRejectedEventsResponse(message.Message):
@@ -1329,18 +1409,22 @@ class CountRejectedEventsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     COUNTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def counts(self) -> containers.RepeatedCompositeFieldContainer[RejectedEventCount]:
-        """counts are the counts, the greatest first, at most 1000."""
+        """counts are the counts, the greatest first. A count may change between two pages."""
 
     def __init__(
         self,
         *,
         counts: abc.Iterable[RejectedEventCount] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["counts", b"counts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["counts", b"counts", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1400,7 +1484,7 @@ class TraceEventRequest(message.Message):
 
     MESSAGE_ID_FIELD_NUMBER: builtins.int
     message_id: builtins.str
-    """message_id is the message id that the client gave, or that the server made up. Required."""
+    """message_id is the message id that the client gave, or that the server made up."""
     def __init__(
         self,
         *,
@@ -1414,7 +1498,7 @@ class TraceEventRequest(message.Message):
 
 @typing.final
 class TraceEventResponse(message.Message):
-    """TraceEventResponse tells what became of the event."""
+    """TraceEventResponse tells the outcome of the event."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1438,7 +1522,7 @@ class TraceEventResponse(message.Message):
 
 @typing.final
 class EventTrace(message.Message):
-    """EventTrace is the story of one arrival of an event."""
+    """EventTrace is what happened to one arrival of an event."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1454,14 +1538,14 @@ class EventTrace(message.Message):
     position: builtins.int
     """position is where it stands in the event log. In JSON it is a string."""
     outcome: builtins.str
-    """outcome is what became of it. Possible values: "Pending" (durable, not yet processed), "Processed" (every
-    pipeline that takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is
-    not stored), "Duplicate" (an earlier arrival is the event) or "Rejected".
+    """outcome is the result. Possible values: "Pending" (durable, not yet processed), "Processed" (every pipeline that
+    takes it has processed it), "NoPipeline" (no enabled pipeline of its source took it, so that it is not stored),
+    "Duplicate" (an earlier arrival is the event) or "Rejected".
     """
     message: builtins.str
     """message says why, for people. Empty unless outcome is "Rejected" or "NoPipeline"."""
     duplicates: builtins.int
-    """duplicates is how many later arrivals repeated it. Of more than 20 the first are told among the traces."""
+    """duplicates is how many later arrivals repeated it. Of more than 20 the first are among the traces."""
     @builtins.property
     def received_at(self) -> timestamp_pb2.Timestamp:
         """received_at is when it arrived."""
@@ -1505,9 +1589,7 @@ class EventTraceStep(message.Message):
     connection: builtins.int
     """connection is the id of the pipeline's connection: the source itself, or a destination linked with it."""
     step: builtins.str
-    """step is how far the event came.
-    Possible values: "Receive", "InputValidation", "Filter", "Transformation", "OutputValidation" or "Finalize".
-    """
+    """step is how far the event came."""
     outcome: builtins.str
     """outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
     lane of the pipeline for its function) or "Retrying".
@@ -1536,3 +1618,175 @@ class EventTraceStep(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["at", b"at", "attempts", b"attempts", "connection", b"connection", "message", b"message", "outcome", b"outcome", "pipeline", b"pipeline", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountEventsRequest(message.Message):
+    """CountEventsRequest selects the events to count, and the values to count them by."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BY_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    CONNECTION_IDS_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    interval: builtins.str
+    """interval is the period to count by, in UTC. Absent means none."""
+    limit: builtins.int
+    """limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000."""
+    order: builtins.str
+    """order is the time that interval, since and until refer to. Absent means "timestamp"."""
+    type: builtins.str
+    """type is the type of the events. Absent means all."""
+    event: builtins.str
+    """event is the name of the track events, such as "Order Completed". Absent means all events."""
+    user_id: builtins.str
+    """user_id is the userId of the events. Absent means all."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymousId of the events. Absent means all."""
+    @builtins.property
+    def by(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """by are the values to count by. Empty means one count of all events."""
+
+    @builtins.property
+    def filter(self) -> filters_pb2.Filter:
+        """filter decides which events are counted. Absent means all."""
+
+    @builtins.property
+    def connection_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """connection_ids are the ids of the source connections of the events. Empty means all."""
+
+    @builtins.property
+    def since(self) -> timestamp_pb2.Timestamp:
+        """since is the first moment included, by the time that order names. Absent means from the earliest."""
+
+    @builtins.property
+    def until(self) -> timestamp_pb2.Timestamp:
+        """until is the first moment excluded, by the time that order names. Absent means to the latest."""
+
+    def __init__(
+        self,
+        *,
+        by: abc.Iterable[builtins.str] | None = ...,
+        interval: builtins.str | None = ...,
+        limit: builtins.int | None = ...,
+        filter: filters_pb2.Filter | None = ...,
+        order: builtins.str | None = ...,
+        connection_ids: abc.Iterable[builtins.int] | None = ...,
+        type: builtins.str | None = ...,
+        event: builtins.str | None = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+        since: timestamp_pb2.Timestamp | None = ...,
+        until: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_interval", b"_interval", "_limit", b"_limit", "_order", b"_order", "_type", b"_type", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "event", b"event", "filter", b"filter", "interval", b"interval", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_interval", b"_interval", "_limit", b"_limit", "_order", b"_order", "_type", b"_type", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "by", b"by", "connection_ids", b"connection_ids", "event", b"event", "filter", b"filter", "interval", b"interval", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
+    _WhichOneofReturnType__interval: _TypeAlias = typing.Literal["interval"]  # noqa: Y015
+    _WhichOneofArgType__interval: _TypeAlias = typing.Literal["_interval", b"_interval"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
+    _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval) -> _WhichOneofReturnType__interval | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@typing.final
+class CountEventsResponse(message.Message):
+    """CountEventsResponse holds the counts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def counts(self) -> containers.RepeatedCompositeFieldContainer[EventCount]:
+        """counts are the counts: the latest interval first, and in an interval the greatest count first."""
+
+    def __init__(
+        self,
+        *,
+        counts: abc.Iterable[EventCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class EventCount(message.Message):
+    """EventCount is the number of events with some values. Values that were not asked for are absent."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    CONNECTION_ID_FIELD_NUMBER: builtins.int
+    count: builtins.int
+    """count is the number of events. In JSON it is a string."""
+    event: builtins.str
+    """event is the name of the track events. Absent for events of other types."""
+    type: builtins.str
+    """type is the type of the events."""
+    connection_id: builtins.int
+    """connection_id is the id of the source connection of the events."""
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """start_time is the start of the interval."""
+
+    def __init__(
+        self,
+        *,
+        count: builtins.int = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        event: builtins.str | None = ...,
+        type: builtins.str | None = ...,
+        connection_id: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection_id", b"_connection_id", "_event", b"_event", "_type", b"_type", "connection_id", b"connection_id", "event", b"event", "start_time", b"start_time", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection_id", b"_connection_id", "_event", b"_event", "_type", b"_type", "connection_id", b"connection_id", "count", b"count", "event", b"event", "start_time", b"start_time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connection_id: _TypeAlias = typing.Literal["connection_id"]  # noqa: Y015
+    _WhichOneofArgType__connection_id: _TypeAlias = typing.Literal["_connection_id", b"_connection_id"]  # noqa: Y015
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connection_id) -> _WhichOneofReturnType__connection_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class EventServiceStub:
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.CountEvents = channel.unary_unary(
+                '/headwater.v1.EventService/CountEvents',
+                request_serializer=headwater_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
+                _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/headwater.v1.EventService/ListRejectedEvents',
                 request_serializer=headwater_dot_v1_dot_events__pb2.ListRejectedEventsRequest.SerializeToString,
@@ -68,13 +73,13 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     def SendEvents(self, request, context):
         """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
-        and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
-        as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+        and NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
+        "Bearer KEY" in the metadata "authorization", not with an API key. When it returns, every accepted event is
         durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
         safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
         unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
@@ -85,19 +90,28 @@ class EventServiceServicer:
 
     def StreamEvents(self, request_iterator, context):
         """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
-        them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
-        counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+        them as they become durable. It has no REST route. The events of a stream are stored in their order. A response
+        counts the requests of the stream that are processed: a client may forget those, and after a break sends the others
         again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
-        each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+        each response before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
         The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
-        is durable. It is closed after five minutes without a request or an answer.
+        is durable. It is closed after five minutes without a request or a response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents answers stored events of the workspace.
+        """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+        not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountEvents(self, request, context):
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +137,8 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TraceEvent(self, request, context):
-        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
-        only, and every arrival counts, so the answer is a list.
+        """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
+        only, and every arrival counts, so the response is a list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +161,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'CountEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountEvents,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.SerializeToString,
             ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
@@ -172,7 +191,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """EventService takes events from typed clients, and answers what became of events, however they came in.
+    """EventService takes events from typed clients, and returns stored and rejected events.
     """
 
     @staticmethod
@@ -246,6 +265,33 @@ class EventService:
             '/headwater.v1.EventService/ListEvents',
             headwater_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/CountEvents',
+            headwater_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """EventService takes events from typed clients, and answers what became of events, however they came in."""
+    """EventService takes events from typed clients, and returns stored and rejected events."""
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
@@ -35,23 +35,29 @@ class EventServiceStub:
     def __new__(cls, channel: aio.Channel) -> EventServiceAsyncStub: ...
     SendEvents: grpc.UnaryUnaryMultiCallable[events_pb2.SendEventsRequest, events_pb2.SendEventsResponse]
     """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
-    and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
-    as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+    and NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
+    "Bearer KEY" in the metadata "authorization", not with an API key. When it returns, every accepted event is
     durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
     safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
     unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
     """
     StreamEvents: grpc.StreamStreamMultiCallable[events_pb2.StreamEventsRequest, events_pb2.StreamEventsResponse]
     """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
-    them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
-    counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+    them as they become durable. It has no REST route. The events of a stream are stored in their order. A response
+    counts the requests of the stream that are processed: a client may forget those, and after a break sends the others
     again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
-    each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+    each response before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
     The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
-    is durable. It is closed after five minutes without a request or an answer.
+    is durable. It is closed after five minutes without a request or a response.
     """
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]
-    """ListEvents answers stored events of the workspace."""
+    """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+    not valid.
+    """
+    CountEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2.CountEventsResponse]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+    """
     ListRejectedEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -64,34 +70,40 @@ class EventServiceStub:
     lists them.
     """
     TraceEvent: grpc.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]
-    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
-    only, and every arrival counts, so the answer is a list.
+    """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
+    only, and every arrival counts, so the response is a list.
     """
 
 @typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """EventService takes events from typed clients, and answers what became of events, however they came in."""
+    """EventService takes events from typed clients, and returns stored and rejected events."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
     SendEvents: aio.UnaryUnaryMultiCallable[events_pb2.SendEventsRequest, events_pb2.SendEventsResponse]  # type: ignore[assignment]
     """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
-    and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
-    as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+    and NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
+    "Bearer KEY" in the metadata "authorization", not with an API key. When it returns, every accepted event is
     durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
     safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
     unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
     """
     StreamEvents: aio.StreamStreamMultiCallable[events_pb2.StreamEventsRequest, events_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
-    them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
-    counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+    them as they become durable. It has no REST route. The events of a stream are stored in their order. A response
+    counts the requests of the stream that are processed: a client may forget those, and after a break sends the others
     again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
-    each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+    each response before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
     The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
-    is durable. It is closed after five minutes without a request or an answer.
+    is durable. It is closed after five minutes without a request or a response.
     """
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, events_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents answers stored events of the workspace."""
+    """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+    not valid.
+    """
+    CountEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2.CountEventsResponse]  # type: ignore[assignment]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+    """
     ListRejectedEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListRejectedEventsRequest, events_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """ListRejectedEvents returns the events of the workspace that were received and rejected, the latest first. A page
     ends early where its bodies would be more than 8 MiB. With an API key of every workspace and without the
@@ -104,12 +116,12 @@ class EventServiceAsyncStub(EventServiceStub):
     lists them.
     """
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
-    """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
-    only, and every arrival counts, so the answer is a list.
+    """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
+    only, and every arrival counts, so the response is a list.
     """
 
 class EventServiceServicer:
-    """EventService takes events from typed clients, and answers what became of events, however they came in."""
+    """EventService takes events from typed clients, and returns stored and rejected events."""
 
     def SendEvents(
         self,
@@ -117,8 +129,8 @@ class EventServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.SendEventsResponse, abc.Awaitable[events_pb2.SendEventsResponse]]:
         """SendEvents accepts events for one source connection. It has no REST route: over HTTP, TrackService, ClientService
-        and NativeEventService take the same events. The caller authenticates with an event write key of the connection,
-        as "Bearer KEY" in the metadata "authorization", not with an API key. When it answers, every accepted event is
+        and NativeEventService take the same events. The caller authenticates with an event write key of the connection, as
+        "Bearer KEY" in the metadata "authorization", not with an API key. When it returns, every accepted event is
         durable; an event that breaks a rule is kept with its reason and does not hold up the others. Repeating a call is
         safe as long as the events carry their message_id: an event is stored once. It fails with UNAUTHENTICATED for an
         unknown key, and with RESOURCE_EXHAUSTED when the server cannot keep up.
@@ -130,12 +142,12 @@ class EventServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[abc.Iterator[events_pb2.StreamEventsResponse], abc.AsyncIterator[events_pb2.StreamEventsResponse]]:
         """StreamEvents accepts events for one source connection as they come, with the key of SendEvents, and acknowledges
-        them as they become durable. It has no REST route. The events of a stream are stored in their order. An answer
-        counts the requests of the stream that are done with: a client may forget those, and after a break sends the others
+        them as they become durable. It has no REST route. The events of a stream are stored in their order. A response
+        counts the requests of the stream that are processed: a client may forget those, and after a break sends the others
         again on a new stream, which is safe as long as the events carry their message_id. A client should not wait for
-        each answer before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
+        each response before it sends on; when the server cannot keep up, the flow control of HTTP/2 slows the client down.
         The stream fails as SendEvents does, and with UNAVAILABLE or INTERNAL when it breaks; what was acknowledged before
-        is durable. It is closed after five minutes without a request or an answer.
+        is durable. It is closed after five minutes without a request or a response.
         """
 
     def ListEvents(
@@ -143,7 +155,18 @@ class EventServiceServicer:
         request: events_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.ListEventsResponse, abc.Awaitable[events_pb2.ListEventsResponse]]:
-        """ListEvents answers stored events of the workspace."""
+        """ListEvents returns the stored events of the workspace that meet all conditions. It fails with 400 when the filter is
+        not valid.
+        """
+
+    def CountEvents(
+        self,
+        request: events_pb2.CountEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.CountEventsResponse, abc.Awaitable[events_pb2.CountEventsResponse]]:
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+        """
 
     def ListRejectedEvents(
         self,
@@ -171,8 +194,8 @@ class EventServiceServicer:
         request: events_pb2.TraceEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.TraceEventResponse, abc.Awaitable[events_pb2.TraceEventResponse]]:
-        """TraceEvent tells what became of the events with one message id. A message id is unique per source connection
-        only, and every arrival counts, so the answer is a list.
+        """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
+        only, and every arrival counts, so the response is a list.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

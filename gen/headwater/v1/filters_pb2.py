@@ -23,31 +23,41 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/filters.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\"a\n\x06\x46ilter\x12\x18\n\x07logical\x18\x01 \x01(\tR\x07logical\x12=\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.headwater.v1.FilterConditionR\nconditions\"a\n\x0f\x46ilterCondition\x12\x1a\n\x08property\x18\x01 \x01(\tR\x08property\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"(\n\x12ParseFilterRequest\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"C\n\x13ParseFilterResponse\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\"c\n\x14\x45xplainFilterRequest\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x1d\n\nevent_json\x18\x02 \x01(\tR\teventJson\"{\n\x15\x45xplainFilterResponse\x12\x18\n\x07matched\x18\x01 \x01(\x08R\x07matched\x12H\n\nconditions\x18\x02 \x03(\x0b\x32(.headwater.v1.FilterConditionExplanationR\nconditions\"\xce\x01\n\x1a\x46ilterConditionExplanation\x12;\n\tcondition\x18\x01 \x01(\x0b\x32\x1d.headwater.v1.FilterConditionR\tcondition\x12\x1b\n\x06result\x18\x02 \x01(\x08H\x00R\x06result\x88\x01\x01\x12\x18\n\x07\x64\x65\x63ided\x18\x03 \x01(\x08R\x07\x64\x65\x63ided\x12\"\n\nvalue_json\x18\x04 \x01(\tH\x01R\tvalueJson\x88\x01\x01\x42\t\n\x07_resultB\r\n\x0b_value_json2\xdb\x01\n\rFilterService\x12p\n\x0bParseFilter\x12 .headwater.v1.ParseFilterRequest\x1a!.headwater.v1.ParseFilterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/filters/parse:\x01*\x12X\n\rExplainFilter\x12\".headwater.v1.ExplainFilterRequest\x1a#.headwater.v1.ExplainFilterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/filters.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\"a\n\x06\x46ilter\x12\x18\n\x07logical\x18\x01 \x01(\tR\x07logical\x12=\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.headwater.v1.FilterConditionR\nconditions\"\xc5\x03\n\x0f\x46ilterCondition\x12\x1a\n\x08property\x18\x01 \x01(\tR\x08property\x12\xfd\x02\n\x08operator\x18\x02 \x01(\tB\xe0\x02\xca\xda\x18\xdb\x02\"\x02is\"\x06is not\"\x0cis less than\"\x18is less than or equal to\"\x0fis greater than\"\x1bis greater than or equal to\"\nis between\"\x0eis not between\"\x08\x63ontains\"\x10\x64oes not contain\"\tis one of\"\ris not one of\"\x0bstarts with\"\tends with\"\tis before\"\x0fis on or before\"\x08is after\"\x0eis on or after\"\x07is true\"\x08is false\"\x08is empty\"\x0cis not empty\"\x07is null\"\x0bis not null\"\x06\x65xists\"\x0e\x64oes not existR\x08operator\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\".\n\x12ParseFilterRequest\x12\x18\n\x04text\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x04text\"C\n\x13ParseFilterResponse\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\"o\n\x14\x45xplainFilterRequest\x12\x32\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.headwater.v1.FilterB\x04\xe2\x41\x01\x02R\x06\x66ilter\x12#\n\nevent_json\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\teventJson\"{\n\x15\x45xplainFilterResponse\x12\x18\n\x07matched\x18\x01 \x01(\x08R\x07matched\x12H\n\nconditions\x18\x02 \x03(\x0b\x32(.headwater.v1.FilterConditionExplanationR\nconditions\"\xce\x01\n\x1a\x46ilterConditionExplanation\x12;\n\tcondition\x18\x01 \x01(\x0b\x32\x1d.headwater.v1.FilterConditionR\tcondition\x12\x1b\n\x06result\x18\x02 \x01(\x08H\x00R\x06result\x88\x01\x01\x12\x18\n\x07\x64\x65\x63ided\x18\x03 \x01(\x08R\x07\x64\x65\x63ided\x12\"\n\nvalue_json\x18\x04 \x01(\tH\x01R\tvalueJson\x88\x01\x01\x42\t\n\x07_resultB\r\n\x0b_value_json2\xdb\x01\n\rFilterService\x12p\n\x0bParseFilter\x12 .headwater.v1.ParseFilterRequest\x1a!.headwater.v1.ParseFilterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/filters/parse:\x01*\x12X\n\rExplainFilter\x12\".headwater.v1.ExplainFilterRequest\x1a#.headwater.v1.ExplainFilterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.filters_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FILTERCONDITION'].fields_by_name['operator']._loaded_options = None
+  _globals['_FILTERCONDITION'].fields_by_name['operator']._serialized_options = b'\312\332\030\333\002\"\002is\"\006is not\"\014is less than\"\030is less than or equal to\"\017is greater than\"\033is greater than or equal to\"\nis between\"\016is not between\"\010contains\"\020does not contain\"\tis one of\"\ris not one of\"\013starts with\"\tends with\"\tis before\"\017is on or before\"\010is after\"\016is on or after\"\007is true\"\010is false\"\010is empty\"\014is not empty\"\007is null\"\013is not null\"\006exists\"\016does not exist'
+  _globals['_PARSEFILTERREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_PARSEFILTERREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_EXPLAINFILTERREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_EXPLAINFILTERREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\002'
+  _globals['_EXPLAINFILTERREQUEST'].fields_by_name['event_json']._loaded_options = None
+  _globals['_EXPLAINFILTERREQUEST'].fields_by_name['event_json']._serialized_options = b'\342A\001\002'
   _globals['_FILTERSERVICE'].methods_by_name['ParseFilter']._loaded_options = None
   _globals['_FILTERSERVICE'].methods_by_name['ParseFilter']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/filters/parse:\001*'
-  _globals['_FILTER']._serialized_start=74
-  _globals['_FILTER']._serialized_end=171
-  _globals['_FILTERCONDITION']._serialized_start=173
-  _globals['_FILTERCONDITION']._serialized_end=270
-  _globals['_PARSEFILTERREQUEST']._serialized_start=272
-  _globals['_PARSEFILTERREQUEST']._serialized_end=312
-  _globals['_PARSEFILTERRESPONSE']._serialized_start=314
-  _globals['_PARSEFILTERRESPONSE']._serialized_end=381
-  _globals['_EXPLAINFILTERREQUEST']._serialized_start=383
-  _globals['_EXPLAINFILTERREQUEST']._serialized_end=482
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=484
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=607
-  _globals['_FILTERCONDITIONEXPLANATION']._serialized_start=610
-  _globals['_FILTERCONDITIONEXPLANATION']._serialized_end=816
-  _globals['_FILTERSERVICE']._serialized_start=819
-  _globals['_FILTERSERVICE']._serialized_end=1038
+  _globals['_FILTER']._serialized_start=143
+  _globals['_FILTER']._serialized_end=240
+  _globals['_FILTERCONDITION']._serialized_start=243
+  _globals['_FILTERCONDITION']._serialized_end=696
+  _globals['_PARSEFILTERREQUEST']._serialized_start=698
+  _globals['_PARSEFILTERREQUEST']._serialized_end=744
+  _globals['_PARSEFILTERRESPONSE']._serialized_start=746
+  _globals['_PARSEFILTERRESPONSE']._serialized_end=813
+  _globals['_EXPLAINFILTERREQUEST']._serialized_start=815
+  _globals['_EXPLAINFILTERREQUEST']._serialized_end=926
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=928
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=1051
+  _globals['_FILTERCONDITIONEXPLANATION']._serialized_start=1054
+  _globals['_FILTERCONDITIONEXPLANATION']._serialized_end=1260
+  _globals['_FILTERSERVICE']._serialized_start=1263
+  _globals['_FILTERSERVICE']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

@@ -63,12 +63,7 @@ class FilterCondition(message.Message):
     ("properties.cart.total").
     """
     operator: builtins.str
-    """operator is the comparison. Which ones are allowed depends on the property's kind.
-    Possible values: "is", "is not", "is less than", "is less than or equal to", "is greater than", "is greater than
-    or equal to", "is between", "is not between", "contains", "does not contain", "is one of", "is not one of",
-    "starts with", "ends with", "is before", "is on or before", "is after", "is on or after", "is true", "is false",
-    "is empty", "is not empty", "is null", "is not null", "exists" or "does not exist".
-    """
+    """operator is the comparison. The kind of the property decides which ones are allowed."""
     @builtins.property
     def values(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """values are what the property is compared with, always written as text: "42", "2025-10-20", "10.0.0.1". Their
@@ -99,7 +94,7 @@ class ParseFilterRequest(message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     text: builtins.str
     """text is one condition, or several joined by "and" or by "or", never by both: a path, an operator in words, and
-    values in quotes separated by commas. Required.
+    values in quotes separated by commas.
     """
     def __init__(
         self,
@@ -143,10 +138,10 @@ class ExplainFilterRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     EVENT_JSON_FIELD_NUMBER: builtins.int
     event_json: builtins.str
-    """event_json is an event as the REST API writes it: a JSON object as text. Members may be missing. Required."""
+    """event_json is an event as the REST API writes it: a JSON object as text. Members may be missing."""
     @builtins.property
     def filter(self) -> Filter:
-        """filter is the filter to try. Required."""
+        """filter is the filter to try."""
 
     def __init__(
         self,

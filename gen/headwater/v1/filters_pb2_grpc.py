@@ -61,7 +61,8 @@ class FilterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainFilter(self, request, context):
-        """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It fails with 400 when the filter or the event is not valid.
+        """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+        fails with 400 when the filter or the event is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class FilterServiceStub:
     Whether the properties exist is not checked, because that depends on a schema.
     """
     ExplainFilter: grpc.UnaryUnaryMultiCallable[filters_pb2.ExplainFilterRequest, filters_pb2.ExplainFilterResponse]
-    """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It fails with 400 when the filter or the event is not valid."""
+    """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+    fails with 400 when the filter or the event is not valid.
+    """
 
 @typing.type_check_only
 class FilterServiceAsyncStub(FilterServiceStub):
@@ -52,7 +54,9 @@ class FilterServiceAsyncStub(FilterServiceStub):
     Whether the properties exist is not checked, because that depends on a schema.
     """
     ExplainFilter: aio.UnaryUnaryMultiCallable[filters_pb2.ExplainFilterRequest, filters_pb2.ExplainFilterResponse]  # type: ignore[assignment]
-    """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It fails with 400 when the filter or the event is not valid."""
+    """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+    fails with 400 when the filter or the event is not valid.
+    """
 
 class FilterServiceServicer:
     """FilterService helps to write filters: it reads the text form, and shows what a filter does with one event."""
@@ -72,6 +76,8 @@ class FilterServiceServicer:
         request: filters_pb2.ExplainFilterRequest,
         context: _ServicerContext,
     ) -> typing.Union[filters_pb2.ExplainFilterResponse, abc.Awaitable[filters_pb2.ExplainFilterResponse]]:
-        """ExplainFilter shows what a filter does with an event: whether it matches, and what each condition came to. It fails with 400 when the filter or the event is not valid."""
+        """ExplainFilter shows what a filter does with an event: whether it matches, and the result of each condition. It
+        fails with 400 when the filter or the event is not valid.
+        """
 
 def add_FilterServiceServicer_to_server(servicer: FilterServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -74,22 +74,26 @@ class ListConnectionIdentitiesRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the connection. Required. A destination has no identities."""
+    """id is the id of the connection. A destination has no identities."""
     first: builtins.int
     """first is how many identities to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of identities to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of identities to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
         *,
         id: builtins.int = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "id", b"id", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "id", b"id", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
     _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
@@ -108,8 +112,11 @@ class ListConnectionIdentitiesResponse(message.Message):
 
     IDENTITIES_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     total: builtins.int
     """total is how many identities the connection has, whatever the page."""
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def identities(self) -> containers.RepeatedCompositeFieldContainer[Identity]:
         """identities are the identities of the page. Empty when the connection has none there."""
@@ -119,9 +126,10 @@ class ListConnectionIdentitiesResponse(message.Message):
         *,
         identities: abc.Iterable[Identity] | None = ...,
         total: builtins.int = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class IdentityServiceStub:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles.
     """
 
     def __init__(self, channel):
@@ -44,12 +43,11 @@ class IdentityServiceStub:
 
 
 class IdentityServiceServicer:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles.
     """
 
     def ListConnectionIdentities(self, request, context):
-        """ListConnectionIdentities answers the identities that one source connection has brought, the most recently changed
+        """ListConnectionIdentities returns the identities that one source connection has brought, the most recently changed
         first. It fails with 404 when the connection does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -73,8 +71,7 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdentityService:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles.
     """
 
     @staticmethod

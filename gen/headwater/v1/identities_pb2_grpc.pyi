@@ -27,42 +27,36 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IdentityServiceStub:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
-    """
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles."""
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> IdentityServiceAsyncStub: ...
     ListConnectionIdentities: grpc.UnaryUnaryMultiCallable[identities_pb2.ListConnectionIdentitiesRequest, identities_pb2.ListConnectionIdentitiesResponse]
-    """ListConnectionIdentities answers the identities that one source connection has brought, the most recently changed
+    """ListConnectionIdentities returns the identities that one source connection has brought, the most recently changed
     first. It fails with 404 when the connection does not exist.
     """
 
 @typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
-    """
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListConnectionIdentities: aio.UnaryUnaryMultiCallable[identities_pb2.ListConnectionIdentitiesRequest, identities_pb2.ListConnectionIdentitiesResponse]  # type: ignore[assignment]
-    """ListConnectionIdentities answers the identities that one source connection has brought, the most recently changed
+    """ListConnectionIdentities returns the identities that one source connection has brought, the most recently changed
     first. It fails with 404 when the connection does not exist.
     """
 
 class IdentityServiceServicer:
-    """IdentityService answers the identities: the users as each source knows them, before they are resolved into
-    profiles.
-    """
+    """IdentityService returns the identities: the users as each source knows them, before they are resolved into profiles."""
 
     def ListConnectionIdentities(
         self,
         request: identities_pb2.ListConnectionIdentitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[identities_pb2.ListConnectionIdentitiesResponse, abc.Awaitable[identities_pb2.ListConnectionIdentitiesResponse]]:
-        """ListConnectionIdentities answers the identities that one source connection has brought, the most recently changed
+        """ListConnectionIdentities returns the identities that one source connection has brought, the most recently changed
         first. It fails with 404 when the connection does not exist.
         """
 

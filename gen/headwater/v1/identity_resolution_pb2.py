@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headwater/v1/identity_resolution.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\x1eStartIdentityResolutionRequest\"!\n\x1fStartIdentityResolutionResponse\"$\n\"GetLatestIdentityResolutionRequest\"\x97\x01\n#GetLatestIdentityResolutionResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"&\n$GetIdentityResolutionSettingsRequest\"x\n%GetIdentityResolutionSettingsResponse\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"z\n\'UpdateIdentityResolutionSettingsRequest\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"*\n(UpdateIdentityResolutionSettingsResponse2\xde\x05\n\x19IdentityResolutionService\x12\x9d\x01\n\x17StartIdentityResolution\x12,.headwater.v1.StartIdentityResolutionRequest\x1a-.headwater.v1.StartIdentityResolutionResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1d/v1/identity-resolution/start\x12\xaa\x01\n\x1bGetLatestIdentityResolution\x12\x30.headwater.v1.GetLatestIdentityResolutionRequest\x1a\x31.headwater.v1.GetLatestIdentityResolutionResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/identity-resolution/latest\x12\xb2\x01\n\x1dGetIdentityResolutionSettings\x12\x32.headwater.v1.GetIdentityResolutionSettingsRequest\x1a\x33.headwater.v1.GetIdentityResolutionSettingsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/identity-resolution/settings\x12\xbe\x01\n UpdateIdentityResolutionSettings\x12\x35.headwater.v1.UpdateIdentityResolutionSettingsRequest\x1a\x36.headwater.v1.UpdateIdentityResolutionSettingsResponse\"+\x82\xd3\xe4\x93\x02%\x1a /v1/identity-resolution/settings:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headwater/v1/identity_resolution.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\" \n\x1eStartIdentityResolutionRequest\"!\n\x1fStartIdentityResolutionResponse\"$\n\"GetLatestIdentityResolutionRequest\"\x97\x01\n#GetLatestIdentityResolutionResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"&\n$GetIdentityResolutionSettingsRequest\"x\n%GetIdentityResolutionSettingsResponse\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"z\n\'UpdateIdentityResolutionSettingsRequest\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"*\n(UpdateIdentityResolutionSettingsResponse2\xa3\x06\n\x19IdentityResolutionService\x12\xbc\x01\n\x17StartIdentityResolution\x12,.headwater.v1.StartIdentityResolutionRequest\x1a-.headwater.v1.StartIdentityResolutionResponse\"D\xca\xda\x18\x1b\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x1f\"\x1d/v1/identity-resolution/start\x12\xaa\x01\n\x1bGetLatestIdentityResolution\x12\x30.headwater.v1.GetLatestIdentityResolutionRequest\x1a\x31.headwater.v1.GetLatestIdentityResolutionResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/identity-resolution/latest\x12\xb2\x01\n\x1dGetIdentityResolutionSettings\x12\x32.headwater.v1.GetIdentityResolutionSettingsRequest\x1a\x33.headwater.v1.GetIdentityResolutionSettingsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/identity-resolution/settings\x12\xe4\x01\n UpdateIdentityResolutionSettings\x12\x35.headwater.v1.UpdateIdentityResolutionSettingsRequest\x1a\x36.headwater.v1.UpdateIdentityResolutionSettingsResponse\"Q\xca\xda\x18\"\n\x10PropertyNotExist\n\x0eTypeNotAllowed\x82\xd3\xe4\x93\x02%\x1a /v1/identity-resolution/settings:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,29 +35,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.identity_resol
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['StartIdentityResolution']._loaded_options = None
-  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['StartIdentityResolution']._serialized_options = b'\202\323\344\223\002\037\"\035/v1/identity-resolution/start'
+  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['StartIdentityResolution']._serialized_options = b'\312\332\030\033\n\031OperationAlreadyExecuting\202\323\344\223\002\037\"\035/v1/identity-resolution/start'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetLatestIdentityResolution']._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetLatestIdentityResolution']._serialized_options = b'\202\323\344\223\002 \022\036/v1/identity-resolution/latest'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetIdentityResolutionSettings']._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetIdentityResolutionSettings']._serialized_options = b'\202\323\344\223\002\"\022 /v1/identity-resolution/settings'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._loaded_options = None
-  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._serialized_options = b'\202\323\344\223\002%\032 /v1/identity-resolution/settings:\001*'
-  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_start=119
-  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_end=151
-  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_start=153
-  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_end=186
-  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_start=188
-  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_end=224
-  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_start=227
-  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_end=378
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=380
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=418
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=420
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=540
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=542
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=664
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=666
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=708
-  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_start=711
-  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_end=1445
+  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._serialized_options = b'\312\332\030\"\n\020PropertyNotExist\n\016TypeNotAllowed\202\323\344\223\002%\032 /v1/identity-resolution/settings:\001*'
+  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_start=155
+  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_end=187
+  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_start=189
+  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_end=222
+  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_start=224
+  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_end=260
+  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_start=263
+  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_end=414
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=416
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=454
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=456
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=576
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=578
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=700
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=702
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=744
+  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_start=747
+  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_end=1550
 # @@protoc_insertion_point(module_scope)

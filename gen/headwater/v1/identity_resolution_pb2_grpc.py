@@ -62,8 +62,8 @@ class IdentityResolutionServiceServicer:
     """
 
     def StartIdentityResolution(self, request, context):
-        """StartIdentityResolution starts to resolve the identities of the workspace and answers at once. It fails with 422
-        OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
+        """StartIdentityResolution starts to resolve the identities of the workspace and returns immediately. It fails with
+        422 OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +77,7 @@ class IdentityResolutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIdentityResolutionSettings(self, request, context):
-        """GetIdentityResolutionSettings answers how the workspace resolves identities.
+        """GetIdentityResolutionSettings returns how the workspace resolves identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,13 +34,13 @@ class IdentityResolutionServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> IdentityResolutionServiceAsyncStub: ...
     StartIdentityResolution: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.StartIdentityResolutionRequest, identity_resolution_pb2.StartIdentityResolutionResponse]
-    """StartIdentityResolution starts to resolve the identities of the workspace and answers at once. It fails with 422
-    OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
+    """StartIdentityResolution starts to resolve the identities of the workspace and returns immediately. It fails with
+    422 OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
     """
     GetLatestIdentityResolution: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]
     """GetLatestIdentityResolution tells about the latest resolution."""
     GetIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]
-    """GetIdentityResolutionSettings answers how the workspace resolves identities."""
+    """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]
     """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
     fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
@@ -53,13 +53,13 @@ class IdentityResolutionServiceAsyncStub(IdentityResolutionServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     StartIdentityResolution: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.StartIdentityResolutionRequest, identity_resolution_pb2.StartIdentityResolutionResponse]  # type: ignore[assignment]
-    """StartIdentityResolution starts to resolve the identities of the workspace and answers at once. It fails with 422
-    OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
+    """StartIdentityResolution starts to resolve the identities of the workspace and returns immediately. It fails with
+    422 OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
     """
     GetLatestIdentityResolution: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]  # type: ignore[assignment]
     """GetLatestIdentityResolution tells about the latest resolution."""
     GetIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]  # type: ignore[assignment]
-    """GetIdentityResolutionSettings answers how the workspace resolves identities."""
+    """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]  # type: ignore[assignment]
     """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
     fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
@@ -74,8 +74,8 @@ class IdentityResolutionServiceServicer:
         request: identity_resolution_pb2.StartIdentityResolutionRequest,
         context: _ServicerContext,
     ) -> typing.Union[identity_resolution_pb2.StartIdentityResolutionResponse, abc.Awaitable[identity_resolution_pb2.StartIdentityResolutionResponse]]:
-        """StartIdentityResolution starts to resolve the identities of the workspace and answers at once. It fails with 422
-        OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
+        """StartIdentityResolution starts to resolve the identities of the workspace and returns immediately. It fails with
+        422 OperationAlreadyExecuting: a workspace has one identity resolution or schema update at a time.
         """
 
     def GetLatestIdentityResolution(
@@ -90,7 +90,7 @@ class IdentityResolutionServiceServicer:
         request: identity_resolution_pb2.GetIdentityResolutionSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[identity_resolution_pb2.GetIdentityResolutionSettingsResponse, abc.Awaitable[identity_resolution_pb2.GetIdentityResolutionSettingsResponse]]:
-        """GetIdentityResolutionSettings answers how the workspace resolves identities."""
+        """GetIdentityResolutionSettings returns how the workspace resolves identities."""
 
     def UpdateIdentityResolutionSettings(
         self,

@@ -70,15 +70,13 @@ class Pipeline(message.Message):
     connector: builtins.str
     """connector is the code of the connector of the pipeline's connection."""
     connector_type: builtins.str
-    """connector_type is the type of that connector.
-    Possible values: "Application", "Database", "FileStorage", "MessageBroker", "SDK" or "Webhook".
-    """
+    """connector_type is the type of that connector."""
     connection: builtins.int
     """connection is the id of the connection that the pipeline belongs to."""
     connection_role: builtins.str
-    """connection_role is the role of that connection. Possible values: "Source" or "Destination"."""
+    """connection_role is the role of that connection."""
     target: builtins.str
-    """target is what the pipeline works on. Possible values: "User" or "Event"."""
+    """target is what the pipeline works on."""
     enabled: builtins.bool
     """enabled says whether the pipeline works. One that is disabled takes no events and runs no batch."""
     query: builtins.str
@@ -99,9 +97,7 @@ class Pipeline(message.Message):
     date.
     """
     format: builtins.str
-    """format is the code of the file connector that reads or writes the file. Present only for files.
-    Possible values: "csv", "excel", "parquet" or "json".
-    """
+    """format is the code of the file connector that reads or writes the file. Present only for files."""
     path: builtins.str
     """path is the path of the file below the root of the file storage, at most 1024 characters. Present only for files."""
     sheet: builtins.str
@@ -124,7 +120,7 @@ class Pipeline(message.Message):
     """
     export_mode: builtins.str
     """export_mode says which users of the application are written. Present only when profiles are exported to an
-    application. Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
+    application.
     """
     update_on_duplicates: builtins.bool
     """update_on_duplicates says whether, when several users of the application match one profile, all of them are
@@ -147,9 +143,8 @@ class Pipeline(message.Message):
     batch.
     """
     schedule_period: builtins.str
-    """schedule_period is how often the pipeline runs by itself. Absent when there is no schedule, and for pipelines
-    that do not run in batch.
-    Possible values: "5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h" or "24h".
+    """schedule_period is how often the pipeline runs by itself. Absent when there is no schedule, and for pipelines that
+    do not run in batch.
     """
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
@@ -409,15 +404,15 @@ class CreatePipelineRequest(message.Message):
     TABLE_NAME_FIELD_NUMBER: builtins.int
     TABLE_KEY_FIELD_NUMBER: builtins.int
     connection: builtins.int
-    """connection is the id of the connection that gets the pipeline. Required."""
+    """connection is the id of the connection that gets the pipeline."""
     target: builtins.str
-    """target is what the pipeline works on. Required. Possible values: "User" or "Event"."""
+    """target is what the pipeline works on."""
     event_type: builtins.str
     """event_type is the id of the event type to send, from 1 to 100 characters. Required when events are sent to an
     application, forbidden otherwise.
     """
     name: builtins.str
-    """name is shown to people. Required, from 1 to 60 characters."""
+    """name is shown to people, from 1 to 60 characters."""
     enabled: builtins.bool
     """enabled says whether the pipeline works from the start. Absent means false."""
     query: builtins.str
@@ -435,7 +430,6 @@ class CreatePipelineRequest(message.Message):
     compression: builtins.str
     """compression is how the file is compressed. Absent means not at all. Forbidden unless the connection is a file
     storage.
-    Possible values: "", "Zip", "Gzip" or "Snappy".
     """
     order_by: builtins.str
     """order_by is the path of the property by which exported profiles are ordered, at most 1024 characters. Required
@@ -458,8 +452,8 @@ class CreatePipelineRequest(message.Message):
     updated_at_column. Absent means false.
     """
     export_mode: builtins.str
-    """export_mode says which users of the application are written. Required when profiles are exported to an
-    application, forbidden otherwise. Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
+    """export_mode says which users of the application are written. Required when profiles are exported to an application,
+    forbidden otherwise.
     """
     update_on_duplicates: builtins.bool
     """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means
@@ -498,8 +492,8 @@ class CreatePipelineRequest(message.Message):
 
     @builtins.property
     def format_settings(self) -> struct_pb2.Struct:
-        """format_settings are the settings of the file format, as its connector documents them. Required when the format
-        has settings for the role, forbidden otherwise. They are never answered.
+        """format_settings are the settings of the file format, as its connector documents them. Required when the format has
+        settings for the role, forbidden otherwise. They are never returned.
         """
 
     @builtins.property
@@ -630,7 +624,7 @@ class GetPipelineRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     def __init__(
         self,
         *,
@@ -672,9 +666,9 @@ class UpdatePipelineRequest(message.Message):
     TABLE_NAME_FIELD_NUMBER: builtins.int
     TABLE_KEY_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     name: builtins.str
-    """name is shown to people. Required, from 1 to 60 characters."""
+    """name is shown to people, from 1 to 60 characters."""
     enabled: builtins.bool
     """enabled says whether the pipeline works. Absent means false."""
     query: builtins.str
@@ -686,7 +680,7 @@ class UpdatePipelineRequest(message.Message):
     sheet: builtins.str
     """sheet is the name of the sheet."""
     compression: builtins.str
-    """compression is how the file is compressed. Possible values: "", "Zip", "Gzip" or "Snappy"."""
+    """compression is how the file is compressed."""
     order_by: builtins.str
     """order_by is the path of the property by which exported profiles are ordered."""
     user_id_column: builtins.str
@@ -698,9 +692,7 @@ class UpdatePipelineRequest(message.Message):
     incremental: builtins.bool
     """incremental says whether a run reads only what changed since the last one. Absent means false."""
     export_mode: builtins.str
-    """export_mode says which users of the application are written.
-    Possible values: "CreateOnly", "UpdateOnly" or "CreateOrUpdate".
-    """
+    """export_mode says which users of the application are written."""
     update_on_duplicates: builtins.bool
     """update_on_duplicates says whether all users of the application that match one profile are updated. Absent means
     false.
@@ -844,7 +836,7 @@ class DeletePipelineRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     def __init__(
         self,
         *,
@@ -880,7 +872,7 @@ class SetPipelineStatusRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     ENABLED_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     enabled: builtins.bool
     """enabled is the new status. Absent means false."""
     def __init__(
@@ -919,11 +911,9 @@ class SetPipelineScheduleRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     PERIOD_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     period: builtins.str
-    """period is the time between two runs. Absent switches the schedule off.
-    Possible values: "5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h" or "24h".
-    """
+    """period is the time between two runs. Absent switches the schedule off."""
     def __init__(
         self,
         *,
@@ -962,7 +952,7 @@ class RunPipelineRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     INCREMENTAL_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     incremental: builtins.bool
     """incremental says, for this run only, whether to read only what changed since the last one. Absent means as the
     pipeline says. Forbidden for pipelines of destinations.
@@ -1003,18 +993,29 @@ class RunPipelineResponse(message.Message):
 
 @typing.final
 class ListPipelineRunsRequest(message.Message):
-    """ListPipelineRunsRequest has no parameters."""
+    """ListPipelineRunsRequest selects a page."""
 
     DESCRIPTOR: descriptor.Descriptor
 
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the maximum number of runs to return, from 1 to 1000. Absent means all of them."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class ListPipelineRunsResponse(message.Message):
@@ -1023,6 +1024,9 @@ class ListPipelineRunsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     RUNS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def runs(self) -> containers.RepeatedCompositeFieldContainer[PipelineRun]:
         """runs are all runs that are kept. Empty when there are none."""
@@ -1031,10 +1035,11 @@ class ListPipelineRunsResponse(message.Message):
         self,
         *,
         runs: abc.Iterable[PipelineRun] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1046,7 +1051,7 @@ class GetPipelineRunRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the run. Required."""
+    """id is the id of the run."""
     def __init__(
         self,
         *,
@@ -1066,7 +1071,7 @@ class GetPipelineLaneRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of the pipeline. Required."""
+    """id is the id of the pipeline."""
     def __init__(
         self,
         *,

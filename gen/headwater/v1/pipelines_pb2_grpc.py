@@ -94,9 +94,9 @@ class PipelineServiceServicer:
     """
 
     def CreatePipeline(self, request, context):
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+        target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
         InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -109,7 +109,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipeline(self, request, context):
-        """GetPipeline answers one pipeline.
+        """GetPipeline returns one pipeline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,16 +149,16 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipelineLane(self, request, context):
-        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
-        cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
-        limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a
+        pipeline cannot transform immediately wait in its lane, in the order of the events. A lane whose function keeps
+        reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+        """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
         with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
         CannotRunIncrementally.
         """
@@ -167,7 +167,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelineRuns(self, request, context):
-        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+        """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
         not the order of time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -175,7 +175,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPipelineRun(self, request, context):
-        """GetPipelineRun answers one run.
+        """GetPipelineRun returns one run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

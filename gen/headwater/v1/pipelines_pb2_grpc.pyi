@@ -36,9 +36,9 @@ class PipelineServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> PipelineServiceAsyncStub: ...
     CreatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+    target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
     InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -47,7 +47,7 @@ class PipelineServiceStub:
     compile.
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
-    """GetPipeline answers one pipeline."""
+    """GetPipeline returns one pipeline."""
     UpdatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
@@ -65,21 +65,21 @@ class PipelineServiceStub:
     "Event", which run all the time.
     """
     GetPipelineLane: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineLaneRequest, pipelines_pb2.PipelineLane]
-    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
-    cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
-    limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a
+    pipeline cannot transform immediately wait in its lane, in the order of the events. A lane whose function keeps
+    reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
     """
     RunPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]
-    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+    """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
     with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
     CannotRunIncrementally.
     """
     ListPipelineRuns: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]
-    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+    """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
     not the order of time.
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
-    """GetPipelineRun answers one run."""
+    """GetPipelineRun returns one run."""
 
 @typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
@@ -89,9 +89,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     CreatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]  # type: ignore[assignment]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+    target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
     InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -100,7 +100,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     compile.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
-    """GetPipeline answers one pipeline."""
+    """GetPipeline returns one pipeline."""
     UpdatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]  # type: ignore[assignment]
     """UpdatePipeline replaces everything about a pipeline that may change. A field that is left out returns to its
     default, enabled included. The connection, the target, the event type and the schedule stay as they are. It fails
@@ -118,21 +118,21 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     "Event", which run all the time.
     """
     GetPipelineLane: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineLaneRequest, pipelines_pb2.PipelineLane]  # type: ignore[assignment]
-    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
-    cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
-    limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+    """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a
+    pipeline cannot transform immediately wait in its lane, in the order of the events. A lane whose function keeps
+    reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
     """
     RunPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]  # type: ignore[assignment]
-    """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+    """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
     with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
     CannotRunIncrementally.
     """
     ListPipelineRuns: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]  # type: ignore[assignment]
-    """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+    """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
     not the order of time.
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
-    """GetPipelineRun answers one run."""
+    """GetPipelineRun returns one run."""
 
 class PipelineServiceServicer:
     """PipelineService manages pipelines and their runs. A pipeline says what happens to the users or the events of one
@@ -144,9 +144,9 @@ class PipelineServiceServicer:
         request: pipelines_pb2.CreatePipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.CreatePipelineResponse, abc.Awaitable[pipelines_pb2.CreatePipelineResponse]]:
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+        target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
         InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -160,7 +160,7 @@ class PipelineServiceServicer:
         request: pipelines_pb2.GetPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.Pipeline, abc.Awaitable[pipelines_pb2.Pipeline]]:
-        """GetPipeline answers one pipeline."""
+        """GetPipeline returns one pipeline."""
 
     def UpdatePipeline(
         self,
@@ -203,9 +203,9 @@ class PipelineServiceServicer:
         request: pipelines_pb2.GetPipelineLaneRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineLane, abc.Awaitable[pipelines_pb2.PipelineLane]]:
-        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a pipeline
-        cannot transform at once wait in its lane, in the order of the events. A lane whose function keeps reaching its
-        limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
+        """GetPipelineLane returns what waits for the function of a pipeline, and whether it is paused. Records that a
+        pipeline cannot transform immediately wait in its lane, in the order of the events. A lane whose function keeps
+        reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
         """
 
     def RunPipeline(
@@ -213,7 +213,7 @@ class PipelineServiceServicer:
         request: pipelines_pb2.RunPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.RunPipelineResponse, abc.Awaitable[pipelines_pb2.RunPipelineResponse]]:
-        """RunPipeline starts a run of a batch pipeline and answers at once; the run goes on in the background. It fails
+        """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
         with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
         CannotRunIncrementally.
         """
@@ -223,7 +223,7 @@ class PipelineServiceServicer:
         request: pipelines_pb2.ListPipelineRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.ListPipelineRunsResponse, abc.Awaitable[pipelines_pb2.ListPipelineRunsResponse]]:
-        """ListPipelineRuns answers the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
+        """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
         not the order of time.
         """
 
@@ -232,6 +232,6 @@ class PipelineServiceServicer:
         request: pipelines_pb2.GetPipelineRunRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
-        """GetPipelineRun answers one run."""
+        """GetPipelineRun returns one run."""
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

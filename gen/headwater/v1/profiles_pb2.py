@@ -23,71 +23,97 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 from headwater.v1 import events_pb2 as headwater_dot_v1_dot_events__pb2
 from headwater.v1 import filters_pb2 as headwater_dot_v1_dot_filters__pb2
 from headwater.v1 import identities_pb2 as headwater_dot_v1_dot_identities__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/profiles.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1dheadwater/v1/identities.proto\x1a\x1aheadwater/v1/schemas.proto\"\x81\x01\n\x07Profile\x12\x12\n\x04kpid\x18\x01 \x01(\tR\x04kpid\x12\x39\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\'\n\x0f\x61ttributes_json\x18\x03 \x01(\tR\x0e\x61ttributesJson\"\xf1\x01\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x19\n\x05order\x18\x03 \x01(\tH\x00R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12\x19\n\x05\x66irst\x18\x05 \x01(\x05H\x01R\x05\x66irst\x88\x01\x01\x12\x19\n\x05limit\x18\x06 \x01(\x05H\x02R\x05limit\x88\x01\x01\x42\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"\x8b\x01\n\x14ListProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ProfileR\x08profiles\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\"1\n\x1bGetProfileAttributesRequest\x12\x12\n\x04kpid\x18\x01 \x01(\tR\x04kpid\"G\n\x1cGetProfileAttributesResponse\x12\'\n\x0f\x61ttributes_json\x18\x01 \x01(\tR\x0e\x61ttributesJson\"s\n\x18ListProfileEventsRequest\x12\x12\n\x04kpid\x18\x01 \x01(\tR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12\x19\n\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit\"H\n\x19ListProfileEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.headwater.v1.EventR\x06\x65vents\"|\n\x1cListProfileIdentitiesRequest\x12\x12\n\x04kpid\x18\x01 \x01(\tR\x04kpid\x12\x19\n\x05\x66irst\x18\x02 \x01(\x05H\x00R\x05\x66irst\x88\x01\x01\x12\x19\n\x05limit\x18\x03 \x01(\x05H\x01R\x05limit\x88\x01\x01\x42\x08\n\x06_firstB\x08\n\x06_limit\"m\n\x1dListProfileIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\"\x19\n\x17GetProfileSchemaRequest\"\xa6\x02\n\x1aUpdateProfileSchemaRequest\x12*\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x65\n\x0fprimary_sources\x18\x02 \x03(\x0b\x32<.headwater.v1.UpdateProfileSchemaRequest.PrimarySourcesEntryR\x0eprimarySources\x12\x32\n\x08re_paths\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\x1d\n\x1bUpdateProfileSchemaResponse\"\x83\x01\n!PreviewProfileSchemaUpdateRequest\x12*\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x32\n\x08re_paths\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\">\n\"PreviewProfileSchemaUpdateResponse\x12\x18\n\x07queries\x18\x01 \x03(\tR\x07queries\"%\n#GetLatestProfileSchemaUpdateRequest\"\xbd\x01\n$GetLatestProfileSchemaUpdateResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x00R\x05\x65rror\x88\x01\x01\x42\x08\n\x06_error\"\x1c\n\x1aGetIdentifierSchemaRequest2\xb7\t\n\x0eProfileService\x12U\n\x0cListProfiles\x12!.headwater.v1.ListProfilesRequest\x1a\".headwater.v1.ListProfilesResponse\x12m\n\x14GetProfileAttributes\x12).headwater.v1.GetProfileAttributesRequest\x1a*.headwater.v1.GetProfileAttributesResponse\x12\x64\n\x11ListProfileEvents\x12&.headwater.v1.ListProfileEventsRequest\x1a\'.headwater.v1.ListProfileEventsResponse\x12\x98\x01\n\x15ListProfileIdentities\x12*.headwater.v1.ListProfileIdentitiesRequest\x1a+.headwater.v1.ListProfileIdentitiesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/identities\x12j\n\x10GetProfileSchema\x12%.headwater.v1.GetProfileSchemaRequest\x1a\x12.headwater.v1.Type\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/profiles/schema\x12\x8a\x01\n\x13UpdateProfileSchema\x12(.headwater.v1.UpdateProfileSchemaRequest\x1a).headwater.v1.UpdateProfileSchemaResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x1a\x13/v1/profiles/schema:\x01*\x12\xa7\x01\n\x1aPreviewProfileSchemaUpdate\x12/.headwater.v1.PreviewProfileSchemaUpdateRequest\x1a\x30.headwater.v1.PreviewProfileSchemaUpdateResponse\"&\x82\xd3\xe4\x93\x02 \x1a\x1b/v1/profiles/schema/preview:\x01*\x12\xaf\x01\n\x1cGetLatestProfileSchemaUpdate\x12\x31.headwater.v1.GetLatestProfileSchemaUpdateRequest\x1a\x32.headwater.v1.GetLatestProfileSchemaUpdateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/profiles/schema/latest-alter\x12\x88\x01\n\x13GetIdentifierSchema\x12(.headwater.v1.GetIdentifierSchemaRequest\x1a\x12.headwater.v1.Type\"3\x82\xd3\xe4\x93\x02-\x12+/v1/profiles/schema/suitable-as-identifiersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/profiles.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1dheadwater/v1/identities.proto\x1a\x1aheadwater/v1/schemas.proto\"\x8d\x01\n\x07Profile\x12\x1e\n\x04kpid\x18\x01 \x01(\tB\n\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x39\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\'\n\x0f\x61ttributes_json\x18\x03 \x01(\tR\x0e\x61ttributesJson\"\xa3\x02\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x19\n\x05order\x18\x03 \x01(\tH\x00R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x01R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x02R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageTokenB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"\xb3\x01\n\x14ListProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ProfileR\x08profiles\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"A\n\x1bGetProfileAttributesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\"G\n\x1cGetProfileAttributesResponse\x12\'\n\x0f\x61ttributes_json\x18\x01 \x01(\tR\x0e\x61ttributesJson\"\x8e\x01\n\x18ListProfileEventsRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit\"H\n\x19ListProfileEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.headwater.v1.EventR\x06\x65vents\"\xbe\x01\n\x1cListProfileIdentitiesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12!\n\x05\x66irst\x18\x02 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x00R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageTokenB\x08\n\x06_firstB\x08\n\x06_limit\"\x95\x01\n\x1dListProfileIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\x19\n\x17GetProfileSchemaRequest\"\xac\x02\n\x1aUpdateProfileSchemaRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x65\n\x0fprimary_sources\x18\x02 \x03(\x0b\x32<.headwater.v1.UpdateProfileSchemaRequest.PrimarySourcesEntryR\x0eprimarySources\x12\x32\n\x08re_paths\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\x1d\n\x1bUpdateProfileSchemaResponse\"\x89\x01\n!PreviewProfileSchemaUpdateRequest\x12\x30\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12\x32\n\x08re_paths\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x07rePaths\">\n\"PreviewProfileSchemaUpdateResponse\x12\x18\n\x07queries\x18\x01 \x03(\tR\x07queries\"%\n#GetLatestProfileSchemaUpdateRequest\"\xbd\x01\n$GetLatestProfileSchemaUpdateResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x00R\x05\x65rror\x88\x01\x01\x42\x08\n\x06_error\"\x1c\n\x1aGetIdentifierSchemaRequest2\xbc\n\n\x0eProfileService\x12\x92\x01\n\x0cListProfiles\x12!.headwater.v1.ListProfilesRequest\x1a\".headwater.v1.ListProfilesResponse\";\xca\xda\x18\x37\n\x10PropertyNotExist\n\rOrderNotExist\n\x14OrderTypeNotSortable\x12m\n\x14GetProfileAttributes\x12).headwater.v1.GetProfileAttributesRequest\x1a*.headwater.v1.GetProfileAttributesResponse\x12\x64\n\x11ListProfileEvents\x12&.headwater.v1.ListProfileEventsRequest\x1a\'.headwater.v1.ListProfileEventsResponse\x12\x98\x01\n\x15ListProfileIdentities\x12*.headwater.v1.ListProfileIdentitiesRequest\x1a+.headwater.v1.ListProfileIdentitiesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/identities\x12j\n\x10GetProfileSchema\x12%.headwater.v1.GetProfileSchemaRequest\x1a\x12.headwater.v1.Type\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/profiles/schema\x12\xd1\x01\n\x13UpdateProfileSchema\x12(.headwater.v1.UpdateProfileSchemaRequest\x1a).headwater.v1.UpdateProfileSchemaResponse\"e\xca\xda\x18\x43\n\x12InvalidAlterSchema\n\x12\x43onnectionNotExist\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x18\x1a\x13/v1/profiles/schema:\x01*\x12\xa7\x01\n\x1aPreviewProfileSchemaUpdate\x12/.headwater.v1.PreviewProfileSchemaUpdateRequest\x1a\x30.headwater.v1.PreviewProfileSchemaUpdateResponse\"&\x82\xd3\xe4\x93\x02 \x1a\x1b/v1/profiles/schema/preview:\x01*\x12\xaf\x01\n\x1cGetLatestProfileSchemaUpdate\x12\x31.headwater.v1.GetLatestProfileSchemaUpdateRequest\x1a\x32.headwater.v1.GetLatestProfileSchemaUpdateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/profiles/schema/latest-alter\x12\x88\x01\n\x13GetIdentifierSchema\x12(.headwater.v1.GetIdentifierSchemaRequest\x1a\x12.headwater.v1.Type\"3\x82\xd3\xe4\x93\x02-\x12+/v1/profiles/schema/suitable-as-identifiersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.profiles_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PROFILE'].fields_by_name['kpid']._loaded_options = None
+  _globals['_PROFILE'].fields_by_name['kpid']._serialized_options = b'\312\332\030\006*\004uuid'
+  _globals['_LISTPROFILESREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_LISTPROFILESREQUEST'].fields_by_name['first']._serialized_options = b'\312\332\030\0020\000'
+  _globals['_LISTPROFILESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTPROFILESREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_GETPROFILEATTRIBUTESREQUEST'].fields_by_name['kpid']._loaded_options = None
+  _globals['_GETPROFILEATTRIBUTESREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002\312\332\030\006*\004uuid'
+  _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['kpid']._loaded_options = None
+  _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002\312\332\030\006*\004uuid'
+  _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['kpid']._loaded_options = None
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002\312\332\030\006*\004uuid'
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['first']._serialized_options = b'\312\332\030\0020\000'
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTPROFILEIDENTITIESREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
   _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._loaded_options = None
   _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEPROFILESCHEMAREQUEST'].fields_by_name['schema']._loaded_options = None
+  _globals['_UPDATEPROFILESCHEMAREQUEST'].fields_by_name['schema']._serialized_options = b'\342A\001\002'
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST'].fields_by_name['schema']._loaded_options = None
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST'].fields_by_name['schema']._serialized_options = b'\342A\001\002'
+  _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._serialized_options = b'\312\332\0307\n\020PropertyNotExist\n\rOrderNotExist\n\024OrderTypeNotSortable'
   _globals['_PROFILESERVICE'].methods_by_name['ListProfileIdentities']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['ListProfileIdentities']._serialized_options = b'\202\323\344\223\002 \022\036/v1/profiles/{kpid}/identities'
   _globals['_PROFILESERVICE'].methods_by_name['GetProfileSchema']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['GetProfileSchema']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/profiles/schema'
   _globals['_PROFILESERVICE'].methods_by_name['UpdateProfileSchema']._loaded_options = None
-  _globals['_PROFILESERVICE'].methods_by_name['UpdateProfileSchema']._serialized_options = b'\202\323\344\223\002\030\032\023/v1/profiles/schema:\001*'
+  _globals['_PROFILESERVICE'].methods_by_name['UpdateProfileSchema']._serialized_options = b'\312\332\030C\n\022InvalidAlterSchema\n\022ConnectionNotExist\n\031OperationAlreadyExecuting\202\323\344\223\002\030\032\023/v1/profiles/schema:\001*'
   _globals['_PROFILESERVICE'].methods_by_name['PreviewProfileSchemaUpdate']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['PreviewProfileSchemaUpdate']._serialized_options = b'\202\323\344\223\002 \032\033/v1/profiles/schema/preview:\001*'
   _globals['_PROFILESERVICE'].methods_by_name['GetLatestProfileSchemaUpdate']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['GetLatestProfileSchemaUpdate']._serialized_options = b'\202\323\344\223\002\"\022 /v1/profiles/schema/latest-alter'
   _globals['_PROFILESERVICE'].methods_by_name['GetIdentifierSchema']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['GetIdentifierSchema']._serialized_options = b'\202\323\344\223\002-\022+/v1/profiles/schema/suitable-as-identifiers'
-  _globals['_PROFILE']._serialized_start=253
-  _globals['_PROFILE']._serialized_end=382
-  _globals['_LISTPROFILESREQUEST']._serialized_start=385
-  _globals['_LISTPROFILESREQUEST']._serialized_end=626
-  _globals['_LISTPROFILESRESPONSE']._serialized_start=629
-  _globals['_LISTPROFILESRESPONSE']._serialized_end=768
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=770
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=819
-  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_start=821
-  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_end=892
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=894
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=1009
-  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_start=1011
-  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_end=1083
-  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_start=1085
-  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_end=1209
-  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_start=1211
-  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_end=1320
-  _globals['_GETPROFILESCHEMAREQUEST']._serialized_start=1322
-  _globals['_GETPROFILESCHEMAREQUEST']._serialized_end=1347
-  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_start=1350
-  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_end=1644
-  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_start=1579
-  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_end=1644
-  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_start=1646
-  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_end=1675
-  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_start=1678
-  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_end=1809
-  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_start=1811
-  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_end=1873
-  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_start=1875
-  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_end=1912
-  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_start=1915
-  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_end=2104
-  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_start=2106
-  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_end=2134
-  _globals['_PROFILESERVICE']._serialized_start=2137
-  _globals['_PROFILESERVICE']._serialized_end=3344
+  _globals['_PROFILE']._serialized_start=322
+  _globals['_PROFILE']._serialized_end=463
+  _globals['_LISTPROFILESREQUEST']._serialized_start=466
+  _globals['_LISTPROFILESREQUEST']._serialized_end=757
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=760
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=939
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=941
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=1006
+  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_start=1008
+  _globals['_GETPROFILEATTRIBUTESRESPONSE']._serialized_end=1079
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=1082
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=1224
+  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_start=1226
+  _globals['_LISTPROFILEEVENTSRESPONSE']._serialized_end=1298
+  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_start=1301
+  _globals['_LISTPROFILEIDENTITIESREQUEST']._serialized_end=1491
+  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_start=1494
+  _globals['_LISTPROFILEIDENTITIESRESPONSE']._serialized_end=1643
+  _globals['_GETPROFILESCHEMAREQUEST']._serialized_start=1645
+  _globals['_GETPROFILESCHEMAREQUEST']._serialized_end=1670
+  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_start=1673
+  _globals['_UPDATEPROFILESCHEMAREQUEST']._serialized_end=1973
+  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_start=1908
+  _globals['_UPDATEPROFILESCHEMAREQUEST_PRIMARYSOURCESENTRY']._serialized_end=1973
+  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_start=1975
+  _globals['_UPDATEPROFILESCHEMARESPONSE']._serialized_end=2004
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_start=2007
+  _globals['_PREVIEWPROFILESCHEMAUPDATEREQUEST']._serialized_end=2144
+  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_start=2146
+  _globals['_PREVIEWPROFILESCHEMAUPDATERESPONSE']._serialized_end=2208
+  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_start=2210
+  _globals['_GETLATESTPROFILESCHEMAUPDATEREQUEST']._serialized_end=2247
+  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_start=2250
+  _globals['_GETLATESTPROFILESCHEMAUPDATERESPONSE']._serialized_end=2439
+  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_start=2441
+  _globals['_GETIDENTIFIERSCHEMAREQUEST']._serialized_end=2469
+  _globals['_PROFILESERVICE']._serialized_start=2472
+  _globals['_PROFILESERVICE']._serialized_end=3812
 # @@protoc_insertion_point(module_scope)

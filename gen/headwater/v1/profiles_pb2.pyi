@@ -34,7 +34,7 @@ class Profile(message.Message):
     UPDATED_AT_FIELD_NUMBER: builtins.int
     ATTRIBUTES_JSON_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. It may change when identities are resolved anew."""
+    """kpid is the id of the profile, a UUID. It may change when identities are resolved again."""
     attributes_json: builtins.str
     """attributes_json holds the attributes that were asked for: a JSON object as text that fits the profile schema,
     every digit kept. Attributes that the profile does not have are missing.
@@ -68,6 +68,7 @@ class ListProfilesRequest(message.Message):
     ORDER_DESC_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     order: builtins.str
     """order is the path of the attribute to sort by. Absent means by the time of the last change."""
     order_desc: builtins.bool
@@ -75,14 +76,16 @@ class ListProfilesRequest(message.Message):
     first: builtins.int
     """first is how many profiles to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the paths of the attributes to answer. Empty means all."""
+        """properties are the paths of the attributes to return. Empty means all."""
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter decides which profiles are answered. Absent means all."""
+        """filter decides which profiles are returned. Absent means all."""
 
     def __init__(
         self,
@@ -93,10 +96,11 @@ class ListProfilesRequest(message.Message):
         order_desc: builtins.bool = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "order_desc", b"order_desc", "properties", b"properties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "order_desc", b"order_desc", "page_token", b"page_token", "properties", b"properties"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
     _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
@@ -120,8 +124,11 @@ class ListProfilesResponse(message.Message):
     PROFILES_FIELD_NUMBER: builtins.int
     SCHEMA_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     total: builtins.int
     """total is how many profiles match, whatever the page."""
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def profiles(self) -> containers.RepeatedCompositeFieldContainer[Profile]:
         """profiles are the profiles of the page."""
@@ -136,10 +143,11 @@ class ListProfilesResponse(message.Message):
         profiles: abc.Iterable[Profile] | None = ...,
         schema: schemas_pb2.Type | None = ...,
         total: builtins.int = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["profiles", b"profiles", "schema", b"schema", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "profiles", b"profiles", "schema", b"schema", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,7 +159,7 @@ class GetProfileAttributesRequest(message.Message):
 
     KPID_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     def __init__(
         self,
         *,
@@ -193,12 +201,12 @@ class ListProfileEventsRequest(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. Empty means all."""
+        """properties are the names of the top-level members to return. Empty means all."""
 
     def __init__(
         self,
@@ -248,22 +256,26 @@ class ListProfileIdentitiesRequest(message.Message):
     KPID_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     first: builtins.int
     """first is how many identities to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of identities to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of identities to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
         *,
         kpid: builtins.str = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "kpid", b"kpid", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "first", b"first", "kpid", b"kpid", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
     _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
@@ -282,8 +294,11 @@ class ListProfileIdentitiesResponse(message.Message):
 
     IDENTITIES_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     total: builtins.int
     """total is how many identities the profile has, whatever the page."""
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def identities(self) -> containers.RepeatedCompositeFieldContainer[identities_pb2.Identity]:
         """identities are the identities of the page."""
@@ -293,10 +308,11 @@ class ListProfileIdentitiesResponse(message.Message):
         *,
         identities: abc.Iterable[identities_pb2.Identity] | None = ...,
         total: builtins.int = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,9 +362,8 @@ class UpdateProfileSchemaRequest(message.Message):
     RE_PATHS_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Required. Its properties are all read_optional, and none is nullable, required or
-        prefilled; elements of arrays and maps are scalar; no two properties differ only in case, because they are
-        columns.
+        """schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
+        elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
         """
 
     @builtins.property
@@ -402,7 +417,7 @@ class PreviewProfileSchemaUpdateRequest(message.Message):
     RE_PATHS_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Required."""
+        """schema is the new schema."""
 
     @builtins.property
     def re_paths(self) -> struct_pb2.Struct:

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -85,12 +85,12 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
     def ListProfiles(self, request, context):
-        """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
         OrderTypeNotSortable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,14 +98,14 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileAttributes(self, request, context):
-        """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist.
+        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProfileEvents(self, request, context):
-        """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
+        """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
         exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -113,24 +113,24 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListProfileIdentities(self, request, context):
-        """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-        a profile that does not exist.
+        """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+        profile that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileSchema(self, request, context):
-        """GetProfileSchema answers the schema of the workspace's profiles.
+        """GetProfileSchema returns the schema of the workspace's profiles.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfileSchema(self, request, context):
-        """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-        tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-        workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +151,7 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIdentifierSchema(self, request, context):
-        """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+        """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
         string, int, uuid and ip, and decimals without digits after the point.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -215,7 +215,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 

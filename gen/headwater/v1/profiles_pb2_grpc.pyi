@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -37,74 +37,74 @@ class ProfileServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]
-    """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
     OrderTypeNotSortable.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]
-    """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
     ListProfileEvents: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]
-    """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
+    """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
     """
     ListProfileIdentities: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]
-    """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-    a profile that does not exist.
+    """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+    profile that does not exist.
     """
     GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
-    """GetProfileSchema answers the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles."""
     UpdateProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]
-    """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-    tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-    workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
     """
     PreviewProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]
     """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
     GetLatestProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]
     """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
     GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]
-    """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+    """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
     """
 
 @typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
-    """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
     OrderTypeNotSortable.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]  # type: ignore[assignment]
-    """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
     ListProfileEvents: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]  # type: ignore[assignment]
-    """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
+    """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
     """
     ListProfileIdentities: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]  # type: ignore[assignment]
-    """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-    a profile that does not exist.
+    """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+    profile that does not exist.
     """
     GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetProfileSchema answers the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles."""
     UpdateProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]  # type: ignore[assignment]
-    """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-    tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-    workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
     """
     PreviewProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]  # type: ignore[assignment]
     """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
     GetLatestProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]  # type: ignore[assignment]
     """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
     GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+    """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
     """
 
 class ProfileServiceServicer:
-    """ProfileService answers profiles, the people whom identity resolution finds behind the identities, and manages their
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
     schema.
     """
 
@@ -113,7 +113,7 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfilesResponse, abc.Awaitable[profiles_pb2.ListProfilesResponse]]:
-        """ListProfiles answers profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
         OrderTypeNotSortable.
         """
 
@@ -122,14 +122,14 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileAttributesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetProfileAttributesResponse, abc.Awaitable[profiles_pb2.GetProfileAttributesResponse]]:
-        """GetProfileAttributes answers the attributes of one profile. It fails with 404 when the profile does not exist."""
+        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
 
     def ListProfileEvents(
         self,
         request: profiles_pb2.ListProfileEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfileEventsResponse, abc.Awaitable[profiles_pb2.ListProfileEventsResponse]]:
-        """ListProfileEvents answers the latest events of one profile, the latest first; none for a profile that does not
+        """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
         exist.
         """
 
@@ -138,8 +138,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfileIdentitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfileIdentitiesResponse, abc.Awaitable[profiles_pb2.ListProfileIdentitiesResponse]]:
-        """ListProfileIdentities answers the identities that make up one profile, the most recently changed first; none for
-        a profile that does not exist.
+        """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
+        profile that does not exist.
         """
 
     def GetProfileSchema(
@@ -147,16 +147,16 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetProfileSchema answers the schema of the workspace's profiles."""
+        """GetProfileSchema returns the schema of the workspace's profiles."""
 
     def UpdateProfileSchema(
         self,
         request: profiles_pb2.UpdateProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.UpdateProfileSchemaResponse, abc.Awaitable[profiles_pb2.UpdateProfileSchemaResponse]]:
-        """UpdateProfileSchema starts to change the schema of the profiles and answers at once; GetLatestProfileSchemaUpdate
-        tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or OperationAlreadyExecuting: a
-        workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
+        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
+        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
         """
 
     def PreviewProfileSchemaUpdate(
@@ -178,7 +178,7 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetIdentifierSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetIdentifierSchema answers the part of the profile schema whose properties may be identifiers: those of kind
+        """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
         string, int, uuid and ip, and decimals without digits after the point.
         """
 

@@ -61,10 +61,7 @@ class Type(message.Message):
     UNIQUE_ELEMENTS_FIELD_NUMBER: builtins.int
     PROPERTIES_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """kind selects the type and with it the members that apply.
-    Possible values: "string", "boolean", "int", "float", "decimal", "datetime", "date", "time", "year", "uuid",
-    "json", "ip", "array", "object" or "map".
-    """
+    """kind selects the type and with it the members that apply."""
     max_length: builtins.int
     """max_length is the greatest length of a string in Unicode code points, from 1 to 4294967295. Absent means no
     limit.

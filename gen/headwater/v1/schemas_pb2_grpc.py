@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SchemaServiceStub:
-    """SchemaService answers the schemas that are the same for every workspace.
+    """SchemaService returns the schemas that are the same for every workspace.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class SchemaServiceStub:
 
 
 class SchemaServiceServicer:
-    """SchemaService answers the schemas that are the same for every workspace.
+    """SchemaService returns the schemas that are the same for every workspace.
     """
 
     def GetEventSchema(self, request, context):
-        """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
+        """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -71,7 +71,7 @@ def add_SchemaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SchemaService:
-    """SchemaService answers the schemas that are the same for every workspace.
+    """SchemaService returns the schemas that are the same for every workspace.
     """
 
     @staticmethod

@@ -27,36 +27,36 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SchemaServiceStub:
-    """SchemaService answers the schemas that are the same for every workspace."""
+    """SchemaService returns the schemas that are the same for every workspace."""
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SchemaServiceAsyncStub: ...
     GetEventSchema: grpc.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]
-    """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
+    """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
     """
 
 @typing.type_check_only
 class SchemaServiceAsyncStub(SchemaServiceStub):
-    """SchemaService answers the schemas that are the same for every workspace."""
+    """SchemaService returns the schemas that are the same for every workspace."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetEventSchema: aio.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
+    """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
     """
 
 class SchemaServiceServicer:
-    """SchemaService answers the schemas that are the same for every workspace."""
+    """SchemaService returns the schemas that are the same for every workspace."""
 
     def GetEventSchema(
         self,
         request: schemas_pb2.GetEventSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetEventSchema answers the schema of an event as filters and transformations see it: an object type whose
+        """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
         """
 

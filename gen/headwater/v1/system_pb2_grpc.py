@@ -49,7 +49,7 @@ class SystemServiceServicer:
     """
 
     def GetHealth(self, request, context):
-        """GetHealth answers while the system takes traffic, and fails with 503 otherwise.
+        """GetHealth returns while the system takes traffic, and fails with 503 otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class SystemServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SystemServiceAsyncStub: ...
     GetHealth: grpc.UnaryUnaryMultiCallable[system_pb2.GetHealthRequest, system_pb2.GetHealthResponse]
-    """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
+    """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 @typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -46,7 +46,7 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetHealth: aio.UnaryUnaryMultiCallable[system_pb2.GetHealthRequest, system_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
+    """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 class SystemServiceServicer:
     """SystemService tells about the installation itself. It needs no authentication. gRPC clients may use the standard
@@ -58,6 +58,6 @@ class SystemServiceServicer:
         request: system_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> typing.Union[system_pb2.GetHealthResponse, abc.Awaitable[system_pb2.GetHealthResponse]]:
-        """GetHealth answers while the system takes traffic, and fails with 503 otherwise."""
+        """GetHealth returns while the system takes traffic, and fails with 503 otherwise."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

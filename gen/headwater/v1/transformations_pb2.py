@@ -23,41 +23,67 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"headwater/v1/transformations.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aheadwater/v1/schemas.proto\"\x85\x01\n\x0eTransformation\x12\x31\n\x07mapping\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructR\x07mapping\x12@\n\x08\x66unction\x18\x02 \x01(\x0b\x32$.headwater.v1.TransformationFunctionR\x08\x66unction\"\xa9\x01\n\x16TransformationFunction\x12\x16\n\x06source\x18\x01 \x01(\tR\x06source\x12\x1a\n\x08language\x18\x02 \x01(\tR\x08language\x12#\n\rpreserve_json\x18\x03 \x01(\x08R\x0cpreserveJSON\x12\x19\n\x08in_paths\x18\x04 \x03(\tR\x07inPaths\x12\x1b\n\tout_paths\x18\x05 \x03(\tR\x08outPaths\"$\n\"ListTransformationLanguagesRequest\"C\n#ListTransformationLanguagesResponse\x12\x1c\n\tlanguages\x18\x01 \x03(\tR\tlanguages\"\x9b\x01\n\x19ValidateExpressionRequest\x12\x1e\n\nexpression\x18\x01 \x01(\tR\nexpression\x12\x36\n\nproperties\x18\x02 \x03(\x0b\x32\x16.headwater.v1.PropertyR\nproperties\x12&\n\x04type\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\x04type\"6\n\x1aValidateExpressionResponse\x12\x18\n\x07problem\x18\x01 \x01(\tR\x07problem\"\xf5\x01\n\x1fListExpressionPropertiesRequest\x12Z\n\x0b\x65xpressions\x18\x01 \x03(\x0b\x32\x38.headwater.v1.ListExpressionPropertiesRequest.ExpressionR\x0b\x65xpressions\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x1aJ\n\nExpression\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12&\n\x04type\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x04type\"B\n ListExpressionPropertiesResponse\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\"\xf7\x01\n\x14TransformDataRequest\x12\x1b\n\tdata_json\x18\x01 \x01(\tR\x08\x64\x61taJson\x12/\n\tin_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x08inSchema\x12\x31\n\nout_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\toutSchema\x12\x44\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationR\x0etransformation\x12\x18\n\x07purpose\x18\x05 \x01(\tR\x07purpose\"4\n\x15TransformDataResponse\x12\x1b\n\tdata_json\x18\x01 \x01(\tR\x08\x64\x61taJson2\x88\x04\n\x15TransformationService\x12\xb0\x01\n\x1bListTransformationLanguages\x12\x30.headwater.v1.ListTransformationLanguagesRequest\x1a\x31.headwater.v1.ListTransformationLanguagesResponse\",\x82\xd3\xe4\x93\x02&\x12$/v1/system/transformations/languages\x12g\n\x12ValidateExpression\x12\'.headwater.v1.ValidateExpressionRequest\x1a(.headwater.v1.ValidateExpressionResponse\x12y\n\x18ListExpressionProperties\x12-.headwater.v1.ListExpressionPropertiesRequest\x1a..headwater.v1.ListExpressionPropertiesResponse\x12X\n\rTransformData\x12\".headwater.v1.TransformDataRequest\x1a#.headwater.v1.TransformDataResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"headwater/v1/transformations.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"\x85\x01\n\x0eTransformation\x12\x31\n\x07mapping\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructR\x07mapping\x12@\n\x08\x66unction\x18\x02 \x01(\x0b\x32$.headwater.v1.TransformationFunctionR\x08\x66unction\"\xcf\x01\n\x16TransformationFunction\x12\"\n\x06source\x18\x01 \x01(\tB\n\xca\xda\x18\x06\x08\x01\x10\xd0\x86\x03R\x06source\x12\x34\n\x08language\x18\x02 \x01(\tB\x18\xca\xda\x18\x14\"\nJavaScript\"\x06PythonR\x08language\x12#\n\rpreserve_json\x18\x03 \x01(\x08R\x0cpreserveJSON\x12\x19\n\x08in_paths\x18\x04 \x03(\tR\x07inPaths\x12\x1b\n\tout_paths\x18\x05 \x03(\tR\x08outPaths\"$\n\"ListTransformationLanguagesRequest\"]\n#ListTransformationLanguagesResponse\x12\x36\n\tlanguages\x18\x01 \x03(\tB\x18\xca\xda\x18\x14\"\nJavaScript\"\x06PythonR\tlanguages\"\xa7\x01\n\x19ValidateExpressionRequest\x12$\n\nexpression\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\nexpression\x12\x36\n\nproperties\x18\x02 \x03(\x0b\x32\x16.headwater.v1.PropertyR\nproperties\x12,\n\x04type\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x04type\"6\n\x1aValidateExpressionResponse\x12\x18\n\x07problem\x18\x01 \x01(\tR\x07problem\"\xfb\x01\n\x1fListExpressionPropertiesRequest\x12Z\n\x0b\x65xpressions\x18\x01 \x03(\x0b\x32\x38.headwater.v1.ListExpressionPropertiesRequest.ExpressionR\x0b\x65xpressions\x12\x30\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x1aJ\n\nExpression\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12&\n\x04type\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x04type\"B\n ListExpressionPropertiesResponse\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\"\xb1\x02\n\x14TransformDataRequest\x12!\n\tdata_json\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x08\x64\x61taJson\x12\x35\n\tin_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x08inSchema\x12\x37\n\nout_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\toutSchema\x12J\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationB\x04\xe2\x41\x01\x02R\x0etransformation\x12:\n\x07purpose\x18\x05 \x01(\tB \xe2\x41\x01\x02\xca\xda\x18\x18\"\x06Import\"\x06\x43reate\"\x06UpdateR\x07purpose\"4\n\x15TransformDataResponse\x12\x1b\n\tdata_json\x18\x01 \x01(\tR\x08\x64\x61taJson2\xc8\x04\n\x15TransformationService\x12\xb0\x01\n\x1bListTransformationLanguages\x12\x30.headwater.v1.ListTransformationLanguagesRequest\x1a\x31.headwater.v1.ListTransformationLanguagesResponse\",\x82\xd3\xe4\x93\x02&\x12$/v1/system/transformations/languages\x12g\n\x12ValidateExpression\x12\'.headwater.v1.ValidateExpressionRequest\x1a(.headwater.v1.ValidateExpressionResponse\x12y\n\x18ListExpressionProperties\x12-.headwater.v1.ListExpressionPropertiesRequest\x1a..headwater.v1.ListExpressionPropertiesResponse\x12\x97\x01\n\rTransformData\x12\".headwater.v1.TransformDataRequest\x1a#.headwater.v1.TransformDataResponse\"=\xca\xda\x18\x39\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensiveb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.transformations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRANSFORMATIONFUNCTION'].fields_by_name['source']._loaded_options = None
+  _globals['_TRANSFORMATIONFUNCTION'].fields_by_name['source']._serialized_options = b'\312\332\030\006\010\001\020\320\206\003'
+  _globals['_TRANSFORMATIONFUNCTION'].fields_by_name['language']._loaded_options = None
+  _globals['_TRANSFORMATIONFUNCTION'].fields_by_name['language']._serialized_options = b'\312\332\030\024\"\nJavaScript\"\006Python'
+  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE'].fields_by_name['languages']._loaded_options = None
+  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE'].fields_by_name['languages']._serialized_options = b'\312\332\030\024\"\nJavaScript\"\006Python'
+  _globals['_VALIDATEEXPRESSIONREQUEST'].fields_by_name['expression']._loaded_options = None
+  _globals['_VALIDATEEXPRESSIONREQUEST'].fields_by_name['expression']._serialized_options = b'\342A\001\002'
+  _globals['_VALIDATEEXPRESSIONREQUEST'].fields_by_name['type']._loaded_options = None
+  _globals['_VALIDATEEXPRESSIONREQUEST'].fields_by_name['type']._serialized_options = b'\342A\001\002'
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST'].fields_by_name['schema']._loaded_options = None
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST'].fields_by_name['schema']._serialized_options = b'\342A\001\002'
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['data_json']._loaded_options = None
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['data_json']._serialized_options = b'\342A\001\002'
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['in_schema']._loaded_options = None
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['in_schema']._serialized_options = b'\342A\001\002'
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['out_schema']._loaded_options = None
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['out_schema']._serialized_options = b'\342A\001\002'
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['transformation']._loaded_options = None
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['transformation']._serialized_options = b'\342A\001\002'
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['purpose']._loaded_options = None
+  _globals['_TRANSFORMDATAREQUEST'].fields_by_name['purpose']._serialized_options = b'\342A\001\002\312\332\030\030\"\006Import\"\006Create\"\006Update'
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ListTransformationLanguages']._loaded_options = None
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ListTransformationLanguages']._serialized_options = b'\202\323\344\223\002&\022$/v1/system/transformations/languages'
-  _globals['_TRANSFORMATION']._serialized_start=141
-  _globals['_TRANSFORMATION']._serialized_end=274
-  _globals['_TRANSFORMATIONFUNCTION']._serialized_start=277
-  _globals['_TRANSFORMATIONFUNCTION']._serialized_end=446
-  _globals['_LISTTRANSFORMATIONLANGUAGESREQUEST']._serialized_start=448
-  _globals['_LISTTRANSFORMATIONLANGUAGESREQUEST']._serialized_end=484
-  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE']._serialized_start=486
-  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE']._serialized_end=553
-  _globals['_VALIDATEEXPRESSIONREQUEST']._serialized_start=556
-  _globals['_VALIDATEEXPRESSIONREQUEST']._serialized_end=711
-  _globals['_VALIDATEEXPRESSIONRESPONSE']._serialized_start=713
-  _globals['_VALIDATEEXPRESSIONRESPONSE']._serialized_end=767
-  _globals['_LISTEXPRESSIONPROPERTIESREQUEST']._serialized_start=770
-  _globals['_LISTEXPRESSIONPROPERTIESREQUEST']._serialized_end=1015
-  _globals['_LISTEXPRESSIONPROPERTIESREQUEST_EXPRESSION']._serialized_start=941
-  _globals['_LISTEXPRESSIONPROPERTIESREQUEST_EXPRESSION']._serialized_end=1015
-  _globals['_LISTEXPRESSIONPROPERTIESRESPONSE']._serialized_start=1017
-  _globals['_LISTEXPRESSIONPROPERTIESRESPONSE']._serialized_end=1083
-  _globals['_TRANSFORMDATAREQUEST']._serialized_start=1086
-  _globals['_TRANSFORMDATAREQUEST']._serialized_end=1333
-  _globals['_TRANSFORMDATARESPONSE']._serialized_start=1335
-  _globals['_TRANSFORMDATARESPONSE']._serialized_end=1387
-  _globals['_TRANSFORMATIONSERVICE']._serialized_start=1390
-  _globals['_TRANSFORMATIONSERVICE']._serialized_end=1910
+  _globals['_TRANSFORMATIONSERVICE'].methods_by_name['TransformData']._loaded_options = None
+  _globals['_TRANSFORMATIONSERVICE'].methods_by_name['TransformData']._serialized_options = b'\312\332\0309\n\024TransformationFailed\n\023UnsupportedLanguage\n\014TooExpensive'
+  _globals['_TRANSFORMATION']._serialized_start=210
+  _globals['_TRANSFORMATION']._serialized_end=343
+  _globals['_TRANSFORMATIONFUNCTION']._serialized_start=346
+  _globals['_TRANSFORMATIONFUNCTION']._serialized_end=553
+  _globals['_LISTTRANSFORMATIONLANGUAGESREQUEST']._serialized_start=555
+  _globals['_LISTTRANSFORMATIONLANGUAGESREQUEST']._serialized_end=591
+  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE']._serialized_start=593
+  _globals['_LISTTRANSFORMATIONLANGUAGESRESPONSE']._serialized_end=686
+  _globals['_VALIDATEEXPRESSIONREQUEST']._serialized_start=689
+  _globals['_VALIDATEEXPRESSIONREQUEST']._serialized_end=856
+  _globals['_VALIDATEEXPRESSIONRESPONSE']._serialized_start=858
+  _globals['_VALIDATEEXPRESSIONRESPONSE']._serialized_end=912
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST']._serialized_start=915
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST']._serialized_end=1166
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST_EXPRESSION']._serialized_start=1092
+  _globals['_LISTEXPRESSIONPROPERTIESREQUEST_EXPRESSION']._serialized_end=1166
+  _globals['_LISTEXPRESSIONPROPERTIESRESPONSE']._serialized_start=1168
+  _globals['_LISTEXPRESSIONPROPERTIESRESPONSE']._serialized_end=1234
+  _globals['_TRANSFORMDATAREQUEST']._serialized_start=1237
+  _globals['_TRANSFORMDATAREQUEST']._serialized_end=1542
+  _globals['_TRANSFORMDATARESPONSE']._serialized_start=1544
+  _globals['_TRANSFORMDATARESPONSE']._serialized_end=1596
+  _globals['_TRANSFORMATIONSERVICE']._serialized_start=1599
+  _globals['_TRANSFORMATIONSERVICE']._serialized_end=2183
 # @@protoc_insertion_point(module_scope)

@@ -35,7 +35,7 @@ class Transformation(message.Message):
         """mapping holds, for each property path of the output schema, the expression that gives its value, such as
         {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not
         empty, and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be
-        null: a transformation by a function would print an empty mapping beside it. Absent when function is present.
+        null: a transformation by a function would print an empty mapping too. Absent when function is present.
         """
 
     @builtins.property
@@ -56,7 +56,7 @@ class Transformation(message.Message):
 
 @typing.final
 class TransformationFunction(message.Message):
-    """TransformationFunction is a function in JavaScript or Python that gets one user, profile or event and answers what
+    """TransformationFunction is a function in JavaScript or Python that gets one user, profile or event and returns what
     the pipeline writes for it. It runs in a sandbox, without network and files.
     """
 
@@ -70,7 +70,7 @@ class TransformationFunction(message.Message):
     source: builtins.str
     """source is the code, from 1 to 50000 characters."""
     language: builtins.str
-    """language is the language of source. Possible values: "JavaScript" or "Python"."""
+    """language is the language of source."""
     preserve_json: builtins.bool
     """preserve_json says that values of kind json reach the function, and leave it, as JSON text, every digit kept,
     instead of as decoded values.
@@ -83,7 +83,7 @@ class TransformationFunction(message.Message):
 
     @builtins.property
     def out_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """out_paths are the paths of the properties of the output schema that the function may answer. At least one,
+        """out_paths are the paths of the properties of the output schema that the function may return. At least one,
         distinct, and none inside another.
         """
 
@@ -126,7 +126,7 @@ class ListTransformationLanguagesResponse(message.Message):
     LANGUAGES_FIELD_NUMBER: builtins.int
     @builtins.property
     def languages(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """languages are the languages of functions. Possible values: "JavaScript" and "Python". Empty when none can be run."""
+        """languages are the languages of functions. Empty when none can be run."""
 
     def __init__(
         self,
@@ -149,14 +149,14 @@ class ValidateExpressionRequest(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     expression: builtins.str
-    """expression is the mapping expression. Required."""
+    """expression is the mapping expression."""
     @builtins.property
     def properties(self) -> containers.RepeatedCompositeFieldContainer[schemas_pb2.Property]:
         """properties are the properties that the expression may read."""
 
     @builtins.property
     def type(self) -> schemas_pb2.Type:
-        """type is the type of the property that the expression gives the value of. Required."""
+        """type is the type of the property that the expression gives the value of."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class ListExpressionPropertiesRequest(message.Message):
 
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the object type whose properties the expressions read. Required."""
+        """schema is the object type whose properties the expressions read."""
 
     def __init__(
         self,
@@ -279,22 +279,22 @@ class TransformDataRequest(message.Message):
     TRANSFORMATION_FIELD_NUMBER: builtins.int
     PURPOSE_FIELD_NUMBER: builtins.int
     data_json: builtins.str
-    """data_json is the user, profile or event: a JSON object as text that fits in_schema. Required."""
+    """data_json is the user, profile or event: a JSON object as text that fits in_schema."""
     purpose: builtins.str
     """purpose says which properties of out_schema must come out: for "Create" those with create_required, for "Update"
-    those with update_required, for "Import" none. Required. Possible values: "Import", "Create" or "Update".
+    those with update_required, for "Import" none.
     """
     @builtins.property
     def in_schema(self) -> schemas_pb2.Type:
-        """in_schema is the schema of the data. Required."""
+        """in_schema is the schema of the data."""
 
     @builtins.property
     def out_schema(self) -> schemas_pb2.Type:
-        """out_schema is the schema of the result. Required."""
+        """out_schema is the schema of the result."""
 
     @builtins.property
     def transformation(self) -> Transformation:
-        """transformation is what to apply. Required."""
+        """transformation is what to apply."""
 
     def __init__(
         self,

@@ -62,21 +62,21 @@ class TransformationServiceServicer:
     """
 
     def ListTransformationLanguages(self, request, context):
-        """ListTransformationLanguages answers the languages in which this installation can run functions.
+        """ListTransformationLanguages returns the languages in which this installation can run functions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateExpression(self, request, context):
-        """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error.
+        """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListExpressionProperties(self, request, context):
-        """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
+        """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
         is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,11 +34,11 @@ class TransformationServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> TransformationServiceAsyncStub: ...
     ListTransformationLanguages: grpc.UnaryUnaryMultiCallable[transformations_pb2.ListTransformationLanguagesRequest, transformations_pb2.ListTransformationLanguagesResponse]
-    """ListTransformationLanguages answers the languages in which this installation can run functions."""
+    """ListTransformationLanguages returns the languages in which this installation can run functions."""
     ValidateExpression: grpc.UnaryUnaryMultiCallable[transformations_pb2.ValidateExpressionRequest, transformations_pb2.ValidateExpressionResponse]
-    """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error."""
+    """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
     ListExpressionProperties: grpc.UnaryUnaryMultiCallable[transformations_pb2.ListExpressionPropertiesRequest, transformations_pb2.ListExpressionPropertiesResponse]
-    """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
+    """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
     is not valid.
     """
     TransformData: grpc.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]
@@ -53,11 +53,11 @@ class TransformationServiceAsyncStub(TransformationServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListTransformationLanguages: aio.UnaryUnaryMultiCallable[transformations_pb2.ListTransformationLanguagesRequest, transformations_pb2.ListTransformationLanguagesResponse]  # type: ignore[assignment]
-    """ListTransformationLanguages answers the languages in which this installation can run functions."""
+    """ListTransformationLanguages returns the languages in which this installation can run functions."""
     ValidateExpression: aio.UnaryUnaryMultiCallable[transformations_pb2.ValidateExpressionRequest, transformations_pb2.ValidateExpressionResponse]  # type: ignore[assignment]
-    """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error."""
+    """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
     ListExpressionProperties: aio.UnaryUnaryMultiCallable[transformations_pb2.ListExpressionPropertiesRequest, transformations_pb2.ListExpressionPropertiesResponse]  # type: ignore[assignment]
-    """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
+    """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
     is not valid.
     """
     TransformData: aio.UnaryUnaryMultiCallable[transformations_pb2.TransformDataRequest, transformations_pb2.TransformDataResponse]  # type: ignore[assignment]
@@ -74,21 +74,21 @@ class TransformationServiceServicer:
         request: transformations_pb2.ListTransformationLanguagesRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ListTransformationLanguagesResponse, abc.Awaitable[transformations_pb2.ListTransformationLanguagesResponse]]:
-        """ListTransformationLanguages answers the languages in which this installation can run functions."""
+        """ListTransformationLanguages returns the languages in which this installation can run functions."""
 
     def ValidateExpression(
         self,
         request: transformations_pb2.ValidateExpressionRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ValidateExpressionResponse, abc.Awaitable[transformations_pb2.ValidateExpressionResponse]]:
-        """ValidateExpression checks a mapping expression. An expression that is not valid is an answer, not an error."""
+        """ValidateExpression checks a mapping expression. An invalid expression is a result, not an error."""
 
     def ListExpressionProperties(
         self,
         request: transformations_pb2.ListExpressionPropertiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[transformations_pb2.ListExpressionPropertiesResponse, abc.Awaitable[transformations_pb2.ListExpressionPropertiesResponse]]:
-        """ListExpressionProperties answers the properties that mapping expressions read. It fails with 400 when one of them
+        """ListExpressionProperties returns the properties that mapping expressions read. It fails with 400 when one of them
         is not valid.
         """
 

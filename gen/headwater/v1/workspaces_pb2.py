@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1aheadwater/v1/schemas.proto\"\xdc\x03\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12%\n\x0ewarehouse_mode\x18\x07 \x01(\tR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"\x17\n\x15ListWorkspacesRequest\"Q\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\"\xab\x01\n\x16\x43reateWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"w\n\x1dUpdateCurrentWorkspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse2\xab\x05\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/currentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"\x83\x04\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12L\n\x0ewarehouse_mode\x18\x07 \x01(\tB%\xca\xda\x18!\"\x06Normal\"\nInspection\"\x0bMaintenanceR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"f\n\x15ListWorkspacesRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"y\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x01\n\x16\x43reateWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12\x39\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"\x85\x01\n\x1dUpdateCurrentWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse2\xab\x05\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/currentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._loaded_options = None
   _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_WORKSPACE'].fields_by_name['warehouse_mode']._loaded_options = None
+  _globals['_WORKSPACE'].fields_by_name['warehouse_mode']._serialized_options = b'\312\332\030!\"\006Normal\"\nInspection\"\013Maintenance'
+  _globals['_LISTWORKSPACESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTWORKSPACESREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\312\332\030\004\010\001\020d'
+  _globals['_UPDATECURRENTWORKSPACEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UPDATECURRENTWORKSPACEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\312\332\030\004\010\001\020d'
   _globals['_WORKSPACESERVICE'].methods_by_name['ListWorkspaces']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['ListWorkspaces']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/workspaces'
   _globals['_WORKSPACESERVICE'].methods_by_name['CreateWorkspace']._loaded_options = None
@@ -45,32 +55,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['UpdateCurrentWorkspace']._serialized_options = b'\202\323\344\223\002\033\032\026/v1/workspaces/current:\001*'
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._serialized_options = b'\202\323\344\223\002\030*\026/v1/workspaces/current'
-  _globals['_WORKSPACE']._serialized_start=106
-  _globals['_WORKSPACE']._serialized_end=582
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=517
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=582
-  _globals['_UIPREFERENCES']._serialized_start=585
-  _globals['_UIPREFERENCES']._serialized_end=778
-  _globals['_UIPREFERENCES_PROFILE']._serialized_start=665
-  _globals['_UIPREFERENCES_PROFILE']._serialized_end=778
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=780
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=803
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=805
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=886
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=889
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1060
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1062
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1103
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1105
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1133
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1135
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1254
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1256
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1288
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1290
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1321
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1323
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1355
-  _globals['_WORKSPACESERVICE']._serialized_start=1358
-  _globals['_WORKSPACESERVICE']._serialized_end=2041
+  _globals['_WORKSPACE']._serialized_start=175
+  _globals['_WORKSPACE']._serialized_end=690
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=625
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=690
+  _globals['_UIPREFERENCES']._serialized_start=693
+  _globals['_UIPREFERENCES']._serialized_end=886
+  _globals['_UIPREFERENCES_PROFILE']._serialized_start=773
+  _globals['_UIPREFERENCES_PROFILE']._serialized_end=886
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=888
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=990
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=992
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=1113
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=1116
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1301
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1303
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1344
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1346
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1374
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1377
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1510
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1512
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1544
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1546
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1577
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1579
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1611
+  _globals['_WORKSPACESERVICE']._serialized_start=1614
+  _globals['_WORKSPACESERVICE']._serialized_end=2297
 # @@protoc_insertion_point(module_scope)

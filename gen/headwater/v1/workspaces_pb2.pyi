@@ -157,18 +157,29 @@ class UiPreferences(message.Message):
 
 @typing.final
 class ListWorkspacesRequest(message.Message):
-    """ListWorkspacesRequest has no parameters."""
+    """ListWorkspacesRequest selects a page."""
 
     DESCRIPTOR: descriptor.Descriptor
 
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the maximum number of workspaces to return, from 1 to 1000. Absent means all of them."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
         self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 @typing.final
 class ListWorkspacesResponse(message.Message):
@@ -177,6 +188,9 @@ class ListWorkspacesResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     WORKSPACES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def workspaces(self) -> containers.RepeatedCompositeFieldContainer[Workspace]:
         """workspaces are the workspaces that the key may use."""
@@ -185,10 +199,11 @@ class ListWorkspacesResponse(message.Message):
         self,
         *,
         workspaces: abc.Iterable[Workspace] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["workspaces", b"workspaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "workspaces", b"workspaces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,7 +217,7 @@ class CreateWorkspaceRequest(message.Message):
     PROFILE_SCHEMA_FIELD_NUMBER: builtins.int
     UI_PREFERENCES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     @builtins.property
     def profile_schema(self) -> schemas_pb2.Type:
         """profile_schema is the schema of the profiles. Absent means without properties."""
@@ -268,7 +283,7 @@ class UpdateCurrentWorkspaceRequest(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     UI_PREFERENCES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """name is shown to people. Required, from 1 to 100 characters."""
+    """name is shown to people, from 1 to 100 characters."""
     @builtins.property
     def ui_preferences(self) -> UiPreferences:
         """ui_preferences says how user interfaces show profiles. Absent means without preferences."""

@@ -71,7 +71,7 @@ class WorkspaceServiceServicer:
     """
 
     def ListWorkspaces(self, request, context):
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
         is restricted to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,7 +86,7 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCurrentWorkspace(self, request, context):
-        """GetCurrentWorkspace answers the workspace that the call works on.
+        """GetCurrentWorkspace returns the workspace that the call works on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +101,7 @@ class WorkspaceServiceServicer:
 
     def DeleteCurrentWorkspace(self, request, context):
         """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-        What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+        Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,18 +37,18 @@ class WorkspaceServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> WorkspaceServiceAsyncStub: ...
     ListWorkspaces: grpc.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
     is restricted to.
     """
     CreateWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]
-    """GetCurrentWorkspace answers the workspace that the call works on."""
+    """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-    What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+    Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
     """
 
 @typing.type_check_only
@@ -60,18 +60,18 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListWorkspaces: aio.UnaryUnaryMultiCallable[workspaces_pb2.ListWorkspacesRequest, workspaces_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
-    """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+    """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
     is restricted to.
     """
     CreateWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.CreateWorkspaceRequest, workspaces_pb2.CreateWorkspaceResponse]  # type: ignore[assignment]
     """CreateWorkspace adds a workspace. It fails with 403 for a key that is restricted to one."""
     GetCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.GetCurrentWorkspaceRequest, workspaces_pb2.Workspace]  # type: ignore[assignment]
-    """GetCurrentWorkspace answers the workspace that the call works on."""
+    """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]  # type: ignore[assignment]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]  # type: ignore[assignment]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-    What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+    Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
     """
 
 class WorkspaceServiceServicer:
@@ -85,7 +85,7 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.ListWorkspacesRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.ListWorkspacesResponse, abc.Awaitable[workspaces_pb2.ListWorkspacesResponse]]:
-        """ListWorkspaces answers the workspaces that the key may use, by ascending id: all of them, or the one that the key
+        """ListWorkspaces returns the workspaces that the key may use, by ascending id: all of them, or the one that the key
         is restricted to.
         """
 
@@ -101,7 +101,7 @@ class WorkspaceServiceServicer:
         request: workspaces_pb2.GetCurrentWorkspaceRequest,
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.Workspace, abc.Awaitable[workspaces_pb2.Workspace]]:
-        """GetCurrentWorkspace answers the workspace that the call works on."""
+        """GetCurrentWorkspace returns the workspace that the call works on."""
 
     def UpdateCurrentWorkspace(
         self,
@@ -116,7 +116,7 @@ class WorkspaceServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.DeleteCurrentWorkspaceResponse, abc.Awaitable[workspaces_pb2.DeleteCurrentWorkspaceResponse]]:
         """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-        What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+        Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

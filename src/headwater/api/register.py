@@ -16,7 +16,7 @@ from headwater.api.services.applications import ApplicationRestServicer, Applica
 from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
 from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.devices import DeviceServicer
-from headwater.api.services.events import EventRestServicer, EventServicer
+from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.pipelines import PipelineServicer
@@ -169,6 +169,7 @@ def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registrat
 
 
 def _typed(parts: Services) -> list[Registration]:
+    reader = EventReader(parts.catalog, parts.warehouse, parts.computing)
     tracer = Tracer(parts.state, parts.log, parts.computing)
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
@@ -198,7 +199,7 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             events_pb2.DESCRIPTOR,
-            EventServicer(parts.catalog, parts.intake, parts.state, parts.warehouse, tracer),
+            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -272,7 +273,7 @@ def _rest(parts: Services) -> list[Registration]:
         ),
         (
             rest_events.DESCRIPTOR,
-            EventRestServicer(parts.catalog, parts.warehouse),
+            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing)),
             rest_events_grpc.add_EventServiceServicer_to_server,
         ),
         (

@@ -16,7 +16,59 @@ Any other exception is a bug. It is logged with its traceback and returned as 50
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Reason = Literal[
+    "AlterSchemaInExecution",
+    "AuthorizationRevoked",
+    "BadRequest",
+    "CannotRunIncrementally",
+    "Conflict",
+    "ConnectionNotExist",
+    "ConnectorNotAvailable",
+    "ConnectorNotExist",
+    "DefinitionsTooLarge",
+    "EngineNotAvailable",
+    "EventTypeNotExist",
+    "Forbidden",
+    "FormatNotExist",
+    "HeadersTooLarge",
+    "IdentityResolutionInExecution",
+    "InternalServerError",
+    "InvalidAlterSchema",
+    "InvalidEvent",
+    "InvalidSettings",
+    "LinkedConnectionNotExist",
+    "NotFound",
+    "NotImplemented",
+    "OperationAlreadyExecuting",
+    "OrderNotExist",
+    "OrderTypeNotSortable",
+    "PayloadTooLarge",
+    "PipelineDisabled",
+    "PropertyNotExist",
+    "ReadOnlyKey",
+    "RequestTimeout",
+    "RunInProgress",
+    "SchemaNotAligned",
+    "ServiceUnavailable",
+    "SingleEventWriteKey",
+    "TargetExist",
+    "Timeout",
+    "TooExpensive",
+    "TooManyApiKeys",
+    "TooManyConnections",
+    "TooManyEventWriteKeys",
+    "TooManyPipelines",
+    "TooManyRequests",
+    "TransformationFailed",
+    "TypeNotAllowed",
+    "Unauthorized",
+    "UnsupportedLanguage",
+    "ValidationError",
+    "WorkspaceNotExist",
+]
+"""The reasons of errors. `ErrorReason` of the protos has an example of each."""
 
 
 class HeadwaterError(Exception):
@@ -27,7 +79,7 @@ class HeadwaterError(Exception):
     """
 
     status: ClassVar[int] = 500
-    code: str = "InternalServerError"
+    code: Reason = "InternalServerError"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -70,7 +122,7 @@ class Forbidden(HeadwaterError):
     """The caller is known but does not have the permission."""
 
     status = 403
-    code = "Forbidden"
+    code: Reason = "Forbidden"
 
 
 class NotFound(HeadwaterError):
@@ -93,7 +145,7 @@ class Unprocessable(HeadwaterError):
 
     status = 422
 
-    def __init__(self, code: str, message: str, *, field: str | None = None) -> None:
+    def __init__(self, code: Reason, message: str, *, field: str | None = None) -> None:
         super().__init__(message, field=field)
         self.code = code
 

@@ -5,7 +5,7 @@ import asyncio
 
 import msgspec
 
-from headwater.base.errors import Unprocessable
+from headwater.base.errors import Reason, Unprocessable
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 
 
@@ -92,7 +92,7 @@ def definition_size(definition: Definition) -> int:
     return size
 
 
-def _refusal(code: str, what: str, setting: str) -> Unprocessable:
+def _refusal(code: Reason, what: str, setting: str) -> Unprocessable:
     return Unprocessable(code, f"a workspace can have at most {what} ({setting})")
 
 

@@ -9,29 +9,31 @@ messages before anything is done with them.
 """
 
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate
-from headwater.state.devices import Device, DeviceEvent
+from headwater.state.devices import Device, DeviceCursor, DeviceEvent
 from headwater.state.identities import (
     MAX_ATTRIBUTES_BYTES,
     Identity,
     IdentityChanges,
+    IdentityCursor,
     IdentityObservation,
     attributes_fit,
 )
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
-from headwater.state.rejections import RejectedEvent, RejectionCount
-from headwater.state.store import EventOrder, StateStore, open_state
+from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor
+from headwater.state.store import StateStore, open_state
 from headwater.state.traits import TraitsUpdate
-from headwater.state.transaction import LatestCall, StoredEvent, Transaction
+from headwater.state.transaction import LatestCall, Transaction
 
 __all__ = [
     "MAX_ATTRIBUTES_BYTES",
     "NO_DOCUMENT",
     "Chunk",
     "Device",
+    "DeviceCursor",
     "DeviceEvent",
-    "EventOrder",
     "Identity",
     "IdentityChanges",
+    "IdentityCursor",
     "IdentityObservation",
     "Lane",
     "LaneEntry",
@@ -43,9 +45,9 @@ __all__ = [
     "NewChunk",
     "RejectedEvent",
     "RejectionCount",
+    "RejectionCountCursor",
     "StateStore",
     "Step",
-    "StoredEvent",
     "TraitsUpdate",
     "Transaction",
     "attributes_fit",

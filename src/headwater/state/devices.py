@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.events.devices import DeviceChange
@@ -74,6 +74,14 @@ class Device(Struct, frozen=True):
     def key(self) -> DeviceKey:
         """What makes a device the same device."""
         return self.connection, self.device_id
+
+
+class DeviceCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of devices: after this time, in microseconds since the epoch, connection and device id."""
+
+    updated_at: int
+    connection: int
+    device_id: str
 
 
 class Devices:
@@ -185,6 +193,7 @@ async def page(
     anonymous_id: str | None,
     first: int,
     limit: int,
+    after: DeviceCursor | None = None,
 ) -> tuple[list[Device], int]:
     """Devices of these connections, the most recently changed first, and how many there are in all.
 
@@ -201,9 +210,14 @@ async def page(
         # Ids from two searches: with OR on other columns no index would serve the query.
         theirs = select(table.id).where(table.connection.in_(connections), table.user_id == user_id)
         chosen.append(table.id.in_(theirs.union_all(select(table.id).where(table.id.in_(before_login)))))
-    query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), table.id.desc())
-    rows = (await connection.execute(query.offset(first).limit(limit))).all()
     total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()
+    key = (table.connection, table.device_id)
+    if after is not None:
+        time = after.updated_at
+        later = tuple_(*key) > tuple_(after.connection, after.device_id)
+        chosen += (table.updated_at <= time, or_(table.updated_at < time, later))
+    query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), *key)
+    rows = (await connection.execute(query.offset(first).limit(limit))).all()
     return [Device(*row) for row in rows], total
 
 

@@ -86,6 +86,15 @@ class Identity(Struct, frozen=True):
     connection: int
     pipeline: int
     updated_at: datetime
+    id: int = 0
+    """Identifies the row, and orders identities of the same time."""
+
+
+class IdentityCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of identities: after this time, in microseconds since the epoch, and id."""
+
+    updated_at: int
+    id: int
 
 
 Identities = dict[IdentityKey, IdentityState | None]

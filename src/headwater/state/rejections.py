@@ -63,6 +63,16 @@ class RejectionCount(Struct, frozen=True):
     last_at: datetime
 
 
+class RejectionCountCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of counts: after the count with these values."""
+
+    count: int
+    connection: int
+    protocol: str
+    code: str
+    path: str
+
+
 class Rejections:
     """For the process that writes them, which counts how many arrive for each workspace.
 

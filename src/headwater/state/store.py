@@ -4,27 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, make_url, select
+from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
 from headwater.state import devices, lanes, migrations, tables
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
-from headwater.state.devices import Device
-from headwater.state.identities import Identity
+from headwater.state.devices import Device, DeviceCursor
+from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
-from headwater.state.rejections import RejectedEvent, RejectionCount, Rejections
+from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
-EventOrder = Literal["timestamp", "receivedAt"]
-"""What events can be listed by."""
-
-_ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
 MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
@@ -81,27 +77,21 @@ class StateStore:
             found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
         return found
 
-    async def events(
-        self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
-    ) -> list[bytes]:
-        """The documents of a workspace's events; of equal ones the later accepted counts as the greater."""
-        keys = (_ORDER[order], tables.events.c.position)
-        query = (
-            select(tables.events.c.document)
-            .where(tables.events.c.workspace == workspace)
-            .order_by(*(key.asc() if ascending else key.desc() for key in keys))
-            .offset(first)
-            .limit(limit)
-        )
-        async with self._connect() as connection:
-            return [document.encode() for document in await connection.scalars(query)]
+    async def identities(
+        self, connection_id: int, *, first: int, limit: int, after: IdentityCursor | None = None
+    ) -> tuple[list[Identity], int]:
+        """Return the identities of a connection, the most recently updated first, and how many there are in all.
 
-    async def identities(self, connection_id: int, *, first: int, limit: int) -> tuple[list[Identity], int]:
-        """The identities of a connection, the most recently updated first, and how many there are in all."""
+        With a cursor those after it are returned.
+        """
         table = tables.identities.c
+        chosen = [table.connection == connection_id]
+        if after is not None:
+            time = after.updated_at
+            chosen += (table.updated_at <= time, or_(table.updated_at < time, table.id < after.id))
         query = (
             select(tables.identities)
-            .where(table.connection == connection_id)
+            .where(*chosen)
             .order_by(table.updated_at.desc(), table.id.desc())
             .offset(first)
             .limit(limit)
@@ -115,12 +105,20 @@ class StateStore:
                 connection=row["connection"],
                 pipeline=row["pipeline"],
                 updated_at=from_microseconds(row["updated_at"]),
+                id=row["id"],
             )
             for row in rows
         ], total
 
     async def devices(
-        self, connections: list[int], *, user_id: str | None, anonymous_id: str | None, first: int, limit: int
+        self,
+        connections: list[int],
+        *,
+        user_id: str | None,
+        anonymous_id: str | None,
+        first: int,
+        limit: int,
+        after: DeviceCursor | None = None,
     ) -> tuple[list[Device], int]:
         """Devices of these connections, the most recently changed first, and how many there are in all.
 
@@ -128,7 +126,13 @@ class StateStore:
         """
         async with self._connect() as connection:
             return await devices.page(
-                connection, connections, user_id=user_id, anonymous_id=anonymous_id, first=first, limit=limit
+                connection,
+                connections,
+                user_id=user_id,
+                anonymous_id=anonymous_id,
+                first=first,
+                limit=limit,
+                after=after,
             )
 
     async def latest_call(self, connection_id: int) -> LatestCall | None:
@@ -139,7 +143,14 @@ class StateStore:
         return None if row is None else LatestCall(**{**row, "received_at": from_microseconds(row["received_at"])})
 
     async def rejected(
-        self, workspace: int, *, connection_id: int | None, protocol: str | None, first: int, limit: int
+        self,
+        workspace: int,
+        *,
+        connection_id: int | None,
+        protocol: str | None,
+        first: int,
+        limit: int,
+        after: int | None = None,
     ) -> tuple[list[RejectedEvent], int]:
         """The refused events of a workspace, the newest first, and how many there are in all."""
         if protocol is not None and "\0" in protocol:
@@ -150,8 +161,10 @@ class StateStore:
             chosen.append(table.connection == connection_id)
         if protocol is not None:
             chosen.append(table.protocol == protocol)
-        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         count = select(func.count()).select_from(tables.rejected_events).where(*chosen)
+        if after is not None:
+            chosen.append(table.position < after)
+        query = select(tables.rejected_events).where(*chosen).order_by(table.position.desc()).offset(first).limit(limit)
         rows, total = await self._page(query, count)
         return [_rejected_event(row) for row in rows], total
 
@@ -169,13 +182,27 @@ class StateStore:
         async with self._connect() as connection:
             return [_rejected_event(row) for row in (await connection.execute(query)).mappings()]
 
-    async def rejection_counts(self, workspace: int, *, connection_id: int | None) -> list[RejectionCount]:
-        """How often each rule was broken in a workspace, or in one of its sources, the most often broken first."""
+    async def rejection_counts(
+        self,
+        workspace: int,
+        *,
+        connection_id: int | None,
+        limit: int = MAX_COUNTS,
+        after: RejectionCountCursor | None = None,
+    ) -> list[RejectionCount]:
+        """Return how often each rule was broken in a workspace, or in one of its sources, the most often broken first.
+
+        With a cursor the counts after it are returned.
+        """
         table = tables.rejection_counts.c
         query = select(tables.rejection_counts).where(table.workspace == workspace)
         if connection_id is not None:
             query = query.where(table.connection == connection_id)
-        query = query.order_by(table.count.desc(), table.connection, table.code, table.path).limit(MAX_COUNTS)
+        key = (table.connection, table.protocol, table.code, table.path)
+        if after is not None:
+            later = tuple_(*key) > tuple_(after.connection, after.protocol, after.code, after.path)
+            query = query.where(table.count <= after.count, or_(table.count < after.count, later))
+        query = query.order_by(table.count.desc(), *key).limit(limit)
         async with self._connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         times = ("first_at", "last_at")
@@ -218,7 +245,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch
+                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)

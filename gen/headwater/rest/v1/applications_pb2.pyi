@@ -26,11 +26,11 @@ class PreviewSendEventRequest(message.Message):
     ID_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of a destination application connection that takes events. Required."""
+    """id is the id of a destination application connection that takes events."""
     @builtins.property
     def body(self) -> httpbody_pb2.HttpBody:
-        """body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the
-        fields of headwater.v1.PreviewSendEventRequest. Required.
+        """body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the fields
+        of headwater.v1.PreviewSendEventRequest.
         """
 
     def __init__(
@@ -56,9 +56,9 @@ class ListApplicationUsersRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     id: builtins.int
-    """id is the id of an application connection whose users can be read. Required."""
+    """id is the id of an application connection whose users can be read."""
     schema: builtins.str
-    """schema is a Type as JSON text, with the properties to answer. Required."""
+    """schema is a Type as JSON text, with the properties to return."""
     filter: builtins.str
     """filter is a Filter as JSON text. Absent means all users."""
     cursor: builtins.str

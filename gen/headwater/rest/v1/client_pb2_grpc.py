@@ -27,11 +27,11 @@ if _version_not_supported:
 
 class ClientServiceStub:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
-    optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
-    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
-    use EventService.SendEvents instead.
+    optionally compressed, of at most 1 MiB, and returns 204 when it is durable. The caller authenticates with an event
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule returns 422, one that is not JSON 400,
+    and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and every event
+    of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -69,11 +69,11 @@ class ClientServiceStub:
 
 class ClientServiceServicer:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
-    optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
-    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
-    use EventService.SendEvents instead.
+    optionally compressed, of at most 1 MiB, and returns 204 when it is durable. The caller authenticates with an event
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule returns 422, one that is not JSON 400,
+    and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and every event
+    of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients use
+    EventService.SendEvents instead.
     """
 
     def Alias(self, request, context):
@@ -86,7 +86,7 @@ class ClientServiceServicer:
 
     def Identify(self, request, context):
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
+        anonymous_id or external_id, may have a message_id, and takes no other member. Members that it leaves out stay as they are, member by member
         of data too, and null clears.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -155,11 +155,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ClientService:
     """ClientService speaks the client API, whose SDKs send snake_case JSON with a public key. Each call takes JSON,
-    optionally compressed, of at most 1 MiB, and answers 204 when it is durable. The caller authenticates with an event
-    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule is answered 422, one that is not JSON
-    400, and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and
-    every event of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients
-    use EventService.SendEvents instead.
+    optionally compressed, of at most 1 MiB, and returns 204 when it is durable. The caller authenticates with an event
+    write key as "Bearer KEY"; an unknown key is 401. A call that breaks a rule returns 422, one that is not JSON 400,
+    and one that is too large 413; it is kept with its reason, and nothing of it is accepted. Every call, and every event
+    of PostEvents, may have a message_id: what is repeated with the same one is stored once. Typed clients use
+    EventService.SendEvents instead.
     """
 
     @staticmethod

@@ -24,19 +24,51 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
+from headwater.v1 import events_pb2 as headwater_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\xe8\x01\n\x11ListEventsRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x19\n\x05order\x18\x03 \x01(\tH\x01R\x05order\x88\x01\x01\x12\x1c\n\tascending\x18\x04 \x01(\x08R\tascending\x12\x19\n\x05\x66irst\x18\x05 \x01(\x05H\x02R\x05\x66irst\x88\x01\x01\x12\x19\n\x05limit\x18\x06 \x01(\x05H\x03R\x05limit\x88\x01\x01\x42\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit2l\n\x0c\x45ventService\x12\\\n\nListEvents\x12$.headwater.rest.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/eventsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\"\xa0\x05\n\x11ListEventsRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x36\n\x05order\x18\x03 \x01(\tB\x1b\xca\xda\x18\x17\"\ttimestamp\"\nreceivedAtH\x01R\x05order\x88\x01\x01\x12\x1c\n\tascending\x18\x04 \x01(\x08R\tascending\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x02R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x03R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageToken\x12\x1e\n\nconnection\x18\x08 \x03(\x05R\nconnection\x12J\n\x04type\x18\t \x01(\tB1\xca\xda\x18-\"\x05\x61lias\"\x05group\"\x08identify\"\x04page\"\x06screen\"\x05trackH\x04R\x04type\x88\x01\x01\x12\x19\n\x05\x65vent\x18\n \x01(\tH\x05R\x05\x65vent\x88\x01\x01\x12\x1c\n\x07user_id\x18\x0b \x01(\tH\x06R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x0c \x01(\tH\x07R\x0b\x61nonymousId\x88\x01\x01\x12*\n\x05since\x18\r \x01(\tB\x0f\xca\xda\x18\x0b*\tdate-timeH\x08R\x05since\x88\x01\x01\x12*\n\x05until\x18\x0e \x01(\tB\x0f\xca\xda\x18\x0b*\tdate-timeH\tR\x05until\x88\x01\x01\x42\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limitB\x07\n\x05_typeB\x08\n\x06_eventB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_sinceB\x08\n\x06_until\"\x85\x05\n\x12\x43ountEventsRequest\x12-\n\x02\x62y\x18\x01 \x03(\tB\x1d\xca\xda\x18\x19\"\x05\x65vent\"\x04type\"\nconnectionR\x02\x62y\x12\x30\n\x08interval\x18\x02 \x01(\tB\x0f\xca\xda\x18\x0b\"\x04hour\"\x03\x64\x61yH\x00R\x08interval\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x12\x1b\n\x06\x66ilter\x18\x04 \x01(\tH\x02R\x06\x66ilter\x88\x01\x01\x12\x36\n\x05order\x18\x05 \x01(\tB\x1b\xca\xda\x18\x17\"\ttimestamp\"\nreceivedAtH\x03R\x05order\x88\x01\x01\x12\x1e\n\nconnection\x18\x06 \x03(\x05R\nconnection\x12J\n\x04type\x18\x07 \x01(\tB1\xca\xda\x18-\"\x05\x61lias\"\x05group\"\x08identify\"\x04page\"\x06screen\"\x05trackH\x04R\x04type\x88\x01\x01\x12\x19\n\x05\x65vent\x18\x08 \x01(\tH\x05R\x05\x65vent\x88\x01\x01\x12\x1c\n\x07user_id\x18\t \x01(\tH\x06R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\n \x01(\tH\x07R\x0b\x61nonymousId\x88\x01\x01\x12*\n\x05since\x18\x0b \x01(\tB\x0f\xca\xda\x18\x0b*\tdate-timeH\x08R\x05since\x88\x01\x01\x12*\n\x05until\x18\x0c \x01(\tB\x0f\xca\xda\x18\x0b*\tdate-timeH\tR\x05until\x88\x01\x01\x42\x0b\n\t_intervalB\x08\n\x06_limitB\t\n\x07_filterB\x08\n\x06_orderB\x07\n\x05_typeB\x08\n\x06_eventB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\x08\n\x06_sinceB\x08\n\x06_until2\xf3\x01\n\x0c\x45ventService\x12\\\n\nListEvents\x12$.headwater.rest.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/events\x12\x84\x01\n\x0b\x43ountEvents\x12%.headwater.rest.v1.CountEventsRequest\x1a!.headwater.v1.CountEventsResponse\"+\xca\xda\x18\x0e\n\x0cTooExpensive\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/events/countsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['order']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['order']._serialized_options = b'\312\332\030\027\"\ttimestamp\"\nreceivedAt'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['first']._serialized_options = b'\312\332\030\0020\000'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['type']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['type']._serialized_options = b'\312\332\030-\"\005alias\"\005group\"\010identify\"\004page\"\006screen\"\005track'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['since']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['since']._serialized_options = b'\312\332\030\013*\tdate-time'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['until']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['until']._serialized_options = b'\312\332\030\013*\tdate-time'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['by']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['by']._serialized_options = b'\312\332\030\031\"\005event\"\004type\"\nconnection'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['interval']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['interval']._serialized_options = b'\312\332\030\013\"\004hour\"\003day'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['order']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['order']._serialized_options = b'\312\332\030\027\"\ttimestamp\"\nreceivedAt'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['type']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['type']._serialized_options = b'\312\332\030-\"\005alias\"\005group\"\010identify\"\004page\"\006screen\"\005track'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['since']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['since']._serialized_options = b'\312\332\030\013*\tdate-time'
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['until']._loaded_options = None
+  _globals['_COUNTEVENTSREQUEST'].fields_by_name['until']._serialized_options = b'\312\332\030\013*\tdate-time'
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/events'
-  _globals['_LISTEVENTSREQUEST']._serialized_start=111
-  _globals['_LISTEVENTSREQUEST']._serialized_end=343
-  _globals['_EVENTSERVICE']._serialized_start=345
-  _globals['_EVENTSERVICE']._serialized_end=453
+  _globals['_EVENTSERVICE'].methods_by_name['CountEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['CountEvents']._serialized_options = b'\312\332\030\016\n\014TooExpensive\202\323\344\223\002\023\022\021/v1/events/counts'
+  _globals['_LISTEVENTSREQUEST']._serialized_start=174
+  _globals['_LISTEVENTSREQUEST']._serialized_end=846
+  _globals['_COUNTEVENTSREQUEST']._serialized_start=849
+  _globals['_COUNTEVENTSREQUEST']._serialized_end=1494
+  _globals['_EVENTSERVICE']._serialized_start=1497
+  _globals['_EVENTSERVICE']._serialized_end=1740
 # @@protoc_insertion_point(module_scope)

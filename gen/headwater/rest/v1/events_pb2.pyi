@@ -30,21 +30,47 @@ class ListEventsRequest(message.Message):
     ASCENDING_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    CONNECTION_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
     filter: builtins.str
     """filter is a Filter as JSON text. Absent means all events."""
     order: builtins.str
-    """order is the path of the property to sort by. Absent means "timestamp"."""
+    """order is the time to sort by. Absent means "timestamp"."""
     ascending: builtins.bool
     """ascending says to start with the least value of order. Absent means with the greatest."""
     first: builtins.int
     """first is how many events to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    type: builtins.str
+    """type is the type of the events. Absent means all."""
+    event: builtins.str
+    """event is the name of the track events, such as "Order Completed". Absent means all events."""
+    user_id: builtins.str
+    """user_id is the userId of the events. Absent means all."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymousId of the events. Absent means all."""
+    since: builtins.str
+    """since is the first moment included, by the time that order names. It is written as in RFC 3339. Absent means from the earliest."""
+    until: builtins.str
+    """until is the first moment excluded, by the time that order names. It is written as in RFC 3339. Absent means to the latest."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+        """properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
         several names separated by commas. Empty means all.
         """
+
+    @builtins.property
+    def connection(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """connection is the id of the source connection of the events. The parameter may be repeated. Absent means all."""
 
     def __init__(
         self,
@@ -55,11 +81,23 @@ class ListEventsRequest(message.Message):
         ascending: builtins.bool = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+        connection: abc.Iterable[builtins.int] | None = ...,
+        type: builtins.str | None = ...,
+        event: builtins.str | None = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        until: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "_since", b"_since", "_type", b"_type", "_until", b"_until", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "event", b"event", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "ascending", b"ascending", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "properties", b"properties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "_since", b"_since", "_type", b"_type", "_until", b"_until", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "ascending", b"ascending", "connection", b"connection", "event", b"event", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "page_token", b"page_token", "properties", b"properties", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
     _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
     _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
     _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
@@ -68,6 +106,18 @@ class ListEventsRequest(message.Message):
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
     _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__since: _TypeAlias = typing.Literal["since"]  # noqa: Y015
+    _WhichOneofArgType__since: _TypeAlias = typing.Literal["_since", b"_since"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__until: _TypeAlias = typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = typing.Literal["_until", b"_until"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
     @typing.overload
@@ -76,3 +126,120 @@ class ListEventsRequest(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__since) -> _WhichOneofReturnType__since | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@typing.final
+class CountEventsRequest(message.Message):
+    """CountEventsRequest selects the events to count, and the values to count them by; its fields are query parameters."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BY_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    CONNECTION_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    interval: builtins.str
+    """interval is the period to count by, in UTC. Absent means none."""
+    limit: builtins.int
+    """limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000."""
+    filter: builtins.str
+    """filter is a Filter as JSON text. Absent means all."""
+    order: builtins.str
+    """order is the time that interval, since and until refer to. Absent means "timestamp"."""
+    type: builtins.str
+    """type is the type of the events. Absent means all."""
+    event: builtins.str
+    """event is the name of the track events, such as "Order Completed". Absent means all events."""
+    user_id: builtins.str
+    """user_id is the userId of the events. Absent means all."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymousId of the events. Absent means all."""
+    since: builtins.str
+    """since is the first moment included, by the time that order names. It is written as in RFC 3339. Absent means from the earliest."""
+    until: builtins.str
+    """until is the first moment excluded, by the time that order names. It is written as in RFC 3339. Absent means to the latest."""
+    @builtins.property
+    def by(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """by are the values to count by. The parameter may be repeated, and each may hold several values separated by
+        commas. Empty means one count of all events.
+        """
+
+    @builtins.property
+    def connection(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """connection is the id of the source connection of the events. The parameter may be repeated. Absent means all."""
+
+    def __init__(
+        self,
+        *,
+        by: abc.Iterable[builtins.str] | None = ...,
+        interval: builtins.str | None = ...,
+        limit: builtins.int | None = ...,
+        filter: builtins.str | None = ...,
+        order: builtins.str | None = ...,
+        connection: abc.Iterable[builtins.int] | None = ...,
+        type: builtins.str | None = ...,
+        event: builtins.str | None = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        until: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_filter", b"_filter", "_interval", b"_interval", "_limit", b"_limit", "_order", b"_order", "_since", b"_since", "_type", b"_type", "_until", b"_until", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "event", b"event", "filter", b"filter", "interval", b"interval", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_event", b"_event", "_filter", b"_filter", "_interval", b"_interval", "_limit", b"_limit", "_order", b"_order", "_since", b"_since", "_type", b"_type", "_until", b"_until", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "by", b"by", "connection", b"connection", "event", b"event", "filter", b"filter", "interval", b"interval", "limit", b"limit", "order", b"order", "since", b"since", "type", b"type", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
+    _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    _WhichOneofReturnType__interval: _TypeAlias = typing.Literal["interval"]  # noqa: Y015
+    _WhichOneofArgType__interval: _TypeAlias = typing.Literal["_interval", b"_interval"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__order: _TypeAlias = typing.Literal["order"]  # noqa: Y015
+    _WhichOneofArgType__order: _TypeAlias = typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__since: _TypeAlias = typing.Literal["since"]  # noqa: Y015
+    _WhichOneofArgType__since: _TypeAlias = typing.Literal["_since", b"_since"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__until: _TypeAlias = typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = typing.Literal["_until", b"_until"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval) -> _WhichOneofReturnType__interval | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__since) -> _WhichOneofReturnType__since | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...

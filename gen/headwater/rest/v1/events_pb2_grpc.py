@@ -5,6 +5,7 @@ import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.rest.v1 import events_pb2 as headwater_dot_rest_dot_v1_dot_events__pb2
+from headwater.v1 import events_pb2 as headwater_dot_v1_dot_events__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -41,6 +42,11 @@ class EventServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.CountEvents = channel.unary_unary(
+                '/headwater.rest.v1.EventService/CountEvents',
+                request_serializer=headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
@@ -48,8 +54,16 @@ class EventServiceServicer:
     """
 
     def ListEvents(self, request, context):
-        """ListEvents returns stored events of the workspace as {"events": [...]}, each member exactly as it was
-        received.
+        """ListEvents returns the stored events of the workspace that meet all conditions, as {"events": [...],
+        "nextPageToken": "..."}. Each member is exactly as it was received. It fails with 400 when the filter is not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountEvents(self, request, context):
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +76,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=headwater_dot_rest_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CountEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountEvents,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +111,33 @@ class EventService:
             '/headwater.rest.v1.EventService/ListEvents',
             headwater_dot_rest_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.EventService/CountEvents',
+            headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

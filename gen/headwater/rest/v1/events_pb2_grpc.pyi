@@ -7,6 +7,7 @@ from collections import abc as abc
 from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.rest.v1 import events_pb2 as events_pb2
+from headwater.v1 import events_pb2 as events_pb2_1
 import abc as abc_1
 import grpc as grpc
 import sys
@@ -35,8 +36,12 @@ class EventServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> EventServiceAsyncStub: ...
     ListEvents: grpc.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, httpbody_pb2.HttpBody]
-    """ListEvents returns stored events of the workspace as {"events": [...]}, each member exactly as it was
-    received.
+    """ListEvents returns the stored events of the workspace that meet all conditions, as {"events": [...],
+    "nextPageToken": "..."}. Each member is exactly as it was received. It fails with 400 when the filter is not valid.
+    """
+    CountEvents: grpc.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2_1.CountEventsResponse]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
     """
 
 @typing.type_check_only
@@ -45,8 +50,12 @@ class EventServiceAsyncStub(EventServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListEvents: aio.UnaryUnaryMultiCallable[events_pb2.ListEventsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListEvents returns stored events of the workspace as {"events": [...]}, each member exactly as it was
-    received.
+    """ListEvents returns the stored events of the workspace that meet all conditions, as {"events": [...],
+    "nextPageToken": "..."}. Each member is exactly as it was received. It fails with 400 when the filter is not valid.
+    """
+    CountEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2_1.CountEventsResponse]  # type: ignore[assignment]
+    """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+    TooExpensive when counting takes more work than one call may do: narrow the conditions then.
     """
 
 class EventServiceServicer:
@@ -57,8 +66,17 @@ class EventServiceServicer:
         request: events_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListEvents returns stored events of the workspace as {"events": [...]}, each member exactly as it was
-        received.
+        """ListEvents returns the stored events of the workspace that meet all conditions, as {"events": [...],
+        "nextPageToken": "..."}. Each member is exactly as it was received. It fails with 400 when the filter is not valid.
+        """
+
+    def CountEvents(
+        self,
+        request: events_pb2.CountEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2_1.CountEventsResponse, abc.Awaitable[events_pb2_1.CountEventsResponse]]:
+        """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
+        TooExpensive when counting takes more work than one call may do: narrow the conditions then.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

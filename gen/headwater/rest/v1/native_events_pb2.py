@@ -23,26 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headwater/rest/v1/native_events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"R\n\x10PostEventRequest\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12*\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyR\x05\x65vent\"6\n\x17GetEventSettingsRequest\x12\x1b\n\twrite_key\x18\x01 \x01(\tR\x08writeKey2\xce\x02\n\x12NativeEventService\x12O\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\"\n/v1/events:\x01*\x12h\n\tPostEvent\x12#.headwater.rest.v1.PostEventRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\x11/v1/events/{type}:\x05\x65vent\x12}\n\x10GetEventSettings\x12*.headwater.rest.v1.GetEventSettingsRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/settings/{write_key}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headwater/rest/v1/native_events.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"\x8f\x01\n\x10PostEventRequest\x12I\n\x04type\x18\x01 \x01(\tB5\xe2\x41\x01\x02\xca\xda\x18-\"\x05\x61lias\"\x05group\"\x08identify\"\x04page\"\x06screen\"\x05trackR\x04type\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02R\x05\x65vent\"<\n\x17GetEventSettingsRequest\x12!\n\twrite_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x08writeKey2\xe6\x02\n\x12NativeEventService\x12g\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"-\xca\xda\x18\x14\n\x12\x43onnectionNotExist\x82\xd3\xe4\x93\x02\x0f\"\n/v1/events:\x01*\x12h\n\tPostEvent\x12#.headwater.rest.v1.PostEventRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\x11/v1/events/{type}:\x05\x65vent\x12}\n\x10GetEventSettings\x12*.headwater.rest.v1.GetEventSettingsRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/settings/{write_key}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.native_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_POSTEVENTREQUEST'].fields_by_name['type']._loaded_options = None
+  _globals['_POSTEVENTREQUEST'].fields_by_name['type']._serialized_options = b'\342A\001\002\312\332\030-\"\005alias\"\005group\"\010identify\"\004page\"\006screen\"\005track'
+  _globals['_POSTEVENTREQUEST'].fields_by_name['event']._loaded_options = None
+  _globals['_POSTEVENTREQUEST'].fields_by_name['event']._serialized_options = b'\342A\001\002'
+  _globals['_GETEVENTSETTINGSREQUEST'].fields_by_name['write_key']._loaded_options = None
+  _globals['_GETEVENTSETTINGSREQUEST'].fields_by_name['write_key']._serialized_options = b'\342A\001\002'
   _globals['_NATIVEEVENTSERVICE'].methods_by_name['PostEvents']._loaded_options = None
-  _globals['_NATIVEEVENTSERVICE'].methods_by_name['PostEvents']._serialized_options = b'\202\323\344\223\002\017\"\n/v1/events:\001*'
+  _globals['_NATIVEEVENTSERVICE'].methods_by_name['PostEvents']._serialized_options = b'\312\332\030\024\n\022ConnectionNotExist\202\323\344\223\002\017\"\n/v1/events:\001*'
   _globals['_NATIVEEVENTSERVICE'].methods_by_name['PostEvent']._loaded_options = None
   _globals['_NATIVEEVENTSERVICE'].methods_by_name['PostEvent']._serialized_options = b'\202\323\344\223\002\032\"\021/v1/events/{type}:\005event'
   _globals['_NATIVEEVENTSERVICE'].methods_by_name['GetEventSettings']._loaded_options = None
   _globals['_NATIVEEVENTSERVICE'].methods_by_name['GetEventSettings']._serialized_options = b'\202\323\344\223\002!\022\037/v1/events/settings/{write_key}'
-  _globals['_POSTEVENTREQUEST']._serialized_start=117
-  _globals['_POSTEVENTREQUEST']._serialized_end=199
-  _globals['_GETEVENTSETTINGSREQUEST']._serialized_start=201
-  _globals['_GETEVENTSETTINGSREQUEST']._serialized_end=255
-  _globals['_NATIVEEVENTSERVICE']._serialized_start=258
-  _globals['_NATIVEEVENTSERVICE']._serialized_end=592
+  _globals['_POSTEVENTREQUEST']._serialized_start=187
+  _globals['_POSTEVENTREQUEST']._serialized_end=330
+  _globals['_GETEVENTSETTINGSREQUEST']._serialized_start=332
+  _globals['_GETEVENTSETTINGSREQUEST']._serialized_end=392
+  _globals['_NATIVEEVENTSERVICE']._serialized_start=395
+  _globals['_NATIVEEVENTSERVICE']._serialized_end=753
 # @@protoc_insertion_point(module_scope)

@@ -26,12 +26,10 @@ class PostEventRequest(message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
     type: builtins.str
-    """type is the type of the event unless the event says another one. Required.
-    Possible values: "alias", "group", "identify", "page", "screen" or "track".
-    """
+    """type is the type of the event unless the event says another one."""
     @builtins.property
     def event(self) -> httpbody_pb2.HttpBody:
-        """event is the event, a JSON object. Required."""
+        """event is the event, a JSON object."""
 
     def __init__(
         self,
@@ -53,7 +51,7 @@ class GetEventSettingsRequest(message.Message):
 
     WRITE_KEY_FIELD_NUMBER: builtins.int
     write_key: builtins.str
-    """write_key is an event write key of a source connection. Required."""
+    """write_key is an event write key of a source connection."""
     def __init__(
         self,
         *,

@@ -28,14 +28,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NativeEventServiceStub:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
-    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
-    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
-    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
-    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
-    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
-    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
-    EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
+    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
+    application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
+    operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
+    an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
+    Members that have no field are kept. Typed clients use EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -48,24 +47,23 @@ class NativeEventServiceStub:
     the API key has no source of that id that receives events.
     """
     PostEvent: grpc.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]
-    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
     """
     GetEventSettings: grpc.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]
-    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+    """GetEventSettings returns what an SDK asks for before it sends anything: the strategy of its connection, and the key
     to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
     """
 
 @typing.type_check_only
 class NativeEventServiceAsyncStub(NativeEventServiceStub):
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
-    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
-    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
-    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
-    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
-    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
-    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
-    EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
+    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
+    application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
+    operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
+    an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
+    Members that have no field are kept. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -75,23 +73,22 @@ class NativeEventServiceAsyncStub(NativeEventServiceStub):
     the API key has no source of that id that receives events.
     """
     PostEvent: aio.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
     """
     GetEventSettings: aio.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+    """GetEventSettings returns what an SDK asks for before it sends anything: the strategy of its connection, and the key
     to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
     """
 
 class NativeEventServiceServicer:
-    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and answers an empty body
-    when they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member
-    "writeKey" of the body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body
-    is JSON, said to be application/json or text/plain, optionally compressed with gzip, and at most 500 KB after
-    inflating unless the operator says otherwise. Every member has one JSON type, in the context too, and each type
-    of event its own members: an event that breaks a rule is kept with its reason; the others of the call are
-    accepted, and the answer stays 200. Members that have no field are kept. Typed clients use
-    EventService.SendEvents instead.
+    """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
+    they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
+    application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
+    operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
+    an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
+    Members that have no field are kept. Typed clients use EventService.SendEvents instead.
     """
 
     def PostEvents(
@@ -109,7 +106,7 @@ class NativeEventServiceServicer:
         request: native_events_pb2.PostEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+        """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
         be in the header. It fails with 404 for a type that does not exist.
         """
 
@@ -118,7 +115,7 @@ class NativeEventServiceServicer:
         request: native_events_pb2.GetEventSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetEventSettings answers what an SDK asks for before it sends anything: the strategy of its connection, and the key
+        """GetEventSettings returns what an SDK asks for before it sends anything: the strategy of its connection, and the key
         to send with. It needs no authentication but a known key of a connection with a strategy, else it fails with 401.
         """
 

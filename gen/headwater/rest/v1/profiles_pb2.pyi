@@ -30,6 +30,7 @@ class ListProfilesRequest(message.Message):
     ORDER_DESC_FIELD_NUMBER: builtins.int
     FIRST_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     filter: builtins.str
     """filter is a Filter as JSON text. Absent means all profiles."""
     order: builtins.str
@@ -39,10 +40,12 @@ class ListProfilesRequest(message.Message):
     first: builtins.int
     """first is how many profiles to skip, 0 or more. Absent means 0."""
     limit: builtins.int
-    """limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the paths of the attributes to answer. The parameter may be repeated, and each may hold several
+        """properties are the paths of the attributes to return. The parameter may be repeated, and each may hold several
         paths separated by commas. Empty means all.
         """
 
@@ -55,10 +58,11 @@ class ListProfilesRequest(message.Message):
         order_desc: builtins.bool = ...,
         first: builtins.int | None = ...,
         limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "order_desc", b"order_desc", "properties", b"properties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_filter", b"_filter", "_first", b"_first", "_limit", b"_limit", "_order", b"_order", "filter", b"filter", "first", b"first", "limit", b"limit", "order", b"order", "order_desc", b"order_desc", "page_token", b"page_token", "properties", b"properties"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__filter: _TypeAlias = typing.Literal["filter"]  # noqa: Y015
     _WhichOneofArgType__filter: _TypeAlias = typing.Literal["_filter", b"_filter"]  # noqa: Y015
@@ -85,7 +89,7 @@ class GetProfileAttributesRequest(message.Message):
 
     KPID_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     def __init__(
         self,
         *,
@@ -107,12 +111,12 @@ class ListProfileEventsRequest(message.Message):
     PROPERTIES_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. Required."""
+    """kpid is the id of the profile, a UUID."""
     limit: builtins.int
-    """limit is the greatest number of events to answer, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of events to return, from 1 to 1000. Absent means 100."""
     @builtins.property
     def properties(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+        """properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
         several names separated by commas. Empty means all.
         """
 

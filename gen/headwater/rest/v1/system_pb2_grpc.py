@@ -48,8 +48,8 @@ class SystemServiceServicer:
     """
 
     def GetOpenApi(self, request, context):
-        """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        answers nothing but 501 there.
+        """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
+        returns only 501 there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,8 +35,8 @@ class SystemServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SystemServiceAsyncStub: ...
     GetOpenApi: grpc.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]
-    """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    answers nothing but 501 there.
+    """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
+    returns only 501 there.
     """
 
 @typing.type_check_only
@@ -45,8 +45,8 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetOpenApi: aio.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    answers nothing but 501 there.
+    """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
+    returns only 501 there.
     """
 
 class SystemServiceServicer:
@@ -57,8 +57,8 @@ class SystemServiceServicer:
         request: system_pb2.GetOpenApiRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetOpenApi answers the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        answers nothing but 501 there.
+        """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
+        returns only 501 there.
         """
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

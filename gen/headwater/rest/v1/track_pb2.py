@@ -23,16 +23,19 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/track.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"8\n\x19GetProjectSettingsRequest\x12\x1b\n\twrite_key\x18\x01 \x01(\tR\x08writeKey2\xa6\x06\n\x0cTrackService\x12[\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\"\x0c/v1/identify:\x01*Z\n\"\x05/v1/i:\x01*\x12U\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/track:\x01*Z\n\"\x05/v1/t:\x01*\x12S\n\x04Page\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x08/v1/page:\x01*Z\n\"\x05/v1/p:\x01*\x12W\n\x06Screen\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\"\n/v1/screen:\x01*Z\n\"\x05/v1/s:\x01*\x12U\n\x05Group\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/group:\x01*Z\n\"\x05/v1/g:\x01*\x12U\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/alias:\x01*Z\n\"\x05/v1/a:\x01*\x12^\n\x05\x42\x61tch\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x82\xd3\xe4\x93\x02#\"\t/v1/batch:\x01*Z\n\"\x05/v1/b:\x01*Z\x07\"\x02/b:\x01*\x12\xa5\x01\n\x12GetProjectSettings\x12,.headwater.rest.v1.GetProjectSettingsRequest\x1a\x14.google.api.HttpBody\"K\x82\xd3\xe4\x93\x02\x45\x12!/v1/projects/{write_key}/settingsZ \x12\x1e/projects/{write_key}/settingsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/track.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\">\n\x19GetProjectSettingsRequest\x12!\n\twrite_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x08writeKey2\xa6\x06\n\x0cTrackService\x12[\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\"\x0c/v1/identify:\x01*Z\n\"\x05/v1/i:\x01*\x12U\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/track:\x01*Z\n\"\x05/v1/t:\x01*\x12S\n\x04Page\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x08/v1/page:\x01*Z\n\"\x05/v1/p:\x01*\x12W\n\x06Screen\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\"\n/v1/screen:\x01*Z\n\"\x05/v1/s:\x01*\x12U\n\x05Group\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/group:\x01*Z\n\"\x05/v1/g:\x01*\x12U\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/alias:\x01*Z\n\"\x05/v1/a:\x01*\x12^\n\x05\x42\x61tch\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x82\xd3\xe4\x93\x02#\"\t/v1/batch:\x01*Z\n\"\x05/v1/b:\x01*Z\x07\"\x02/b:\x01*\x12\xa5\x01\n\x12GetProjectSettings\x12,.headwater.rest.v1.GetProjectSettingsRequest\x1a\x14.google.api.HttpBody\"K\x82\xd3\xe4\x93\x02\x45\x12!/v1/projects/{write_key}/settingsZ \x12\x1e/projects/{write_key}/settingsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.track_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETPROJECTSETTINGSREQUEST'].fields_by_name['write_key']._loaded_options = None
+  _globals['_GETPROJECTSETTINGSREQUEST'].fields_by_name['write_key']._serialized_options = b'\342A\001\002'
   _globals['_TRACKSERVICE'].methods_by_name['Identify']._loaded_options = None
   _globals['_TRACKSERVICE'].methods_by_name['Identify']._serialized_options = b'\202\323\344\223\002\035\"\014/v1/identify:\001*Z\n\"\005/v1/i:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Track']._loaded_options = None
@@ -49,8 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACKSERVICE'].methods_by_name['Batch']._serialized_options = b'\202\323\344\223\002#\"\t/v1/batch:\001*Z\n\"\005/v1/b:\001*Z\007\"\002/b:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['GetProjectSettings']._loaded_options = None
   _globals['_TRACKSERVICE'].methods_by_name['GetProjectSettings']._serialized_options = b'\202\323\344\223\002E\022!/v1/projects/{write_key}/settingsZ \022\036/projects/{write_key}/settings'
-  _globals['_GETPROJECTSETTINGSREQUEST']._serialized_start=109
-  _globals['_GETPROJECTSETTINGSREQUEST']._serialized_end=165
-  _globals['_TRACKSERVICE']._serialized_start=168
-  _globals['_TRACKSERVICE']._serialized_end=974
+  _globals['_GETPROJECTSETTINGSREQUEST']._serialized_start=142
+  _globals['_GETPROJECTSETTINGSREQUEST']._serialized_end=204
+  _globals['_TRACKSERVICE']._serialized_start=207
+  _globals['_TRACKSERVICE']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

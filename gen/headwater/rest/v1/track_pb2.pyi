@@ -24,7 +24,7 @@ class GetProjectSettingsRequest(message.Message):
 
     WRITE_KEY_FIELD_NUMBER: builtins.int
     write_key: builtins.str
-    """write_key is an event write key of a source connection. Required."""
+    """write_key is an event write key of a source connection."""
     def __init__(
         self,
         *,

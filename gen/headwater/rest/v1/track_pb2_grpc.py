@@ -28,17 +28,16 @@ if _version_not_supported:
 
 class TrackServiceStub:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -91,17 +90,16 @@ class TrackServiceStub:
 
 class TrackServiceServicer:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(self, request, context):
@@ -148,7 +146,7 @@ class TrackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Batch(self, request, context):
-        """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
+        """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
         the others.
         """
@@ -157,7 +155,7 @@ class TrackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectSettings(self, request, context):
-        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+        """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
         calls go to this server, at the address at which it was asked, and to no other integration. It needs no
         authentication but a known key, else it fails with 404.
         """
@@ -218,17 +216,16 @@ def add_TrackServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TrackService:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     @staticmethod

@@ -29,17 +29,16 @@ GRPC_VERSION: str
 
 class TrackServiceStub:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     @typing.overload
@@ -61,12 +60,12 @@ class TrackServiceStub:
     Alias: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep."""
     Batch: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
-    """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
+    """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
     the others.
     """
     GetProjectSettings: grpc.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]
-    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+    """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
     calls go to this server, at the address at which it was asked, and to no other integration. It needs no
     authentication but a known key, else it fails with 404.
     """
@@ -74,17 +73,16 @@ class TrackServiceStub:
 @typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -103,29 +101,28 @@ class TrackServiceAsyncStub(TrackServiceStub):
     Alias: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Alias joins two ids of one user. It needs previousId, the id to give up, and userId, the id to keep."""
     Batch: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
+    """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
     the others.
     """
     GetProjectSettings: aio.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+    """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
     calls go to this server, at the address at which it was asked, and to no other integration. It needs no
     authentication but a known key, else it fails with 404.
     """
 
 class TrackServiceServicer:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
-    content type, optionally compressed with gzip, and answers {} when it is durable. The caller authenticates with
-    an event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the
-    member "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB
-    with 32 KB for each call in it. By default a call that breaks a rule is kept with its reason and still answered
-    200, because SDKs send refused calls again; with the header "X-Strict-Mode: 1" it is answered 400, 401 or 413.
-    With the query parameter "verbose=true" the answer tells what became of each event, once the worker has had them:
-    {"success": true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled
-    pipeline of the source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or,
-    after two seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is
-    {"success": false, "code": ..., "path": ..., "message": ..., "events": []}. Typed clients use
-    EventService.SendEvents instead.
+    content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
+    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
+    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
+    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
+    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
+    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(
@@ -177,7 +174,7 @@ class TrackServiceServicer:
         request: httpbody_pb2.HttpBody,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """Batch takes many calls at once, in the member "batch"; each names its call in the member "type". The members
+        """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
         the others.
         """
@@ -187,7 +184,7 @@ class TrackServiceServicer:
         request: track_pb2.GetProjectSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetProjectSettings answers the settings that browser and mobile SDKs ask for before they send anything: that all
+        """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
         calls go to this server, at the address at which it was asked, and to no other integration. It needs no
         authentication but a known key, else it fails with 404.
         """

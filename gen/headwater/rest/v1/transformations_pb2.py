@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'headwater/rest/v1/transformations.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\xc9\x02\n\x15TransformationService\x12\x64\n\x12ValidateExpression\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/validate-expression:\x01*\x12m\n\x18ListExpressionProperties\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/expressions-properties:\x01*\x12[\n\rTransformData\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/transformations:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'headwater/rest/v1/transformations.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto2\x87\x03\n\x15TransformationService\x12\x64\n\x12ValidateExpression\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/validate-expression:\x01*\x12m\n\x18ListExpressionProperties\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/expressions-properties:\x01*\x12\x98\x01\n\rTransformData\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"[\xca\xda\x18\x39\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02\x18\"\x13/v1/transformations:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ListExpressionProperties']._loaded_options = None
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ListExpressionProperties']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/expressions-properties:\001*'
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['TransformData']._loaded_options = None
-  _globals['_TRANSFORMATIONSERVICE'].methods_by_name['TransformData']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/transformations:\001*'
-  _globals['_TRANSFORMATIONSERVICE']._serialized_start=120
-  _globals['_TRANSFORMATIONSERVICE']._serialized_end=449
+  _globals['_TRANSFORMATIONSERVICE'].methods_by_name['TransformData']._serialized_options = b'\312\332\0309\n\024TransformationFailed\n\023UnsupportedLanguage\n\014TooExpensive\202\323\344\223\002\030\"\023/v1/transformations:\001*'
+  _globals['_TRANSFORMATIONSERVICE']._serialized_start=156
+  _globals['_TRANSFORMATIONSERVICE']._serialized_end=547
 # @@protoc_insertion_point(module_scope)

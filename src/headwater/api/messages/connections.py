@@ -15,7 +15,7 @@ from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import schemas_pb2
 
 PIECE_BYTES: Final = 512 * 1024
-"""How much is sent at once: the gateway buffers less than this where the caller reads slowly."""
+"""Maximum size of a piece: the gateway buffers less than this where the caller reads slowly."""
 
 _SCHEMAS: Final[tuple[tuple[Literal["in_schema", "out_schema"], str], ...]] = (
     ("in_schema", "inSchema"),
@@ -24,7 +24,7 @@ _SCHEMAS: Final[tuple[tuple[Literal["in_schema", "out_schema"], str], ...]] = (
 _encoder: Final = msgspec.json.Encoder()
 
 
-def document_of(message: pb.Connection) -> dict[str, Any]:
+def to_document(message: pb.Connection) -> dict[str, Any]:
     """The connection as `msgspec` encodes it. It is small: schemas are texts that all documents share."""
     bare = pb.Connection()
     bare.CopyFrom(message)
@@ -42,9 +42,10 @@ def document_of(message: pb.Connection) -> dict[str, Any]:
 
 
 class ListInPieces:
-    """Makes the text of {"connections": [...]}, none of its pieces longer than `PIECE_BYTES`."""
+    """Makes the text of {"connections": [...], "nextPageToken": "..."}, in pieces of at most `PIECE_BYTES`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, next_page_token: str = "") -> None:
+        self._next_page_token = next_page_token
         self._text = bytearray(b'{"connections":[')
         self._is_first = True
 
@@ -60,7 +61,7 @@ class ListInPieces:
 
     def end(self) -> Iterator[bytes]:
         """The remaining pieces."""
-        self._text += b"]}"
+        self._text += b'],"nextPageToken":' + _encoder.encode(self._next_page_token) + b"}"
         for start in range(0, len(self._text), PIECE_BYTES):
             yield bytes(self._text[start : start + PIECE_BYTES])
 

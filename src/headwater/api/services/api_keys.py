@@ -1,11 +1,22 @@
 """ApiKeyService: the secrets that open this API."""
 
-from headwater.api.request import Context, caller_of
+from msgspec import Struct
+
+from headwater.api.pages import NO_LIMIT, Page
+from headwater.api.request import Context, require_caller
+from headwater.base.clock import microseconds
 from headwater.catalog import ApiKey, Catalog
 from headwater.management import api_keys
 from headwater.management.quotas import Quotas
 from headwater.v1 import api_keys_pb2 as pb
 from headwater.v1 import api_keys_pb2_grpc
+
+
+class ApiKeyCursor(Struct, frozen=True, array_like=True, order=True):
+    """A place in a list of keys: after this time of creation, in microseconds since the epoch, and id."""
+
+    created_at: int
+    id: int
 
 
 class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
@@ -16,11 +27,13 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
         self._quotas = quotas
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Context) -> pb.ListApiKeysResponse:
-        caller = await caller_of(self._catalog, context)
-        return pb.ListApiKeysResponse(keys=[_message(key) for key in api_keys.list_api_keys(self._catalog, caller.key)])
+        caller = await require_caller(self._catalog, context)
+        page = Page(request, ApiKeyCursor, default_limit=NO_LIMIT)
+        keys, token = page.select(api_keys.list_api_keys(self._catalog, caller.key), _cursor)
+        return pb.ListApiKeysResponse(keys=[_message(key) for key in keys], next_page_token=token)
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Context) -> pb.CreateApiKeyResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         created = await api_keys.create_api_key(
             self._catalog,
             caller.key,
@@ -33,9 +46,13 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
         return pb.CreateApiKeyResponse(id=created.key.id, token=created.token)
 
     async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, context: Context) -> pb.DeleteApiKeyResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         await api_keys.delete_api_key(self._catalog, caller.key, request.id)
         return pb.DeleteApiKeyResponse()
+
+
+def _cursor(key: ApiKey) -> ApiKeyCursor:
+    return ApiKeyCursor(microseconds(key.created_at), key.id)
 
 
 def _message(key: ApiKey) -> pb.ApiKey:

@@ -1,10 +1,10 @@
 """DeviceService: the devices of people."""
 
-from headwater.api.pages import page_of
-from headwater.api.request import Context, workspace_of
+from headwater.api.pages import Page
+from headwater.api.request import Context, require_workspace
 from headwater.base.clock import from_microseconds
 from headwater.catalog import Catalog
-from headwater.state import Device, StateStore
+from headwater.state import Device, DeviceCursor, StateStore
 from headwater.v1 import devices_pb2 as pb
 from headwater.v1 import devices_pb2_grpc
 
@@ -17,10 +17,8 @@ class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):
         self._state = state
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Context) -> pb.ListDevicesResponse:
-        workspace = await workspace_of(self._catalog, context)
-        first, limit = page_of(
-            request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
-        )
+        workspace = await require_workspace(self._catalog, context)
+        page = Page(request, DeviceCursor)
         connections = [connection.id for connection in self._catalog.connections(workspace)]
         if request.HasField("connection"):
             connections = [id_ for id_ in connections if id_ == request.connection]
@@ -28,10 +26,18 @@ class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):
             connections,
             user_id=request.user_id if request.HasField("user_id") else None,
             anonymous_id=request.anonymous_id if request.HasField("anonymous_id") else None,
-            first=first,
-            limit=limit,
+            first=page.first,
+            limit=page.limit + 1,
+            after=page.after,
         )
-        return pb.ListDevicesResponse(devices=[_message(device) for device in devices], total=total)
+        shown, token = page.cut(devices, _cursor)
+        return pb.ListDevicesResponse(
+            devices=[_message(device) for device in shown], total=total, next_page_token=token
+        )
+
+
+def _cursor(device: Device) -> DeviceCursor:
+    return DeviceCursor(device.updated_at, device.connection, device.device_id)
 
 
 def _message(device: Device) -> pb.Device:

@@ -1,57 +1,64 @@
 """EventService: accepts typed events, and lists stored and rejected events."""
 
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Iterator
-from typing import Final, cast
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Final
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
-from msgspec import Raw
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from headwater.api.messages.eventquery import count_interval, count_keys, event_query, split_names
 from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
-from headwater.api.pages import page_of
-from headwater.api.request import Context, caller_of, incoming_call, metadata_of, send_headers, workspace_of
+from headwater.api.offloop import compute
+from headwater.api.pages import MAX_LIMIT, Page
+from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
 from headwater.api.services.eventstream import EventStream, event_rejection
-from headwater.base.errors import BadRequest, Unimplemented
+from headwater.base.computing import Computing
+from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
 from headwater.observe.trace import TracedArrival, Tracer
 from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.rest.v1 import events_pb2_grpc as rest_grpc
-from headwater.state import RejectedEvent, RejectionCount, StateStore
+from headwater.state import RejectedEvent, RejectionCount, RejectionCountCursor, StateStore
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.warehouse import EventOrder, EventQuery, Warehouse
+from headwater.warehouse import EventCount, EventCursor, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
 The gateway's limit is 64 MiB."""
-_ORDERS: Final = ("timestamp", "receivedAt")
 _PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
-Listing = pb.ListEventsRequest | rest_pb.ListEventsRequest
+
+class EventPlace(Struct, frozen=True, array_like=True):
+    """A place in a list of events: `EventPage.cursor` and `EventPage.offset`."""
+
+    cursor: EventCursor
+    offset: int
 
 
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
     def __init__(
-        self, catalog: Catalog, intake: Intake, state: StateStore, warehouse: Warehouse, tracer: Tracer
+        self, catalog: Catalog, intake: Intake, state: StateStore, reader: "EventReader", tracer: Tracer
     ) -> None:
         self._catalog = catalog
         self._intake = intake
         self._state = state
-        self._warehouse = warehouse
+        self._reader = reader
         self._tracer = tracer
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
         body = batch_body((wire_event(event) for event in request.events), sent_at)
-        receipt = await self._intake.accept(_batch(metadata_of(context), body))
+        receipt = await self._intake.accept(_batch(read_metadata(context), body))
         await send_headers(context, receipt.headers)
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
@@ -65,7 +72,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def StreamEvents(  # type: ignore[override]  # the stubs know generators only; aio takes what writes, too
         self, requests: AsyncIterator[pb.StreamEventsRequest], context: Context
     ) -> None:
-        metadata = metadata_of(context)
+        metadata = read_metadata(context)
 
         async def accept(body: bytes) -> Receipt:
             return await self._intake.accept(_batch(metadata, body))
@@ -74,73 +81,118 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         await EventStream(accept, group_bytes=self._intake.limits.batch_bytes).acknowledge(requests, context.write)
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
-        documents = await _list(self._catalog, self._warehouse, request, context)
-        return pb.ListEventsResponse(events=[event_message(_decode_members(document)) for document in documents])
+        documents, token = await self._reader.list(request, context)
+        events = [event_message(_decode_members(document)) for document in documents]
+        return pb.ListEventsResponse(events=events, next_page_token=token)
+
+    async def CountEvents(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
+        return await self._reader.count(request, context)
 
     async def ListRejectedEvents(
         self, request: pb.ListRejectedEventsRequest, context: Context
     ) -> pb.ListRejectedEventsResponse:
         workspace = await self._workspace_or_unknown(context)
-        first, limit = page_of(
-            request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
-        )
+        page = Page(request, int)
         events, _ = await self._state.rejected(
             workspace,
             connection_id=request.connection if request.HasField("connection") else None,
             protocol=request.protocol if request.HasField("protocol") else None,
-            first=first,
-            limit=limit,
+            first=page.first,
+            limit=page.limit + 1,
+            after=page.after,
         )
-        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in _within(MAX_REJECTED_PAGE, events)])
+        found, token = page.cut(events, lambda event: event.position)
+        shown = list(_within(MAX_REJECTED_PAGE, found))
+        if len(shown) < len(found):
+            token = page.token(shown[-1].position)
+        return pb.ListRejectedEventsResponse(events=[_rejected(event) for event in shown], next_page_token=token)
 
     async def CountRejectedEvents(
         self, request: pb.CountRejectedEventsRequest, context: Context
     ) -> pb.CountRejectedEventsResponse:
         workspace = await self._workspace_or_unknown(context)
         source = request.connection if request.HasField("connection") else None
-        counts = await self._state.rejection_counts(workspace, connection_id=source)
-        return pb.CountRejectedEventsResponse(counts=[_count(row) for row in counts])
+        page = Page(request, RejectionCountCursor, default_limit=MAX_LIMIT)
+        counts = await self._state.rejection_counts(
+            workspace, connection_id=source, limit=page.limit + 1, after=page.after
+        )
+        shown, token = page.cut(counts, _count_cursor)
+        return pb.CountRejectedEventsResponse(counts=[_count(row) for row in shown], next_page_token=token)
 
     async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
 
     async def _workspace_or_unknown(self, context: Context) -> int:
         """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
-        return (await caller_of(self._catalog, context)).workspace or 0
+        return (await require_caller(self._catalog, context)).workspace or 0
 
 
 class EventRestServicer(rest_grpc.EventServiceServicer):
-    """Lists events as JSON."""
+    """Lists and counts events for REST callers, who get them as the JSON that was received."""
 
-    def __init__(self, catalog: Catalog, warehouse: Warehouse) -> None:
-        self._catalog = catalog
-        self._warehouse = warehouse
+    def __init__(self, reader: "EventReader") -> None:
+        self._reader = reader
 
     async def ListEvents(self, request: rest_pb.ListEventsRequest, context: Context) -> HttpBody:
-        documents = await _list(self._catalog, self._warehouse, request, context)
-        return HttpBody(content_type="application/json", data=b'{"events":[' + b",".join(documents) + b"]}")
+        documents, token = await self._reader.list(request, context)
+        body = b'{"events":[' + b",".join(documents) + b'],"nextPageToken":' + _encode(token) + b"}"
+        return HttpBody(content_type="application/json", data=body)
+
+    async def CountEvents(self, request: rest_pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
+        return await self._reader.count(request, context)
 
 
-async def _list(catalog: Catalog, warehouse: Warehouse, request: Listing, context: Context) -> list[bytes]:
-    workspace = await workspace_of(catalog, context)
-    if request.HasField("filter"):
-        raise Unimplemented("filters are not built yet", field="filter")
-    order = request.order if request.HasField("order") else "timestamp"
-    if order not in _ORDERS:
-        raise BadRequest(f"events can be ordered by {' or '.join(_ORDERS)} only", field="order")
-    names = [name for text in request.properties for name in text.split(",") if name]
-    for name in names:
-        if name not in _PROPERTIES:
-            raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
-    first, limit = page_of(
-        request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
-    )
-    query = EventQuery(workspace=workspace, order=cast(EventOrder, order))
-    page = await warehouse.events(query, ascending=request.ascending, after=None, offset=first, limit=limit)
-    documents = list(page.documents)
-    return [_only(document, names) for document in documents] if names else documents
+class EventReader:
+    """Reads stored events for the services of both packages."""
+
+    def __init__(self, catalog: Catalog, warehouse: Warehouse, computing: Computing) -> None:
+        self._catalog = catalog
+        self._warehouse = warehouse
+        self._computing = computing
+
+    async def list(
+        self, request: pb.ListEventsRequest | rest_pb.ListEventsRequest, context: Context
+    ) -> tuple[list[bytes], str]:
+        """Return the documents of a page, with the members that were asked for, and the token of the next page."""
+        workspace = await require_workspace(self._catalog, context)
+        names = split_names(request.properties)
+        for name in names:
+            if name not in _PROPERTIES:
+                raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
+        page = Page(request, EventPlace)
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        found = await self._warehouse.events(
+            query,
+            ascending=request.ascending,
+            after=None if page.after is None else page.after.cursor,
+            offset=page.first if page.after is None else page.after.offset,
+            limit=page.limit,
+        )
+        token = "" if found.cursor is None else page.token(EventPlace(found.cursor, found.offset))
+        documents = list(found.documents)
+        return [_only(document, names) for document in documents] if names else documents, token
+
+    async def count(
+        self, request: pb.CountEventsRequest | rest_pb.CountEventsRequest, context: Context
+    ) -> pb.CountEventsResponse:
+        """Return the counts of the events that meet all conditions."""
+        workspace = await require_workspace(self._catalog, context)
+        limit = request.limit if request.HasField("limit") else MAX_LIMIT
+        if not 1 <= limit <= MAX_LIMIT:
+            raise BadRequest(f"limit must be in the range from 1 to {MAX_LIMIT}", field="limit")
+        by, interval = count_keys(request), count_interval(request)
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        counts = await self._warehouse.counts(query, by=by, interval=interval, limit=limit)
+        return pb.CountEventsResponse(counts=[_event_count(each) for each in counts])
+
+
+def _event_count(row: EventCount) -> pb.EventCount:
+    message = pb.EventCount(count=row.count, event=row.event, type=row.type, connection_id=row.connection)
+    if row.start is not None:
+        message.start_time.FromMicroseconds(row.start)
+    return message
 
 
 def _only(document: bytes, names: list[str]) -> bytes:
@@ -178,13 +230,17 @@ def _text(body: bytes) -> str | None:
         return None
 
 
-def _within(size: int, events: list[RejectedEvent]) -> Iterator[RejectedEvent]:
+def _within(size: int, events: Sequence[RejectedEvent]) -> Iterator[RejectedEvent]:
     """The first of the events: those whose bodies are together not larger than `size`, but at least one."""
     for number, event in enumerate(events):
         size -= len(event.body)
         if number and size < 0:
             return
         yield event
+
+
+def _count_cursor(row: RejectionCount) -> RejectionCountCursor:
+    return RejectionCountCursor(row.count, row.connection, row.protocol, row.code, row.path)
 
 
 def _count(row: RejectionCount) -> pb.RejectedEventCount:

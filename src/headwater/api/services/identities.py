@@ -1,10 +1,11 @@
-"""IdentityService: who has been seen through a connection."""
+"""IdentityService: the identities that a connection has brought."""
 
-from headwater.api.pages import page_of
-from headwater.api.request import Context, workspace_of
+from headwater.api.pages import Page
+from headwater.api.request import Context, require_workspace
+from headwater.base.clock import microseconds
 from headwater.catalog import Catalog
 from headwater.management import connections
-from headwater.state import Identity, StateStore
+from headwater.state import Identity, IdentityCursor, StateStore
 from headwater.v1 import identities_pb2 as pb
 from headwater.v1 import identities_pb2_grpc
 
@@ -19,15 +20,20 @@ class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
     async def ListConnectionIdentities(
         self, request: pb.ListConnectionIdentitiesRequest, context: Context
     ) -> pb.ListConnectionIdentitiesResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
-        first, limit = page_of(
-            request.first if request.HasField("first") else None, request.limit if request.HasField("limit") else None
+        page = Page(request, IdentityCursor)
+        identities, total = await self._state.identities(
+            connection.id, first=page.first, limit=page.limit + 1, after=page.after
         )
-        identities, total = await self._state.identities(connection.id, first=first, limit=limit)
+        shown, token = page.cut(identities, _cursor)
         return pb.ListConnectionIdentitiesResponse(
-            identities=[_message(identity) for identity in identities], total=total
+            identities=[_message(identity) for identity in shown], total=total, next_page_token=token
         )
+
+
+def _cursor(identity: Identity) -> IdentityCursor:
+    return IdentityCursor(microseconds(identity.updated_at), identity.id)
 
 
 def _message(identity: Identity) -> pb.Identity:

@@ -4,6 +4,7 @@
 # This file has been @generated
 
 __all__ = (
+    "CountEventsRequest",
     "GetEventSettingsRequest",
     "GetOpenApiRequest",
     "GetProfileAttributesRequest",
@@ -28,6 +29,77 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 @dataclass(eq=False, repr=False)
+class CountEventsRequest(betterproto2.Message):
+    """
+    CountEventsRequest selects the events to count, and the values to count them by; its fields are query parameters.
+    """
+
+    by: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    by are the values to count by. The parameter may be repeated, and each may hold several values separated by
+    commas. Empty means one count of all events.
+    """
+
+    interval: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    interval is the period to count by, in UTC. Absent means none.
+    """
+
+    limit: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of counts to return, from 1 to 1000. Absent means 1000.
+    """
+
+    filter: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    filter is a Filter as JSON text. Absent means all.
+    """
+
+    order: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    order is the time that interval, since and until refer to. Absent means "timestamp".
+    """
+
+    connection: "list[int]" = betterproto2.field(6, betterproto2.TYPE_INT32, repeated=True)
+    """
+    connection is the id of the source connection of the events. The parameter may be repeated. Absent means all.
+    """
+
+    type: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
+    """
+    type is the type of the events. Absent means all.
+    """
+
+    event: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of the track events, such as "Order Completed". Absent means all events.
+    """
+
+    user_id: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the userId of the events. Absent means all.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymousId of the events. Absent means all.
+    """
+
+    since: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    since is the first moment included, by the time that order names. It is written as in RFC 3339. Absent means from the earliest.
+    """
+
+    until: "str | None" = betterproto2.field(12, betterproto2.TYPE_STRING, optional=True)
+    """
+    until is the first moment excluded, by the time that order names. It is written as in RFC 3339. Absent means to the latest.
+    """
+
+
+default_message_pool.register_message("headwater.rest.v1", "CountEventsRequest", CountEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
 class GetEventSettingsRequest(betterproto2.Message):
     """
     GetEventSettingsRequest names the source.
@@ -35,7 +107,7 @@ class GetEventSettingsRequest(betterproto2.Message):
 
     write_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    write_key is an event write key of a source connection. Required.
+    write_key is an event write key of a source connection.
     """
 
 
@@ -62,7 +134,7 @@ class GetProfileAttributesRequest(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. Required.
+    kpid is the id of the profile, a UUID.
     """
 
 
@@ -77,7 +149,7 @@ class GetProjectSettingsRequest(betterproto2.Message):
 
     write_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    write_key is an event write key of a source connection. Required.
+    write_key is an event write key of a source connection.
     """
 
 
@@ -92,12 +164,12 @@ class ListApplicationUsersRequest(betterproto2.Message):
 
     id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    id is the id of an application connection whose users can be read. Required.
+    id is the id of an application connection whose users can be read.
     """
 
     schema: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    schema is a Type as JSON text, with the properties to answer. Required.
+    schema is a Type as JSON text, with the properties to return.
     """
 
     filter: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
@@ -117,10 +189,18 @@ default_message_pool.register_message("headwater.rest.v1", "ListApplicationUsers
 @dataclass(eq=False, repr=False)
 class ListConnectionsRequest(betterproto2.Message):
     """
-    ListConnectionsRequest has no parameters.
+    ListConnectionsRequest selects a page.
     """
 
-    pass
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of connections to return, from 1 to 1000. Absent means all of them.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
 
 
 default_message_pool.register_message("headwater.rest.v1", "ListConnectionsRequest", ListConnectionsRequest)
@@ -134,7 +214,7 @@ class ListEventsRequest(betterproto2.Message):
 
     properties: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+    properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
     several names separated by commas. Empty means all.
     """
 
@@ -145,7 +225,7 @@ class ListEventsRequest(betterproto2.Message):
 
     order: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    order is the path of the property to sort by. Absent means "timestamp".
+    order is the time to sort by. Absent means "timestamp".
     """
 
     ascending: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
@@ -160,7 +240,47 @@ class ListEventsRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of events to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of events to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+    connection: "list[int]" = betterproto2.field(8, betterproto2.TYPE_INT32, repeated=True)
+    """
+    connection is the id of the source connection of the events. The parameter may be repeated. Absent means all.
+    """
+
+    type: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    type is the type of the events. Absent means all.
+    """
+
+    event: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of the track events, such as "Order Completed". Absent means all events.
+    """
+
+    user_id: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the userId of the events. Absent means all.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(12, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymousId of the events. Absent means all.
+    """
+
+    since: "str | None" = betterproto2.field(13, betterproto2.TYPE_STRING, optional=True)
+    """
+    since is the first moment included, by the time that order names. It is written as in RFC 3339. Absent means from the earliest.
+    """
+
+    until: "str | None" = betterproto2.field(14, betterproto2.TYPE_STRING, optional=True)
+    """
+    until is the first moment excluded, by the time that order names. It is written as in RFC 3339. Absent means to the latest.
     """
 
 
@@ -175,18 +295,18 @@ class ListProfileEventsRequest(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. Required.
+    kpid is the id of the profile, a UUID.
     """
 
     properties: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the names of the top-level members to answer. The parameter may be repeated, and each may hold
+    properties are the names of the top-level members to return. The parameter may be repeated, and each may hold
     several names separated by commas. Empty means all.
     """
 
     limit: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of events to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of events to return, from 1 to 1000. Absent means 100.
     """
 
 
@@ -201,7 +321,7 @@ class ListProfilesRequest(betterproto2.Message):
 
     properties: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    properties are the paths of the attributes to answer. The parameter may be repeated, and each may hold several
+    properties are the paths of the attributes to return. The parameter may be repeated, and each may hold several
     paths separated by commas. Empty means all.
     """
 
@@ -227,7 +347,12 @@ class ListProfilesRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of profiles to answer, from 1 to 1000. Absent means 100.
+    limit is the greatest number of profiles to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
     """
 
 
@@ -242,13 +367,12 @@ class PostEventRequest(betterproto2.Message):
 
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    type is the type of the event unless the event says another one. Required.
-    Possible values: "alias", "group", "identify", "page", "screen" or "track".
+    type is the type of the event unless the event says another one.
     """
 
     event: "___google__api__.HttpBody | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    event is the event, a JSON object. Required.
+    event is the event, a JSON object.
     """
 
 
@@ -263,13 +387,13 @@ class PreviewSendEventRequest(betterproto2.Message):
 
     id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    id is the id of a destination application connection that takes events. Required.
+    id is the id of a destination application connection that takes events.
     """
 
     body: "___google__api__.HttpBody | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the
-    fields of headwater.v1.PreviewSendEventRequest. Required.
+    body is a JSON object with the members "type", "event", "transformation" and "outSchema", which are like the fields
+    of headwater.v1.PreviewSendEventRequest.
     """
 
 
