@@ -18,7 +18,7 @@ def intake(folder: Path, seconds: float) -> None:
     with running(folder) as (system, _connection, write_key):
         ratios = []
         for _ in range(ROUNDS):
-            floor = parse_and_insert(seconds / 2, folder)
+            floor = parse_and_insert(seconds / 2, folder).rate
             before = seconds_by_process(system.process.pid)
             result = measure(_batches(system, write_key, seconds))
             cost = _cost(result, before, seconds_by_process(system.process.pid))

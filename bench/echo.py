@@ -1,6 +1,6 @@
-"""The floor of a call: a bare server behind the same Envoy, `python -m bench.echo SOCKET RAW_SOCKET`.
+"""The baseline of a call: a bare server behind the same Envoy, `python -m bench.echo SOCKET RAW_SOCKET`.
 
-It answers GetConnection over gRPC, and Track as the raw call that it is, with one fixed message each: without a key, a
+It responds to GetConnection over gRPC, and to Track as a raw call, with one fixed message each: without a key, a
 lookup or a log.
 """
 
@@ -42,7 +42,7 @@ ANSWER = pb.Connection(
     role="Source",
     pipelines=[_pipeline(1371036434, "Event"), _pipeline(1371036435, "User")],
 )
-# The same size as the real answer: turning it into JSON is most of what a call costs, and no floor without it.
+# The same size as the real response: turning it into JSON is most of the cost of a call.
 ANSWER.pipelines[1].in_schema.CopyFrom(type_message(INCOMING_EVENT_SCHEMA))
 
 

@@ -23,7 +23,7 @@ EVENTS: Final = 100
 USERS: Final = 100_000
 REGULAR_USERS: Final = 500
 TEMPLATES: Final = 2_000
-"""How many different events there are, without their ids and times."""
+"""Number of different events, without their ids and times."""
 PAYLOADS: Final = ("realistic", "stock")
 PAYLOAD: Final = os.environ.get("HEADWATER_BENCH_PAYLOAD", PAYLOADS[0])
 
@@ -34,7 +34,7 @@ _TIME: Final = "2026-11-22T10:00:00.000Z"
 _SPREAD: Final = 0x9E3779B97F4B
 """An odd number: multiples of it visit the anonymous ids in no order that an index could use."""
 _CLOCK_SECONDS: Final = 60
-"""How far the times of the events of a batch lie apart."""
+"""Time between the first and the last event of a batch."""
 
 _SHOPS: Final = ("shop.example", "store.example", "market.example", "outlet.example")
 _WORDS: Final = ("linen", "walnut", "copper", "cotton", "oak", "marble", "wool", "steel", "glass", "leather", "ceramic")

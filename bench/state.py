@@ -1,4 +1,4 @@
-"""What the state store costs: identities and deduplication in one process, without a log beside it."""
+"""The cost of the state store: identities and deduplication in one process, without a log."""
 
 import asyncio
 import os

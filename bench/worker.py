@@ -1,4 +1,4 @@
-"""The cost of an event in the worker: a real worker process reads a log that is there already, with nothing beside it.
+"""The cost of an event in the worker: a real worker process reads an existing log, and no other process runs.
 
 HEADWATER_BENCH_EVENTS says how many events the log has (default 200,000). The first fifth is not measured: it holds the
 start of the process and the first look at each source.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.delivery import Progress
+from bench.floors import parse_and_insert
 from bench.payload import PAYLOADS, Batch, Single
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
@@ -33,7 +34,7 @@ _APPENDED_TOGETHER = 200
 
 @dataclass(frozen=True)
 class Cost:
-    """What an event costs the worker."""
+    """The cost of an event for the worker."""
 
     cpu_microseconds: float
     written_bytes: float
@@ -42,13 +43,16 @@ class Cost:
 
 
 def worker(folder: Path, seconds: float) -> None:
-    """µs of processor time and bytes written an event in the worker, which reads a full log (goals 30 and 2,500)."""
+    """µs of processor time and bytes written an event in the worker (goals 30 and 2,500), against orjson + SQLite."""
     for payload in PAYLOADS:
+        folder.mkdir(parents=True, exist_ok=True)
+        floor = parse_and_insert(seconds / 4, folder, payload).cpu_microseconds
         for name, is_single in (("100 events a call", False), ("one event a call", True)):
-            events = EVENTS // 4 if is_single else EVENTS
+            events = EVENTS // 2 if is_single else EVENTS
             cost = measure(folder / f"{payload}-{is_single}", payload, events, is_single=is_single)
             print(
-                f"  {payload}, {name}: {cost.cpu_microseconds:5.1f} µs   {cost.written_bytes:6,.0f} bytes   "
+                f"  {payload}, {name}: {cost.cpu_microseconds:5.1f} µs   "
+                f"floor {floor:.1f}   ratio {cost.cpu_microseconds / floor:.1f}   {cost.written_bytes:6,.0f} bytes   "
                 f"wall {cost.wall_microseconds:5.1f} µs   peak {cost.peak_megabytes:.0f} MB",
                 flush=True,
             )
@@ -97,7 +101,7 @@ async def _fill(folder: Path, log_path: Path, payload: str, events: int, *, is_s
 
 @contextmanager
 def _running(environment: dict[str, str]) -> Iterator[int]:
-    """Run a worker process; its first act makes the database, for which this waits."""
+    """Run a worker process; its first act makes the databases, for which this waits."""
     folder = Path(environment["HEADWATER_DATA_DIR"])
     with (folder / "worker.log").open("w") as output:
         process = subprocess.Popen(
@@ -108,7 +112,7 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
         )
         try:
             deadline = time.monotonic() + 30
-            while not (folder / "warehouse.db").exists():
+            while not (folder / "state.db").exists():
                 assert process.poll() is None and time.monotonic() < deadline, output.name
                 time.sleep(0.05)
             time.sleep(0.5)  # its tables are made in one transaction

@@ -1,4 +1,4 @@
-"""Checks the subjects of commits: `area: what it does`, at most 72 characters.
+"""Checks the subjects of commits: `area: what it does`, at most 72 characters. A merge needs no area.
 
     commits.py        check the commits after BASE
     commits.py FROM   check the commits after FROM
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-BASE: Final = "6fe9c1f3a4181bc281c5ebfc9a7cf0ba0d3ea442"
-"""The last commit before the rule."""
-BASE_SECONDS: Final = 1795983999
+BASE: Final = "cff1ab337edfd1f019c0c2b12a839fbb256c39e6"
+"""The last commit that is not checked."""
+BASE_SECONDS: Final = 1795986420
 """The time of BASE in seconds since 1970."""
 
 MAX_LENGTH: Final = 72
@@ -23,22 +23,25 @@ FORM: Final = re.compile(r"[a-z0-9][a-z0-9_./, ()-]*: \S.*[^.\s]")
 UNFINISHED: Final = re.compile(r"(?:^|: )(?:wip|tmp|fixup!?|squash!?|merge branch)\b", re.IGNORECASE)
 
 
-def problem(subject: str) -> str | None:
+def problem(subject: str, *, is_merge: bool = False) -> str | None:
     """Return the rule that a subject breaks, or None."""
     if len(subject) > MAX_LENGTH:
         return f"has {len(subject)} characters: {MAX_LENGTH} at most"
     if UNFINISHED.search(subject):
         return "names no change: say what the commit does"
-    if not FORM.fullmatch(subject):
+    if not is_merge and not FORM.fullmatch(subject):
         return "is not of the form `area: what it does`, with a lower-case area and no full stop"
     return None
 
 
-def subjects(folder: Path, base: str = BASE, base_seconds: int = BASE_SECONDS) -> dict[str, str]:
-    """Return the subjects of the commits after `base` in the repository at `folder`, by short hash."""
+def subjects(
+    folder: Path, base: str = BASE, base_seconds: int = BASE_SECONDS, *, merges: bool = False
+) -> dict[str, str]:
+    """Return the subjects of commits, or of merges, after `base` in the repository at `folder`, by short hash."""
     is_there = _git(folder, "cat-file", "-e", f"{base}^{{commit}}") is not None
     chosen = [f"{base}..HEAD"] if is_there else [f"--since={base_seconds + 1}", "HEAD"]
-    output = _git(folder, "log", "--format=%h %s", *chosen) or ""
+    kind = "--merges" if merges else "--no-merges"
+    output = _git(folder, "log", kind, "--format=%h %s", *chosen) or ""
     return dict(line.partition(" ")[::2] for line in output.splitlines())
 
 
@@ -54,11 +57,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def main(arguments: list[str]) -> int:
     folder = Path(__file__).resolve().parent.parent
     base = arguments[0] if arguments else BASE
-    found = {name: (subject, problem(subject)) for name, subject in subjects(folder, base).items()}
-    for name, (subject, rule) in found.items():
-        if rule is not None:
-            print(f"{name} {subject!r} {rule}")
-    return 1 if any(rule for _, rule in found.values()) else 0
+    found = [
+        (name, subject, rule)
+        for is_merge in (False, True)
+        for name, subject in subjects(folder, base, merges=is_merge).items()
+        if (rule := problem(subject, is_merge=is_merge)) is not None
+    ]
+    for name, subject, rule in found:
+        print(f"{name} {subject!r} {rule}")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

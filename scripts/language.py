@@ -98,6 +98,8 @@ OPENING: Final = re.compile(
 )
 
 CONSTANT_START: Final = re.compile(r"^_?(?P<word>LONGEST|MOST|LARGEST|SMALLEST|LEAST|FIRST|LAST)(?:_|$)")
+SEQUENCE: Final = ("FIRST", "LAST")
+"""Words that tests may use for the ends of their data."""
 CONSTANT_END: Final = re.compile(r"^_?[A-Z][A-Z0-9_]*_(?P<unit>S|MS)$")
 SENTENCE: Final = re.compile(r"(?<=[.!?])[\"')*\]]*\s+(?=[\"'(*\[]*[A-Z`0-9])")
 ABBREVIATION: Final = re.compile(r"\b(?:e\.g|i\.e|cf|vs|St|No|approx)\.$")
@@ -112,7 +114,7 @@ def check(path: str, text: str) -> list[Finding]:
         texts = _comments(text, "//", "doc")
     else:
         tree = ast.parse(text)
-        found += (Finding(path, line, rule) for line, rule in _names(tree))
+        found += (Finding(path, line, rule) for line, rule in _names(tree, is_test=path.startswith("tests/")))
         texts = [*_docstrings(tree), *_errors(tree), *_python_comments(text)]
     for part in texts:
         found += (Finding(path, line, rule) for line, rule in _prose(part, path))
@@ -253,7 +255,7 @@ def _paragraphs(line: int, words: str, code: int) -> Iterator[Text]:
     offset = 0
     is_first = True
     for paragraph in re.split(r"(\n\s*\n|\n(?=\s*[-*] ))", words):
-        if paragraph.strip() and not re.match(r"\n?    ? ?( {4,}|[├└│])", paragraph):
+        if paragraph.strip() and not re.match(r"\n?    ? ?( {4,}|[├└│])|\s*\|", paragraph):
             body = paragraph.strip("\n")
             indented = not is_first and re.match(rf" {{{code},}}\S", body)
             if not indented:
@@ -284,7 +286,7 @@ def _literal(node: ast.expr) -> str:
     return ""
 
 
-def _names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _names(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.endswith("_of"):
             yield node.lineno, f"function {node.name}: name it by a verb"
@@ -292,11 +294,11 @@ def _names(tree: ast.Module) -> Iterator[tuple[int, str]]:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 for name in ast.walk(target):
                     if isinstance(name, ast.Name) and name.id.isupper():
-                        yield from _constant(name)
+                        yield from _constant(name, is_test=is_test)
 
 
-def _constant(name: ast.Name) -> Iterator[tuple[int, str]]:
-    if match := CONSTANT_START.match(name.id):
+def _constant(name: ast.Name, *, is_test: bool) -> Iterator[tuple[int, str]]:
+    if (match := CONSTANT_START.match(name.id)) and not (is_test and match["word"] in SEQUENCE):
         yield name.lineno, f"constant {name.id}: MAX_, MIN_, DEFAULT_ or INITIAL_ instead of {match['word']}"
     if match := CONSTANT_END.match(name.id):
         yield name.lineno, f"constant {name.id}: _SECONDS instead of _{match['unit']}"

@@ -1,6 +1,6 @@
 """A buf plugin that makes the gRPC stubs. grpcio-tools has that generator only inside its own protoc, so this calls it.
 
-It takes a CodeGeneratorRequest on standard input and answers a CodeGeneratorResponse on standard output.
+It takes a CodeGeneratorRequest on standard input and writes a CodeGeneratorResponse on standard output.
 """
 
 import sys

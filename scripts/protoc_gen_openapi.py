@@ -1,6 +1,6 @@
-"""A buf plugin that makes openapi.json: the REST face of the protos as an OpenAPI 3.1 document.
+"""A buf plugin that makes openapi.json: the REST API of the protos as an OpenAPI 3.1 document.
 
-It takes a CodeGeneratorRequest on standard input and answers a CodeGeneratorResponse on standard output.
+It takes a CodeGeneratorRequest on standard input and writes a CodeGeneratorResponse on standard output.
 """
 
 import json
@@ -54,7 +54,7 @@ def document(files: list[Any], options: Options) -> dict[str, Any]:
         for index, service in enumerate(file.service):
             tags.setdefault(service.name, operations.tag(service, comments.of(file.name, (6, index))))
         for route in operations.routes(file, comments):
-            path = paths.setdefault(operations.path_of(route, schemas), {})
+            path = paths.setdefault(operations.to_path(route, schemas), {})
             path[route.verb] = operations.operation(route, schemas, raw)
     [reasons] = [enum for file in files for enum in file.enum_type if enum.name == "ErrorReason"]
     errors = answers.error_schemas(options.error_codes(reasons))

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share, and what all tests run under."""
+"""Fixtures for several packages, and settings of all tests."""
 
 import importlib
 import os
@@ -34,7 +34,7 @@ hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadlin
 hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
 
-# Unless it is told otherwise, structlog draws the variables of every frame of an error, which takes it seconds.
+# By default structlog prints the variables of each level of a traceback, which takes seconds.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
@@ -68,7 +68,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 def postgresql_system(
     postgresql_server: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningSystem]:
-    """As `system`, with a PostgreSQL whose tables it has made itself."""
+    """A system like `system`, with a PostgreSQL database whose tables it has created."""
     url = postgresql_server.create(empty=True)
     running = start(tmp_path_factory.mktemp("system") / "data", HEADWATER_DATABASE_URL=url)
     yield running
@@ -92,7 +92,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """As `database_url`, with no table made yet."""
+    """A database like `database_url`, without tables."""
     if request.param == "sqlite":
         yield None
         return

@@ -1,4 +1,4 @@
-"""Disks without room, for what must go on when there is room again."""
+"""Full disks, for parts that must continue when there is space again."""
 
 import resource
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A real filesystem without much room, at the new folder `folder`. Skips where it cannot be mounted."""
+    """A real small filesystem at the new folder `folder`. Skips the test if it cannot be mounted."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     if mounted.returncode != 0:
@@ -24,7 +24,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """A disk without room: the kernel refuses to write beyond `size` in any file (Python ignores SIGXFSZ)."""
+    """A full disk: the kernel refuses to write beyond `size` in any file (Python ignores SIGXFSZ)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""The parts below the servicers, put together in one process on real files, for the tests of several rooms."""
+"""The parts below the servicers in one process on real files, for tests of several packages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ from headwater.warehouse import EventQuery, Warehouse, open_warehouse
 from tests.sqlite import migrated_url
 
 NOW = datetime(2026, 11, 22, 12, 0, 10, 500_000, tzinfo=UTC)
-"""What a `MovableClock` shows first."""
+"""The initial time of a `MovableClock`."""
 
 KEYRING = Keyring("a secret key for tests, of 32 characters")
 

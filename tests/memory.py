@@ -1,6 +1,6 @@
-"""Where files cost no disk: most of what tests wait for is a disk that has got to keep what a minute later is gone.
+"""A folder in memory for the files of tests, which mostly wait for a disk to keep files that are soon deleted.
 
-A file there outlives a process that is killed, as one on a disk does. Only the machine it would not outlive.
+A file there survives a killed process, as on a disk. It does not survive the machine.
 """
 
 import os

@@ -57,7 +57,7 @@ class NatsServer:
             def spawn() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
                     # Tests that are killed leave nothing running. Not by preexec_fn: it makes Python fork, and that is
-                    # not safe beside the threads of a gRPC client.
+                    # not safe with the threads of a gRPC client.
                     ["setpriv", "--pdeathsig", "KILL", str(program), "-c", str(self._configuration)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -77,7 +77,7 @@ class NatsServer:
             self._process = None
 
     def freeze(self) -> None:
-        """Let it stand still: connections stay open, and nothing is answered."""
+        """Stop all of its threads: connections stay open, and it sends nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")  # each of its threads stops when it is scheduled next
@@ -101,5 +101,5 @@ class NatsServer:
 
 
 def _state(task: Path) -> str:
-    """What the kernel calls the state of a thread: T when it is stopped."""
+    """Return the letter of the kernel for the state of a thread: T if it is stopped."""
     return (task / "stat").read_text().rpartition(") ")[2][:1]

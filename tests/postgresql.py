@@ -34,7 +34,7 @@ PASSWORD: Final = "p@ss/w:rd?"
 """Made of what must be percent-encoded."""
 ANONYMOUS: Final = 65534
 MIGRATED: Final = "migrated"
-"""The database that others are copied from: making the tables anew takes ten times longer."""
+"""The database that others are copied from: creating the tables again takes ten times longer."""
 ROOM_BYTES: Final = 1 << 30
 """Making a database is mostly making 300 files."""
 SETTINGS: Final = {
@@ -84,7 +84,7 @@ class PostgresqlServer:
         self._in_thread(_migrate(self.url(MIGRATED)))
 
     def url(self, database: str, *, user: str = USER, password: str = PASSWORD) -> str:
-        """Where a database is."""
+        """Return the URL of a database."""
         return f"postgresql+asyncpg://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def create(self, *, empty: bool = False) -> str:
@@ -116,7 +116,7 @@ class PostgresqlServer:
         return self._in_thread(execute())
 
     def start(self) -> None:
-        """Start it, again after `stop`, with everything that was committed; wait until it answers."""
+        """Start it, or start it again after `stop`, and wait until it accepts connections."""
         settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
         self._process = self._run("postgres", "-D", str(self._data), *settings)
         wait_until(self._answers, 60)
@@ -155,7 +155,7 @@ class PostgresqlServer:
         return self._thread.submit(asyncio.run, coroutine).result(120)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        # Not by preexec_fn: it makes Python fork, and a fork is not safe beside the threads of a gRPC client.
+        # Not by preexec_fn: it makes Python fork, and a fork is not safe with the threads of a gRPC client.
         prefix = ["setpriv", "--pdeathsig", "QUIT"]  # tests that are killed leave nothing running
         if os.geteuid() == 0:
             prefix += ["--reuid", str(ANONYMOUS), "--regid", str(ANONYMOUS), "--clear-groups"]

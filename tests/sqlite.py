@@ -1,4 +1,4 @@
-"""SQLite files with all tables made: copied, because making them anew for each test takes most of the tests' time."""
+"""SQLite files with all tables made: copied, because creating them takes most of the time of a test."""
 
 import asyncio
 import atexit

@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_SECONDS = 90.0
 HTTP = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 """One for all calls, since making one loads all certificates; without connections that a restart would break."""
 
@@ -63,7 +63,7 @@ class RunningSystem:
     data_dir: Path
     process: subprocess.Popen[bytes]
     output: str
-    """What it printed for people when it was ready."""
+    """The text that it printed when it was ready."""
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -72,11 +72,11 @@ class RunningSystem:
 
     @property
     def errors(self) -> str:
-        """What it and its children wrote to standard error."""
+        """The standard error of the server and its children."""
         return (self.data_dir / "stderr.txt").read_text()
 
     def children(self) -> dict[str, int]:
-        """Its living child processes: their names, and their process ids."""
+        """Return the process ids of its living children by name."""
         return children(self.process.pid)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -125,7 +125,7 @@ def start(
         return "Headwater is ready" in printed.read_text()[before:]
 
     try:
-        wait_until(ready, READY_TIMEOUT_S)
+        wait_until(ready, READY_TIMEOUT_SECONDS)
     except BaseException:
         process.kill()
         process.wait()

@@ -57,6 +57,15 @@ def test_a_subject_that_breaks_a_rule(subject: str, rule: str) -> None:
     assert commits.problem(subject).startswith(rule)
 
 
+@pytest.mark.parametrize(
+    ("subject", "rule"),
+    [("take in the log", None), ("log: take in main", None), ("Merge branch 'x'", "names no change")],
+)
+def test_the_subject_of_a_merge_needs_no_area(subject: str, rule: str | None) -> None:
+    found = commits.problem(subject, is_merge=True)
+    assert (found or "").startswith(rule) if rule else found is None
+
+
 def _git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
     done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
@@ -79,6 +88,16 @@ def test_the_commits_after_the_base(repository: Path) -> None:
     base = _git(repository, "rev-parse", "HEAD~2")
     assert list(commits.subjects(repository, base).values()) == ["commit 3", "commit 2"]
     assert list(commits.subjects(repository, _git(repository, "rev-parse", "HEAD")).values()) == []
+
+
+@pytest.mark.process
+def test_merges_are_listed_apart(repository: Path) -> None:
+    base = _git(repository, "rev-parse", "HEAD")
+    _git(repository, "checkout", "--quiet", "-b", "side", "HEAD~1")
+    _git(repository, "commit", "--quiet", "--allow-empty", "-m", "log: read")
+    _git(repository, "merge", "--quiet", "-m", "take in the log", base)
+    assert list(commits.subjects(repository, base).values()) == ["log: read"]
+    assert list(commits.subjects(repository, base, merges=True).values()) == ["take in the log"]
 
 
 @pytest.mark.process

@@ -133,10 +133,16 @@ def test_code_that_breaks_a_rule(code: str, rule: str) -> None:
         'x = "the answer of the house"  # type: ignore[beside]',
         "print('rooms')",
         'raise ValueError(f"{what} is not a number")',
+        '"""Mark tests.\n\n| house | room |\n| --- | --- |\n"""',
     ],
 )
 def test_code_that_breaks_no_rule(code: str) -> None:
     assert rules("src/headwater/log/x.py", f"{code}\n") == []
+
+
+@pytest.mark.parametrize(("path", "count"), [("tests/log/test_x.py", 0), ("src/headwater/log/x.py", 1)])
+def test_tests_may_name_the_ends_of_their_data(path: str, count: int) -> None:
+    assert len(rules(path, "FIRST_DAY = 1\n")) == count
 
 
 def test_comments_of_protos_are_checked() -> None:

@@ -19,13 +19,13 @@ THIRD_IS_MESSAGE = {"Rejection"}
 SEVERAL_CAUSES = re.compile(r", or (is|has|not|does not|cannot)\b")
 
 
-def text_of(node: ast.expr) -> str | None:
+def find_text(node: ast.expr) -> str | None:
     """The text that the code has for a message, with … for its values; None when there is none."""
     match node:
         case ast.Constant(value=str() as text):
             return text
         case ast.JoinedStr(values=values):
-            return "".join(text_of(value) or "…" for value in values)
+            return "".join(find_text(value) or "…" for value in values)
         case _:
             return None
 
@@ -40,7 +40,7 @@ def messages() -> Iterator[tuple[str, str]]:
             place = 2 if name in THIRD_IS_MESSAGE else 1 if name in SECOND_IS_MESSAGE else 0
             if name not in FIRST_IS_MESSAGE | SECOND_IS_MESSAGE | THIRD_IS_MESSAGE or len(node.args) <= place:
                 continue
-            if (text := text_of(node.args[place])) is not None:
+            if (text := find_text(node.args[place])) is not None:
                 yield f"{path.relative_to(SOURCES)}:{node.lineno}", text
 
 

@@ -16,8 +16,8 @@ SENSITIVE = [
     "tests/state/deduplication/test_stores.py",
     "tests/state/test_rejections.py",
 ]
-"""Files with fixed times of receipt beside parts that trim or compare by a clock. Tests with NATS are left out, because
-NATS keeps the machine's time."""
+"""Files with fixed times of receipt, and parts that trim or compare by a clock. Tests with NATS are left out, because
+NATS keeps the time of the machine."""
 
 
 CHOSEN = "outage or stores or rejections or once or killed or housekeeping"

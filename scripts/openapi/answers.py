@@ -1,6 +1,6 @@
-"""Who may make a call, and every status other than success that it can have.
+"""The access of calls, and every status other than success that they can have.
 
-The protos say in words which services need which credentials; here the same is said for programs, once a service. A
+The protos say in words which services need which credentials; this states it for programs, once for each service. A
 new service must be added to `ACCESS`, or generating fails.
 """
 
@@ -160,12 +160,12 @@ def error_schemas(codes: list[str]) -> dict[str, Any]:
 
 
 _FAMILIES: dict[Access, str] = {"track": "Track", "client": "Client"}
-"""What errors with a shape of their own are called after."""
+"""The prefixes of the errors with a shape of their own."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What decides which statuses a call can have."""
+    """The properties that decide which statuses a call can have."""
 
     name: str
     """Service and method, with a dot."""
@@ -176,8 +176,8 @@ class Call:
     has_path_parameters: bool
 
 
-def access_of(service: str, method: str) -> Access:
-    """Who may make this call."""
+def find_access(service: str, method: str) -> Access:
+    """Return who may make this call."""
     return "public" if f"{service}.{method}" in WITHOUT_CREDENTIALS else ACCESS[service]
 
 

@@ -58,7 +58,7 @@ def _rules(method: MethodDescriptorProto) -> list[http_pb2.HttpRule]:
     return [rule, *rule.additional_bindings]
 
 
-def path_of(route: Route, schemas: Schemas) -> str:
+def to_path(route: Route, schemas: Schemas) -> str:
     """The path with the JSON names of its parameters."""
     path = route.path
     for name in route.path_fields:
@@ -69,7 +69,7 @@ def path_of(route: Route, schemas: Schemas) -> str:
 
 def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody]) -> dict[str, Any]:
     """The operation of one route."""
-    access = answers.access_of(route.service, route.method.name)
+    access = answers.find_access(route.service, route.method.name)
     body = raw.get(route.call, rawbodies.RawBody())
     made: dict[str, Any] = {
         "operationId": f"{route.service}_{route.method.name}" + (str(route.binding + 1) if route.binding else ""),
@@ -95,7 +95,7 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
 
 
 def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
-    """What groups the operations of a service."""
+    """Return the tag that groups the operations of a service."""
     return {"name": service.name, "description": comment}
 
 

@@ -14,7 +14,7 @@ _V1 = ".headwater.v1."
 
 @dataclass(frozen=True)
 class RawBody:
-    """What a call takes and answers where its message is an HttpBody."""
+    """The bodies of a call whose message is an HttpBody."""
 
     request: Schema | None = None
     response: Schema | None = None

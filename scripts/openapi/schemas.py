@@ -1,8 +1,8 @@
 """Messages as JSON Schemas, by the proto3 JSON that the gateway reads and writes.
 
 A message has two forms. **Sent by a client** every member may be null or absent, but for those that are required.
-**Answered**, a member without presence is always there, an empty list included, and one with presence is absent when
-it is not set, never null. A message that goes both ways gets a component for each, the one sent with the suffix Input.
+In a **response** a member without presence is always there, an empty list included. One with presence is absent when it
+is not set, never null. A message that goes both ways gets a component for each, the one sent with the suffix Input.
 """
 
 from collections.abc import Iterator, Set
@@ -40,7 +40,7 @@ class Message:
     """A message with the place where its comments are found."""
 
     name: str
-    """Its name as a component: nested ones with a dot."""
+    """The name as a component: nested ones with a dot."""
     descriptor: DescriptorProto
     file: str
     path: Path
@@ -61,7 +61,7 @@ class Schemas:
         return self._messages[full_name]
 
     def comment(self, message: Message, index: int) -> str:
-        """What is written above a message's field."""
+        """Return the comment above a message's field."""
         return self._comments.of(message.file, (*message.path, 2, index))
 
     def reference(self, full_name: str, direction: Direction, without: Set[str] = frozenset()) -> Schema:

@@ -42,7 +42,7 @@ async def test_a_list_holds_every_connection_by_name(api: Api) -> None:
 
 async def test_the_list_in_json_says_what_the_typed_one_says(api: Api) -> None:
     empty = await api.call("rest.ConnectionService/ListConnections", rest_pb.ListConnectionsRequest())
-    assert (empty.content_type, empty.data) == ("application/json", b'{"connections":[]}')
+    assert (empty.content_type, empty.data) == ("application/json", b'{"connections":[],"nextPageToken":""}')
     source = await create(api)
     await create(api, name="CRM", role="Destination", connector="dummy", strategy=None, linked_connections=[source])
     typed = await api.call("ConnectionService/ListConnections", pb.ListConnectionsRequest())

@@ -18,6 +18,9 @@ async def test_the_list_is_whole_sorted_and_the_same_for_every_key(api: Api) -> 
 
 async def test_an_application_shows_all_it_is(api: Api) -> None:
     connector = await api.call(GET, pb.GetConnectorRequest(code="dummy"))
+    for role in (connector.as_source, connector.as_destination):
+        assert role.settings
+        del role.settings[:]
     assert connector == pb.Connector(
         code="dummy",
         label="Dummy",
@@ -53,3 +56,15 @@ async def test_an_unknown_code_and_a_missing_key(api: Api) -> None:
         assert (refused.reason, refused.metadata) == ("NotFound", (("field", "code"),))
     for method, request in ((LIST, pb.ListConnectorsRequest()), (GET, pb.GetConnectorRequest(code="dummy"))):
         assert (await api.call(method, request, key=None)).reason == "Unauthorized"
+
+
+async def test_the_form_of_the_settings_is_shown(api: Api) -> None:
+    postgresql = await api.call("ConnectorService/GetConnector", pb.GetConnectorRequest(code="postgresql"))
+    fields = {field.name: field for field in postgresql.as_source.settings}
+    assert postgresql.as_source.has_settings
+    assert {"host", "port", "username", "password", "database"} <= fields.keys()
+    assert (fields["port"].kind, fields["port"].minimum, fields["port"].maximum) == ("Number", 1, 65_535)
+    assert (fields["host"].label, fields["host"].required, fields["host"].secret) == ("Host", True, False)
+    assert fields["password"].secret
+    javascript = await api.call("ConnectorService/GetConnector", pb.GetConnectorRequest(code="javascript"))
+    assert not javascript.as_source.settings

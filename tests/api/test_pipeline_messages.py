@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 from hypothesis import given, settings
 
-from headwater.api.messages.pipelines import create_of, pipeline_message, update_of
+from headwater.api.messages.pipelines import pipeline_message, read_create, read_update
 from headwater.base.errors import BadRequest
 from headwater.catalog import Connection, Definition, Pipeline
 from headwater.connectors.registry import CONNECTORS
@@ -144,7 +144,7 @@ def test_what_is_shown_makes_the_same_pipeline_again(pipeline: tuple[str, dict[s
     kind, members = pipeline
     wanted = passes(kind, members)
     request = request_of(message(kind, members), kind, members)
-    again = create_of(request)
+    again = read_create(request)
     original = creation(kind, 1, members)
     assert (again.connection, again.target, again.name) == (1, original.target, "P")
     assert (again.event_type, again.in_schema) == (original.event_type, original.in_schema)
@@ -158,7 +158,7 @@ def test_what_is_shown_makes_the_same_pipeline_again(pipeline: tuple[str, dict[s
         **_members(again.definition),
     }
     assert passes(kind, {**least, **attributes}).definition == wanted.definition
-    changed = update_of(json_format.ParseDict(_updating(request), pb.UpdatePipelineRequest()))
+    changed = read_update(json_format.ParseDict(_updating(request), pb.UpdatePipelineRequest()))
     assert (changed.definition, changed.filter) == (again.definition, again.filter)
     assert (changed.in_schema, changed.out_schema) == (again.in_schema, again.out_schema)
 
@@ -195,14 +195,14 @@ def _members(definition: Definition) -> dict[str, Any]:
 )
 def test_what_is_no_schema_and_no_expression(values: dict[str, Any], field: str) -> None:
     with pytest.raises(BadRequest) as created:
-        create_of(pb.CreatePipelineRequest(name="P", **values))
+        read_create(pb.CreatePipelineRequest(name="P", **values))
     with pytest.raises(BadRequest) as updated:
-        update_of(pb.UpdatePipelineRequest(name="P", **values))
+        read_update(pb.UpdatePipelineRequest(name="P", **values))
     assert (created.value.field, updated.value.field) == (field, field)
 
 
 def test_numbers_that_json_does_not_have_reach_the_rules() -> None:
-    made = create_of(pb.CreatePipelineRequest(format_settings=HUGE))
+    made = read_create(pb.CreatePipelineRequest(format_settings=HUGE))
     assert made.definition.format_settings == {"separator": float("inf")}
 
 
@@ -217,6 +217,6 @@ def test_numbers_that_json_does_not_have_reach_the_rules() -> None:
     ids=["absent", "empty"],
 )
 def test_absent_and_empty_members(request_: pb.CreatePipelineRequest) -> None:
-    made = create_of(request_)
+    made = read_create(request_)
     assert made.definition == Definition()
     assert (made.filter, made.in_schema, made.out_schema, made.event_type) == (None, None, None, "")

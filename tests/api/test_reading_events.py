@@ -11,6 +11,7 @@ from headwater.catalog import Connection
 from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import filters_pb2
+from headwater.warehouse import Capabilities
 from tests.api.conftest import Api, Refused
 from tests.harness import add_source
 
@@ -214,3 +215,17 @@ async def test_a_typed_moment_out_of_range_is_rejected(api: Api) -> None:
 async def test_a_filter_may_be_null(api: Api, stored: None) -> None:
     raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(filter="null", limit=1))
     assert json.loads(raw.data)["events"][0]["messageId"] == "m11"
+
+
+async def test_what_the_warehouse_does_not_implement_is_501(
+    api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = Capabilities(filters=False, counts=False)
+    monkeypatch.setattr(type(api.harness.warehouse), "capabilities", limited)
+    condition = '{"logical":"and","conditions":[{"property":"userId","operator":"is","values":["u1"]}]}'
+    request = typed(pb.ListEventsRequest, source, {"filter": condition})
+    for call, asked in ((LIST, request), (COUNT, pb.CountEventsRequest())):
+        refused = await api.call(call, asked)
+        assert isinstance(refused, Refused)
+        assert (refused.status, refused.reason) == ("UNIMPLEMENTED", "NotImplemented")
+    assert not (await api.call(LIST, pb.ListEventsRequest())).events

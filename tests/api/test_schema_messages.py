@@ -8,7 +8,7 @@ from google.protobuf import json_format, struct_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given, settings
 
-from headwater.api.messages.schema import schema_of, type_message
+from headwater.api.messages.schema import to_schema, type_message
 from headwater.schemas import DecimalType, FloatType, IntType, InvalidType, ObjectType, Property, Schema, Type
 from headwater.v1 import schemas_pb2 as pb
 from tests.schemas.strategies import schemas
@@ -32,8 +32,8 @@ def bounded(kind: str, bound: Value) -> pb.Type:
 @given(schemas())
 def test_every_schema_comes_back(schema: Schema) -> None:
     message = type_message(schema)
-    assert schema_of(message) == schema
-    assert schema_of(json_format.Parse(json_format.MessageToJson(message), pb.Type())) == schema
+    assert to_schema(message) == schema
+    assert to_schema(json_format.Parse(json_format.MessageToJson(message), pb.Type())) == schema
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_bounds_are_numbers_where_a_double_can_hold_them(type_: Type, shown: Any
 @pytest.mark.parametrize("kind", TYPES)
 def test_bounds_are_read_as_numbers_and_as_text(kind: str) -> None:
     bounds = (Value(number_value=5.0), Value(string_value="5"), Value(null_value=struct_pb2.NULL_VALUE))
-    read = [schema_of(bounded(kind, bound)) for bound in bounds]
+    read = [to_schema(bounded(kind, bound)) for bound in bounds]
     minima = [getattr(schema.properties[0].type, "minimum", ...) for schema in read if schema is not None]
     assert minima == [5, 5, None]
 
@@ -82,5 +82,5 @@ def test_what_is_no_bound(kind: str, bound: Value) -> None:
     if kind == "float" and bound.number_value == 1e300:
         return
     with pytest.raises(InvalidType) as caught:
-        schema_of(bounded(kind, bound))
+        to_schema(bounded(kind, bound))
     assert caught.value.path == "properties[0].type.minimum"

@@ -39,23 +39,27 @@ def put_back(copy: Path, database: Path) -> None:
     shutil.copyfile(copy, database)
 
 
-async def test_a_warehouse_that_is_older_than_log_and_ledger_catches_up(tmp_path: Path) -> None:
-    folder, copy = tmp_path / "data", tmp_path / "warehouse.backup"
+@pytest.mark.parametrize("stores", [("state", "warehouse"), ("state",)], ids=["both stores", "the state store"])
+async def test_stores_restored_from_a_backup_catch_up_from_the_log(tmp_path: Path, stores: tuple[str, ...]) -> None:
+    folder = tmp_path / "data"
     folder.mkdir()
     async with open_harness(folder) as harness:
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a", "b")
         await harness.carry()
-    back_up(folder / "state.db", copy)
+    for store in stores:
+        back_up(folder / f"{store}.db", tmp_path / f"{store}.backup")
     async with open_harness(folder) as harness:
         await send(harness, source, "b", "c", "c")
         await harness.carry()
         await send(harness, source, "a", "d")
         await harness.carry()
         before = await harness.documents(), await users(harness, source)
-    put_back(copy, folder / "state.db")
+    for store in stores:
+        put_back(tmp_path / f"{store}.backup", folder / f"{store}.db")
     async with open_harness(folder) as harness:
-        assert await stored(harness) == ["a", "b"]
+        if "warehouse" in stores:
+            assert await stored(harness) == ["a", "b"]
         await harness.carry()
         assert (await harness.documents(), await users(harness, source)) == before
         await send(harness, source, "a", "b", "c", "d", "e")

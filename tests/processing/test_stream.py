@@ -6,12 +6,13 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,8 +26,9 @@ from headwater.management.connections import delete_connection
 from headwater.management.pipelines import set_pipeline_status
 from headwater.processing import make_consumer
 from headwater.processing.batch import Batch
-from headwater.state import MessageStates, StoredEvent, Transaction
+from headwater.state import MessageStates, Transaction
 from headwater.storage.database import open_engine
+from headwater.warehouse import StoredEvent
 from tests.harness import Harness, add_source, add_workspace, client_call, open_harness
 
 
@@ -301,7 +303,7 @@ async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everyt
     )
     before = await everything(harness, source)
     async with failing(harness, table, what):
-        with pytest.raises((SQLAlchemyError, Unavailable)):
+        with pytest.raises((SQLAlchemyError, sqlite3.Error, asyncpg.PostgresError, Unavailable)):
             await harness.carry()
     assert await everything(harness, source) == before
     await harness.carry()
@@ -441,47 +443,55 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
 # --- What cannot be carried ---------------------------------------------------------------------------------------
 
 
+@contextmanager
+def failing_loads(harness: Harness, fails: Callable[[Sequence[StoredEvent]], bool]) -> Iterator[None]:
+    """The warehouse has a bug that shows with some events."""
+    kind = type(harness.warehouse)
+    load, check = kind.load, kind.check
+
+    async def defective_load(self: Any, events: Sequence[StoredEvent], *, through: int) -> None:
+        if fails(events):
+            raise ValueError("a defect")
+        await load(self, events, through=through)
+
+    async def defective_check(self: Any, events: Sequence[StoredEvent]) -> None:
+        if fails(events):
+            raise ValueError("a defect")
+        await check(self, events)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "load", defective_load)
+        patch.setattr(kind, "check", defective_check)
+        yield
+
+
 @pytest.mark.parametrize("culprits", [{"b"}, {"a"}, {"c"}, {"a", "b"}])
 async def test_an_event_that_cannot_be_carried_holds_up_nobody(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, culprits: set[str]
+    harness: Harness, source: Connection, culprits: set[str]
 ) -> None:
     """A defect of ours, or a database that refuses a value: kept with its reason, and its neighbours are stored."""
-    add_events = Transaction.add_events
-
-    async def defective(self: Transaction, events: Sequence[StoredEvent]) -> None:
-        if any(json.loads(stored.document).get("messageId") in culprits for stored in events):
-            raise ValueError("a defect")
-        await add_events(self, events)
-
-    monkeypatch.setattr(Transaction, "add_events", defective)
-    await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
-    await harness.carry()
-    assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
-    assert await harness.state.position("warehouse") == 5
-    rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
-    defects = {row.message_id for row in rows if row.code == "InternalServerError"}
-    assert defects == culprits
-    await send(harness, source, event("d"))
-    await harness.carry()
-    assert "d" in await message_ids(harness)
-
-
-async def test_where_nothing_can_be_carried_nothing_is_refused(
-    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then it is not the events: they wait."""
-    add_events = Transaction.add_events
-
-    async def defective(self: Transaction, events: Sequence[StoredEvent]) -> None:
-        if events:
-            raise ValueError("a defect")
-
-    monkeypatch.setattr(Transaction, "add_events", defective)
-    await send(harness, source, event("a"), event("b"))
-    with pytest.raises(ValueError, match="a defect"):
+    with failing_loads(
+        harness, lambda events: any(json.loads(each.document).get("messageId") in culprits for each in events)
+    ):
+        await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
         await harness.carry()
-    assert await harness.state.position("warehouse") == 0
-    monkeypatch.setattr(Transaction, "add_events", add_events)
+        assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
+        assert await harness.state.position("warehouse") == 5
+        rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
+        defects = {row.message_id for row in rows if row.code == "InternalServerError"}
+        assert defects == culprits
+        await send(harness, source, event("d"))
+        await harness.carry()
+        assert "d" in await message_ids(harness)
+
+
+async def test_where_nothing_can_be_carried_nothing_is_refused(harness: Harness, source: Connection) -> None:
+    """Then it is not the events: they wait."""
+    with failing_loads(harness, bool):
+        await send(harness, source, event("a"), event("b"))
+        with pytest.raises(ValueError, match="a defect"):
+            await harness.carry()
+        assert await harness.state.position("warehouse") == 0
     await harness.carry()
     assert await message_ids(harness) == ["a", "b"]
 

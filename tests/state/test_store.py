@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from headwater.base.clock import from_microseconds, microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import (
-    EventOrder,
     Identity,
     IdentityCursor,
     IdentityObservation,
     RejectedEvent,
     RejectionCountCursor,
     StateStore,
-    StoredEvent,
     open_state,
 )
 from headwater.state.identities import MAX_UPDATE_DELAY_MICROSECONDS as MINUTE
@@ -30,18 +28,6 @@ from tests.state.test_identities import observations, one_by_one, reaching_all, 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def event(position: int, timestamp: int = 0, received: int = 0, workspace: int = 7) -> StoredEvent:
-    return StoredEvent(
-        position,
-        workspace,
-        1,
-        11,
-        microseconds(NOON) + timestamp,
-        microseconds(NOON) + received,
-        b'{"n":%d}' % position,
-    )
-
-
 def rejected(
     position: int, workspace: int = 7, connection: int = 1, protocol: str = "track", body: bytes = b"{}"
 ) -> RejectedEvent:
@@ -50,9 +36,8 @@ def rejected(
     )
 
 
-async def add(state: StateStore, *rows: StoredEvent | RejectedEvent | IdentityObservation) -> None:
+async def add(state: StateStore, *rows: RejectedEvent | IdentityObservation) -> None:
     async with state.transaction() as transaction:
-        await transaction.add_events([row for row in rows if isinstance(row, StoredEvent)])
         await transaction.add_rejected([row for row in rows if isinstance(row, RejectedEvent)])
         await transaction.change_identities(
             await transaction.merge_identities(
@@ -67,12 +52,10 @@ async def add(state: StateStore, *rows: StoredEvent | RejectedEvent | IdentityOb
 async def test_a_transaction_that_fails_leaves_nothing(state: StateStore) -> None:
     with pytest.raises(RuntimeError):
         async with state.transaction() as transaction:
-            await transaction.add_events([event(1)])
             await transaction.change_identities(await transaction.merge_identities([seen("u", "a")]))
             await transaction.add_rejected([rejected(2)])
             await transaction.advance("warehouse", 0, 2)
             raise RuntimeError("the process ends here")
-    assert await documents(state) == []
     assert await state.identities(1, first=0, limit=10) == ([], 0)
     assert await list_rejected(state) == []
     assert await state.rejection_counts(7, connection_id=None) == []
@@ -81,10 +64,10 @@ async def test_a_transaction_that_fails_leaves_nothing(state: StateStore) -> Non
 
 async def test_what_was_committed_is_there_after_a_restart(state: StateStore, url: str) -> None:
     async with state.transaction() as transaction:
-        await transaction.add_events([event(1)])
+        await transaction.add_rejected([rejected(1)])
         await transaction.advance("warehouse", 0, 1)
     async with open_state(url, writes=False, clock=MovableClock()) as again:
-        assert await documents(again) == [b'{"n":1}']
+        assert await list_rejected(again) == [1]
         assert await again.position("warehouse") == 1
 
 
@@ -101,72 +84,29 @@ async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateS
         await transaction.advance("warehouse", 0, 5)
     with pytest.raises(Unavailable, match="another process"):
         async with state.transaction() as transaction:
-            await transaction.add_events([event(7)])
+            await transaction.add_rejected([rejected(7)])
             await transaction.advance("warehouse", after, 7)
     assert await state.position("warehouse") == 5
-    assert await documents(state) == []
+    assert await list_rejected(state) == []
 
 
 async def test_readers_do_not_wait_for_the_writer(state: StateStore) -> None:
     async with state.transaction() as transaction:
-        await transaction.add_events([event(1)])
-        assert await asyncio.wait_for(documents(state), 30) == []
-    assert await documents(state) == [b'{"n":1}']
+        await transaction.add_rejected([rejected(1)])
+        assert await asyncio.wait_for(list_rejected(state), 30) == []
+    assert await list_rejected(state) == [1]
 
 
-# --- Events -------------------------------------------------------------------------------------------------------
-
-
-async def documents(
-    state: StateStore,
-    *,
-    workspace: int = 7,
-    order: EventOrder = "timestamp",
-    ascending: bool = True,
-    first: int = 0,
-    limit: int = 100,
-) -> list[bytes]:
-    return await state.events(workspace, order=order, ascending=ascending, first=first, limit=limit)
-
-
-async def numbers(state: StateStore, **page: Any) -> list[int]:
-    return [int(document.removeprefix(b'{"n":').removesuffix(b"}")) for document in await documents(state, **page)]
-
-
-async def test_events_are_ordered_by_time_then_by_arrival(state: StateStore) -> None:
-    await add(
-        state,
-        event(1, timestamp=3, received=1),
-        event(2, timestamp=1, received=2),
-        event(3, timestamp=3, received=1),
-        event(4, timestamp=2, received=0),
-    )
-    assert await numbers(state) == [2, 4, 1, 3]
-    assert await numbers(state, ascending=False) == [3, 1, 4, 2]
-    assert await numbers(state, order="receivedAt") == [4, 1, 3, 2]
-    assert await numbers(state, order="receivedAt", ascending=False) == [2, 3, 1, 4]
-
-
-async def test_pages_of_events_are_the_whole(state: StateStore) -> None:
-    await add(state, *(event(position, timestamp=position % 3) for position in range(1, 26)))
-    whole = await numbers(state)
-    assert [number for first in range(0, 25, 4) for number in await numbers(state, first=first, limit=4)] == whole
-    assert sorted(whole) == list(range(1, 26))
-    assert await numbers(state, first=25) == await numbers(state, first=2**31 - 1) == []
-
-
-async def test_events_of_another_workspace_are_not_seen(state: StateStore) -> None:
-    await add(state, event(1), event(2, workspace=8))
-    assert await numbers(state) == [1]
-    assert await numbers(state, workspace=8) == [2]
-
-
-async def test_documents_and_far_away_times_come_back_exactly(state: StateStore) -> None:
-    text = '{"ü":"😀\\u0000","n":1e400}'.encode()
-    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    late, early = microseconds(last), microseconds(first)
-    await add(state, StoredEvent(1, 7, 1, 11, late, late, b"{}"), StoredEvent(2, 7, 1, 11, early, early, text))
-    assert await documents(state) == [text, b"{}"]
+async def test_checkpoints_are_bytes_that_move_from_the_expected_value(state: StateStore) -> None:
+    assert await state.checkpoint("users of 7") is None
+    for expected, new in ((None, b"a"), (b"a", b"\0\xff")):
+        async with state.transaction() as transaction:
+            await transaction.advance_checkpoint("users of 7", expected, new)
+    for stale in (None, b"a"):
+        with pytest.raises(Unavailable):
+            async with state.transaction() as transaction:
+                await transaction.advance_checkpoint("users of 7", stale, b"b")
+    assert await state.checkpoint("users of 7") == b"\0\xff"
 
 
 # --- Identities ---------------------------------------------------------------------------------------------------

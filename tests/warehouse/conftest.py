@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from headwater.warehouse.drivers.sqlite import SqliteWarehouse
 from tests.harness import MovableClock
 from tests.postgresql import PostgresqlServer
 
-DRIVERS = ["sqlite", "sqlite without patience"]
-if find_spec("headwater.warehouse.drivers.postgresql") is not None:
-    DRIVERS.append("postgresql")
+DRIVERS = ["sqlite", "sqlite without patience", "postgresql"]
 
 Open = Callable[[], AbstractAsyncContextManager[Warehouse]]
 """Opens one and the same warehouse, each time it is called."""

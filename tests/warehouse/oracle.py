@@ -161,7 +161,7 @@ class Oracle:
         passes = None if query.filter is None else compile_filter(query.filter)
         found = []
         for event in self.stored:
-            time = time_of(query, event)
+            time = find_time(query, event)
             if (
                 event.workspace == query.workspace
                 and (query.connections is None or event.connection in query.connections)
@@ -174,7 +174,7 @@ class Oracle:
                 and (passes is None or passes(record_of_document(_members(event.document))))
             ):
                 found.append(event)
-        return sorted(found, key=lambda event: (time_of(query, event), event.position))
+        return sorted(found, key=lambda event: (find_time(query, event), event.position))
 
     def documents(self, query: EventQuery, *, ascending: bool) -> list[bytes]:
         found = [event.document for event in self.selected(query)]
@@ -184,7 +184,7 @@ class Oracle:
         length = {"hour": HOUR, "day": DAY, None: None}[interval]
         groups = Counter(
             (
-                None if length is None else time_of(query, event) // length * length,
+                None if length is None else find_time(query, event) // length * length,
                 event.event if "event" in by else None,
                 event.type if "type" in by else None,
                 event.connection if "connection" in by else None,
@@ -194,7 +194,7 @@ class Oracle:
         return [EventCount(count, *group) for group, count in groups.items()]
 
 
-def time_of(query: EventQuery, event: StoredEvent) -> int:
+def find_time(query: EventQuery, event: StoredEvent) -> int:
     """Return the time by which the query orders."""
     return event.timestamp if query.order == "timestamp" else event.received_at
 

@@ -8,7 +8,7 @@ import pytest
 from headwater.warehouse import CountKey, EventCount, EventCursor, EventQuery, Interval, StoredEvent, Warehouse
 from tests.harness import MovableClock
 from tests.warehouse.conftest import Open
-from tests.warehouse.oracle import DAY, FILTERS, HOUR, MINUTE, START, Oracle, event, read_all, read_page, time_of
+from tests.warehouse.oracle import DAY, FILTERS, HOUR, MINUTE, START, Oracle, event, find_time, read_all, read_page
 
 ALL = EventQuery(workspace=1)
 SIZES = (1, 40, 700, 5_000)
@@ -99,7 +99,7 @@ async def test_it_orders_by_time_and_then_by_position(warehouse: Warehouse, orde
     await warehouse.load(events[600:610], through=610)
     await warehouse.load(events[610:], through=1_200)
     query = EventQuery(workspace=1, order=order)
-    expected = sorted(events, key=lambda each: (time_of(query, each), each.position), reverse=not ascending)
+    expected = sorted(events, key=lambda each: (find_time(query, each), each.position), reverse=not ascending)
     for limit in (7, 1_000, 5_000):
         assert await read_all(warehouse, query, ascending=ascending, limit=limit) == documents(expected)
 

@@ -1,4 +1,4 @@
-"""Whatever is loaded, sealed, merged and opened again: every driver answers as a list would."""
+"""Every driver returns the same as a plain list, after any loads, maintenance and restarts."""
 
 from collections.abc import Callable
 from random import Random
@@ -25,7 +25,7 @@ ACTIONS = st.lists(
 
 @given(actions=ACTIONS, seed=st.integers(0, 2**32))
 @hypothesis.settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_it_answers_as_a_list_would(
+async def test_it_agrees_with_a_list(
     new_warehouse: Callable[[MovableClock], Open], actions: list[tuple[Any, ...]], seed: int
 ) -> None:
     random, clock, oracle = Random(seed), MovableClock(), Oracle()

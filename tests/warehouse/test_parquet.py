@@ -15,7 +15,7 @@ from headwater.warehouse.parquet import SCHEMA, export_events
 from tests.harness import NOW, MovableClock
 from tests.warehouse.oracle import DAY, START, event
 
-FIRST_DAY = NOW.date()
+TODAY = NOW.date()
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_each_day_is_a_file_of_all_its_events(
 ) -> None:
     folder = tmp_path / "export"
     exported = await export_events(warehouse, 1, folder)
-    days = [date.fromordinal(FIRST_DAY.toordinal() + index) for index in range(4)]
+    days = [date.fromordinal(TODAY.toordinal() + index) for index in range(4)]
     assert [each.day for each in exported] == days
     assert files(folder) == [f"workspace=1/day={day}/events.parquet" for day in days]
     for each in exported:
@@ -64,7 +64,7 @@ async def test_the_folders_are_partitions(warehouse: Warehouse, events: list[Sto
 
 
 async def test_the_period_has_whole_days(warehouse: Warehouse, tmp_path: Path) -> None:
-    since, until = (date.fromordinal(FIRST_DAY.toordinal() + index) for index in (1, 3))
+    since, until = (date.fromordinal(TODAY.toordinal() + index) for index in (1, 3))
     exported = await export_events(warehouse, 1, tmp_path / "export", since=since, until=until)
     assert [each.day for each in exported] == [since, date.fromordinal(since.toordinal() + 1)]
     assert sum(each.events for each in exported) == 1_000

@@ -102,7 +102,7 @@ class ListApiKeysResponse(message.Message):
     KEYS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more keys."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def keys(self) -> containers.RepeatedCompositeFieldContainer[ApiKey]:
         """keys are the keys, the oldest first."""

@@ -133,7 +133,7 @@ class ListApplicationUsersResponse(message.Message):
     USERS_JSON_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     cursor: builtins.str
-    """cursor is what to pass to get the next page. It is opaque, and empty when there are no more users."""
+    """cursor is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def users_json(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """users_json are the users, each a JSON object as text. The filter is applied after reading, so a page may be
@@ -255,7 +255,7 @@ class GetEventTypeSchemaResponse(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the schema of what is sent with such an event beside the event itself. Absent when the event type has
+        """schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
         none.
         """
 

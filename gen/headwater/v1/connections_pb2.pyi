@@ -347,9 +347,9 @@ class UpdateConnectionRequest(message.Message):
     name: builtins.str
     """name is shown to people, from 1 to 60 characters, without NUL."""
     strategy: builtins.str
-    """strategy follows the rules of CreateConnectionRequest; absent means null, not unchanged."""
+    """strategy follows the rules of CreateConnectionRequest; absent means null."""
     sending_mode: builtins.str
-    """sending_mode follows the rules of CreateConnectionRequest; absent means null, not unchanged."""
+    """sending_mode follows the rules of CreateConnectionRequest; absent means null."""
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
         """settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read
@@ -428,7 +428,7 @@ class ListConnectionsResponse(message.Message):
     CONNECTIONS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more connections."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def connections(self) -> containers.RepeatedCompositeFieldContainer[Connection]:
         """connections are all connections of the workspace, by name, compared byte by byte (upper case first)."""

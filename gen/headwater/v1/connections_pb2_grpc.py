@@ -146,8 +146,7 @@ class ConnectionServiceServicer:
 
     def ListConnections(self, request, context):
         """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
-        longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
-        pipelines are 6 MB.
+        longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,8 +57,7 @@ class ConnectionServiceStub:
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
     """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
-    longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
-    pipelines are 6 MB.
+    longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
     """
     GetConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]
     """GetConnection returns one connection."""
@@ -119,8 +118,7 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
     """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
-    longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
-    pipelines are 6 MB.
+    longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
     """
     GetConnection: aio.UnaryUnaryMultiCallable[connections_pb2.GetConnectionRequest, connections_pb2.Connection]  # type: ignore[assignment]
     """GetConnection returns one connection."""
@@ -203,8 +201,7 @@ class ConnectionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.ListConnectionsResponse, abc.Awaitable[connections_pb2.ListConnectionsResponse]]:
         """ListConnections returns the connections of the workspace, sorted by name. The message of a large workspace is
-        longer than the 4 MiB that most clients take unless they are told to take more: 1,000 connections with 3,000
-        pipelines are 6 MB.
+        longer than 4 MiB, the default maximum of most clients: 1,000 connections with 3,000 pipelines are 6 MB. Use limit.
         """
 
     def GetConnection(

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/connectors.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\"\xc2\t\n\tConnector\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x14\n\x05label\x18\x02 \x01(\tR\x05label\x12_\n\x04type\x18\x03 \x01(\tBK\xca\xda\x18G\"\x0b\x41pplication\"\x08\x44\x61tabase\"\x04\x46ile\"\x0b\x46ileStorage\"\rMessageBroker\"\x03SDK\"\x07WebhookR\x04type\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12=\n\tas_source\x18\x05 \x01(\x0b\x32 .headwater.v1.Connector.AsSourceR\x08\x61sSource\x12L\n\x0e\x61s_destination\x18\x06 \x01(\x0b\x32%.headwater.v1.Connector.AsDestinationR\rasDestination\x12\x1d\n\nhas_sheets\x18\x07 \x01(\x08R\thasSheets\x12%\n\x0e\x66ile_extension\x18\x08 \x01(\tR\rfileExtension\x12\x33\n\x05oauth\x18\t \x01(\x0b\x32\x1d.headwater.v1.Connector.OAuthR\x05oauth\x12\x33\n\x05terms\x18\n \x01(\x0b\x32\x1d.headwater.v1.Connector.TermsR\x05terms\x12\x1e\n\nstrategies\x18\x0b \x01(\x08R\nstrategies\x12\x1c\n\tavailable\x18\x0c \x01(\x08R\tavailable\x1a\xba\x01\n\x08\x41sSource\x12+\n\x07targets\x18\x01 \x03(\tB\x11\xca\xda\x18\r\"\x04User\"\x05\x45ventR\x07targets\x12!\n\x0chas_settings\x18\x02 \x01(\x08R\x0bhasSettings\x12!\n\x0csample_query\x18\x03 \x01(\tR\x0bsampleQuery\x12!\n\x0cwebhooks_per\x18\x04 \x01(\tR\x0bwebhooksPer\x12\x18\n\x07summary\x18\x05 \x01(\tR\x07summary\x1a\xfb\x01\n\rAsDestination\x12 \n\x0b\x64\x65scription\x18\x01 \x01(\tR\x0b\x64\x65scription\x12+\n\x07targets\x18\x02 \x03(\tB\x11\xca\xda\x18\r\"\x04User\"\x05\x45ventR\x07targets\x12!\n\x0chas_settings\x18\x03 \x01(\x08R\x0bhasSettings\x12M\n\x0csending_mode\x18\x04 \x01(\tB%\xca\xda\x18!\"\x06\x43lient\"\x06Server\"\x0f\x43lientAndServerH\x00R\x0bsendingMode\x88\x01\x01\x12\x18\n\x07summary\x18\x05 \x01(\tR\x07summaryB\x0f\n\r_sending_mode\x1a\x87\x01\n\x05OAuth\x12\x1e\n\nconfigured\x18\x01 \x01(\x08R\nconfigured\x12/\n\x14\x64isallow_loopback_ip\x18\x02 \x01(\x08R\x11\x64isallow127_0_0_1\x12-\n\x12\x64isallow_localhost\x18\x03 \x01(\x08R\x11\x64isallowLocalhost\x1aJ\n\x05Terms\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n\x05users\x18\x02 \x01(\tR\x05users\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userID\"\x17\n\x15ListConnectorsRequest\"Q\n\x16ListConnectorsResponse\x12\x37\n\nconnectors\x18\x01 \x03(\x0b\x32\x17.headwater.v1.ConnectorR\nconnectors\"/\n\x13GetConnectorRequest\x12\x18\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x04\x63ode2\xf2\x01\n\x10\x43onnectorService\x12s\n\x0eListConnectors\x12#.headwater.v1.ListConnectorsRequest\x1a$.headwater.v1.ListConnectorsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/connectors\x12i\n\x0cGetConnector\x12!.headwater.v1.GetConnectorRequest\x1a\x17.headwater.v1.Connector\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/connectors/{code}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/connectors.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"headwater/options/v1/options.proto\"\xb4\n\n\tConnector\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x14\n\x05label\x18\x02 \x01(\tR\x05label\x12_\n\x04type\x18\x03 \x01(\tBK\xca\xda\x18G\"\x0b\x41pplication\"\x08\x44\x61tabase\"\x04\x46ile\"\x0b\x46ileStorage\"\rMessageBroker\"\x03SDK\"\x07WebhookR\x04type\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12=\n\tas_source\x18\x05 \x01(\x0b\x32 .headwater.v1.Connector.AsSourceR\x08\x61sSource\x12L\n\x0e\x61s_destination\x18\x06 \x01(\x0b\x32%.headwater.v1.Connector.AsDestinationR\rasDestination\x12\x1d\n\nhas_sheets\x18\x07 \x01(\x08R\thasSheets\x12%\n\x0e\x66ile_extension\x18\x08 \x01(\tR\rfileExtension\x12\x33\n\x05oauth\x18\t \x01(\x0b\x32\x1d.headwater.v1.Connector.OAuthR\x05oauth\x12\x33\n\x05terms\x18\n \x01(\x0b\x32\x1d.headwater.v1.Connector.TermsR\x05terms\x12\x1e\n\nstrategies\x18\x0b \x01(\x08R\nstrategies\x12\x1c\n\tavailable\x18\x0c \x01(\x08R\tavailable\x1a\xf3\x01\n\x08\x41sSource\x12+\n\x07targets\x18\x01 \x03(\tB\x11\xca\xda\x18\r\"\x04User\"\x05\x45ventR\x07targets\x12!\n\x0chas_settings\x18\x02 \x01(\x08R\x0bhasSettings\x12!\n\x0csample_query\x18\x03 \x01(\tR\x0bsampleQuery\x12!\n\x0cwebhooks_per\x18\x04 \x01(\tR\x0bwebhooksPer\x12\x18\n\x07summary\x18\x05 \x01(\tR\x07summary\x12\x37\n\x08settings\x18\x06 \x03(\x0b\x32\x1b.headwater.v1.SettingsFieldR\x08settings\x1a\xb4\x02\n\rAsDestination\x12 \n\x0b\x64\x65scription\x18\x01 \x01(\tR\x0b\x64\x65scription\x12+\n\x07targets\x18\x02 \x03(\tB\x11\xca\xda\x18\r\"\x04User\"\x05\x45ventR\x07targets\x12!\n\x0chas_settings\x18\x03 \x01(\x08R\x0bhasSettings\x12M\n\x0csending_mode\x18\x04 \x01(\tB%\xca\xda\x18!\"\x06\x43lient\"\x06Server\"\x0f\x43lientAndServerH\x00R\x0bsendingMode\x88\x01\x01\x12\x18\n\x07summary\x18\x05 \x01(\tR\x07summary\x12\x37\n\x08settings\x18\x06 \x03(\x0b\x32\x1b.headwater.v1.SettingsFieldR\x08settingsB\x0f\n\r_sending_mode\x1a\x87\x01\n\x05OAuth\x12\x1e\n\nconfigured\x18\x01 \x01(\x08R\nconfigured\x12/\n\x14\x64isallow_loopback_ip\x18\x02 \x01(\x08R\x11\x64isallow127_0_0_1\x12-\n\x12\x64isallow_localhost\x18\x03 \x01(\x08R\x11\x64isallowLocalhost\x1aJ\n\x05Terms\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n\x05users\x18\x02 \x01(\tR\x05users\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userID\"\xc6\x03\n\rSettingsField\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05label\x18\x02 \x01(\tR\x05label\x12\x41\n\x04kind\x18\x03 \x01(\tB-\xca\xda\x18)\"\x04Text\"\x06Number\"\x04\x46lag\"\x06\x43hoice\"\x05Group\"\x04ListR\x04kind\x12\x12\n\x04help\x18\x04 \x01(\tR\x04help\x12\x16\n\x06secret\x18\x05 \x01(\x08R\x06secret\x12\x1a\n\x08required\x18\x06 \x01(\x08R\x08required\x12\x30\n\x07\x64\x65\x66\x61ult\x18\x07 \x01(\x0b\x32\x16.google.protobuf.ValueR\x07\x64\x65\x66\x61ult\x12\x18\n\x07options\x18\x08 \x03(\tR\x07options\x12\x1d\n\x07minimum\x18\t \x01(\x03H\x00R\x07minimum\x88\x01\x01\x12\x1d\n\x07maximum\x18\n \x01(\x03H\x01R\x07maximum\x88\x01\x01\x12\x12\n\x04rule\x18\x0b \x01(\tR\x04rule\x12\x33\n\x06\x66ields\x18\x0c \x03(\x0b\x32\x1b.headwater.v1.SettingsFieldR\x06\x66ields\x12\x15\n\x06one_of\x18\r \x03(\tR\x05oneOfB\n\n\x08_minimumB\n\n\x08_maximum\"\x17\n\x15ListConnectorsRequest\"Q\n\x16ListConnectorsResponse\x12\x37\n\nconnectors\x18\x01 \x03(\x0b\x32\x17.headwater.v1.ConnectorR\nconnectors\"/\n\x13GetConnectorRequest\x12\x18\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x04\x63ode2\xf2\x01\n\x10\x43onnectorService\x12s\n\x0eListConnectors\x12#.headwater.v1.ListConnectorsRequest\x1a$.headwater.v1.ListConnectorsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/connectors\x12i\n\x0cGetConnector\x12!.headwater.v1.GetConnectorRequest\x1a\x17.headwater.v1.Connector\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/connectors/{code}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,28 +43,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTOR_ASDESTINATION'].fields_by_name['sending_mode']._serialized_options = b'\312\332\030!\"\006Client\"\006Server\"\017ClientAndServer'
   _globals['_CONNECTOR'].fields_by_name['type']._loaded_options = None
   _globals['_CONNECTOR'].fields_by_name['type']._serialized_options = b'\312\332\030G\"\013Application\"\010Database\"\004File\"\013FileStorage\"\rMessageBroker\"\003SDK\"\007Webhook'
+  _globals['_SETTINGSFIELD'].fields_by_name['kind']._loaded_options = None
+  _globals['_SETTINGSFIELD'].fields_by_name['kind']._serialized_options = b'\312\332\030)\"\004Text\"\006Number\"\004Flag\"\006Choice\"\005Group\"\004List'
   _globals['_GETCONNECTORREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_GETCONNECTORREQUEST'].fields_by_name['code']._serialized_options = b'\342A\001\002'
   _globals['_CONNECTORSERVICE'].methods_by_name['ListConnectors']._loaded_options = None
   _globals['_CONNECTORSERVICE'].methods_by_name['ListConnectors']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/connectors'
   _globals['_CONNECTORSERVICE'].methods_by_name['GetConnector']._loaded_options = None
   _globals['_CONNECTORSERVICE'].methods_by_name['GetConnector']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/connectors/{code}'
-  _globals['_CONNECTOR']._serialized_start=147
-  _globals['_CONNECTOR']._serialized_end=1365
-  _globals['_CONNECTOR_ASSOURCE']._serialized_start=711
-  _globals['_CONNECTOR_ASSOURCE']._serialized_end=897
-  _globals['_CONNECTOR_ASDESTINATION']._serialized_start=900
-  _globals['_CONNECTOR_ASDESTINATION']._serialized_end=1151
-  _globals['_CONNECTOR_OAUTH']._serialized_start=1154
-  _globals['_CONNECTOR_OAUTH']._serialized_end=1289
-  _globals['_CONNECTOR_TERMS']._serialized_start=1291
-  _globals['_CONNECTOR_TERMS']._serialized_end=1365
-  _globals['_LISTCONNECTORSREQUEST']._serialized_start=1367
-  _globals['_LISTCONNECTORSREQUEST']._serialized_end=1390
-  _globals['_LISTCONNECTORSRESPONSE']._serialized_start=1392
-  _globals['_LISTCONNECTORSRESPONSE']._serialized_end=1473
-  _globals['_GETCONNECTORREQUEST']._serialized_start=1475
-  _globals['_GETCONNECTORREQUEST']._serialized_end=1522
-  _globals['_CONNECTORSERVICE']._serialized_start=1525
-  _globals['_CONNECTORSERVICE']._serialized_end=1767
+  _globals['_CONNECTOR']._serialized_start=177
+  _globals['_CONNECTOR']._serialized_end=1509
+  _globals['_CONNECTOR_ASSOURCE']._serialized_start=741
+  _globals['_CONNECTOR_ASSOURCE']._serialized_end=984
+  _globals['_CONNECTOR_ASDESTINATION']._serialized_start=987
+  _globals['_CONNECTOR_ASDESTINATION']._serialized_end=1295
+  _globals['_CONNECTOR_OAUTH']._serialized_start=1298
+  _globals['_CONNECTOR_OAUTH']._serialized_end=1433
+  _globals['_CONNECTOR_TERMS']._serialized_start=1435
+  _globals['_CONNECTOR_TERMS']._serialized_end=1509
+  _globals['_SETTINGSFIELD']._serialized_start=1512
+  _globals['_SETTINGSFIELD']._serialized_end=1966
+  _globals['_LISTCONNECTORSREQUEST']._serialized_start=1968
+  _globals['_LISTCONNECTORSREQUEST']._serialized_end=1991
+  _globals['_LISTCONNECTORSRESPONSE']._serialized_start=1993
+  _globals['_LISTCONNECTORSRESPONSE']._serialized_end=2074
+  _globals['_GETCONNECTORREQUEST']._serialized_start=2076
+  _globals['_GETCONNECTORREQUEST']._serialized_end=2123
+  _globals['_CONNECTORSERVICE']._serialized_start=2126
+  _globals['_CONNECTORSERVICE']._serialized_end=2368
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
@@ -35,6 +36,7 @@ class Connector(message.Message):
         SAMPLE_QUERY_FIELD_NUMBER: builtins.int
         WEBHOOKS_PER_FIELD_NUMBER: builtins.int
         SUMMARY_FIELD_NUMBER: builtins.int
+        SETTINGS_FIELD_NUMBER: builtins.int
         has_settings: builtins.bool
         """has_settings says whether a source needs settings."""
         sample_query: builtins.str
@@ -47,6 +49,10 @@ class Connector(message.Message):
         def targets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
             """targets are what pipelines of such a source work on."""
 
+        @builtins.property
+        def settings(self) -> containers.RepeatedCompositeFieldContainer[SettingsField]:
+            """settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none."""
+
         def __init__(
             self,
             *,
@@ -55,10 +61,11 @@ class Connector(message.Message):
             sample_query: builtins.str = ...,
             webhooks_per: builtins.str = ...,
             summary: builtins.str = ...,
+            settings: abc.Iterable[SettingsField] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["has_settings", b"has_settings", "sample_query", b"sample_query", "summary", b"summary", "targets", b"targets", "webhooks_per", b"webhooks_per"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = typing.Literal["has_settings", b"has_settings", "sample_query", b"sample_query", "settings", b"settings", "summary", b"summary", "targets", b"targets", "webhooks_per", b"webhooks_per"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,6 +80,7 @@ class Connector(message.Message):
         HAS_SETTINGS_FIELD_NUMBER: builtins.int
         SENDING_MODE_FIELD_NUMBER: builtins.int
         SUMMARY_FIELD_NUMBER: builtins.int
+        SETTINGS_FIELD_NUMBER: builtins.int
         description: builtins.str
         """description is more for people than the summary. Often empty."""
         has_settings: builtins.bool
@@ -85,6 +93,10 @@ class Connector(message.Message):
         def targets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
             """targets are what pipelines of such a destination work on."""
 
+        @builtins.property
+        def settings(self) -> containers.RepeatedCompositeFieldContainer[SettingsField]:
+            """settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none."""
+
         def __init__(
             self,
             *,
@@ -93,10 +105,11 @@ class Connector(message.Message):
             has_settings: builtins.bool = ...,
             sending_mode: builtins.str | None = ...,
             summary: builtins.str = ...,
+            settings: abc.Iterable[SettingsField] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode", "sending_mode", b"sending_mode"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode", "description", b"description", "has_settings", b"has_settings", "sending_mode", b"sending_mode", "summary", b"summary", "targets", b"targets"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode", "description", b"description", "has_settings", b"has_settings", "sending_mode", b"sending_mode", "settings", b"settings", "summary", b"summary", "targets", b"targets"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__sending_mode: _TypeAlias = typing.Literal["sending_mode"]  # noqa: Y015
         _WhichOneofArgType__sending_mode: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode"]  # noqa: Y015
@@ -227,6 +240,93 @@ class Connector(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["as_destination", b"as_destination", "as_source", b"as_source", "available", b"available", "categories", b"categories", "code", b"code", "file_extension", b"file_extension", "has_sheets", b"has_sheets", "label", b"label", "oauth", b"oauth", "strategies", b"strategies", "terms", b"terms", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SettingsField(message.Message):
+    """SettingsField describes one member of the settings of a connector, for forms."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    HELP_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    REQUIRED_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    MINIMUM_FIELD_NUMBER: builtins.int
+    MAXIMUM_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    ONE_OF_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """name is the name of the member."""
+    label: builtins.str
+    """label is shown to people."""
+    kind: builtins.str
+    """kind is the kind of the value. "Group" is an object, and "List" an array of objects, with the members of fields."""
+    help: builtins.str
+    """help explains the member to people. Often empty."""
+    secret: builtins.bool
+    """secret says that the value is a secret: forms should hide it, and it is never returned."""
+    required: builtins.bool
+    """required says whether the member must be given."""
+    minimum: builtins.int
+    """minimum is the least number, the least number of bytes of a text, or the least number of elements of a list. Absent
+    means no limit.
+    """
+    maximum: builtins.int
+    """maximum is the greatest number, the greatest number of bytes of a text, or the greatest number of elements of a
+    list. Absent means no limit.
+    """
+    rule: builtins.str
+    """rule completes the sentence "the value ..." about the form of a text. Empty when any text is valid."""
+    @builtins.property
+    def default(self) -> struct_pb2.Value:
+        """default is the value of a member that is not given. Absent when there is none."""
+
+    @builtins.property
+    def options(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """options are the valid values. Empty unless the kind is "Choice"."""
+
+    @builtins.property
+    def fields(self) -> containers.RepeatedCompositeFieldContainer[SettingsField]:
+        """fields are the members of a group, or of each element of a list."""
+
+    @builtins.property
+    def one_of(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """one_of are the names of members of which exactly one must be given, this one among them. Empty for other members."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        label: builtins.str = ...,
+        kind: builtins.str = ...,
+        help: builtins.str = ...,
+        secret: builtins.bool = ...,
+        required: builtins.bool = ...,
+        default: struct_pb2.Value | None = ...,
+        options: abc.Iterable[builtins.str] | None = ...,
+        minimum: builtins.int | None = ...,
+        maximum: builtins.int | None = ...,
+        rule: builtins.str = ...,
+        fields: abc.Iterable[SettingsField] | None = ...,
+        one_of: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "default", b"default", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "default", b"default", "fields", b"fields", "help", b"help", "kind", b"kind", "label", b"label", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "one_of", b"one_of", "options", b"options", "required", b"required", "rule", b"rule", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 @typing.final
 class ListConnectorsRequest(message.Message):

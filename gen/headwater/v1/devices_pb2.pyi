@@ -169,7 +169,7 @@ class ListDevicesResponse(message.Message):
     total: builtins.int
     """total is how many devices match, whatever the page."""
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more devices."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def devices(self) -> containers.RepeatedCompositeFieldContainer[Device]:
         """devices are the devices of the page."""

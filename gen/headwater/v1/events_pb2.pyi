@@ -90,7 +90,7 @@ class Event(message.Message):
     received, so that every digit of a number survives. Absent for other types; read "properties" in the REST API.
     """
     traits_json: builtins.str
-    """traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing.
+    """traits_json holds the traits of the user or the group: a JSON object as text, "{}" when there is nothing.
     Empty in SendEvents means "{}"; read "traits" in the REST API.
     """
     integrations_json: builtins.str
@@ -99,7 +99,7 @@ class Event(message.Message):
     """
     extra_json: builtins.str
     """extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text.
-    Absent when there are none; in the REST API they stand beside the others.
+    Absent when there are none; in the REST API they stand among the others.
     """
     @builtins.property
     def context(self) -> EventContext:
@@ -210,7 +210,7 @@ class Event(message.Message):
 
 @typing.final
 class EventContext(message.Message):
-    """EventContext tells about the environment of an event. What the client did not say is absent."""
+    """EventContext tells about the environment of an event. Members that the client did not send are absent."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -811,7 +811,7 @@ class EventContext(message.Message):
     extra_json: builtins.str
     """extra_json holds the members of the context that have no field here, or whose value does not fit their field: a
     JSON object as text, such as {"active": true}. A section with such a member, as a page with keywords, stands here
-    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand beside the others.
+    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand among the others.
     """
     @builtins.property
     def app(self) -> EventContext.App:
@@ -1208,7 +1208,7 @@ class ListEventsResponse(message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
         """events are the events of the page. With properties in the request, members that were not asked for are absent. A
@@ -1287,7 +1287,7 @@ class ListRejectedEventsResponse(message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def events(self) -> containers.RepeatedCompositeFieldContainer[RejectedEvent]:
         """events are the rejected events, the latest first."""
@@ -1411,7 +1411,7 @@ class CountRejectedEventsResponse(message.Message):
     COUNTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more counts."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def counts(self) -> containers.RepeatedCompositeFieldContainer[RejectedEventCount]:
         """counts are the counts, the greatest first. A count may change between two pages."""

@@ -63,7 +63,7 @@ class FilterCondition(message.Message):
     ("properties.cart.total").
     """
     operator: builtins.str
-    """operator is the comparison. Which ones are allowed depends on the property's kind."""
+    """operator is the comparison. The kind of the property decides which ones are allowed."""
     @builtins.property
     def values(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """values are what the property is compared with, always written as text: "42", "2025-10-20", "10.0.0.1". Their

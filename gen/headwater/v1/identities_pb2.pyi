@@ -116,7 +116,7 @@ class ListConnectionIdentitiesResponse(message.Message):
     total: builtins.int
     """total is how many identities the connection has, whatever the page."""
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def identities(self) -> containers.RepeatedCompositeFieldContainer[Identity]:
         """identities are the identities of the page. Empty when the connection has none there."""

@@ -1026,7 +1026,7 @@ class ListPipelineRunsResponse(message.Message):
     RUNS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more runs."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def runs(self) -> containers.RepeatedCompositeFieldContainer[PipelineRun]:
         """runs are all runs that are kept. Empty when there are none."""

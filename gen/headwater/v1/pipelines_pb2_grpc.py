@@ -94,9 +94,9 @@ class PipelineServiceServicer:
     """
 
     def CreatePipeline(self, request, context):
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+        target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
         InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says

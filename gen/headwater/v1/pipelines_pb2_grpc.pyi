@@ -36,9 +36,9 @@ class PipelineServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> PipelineServiceAsyncStub: ...
     CreatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+    target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
     InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -89,9 +89,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     CreatePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.CreatePipelineRequest, pipelines_pb2.CreatePipelineResponse]  # type: ignore[assignment]
-    """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-    role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-    with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+    """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+    target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+    with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
     InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
@@ -144,9 +144,9 @@ class PipelineServiceServicer:
         request: pipelines_pb2.CreatePipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.CreatePipelineResponse, abc.Awaitable[pipelines_pb2.CreatePipelineResponse]]:
-        """CreatePipeline adds a pipeline to a connection. Which fields are required, optional or forbidden follows from the
-        role and the type of the connection and from the target. It fails with 404 when the connection does not exist,
-        with 400 when a field breaks its rule, and with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
+        """CreatePipeline adds a pipeline to a connection. The role and the type of the connection and the
+        target decide which fields are required, optional or forbidden. It fails with 404 when the connection does not exist,
+        with 400 when a field breaks its rule. It fails with 422 SchemaNotAligned, EventTypeNotExist, FormatNotExist,
         InvalidSettings, UnsupportedLanguage, EngineNotAvailable, TransformationFailed, TooManyPipelines,
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says

@@ -128,7 +128,7 @@ class ListProfilesResponse(message.Message):
     total: builtins.int
     """total is how many profiles match, whatever the page."""
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more profiles."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def profiles(self) -> containers.RepeatedCompositeFieldContainer[Profile]:
         """profiles are the profiles of the page."""
@@ -298,7 +298,7 @@ class ListProfileIdentitiesResponse(message.Message):
     total: builtins.int
     """total is how many identities the profile has, whatever the page."""
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def identities(self) -> containers.RepeatedCompositeFieldContainer[identities_pb2.Identity]:
         """identities are the identities of the page."""

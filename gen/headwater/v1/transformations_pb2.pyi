@@ -35,7 +35,7 @@ class Transformation(message.Message):
         """mapping holds, for each property path of the output schema, the expression that gives its value, such as
         {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not
         empty, and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be
-        null: a transformation by a function would print an empty mapping beside it. Absent when function is present.
+        null: a transformation by a function would print an empty mapping too. Absent when function is present.
         """
 
     @builtins.property

@@ -190,7 +190,7 @@ class ListWorkspacesResponse(message.Message):
     WORKSPACES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more workspaces."""
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def workspaces(self) -> containers.RepeatedCompositeFieldContainer[Workspace]:
         """workspaces are the workspaces that the key may use."""

@@ -101,7 +101,7 @@ class WorkspaceServiceServicer:
 
     def DeleteCurrentWorkspace(self, request, context):
         """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-        What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+        Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

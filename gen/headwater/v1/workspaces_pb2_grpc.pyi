@@ -48,7 +48,7 @@ class WorkspaceServiceStub:
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-    What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+    Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
     """
 
 @typing.type_check_only
@@ -71,7 +71,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
     DeleteCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]  # type: ignore[assignment]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-    What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+    Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
     """
 
 class WorkspaceServiceServicer:
@@ -116,7 +116,7 @@ class WorkspaceServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.DeleteCurrentWorkspaceResponse, abc.Awaitable[workspaces_pb2.DeleteCurrentWorkspaceResponse]]:
         """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
-        What is stored in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
+        Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

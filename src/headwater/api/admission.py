@@ -16,7 +16,7 @@ _READING: Final = re.compile(r"(Get|List|Count|Trace|Test)(?!ExpressionPropertie
 
 
 class Admission:
-    """One call, from its beginning to its answer."""
+    """One call, from its beginning to its response."""
 
     def __init__(self, method: str, limiter: RateLimiter | None) -> None:
         """`method` is "/package.Service/Method"."""

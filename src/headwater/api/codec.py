@@ -1,6 +1,6 @@
 """Decodes the requests of one RPC and encodes its responses: protobuf, or JSON for callers of the Connect protocol.
 
-gRPC would do the former itself, but answers INTERNAL where a request cannot be decoded.
+gRPC would do the former itself, but returns INTERNAL where a request cannot be decoded.
 """
 
 from collections.abc import Callable
@@ -87,11 +87,11 @@ def _parse_json(data: bytes, message: Descriptor) -> Any:
 def _is_field(path: str, message: Descriptor | None) -> bool:
     """Whether a path such as "filter.logical" leads to a field, by the names in JSON or in the protos."""
     for name in path.split("."):
-        if message is None or (field := _field_of(name, message)) is None:
+        if message is None or (field := _find_field(name, message)) is None:
             return False
         message = field.message_type
     return True
 
 
-def _field_of(name: str, message: Descriptor) -> FieldDescriptor | None:
+def _find_field(name: str, message: Descriptor) -> FieldDescriptor | None:
     return next((field for field in message.fields if name in (field.json_name, field.name)), None)

@@ -23,7 +23,7 @@ from grpc import aio
 from headwater.api.admission import Admission, begin
 from headwater.api.codec import Codec
 from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse
-from headwater.api.request import Context, is_transcoded, metadata_of, send_headers
+from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.intake import RateLimiter
@@ -57,17 +57,17 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 _log = structlog.get_logger(__name__)
 
 
-def message_of(error: HeadwaterError) -> str:
+def short_message(error: HeadwaterError) -> str:
     """Return the error's message, cut to what a header may hold: it may repeat what the caller sent."""
     return error.message.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
 
 
 def default_error_body(error: HeadwaterError) -> dict[str, object]:
     """Return the error body of all services without a protocol of their own."""
-    return {"error": {"code": error.code, "message": message_of(error)}}
+    return {"error": {"code": error.code, "message": short_message(error)}}
 
 
-def status_of(error: HeadwaterError) -> grpc.StatusCode:
+def grpc_status(error: HeadwaterError) -> grpc.StatusCode:
     """Return the gRPC status that stands for the error's HTTP status."""
     return _STATUS.get(error.status, grpc.StatusCode.INTERNAL)
 
@@ -83,10 +83,10 @@ def grpc_trailers(error: HeadwaterError) -> Trailers:
     details = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.details)]
     if error.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=message_of(error), reason=error.code
+            field=error.field, description=short_message(error), reason=error.code
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    status = status_pb2.Status(code=status_of(error).value[0], message=message_of(error))
+    status = status_pb2.Status(code=grpc_status(error).value[0], message=short_message(error))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
@@ -128,7 +128,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
             if handler is None or (handler.response_streaming and _is_of_grpc(method)):
                 return handler  # unknown methods, and the streams of health and reflection
             codec = Codec(method, handler)
-            service = _service_of(method)
+            service = _split_service(method)
             wrapped = self._handlers[method] = _wrap(
                 method,
                 handler,
@@ -152,7 +152,7 @@ def wrap_ingest(method: str, handler: IngestHandler, body_of: ErrorBody, metrics
             status = "OK"
             return response
         except HeadwaterError as error:
-            status = status_of(error).name
+            status = grpc_status(error).name
             return _error_response(error, body_of)
         except Exception:
             _log.exception("a call failed")
@@ -186,7 +186,7 @@ def _wrap(
     async def guard(context: Context) -> AsyncIterator[tuple[dict[str, str], Admission]]:
         began, status = time.perf_counter(), "CANCELLED"
         admission = begin(method, limiter)
-        metadata = metadata_of(context)
+        metadata = read_metadata(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         try:
             if not built:
@@ -196,7 +196,7 @@ def _wrap(
             yield metadata, admission
             status = "OK"
         except HeadwaterError as error:
-            status = status_of(error).name
+            status = grpc_status(error).name
             error.headers = {**admission.headers, **error.headers}
             await _abort(context, metadata, error, body_of)
         except (asyncio.CancelledError, aio.AbortError):
@@ -244,7 +244,7 @@ def _wrap(
     return make(wrapped, request_deserializer=None, response_serializer=serialize)
 
 
-def _service_of(method: str) -> str:
+def _split_service(method: str) -> str:
     return method.strip("/").partition("/")[0]
 
 
@@ -259,4 +259,4 @@ def _bug() -> HeadwaterError:
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:
     trailers = http_trailers(error, body_of) if is_transcoded(metadata) else grpc_trailers(error)
-    await context.abort(status_of(error), message_of(error), trailers)
+    await context.abort(grpc_status(error), short_message(error), trailers)

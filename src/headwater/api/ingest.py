@@ -11,7 +11,7 @@ from typing import Any, Final
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
-from headwater.api.request import Context, is_transcoded, metadata_of, query_text, send_headers
+from headwater.api.request import Context, is_transcoded, query_text, read_metadata, send_headers
 
 NO_VARIABLES: Final[Mapping[str, str]] = {}
 
@@ -46,7 +46,7 @@ IngestHandler = Callable[[IngestRequest], Awaitable[IngestResponse]]
 
 async def handle_rpc(handler: IngestHandler, body: HttpBody, context: Context, **variables: str) -> HttpBody:
     """Call the handler with the request of an RPC. Raises as the handler does."""
-    metadata = metadata_of(context)
+    metadata = read_metadata(context)
     response = await handler(
         IngestRequest(
             body=body.data,

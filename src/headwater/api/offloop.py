@@ -36,6 +36,6 @@ async def compute(
     return await computing.run(owner, function, request, *arguments, **keywords)
 
 
-def owner_of(key: ApiKey) -> str:
-    """Whose share of the processes a call with this key takes: its workspace's, or that of a key that has none."""
+def find_owner(key: ApiKey) -> str:
+    """Return the owner of the share of processes that a call uses: the workspace of its key, or a key without one."""
     return f"key {key.id}" if key.workspace is None else f"workspace {key.workspace}"

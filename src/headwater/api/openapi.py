@@ -1,6 +1,6 @@
 """The OpenAPI document of this server: the generated one, in which a call that is not built returns only 501.
 
-The document is generated from the protos, which describe the whole API. Which calls are built is known to the server.
+The document is generated from the protos, which describe the whole API. The server knows which calls are built.
 """
 
 from importlib.resources import files

@@ -23,7 +23,7 @@ ORIGINAL_PATH_HEADER = "x-envoy-original-path"
 """Path and query of a call that the gateway has transcoded from JSON over HTTP. Clients cannot set this header."""
 
 
-def metadata_of(context: Context) -> dict[str, str]:
+def read_metadata(context: Context) -> dict[str, str]:
     """Return the text metadata of a call, names in lower case; of repeated names the last."""
     return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
 
@@ -60,20 +60,20 @@ async def send_headers(context: Context, headers: Mapping[str, str]) -> None:
 async def authenticate(catalog: Catalog, context: Context) -> ApiKey:
     """Return the API key of a call that needs no workspace. Raises Unauthorized and BadRequest, and as `admit` does."""
     await _refresh(catalog)
-    key = await access.authenticate(catalog, metadata_of(context).get("authorization"))
+    key = await access.authenticate(catalog, read_metadata(context).get("authorization"))
     admit(key)
     return key
 
 
-async def workspace_of(catalog: Catalog, context: Context) -> int:
+async def require_workspace(catalog: Catalog, context: Context) -> int:
     """Return the workspace of the call: the one that its key is restricted to, or the one that its header names.
 
-    Raises as `caller_of` does, and Forbidden when an unrestricted key comes without the header.
+    Raises as `require_caller` does, and Forbidden when an unrestricted key comes without the header.
     """
-    return (await caller_of(catalog, context)).require_workspace()
+    return (await require_caller(catalog, context)).require_workspace()
 
 
-async def caller_of(catalog: Catalog, context: Context) -> Caller:
+async def require_caller(catalog: Catalog, context: Context) -> Caller:
     """Return the caller, for calls that need no workspace.
 
     Raises Unauthorized, BadRequest and NotFound as `headwater.catalog.access` does, BadRequest for a repeated header,
@@ -81,7 +81,7 @@ async def caller_of(catalog: Catalog, context: Context) -> Caller:
     """
     check_not_repeated(context.invocation_metadata() or ())
     await _refresh(catalog)
-    metadata = metadata_of(context)
+    metadata = read_metadata(context)
     caller = await access.find_caller(catalog, metadata.get("authorization"), metadata.get(WORKSPACE_HEADER))
     admit(caller.key)
     return caller

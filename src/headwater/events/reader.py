@@ -5,12 +5,13 @@ identifiers that are texts. With its times and its context replaced, such an eve
 other event is decoded by its protocol and put together by `headwater.events.canonical`. Both ways give the same event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Raw, Struct
 
+from headwater.base.clock import from_microseconds
 from headwater.events.canonical import Canonical, canonical, generated_message_id, object_type_id
 from headwater.events.context import Locate, normal_context
 from headwater.events.devices import DEVICE_EVENTS
@@ -84,6 +85,22 @@ _DECODERS: Final = {"track": _track, "grpc": _track, "native": _native, "client"
 class CallReader:
     """The events of one accepted call, read one by one."""
 
+    __slots__ = (
+        "_body",
+        "_call",
+        "_decoder",
+        "_envelope",
+        "_events",
+        "_is_native",
+        "_locate",
+        "_protocol",
+        "_received",
+        "_rejected",
+        "_sent_at",
+        "_sent_text",
+        "_source",
+    )
+
     def __init__(self, envelope: Envelope, body: bytes, locate: Locate | None = None) -> None:
         """Decode the call. `locate` finds the places of events that do not have one.
 
@@ -94,18 +111,17 @@ class CallReader:
         self._locate = locate
         self._protocol = PROTOCOLS[envelope.protocol]
         self._decoder = _DECODERS[envelope.protocol]
-        self._received = envelope.received_at
+        self._received = from_microseconds(envelope.received)
         self._sent_text = ""
         self._sent_at = self._received
         self._is_native = envelope.protocol == "native"
         self._source: Call | None = None
         """The call with the texts of its events, once one of them is needed."""
         self._rejected = envelope.rejected or {}
-        self._events: list[Event | None]
+        self._events: Sequence[Event | None]
         if self._decoder is not None and envelope.rejected is not None and not envelope.rejected:
             try:
-                self._call, events = self._decoder.call(envelope.call, body)
-                self._events = list[Event | None](events)
+                self._call, self._events = self._decoder.call(envelope.call, body)
             except (msgspec.DecodeError, RecursionError):
                 pass
             else:

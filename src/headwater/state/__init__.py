@@ -20,9 +20,9 @@ from headwater.state.identities import (
 )
 from headwater.state.lanes import NO_DOCUMENT, Chunk, Lane, LaneEntry, NewChunk
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor
-from headwater.state.store import EventOrder, StateStore, open_state
+from headwater.state.store import StateStore, open_state
 from headwater.state.traits import TraitsUpdate
-from headwater.state.transaction import LatestCall, StoredEvent, Transaction
+from headwater.state.transaction import LatestCall, Transaction
 
 __all__ = [
     "MAX_ATTRIBUTES_BYTES",
@@ -31,7 +31,6 @@ __all__ = [
     "Device",
     "DeviceCursor",
     "DeviceEvent",
-    "EventOrder",
     "Identity",
     "IdentityChanges",
     "IdentityCursor",
@@ -49,7 +48,6 @@ __all__ = [
     "RejectionCountCursor",
     "StateStore",
     "Step",
-    "StoredEvent",
     "TraitsUpdate",
     "Transaction",
     "attributes_fit",

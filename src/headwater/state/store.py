@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
@@ -21,10 +21,6 @@ from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
-EventOrder = Literal["timestamp", "receivedAt"]
-"""What events can be listed by."""
-
-_ORDER: Final = {"timestamp": tables.events.c.timestamp, "receivedAt": tables.events.c.received_at}
 MAX_TRACED: Final = 100
 """How many refusals of one message id are told."""
 MAX_COUNTS: Final = 1_000
@@ -80,21 +76,6 @@ class StateStore:
         async with self._connect() as connection:
             found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
         return found
-
-    async def events(
-        self, workspace: int, *, order: EventOrder, ascending: bool, first: int, limit: int
-    ) -> list[bytes]:
-        """The documents of a workspace's events; of equal ones the later accepted counts as the greater."""
-        keys = (_ORDER[order], tables.events.c.position)
-        query = (
-            select(tables.events.c.document)
-            .where(tables.events.c.workspace == workspace)
-            .order_by(*(key.asc() if ascending else key.desc() for key in keys))
-            .offset(first)
-            .limit(limit)
-        )
-        async with self._connect() as connection:
-            return [document.encode() for document in await connection.scalars(query)]
 
     async def identities(
         self, connection_id: int, *, first: int, limit: int, after: IdentityCursor | None = None
@@ -264,7 +245,7 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, scratch=scratch
+                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)

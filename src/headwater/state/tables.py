@@ -10,21 +10,6 @@ POSTGRESQL_METADATA = MetaData()
 _Position = BigInteger().with_variant(Integer, "sqlite")
 """A log position as primary key; in SQLite it is the row id, so rows are appended in the order of acceptance."""
 
-events = Table(
-    "events",
-    METADATA,
-    Column("position", _Position, primary_key=True, autoincrement=False),
-    Column("workspace", Integer, nullable=False),
-    Column("connection", Integer, nullable=False),
-    Column("pipeline", Integer, nullable=False),
-    Column("timestamp", BigInteger, nullable=False),
-    Column("received_at", BigInteger, nullable=False),
-    Column("document", Text, nullable=False),
-    Index("events_by_time", "workspace", "timestamp"),
-)
-"""Events, as the JSON document that `GET /v1/events` shows. An index on random values is what slows a table down at
-millions of rows, so there is none here."""
-
 identities = Table(
     "identities",
     METADATA,

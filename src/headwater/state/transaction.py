@@ -46,21 +46,6 @@ class LatestCall(Struct, frozen=True):
     protocol: str
 
 
-class StoredEvent(Struct, frozen=True):
-    """An event of an Event pipeline."""
-
-    position: int
-    workspace: int
-    connection: int
-    pipeline: int
-    timestamp: int
-    """Microseconds since the epoch."""
-    received_at: int
-    """Microseconds since the epoch."""
-    document: bytes
-    """The event as JSON in UTF-8."""
-
-
 class Transaction:
     """Everything that one batch of the log leads to."""
 
@@ -81,22 +66,6 @@ class Transaction:
     async def trim_messages(self) -> None:
         """Forget old messages."""
         await self._messages.trim(self._connection)
-
-    async def add_events(self, events: Sequence[StoredEvent]) -> None:
-        """Store events."""
-        rows = [
-            (
-                event.position,
-                event.workspace,
-                event.connection,
-                event.pipeline,
-                event.timestamp,
-                event.received_at,
-                event.document.decode(),
-            )
-            for event in events
-        ]
-        await bulk.insert(self._connection, list(tables.events.c), rows)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
         """Return how the identities change by the observations, in their order. Nothing is written yet."""

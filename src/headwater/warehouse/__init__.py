@@ -1,13 +1,13 @@
 """Warehouses: the data that people query, in a database that a driver speaks to."""
 
 from contextlib import AbstractAsyncContextManager
-from importlib import import_module
 from pathlib import Path
 
 from sqlalchemy import make_url
 
 from headwater.base.clock import Clock
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -20,8 +20,8 @@ from headwater.warehouse.contract import (
 )
 
 __all__ = [
-    "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval", "StoredEvent",
-    "Warehouse", "open_warehouse",
+    "Capabilities", "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval",
+    "StoredEvent", "Warehouse", "open_warehouse",
 ]  # fmt: skip
 
 
@@ -32,11 +32,9 @@ def open_warehouse(url: str, *, writes: bool, clock: Clock) -> AbstractAsyncCont
     open a warehouse for writing.
     """
     if url.startswith("postgresql"):
-        driver = import_module("headwater.warehouse.drivers.postgresql")
-        opened: AbstractAsyncContextManager[Warehouse] = driver.open_postgresql_warehouse(
-            url, writes=writes, clock=clock
-        )
-        return opened
+        from headwater.warehouse.drivers.postgresql import open_postgresql_warehouse
+
+        return open_postgresql_warehouse(url, writes=writes, clock=clock)
     from headwater.warehouse.drivers.sqlite import open_sqlite_warehouse
 
     return open_sqlite_warehouse(Path(str(make_url(url).database)), writes=writes, clock=clock)

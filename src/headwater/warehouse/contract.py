@@ -92,11 +92,25 @@ class EventCount(Struct, frozen=True):
     connection: int | None = None
 
 
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """The optional parts of the contract that a driver implements. The API answers 501 for the others."""
+
+    filters: bool
+    """Whether `events` and `counts` apply `EventQuery.filter`."""
+    counts: bool
+    """Whether `counts` answers."""
+
+
 class Warehouse(Protocol):
     """A warehouse. One process writes it, any number read it.
 
     All methods raise Unavailable while the database is away.
     """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the driver implements; constant."""
+        ...
 
     async def loaded(self) -> int:
         """Return the position through which events are loaded; 0 at first."""

@@ -248,7 +248,7 @@ async def test_an_answer_that_cannot_be_written_is_500_and_logged(running: Runni
         status, headers, _ = await wire.answer()
     assert (status, headers["connection"]) == (500, "close")
     assert await wire.rest() == b""
-    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("a call has no answer", "error")]
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("a call has no response", "error")]
 
 
 async def test_a_request_that_cannot_be_taken_is_500_and_logged(

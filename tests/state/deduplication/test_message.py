@@ -1,6 +1,7 @@
 """Who is the message, who only repeats it: the rule of the ledger."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,13 +54,60 @@ def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
     assert entry.repeated == 100
 
 
-def test_an_entry_is_an_array_in_this_order() -> None:
-    """Ledgers on people's disks look like this; a new field goes to the end."""
-    entry = MessageState(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
-    stored = encode_message(entry)
-    assert msgspec.msgpack.decode(stored) == [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000]
-    assert decode_message(stored) == entry
-    assert decode_message(msgspec.msgpack.encode([4, 1004])) == MessageState(4, 1004)
+def test_values_on_disk_have_this_form() -> None:
+    """Stores of installations look like this; new fields and numbers go to the end."""
+    state = MessageState(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000)
+    stored = encode_message(state)
+    assert stored[:1] == b"\xc1"
+    assert msgspec.msgpack.decode(stored[1:]) == [4, 1004, 996, [[7, 1, 9, "why"]], [[9, 1009]], 3]
+    assert msgspec.msgpack.decode(encode_message(MessageState(4, 1004, carried_at=1005))[1:]) == [4, 1004, 1, []]
+
+
+@pytest.mark.parametrize(
+    ("stored", "state"),
+    [
+        (
+            [4, 1004, [[7, 1, "Filter", "Filtered", "why"]], [[9, 1009]], 3, 2000],
+            MessageState(4, 1004, (Step(7, 1, "Filter", "Filtered", "why"),), [Repeat(9, 1009)], 3, 2000),
+        ),
+        ([4, 1004], MessageState(4, 1004)),
+    ],
+)
+def test_values_of_earlier_releases_are_read(stored: list[object], state: MessageState) -> None:
+    assert decode_message(msgspec.msgpack.encode(stored)) == state
+
+
+states = st.builds(
+    MessageState,
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**62),
+    st.lists(
+        st.builds(
+            Step,
+            st.integers(0, 2**31),
+            st.integers(1, 2**31),
+            st.sampled_from(["Receive", "Filter", "Transformation", "Finalize"]),
+            st.sampled_from(["Passed", "Filtered", "Failed", "Pending"]),
+            st.sampled_from(["", "why"]),
+        ),
+        max_size=3,
+    ).map(tuple),
+    st.just([]),
+    st.just(0),
+    st.integers(0, 2**62),
+)
+
+
+@given(states, st.lists(st.builds(Repeat, st.integers(0, 2**63 - 1), st.integers(0, 2**62)), max_size=3))
+def test_a_state_is_read_as_it_was_stored(state: MessageState, repeats: list[Repeat]) -> None:
+    state = msgspec.structs.replace(state, repeats=repeats, repeated=len(repeats))
+    assert decode_message(encode_message(state)) == state
+
+
+def test_a_value_is_small() -> None:
+    steps = tuple(Step(pipeline, 1_204_378_112, "Finalize", "Passed") for pipeline in (1_318_440_219, 1_500_211_873))
+    state = MessageState(3_000_000, 1_795_000_000_000_000, steps, carried_at=1_795_000_000_050_000)
+    assert len(encode_message(state)) < len(msgspec.msgpack.encode(state)) / 1.5
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=6), max_size=6))

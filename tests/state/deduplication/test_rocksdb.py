@@ -9,10 +9,13 @@ import tempfile
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import msgspec
 import pytest
+from rocksdict import AccessType, Options, Rdict
 
 from headwater.base.errors import Unavailable
 from headwater.state import MessageState, MessageStates, StateStore, open_state
+from headwater.state.deduplication import RETENTION
 from tests.disk import no_file_larger_than, small_disk
 from tests.harness import MovableClock
 from tests.sqlite import migrated_url
@@ -138,3 +141,68 @@ async def test_it_keeps_its_bloom_filters_when_it_is_opened_again(tmp_path: Path
             await record(state, some(opening))
         newest = max((tmp_path / "ledger").glob("OPTIONS-*"))
         assert "filter_policy=bloomfilter" in newest.read_text()
+
+
+IDS = [
+    "c0ffee00-0000-4000-8000-00000000000a",
+    "C0FFEE00-0000-4000-8000-00000000000A",
+    "c0ffee0000004000800000000000000a",
+    "C0FFEE0000004000800000000000000A",
+    "c0ffee00-00004000-8000-0000-0000000a",
+    "c0ffee00-0000-4000-8000-00000000000a ",
+    "",
+    "m",
+]
+
+
+async def test_ids_that_differ_are_different_messages(tmp_path: Path) -> None:
+    states = {(1, id_): MessageState(number, 0) for number, id_ in enumerate(IDS)}
+    async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
+        await record(state, states)
+        assert await state.messages(states) == states
+
+
+def past_the_store(folder: Path) -> Rdict:
+    lifetime = AccessType.with_ttl(int(RETENTION.total_seconds()))
+    return Rdict(str(folder), Options(raw_mode=True), access_type=lifetime)
+
+
+async def test_messages_of_an_earlier_release_are_known_until_they_expire(tmp_path: Path) -> None:
+    """It wrote ids in UTF-8, and states as arrays of their fields."""
+    former = Rdict(
+        str(tmp_path / "ledger"),
+        Options(raw_mode=True),
+        access_type=AccessType.with_ttl(int(RETENTION.total_seconds())),
+    )
+    for number, id_ in enumerate(IDS):
+        former[(7).to_bytes(4) + id_.encode()] = msgspec.msgpack.encode([number, 5])
+    former.close()
+    clock, url, keys = MovableClock(), migrated_url(tmp_path / "state.db"), [(7, id_) for id_ in IDS]
+    known = {(7, id_): MessageState(number, 5) for number, id_ in enumerate(IDS)}
+    async with open_state(url, writes=True, clock=clock) as state:
+        assert await state.messages(keys) == known
+        async with open_state(url, writes=False, clock=clock) as reader:
+            assert await reader.messages(keys) == known
+            later = {keys[0]: MessageState(9, 9)}
+            await record(state, later)
+            assert await reader.messages(keys) == await state.messages(keys) == known | later, "the newer state wins"
+    clock.advance(RETENTION.total_seconds())
+    async with open_state(url, writes=True, clock=clock) as state:
+        found = await state.messages(keys)
+        assert keys[0] in found
+        assert keys[2] not in found, "it is not looked for: RocksDB has removed it, or is about to"
+
+
+async def test_a_folder_made_by_this_release_has_no_former_keys(tmp_path: Path) -> None:
+    clock, url = MovableClock(), migrated_url(tmp_path / "state.db")
+    async with open_state(url, writes=True, clock=clock) as state:
+        await record(state, some(0))
+    former = Rdict(
+        str(tmp_path / "ledger"),
+        Options(raw_mode=True),
+        access_type=AccessType.with_ttl(int(RETENTION.total_seconds())),
+    )
+    former[(7).to_bytes(4) + IDS[0].encode()] = msgspec.msgpack.encode([1, 5])
+    former.close()
+    async with open_state(url, writes=True, clock=clock) as state:
+        assert await state.messages([(7, IDS[0])]) == {}

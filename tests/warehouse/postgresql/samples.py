@@ -1,4 +1,4 @@
-"""Random events and queries, and a model that answers queries from a list of events."""
+"""Random events and queries, and a model that evaluates queries on a list of events."""
 
 import json
 import time
@@ -26,7 +26,7 @@ from headwater.warehouse.contract import (
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 NOW: Final = int(time.time()) * 1_000_000
-LAST_HOUR: Final = NOW // HOUR * HOUR
+HOUR_START: Final = NOW // HOUR * HOUR
 TEXTS: Final = ("a", "b", "ab", "A", "é", "x/y", "😀", "10", 'q"', "%", "long" * 300)
 PLANS: Final[tuple[Any, ...]] = ("pro", "free", "x/y", "é", 7, 7.0, "7", True, None, ["pro"], {"n": 1}, "\x00pro")
 
@@ -103,7 +103,7 @@ def query(random: Random) -> EventQuery:
             NOW // HOUR * HOUR - HOUR + 300_000_000,
             NOW - 300 * DAY,
         ),
-        until=sometimes(NOW, NOW - DAY // 2, LAST_HOUR),
+        until=sometimes(NOW, NOW - DAY // 2, HOUR_START),
         filter=filter(random) if random.random() < 0.5 else None,
         order=random.choice(("timestamp", "receivedAt")),
     )

@@ -166,7 +166,7 @@ async def test_partitions_are_made_ahead_and_on_demand(url: str, warehouse: Post
 
 
 async def test_a_load_does_not_wait_for_readers_of_the_events(url: str, warehouse: PostgresqlWarehouse) -> None:
-    """Somebody's long query holds the table while a day begins."""
+    """A client's long query holds the table while a day begins."""
     connection = await samples.connect(url)
     async with connection.transaction():
         await connection.fetch("SELECT count(*) FROM warehouse.events")

@@ -1,6 +1,7 @@
 """The events of an earlier version are read, moved and counted, whenever that is interrupted."""
 
 import asyncio
+import sys
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
@@ -8,9 +9,11 @@ import pytest
 
 from headwater.base.clock import SystemClock
 from headwater.base.errors import Unavailable
+from headwater.state import open_state
 from headwater.warehouse.contract import EventQuery, StoredEvent
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse, oldevents, open_postgresql_warehouse, reading
 from headwater.warehouse.drivers.postgresql.database import Driver
+from tests.storage.test_split import install
 from tests.warehouse.postgresql import samples
 
 COUNT = 200
@@ -185,3 +188,63 @@ async def test_an_empty_table_of_old_events_is_dropped(url: str, old: list[Store
         assert await warehouse.loaded() == 210
         assert await warehouse.counts(EventQuery(workspace=1), by=[], interval=None, limit=1) == []
     await connection.close()
+
+
+async def test_documents_that_have_no_columns_are_moved(url: str, old: list[StoredEvent]) -> None:
+    documents = ['["1"]', '{"type":7}', '{"type":"track","event":"a\\u0000b","userId":"a"}', '{"userId":"\\ud800"}']
+    connection = await samples.connect(url)
+    await connection.execute("TRUNCATE warehouse.events")
+    await connection.executemany(
+        "INSERT INTO warehouse.events VALUES ($1, 1, 2, 3, $1, $1, $2)", list(enumerate(documents, 1))
+    )
+    await connection.close()
+    async with _open(url) as warehouse:
+        assert await samples.all_documents(warehouse, EventQuery(workspace=1, user_id="a")) == []
+        await warehouse.maintain()
+        found = await samples.all_documents(warehouse, EventQuery(workspace=1), ascending=True)
+        assert found == [document.encode() for document in documents]
+
+
+OPEN = """
+import asyncio, sys
+from headwater.base.clock import SystemClock
+from headwater.state import open_state
+from headwater.warehouse.drivers.postgresql import open_postgresql_warehouse
+
+async def main():
+    open = open_state if sys.argv[2] == "state" else open_postgresql_warehouse
+    async with open(sys.argv[1], writes=True, clock=SystemClock()):
+        pass
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("order", ["state first", "warehouse first", "together"])
+@pytest.mark.parametrize("revision", ["0001", "0009"])
+async def test_an_installation_of_an_earlier_release_is_taken_over(url: str, revision: str, order: str) -> None:
+    """The state store moves its tables out of the schema, and the warehouse sets the events aside."""
+    await install(url, revision)
+
+    async def open_state_store() -> int:
+        async with open_state(url, writes=True, clock=SystemClock()) as state:
+            return await state.position("warehouse")
+
+    async def open_the_warehouse() -> int:
+        async with _open(url) as warehouse:
+            return await warehouse.loaded()
+
+    starts = [open_state_store, open_the_warehouse]
+    if order == "together":
+        processes = [
+            await asyncio.create_subprocess_exec(sys.executable, "-c", OPEN, url, which)
+            for which in ("state", "warehouse") * 2
+        ]
+        assert [await process.wait() for process in processes] == [0] * 4
+    for start in starts if order == "state first" else reversed(starts):
+        assert await start() == 1
+    async with _open(url) as warehouse:
+        assert await samples.all_documents(warehouse, EventQuery(workspace=2)) == [b'["2"]']
+        await warehouse.maintain()
+        counts = [await warehouse.counts(EventQuery(workspace=n), by=[], interval=None, limit=1) for n in (1, 2, 3)]
+        assert [count.count for [count] in counts] == [1, 1, 1]

@@ -34,7 +34,7 @@ EVENTS = [
     )
     for index in range(9_000)
 ]
-LAST = EVENTS[-1].position
+FINAL_POSITION = EVENTS[-1].position
 QUERIES = [
     EventQuery(workspace=1),
     EventQuery(workspace=2),
@@ -45,7 +45,7 @@ QUERIES = [
 ]
 
 
-def make_old_file(path: Path, events: list[StoredEvent], *, progress: int | None = LAST + 5) -> None:
+def make_old_file(path: Path, events: list[StoredEvent], *, progress: int | None = FINAL_POSITION + 5) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.executescript(SCHEMA)
@@ -70,7 +70,7 @@ async def opened(path: Path, *, writes: bool = True) -> AsyncIterator[Warehouse]
 
 
 @pytest.mark.parametrize("writes", [True, False])
-@pytest.mark.parametrize(("progress", "expected"), [(LAST + 5, LAST + 5), (None, LAST)])
+@pytest.mark.parametrize(("progress", "expected"), [(FINAL_POSITION + 5, FINAL_POSITION + 5), (None, FINAL_POSITION)])
 async def test_it_goes_on_where_the_older_release_ended(
     tmp_path: Path, progress: int | None, expected: int, writes: bool
 ) -> None:
@@ -90,7 +90,7 @@ async def test_an_old_file_without_events_begins_at_nothing(tmp_path: Path) -> N
 async def test_events_can_be_read_before_and_while_they_become_blocks(tmp_path: Path) -> None:
     path, oracle = tmp_path / "w.db", Oracle()
     make_old_file(path, EVENTS)
-    oracle.load(EVENTS, through=LAST + 5)
+    oracle.load(EVENTS, through=FINAL_POSITION + 5)
     async with opened(path) as warehouse:
         rounds = 0
         while True:

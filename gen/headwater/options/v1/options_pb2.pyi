@@ -93,7 +93,7 @@ class FieldRules(message.Message):
 
 @typing.final
 class MethodErrors(message.Message):
-    """MethodErrors are the errors of a method beside those that every call of its service can return."""
+    """MethodErrors are the errors of a method, in addition to those that every call of its service can return."""
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -86,7 +86,7 @@ class ClientServiceServicer:
 
     def Identify(self, request, context):
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
+        anonymous_id or external_id, may have a message_id, and takes no other member. Members that it leaves out stay as they are, member by member
         of data too, and null clears.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -45,7 +45,7 @@ class ClientServiceStub:
     """
     Identify: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
+    anonymous_id or external_id, may have a message_id, and takes no other member. Members that it leaves out stay as they are, member by member
     of data too, and null clears.
     """
     RegisterDevice: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
@@ -77,7 +77,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
     Identify: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-    anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
+    anonymous_id or external_id, may have a message_id, and takes no other member. Members that it leaves out stay as they are, member by member
     of data too, and null clears.
     """
     RegisterDevice: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -116,7 +116,7 @@ class ClientServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Identify says what is known about a user: email, phone, timezone, locale, and anything in data. It needs
-        anonymous_id or external_id, may have a message_id, and takes no other member. What it leaves out stays as it is known, member by member
+        anonymous_id or external_id, may have a message_id, and takes no other member. Members that it leaves out stay as they are, member by member
         of data too, and null clears.
         """
 

@@ -29,7 +29,7 @@ if _version_not_supported:
 class NativeEventServiceStub:
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
@@ -62,7 +62,7 @@ class NativeEventServiceStub:
 class NativeEventServiceServicer:
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
@@ -79,7 +79,7 @@ class NativeEventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PostEvent(self, request, context):
-        """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+        """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
         be in the header. It fails with 404 for a type that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -123,7 +123,7 @@ def add_NativeEventServiceServicer_to_server(servicer, server):
 class NativeEventService:
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.

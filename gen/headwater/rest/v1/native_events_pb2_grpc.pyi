@@ -30,7 +30,7 @@ GRPC_VERSION: str
 class NativeEventServiceStub:
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
@@ -47,7 +47,7 @@ class NativeEventServiceStub:
     the API key has no source of that id that receives events.
     """
     PostEvent: grpc.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]
-    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
     """
     GetEventSettings: grpc.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]
@@ -59,7 +59,7 @@ class NativeEventServiceStub:
 class NativeEventServiceAsyncStub(NativeEventServiceStub):
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
@@ -73,7 +73,7 @@ class NativeEventServiceAsyncStub(NativeEventServiceStub):
     the API key has no source of that id that receives events.
     """
     PostEvent: aio.UnaryUnaryMultiCallable[native_events_pb2.PostEventRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+    """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
     be in the header. It fails with 404 for a type that does not exist.
     """
     GetEventSettings: aio.UnaryUnaryMultiCallable[native_events_pb2.GetEventSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -84,7 +84,7 @@ class NativeEventServiceAsyncStub(NativeEventServiceStub):
 class NativeEventServiceServicer:
     """NativeEventService takes events as JSON in the shape in which Headwater stores them, and returns an empty body when
     they are durable. The caller authenticates with an event write key as "Bearer KEY" or as the member "writeKey" of the
-    body, or with an API key, as "Bearer KEY" beside the member "connectionId" of the body. A body is JSON, said to be
+    body, or with an API key, as "Bearer KEY" together with the member "connectionId" of the body. A body is JSON, said to be
     application/json or text/plain, optionally compressed with gzip, and at most 500 KB after inflating unless the
     operator says otherwise. Every member has one JSON type, in the context too, and each type of event its own members:
     an event that breaks a rule is kept with its reason; the others of the call are accepted, and the response stays 200.
@@ -106,7 +106,7 @@ class NativeEventServiceServicer:
         request: native_events_pb2.PostEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """PostEvent takes one event whose type stands in the path, and no member that is not of the event: the write key must
+        """PostEvent takes one event whose type stands in the path, and only members of the event: the write key must
         be in the header. It fails with 404 for a type that does not exist.
         """
 

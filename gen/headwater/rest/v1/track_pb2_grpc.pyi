@@ -34,8 +34,8 @@ class TrackServiceStub:
     "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
     for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them: {"success":
-    true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled pipeline of the
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
     source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
@@ -78,8 +78,8 @@ class TrackServiceAsyncStub(TrackServiceStub):
     "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
     for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them: {"success":
-    true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled pipeline of the
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
     source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
@@ -118,8 +118,8 @@ class TrackServiceServicer:
     "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
     for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them: {"success":
-    true, "events": [...]}, each with its messageId and an outcome, "Processed", "NoPipeline" (no enabled pipeline of the
+    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
+    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
     source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.

@@ -147,6 +147,7 @@ __all__ = (
     "SetPipelineScheduleResponse",
     "SetPipelineStatusRequest",
     "SetPipelineStatusResponse",
+    "SettingsField",
     "StartIdentityResolutionRequest",
     "StartIdentityResolutionResponse",
     "StreamEventsRequest",
@@ -790,6 +791,11 @@ class ConnectorAsDestination(betterproto2.Message):
     summary is a sentence for people.
     """
 
+    settings: "list[SettingsField]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "Connector.AsDestination", ConnectorAsDestination)
 
@@ -823,6 +829,11 @@ class ConnectorAsSource(betterproto2.Message):
     summary: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
     summary is a sentence for people.
+    """
+
+    settings: "list[SettingsField]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    settings are the fields of the form for the settings, in the order in which to show them. Empty when there are none.
     """
 
 
@@ -1006,7 +1017,7 @@ class CountRejectedEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more counts.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -1671,7 +1682,7 @@ class Event(betterproto2.Message):
 
     traits_json: "str" = betterproto2.field(15, betterproto2.TYPE_STRING)
     """
-    traits_json holds what is said about the user or the group: a JSON object as text, "{}" when there is nothing.
+    traits_json holds the traits of the user or the group: a JSON object as text, "{}" when there is nothing.
     Empty in SendEvents means "{}"; read "traits" in the REST API.
     """
 
@@ -1684,7 +1695,7 @@ class Event(betterproto2.Message):
     extra_json: "str | None" = betterproto2.field(17, betterproto2.TYPE_STRING, optional=True)
     """
     extra_json holds the members of the event that have no field here, such as "_metadata": a JSON object as text.
-    Absent when there are none; in the REST API they stand beside the others.
+    Absent when there are none; in the REST API they stand among the others.
     """
 
     timestamp: "datetime.datetime | None" = betterproto2.field(
@@ -1724,7 +1735,7 @@ default_message_pool.register_message("headwater.v1", "Event", Event)
 @dataclass(eq=False, repr=False)
 class EventContext(betterproto2.Message):
     """
-    EventContext tells about the environment of an event. What the client did not say is absent.
+    EventContext tells about the environment of an event. Members that the client did not send are absent.
     """
 
     app: "EventContextApp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1818,7 +1829,7 @@ class EventContext(betterproto2.Message):
     """
     extra_json holds the members of the context that have no field here, or whose value does not fit their field: a
     JSON object as text, such as {"active": true}. A section with such a member, as a page with keywords, stands here
-    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand beside the others.
+    as a whole, and its own field is absent. Absent when there are none; in the REST API they stand among the others.
     """
 
 
@@ -2447,7 +2458,7 @@ class FilterCondition(betterproto2.Message):
 
     operator: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    operator is the comparison. Which ones are allowed depends on the property's kind.
+    operator is the comparison. The kind of the property decides which ones are allowed.
     """
 
     values: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
@@ -2661,7 +2672,7 @@ class GetEventTypeSchemaResponse(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the schema of what is sent with such an event beside the event itself. Absent when the event type has
+    schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
     none.
     """
 
@@ -3051,7 +3062,7 @@ class ListApiKeysResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more keys.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3102,7 +3113,7 @@ class ListApplicationUsersResponse(betterproto2.Message):
 
     cursor: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    cursor is what to pass to get the next page. It is opaque, and empty when there are no more users.
+    cursor is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3159,7 +3170,7 @@ class ListConnectionIdentitiesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3201,7 +3212,7 @@ class ListConnectionsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more connections.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3294,7 +3305,7 @@ class ListDevicesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more devices.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3399,7 +3410,7 @@ class ListEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3533,7 +3544,7 @@ class ListPipelineRunsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more runs.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3629,7 +3640,7 @@ class ListProfileIdentitiesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more identities.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3704,7 +3715,7 @@ class ListProfilesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more profiles.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3759,7 +3770,7 @@ class ListRejectedEventsResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more events.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -3830,7 +3841,7 @@ class ListWorkspacesResponse(betterproto2.Message):
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    next_page_token is what to pass to get the next page. It is opaque, and empty when there are no more workspaces.
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
     """
 
 
@@ -4595,6 +4606,83 @@ default_message_pool.register_message("headwater.v1", "SetPipelineStatusResponse
 
 
 @dataclass(eq=False, repr=False)
+class SettingsField(betterproto2.Message):
+    """
+    SettingsField describes one member of the settings of a connector, for forms.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    name is the name of the member.
+    """
+
+    label: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    label is shown to people.
+    """
+
+    kind: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kind is the kind of the value. "Group" is an object, and "List" an array of objects, with the members of fields.
+    """
+
+    help: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    help explains the member to people. Often empty.
+    """
+
+    secret: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    secret says that the value is a secret: forms should hide it, and it is never returned.
+    """
+
+    required: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    required says whether the member must be given.
+    """
+
+    default: "__google__protobuf__.Value | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    default is the value of a member that is not given. Absent when there is none.
+    """
+
+    options: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    options are the valid values. Empty unless the kind is "Choice".
+    """
+
+    minimum: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT64, optional=True)
+    """
+    minimum is the least number, the least number of bytes of a text, or the least number of elements of a list. Absent
+    means no limit.
+    """
+
+    maximum: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT64, optional=True)
+    """
+    maximum is the greatest number, the greatest number of bytes of a text, or the greatest number of elements of a
+    list. Absent means no limit.
+    """
+
+    rule: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    rule completes the sentence "the value ..." about the form of a text. Empty when any text is valid.
+    """
+
+    fields: "list[SettingsField]" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    fields are the members of a group, or of each element of a list.
+    """
+
+    one_of: "list[str]" = betterproto2.field(13, betterproto2.TYPE_STRING, repeated=True)
+    """
+    one_of are the names of members of which exactly one must be given, this one among them. Empty for other members.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SettingsField", SettingsField)
+
+
+@dataclass(eq=False, repr=False)
 class StartIdentityResolutionRequest(betterproto2.Message):
     """
     StartIdentityResolutionRequest has no parameters.
@@ -4780,7 +4868,7 @@ class Transformation(betterproto2.Message):
     mapping holds, for each property path of the output schema, the expression that gives its value, such as
     {"email": "traits.email", "fullName": "coalesce(traits.name, 'unknown')"}. All values are strings, it is not
     empty, and no key is the beginning of another key's path. It is a Struct and not a map because a map cannot be
-    null: a transformation by a function would print an empty mapping beside it. Absent when function is present.
+    null: a transformation by a function would print an empty mapping too. Absent when function is present.
     """
 
     function: "TransformationFunction | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -5084,12 +5172,12 @@ class UpdateConnectionRequest(betterproto2.Message):
 
     strategy: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    strategy follows the rules of CreateConnectionRequest; absent means null, not unchanged.
+    strategy follows the rules of CreateConnectionRequest; absent means null.
     """
 
     sending_mode: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
     """
-    sending_mode follows the rules of CreateConnectionRequest; absent means null, not unchanged.
+    sending_mode follows the rules of CreateConnectionRequest; absent means null.
     """
 
     settings: "__google__protobuf__.Struct | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)

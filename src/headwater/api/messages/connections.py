@@ -15,7 +15,7 @@ from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import schemas_pb2
 
 PIECE_BYTES: Final = 512 * 1024
-"""How much is sent at once: the gateway buffers less than this where the caller reads slowly."""
+"""Maximum size of a piece: the gateway buffers less than this where the caller reads slowly."""
 
 _SCHEMAS: Final[tuple[tuple[Literal["in_schema", "out_schema"], str], ...]] = (
     ("in_schema", "inSchema"),
@@ -24,7 +24,7 @@ _SCHEMAS: Final[tuple[tuple[Literal["in_schema", "out_schema"], str], ...]] = (
 _encoder: Final = msgspec.json.Encoder()
 
 
-def document_of(message: pb.Connection) -> dict[str, Any]:
+def to_document(message: pb.Connection) -> dict[str, Any]:
     """The connection as `msgspec` encodes it. It is small: schemas are texts that all documents share."""
     bare = pb.Connection()
     bare.CopyFrom(message)

@@ -5,7 +5,7 @@ from typing import Final, cast, get_args
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headwater.api.messages.schema import filter_of
+from headwater.api.messages.schema import to_filter
 from headwater.base.errors import BadRequest
 from headwater.events import EVENT_TYPES
 from headwater.filters import CheckedFilter, InvalidFilter, check_filter, parse_json
@@ -99,7 +99,7 @@ def _filter(request: Request) -> CheckedFilter | None:
     if not request.HasField("filter"):
         return None
     try:
-        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else filter_of(request.filter)
+        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else to_filter(request.filter)
         if filter_ is None:
             return None
         # Under the rules of pipelines that collect events, as FilterService explains filters.

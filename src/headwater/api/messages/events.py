@@ -22,10 +22,10 @@ from headwater.events.raw import is_object, join, members
 from headwater.v1 import events_pb2 as pb
 
 JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", "integrations_json": "integrations"}
-"""The fields that hold people's own JSON, and the members that they stand for."""
+"""The fields that hold JSON of users, and the members that they stand for."""
 
 _SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
-"""What a client cannot say of an event."""
+"""The fields that a client cannot set."""
 
 _DAY_SECONDS: Final = 86_400
 _MIN_SECONDS: Final = -62_135_596_800
@@ -45,7 +45,7 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 def wire_event(event: pb.Event, sent_at: str | None = None) -> bytes:
     """The event; `sent_at` is the member `sentAt` of one that says nothing of it.
 
-    A JSON text that is no JSON becomes a string, which the dialect refuses with the member's name; extra members that
+    A JSON text that is no JSON becomes a string, which the protocol rejects with the member's name; extra members that
     are no JSON object are kept as one member, `extraJson`.
     """
     wire = _object(_EVENT, event)
@@ -61,7 +61,7 @@ def batch_body(events: Iterable[bytes], sent_at: str | None = None) -> bytes:
 
 
 def wire_time(moment: Timestamp) -> str:
-    """The moment in RFC 3339; one that no calendar has becomes a text that the dialect refuses."""
+    """The moment in RFC 3339; one outside of the calendar becomes a text that the protocol rejects."""
     seconds, nanos = moment.seconds, moment.nanos
     if not (_MIN_SECONDS <= seconds <= _MAX_SECONDS and 0 <= nanos < 1_000_000_000):
         return f"{seconds} s and {nanos} ns"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from headwater.api.messages.schema import filter_message, filter_of, object_of, schema_of, type_message
+from headwater.api.messages.schema import filter_message, read_object, to_filter, to_schema, type_message
 from headwater.base.errors import BadRequest
 from headwater.catalog import (
     Connection,
@@ -44,7 +44,7 @@ _EVENT_SCHEMA_MESSAGE: Final = type_message(INCOMING_EVENT_SCHEMA)
 
 
 def create_header(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
-    """What a create request says beside the definition."""
+    """Return a create request without the definition."""
     return CreatePipeline(
         connection=request.connection,
         target=request.target,
@@ -55,12 +55,12 @@ def create_header(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipelin
 
 
 def update_header(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
-    """What an update request says beside the definition."""
+    """Return an update request without the definition."""
     return UpdatePipeline(name=request.name, enabled=request.enabled)
 
 
-def create_of(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
-    """What a create request asks for."""
+def read_create(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
+    """Return a create request."""
     return CreatePipeline(
         connection=request.connection,
         target=request.target,
@@ -74,8 +74,8 @@ def create_of(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
     )
 
 
-def update_of(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
-    """What an update request asks for."""
+def read_update(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
+    """Return an update request."""
     return UpdatePipeline(
         name=request.name,
         enabled=request.enabled,
@@ -138,20 +138,20 @@ def _definition(request: Request) -> Definition:
     texts: dict[str, Any] = {name: getattr(request, name) for name in (*_TEXTS, *_FLAGS)}
     return Definition(
         **texts,
-        format_settings=(object_of(request.format_settings) if request.HasField("format_settings") else None),
+        format_settings=(read_object(request.format_settings) if request.HasField("format_settings") else None),
         matching=(
             Matching(request.matching.input, request.matching.output)
             if request.matching.input or request.matching.output
             else None
         ),
-        transformation=transformation_of(request.transformation) if request.HasField("transformation") else None,
+        transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
     )
 
 
 def _filter(request: Request) -> Filter | None:
     if not request.HasField("filter"):
         return None
-    return filter_of(request.filter)
+    return to_filter(request.filter)
 
 
 def _schema(request: Request, field: str, member: str) -> Schema | None:
@@ -159,17 +159,17 @@ def _schema(request: Request, field: str, member: str) -> Schema | None:
         return None
     message: schemas_pb2.Type = getattr(request, field)
     try:
-        return schema_of(message)
+        return to_schema(message)
     except InvalidType as error:
         raise BadRequest(f"{member}: {error.message}", field=f"{member}.{error.path}".rstrip(".")) from error
 
 
-def transformation_of(message: transformations_pb2.Transformation) -> TransformationDefinition:
+def read_transformation(message: transformations_pb2.Transformation) -> TransformationDefinition:
     """The transformation that a message says."""
     mapping: dict[str, str] | None = None
     if message.HasField("mapping"):
         mapping = {}
-        for path, expression in object_of(message.mapping).items():
+        for path, expression in read_object(message.mapping).items():
             if not isinstance(expression, str):
                 field = f"transformation.mapping.{path}"
                 raise BadRequest(f"{field} must be an expression, as a string", field=field)

@@ -31,7 +31,7 @@ def type_message(schema: Schema) -> pb.Type:
     return json_format.ParseDict(document, pb.Type())
 
 
-def schema_of(message: pb.Type) -> Schema | None:
+def to_schema(message: pb.Type) -> Schema | None:
     """Return the schema of a message. Raises InvalidType, which is a BadRequest."""
     return read_schema(_type_document(message))
 
@@ -82,7 +82,7 @@ def _bound(value: Value) -> object:
             return None
 
 
-def filter_of(message: filters_pb2.Filter) -> Filter:
+def to_filter(message: filters_pb2.Filter) -> Filter:
     """Return the filter of a message, without validating it."""
     return Filter(
         message.logical,
@@ -107,7 +107,7 @@ def condition_message(condition: Condition) -> filters_pb2.FilterCondition:
     )
 
 
-def object_of(struct: Struct) -> dict[str, object]:
+def read_object(struct: Struct) -> dict[str, object]:
     """Return the object of a `google.protobuf.Struct`. Numbers are floats."""
     return {name: _value(value) for name, value in struct.fields.items()}
 
@@ -115,7 +115,7 @@ def object_of(struct: Struct) -> dict[str, object]:
 def _value(value: Value) -> object:
     match value.WhichOneof("kind"):
         case "struct_value":
-            return object_of(value.struct_value)
+            return read_object(value.struct_value)
         case "list_value":
             return _array(value.list_value.values)
         case "number_value":

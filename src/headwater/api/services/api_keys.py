@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from headwater.api.pages import NO_LIMIT, Page
-from headwater.api.request import Context, caller_of
+from headwater.api.request import Context, require_caller
 from headwater.base.clock import microseconds
 from headwater.catalog import ApiKey, Catalog
 from headwater.management import api_keys
@@ -27,13 +27,13 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
         self._quotas = quotas
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Context) -> pb.ListApiKeysResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         page = Page(request, ApiKeyCursor, default_limit=NO_LIMIT)
         keys, token = page.select(api_keys.list_api_keys(self._catalog, caller.key), _cursor)
         return pb.ListApiKeysResponse(keys=[_message(key) for key in keys], next_page_token=token)
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Context) -> pb.CreateApiKeyResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         created = await api_keys.create_api_key(
             self._catalog,
             caller.key,
@@ -46,7 +46,7 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
         return pb.CreateApiKeyResponse(id=created.key.id, token=created.token)
 
     async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, context: Context) -> pb.DeleteApiKeyResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         await api_keys.delete_api_key(self._catalog, caller.key, request.id)
         return pb.DeleteApiKeyResponse()
 

@@ -3,8 +3,8 @@
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
 
-from headwater.api.messages.schema import schema_of, type_message
-from headwater.api.request import Context, workspace_of
+from headwater.api.messages.schema import to_schema, type_message
+from headwater.api.request import Context, require_workspace
 from headwater.base.errors import Unimplemented
 from headwater.catalog import Catalog
 from headwater.management import applications, connections
@@ -24,14 +24,14 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
     async def ListApplicationUsers(
         self, request: pb.ListApplicationUsersRequest, context: Context
     ) -> pb.ListApplicationUsersResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
-        schema = schema_of(request.schema) if request.HasField("schema") else None
+        schema = to_schema(request.schema) if request.HasField("schema") else None
         users, cursor = await _users(self._catalog, workspace, request, schema)
         return pb.ListApplicationUsersResponse(users_json=[user.decode() for user in users], cursor=cursor)
 
     async def GetUserSchemas(self, request: pb.GetUserSchemasRequest, context: Context) -> pb.GetUserSchemasResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         schemas = await applications.user_schemas(self._catalog, workspace, request.id)
         message = pb.UserSchemas(source=type_message(schemas.source))
         if schemas.destination is not None:
@@ -41,7 +41,7 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
     async def GetEventTypeSchema(
         self, request: pb.GetEventTypeSchemaRequest, context: Context
     ) -> pb.GetEventTypeSchemaResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         schema = await applications.event_type_schema(self._catalog, workspace, request.id, request.type)
         return pb.GetEventTypeSchemaResponse(schema=None if schema is None else type_message(schema))
 
@@ -53,7 +53,7 @@ class ApplicationRestServicer(rest_grpc.ApplicationServiceServicer):
         self._catalog = catalog
 
     async def ListApplicationUsers(self, request: rest_pb.ListApplicationUsersRequest, context: Context) -> HttpBody:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
         schema = parse_schema(request.schema) if request.schema else None
         users, cursor = await _users(self._catalog, workspace, request, schema)

@@ -8,7 +8,7 @@ from typing import Final
 
 from google.api.httpbody_pb2 import HttpBody
 
-from headwater.api.errors import message_of
+from headwater.api.errors import short_message
 from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse, handle_rpc
 from headwater.api.request import Context, incoming_call
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized
@@ -26,7 +26,7 @@ def error_body(error: HeadwaterError) -> dict[str, object]:
         case BadRequest():
             return {"status": "error", "error": "An error occurred with this request."}
         case _:
-            return {"status": "error", "error": message_of(error)}
+            return {"status": "error", "error": short_message(error)}
 
 
 class ClientServicer(client_pb2_grpc.ClientServiceServicer):
@@ -60,4 +60,4 @@ class ClientServicer(client_pb2_grpc.ClientServiceServicer):
 
     async def _accept(self, call: str, request: IngestRequest) -> IngestResponse:
         receipt = await self._intake.accept(incoming_call("client", call, request.body, request.metadata))
-        return IngestResponse(status=204, headers=receipt.headers)
+        return IngestResponse(content_type="", status=204, headers=receipt.headers)

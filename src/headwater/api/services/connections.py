@@ -8,11 +8,11 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
 from headwater.api.connectioncache import ConnectionCache
-from headwater.api.messages.connections import ListInPieces, document_of
+from headwater.api.messages.connections import ListInPieces, to_document
 from headwater.api.messages.pipelines import pipeline_message
-from headwater.api.messages.schema import object_of
+from headwater.api.messages.schema import read_object
 from headwater.api.pages import NO_LIMIT, Page
-from headwater.api.request import Context, caller_of, workspace_of
+from headwater.api.request import Context, require_caller, require_workspace
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.registry import CONNECTORS
@@ -49,7 +49,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def CreateConnection(
         self, request: pb.CreateConnectionRequest, context: Context
     ) -> pb.CreateConnectionResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         created = await connections.create_connection(
             self._catalog,
             workspace,
@@ -60,7 +60,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 strategy=request.strategy if request.HasField("strategy") else None,
                 sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
                 linked_connections=tuple(request.linked_connections),
-                settings=object_of(request.settings) if request.HasField("settings") else None,
+                settings=read_object(request.settings) if request.HasField("settings") else None,
                 auth_token=request.auth_token,
             ),
             self._quotas,
@@ -70,7 +70,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def UpdateConnection(
         self, request: pb.UpdateConnectionRequest, context: Context
     ) -> pb.UpdateConnectionResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await connections.update_connection(
             self._catalog,
             workspace,
@@ -79,7 +79,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 name=request.name,
                 strategy=request.strategy if request.HasField("strategy") else None,
                 sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
-                settings=object_of(request.settings) if request.HasField("settings") else None,
+                settings=read_object(request.settings) if request.HasField("settings") else None,
             ),
         )
         return pb.UpdateConnectionResponse()
@@ -87,19 +87,19 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def GetAuthorizationUrl(
         self, request: pb.GetAuthorizationUrlRequest, context: Context
     ) -> pb.GetAuthorizationUrlResponse:
-        await caller_of(self._catalog, context)
+        await require_caller(self._catalog, context)
         url = await authorization.authorization_url(self._catalog, request.connector, request.role)
         return pb.GetAuthorizationUrlResponse(auth_url=url)
 
     async def GetAuthorizationToken(
         self, request: pb.GetAuthorizationTokenRequest, context: Context
     ) -> pb.GetAuthorizationTokenResponse:
-        await workspace_of(self._catalog, context)
+        await require_workspace(self._catalog, context)
         token = await authorization.authorization_token(self._catalog, request.connector, request.auth_code)
         return pb.GetAuthorizationTokenResponse(auth_token=token)
 
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         found, token = _page(request, await connections.list_connections(self._catalog, workspace))
         response = pb.ListConnectionsResponse(next_page_token=token)
         for connection in found:
@@ -108,7 +108,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         return response
 
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
         event_types = await applications.event_types_of(self._catalog, connection)
         shown = await self._shown.get(connection)
@@ -125,45 +125,45 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: Context
     ) -> pb.DeleteConnectionResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await connections.delete_connection(self._catalog, workspace, request.id)
         return pb.DeleteConnectionResponse()
 
     async def LinkConnections(self, request: pb.LinkConnectionsRequest, context: Context) -> pb.LinkConnectionsResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await links.link_connections(self._catalog, workspace, request.source, request.destination)
         return pb.LinkConnectionsResponse()
 
     async def UnlinkConnections(
         self, request: pb.UnlinkConnectionsRequest, context: Context
     ) -> pb.UnlinkConnectionsResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await links.unlink_connections(self._catalog, workspace, request.source, request.destination)
         return pb.UnlinkConnectionsResponse()
 
     async def ListEventWriteKeys(
         self, request: pb.ListEventWriteKeysRequest, context: Context
     ) -> pb.ListEventWriteKeysResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         keys = await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)
         return pb.ListEventWriteKeysResponse(keys=keys)
 
     async def CreateEventWriteKey(
         self, request: pb.CreateEventWriteKeyRequest, context: Context
     ) -> pb.CreateEventWriteKeyResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         key = await event_write_keys.create_event_write_key(self._catalog, workspace, request.id)
         return pb.CreateEventWriteKeyResponse(key=key)
 
     async def DeleteEventWriteKey(
         self, request: pb.DeleteEventWriteKeyRequest, context: Context
     ) -> pb.DeleteEventWriteKeyResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await event_write_keys.delete_event_write_key(self._catalog, workspace, request.id, request.key)
         return pb.DeleteEventWriteKeyResponse()
 
     async def TestConnection(self, request: pb.TestConnectionRequest, context: Context) -> pb.TestConnectionResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await event_write_keys.list_event_write_keys(self._catalog, workspace, request.id)  # refuses what has none
         connection = await connections.get_connection(self._catalog, workspace, request.id)
         call = await self._state.latest_call(request.id)
@@ -186,7 +186,7 @@ class ConnectionRestServicer(rest_grpc.ConnectionServiceServicer):
     async def ListConnections(
         self, request: rest_pb.ListConnectionsRequest, context: Context
     ) -> AsyncIterator[HttpBody]:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         found, token = _page(request, await connections.list_connections(self._catalog, workspace))
         pieces = ListInPieces(next_page_token=token)
         for connection in found:
@@ -219,4 +219,4 @@ def _message(connection: Connection) -> pb.Connection:
 
 
 def _document(connection: Connection) -> dict[str, Any]:
-    return document_of(_message(connection))
+    return to_document(_message(connection))

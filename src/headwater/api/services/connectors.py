@@ -1,9 +1,10 @@
 """ConnectorService: the catalogue, the same for every workspace."""
 
-from headwater.api.request import Context, caller_of
+from headwater.api.request import Context, require_caller
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
 from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.settings import FormField, describe
 from headwater.v1 import connectors_pb2 as pb
 from headwater.v1 import connectors_pb2_grpc
 
@@ -15,12 +16,12 @@ class ConnectorServicer(connectors_pb2_grpc.ConnectorServiceServicer):
         self._catalog = catalog
 
     async def ListConnectors(self, request: pb.ListConnectorsRequest, context: Context) -> pb.ListConnectorsResponse:
-        await caller_of(self._catalog, context)
+        await require_caller(self._catalog, context)
         connectors = sorted(self._catalog.connectors.values(), key=lambda connector: connector.code)
         return pb.ListConnectorsResponse(connectors=[_message(connector) for connector in connectors])
 
     async def GetConnector(self, request: pb.GetConnectorRequest, context: Context) -> pb.Connector:
-        await caller_of(self._catalog, context)
+        await require_caller(self._catalog, context)
         connector = self._catalog.connectors.get(request.code)
         if connector is None:
             raise NotFound(f'connector "{request.code}" does not exist', field="code")
@@ -55,6 +56,7 @@ def _as_source(source: Capabilities) -> pb.Connector.AsSource:
         sample_query=source.sample_query,
         webhooks_per="None",
         summary=source.summary,
+        settings=_settings(source),
     )
 
 
@@ -65,4 +67,34 @@ def _as_destination(destination: Capabilities) -> pb.Connector.AsDestination:
         has_settings=destination.settings is not None,
         sending_mode=None if not modes else modes[0] if len(modes) == 1 else "ClientAndServer",
         summary=destination.summary,
+        settings=_settings(destination),
     )
+
+
+def _settings(capabilities: Capabilities) -> list[pb.SettingsField]:
+    return [] if capabilities.settings is None else [_field(field) for field in describe(capabilities.settings)]
+
+
+def _field(field: FormField) -> pb.SettingsField:
+    message = pb.SettingsField(
+        name=field.name,
+        label=field.label,
+        kind=field.kind,
+        help=field.help,
+        secret=field.secret,
+        required=field.required,
+        options=field.options,
+        minimum=field.minimum,
+        maximum=field.maximum,
+        rule=field.rule,
+        fields=[_field(each) for each in field.fields],
+        one_of=field.one_of,
+    )
+    match field.default:
+        case bool():
+            message.default.bool_value = field.default
+        case int():
+            message.default.number_value = field.default
+        case str():
+            message.default.string_value = field.default
+    return message

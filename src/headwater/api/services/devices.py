@@ -1,7 +1,7 @@
 """DeviceService: the devices of people."""
 
 from headwater.api.pages import Page
-from headwater.api.request import Context, workspace_of
+from headwater.api.request import Context, require_workspace
 from headwater.base.clock import from_microseconds
 from headwater.catalog import Catalog
 from headwater.state import Device, DeviceCursor, StateStore
@@ -17,7 +17,7 @@ class DeviceServicer(devices_pb2_grpc.DeviceServiceServicer):
         self._state = state
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Context) -> pb.ListDevicesResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         page = Page(request, DeviceCursor)
         connections = [connection.id for connection in self._catalog.connections(workspace)]
         if request.HasField("connection"):

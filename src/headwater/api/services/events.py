@@ -9,14 +9,14 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from headwater.api.messages.eventquery import count_interval, count_keys, event_query, split_names
+from headwater.api.messages.eventquery import Request, count_interval, count_keys, event_query, split_names
 from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
 from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
-from headwater.api.request import Context, caller_of, incoming_call, metadata_of, send_headers, workspace_of
+from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
 from headwater.api.services.eventstream import EventStream, event_rejection
 from headwater.base.computing import Computing
-from headwater.base.errors import BadRequest
+from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
@@ -26,7 +26,7 @@ from headwater.rest.v1 import events_pb2_grpc as rest_grpc
 from headwater.state import RejectedEvent, RejectionCount, RejectionCountCursor, StateStore
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.warehouse import EventCount, EventCursor, Warehouse
+from headwater.warehouse import EventCount, EventCursor, EventQuery, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
@@ -58,7 +58,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
         body = batch_body((wire_event(event) for event in request.events), sent_at)
-        receipt = await self._intake.accept(_batch(metadata_of(context), body))
+        receipt = await self._intake.accept(_batch(read_metadata(context), body))
         await send_headers(context, receipt.headers)
         return pb.SendEventsResponse(
             accepted=receipt.accepted,
@@ -72,7 +72,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def StreamEvents(  # type: ignore[override]  # the stubs know generators only; aio takes what writes, too
         self, requests: AsyncIterator[pb.StreamEventsRequest], context: Context
     ) -> None:
-        metadata = metadata_of(context)
+        metadata = read_metadata(context)
 
         async def accept(body: bytes) -> Receipt:
             return await self._intake.accept(_batch(metadata, body))
@@ -120,13 +120,13 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         return pb.CountRejectedEventsResponse(counts=[_count(row) for row in shown], next_page_token=token)
 
     async def TraceEvent(self, request: pb.TraceEventRequest, context: Context) -> pb.TraceEventResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
 
     async def _workspace_or_unknown(self, context: Context) -> int:
         """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
-        return (await caller_of(self._catalog, context)).workspace or 0
+        return (await require_caller(self._catalog, context)).workspace or 0
 
 
 class EventRestServicer(rest_grpc.EventServiceServicer):
@@ -156,13 +156,13 @@ class EventReader:
         self, request: pb.ListEventsRequest | rest_pb.ListEventsRequest, context: Context
     ) -> tuple[list[bytes], str]:
         """Return the documents of a page, with the members that were asked for, and the token of the next page."""
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         names = split_names(request.properties)
         for name in names:
             if name not in _PROPERTIES:
                 raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
         page = Page(request, EventPlace)
-        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        query = await self._query(request, workspace)
         found = await self._warehouse.events(
             query,
             ascending=request.ascending,
@@ -178,14 +178,22 @@ class EventReader:
         self, request: pb.CountEventsRequest | rest_pb.CountEventsRequest, context: Context
     ) -> pb.CountEventsResponse:
         """Return the counts of the events that meet all conditions."""
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         limit = request.limit if request.HasField("limit") else MAX_LIMIT
         if not 1 <= limit <= MAX_LIMIT:
             raise BadRequest(f"limit must be in the range from 1 to {MAX_LIMIT}", field="limit")
+        if not self._warehouse.capabilities.counts:
+            raise Unimplemented("the warehouse of this installation does not count events")
         by, interval = count_keys(request), count_interval(request)
-        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        query = await self._query(request, workspace)
         counts = await self._warehouse.counts(query, by=by, interval=interval, limit=limit)
         return pb.CountEventsResponse(counts=[_event_count(each) for each in counts])
+
+    async def _query(self, request: Request, workspace: int) -> EventQuery:
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        if query.filter is not None and not self._warehouse.capabilities.filters:
+            raise Unimplemented("the warehouse of this installation does not filter events", field="filter")
+        return query
 
 
 def _event_count(row: EventCount) -> pb.EventCount:

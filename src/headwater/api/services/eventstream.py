@@ -1,8 +1,8 @@
 """One stream of typed events: takes its requests in their order, and tells how far they are durable.
 
-What has arrived while the log was writing is appended together, as one call, so that small requests cost few writes.
-What is taken and not yet durable is bounded; beyond that the stream is not read, and the flow control of HTTP/2 holds
-back the client.
+Requests that have arrived while the log was writing are appended together, as one call, so that small requests cost few
+writes. Requests that are not yet durable are bounded; beyond that the stream is not read, and the flow control of
+HTTP/2 holds back the client.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from headwater.intake import Receipt
 from headwater.v1 import events_pb2 as pb
 
 WINDOW_BYTES: Final = 1 << 20
-"""How much of a stream may wait for its turn, as JSON. One request may, whatever its size."""
+"""Maximum size of the waiting requests of a stream, as JSON. One request may wait, whatever its size."""
 REQUEST_BYTES: Final = 100
-"""What a request counts beside its events: one without any waits too, and a client may send them without end."""
+"""Size that a request has in addition to its events: a client may send requests without events."""
 GROUP_EVENTS: Final = 1_000
-"""How many events are appended together, unless one request alone has more: its client waits for all of them."""
+"""Maximum number of events that are appended together, unless one request alone has more."""
 
 Accept = Callable[[bytes], Awaitable[Receipt]]
 """Stores the events of a batch, and returns when they are durable."""
@@ -33,7 +33,7 @@ class _Request(Struct, frozen=True):
     """A request of the stream."""
 
     events: list[bytes]
-    """They are JSON already."""
+    """The events as JSON."""
     size: int
     """In bytes, with the commas between them, and `REQUEST_BYTES`."""
 
@@ -51,10 +51,10 @@ class EventStream:
         self._arrived = asyncio.Event()
         self._has_room = asyncio.Event()
         self._answer = pb.StreamEventsResponse()
-        """How far the stream is durable."""
+        """The response: the requests of the stream that are durable."""
 
     async def acknowledge(self, requests: AsyncIterator[pb.StreamEventsRequest], answer: Answer) -> None:
-        """Store what the requests hold, and answer each time that more of them is durable, until they end.
+        """Store the events of the requests, and send a response when more of them are durable, until they end.
 
         Raises what `accept` raises: then what was answered is durable, and of the rest nothing is promised.
         """

@@ -4,8 +4,8 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
-from headwater.api.messages.schema import condition_message, filter_message, filter_of
-from headwater.api.offloop import compute, owner_of
+from headwater.api.messages.schema import condition_message, filter_message, to_filter
+from headwater.api.offloop import compute, find_owner
 from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
@@ -35,11 +35,11 @@ class FilterServicer(filters_pb2_grpc.FilterServiceServicer):
         self._computing = computing
 
     async def ParseFilter(self, request: pb.ParseFilterRequest, context: Context) -> pb.ParseFilterResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _parse, request)
 
     async def ExplainFilter(self, request: pb.ExplainFilterRequest, context: Context) -> pb.ExplainFilterResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _explain_message, request)
 
 
@@ -51,7 +51,7 @@ class FilterRestServicer(rest_grpc.FilterServiceServicer):
         self._computing = computing
 
     async def ExplainFilter(self, request: HttpBody, context: Context) -> pb.ExplainFilterResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _explain_json, request)
 
 
@@ -67,7 +67,7 @@ def _explain_message(request: pb.ExplainFilterRequest) -> pb.ExplainFilterRespon
         event = _decode_members(request.event_json)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadRequest("eventJson must be a JSON object", field="eventJson") from error
-    return _explain(filter_of(request.filter), event)
+    return _explain(to_filter(request.filter), event)
 
 
 def _explain_json(request: HttpBody) -> pb.ExplainFilterResponse:

@@ -1,7 +1,7 @@
 """IdentityService: the identities that a connection has brought."""
 
 from headwater.api.pages import Page
-from headwater.api.request import Context, workspace_of
+from headwater.api.request import Context, require_workspace
 from headwater.base.clock import microseconds
 from headwater.catalog import Catalog
 from headwater.management import connections
@@ -20,7 +20,7 @@ class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
     async def ListConnectionIdentities(
         self, request: pb.ListConnectionIdentitiesRequest, context: Context
     ) -> pb.ListConnectionIdentitiesResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
         page = Page(request, IdentityCursor)
         identities, total = await self._state.identities(

@@ -7,13 +7,13 @@ import msgspec
 from headwater.api.messages.pipelines import (
     Request,
     create_header,
-    create_of,
     pipeline_message,
+    read_create,
+    read_update,
     update_header,
-    update_of,
 )
 from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
-from headwater.api.request import Context, workspace_of
+from headwater.api.request import Context, require_workspace
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
@@ -51,7 +51,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._quotas = quotas
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         created = await pipelines.create_pipeline(
             self._catalog,
             workspace,
@@ -64,7 +64,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         return pb.CreatePipelineResponse(id=created.id)
 
     async def GetPipeline(self, request: pb.GetPipelineRequest, context: Context) -> pb.Pipeline:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
         connection = self._catalog.connection(workspace, pipeline.connection)
         assert connection is not None, "a pipeline goes with its connection"
@@ -74,7 +74,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         return await self._computing.run(f"workspace {workspace}", _message, pipeline, bare)
 
     async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await pipelines.get_pipeline(self._catalog, workspace, request.id)  # before the body is looked into
         await pipelines.update_pipeline(
             self._catalog,
@@ -91,7 +91,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     async def SetPipelineStatus(
         self, request: pb.SetPipelineStatusRequest, context: Context
     ) -> pb.SetPipelineStatusResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await pipelines.set_pipeline_status(
             self._catalog,
             workspace,
@@ -105,13 +105,13 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     async def SetPipelineSchedule(
         self, request: pb.SetPipelineScheduleRequest, context: Context
     ) -> pb.SetPipelineScheduleResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         period = request.period if request.HasField("period") else None
         await pipelines.set_pipeline_schedule(self._catalog, workspace, request.id, period)
         return pb.SetPipelineScheduleResponse()
 
     async def GetPipelineLane(self, request: pb.GetPipelineLaneRequest, context: Context) -> pb.PipelineLane:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         pipeline = await pipelines.get_pipeline(self._catalog, workspace, request.id)
         status = await lane_status(pipeline, self._state, self._lanes, self._clock)
         message = pb.PipelineLane(
@@ -126,7 +126,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         return message
 
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await pipelines.delete_pipeline(self._catalog, workspace, request.id)
         return pb.DeletePipelineResponse()
 
@@ -138,7 +138,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
 
 
 def _definition(request: Request, connection: Connection, target: Target, event_type: str) -> Definition:
-    asked = create_of(request) if isinstance(request, pb.CreatePipelineRequest) else update_of(request)
+    asked = read_create(request) if isinstance(request, pb.CreatePipelineRequest) else read_update(request)
     return pipelines.build_definition(CONNECTORS, connection, target, event_type, asked)
 
 

@@ -1,4 +1,4 @@
-"""Answers that SDKs ask for once and keep: the settings of their source."""
+"""Settings that SDKs request once and keep."""
 
 from google.api.httpbody_pb2 import HttpBody
 
@@ -11,12 +11,12 @@ SCHEME_HEADER = "x-headwater-scheme"
 
 
 async def send_settings(context: Context, settings: bytes) -> HttpBody:
-    """The answer, which may be kept for a while."""
+    """Return the response, which may be cached for a while."""
     await context.send_initial_metadata((("cache-control", CACHED), ("vary", "x-forwarded-proto")))
     return HttpBody(content_type="application/json", data=settings)
 
 
-def address_of(metadata: dict[str, str]) -> tuple[str, str]:
-    """Scheme and authority at which the caller reached us."""
+def read_address(metadata: dict[str, str]) -> tuple[str, str]:
+    """Return the scheme and the authority of the caller's request."""
     scheme = metadata.get(SCHEME_HEADER, "").lower() or metadata.get("x-forwarded-proto", "").lower()
     return ("https" if scheme == "https" else "http", metadata.get(AUTHORITY_HEADER, ""))

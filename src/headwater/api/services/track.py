@@ -12,8 +12,8 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
 from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse, handle_rpc
-from headwater.api.request import Context, incoming_call, metadata_of, parse_query
-from headwater.api.services.sdksettings import address_of, send_settings
+from headwater.api.request import Context, incoming_call, parse_query, read_metadata
+from headwater.api.services.sdksettings import read_address, send_settings
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unauthorized
 from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
@@ -52,7 +52,7 @@ class VerboseOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
 _encode = msgspec.json.Encoder().encode
 
 MAX_LISTED = 20
-"""How many rejections an error body lists."""
+"""Maximum number of rejections in an error body."""
 
 
 def error_body(error: HeadwaterError) -> dict[str, object]:
@@ -106,7 +106,7 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
         return await handle_rpc(self.handlers["Batch"], request, context)
 
     async def GetProjectSettings(self, request: pb.GetProjectSettingsRequest, context: Context) -> HttpBody:
-        scheme, authority = address_of(metadata_of(context))
+        scheme, authority = read_address(read_metadata(context))
         settings = await project_settings(self._catalog, request.write_key, scheme=scheme, authority=authority)
         return await send_settings(context, settings)
 

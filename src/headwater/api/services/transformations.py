@@ -7,9 +7,9 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
-from headwater.api.messages.pipelines import transformation_of
-from headwater.api.messages.schema import schema_of
-from headwater.api.offloop import compute, owner_of
+from headwater.api.messages.pipelines import read_transformation
+from headwater.api.messages.schema import to_schema
+from headwater.api.offloop import compute, find_owner
 from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
@@ -84,17 +84,17 @@ class TransformationServicer(transformations_pb2_grpc.TransformationServiceServi
     async def ValidateExpression(
         self, request: pb.ValidateExpressionRequest, context: Context
     ) -> pb.ValidateExpressionResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _validate, request)
 
     async def ListExpressionProperties(
         self, request: pb.ListExpressionPropertiesRequest, context: Context
     ) -> pb.ListExpressionPropertiesResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _list_properties, request)
 
     async def TransformData(self, request: pb.TransformDataRequest, context: Context) -> pb.TransformDataResponse:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         transformed = await _transform(self._functions, self._computing, owner, request)
         return pb.TransformDataResponse(data_json=transformed.decode())
 
@@ -108,15 +108,15 @@ class TransformationRestServicer(rest_grpc.TransformationServiceServicer):
         self._computing = computing
 
     async def ValidateExpression(self, request: HttpBody, context: Context) -> HttpBody:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _validate_json, request)
 
     async def ListExpressionProperties(self, request: HttpBody, context: Context) -> HttpBody:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         return await compute(self._computing, owner, _list_properties_json, request)
 
     async def TransformData(self, request: HttpBody, context: Context) -> HttpBody:
-        owner = owner_of(await authenticate(self._catalog, context))
+        owner = find_owner(await authenticate(self._catalog, context))
         transformed = await _transform(self._functions, self._computing, owner, request)
         return HttpBody(content_type="application/json", data=b'{"data":' + transformed + b"}")
 
@@ -150,7 +150,7 @@ def _validate_json(request: HttpBody) -> HttpBody:
 def _list_properties(request: pb.ListExpressionPropertiesRequest) -> pb.ListExpressionPropertiesResponse:
     check_expressions([each.value for each in request.expressions], "expressions")
     expressions = [(each.value, _type(each.type)) for each in request.expressions]
-    schema = schema_of(request.schema) if request.HasField("schema") else None
+    schema = to_schema(request.schema) if request.HasField("schema") else None
     return pb.ListExpressionPropertiesResponse(properties=list_properties(expressions, schema))
 
 
@@ -181,9 +181,9 @@ def _trial(request: pb.TransformDataRequest | HttpBody) -> Trial:
         )
     return Trial(
         data=request.data_json,
-        in_schema=schema_of(request.in_schema) if request.HasField("in_schema") else None,
-        out_schema=schema_of(request.out_schema) if request.HasField("out_schema") else None,
-        transformation=transformation_of(request.transformation) if request.HasField("transformation") else None,
+        in_schema=to_schema(request.in_schema) if request.HasField("in_schema") else None,
+        out_schema=to_schema(request.out_schema) if request.HasField("out_schema") else None,
+        transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
         purpose=request.purpose,
     )
 
@@ -228,7 +228,7 @@ def _properties(messages: Iterable[schemas_pb2.Property]) -> tuple[Property, ...
     properties = list(messages)
     if not properties:
         return ()
-    schema: Schema | None = schema_of(schemas_pb2.Type(kind="object", properties=properties))
+    schema: Schema | None = to_schema(schemas_pb2.Type(kind="object", properties=properties))
     assert isinstance(schema, ObjectType)
     return schema.properties
 

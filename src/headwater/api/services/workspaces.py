@@ -1,7 +1,7 @@
 """WorkspaceService: workspaces, and the one that a call works on."""
 
 from headwater.api.pages import NO_LIMIT, Page
-from headwater.api.request import Context, caller_of, workspace_of
+from headwater.api.request import Context, require_caller, require_workspace
 from headwater.base.errors import Unimplemented
 from headwater.catalog import Catalog, UiPreferences, Workspace
 from headwater.management import workspaces
@@ -16,13 +16,13 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
         self._catalog = catalog
 
     async def ListWorkspaces(self, request: pb.ListWorkspacesRequest, context: Context) -> pb.ListWorkspacesResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         page = Page(request, int, default_limit=NO_LIMIT)
         found, token = page.select(workspaces.list_workspaces(self._catalog, caller.key), lambda each: each.id)
         return pb.ListWorkspacesResponse(workspaces=[_message(workspace) for workspace in found], next_page_token=token)
 
     async def CreateWorkspace(self, request: pb.CreateWorkspaceRequest, context: Context) -> pb.CreateWorkspaceResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         if request.HasField("profile_schema"):
             raise Unimplemented("profile schemas are not built yet", field="profileSchema")
         created = await workspaces.create_workspace(
@@ -31,20 +31,20 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
         return pb.CreateWorkspaceResponse(id=created.id)
 
     async def GetCurrentWorkspace(self, request: pb.GetCurrentWorkspaceRequest, context: Context) -> pb.Workspace:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         return _message(workspaces.find_workspace(self._catalog, workspace))
 
     async def UpdateCurrentWorkspace(
         self, request: pb.UpdateCurrentWorkspaceRequest, context: Context
     ) -> pb.UpdateCurrentWorkspaceResponse:
-        workspace = await workspace_of(self._catalog, context)
+        workspace = await require_workspace(self._catalog, context)
         await workspaces.update_workspace(self._catalog, workspace, request.name, _preferences(request.ui_preferences))
         return pb.UpdateCurrentWorkspaceResponse()
 
     async def DeleteCurrentWorkspace(
         self, request: pb.DeleteCurrentWorkspaceRequest, context: Context
     ) -> pb.DeleteCurrentWorkspaceResponse:
-        caller = await caller_of(self._catalog, context)
+        caller = await require_caller(self._catalog, context)
         await workspaces.delete_workspace(self._catalog, caller.require_workspace(), caller.key)
         return pb.DeleteCurrentWorkspaceResponse()
 
@@ -57,7 +57,7 @@ def _preferences(message: pb.UiPreferences) -> UiPreferences:
 
 
 def _message(workspace: Workspace) -> pb.Workspace:
-    """What belongs to profiles is as in a workspace whose profiles have no properties: they are not built yet."""
+    """Return the message. Profiles are not built yet: their members are those of a workspace without properties."""
     preferences = workspace.ui_preferences
     return pb.Workspace(
         id=workspace.id,

@@ -1,11 +1,11 @@
-"""The ledger of messages: which there have been, so that none is carried twice, and what became of each.
+"""Deduplication: the messages of the last seven days, so that none is processed twice, and what became of each.
 
-De-duplication is decided here. The first *position* of a message (its source connection and message id) is the message,
-and any other position is a repetition. It is that definition that lets the ledger be written apart from the warehouse:
-an entry that a crash left behind without its event says of the event's own position that it is new.
+The first *position* of a message, which is its source connection and message id, is the message, and any other position
+is a repeat. By that definition the messages can be written apart from the transaction of the state store: a state that
+a crash left behind without its event marks the event's own position as new.
 """
 
-from headwater.state.deduplication.contract import MessageStore
+from headwater.state.deduplication.contract import RETENTION, MessageStore
 from headwater.state.deduplication.message import (
     Message,
     MessageKey,
@@ -15,7 +15,6 @@ from headwater.state.deduplication.message import (
     Step,
     deduplicate,
 )
-from headwater.state.deduplication.retention import RETENTION
 from headwater.state.deduplication.rocksdb import RocksMessageStore
 from headwater.state.deduplication.sql import SqlMessageStore
 

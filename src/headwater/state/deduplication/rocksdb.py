@@ -1,28 +1,34 @@
-"""The ledger in RocksDB, a log-structured merge tree, beside a warehouse in SQLite.
+"""Messages in RocksDB, a log-structured merge tree, beside a state store in SQLite.
 
 Message ids are random, and an index on random values costs a B-tree a page to write for each of them as soon as it is
 larger than the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them
-in order, later. Decision record 0019 has the figures.
+in order, later. Decision records 0019 and 0034 have the figures.
 
-A key is the connection, four bytes, and the message id in UTF-8; a value is an encoded `Entry`. RocksDB forgets a key
-`KEPT` after it was last written, when it merges the file that it is in.
+A key is the connection, four bytes, and the message id: a UUID or 32 hexadecimal digits as 16 bytes after a byte that
+tells which, any other id in UTF-8. A value is an encoded `MessageState`. RocksDB removes a key `RETENTION` after it was
+last written, when it merges the file that it is in.
+
+Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until the last of them has expired: the key
+`_FORMER_KEY` has the time until when.
 """
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
+from headwater.base.threads import SerialExecutor
+from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
-from headwater.state.deduplication.retention import RETENTION
 
 Result = TypeVar("Result")
 
@@ -32,46 +38,53 @@ _EXPIRY_BYTES: Final = 4
 
 
 class RocksMessageStore:
-    """The ledger in the folder `path`: the one process that writes it (`writes`), or any number that read it.
+    """Messages in the folder `path`: for the one process that writes it (`writes`), or any number that read it.
 
     It is opened when it is first needed, and again after an error. Everything raises Unavailable when it cannot be read
     or written. While it is open a reader needs a folder for itself: `scratch`, where what a killed process left goes
     when the next one opens it, or a temporary one.
     """
 
-    def __init__(self, path: Path, *, writes: bool, scratch: Path | None = None) -> None:
+    def __init__(self, path: Path, *, writes: bool, clock: Clock, scratch: Path | None = None) -> None:
         self._path = path
         self._writes = writes
+        self._clock = clock
+        self._former_until: int | None = None
+        """Until when keys of an earlier release may be there, in microseconds since the epoch; None when not known."""
+        self._marked_at = 0
+        self._latest: dict[MessageKey, bytes] = {}
+        """The keys that were looked up last, which are saved next."""
         self._database: Rdict | None = None
         self._own_scratch = scratch
         self._scratch: Path | None = None
-        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._thread = SerialExecutor("ledger")
         self._durably = WriteOptions()
         self._durably.sync = True
 
     async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         return await self._off_loop(lambda: self._read(list(keys)))
 
-    async def save(self, connection: AsyncConnection, entries: MessageStates) -> None:
+    async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
         def write() -> None:
             if (database := self._opened()) is not None:
                 batch = WriteBatch(raw_mode=True)
-                for key, entry in entries.items():
-                    batch.put(_key(key), encode_message(entry))
+                for key, state in states.items():
+                    batch.put(self._latest.get(key) or _key(key), encode_message(state))
                 database.write(batch, self._durably)
 
         await self._off_loop(write)
 
     async def trim(self, connection: AsyncConnection) -> None:
-        """Nothing to do: what is old expires."""
+        """Keep the mark of former keys alive. Messages expire by themselves."""
+        if microseconds(self._clock.now()) - self._marked_at > _MARK_MICROSECONDS:
+            await self._off_loop(self._mark)
 
     async def close(self) -> None:
-        await self._off_loop(self._let_go)
-        self._thread.shutdown()
+        await self._thread.close(self._let_go)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         """Everything happens in one thread, one after another."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+        return await self._thread.run(partial(self._guarded, work))
 
     def _guarded(self, work: Callable[[], Result]) -> Result:
         try:
@@ -96,9 +109,39 @@ class RocksMessageStore:
         database = self._opened()
         if database is None or not keys:
             return {}
-        values = database.get([_key(key) for key in keys]) or ()
+        self._latest = {key: _key(key) for key in keys}
+        found = self._get(database, self._latest)
+        if self._may_have_former_keys(database):
+            former = {key: _former_key(key) for key in keys if key not in found}
+            found |= self._get(database, {key: old for key, old in former.items() if old != self._latest[key]})
+        return found
+
+    def _get(self, database: Rdict, keys: dict[MessageKey, bytes]) -> MessageStates:
+        if not keys:
+            return {}
+        values = database.get(list(keys.values())) or ()
         end = None if self._writes else -_EXPIRY_BYTES
         return {key: decode_message(value[:end]) for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def _may_have_former_keys(self, database: Rdict) -> bool:
+        if self._former_until is None:
+            value = database.get(_FORMER_KEY)
+            if value is None:
+                return True
+            self._former_until = int.from_bytes(value[:8])
+        return microseconds(self._clock.now()) < self._former_until
+
+    def _mark(self) -> None:
+        """Note until when former keys may be there: for `RETENTION` after the first use of a folder that has any."""
+        database, now = self._opened(), microseconds(self._clock.now())
+        if database is None:
+            return
+        value = database.get(_FORMER_KEY)
+        if value is None:
+            is_empty = next(iter(database.keys()), None) is None
+            value = (0 if is_empty else now + RETENTION // timedelta(microseconds=1)).to_bytes(8)
+        database.put(_FORMER_KEY, value, self._durably)
+        self._marked_at = now
 
     def _opened(self) -> Rdict | None:
         """The database, as new as it can be; None when there is none to read."""
@@ -106,6 +149,7 @@ class RocksMessageStore:
             if self._database is None:
                 lifetime = AccessType.with_ttl(int(RETENTION.total_seconds()))
                 self._database = _open(self._path, lifetime)
+                self._mark()
             return self._database
         if self._database is None:
             if not (self._path / "CURRENT").exists():
@@ -137,8 +181,33 @@ def _open(path: Path, access: AccessType) -> Rdict:
 
 
 def _key(key: MessageKey) -> bytes:
+    connection, id_ = key
+    digits, kind = id_, _HEX
+    if len(id_) == 36 and id_[8] == id_[13] == id_[18] == id_[23] == "-":
+        digits, kind = id_.replace("-", ""), _UUID
+    if len(digits) == 32 and digits == digits.lower():
+        try:
+            packed = bytes.fromhex(digits)
+        except ValueError:
+            return _former_key(key)
+        if len(packed) == 16:  # spaces are ignored
+            return connection.to_bytes(4) + kind + packed
+    return _former_key(key)
+
+
+def _former_key(key: MessageKey) -> bytes:
     connection, message_id = key
     return connection.to_bytes(4) + message_id.encode()
+
+
+_UUID: Final = b"\xff"
+"""Begins an id that is a UUID in lower case. UTF-8 never has this byte."""
+_HEX: Final = b"\xfe"
+"""Begins an id of 32 hexadecimal digits in lower case."""
+_FORMER_KEY: Final = b"\xff\xff\xff\xffformer"
+"""No connection has this number."""
+_MARK_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
+"""How often the mark is written again: it expires like all keys."""
 
 
 def _options() -> Options:

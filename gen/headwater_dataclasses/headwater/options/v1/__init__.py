@@ -98,7 +98,7 @@ default_message_pool.register_message("headwater.options.v1", "FieldRules", Fiel
 @dataclass(eq=False, repr=False)
 class MethodErrors(betterproto2.Message):
     """
-    MethodErrors are the errors of a method beside those that every call of its service can return.
+    MethodErrors are the errors of a method, in addition to those that every call of its service can return.
     """
 
     reasons: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)

@@ -78,7 +78,7 @@ class Where(Struct, frozen=True):
 def render(filter: CheckedFilter, columns: Columns, parameters: Parameters, *, documents: bool = True) -> Where | None:
     """Return the filter as SQL, None when there is nothing that SQL can decide.
 
-    Conditions on the document are left out without `documents`. The values are added to the statement's parameters.
+    Without `documents`, conditions on the document are left out. Appends the values to `parameters`.
     """
     count = len(parameters)
     rendered: list[Where | None] = []

@@ -9,6 +9,7 @@ import asyncpg
 from headwater.base.clock import Clock, microseconds
 from headwater.storage.database import open_database
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -31,6 +32,8 @@ _Result = TypeVar("_Result")
 
 class PostgresqlWarehouse(Warehouse):
     """Events in a table that is partitioned by day. Opened by `open_postgresql_warehouse`."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(self, database: Database, partitions: Partitions, clock: Clock) -> None:
         self._database = database

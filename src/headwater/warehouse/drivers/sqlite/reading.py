@@ -89,6 +89,9 @@ class PageReader:
         self._selection = selection
         self._window = window
         self._sign = 1 if ascending else -1
+        time_, position = window.low if ascending else window.high
+        self._start = (self._sign * time_, self._sign * position)
+        """The key before all keys of the window."""
         self._budget = budget
         self._heap: list[tuple[Key, int, _Stream]] = []
         self._streams = 0
@@ -132,12 +135,6 @@ class PageReader:
                 heappop(self._heap)
             else:
                 heapreplace(self._heap, (key, number, stream))
-
-    @property
-    def _start(self) -> Key:
-        """The key before all keys of the window."""
-        time_, position = self._window.low if self._sign > 0 else self._window.high
-        return self._sign * time_, self._sign * position
 
     def _push(self, stream: _Stream) -> None:
         key = stream.advance()

@@ -13,6 +13,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
 from headwater.warehouse.conditions import select
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -44,6 +45,8 @@ _Result = TypeVar("_Result")
 
 class SqliteWarehouse:
     """A `Warehouse` in the file `path`. Only one that `writes` may load and maintain."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(
         self,
