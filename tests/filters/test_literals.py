@@ -8,8 +8,8 @@ from headwater.filters.literals import JsonLiteral, read_value
 from headwater.schemas import Type, parse_type
 
 
-def parse_kind(said: str) -> Type:
-    return parse_type(said if said.startswith("{") else f'{{"kind":"{said}"}}')
+def parse_kind(source: str) -> Type:
+    return parse_type(source if source.startswith("{") else f'{{"kind":"{source}"}}')
 
 
 INT = '{"kind":"int","bitSize":8}'

@@ -167,7 +167,7 @@ def test_messages(property: str, operator: str, values: list[str], member: str, 
     assert (error.condition, error.property, error.operator, error.rule) == (0, property, operator, rule)
 
 
-def test_messages_name_what_the_pipeline_does_not_allow() -> None:
+def test_messages_name_the_restriction_of_the_pipeline() -> None:
     with pytest.raises(InvalidFilter, match=r"kind object in filters of profiles and events$"):
         check("object", "is empty", target="Event")
     with pytest.raises(InvalidFilter, match=r"kind json in filters of profiles$"):
@@ -193,7 +193,7 @@ def test_unknown_properties(path: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", ".", ".a", "a.", "a..b", "a b", "a-b", "é", "json.1", "json.a b"])
-def test_what_is_not_a_path(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     with pytest.raises(InvalidFilter, match="must be property names") as raised:
         check(path, "is", "x")
     assert raised.value.field == "conditions[0].property"

@@ -124,7 +124,7 @@ def test_attributes_matter_in_their_modes(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_required_must_be_there(mode: ExportMode | None) -> None:
+def test_required_properties_must_exist(mode: ExportMode | None) -> None:
     required = t.Property("r", TEXT, create_required=True)
     expected = mode in ("CreateOnly", "CreateOrUpdate")
     for stored, offered, path in [
@@ -149,7 +149,7 @@ def test_a_schema_is_aligned_with_itself(given: t.Schema, mode: ExportMode | Non
 
 
 @given(schemas(), schemas(), st.sampled_from(MODES))
-def test_what_is_told_has_a_path(stored: t.Schema, offered: t.Schema, mode: ExportMode | None) -> None:
+def test_a_misalignment_has_a_path(stored: t.Schema, offered: t.Schema, mode: ExportMode | None) -> None:
     found = misalignment(stored, offered, mode)
     if found is not None:
         assert found.path in found.cause

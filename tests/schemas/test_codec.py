@@ -43,7 +43,7 @@ def test_the_documented_example() -> None:
 
 @settings(max_examples=examples(300))
 @given(schemas_and_records())
-def test_what_is_written_is_read_again(case: tuple[t.Schema, Record]) -> None:
+def test_written_text_is_read_again(case: tuple[t.Schema, Record]) -> None:
     schema, record = case
     codec = Codec(schema)
     codec.check(record)
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_again(case: tuple[t.Schema, Record]) -> None:
 
 
 @given(schemas(), st.dictionaries(st.text(max_size=3), json_values, max_size=3))
-def test_any_json_is_a_record_or_our_error(schema: t.Schema, document: dict[str, Any]) -> None:
+def test_any_json_is_a_record_or_an_error(schema: t.Schema, document: dict[str, Any]) -> None:
     """The document has the schema's names, so that values cause errors too."""
     named = dict(zip([property.name for property in schema], document.values(), strict=False)) | document
     for candidate in (document, named):
@@ -69,7 +69,7 @@ def test_any_json_is_a_record_or_our_error(schema: t.Schema, document: dict[str,
 
 
 @given(schemas(), st.text() | st.binary())
-def test_any_text_is_a_record_or_our_error(schema: t.Schema, text: str | bytes) -> None:
+def test_any_text_is_a_record_or_an_error(schema: t.Schema, text: str | bytes) -> None:
     try:
         Codec(schema).decode(text)
     except InvalidValue as error:

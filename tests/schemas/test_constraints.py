@@ -37,6 +37,6 @@ def test_all_constraints_of_a_text_hold() -> None:
             check(text)
 
 
-def test_a_long_enumeration_is_told_in_part() -> None:
+def test_a_long_enumeration_is_abbreviated() -> None:
     with pytest.raises(InvalidValue, match=r'must be one of "0", .*"9", …$'):
         compile_check(StringType(values=tuple(map(str, range(1000)))))("x")

@@ -60,7 +60,7 @@ def test_moments(given: str, text: str, json_text: str) -> None:
         "2024-W10-2T10:00:00Z",
     ],
 )
-def test_what_is_not_a_moment(text: str) -> None:
+def test_invalid_datetimes(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must be"):
         DateTime.parse(text)
 
@@ -97,7 +97,7 @@ def test_times(given: str, text: str, json_text: str) -> None:
     "text",
     ["", "10:00", "24:00:00", "10:00:00Z", "10:00:00 x", "1:00:00", "10:00:60", "10:00:00.", "10:00:00.1234567890"],
 )
-def test_what_is_not_a_time(text: str) -> None:
+def test_invalid_times(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time of day"):
         Time.parse(text)
     with pytest.raises(ValueError, match="must be in the range"):

@@ -165,7 +165,7 @@ def test_a_value_is_read_as(type: t.Type, text: str, value: Any) -> None:
         (t.JsonType(), "[" * 120 + "]" * 120, "v", "is nested deeper than 100 levels"),
     ],
 )
-def test_what_does_not_conform(type: t.Type, text: str, path: str, rule: str) -> None:
+def test_invalid_texts(type: t.Type, text: str, path: str, rule: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         codec(type).decode(f'{{"v":{text}}}')
     assert (caught.value.path, caught.value.rule) == (path, rule)
@@ -181,7 +181,7 @@ def test_missing_and_null_and_json_null_are_three_things() -> None:
             strict.decode("{}")
 
 
-def test_null_in_place_of_what_is_not_nullable() -> None:
+def test_null_for_a_property_that_is_not_nullable() -> None:
     with pytest.raises(InvalidValue, match="v must be an integer, not null"):
         codec(t.IntType(8), read_optional=True).decode('{"v":null}')
 

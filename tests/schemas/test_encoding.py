@@ -108,7 +108,7 @@ def test_a_value_is_written_as(type: t.Type, value: Any, text: str) -> None:
         (t.ObjectType((t.Property("x", t.IntType(8)),)), [], "v", "must be a dict, not of class list"),
     ],
 )
-def test_what_does_not_conform(type: t.Type, value: Any, path: str, rule: str) -> None:
+def test_invalid_values(type: t.Type, value: Any, path: str, rule: str) -> None:
     for refuse in (codec(type).encode, codec(type).check, codec(type).document):
         with pytest.raises(InvalidValue) as caught:
             refuse({"v": value})

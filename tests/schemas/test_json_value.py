@@ -48,7 +48,7 @@ def test_the_text_survives_but_not_its_spaces(given: str, text: str) -> None:
         "\ufeff1",
     ],
 )
-def test_what_is_not_json(text: str | bytes) -> None:
+def test_invalid_json(text: str | bytes) -> None:
     with pytest.raises(InvalidValue, match="the value must be JSON in UTF-8"):
         Json.parse(text)
 
@@ -78,12 +78,12 @@ def test_repeats(text: str) -> None:
 
 
 def test_finding_a_late_repeat_is_linear_in_the_number_of_members() -> None:
-    def refused(size: int) -> None:
+    def rejected(size: int) -> None:
         members = ",".join(f'"{index}":0' for index in range(size))
         with pytest.raises(InvalidValue, match=f'has the member "{size - 1}" twice'):
             reject_repeats(f'{{{members},"{size - 1}":0}}')
 
-    assert_linear(refused, 100_000)
+    assert_linear(rejected, 100_000)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a":{"a":1}}', "1" * 10_000, "1e999999999999"])
@@ -105,13 +105,13 @@ def test_excerpts_are_short() -> None:
 
 
 @given(st.data(), json_values)
-def test_it_says_the_same(data: st.DataObject, value: object) -> None:
+def test_the_text_has_the_same_value(data: st.DataObject, value: object) -> None:
     text = json_text(value, data.draw)
     assert json.loads(Json.parse(text).text) == json.loads(text)
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_json_or_our_error(text: str | bytes) -> None:
+def test_any_text_is_json_or_an_error(text: str | bytes) -> None:
     try:
         json.loads(Json.parse(text).text)
     except InvalidValue as error:

@@ -34,7 +34,7 @@ def test_column_headings(text: str, name: str | None) -> None:
 
 
 @given(st.text())
-def test_what_comes_out_is_a_name_and_stays_one(text: str) -> None:
+def test_a_suggested_name_is_valid_and_stable(text: str) -> None:
     name = suggest_property_name(text)
     if name is not None:
         assert is_property_name(name)

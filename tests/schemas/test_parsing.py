@@ -132,7 +132,7 @@ def test_kinds_without_keys(kind: str) -> None:
         ),
     ],
 )
-def test_what_is_not_a_type(text: str, message: str) -> None:
+def test_invalid_types(text: str, message: str) -> None:
     with pytest.raises(InvalidType) as caught:
         parse_type(text)
     assert str(caught.value).startswith(message)
@@ -191,7 +191,7 @@ _kinds = st.sampled_from(["int", "string", "object", "array", "map", "float", "d
         json_values | _kinds, lambda inner: st.dictionaries(_keys, inner, max_size=5) | st.lists(inner, max_size=3)
     )
 )
-def test_any_json_is_a_type_or_our_error(document: object) -> None:
+def test_any_json_is_a_type_or_an_error(document: object) -> None:
     try:
         parse_type(json.dumps(document))
     except InvalidType as error:
@@ -199,6 +199,6 @@ def test_any_json_is_a_type_or_our_error(document: object) -> None:
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_a_type_or_our_error(text: str | bytes) -> None:
+def test_any_text_is_a_type_or_an_error(text: str | bytes) -> None:
     with pytest.raises(InvalidType):
         parse_type(text)

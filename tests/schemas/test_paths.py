@@ -41,7 +41,7 @@ def test_paths(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", ".a", "a.", "a..b", "a b", "a-b", "1a", "é", "a.b\n", "a[0]", "a\0"])
-def test_what_is_not_a_path(text: str) -> None:
+def test_invalid_paths(text: str) -> None:
     assert not is_path(text)
     with pytest.raises(InvalidPath, match="the path must be property names joined with points"):
         parse_path(text)
@@ -100,7 +100,7 @@ def test_elements() -> None:
 
 
 @given(schemas())
-def test_whatever_is_walked_is_found(schema: Schema) -> None:
+def test_every_walked_path_is_found(schema: Schema) -> None:
     for path, property in walk_objects(schema):
         assert property_at(schema, path) is property
     for path, _ in walk(schema):

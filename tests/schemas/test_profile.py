@@ -69,7 +69,7 @@ def test_columns() -> None:
     assert name_column("address.geo.lat") == "address_geo_lat"
 
 
-def test_what_a_warehouse_holds() -> None:
+def test_schemas_that_a_warehouse_can_store() -> None:
     lists = optional("list", t.ArrayType(t.JsonType())), optional("map", t.MapType(t.IpType()))
     check_profile_schema(schema(optional("email", t.StringType(max_length=254)), optional("o", schema(*lists))))
 

@@ -109,7 +109,7 @@ def test_only_elements_that_can_be_compared_may_be_unique(element: t.Type) -> No
         (t.DecimalType(3, 1, Decimal("1.50")), t.DecimalType(3, 1, Decimal("1.5"))),
     ],
 )
-def test_constraints_that_say_nothing_new_are_none(given: t.Type, canonical: t.Type) -> None:
+def test_redundant_constraints_are_none(given: t.Type, canonical: t.Type) -> None:
     assert given == canonical
     assert hash(given) == hash(canonical)
 

@@ -99,7 +99,7 @@ LAUNCHED_FORBIDDEN = {
 
 
 @pytest.mark.parametrize("name", LAUNCHED_FORBIDDEN)
-def test_a_launched_program_is_refused(name: str) -> None:
+def test_a_launched_program_is_rejected(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         secret = Path(folder) / "secret"
         secret.write_text("hidden\n")
@@ -157,7 +157,7 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("part", PATCHES)
-def test_what_the_system_refuses_is_named(part: str) -> None:
+def test_refused_parts_are_named(part: str) -> None:
     if part == "user" and os.getuid() != 0:
         pytest.skip("only root changes the user")
     script = REFUSING.format(patch=PATCHES[part], program="__import__('os').open(sys.executable, 0)")

@@ -57,7 +57,7 @@ IMPORTS = "from datetime import date, datetime, time, timezone, timedelta\nfrom 
 
 
 @pytest.mark.parametrize(("kind", "value", "javascript", "python"), SEEN)
-async def test_what_functions_see(runner: Runner, kind: str, value: Any, javascript: str, python: str) -> None:
+async def test_values_passed_to_functions(runner: Runner, kind: str, value: Any, javascript: str, python: str) -> None:
     schema, seen = one(KINDS[kind]), one(KINDS["boolean"])
     for language, source in (
         ("JavaScript", f"function transform(r) {{ const v = r.v; return {{ v: {javascript} }} }}"),
@@ -160,12 +160,12 @@ FROM_PYTHON: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "returned", "expected"), FROM_JAVASCRIPT)
-async def test_what_javascript_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+async def test_values_returned_by_javascript(runner: Runner, kind: str, returned: str, expected: Any) -> None:
     await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {returned} }})", KINDS[kind], expected)
 
 
 @pytest.mark.parametrize(("kind", "returned", "expected"), FROM_PYTHON)
-async def test_what_python_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+async def test_values_returned_by_python(runner: Runner, kind: str, returned: str, expected: Any) -> None:
     await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {returned}}}", KINDS[kind], expected)
 
 

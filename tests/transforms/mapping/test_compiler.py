@@ -104,9 +104,9 @@ def test_a_member_with_half_a_surrogate_is_an_error() -> None:
     ],
 )
 def test_refuses(expression: str, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, TEXT)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_converts_constants_at_once(expression: str, type: t.Type, reason: str |
     if reason is None:
         compile_expression(expression, SCHEMA, type)
         return
-    with pytest.raises(InvalidExpression) as refused:
+    with pytest.raises(InvalidExpression) as raised:
         compile_expression(expression, SCHEMA, type)
-    assert refused.value.message.startswith(reason)
+    assert raised.value.message.startswith(reason)
 
 
 @pytest.mark.parametrize(

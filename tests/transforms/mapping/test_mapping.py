@@ -96,15 +96,15 @@ def test_maps(mapping: dict[str, str], purpose: Purpose, output: Record) -> None
         ({"N": ""}, "N", "the expression «» for «N» is not valid: the expression is empty"),
     ],
 )
-def test_refuses_mappings(mapping: dict[str, str], field: str | None, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+def test_rejects_mappings(mapping: dict[str, str], field: str | None, reason: str) -> None:
+    with pytest.raises(InvalidMapping) as raised:
         apply(mapping)
-    assert reason in refused.value.message
-    assert refused.value.field == field
-    assert isinstance(refused.value, BadRequest)
+    assert reason in raised.value.message
+    assert raised.value.field == field
+    assert isinstance(raised.value, BadRequest)
 
 
-def test_names_that_only_begin_alike_are_no_trouble() -> None:
+def test_paths_with_a_common_prefix() -> None:
     out = t.ObjectType(
         (t.Property("a", t.ObjectType((t.Property("b", TEXT),))), t.Property("a_b", TEXT), t.Property("ab", TEXT))
     )
@@ -118,12 +118,12 @@ def test_a_failure_names_expression_path_and_step() -> None:
         apply({"N": "n", "A": "doc.a.x '»'"})
     assert failed.value.message == "«doc.a.x '≫'» for «A»: doc.a is not a JSON object"
     assert (failed.value.path, failed.value.expression, failed.value.step) == ("A", "doc.a.x '»'", "Transformation")
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as raised:
         apply({"A": "n", "N": "first"})
-    assert refused.value.message == "«first» for «N»: the result must be the digits of an integer"
-    assert (refused.value.path, refused.value.expression, refused.value.step) == ("N", "first", "OutputValidation")
-    assert isinstance(refused.value, Unprocessable)
-    assert refused.value.code == "TransformationFailed"
+    assert raised.value.message == "«first» for «N»: the result must be the digits of an integer"
+    assert (raised.value.path, raised.value.expression, raised.value.step) == ("N", "first", "OutputValidation")
+    assert isinstance(raised.value, Unprocessable)
+    assert raised.value.code == "TransformationFailed"
 
 
 def test_a_long_expression_is_cut_in_messages() -> None:
@@ -140,13 +140,13 @@ def test_one_bad_record_does_not_fail_the_others() -> None:
     assert isinstance(results[1], MappingFailed)
 
 
-def test_knows_what_it_reads_and_writes() -> None:
+def test_paths_of_inputs_and_outputs() -> None:
     mapping = CompiledMapping({"user.name": "first n", "A": "doc.x", "B": "1"}, SCHEMA, OUT)
     assert mapping.in_paths == ("doc", "first", "n")
     assert mapping.out_paths == ("user.name", "A", "B")
 
 
-def test_does_not_change_what_goes_in() -> None:
+def test_records_are_not_changed() -> None:
     record: Record = {"address": {"street": "x"}, "tags": ["1"]}
     out = t.ObjectType(
         (
@@ -173,7 +173,7 @@ def test_maps_events() -> None:
     assert mapping.apply(event) == {"A": "Ada L", "N": 2}
 
 
-def test_what_one_expression_decodes_does_not_change_what_another_sees() -> None:
+def test_expressions_share_decoded_json_unchanged() -> None:
     mapping = {"A": "doc.a.x?.y", "B": "doc.b.c", "J": "doc.b.c.d?.e", "N": "doc.a"}
     assert apply(mapping) == {"B": None, "N": 5}
     with pytest.raises(TransformationError, match=r"doc\.a is not a JSON object"):
@@ -250,9 +250,7 @@ def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, t.ObjectType]:
 
 @settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(mappings(), st.sampled_from(["Import", "Create", "Update"]))
-def test_results_conform_or_are_our_error(
-    drawn: tuple[CompiledMapping, Record, t.ObjectType], purpose: Purpose
-) -> None:
+def test_results_conform_or_are_errors(drawn: tuple[CompiledMapping, Record, t.ObjectType], purpose: Purpose) -> None:
     mapping, record, out = drawn
     (result,) = mapping.apply_all([record], purpose)
     if isinstance(result, MappingFailed):

@@ -161,9 +161,9 @@ def test_the_expressions_of_a_mapping_have_a_number_of_parts_together() -> None:
     half = f"array({', '.join(['name'] * (MAX_EXPRESSIONS_PARTS // 2 - 1))})"
     out = t.ObjectType(tuple(t.Property(f"p{number}", t.ArrayType(t.JsonType())) for number in range(3)))
     CompiledMapping({"p0": half, "p1": half}, EVENT_SCHEMA, out)
-    with pytest.raises(InvalidMapping, match=f"at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls") as refused:
+    with pytest.raises(InvalidMapping, match=f"at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls") as raised:
         CompiledMapping({"p0": half, "p1": half, "p2": "name"}, EVENT_SCHEMA, out)
-    assert refused.value.field == "p2"
+    assert raised.value.field == "p2"
 
 
 WORKING = {

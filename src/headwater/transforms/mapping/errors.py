@@ -64,7 +64,7 @@ class ValidationError(MappingFailed):
 
 
 class CannotEvaluate(Exception):
-    """Raised by compiled expressions with the reason. The mapping, which knows expression and path, converts it to a
+    """Raised by compiled expressions with the reason. The mapping adds expression and path, and converts it to a
     TransformationError."""
 
 

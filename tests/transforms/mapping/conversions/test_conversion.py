@@ -266,9 +266,9 @@ REFUSED: list[tuple[t.Type, Any, t.Type, str]] = [
 
 @pytest.mark.parametrize(("source", "value", "target", "rule"), REFUSED)
 def test_refuses(source: t.Type, value: Any, target: t.Type, rule: str) -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as raised:
         convert(value, source, target)
-    assert rule in refused.value.rule
+    assert rule in raised.value.rule
 
 
 @pytest.mark.parametrize(
@@ -283,10 +283,10 @@ def test_refuses(source: t.Type, value: Any, target: t.Type, rule: str) -> None:
         (t.ArrayType(TEXT), ["1", "01"], t.ArrayType(INT, unique_elements=True), "[1]"),
     ],
 )
-def test_says_where(source: t.Type, value: Any, target: t.Type, path: str) -> None:
-    with pytest.raises(InvalidValue) as refused:
+def test_errors_have_a_path(source: t.Type, value: Any, target: t.Type, path: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
         convert(value, source, target)
-    assert refused.value.path == path
+    assert raised.value.path == path
 
 
 PERSON = t.ObjectType((t.Property("a", TEXT), t.Property("b", TEXT, nullable=True), t.Property("c", TEXT)))
@@ -316,20 +316,20 @@ def test_members_that_are_of_the_same_type_stay_as_they_are() -> None:
 
 
 def test_an_object_has_no_null_where_the_other_cannot_have_one() -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as raised:
         convert({"a": "", "b": "1", "c": "x"}, PERSON, WANTED)
-    assert (refused.value.path, refused.value.rule) == ("a", "must not be null")
+    assert (raised.value.path, raised.value.rule) == ("a", "must not be null")
 
 
-def test_an_object_becomes_a_map_without_what_is_null() -> None:
+def test_an_object_becomes_a_map_without_nulls() -> None:
     assert convert({"a": "1", "b": None, "c": ""}, PERSON, t.MapType(INT)) == {"a": 1}
 
 
-def test_an_object_becomes_json_with_what_is_null_and_without_what_is_missing() -> None:
+def test_an_object_becomes_json_with_nulls_and_without_missing_properties() -> None:
     assert convert({"a": "1", "b": None}, PERSON, JSON) == Json('{"a":"1","b":null}')
 
 
-def test_json_that_would_be_nested_too_deep_is_refused() -> None:
+def test_json_that_would_be_nested_too_deep_is_rejected() -> None:
     deepest = Json("[" * 100 + "]" * 100)
     with pytest.raises(InvalidValue, match="nested deeper than 100"):
         convert([deepest], t.ArrayType(JSON), JSON)
@@ -342,7 +342,7 @@ def test_changes_nothing() -> None:
 
 
 @given(strategies.convertible_types(), st.data())
-def test_gives_what_conforms_or_nothing_or_our_error(pair: tuple[t.Type, t.Type], data: st.DataObject) -> None:
+def test_a_result_conforms_or_is_none_or_an_error(pair: tuple[t.Type, t.Type], data: st.DataObject) -> None:
     source, target = pair
     value = data.draw(schemas.values(source))
     try:
@@ -354,7 +354,7 @@ def test_gives_what_conforms_or_nothing_or_our_error(pair: tuple[t.Type, t.Type]
 
 
 @given(schemas.scalar_types().filter(lambda type: type.kind != "json"), st.data())
-def test_what_becomes_json_comes_back(type: t.Type, data: st.DataObject) -> None:
+def test_conversion_to_json_and_back(type: t.Type, data: st.DataObject) -> None:
     value = data.draw(schemas.values(type))
     json_ = convert(value, type, JSON)
     if json_.text in ('""', '"NaN"', '"Infinity"', '"-Infinity"'):

@@ -37,7 +37,7 @@ def test_reads_iso_8601(text: str, moment: str) -> None:
     ["", "2024", "2024-05", "2024-05-01T", "2024-05-01T10", "2024-05-01T10:00.5", "2024-05-01T25:00", "2024-02-30",
      "2024-05-01Z", "20240501T100000Z", "2024-05-01T10:00:00 UTC", "2024-05-01T10:00:60Z", "0000-01-01"],
 )  # fmt: skip
-def test_refuses_other_moments(text: str) -> None:
+def test_rejects_other_moments(text: str) -> None:
     with pytest.raises(InvalidValue):
         iso_to_datetime(text)
 
@@ -61,7 +61,7 @@ def test_reads_days_of_spreadsheets(text: str, day: date) -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "59", "060.5", "2958466", "9" * 50_000, ".50", "-45292", "٤٥٢٩٢", "02/30/2024"])
-def test_refuses_other_days(text: str) -> None:
+def test_rejects_other_days(text: str) -> None:
     with pytest.raises(InvalidValue):
         text_to_date(text)
 

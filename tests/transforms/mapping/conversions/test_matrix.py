@@ -93,5 +93,5 @@ def _object(**types: t.Type) -> t.ObjectType:
         (t.MapType(t.MapType(DAY)), t.JsonType(), None),
     ],
 )
-def test_what_they_contain_decides(source: t.Type, target: t.Type, reason: str | None) -> None:
+def test_element_types_decide(source: t.Type, target: t.Type, reason: str | None) -> None:
     assert find_mismatch(source, target) == reason

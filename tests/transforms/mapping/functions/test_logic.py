@@ -168,9 +168,9 @@ def test_choice(expression: str, type: Type, value: Any) -> None:
     ],
 )
 def test_refuses(expression: str, type: Type, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, type)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 def test_an_argument_that_cannot_be_converted_is_no_fault_of_the_result() -> None:

@@ -71,9 +71,9 @@ def test_gives(expression: str, type: t.Type, value: Any) -> None:
     ],
 )
 def test_refuses(expression: str, type: t.Type, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, type)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "nul", "1 2", "NaN", "'a'", '{"a":1,}'])
