@@ -18,7 +18,7 @@ from tests.system import RunningSystem, free_port, start
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
     """A running system with one `http` connection that stores events and identities: it, its id, its write key."""
-    system = start(folder, **variables)
+    system = start(folder, None, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}
