@@ -23,8 +23,8 @@ Item = TypeVar("Item")
 
 SLOW_FSYNC_SECONDS = 0.001
 """Above this an fsync on the event loop costs more than a thread: see decision record 0004."""
-GATHER_SECONDS = 0.002
-"""How long a commit on the event loop waits for company."""
+GATHER_SECONDS = 0.0005
+"""How long a commit on the event loop waits for more callers: see decision record 0039."""
 
 
 def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
@@ -72,15 +72,16 @@ class GroupCommit(Generic[Item]):
         """Queue the item; return its position when it is durable."""
         if self._closed:
             raise Unavailable("the event log is closed")
-        if self._pending_bytes + self._size(item) > self._max_pending_bytes and self._pending:
+        size = self._pending_bytes + self._size(item)
+        if size > self._max_pending_bytes and self._pending:
             raise TooManyRequests("too many events wait to be written")
         durable = asyncio.get_running_loop().create_future()
         self._pending.append((item, durable))
-        self._pending_bytes += self._size(item)
+        self._pending_bytes = size
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_pending(), name="log-commit")
-        # A caller that goes away (a closed connection, a deadline) must not cancel the write of its group.
-        return await asyncio.shield(durable)
+        # The write is a task of its own: a caller that is cancelled cancels only its own future.
+        return await durable
 
     async def close(self) -> None:
         """Refuse new items, and wait until the queued ones are durable."""

@@ -26,7 +26,12 @@ class _Key(Struct, rename="camel"):
 
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
-_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+def _decode_single(body: bytes) -> tuple[Raw, str | None]:
+    """Return the text of the only event of a call, which is checked to be JSON, and its write key."""
+    write_key = _decode_key(body).write_key
+    return Raw(body.strip()), write_key
 
 
 def read_call(call: str, body: bytes) -> Call:
@@ -38,13 +43,13 @@ def read_call(call: str, body: bytes) -> Call:
     try:
         body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
         if call != "batch":
-            event, other_event = decode_well_formed(_decode_raw, body)
+            (event, write_key), other_event = decode_well_formed(_decode_single, body)
             return Call(
                 type=call,
                 events=[event],
-                write_key=_decode_key(event).write_key,
+                write_key=write_key,
                 has_plain_texts=is_plain(body),
-                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event]),
+                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event[0]]),
             )
         batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:
