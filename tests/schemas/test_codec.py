@@ -25,8 +25,8 @@ from headwater.schemas import (
     StringType,
     Type,
 )
+from tests.complexity import assert_linear
 from tests.examples import examples
-from tests.growth import assert_linear
 from tests.jsontexts import json_values
 from tests.schemas.strategies import same, schemas, schemas_and_records
 

@@ -21,7 +21,7 @@ from headwater.schemas import (
     read_schema,
     read_type,
 )
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.jsontexts import json_values
 
 KINDS_WITHOUT_KEYS = ["boolean", "datetime", "date", "time", "year", "uuid", "json", "ip"]
