@@ -43,7 +43,7 @@ async def post(api: Api, call: str, body: object, source: Connection | None, *me
 
 
 async def kept(api: Api, workspace: int) -> list[tuple[str, str, str, bytes]]:
-    await api.harness.carry()
+    await api.harness.process_log()
     rows, _ = await api.harness.state.rejected(workspace, connection_id=None, protocol="client", first=0, limit=100)
     return [(row.code, row.path, row.message, row.body) for row in rows]
 
@@ -51,7 +51,7 @@ async def kept(api: Api, workspace: int) -> list[tuple[str, str, str, bytes]]:
 @pytest.mark.parametrize("call", GOOD)
 async def test_each_call_is_stored_and_answered_with_nothing(api: Api, source: Connection, call: str) -> None:
     assert await post(api, call, GOOD[call], source) == NOTHING
-    await api.harness.carry()
+    await api.harness.process_log()
     assert [json.loads(document).get("event") for document in await api.harness.documents()] == NAMES[call]
 
 
@@ -59,7 +59,7 @@ async def test_a_repeated_message_id_is_stored_once(api: Api, source: Connection
     for message_id in ("m", "m", "n", None, None):
         await post(api, "PostEvents", [{**EVENT, "message_id": message_id}], source)
         await post(api, "Track", {**EVENT, "message_id": message_id}, source)
-    await api.harness.carry()
+    await api.harness.process_log()
     ids = [json.loads(document)["messageId"] for document in await api.harness.documents()]
     assert (ids.count("m"), ids.count("n"), len(ids)) == (1, 1, 6)
 
@@ -174,7 +174,7 @@ async def test_whatever_comes_is_accepted_or_refused_as_documented(
     """And the worker reads again what the intake has accepted, and nothing else."""
     before = len(await api.harness.documents())
     answer = await post(api, call, body, source)
-    await api.harness.carry()
+    await api.harness.process_log()
     after = len(await api.harness.documents())
     if answer == NOTHING:
         assert after == before + (len(body) if call == "PostEvents" else 1)

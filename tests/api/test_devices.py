@@ -18,7 +18,7 @@ LIST = "DeviceService/ListDevices"
 async def register(api: Api, source: Connection, **members: Any) -> None:
     body = json.dumps({**DEVICE, **members}).encode()
     await api.harness.intake.accept(client_call(call="devices", body=body, key=source.event_write_keys[0]))
-    await api.harness.carry()
+    await api.harness.process_log()
     api.harness.clock.advance(1)
 
 
@@ -50,7 +50,7 @@ async def test_a_device_is_listed_with_everything_that_is_known_of_it(api: Api, 
 async def test_what_is_not_known_is_absent(api: Api, source: Connection) -> None:
     event = {"event": "Device Created or Updated", "userId": "u", "context": {"device": {"token": "t", "type": "ios"}}}
     await api.harness.send(source, json.dumps(event).encode(), call="track")
-    await api.harness.carry()
+    await api.harness.process_log()
     (device,) = (await api.call(LIST, pb.ListDevicesRequest())).devices
     assert (device.device_id, device.token, device.os, device.model) == ("t", "t", "ios", "")
     assert not device.HasField("anonymous_id")
@@ -90,7 +90,7 @@ async def test_a_user_has_the_devices_of_the_anonymous_ids_that_became_theirs(ap
     assert await listed(api, user_id="E") == []
     call = client_call(call="identify", body=b'{"anonymous_id":"A","external_id":"E"}', key=source.event_write_keys[0])
     await api.harness.intake.accept(call)
-    await api.harness.carry()
+    await api.harness.process_log()
     assert await listed(api, user_id="E") == ["d1"]
     assert await listed(api, anonymous_id="A") == ["d1"]
 

@@ -42,7 +42,7 @@ async def stream(api: Api, source: Connection, requests: Requests) -> list[pb.St
 
 
 async def stored_ids(api: Api) -> list[str]:
-    await api.harness.carry()
+    await api.harness.process_log()
     return [msgspec.json.decode(document)["messageId"] for document in await api.harness.documents()]
 
 
@@ -85,7 +85,7 @@ async def test_each_request_says_when_it_was_sent(api: Api, source: Connection) 
     own = page("own", timestamp=happened, sent_at=Timestamp(seconds=now, nanos=500_000_000))
     right = request(page("right", timestamp=happened))
     await stream(api, source, [late, request(own, sent_at=Timestamp(seconds=now - 10)), right])
-    await api.harness.carry()
+    await api.harness.process_log()
     documents = [msgspec.json.decode(document) for document in await api.harness.documents()]
     assert [(each["messageId"], each["timestamp"][14:19]) for each in documents] == [
         ("late", "59:20"),

@@ -19,7 +19,7 @@ async def seen(api: Api, source: Connection, *people: dict[str, Any]) -> None:
         for second, person in enumerate(people)
     ]
     await api.harness.send(source, json.dumps({"batch": events}).encode())
-    await api.harness.carry()
+    await api.harness.process_log()
 
 
 async def test_the_most_recently_seen_comes_first(api: Api, source: Connection) -> None:

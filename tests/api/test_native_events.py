@@ -42,7 +42,7 @@ def key_of(source: Connection) -> str:
 
 
 async def stored(api: Api) -> list[dict[str, Any]]:
-    await api.harness.carry()
+    await api.harness.process_log()
     return [json.loads(document) for document in await api.harness.documents()]
 
 
@@ -234,7 +234,7 @@ async def test_an_api_key_opens_its_workspace_only(api: Api, source: Connection)
 
 async def test_a_call_for_a_source_that_is_not_there_is_kept_in_the_keys_workspace(api: Api) -> None:
     await post(api, {**GOOD, "connectionId": 7}, RESTRICTED)
-    await api.harness.carry()
+    await api.harness.process_log()
     ((row,), _) = await api.harness.state.rejected(
         api.harness.workspace, connection_id=None, protocol="native", first=0, limit=10
     )

@@ -223,7 +223,7 @@ async def test_the_lane_of_a_pipeline_says_what_waits_and_whether_it_is_paused(
     assert (empty.waiting, empty.paused, empty.HasField("oldest_at")) == (0, False, False)
 
     await harness.send(source, json.dumps({"batch": [identify("u", "u@x"), identify("v", "v@x")]}).encode())
-    await harness.carry()
+    await harness.process_log()
     waiting = await api.call("PipelineService/GetPipelineLane", request)
     assert (waiting.waiting, waiting.paused) == (2, False)
     assert waiting.bytes > 0

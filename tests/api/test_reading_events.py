@@ -41,7 +41,7 @@ async def stored(api: Api, source: Connection, other: Connection) -> None:
             f'{{"messageId":"m{number}","timestamp":"{at(3600 * number)}",{kind},{user},"properties":{{"n":{number}}}}}'
         )
         await api.harness.send(connection, f'{{"batch":[{event}]}}'.encode())
-    await api.harness.carry()
+    await api.harness.process_log()
 
 
 def typed(request: type[Any], source: Connection, fields: dict[str, Any]) -> Any:
@@ -116,7 +116,7 @@ async def test_pages_do_not_shift_while_events_arrive(api: Api, source: Connecti
         moment = at(90_000 + number)
         late = f'{{"batch":[{{"messageId":"m{number}","type":"page","userId":"u","timestamp":"{moment}"}}]}}'
         await api.harness.send(source, late.encode())
-        await api.harness.carry()
+        await api.harness.process_log()
     assert found == [f"m{number}" for number in range(11, -1, -1)]
 
 

@@ -37,7 +37,7 @@ def accepted(answer: Any) -> bool:
 @pytest.mark.parametrize("route", ROUTES[:-1])
 async def test_each_route_takes_its_event(api: Api, source: Connection, route: str) -> None:
     assert accepted(await post(api, route, GOOD, source, STRICT))
-    await api.harness.carry()
+    await api.harness.process_log()
     (document,) = map(json.loads, await api.harness.documents())
     assert (document["type"], document["userId"]) == (route.lower(), "u")
 
@@ -45,7 +45,7 @@ async def test_each_route_takes_its_event(api: Api, source: Connection, route: s
 async def test_a_batch_takes_them_all(api: Api, source: Connection) -> None:
     batch = [{**GOOD, "type": route.lower()} for route in ROUTES[:-1]]
     assert accepted(await post(api, "Batch", {"batch": batch}, source, STRICT))
-    await api.harness.carry()
+    await api.harness.process_log()
     assert [json.loads(document)["type"] for document in await api.harness.documents()] == [
         event["type"] for event in batch
     ]
@@ -115,7 +115,7 @@ async def test_a_refused_call_is_accepted_unless_it_is_strict(
         assert accepted(await post(api, route, body, caller, *headers, *permissive))
     refused = await post(api, route, body, caller, *headers, STRICT)
     assert refused.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
-    await api.harness.carry()
+    await api.harness.process_log()
     workspace = api.harness.workspace if with_key else 0
     kept, total = await api.harness.state.rejected(workspace, connection_id=None, protocol="track", first=0, limit=10)
     assert (total, {row.message for row in kept}) == (4, {message})
@@ -130,7 +130,7 @@ async def test_a_strict_batch_says_which_events_were_refused_and_stores_the_othe
     first = "userId or anonymousId is required in a page event"
     errors = [f"batch[0]: {first}", "batch[2]: the event must be a JSON object"]
     assert refused.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
-    await api.harness.carry()
+    await api.harness.process_log()
     assert len(await api.harness.documents()) == 1
 
 
@@ -181,7 +181,7 @@ async def test_native_callers_get_a_status(api: Api, harness: Harness) -> None:
 
 async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connection) -> None:
     await post(api, "Page", {"userId": "u", "messageId": "a"}, source)
-    await api.harness.carry()
+    await api.harness.process_log()
     batch = [
         {"type": "page", "userId": "u", "messageId": "a"},
         {"type": "page", "userId": "u", "messageId": "b"},
@@ -190,7 +190,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
     asked = ("x-envoy-original-path", "/v1/batch?x=%26&verbose=true")
     call = asyncio.create_task(post(api, "Batch", {"batch": batch}, source, asked))
     while not call.done():
-        await api.harness.carry()
+        await api.harness.process_log()
         await asyncio.sleep(0)
     assert json.loads((await call).data) == {
         "success": True,
@@ -239,7 +239,7 @@ async def test_a_caller_who_asks_is_told_that_there_is_no_pipeline(api: Api) -> 
     asked = ("x-envoy-original-path", "/v1/page?verbose=true")
     call = asyncio.create_task(post(api, "Page", {"userId": "u", "messageId": "a"}, source, asked))
     while not call.done():
-        await api.harness.carry()
+        await api.harness.process_log()
         await asyncio.sleep(0)
     assert json.loads((await call).data)["events"] == [{"outcome": "NoPipeline", "messageId": "a"}]
 

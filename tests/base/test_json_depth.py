@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from headwater.base.json_depth import is_deeper
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.jsontexts import json_text, json_values
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.base.scanner import Scanner, escape, read_string
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 
 SPACE = re.compile(r"\s*")
 WORD = re.compile(r"[a-z]+")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge
 from headwater.intake.decompression import MAX_GZIP_MEMBERS, decompress
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 
 BODY = b'{"batch":[]}' * 50
 COMPRESSED = gzip.compress(BODY, mtime=0)

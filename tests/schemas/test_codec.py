@@ -15,8 +15,8 @@ from headwater.schemas import (
     Record,
 )
 from headwater.schemas import types as t
+from tests.complexity import assert_linear
 from tests.examples import examples
-from tests.growth import assert_linear
 from tests.jsontexts import json_values
 from tests.schemas.strategies import same, schemas, schemas_and_records
 

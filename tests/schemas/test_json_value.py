@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from headwater.schemas import JSON_NULL, InvalidValue, Json
 from headwater.schemas.json_value import MAX_JSON_DEPTH, excerpt, reject_repeats
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.jsontexts import json_text, json_values
 
 

@@ -12,7 +12,7 @@ from headwater.schemas import (
     read_type,
 )
 from headwater.schemas import types as t
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.jsontexts import json_values
 
 KINDS_WITHOUT_KEYS = ["boolean", "datetime", "date", "time", "year", "uuid", "json", "ip"]

@@ -1,7 +1,7 @@
 import pytest
 
 from headwater.schemas import InvalidType, compile_pattern
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 
 
 def test_found_anywhere() -> None:

@@ -10,7 +10,7 @@ from headwater.schemas import types as t
 from headwater.transforms.mapping import FUNCTIONS, MAX_DEPTH, InvalidExpression, InvalidMapping, TransformationError
 from headwater.transforms.mapping.compiler import compile_expression
 from headwater.transforms.mapping.evaluation import Input
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT, evaluate
 
 

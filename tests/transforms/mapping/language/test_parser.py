@@ -21,7 +21,7 @@ from headwater.transforms.mapping.language.tree import (
     PathReference,
     Step,
 )
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 
 A, B, X = (PathReference((Step(name),)) for name in "abx")
 NULL = Constant(None, None)
