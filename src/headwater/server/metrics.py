@@ -69,7 +69,7 @@ class BackendMetrics(Metrics):
             registry=self.registry,
         )
 
-    def call_answered(self, method: str, status: str, seconds: float) -> None:
+    def rpc_handled(self, method: str, status: str, seconds: float) -> None:
         self._calls.labels(method, status).inc()
         self._call_seconds.labels(method).observe(seconds)
 
@@ -79,8 +79,8 @@ class BackendMetrics(Metrics):
     def events_rejected(self, protocol: str, code: str, events: int) -> None:
         self._rejected.labels(protocol, code).inc(events)
 
-    def log_committed(self, frames: int, seconds: float) -> None:
-        self._group_entries.observe(frames)
+    def log_committed(self, entries: int, seconds: float) -> None:
+        self._group_entries.observe(entries)
         self._commit_seconds.observe(seconds)
 
 
@@ -121,6 +121,12 @@ class WorkerMetrics(Metrics):
             "Events that made a batch fail, and were stored without their effects or kept as rejected.",
             registry=self.registry,
         )
+        self._janitor_errors = Counter(
+            "headwater_worker_janitor_errors",
+            "Failed rounds of the janitor, by the class of the exception.",
+            ["error"],
+            registry=self.registry,
+        )
         self._steps = Counter(
             "headwater_worker_steps",
             "Pipelines' last steps for events, by the step and how it ended.",
@@ -135,6 +141,9 @@ class WorkerMetrics(Metrics):
 
     def batch_failed(self, error: str) -> None:
         self._failed.labels(error).inc()
+
+    def janitor_failed(self, error: str) -> None:
+        self._janitor_errors.labels(error).inc()
 
     def events_isolated(self, events: int) -> None:
         self._isolated.inc(events)
