@@ -22,6 +22,8 @@ from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
+from headwater.connectors.addresses import AddressPolicy
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.log import BackPressure
@@ -34,7 +36,7 @@ from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
-from headwater.server.units import EventRate
+from headwater.server.units import Rate
 from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
@@ -53,13 +55,13 @@ MAX_WAITING_TRIALS = 4
 COMPUTING_MODULES = ("headwater.api.register",)
 """What the processes that compute import before their first computation."""
 
-METADATA_LIMIT = 64 << 10
+MAX_METADATA_BYTES = 64 << 10
 """Bytes in the metadata of a call."""
 
 _OPTIONS = (
     # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
-    ("grpc.max_metadata_size", METADATA_LIMIT),
-    ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Envoy keeps its connection for as long as it lives; without traffic it may ping as often as every ten seconds.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -80,7 +82,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             from headwater.server.metrics import BackendMetrics, serve_metrics  # its library takes time and memory
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
-        parts = await stack.enter_async_context(open_backend(name, settings, metrics))
+        services = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(
             SystemClock(),
@@ -90,22 +92,22 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         )
         errors = ErrorInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
         server = grpc.aio.server(interceptors=[errors], options=_options(settings))
-        register(server, parts)
-        raw_server = HttpServer(ingest_router(parts, metrics), max_body_bytes=settings.max_body_bytes)
-        services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
+        register(server, services)
+        ingest_server = HttpServer(ingest_router(services, metrics), max_body_bytes=settings.max_body_bytes)
+        names = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
-        await raw_server.start(settings.raw_socket(name))
-        tasks.create_task(_keep_fresh(parts.catalog, stop))
+        await ingest_server.start(settings.ingest_socket(name))
+        tasks.create_task(_keep_fresh(services.catalog, stop))
         await stack.enter_async_context(child.heartbeat())
-        for service in ("", *services):
+        for service in ("", *names):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
         await healthy.enter_graceful_shutdown()
-        await asyncio.gather(server.stop(GRACE_SECONDS), raw_server.stop(GRACE_SECONDS))
+        await asyncio.gather(server.stop(GRACE_SECONDS), ingest_server.stop(GRACE_SECONDS))
 
 
 @asynccontextmanager
@@ -126,7 +128,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
-            scratch=settings.ledger_scratch(name),
+            scratch=settings.deduplication_scratch(name),
         ) as state,
         open_warehouse(
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
@@ -160,8 +162,21 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 processes=settings.backends,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
-            quotas = _quotas(settings)
-            yield Services(catalog, intake, state, warehouse, functions, log, lanes, clock, computing, quotas)
+            yield Services(
+                catalog,
+                intake,
+                state,
+                warehouse,
+                functions,
+                log,
+                lanes,
+                clock,
+                computing,
+                quotas=_quotas(settings),
+                environment=ConnectorEnvironment(
+                    addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock
+                ),
+            )
 
 
 def _quotas(settings: Settings) -> Quotas:
@@ -174,7 +189,7 @@ def _quotas(settings: Settings) -> Quotas:
     )
 
 
-def _rate_limit(rate: EventRate | None) -> RateLimit | None:
+def _rate_limit(rate: Rate | None) -> RateLimit | None:
     return None if rate is None else RateLimit(rate.per_second, rate.burst)
 
 

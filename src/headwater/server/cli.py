@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headwater.server.commands.usage import add_commands
 from headwater.server.errors import StartupError
+from headwater.server.usage import add_commands
 
 if TYPE_CHECKING:
     from headwater.server.settings import Settings
@@ -36,7 +36,7 @@ def _run(settings: "Settings", parsed: argparse.Namespace) -> None:
 
         serve(settings)
     else:
-        from headwater.server.commands.run import run
+        from headwater.server.commands import run
 
         run(settings, parsed)
 

@@ -87,7 +87,7 @@ def render(settings: Settings) -> str:
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
         "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backend_names),
-        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backend_names),
+        "raw_endpoints": _endpoints(settings.ingest_socket(name) for name in settings.backend_names),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "head_lua": str(folder / "head.lua"),

@@ -12,7 +12,7 @@ import maxminddb
 
 from headwater.events.context import Locate, Location
 
-REMEMBERED: Final = 8192
+MAX_CACHED_ADDRESSES: Final = 8192
 """How many addresses are not looked up again; a lookup takes tens of microseconds."""
 
 _NOWHERE: Final = Location()
@@ -30,7 +30,7 @@ def open_locator(path: Path) -> Locate:
     except maxminddb.InvalidDatabaseError:
         raise ValueError(f"is not a database of MaxMind's format: {path}") from None
 
-    @lru_cache(maxsize=REMEMBERED)
+    @lru_cache(maxsize=MAX_CACHED_ADDRESSES)
     def locate(ip: str) -> Location | None:
         try:
             return _location(reader.get(ip))

@@ -127,7 +127,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             pending.append(each.__context__)
 
 
-def _exception_of(exc_info: Any) -> BaseException | None:
+def _find_exception(exc_info: Any) -> BaseException | None:
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):
@@ -136,7 +136,7 @@ def _exception_of(exc_info: Any) -> BaseException | None:
 
 
 def _describe_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    error = _exception_of(event.pop("exc_info", None))
+    error = _find_exception(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = describe(error)
     return event
@@ -144,7 +144,7 @@ def _describe_exception(_logger: Any, _method: str, event: MutableMapping[str, A
 
 def _print_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """As `_describe_exception`, as lines that the console renderer prints below the event."""
-    error = _exception_of(event.pop("exc_info", None))
+    error = _find_exception(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = "\n".join(
             line

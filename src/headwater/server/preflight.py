@@ -20,9 +20,9 @@ from pathlib import Path
 from headwater.base.errors import UnusableDatabase
 from headwater.server import environment
 from headwater.server.errors import StartupError
-from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
+from headwater.server.settings import MAX_SOCKET_PATH_BYTES, Settings, variable
 
-FILE_LIMIT = 65_536
+MAX_OPEN_FILES = 65_536
 """Open files, where the system allows as many; above it nothing is gained."""
 
 SANDBOX_SECONDS = 60
@@ -78,7 +78,7 @@ def run_dir(settings: Settings) -> Iterator[Settings]:
     """Make the folder for sockets, private to this user; a temporary one where the paths would be too long."""
     sockets = (settings.metrics_socket(settings.backend_names[-1]), settings.admin_socket)
     longest = max(len(os.fsencode(path)) for path in sockets)
-    if longest > SOCKET_PATH_LIMIT:
+    if longest > MAX_SOCKET_PATH_BYTES:
         with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
             yield dataclasses.replace(settings, run_dir=Path(folder))
         return
@@ -93,7 +93,7 @@ def run_dir(settings: Settings) -> Iterator[Settings]:
 def raise_file_limit() -> None:
     """Let this process and its children open as many files as they may: a socket is one, and the usual 1024 are few."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 

@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 
 
-async def request(method: str, path: str, address: tuple[str, int] | Path, timeout_s: float = 5.0) -> tuple[int, str]:
+async def request(
+    method: str, path: str, address: tuple[str, int] | Path, timeout_seconds: float = 5.0
+) -> tuple[int, str]:
     """Status and body of a request. Raises OSError (TimeoutError is one) when there is no answer in time."""
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(timeout_seconds):
         if isinstance(address, Path):
             reader, writer = await asyncio.open_unix_connection(str(address))
         else:

@@ -23,7 +23,7 @@ HEARTBEAT_VARIABLE = "HEADWATER_HEARTBEAT_FD"
 """Holds the number of the file descriptor that a watched child writes its heartbeat to."""
 MAX_STARTUP_SECONDS = 600.0
 """Seconds within which a watched child must write its first heartbeat: imports, migrations and recovery come before."""
-LINE_LIMIT = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 """Bytes in the longest line that a child may write; longer ones are cut."""
 
 _libc = ctypes.CDLL(None)
@@ -71,11 +71,11 @@ class Child:
             await asyncio.wait_for(asyncio.shield(self._relay), 1)
         return status
 
-    async def stop(self, patience_s: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         """Ask it to end with SIGTERM; after `patience_s` seconds end it with SIGKILL."""
         self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), patience_s)
+            await asyncio.wait_for(self.wait(), timeout_seconds)
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self.wait()
@@ -170,7 +170,7 @@ async def start(program: Program) -> Child:
             pass_fds=() if writer is None else (writer,),
             preexec_fn=die_with_parent,
             process_group=0,
-            limit=LINE_LIMIT,
+            limit=MAX_LINE_BYTES,
         )
     except BaseException:
         if reader is not None:

@@ -18,7 +18,7 @@ from headwater.server.settings import Settings, variable
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REQUEST_TIMEOUT_SECONDS = 5.0
 COLLECT_TIMEOUT_SECONDS = 2.0
-REQUEST_LIMIT = 16 << 10
+MAX_REQUEST_BYTES = 16 << 10
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ", re.MULTILINE)
 
@@ -29,7 +29,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 def handler(page: Page) -> Handler:
     """Answers GET /metrics with the page, for `asyncio.start_server`."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -47,7 +47,7 @@ def handler(page: Page) -> Handler:
         finally:
             writer.close()
 
-    return answer
+    return respond
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def metrics_port(settings: Settings, processes: Iterable[str]) -> AsyncIte
 
     try:
         server = await asyncio.start_server(
-            handler(page), settings.metrics_host, settings.metrics_port, limit=REQUEST_LIMIT
+            handler(page), settings.metrics_host, settings.metrics_port, limit=MAX_REQUEST_BYTES
         )
     except OSError as error:
         raise StartupError(
@@ -78,13 +78,13 @@ async def metrics_port(settings: Settings, processes: Iterable[str]) -> AsyncIte
 
 
 async def _collect(sockets: Mapping[str, Path]) -> bytes:
-    pages = await asyncio.gather(*(_page_of(socket) for socket in sockets.values()))
+    pages = await asyncio.gather(*(_read_page(socket) for socket in sockets.values()))
     up = ["# HELP headwater_up Whether the process showed its metrics.\n# TYPE headwater_up gauge\n"]
     up += [f'headwater_up{{process="{name}"}} {int(page != "")}\n' for name, page in zip(sockets, pages, strict=True)]
-    return ("".join(up) + merged(dict(zip(sockets, pages, strict=True)))).encode()
+    return ("".join(up) + merge_pages(dict(zip(sockets, pages, strict=True)))).encode()
 
 
-async def _page_of(socket: Path) -> str:
+async def _read_page(socket: Path) -> str:
     """What a process shows; empty when it does not answer."""
     try:
         status, text = await request("GET", "/metrics", socket, COLLECT_TIMEOUT_SECONDS)
@@ -93,7 +93,7 @@ async def _page_of(socket: Path) -> str:
     return text if status == 200 else ""
 
 
-def merged(pages: Mapping[str, str]) -> str:
+def merge_pages(pages: Mapping[str, str]) -> str:
     """One page out of several: each metric described once, each sample labelled with its process."""
     families: dict[str, list[str]] = {}
     for process, page in pages.items():

@@ -17,7 +17,7 @@ from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, variable
 
 
-def keyring(settings: Settings, *, make: bool = True) -> Keyring:
+def keyring(settings: Settings, *, create: bool = True) -> Keyring:
     """The keys: HEADWATER_SECRET_KEY, or else what the file in the data directory holds; and the older ones.
 
     Without a key of either kind one is made, unless `make` is false. Raises StartupError.
@@ -27,7 +27,7 @@ def keyring(settings: Settings, *, make: bool = True) -> Keyring:
         older = (*settings.old_secret_keys, *((_read(path),) if path.exists() else ()))
         return Keyring(settings.secret_key, older)
     if not path.exists():
-        if not make:
+        if not create:
             raise StartupError(f"there is no secret key: set {variable('secret_key')}, or bring back {path}")
         write_once(path, secrets.token_urlsafe(32))
     return Keyring(_read(path), settings.old_secret_keys)

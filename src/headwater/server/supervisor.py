@@ -25,15 +25,15 @@ from headwater.server.settings import Settings, renamed_variables, unknown_varia
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-FIRST_DELAY_S = 0.1
-LAST_DELAY_S = 5.0
-STEADY_S = 10.0
+INITIAL_DELAY_SECONDS = 0.1
+MAX_DELAY_SECONDS = 5.0
+STABLE_SECONDS = 10.0
 """A child that lived this long is restarted without the delay that earlier failures had built up."""
 
-READY_TIMEOUT_S = 60.0
-READY_POLL_S = 0.02
-GATEWAY_PATIENCE_S = 2.0
-TIMEOUT_SECONDS = 15.0
+READY_TIMEOUT_SECONDS = 60.0
+READY_POLL_SECONDS = 0.02
+GATEWAY_STOP_SECONDS = 2.0
+STOP_SECONDS = 15.0
 """How long a backend and the worker may take to end: above the grace that they give to their own work."""
 
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
@@ -72,7 +72,7 @@ class _Service:
 
     async def run(self) -> None:
         """Run until `stop`. Raises StartupError when it ends before the system was ready for the first time."""
-        delay = FIRST_DELAY_S
+        delay = INITIAL_DELAY_SECONDS
         loop = asyncio.get_running_loop()
         try:
             while not self._stopping.is_set():
@@ -87,14 +87,14 @@ class _Service:
                 if not self._ready.is_set():
                     words = f": {child.last_line}" if child.last_line else ""
                     raise StartupError(f"{self._program.name} {ending} before the system was ready{words}")
-                if loop.time() - began > STEADY_S:
-                    delay = FIRST_DELAY_S
+                if loop.time() - began > STABLE_SECONDS:
+                    delay = INITIAL_DELAY_SECONDS
                 _log(self._settings).error(
                     "a process ended and is started again", child=self._program.name, ending=ending, delay_s=delay
                 )
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), delay)
-                delay = min(2 * delay, LAST_DELAY_S)
+                delay = min(2 * delay, MAX_DELAY_SECONDS)
         finally:
             self.kill()
             if self._child is not None:
@@ -116,10 +116,10 @@ class _Service:
             ending.cancel()
             silence.cancel()
 
-    async def stop(self, patience_s: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         self._stopping.set()
         if self._child is not None:
-            await self._child.stop(patience_s)
+            await self._child.stop(timeout_seconds)
 
     def kill(self) -> None:
         self._stopping.set()
@@ -184,17 +184,17 @@ class _Supervisor:
 
     async def _announce(self) -> None:
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                while not await self._answers():
-                    await asyncio.sleep(READY_POLL_S)
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                while not await self._is_ready():
+                    await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
-            raise StartupError(f"the system was not ready within {READY_TIMEOUT_S:.0f} seconds") from None
+            raise StartupError(f"the system was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds") from None
         self._ready.set()
         with contextlib.suppress(OSError):  # nobody reads
             sys.stdout.write(banner.text(self._settings, first_start=self._first_start))
             sys.stdout.flush()
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         try:
             if await gateway.healthy_backends(self._settings) < self._settings.backends:
                 return False
@@ -205,9 +205,9 @@ class _Supervisor:
 
     async def _stop_in_order(self) -> None:
         await gateway.drain(self._settings)
-        await self._gateway.stop(GATEWAY_PATIENCE_S)
-        await asyncio.gather(*(backend.stop(TIMEOUT_SECONDS) for backend in self._backends))
-        await asyncio.gather(self._worker.stop(TIMEOUT_SECONDS), self._courier.stop(TIMEOUT_SECONDS))
+        await self._gateway.stop(GATEWAY_STOP_SECONDS)
+        await asyncio.gather(*(backend.stop(STOP_SECONDS) for backend in self._backends))
+        await asyncio.gather(self._worker.stop(STOP_SECONDS), self._courier.stop(STOP_SECONDS))
 
 
 @cache

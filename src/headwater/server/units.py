@@ -14,7 +14,7 @@ MAX_CALL_EVENTS: Final = 20_000
 """The most events of one call, which a rate lets come at once unless it says otherwise."""
 
 
-class EventRate(NamedTuple):
+class Rate(NamedTuple):
     """So many events a second in the long run, and so many at once. As text "1000:20000"."""
 
     per_second: int
@@ -24,18 +24,18 @@ class EventRate(NamedTuple):
         return f"{self.per_second}:{self.burst}"
 
 
-def event_rate(text: str) -> EventRate:
+def parse_event_rate(text: str) -> Rate:
     """A rate of events. Raises ValueError with the rule."""
     return _rate(text, "events", MAX_CALL_EVENTS)
 
 
-def call_rate(text: str) -> EventRate:
+def parse_call_rate(text: str) -> Rate:
     """A rate of calls; the burst is that of ten seconds unless it is given. Raises ValueError with the rule."""
     rate = _rate(text, "calls", 1)
-    return rate if ":" in text else EventRate(rate.per_second, 10 * rate.per_second)
+    return rate if ":" in text else Rate(rate.per_second, 10 * rate.per_second)
 
 
-def _rate(text: str, unit: str, least_burst: int) -> EventRate:
+def _rate(text: str, unit: str, minimum_burst: int) -> Rate:
     numbers = text.strip().split(":")
     if len(numbers) > 2 or not all(
         number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_RATE for number in numbers
@@ -45,10 +45,10 @@ def _rate(text: str, unit: str, least_burst: int) -> EventRate:
             f"not {text!r}"
         )
     per_second = int(numbers[0])
-    return EventRate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, least_burst))
+    return Rate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, minimum_burst))
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Bytes. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SIZES.get(number[2].upper())) is None:
@@ -56,7 +56,7 @@ def size(text: str) -> int:
     return int(number[1]) * unit
 
 
-def duration(text: str) -> int:
+def parse_duration(text: str) -> int:
     """Seconds. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SECONDS.get(number[2].lower())) is None:
