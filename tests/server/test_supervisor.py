@@ -120,7 +120,7 @@ def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
     os.kill(before[name], signal.SIGKILL)
     wait_until(lambda: running.children().get(name) not in (None, before[name]), 60)
     wait_until(lambda: is_healthy(running.base_url), 60)
-    assert "a process ended and is started again" in running.errors
+    assert "a process ended and will be restarted" in running.errors
     after = running.children()
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name

@@ -1,6 +1,7 @@
-"""A backend process: serves every RPC on a unix socket. `python -m headwater.server.backend NAME` starts it.
+"""A backend process: serves all RPCs on a unix socket. Start it with `python -m headwater.server.backend NAME`.
 
-Here are the parts put together and the server's limits; what the RPCs do is in `headwater.api` and below.
+This module opens the stores, wires them together and sets the limits of the server. `headwater.api` and the packages
+below it implement the RPCs.
 """
 
 import asyncio
@@ -44,25 +45,26 @@ from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
 GRACE_SECONDS = 10.0
-"""How long calls that have begun may go on once the process was asked to stop."""
+"""Time that calls in progress have to complete after the process was asked to stop."""
 
 REFRESH_SECONDS = 0.5
-"""How often a backend looks for changes that others made to the catalog: what was revoked stops within a second."""
+"""Interval at which a backend reads changes of the catalog by other processes. Revoked keys stop working in a
+second."""
 
 MAX_WAITING_TRIALS = 4
-"""How many trials of functions of one workspace may wait, while one runs."""
+"""Maximum number of function trials of one workspace that wait while one runs."""
 
 COMPUTING_MODULES = ("headwater.api.register",)
-"""What the processes that compute import before their first computation."""
+"""Modules that computing processes import before their first computation."""
 
 MAX_METADATA_BYTES = 64 << 10
-"""Bytes in the metadata of a call."""
+"""Maximum size of the metadata of a call."""
 
 _OPTIONS = (
-    # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
+    # The gateway accepts headers of 32 KiB and adds its own. Above gRPC's default of 16 KiB, calls would fail with 429.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-    # Envoy keeps its connection for as long as it lives; without traffic it may ping as often as every ten seconds.
+    # Envoy keeps its connection open. Without traffic it may ping every ten seconds.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
@@ -70,16 +72,19 @@ _OPTIONS = (
 
 
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
-    # What is sent has no limit: a list is as long as it is, and a limit would make it a 429 for ever.
+    # Responses have no limit, because lists have any length and a limit would make their calls fail with 429 for ever.
     return (*_OPTIONS, ("grpc.max_receive_message_length", 2 * settings.max_body_bytes))
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backend_names` until `stop` is set, then answer the calls that have begun."""
+    """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
-            from headwater.server.metrics import BackendMetrics, serve_metrics  # its library takes time and memory
+            from headwater.server.metrics import (
+                BackendMetrics,
+                serve_metrics,
+            )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
         services = await stack.enter_async_context(open_backend(name, settings, metrics))
@@ -112,7 +117,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
-    """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
+    """Open the dependencies of the servicers, and close them after the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
     await check_shared_database(settings, partial(open_catalog, catalog_url, clock=clock, identifiers=identifiers))
@@ -194,9 +199,9 @@ def _rate_limit(rate: Rate | None) -> RateLimit | None:
 
 
 def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:
-    """The key to register, if any: the configured one, or at the first start one that is written down before.
+    """Return the API key to register, if any: the configured key, or at the first start a generated key.
 
-    A start that died between writing and registering finds its key in the file.
+    A generated key is written to its file first. A start that was interrupted after that finds it there.
     """
     if settings.api_key is not None or catalog.workspaces():
         return settings.api_key
@@ -206,21 +211,21 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
 
 
 def _warn_of_locked_settings(catalog: Catalog) -> None:
-    """A lost key is no reason to turn events away: all else works, and settings can be given anew."""
+    """Log the connections whose settings cannot be decrypted. The server starts anyway, because all else works."""
     if locked := unreadable(catalog):
         logger().error(
-            "the settings of some connections cannot be read: the key that encrypted them is not given",
+            "the settings of some connections cannot be decrypted: their key is missing",
             connections=[connection.id for connection in locked],
             variables="HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS",
         )
 
 
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
-    """Learn what other processes changed, until `stop` is set."""
+    """Refresh the catalog regularly until `stop` is set."""
     while not stop.is_set():
         try:
             await catalog.refresh()
-        except Unavailable as error:  # what is known goes on being served; the next look may succeed
+        except Unavailable as error:  # the catalog in memory remains usable, and the next refresh may succeed
             logger().warning("the catalog cannot be refreshed", reason=error.message)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), REFRESH_SECONDS)

@@ -65,7 +65,7 @@ class Settings:
     """Seconds that the event log keeps processed entries."""
 
     log_max_bytes: int = 10 << 30
-    """Maximum size of the event log. Above it, processed entries are deleted early; if there are none, calls get 503."""
+    """Maximum size of the event log. Above it, processed entries are deleted; if there are none, calls get 503."""
 
     log_max_lag_bytes: int = 2 << 30
     """Maximum backlog of the worker. Above it, calls get 429."""

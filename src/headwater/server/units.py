@@ -1,5 +1,7 @@
-"""Sizes, durations and rates as people write them in settings: `10GiB`, `7d`, `1000:20000`. A number alone is bytes,
-seconds, or events a second."""
+"""Parsers of sizes, durations and rates in settings: `10GiB`, `7d`, `1000:20000`.
+
+A number without a unit means bytes, seconds, or events per second.
+"""
 
 import re
 from typing import Final, NamedTuple
@@ -11,11 +13,11 @@ _NUMBER: Final = re.compile(r"([0-9]{1,15})\s*([A-Za-z]*)")
 
 MAX_RATE: Final = 10_000_000
 MAX_CALL_EVENTS: Final = 20_000
-"""The most events of one call, which a rate lets come at once unless it says otherwise."""
+"""Maximum number of events in one call, which is the minimum burst of a rate without an explicit burst."""
 
 
 class Rate(NamedTuple):
-    """So many events a second in the long run, and so many at once. As text "1000:20000"."""
+    """A long-term rate per second, and the maximum burst. As text: "1000:20000"."""
 
     per_second: int
     burst: int
@@ -25,12 +27,13 @@ class Rate(NamedTuple):
 
 
 def parse_event_rate(text: str) -> Rate:
-    """A rate of events. Raises ValueError with the rule."""
+    """Parse a rate of events. Raises ValueError with the rule."""
     return _rate(text, "events", MAX_CALL_EVENTS)
 
 
 def parse_call_rate(text: str) -> Rate:
-    """A rate of calls; the burst is that of ten seconds unless it is given. Raises ValueError with the rule."""
+    """Parse a rate of calls. The default burst is the number of calls in ten seconds. Raises ValueError with the
+    rule."""
     rate = _rate(text, "calls", 1)
     return rate if ":" in text else Rate(rate.per_second, 10 * rate.per_second)
 
@@ -49,7 +52,7 @@ def _rate(text: str, unit: str, minimum_burst: int) -> Rate:
 
 
 def parse_size(text: str) -> int:
-    """Bytes. Raises ValueError with the rule."""
+    """Parse a size in bytes. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SIZES.get(number[2].upper())) is None:
         raise ValueError(f"must be a number of bytes, or one with KiB, MiB, GiB or TiB (10GiB), not {text!r}")
@@ -57,7 +60,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> int:
-    """Seconds. Raises ValueError with the rule."""
+    """Parse a duration in seconds. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SECONDS.get(number[2].lower())) is None:
         raise ValueError(f"must be a number of seconds, or one with s, m, h or d (24h), not {text!r}")
