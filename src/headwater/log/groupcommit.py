@@ -1,10 +1,10 @@
 """Group commit: one fsync for many callers.
 
-Writing one row to the disk costs as much as writing a hundred. So callers queue their items, one commit writes all that
-have gathered, and then every caller continues. There are two modes, chosen by how long an fsync takes on this disk:
+Writing one row to the disk costs as much as writing a hundred. So callers queue their items, one commit writes all
+queued items, and then every caller continues. There are two modes, chosen by the duration of an fsync on this disk:
 
-- *on the event loop*, a moment after the first caller: no thread switches, which is fastest when fsync is fast;
-- *in a thread*: the next group gathers while one is written, and the loop stays free, which is better when it is slow.
+- *on the event loop*, shortly after the first caller: no thread switches, which is fastest if fsync is fast;
+- *in a thread*: the next group gathers while one is written, and the loop stays free, which is better if it is slow.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from headwater.base.metrics import NO_METRICS, Metrics
 Item = TypeVar("Item")
 
 SLOW_FSYNC_SECONDS = 0.001
-"""Above this an fsync on the event loop costs more than a thread: see decision record 0004."""
+"""Duration of an fsync above which a thread costs less than the event loop: see decision record 0004."""
 GATHER_SECONDS = 0.002
-"""How long a commit on the event loop waits for company."""
+"""Delay of a commit on the event loop, in which other callers can join it."""
 
 
 def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
@@ -44,9 +44,9 @@ def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
 
 
 class GroupCommit(Generic[Item]):
-    """Collects items and hands them to `write`, a blocking function that makes them all durable or raises.
+    """Collects items and passes them to `write`, a blocking function that makes them all durable or raises.
 
-    `write` returns one position per item, in their order. `max_pending_bytes` bounds what may wait.
+    `write` returns one position per item, in their order. `max_pending_bytes` limits the waiting items.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class GroupCommit(Generic[Item]):
         self._pending_bytes += self._size(item)
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_pending(), name="log-commit")
-        # A caller that goes away (a closed connection, a deadline) must not cancel the write of its group.
+        # A caller that is cancelled (a closed connection, a deadline) must not cancel the write of its group.
         return await asyncio.shield(durable)
 
     async def close(self) -> None:
-        """Refuse new items, and wait until the queued ones are durable."""
+        """Reject further items, and wait until the queued ones are durable."""
         self._closed = True
         if self._commit is not None:
             await self._commit
@@ -109,7 +109,7 @@ class GroupCommit(Generic[Item]):
                     for _, durable in group:
                         if not durable.done():
                             durable.set_exception(error)
-                            durable.exception()  # mark as retrieved: its caller may be gone
+                            durable.exception()  # mark as retrieved, because its caller may have given up
                 else:
                     self._metrics.log_committed(len(group), time.perf_counter() - began)
                     for (_, durable), position in zip(group, positions, strict=True):

@@ -142,7 +142,7 @@ async def test_a_page_of_rare_events_ends_early_and_has_a_cursor(path: Path) -> 
 @pytest.mark.parametrize("writes", [True, False])
 async def test_a_file_that_cannot_be_used_is_an_outage(tmp_path: Path, writes: bool) -> None:
     (tmp_path / "w.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(Unavailable, match="the warehouse's database does not answer"):
+    with pytest.raises(Unavailable, match="the warehouse's database does not respond"):
         async with open_sqlite_warehouse(tmp_path / "w.db", writes=writes, clock=MovableClock()):
             pass
     with pytest.raises(Unavailable):

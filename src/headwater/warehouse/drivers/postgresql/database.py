@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.base.errors import Unavailable
 from headwater.storage.database import as_unavailable
-from headwater.storage.postgresql import is_outage
+from headwater.storage.postgresql import is_outage, milliseconds
 
 if TYPE_CHECKING:
     Driver: TypeAlias = asyncpg.Connection[asyncpg.Record]
 else:
     Driver = asyncpg.Connection
 
-READ_TIMEOUT_MS: Final = 10_000
+READ_TIMEOUT_SECONDS: Final = 10.0
 """How long one statement of a read may take."""
 _WHAT: Final = "the warehouse's database"
 
@@ -39,7 +39,7 @@ class Database:
                 yield driver
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if is_outage(error) or driver.is_closed():
-                    raise Unavailable(f"{_WHAT} does not answer") from error
+                    raise Unavailable(f"{_WHAT} does not respond") from error
                 raise
             finally:
                 if driver.is_in_transaction():  # its end was interrupted: the pool would give it to another caller
@@ -53,7 +53,8 @@ class Database:
         """
         async with self.connect() as driver, driver.transaction(isolation="repeatable_read", readonly=True):
             await driver.execute(
-                f"SET LOCAL statement_timeout = {READ_TIMEOUT_MS}; SET LOCAL plan_cache_mode = force_custom_plan"
+                f"SET LOCAL statement_timeout = {milliseconds(READ_TIMEOUT_SECONDS)}; "
+                "SET LOCAL plan_cache_mode = force_custom_plan"
             )
             yield driver
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from headwater.base.errors import Unavailable
-from headwater.storage.database import BUSY_TIMEOUT_MS, is_sqlite_outage
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS, is_sqlite_outage
 from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 
 PAGE_BYTES: Final = 16 * 1024
@@ -87,7 +87,7 @@ def documents_id(block: int, first: int) -> int:
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     """Open the file, make its tables if need be, and return a connection for one thread at a time."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
     try:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has effect before the first table only
         connection.execute("PRAGMA journal_mode=WAL")
@@ -137,7 +137,7 @@ def as_unavailable() -> Iterator[None]:
     except sqlite3.Error as error:
         if not is_sqlite_outage(error):
             raise
-        raise Unavailable(f"the warehouse's database does not answer: {error}") from error
+        raise Unavailable(f"the warehouse's database does not respond: {error}") from error
 
 
 def has_old_rows(connection: sqlite3.Connection) -> bool:
