@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         help="run the whole system in the foreground",
         description="Run the whole system in the foreground until Ctrl-C or SIGTERM.",
         epilog="Secrets are read from the environment only, because other users can read a command line: "
-        "HEADWATER_API_KEY (registered at the first start; without it one is generated), HEADWATER_SECRET_KEY (encrypts the settings of "
-        "connections; without it one is generated) and HEADWATER_OLD_SECRET_KEYS.",
+        "HEADWATER_API_KEY (registered at the first start; without it one is generated), HEADWATER_SECRET_KEY "
+        "(encrypts the settings of connections; without it one is generated) and HEADWATER_OLD_SECRET_KEYS.",
     )
     for flag, metavar, text in (
         ("--host", "ADDRESS", "IP address to listen on [HEADWATER_HOST, 127.0.0.1]"),
