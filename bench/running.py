@@ -47,7 +47,10 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "bench.echo"]
-            + [str(socket) for socket in (configuration.backend_socket("backend"), configuration.raw_socket("backend"))]
+            + [
+                str(socket)
+                for socket in (configuration.backend_socket("backend"), configuration.ingest_socket("backend"))
+            ]
         ),
         subprocess.Popen(envoy.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
     ]
