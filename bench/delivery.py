@@ -57,7 +57,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await processor.process(read_batch(entries), after=after)
+            after = await processor.handle(read_batch(entries), after=after)
             rows -= position - entries[0].position
 
 

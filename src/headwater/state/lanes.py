@@ -97,8 +97,6 @@ async def append(
     connection: AsyncConnection, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
 ) -> None:
     """Append chunks. `documents` are those of each source connection, `now` is in microseconds since the epoch."""
-    if not chunks:
-        return
     # In a thread: 5 ms for each megabyte.
     bodies = {source: await asyncio.to_thread(_packed, texts) for source, texts in documents.items() if texts}
     # A position belongs to one event, so the first position of a source in a batch is unique among bodies.
