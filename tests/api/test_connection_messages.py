@@ -1,4 +1,4 @@
-"""The list of connections as JSON text: what the gateway would write of the same messages, in pieces."""
+"""The list of connections as JSON text: equal to the gateway's JSON of the same messages, in pieces."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ def test_a_document_is_the_messages_json(given_: list[tuple[str, dict[str, Any]]
 
 
 def test_schemas_are_shared() -> None:
-    """Thousands of pipelines read events."""
+    """Thousands of pipelines may read events: they share one schema."""
     one, other = (to_document(connection(("SU", {})))["pipelines"][0]["inSchema"] for _ in range(2))
     assert one is other
 

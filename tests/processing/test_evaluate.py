@@ -31,7 +31,7 @@ async def attributes(harness: Harness, events: list[dict[str, Any]], **definitio
     found = harness.catalog.connection(harness.workspace, source.id)
     assert found is not None
     await harness.send(found, json.dumps({"batch": events}).encode())
-    await harness.carry()
+    await harness.process_log()
     await harness.drain_lanes()
     async with harness.state.transaction() as transaction:
         rows = await transaction._connection.exec_driver_sql("SELECT attributes FROM identities ORDER BY identity_id")
@@ -81,7 +81,7 @@ async def test_a_pipeline_whose_filter_no_longer_fits_stops_only_itself(tmp_path
         found = harness.catalog.connection(harness.workspace, source.id)
         assert found is not None
         await harness.send(found, json.dumps({"batch": [{"type": "track", "event": "E", "userId": "u"}]}).encode())
-        await harness.carry()
+        await harness.process_log()
         assert len(await harness.documents()) == 1
 
 

@@ -84,7 +84,7 @@ async def new_source(harness: Harness, workspace: int | None = None) -> Connecti
 async def send(harness: Harness, source: Connection, *events: dict[str, Any]) -> None:
     """Send a batch of events and process it."""
     await harness.send(source, json.dumps({"batch": events}).encode())
-    await harness.carry()
+    await harness.process_log()
 
 
 async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:

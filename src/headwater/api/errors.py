@@ -184,7 +184,7 @@ def _wrap(
             status = "INTERNAL"
             await _abort(context, metadata, bug(), body_of)
         finally:
-            metrics.call_answered(method, status, time.perf_counter() - began)
+            metrics.rpc_handled(method, status, time.perf_counter() - began)
 
     async def respond(request: bytes, context: Context) -> bytes:
         async with guard(context) as (metadata, admission):

@@ -22,7 +22,7 @@ from headwater.warehouse import Warehouse
 CONSUMER: Final = "warehouse"
 """The consumer that stores events: the name of its lease and cursor in the log, and of its position in the state store.
 
-Existing installations hold all three under this name. Under another one, an earlier version that still runs would
+Existing installations have all three under this name. With another name, an earlier version that still runs would
 process the same events, and its cursor would hold back trimming for ever.
 """
 
@@ -41,14 +41,15 @@ def make_consumer(
     store: LaneStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
-    """Return the consumer that stores events, applies the results of lanes in `store`, and removes what is old.
+    """Return the consumer that stores events, applies the results of lanes in `store`, and deletes outdated data.
 
-    `keep` is how long entries stay in the log after every consumer has finished them. `locate` looks up the location of
-    events that do not include one. `lane_bytes` is how much may wait in the lanes of one workspace.
+    `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
+    location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
+    workspace.
     """
     processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
     # Both write what batches write, so only the holder of the lease runs them.
-    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, keep=keep).run]
+    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, keep=keep, metrics=metrics).run]
     if store is not None:
         companions.append(ResultApplier(catalog, state, store, metrics).run)
     return Consumer(

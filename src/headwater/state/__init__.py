@@ -1,9 +1,11 @@
-"""The state store: operational data that must be transactional.
+"""The state store: identities, devices, traits, rejected events, lanes, and the messages of deduplication.
 
-It holds messages for deduplication (`headwater.state.deduplication`), checkpoints, the working set of identities,
-devices, traits, rejected events and lanes. One process writes (the worker), any number read. All effects of one batch
-of the log, except its events, are written in one transaction, together with the position up to which the log is
-processed: after a crash at any moment a batch is either processed or processed again from its beginning.
+One process, the worker, writes it, and any number read it. All effects of a batch of the log are written in one
+transaction, together with the position up to which the log is processed. After a crash at any moment, a batch has
+therefore either happened once or will happen once.
+
+Deduplication happens here as well (`headwater.state.deduplication`): a transaction looks up its messages before they
+are processed.
 """
 
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate

@@ -1,4 +1,4 @@
-"""The state store in a SQL database: pages that people read, and the transactions of the process that writes it."""
+"""The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,16 +22,16 @@ from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
 MAX_TRACED: Final = 100
-"""Maximum number of rejected events returned for one message id."""
+"""Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
-"""Default number of rejection counts in a page."""
+"""Maximum number of rejection counts in one list."""
 _WHAT: Final = "the state store's database"
 
 
 class StateStore:
     """Reads the state store, and opens transactions for the one process that writes it.
 
-    All methods raise Unavailable while the database is away.
+    Every method raises Unavailable while the database is unavailable.
     """
 
     def __init__(self, engine: AsyncEngine, messages: MessageStore) -> None:
@@ -46,7 +46,7 @@ class StateStore:
             yield connection
 
     async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
-        """Return the rows of a query, and a count of the same state."""
+        """Return the rows of a query, and a count that is consistent with them."""
 
         def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
             with snapshot(connection):
@@ -57,17 +57,17 @@ class StateStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Open a transaction: commit it at the end of the block, or roll it back after an exception.
+        """Run the block in a transaction, which an exception or a crash rolls back.
 
-        Transactions of this process run one after another; other tasks wait. Raises Unavailable while the database is
-        away. If it went away during the commit, the transaction may have committed: `position` shows it.
+        Transactions of this process run one after another. Raises Unavailable if the database is unavailable. If that
+        happened during the commit, the outcome is unknown: `position` shows it.
         """
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
 
     @asynccontextmanager
     async def trial(self) -> AsyncIterator[Transaction]:
-        """Do the same as `transaction`, and roll everything back at the end."""
+        """Run the block in a transaction as `transaction` does, and roll it back at the end."""
         try:
             async with self.transaction() as transaction:
                 yield transaction
@@ -76,11 +76,11 @@ class StateStore:
             pass
 
     async def position(self, consumer: str) -> int:
-        """Return the position through which `consumer` has processed the log; 0 at first."""
+        """Return the position up to which `consumer` has processed the log; initially 0."""
         return decode_position(await self.checkpoint(consumer))
 
     async def checkpoint(self, owner: str) -> bytes | None:
-        """Return the checkpoint of `owner`; None when it has none yet."""
+        """Return the checkpoint of `owner`; None if it has none yet."""
         query = select(tables.checkpoints.c.value).where(tables.checkpoints.c.owner == owner)
         async with self._connect() as connection:
             found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
@@ -89,9 +89,9 @@ class StateStore:
     async def identities(
         self, connection_id: int, *, first: int, limit: int, after: IdentityCursor | None = None
     ) -> tuple[list[Identity], int]:
-        """Return the identities of a connection, the most recently updated first, and how many there are in all.
+        """Return the identities of a connection, the most recently updated first, and their total number.
 
-        With a cursor those after it are returned.
+        `cursor` selects the identities after it.
         """
         table = tables.identities.c
         chosen = [table.connection == connection_id]
@@ -129,9 +129,9 @@ class StateStore:
         limit: int,
         after: DeviceCursor | None = None,
     ) -> tuple[list[Device], int]:
-        """Return devices of these connections, the most recently changed first, and their total number.
+        """Return the devices of these connections, the most recently changed first, and their total number.
 
-        Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+        The devices of a user include those that were registered under one of the user's anonymous ids.
         """
         async with self._connect() as connection:
             return await devices.page(
@@ -161,9 +161,9 @@ class StateStore:
         limit: int,
         after: int | None = None,
     ) -> tuple[list[RejectedEvent], int]:
-        """Return the rejected events of a workspace, newest first, and their total number."""
+        """Return the rejected events of a workspace, the newest first, and their total number."""
         if protocol is not None and "\0" in protocol:
-            return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
+            return [], 0  # PostgreSQL texts cannot contain NUL
         table = tables.rejected_events.c
         chosen = [table.workspace == workspace]
         if connection_id is not None:
@@ -178,7 +178,7 @@ class StateStore:
         return [_rejected_event(row) for row in rows], total
 
     async def rejected_messages(self, workspace: int, message_id: str) -> list[RejectedEvent]:
-        """Return at most `MAX_TRACED` rejected events of a workspace with this message id, oldest first."""
+        """Return the rejected events of a workspace with this message id, the oldest first, at most `MAX_TRACED`."""
         if "\0" in message_id:
             return []
         table = tables.rejected_events.c
@@ -199,9 +199,9 @@ class StateStore:
         limit: int = MAX_COUNTS,
         after: RejectionCountCursor | None = None,
     ) -> list[RejectionCount]:
-        """Return how often each rule was broken in a workspace, or in one of its sources, the most often broken first.
+        """Return the number of broken rules in a workspace, or in one of its sources, the most frequent first.
 
-        With a cursor the counts after it are returned.
+        `cursor` selects the counts after it.
         """
         table = tables.rejection_counts.c
         query = select(tables.rejection_counts).where(table.workspace == workspace)
@@ -223,24 +223,25 @@ class StateStore:
             return await lanes.lanes(connection)
 
     async def next_chunk(self, pipeline: int, *, after: int) -> Chunk | None:
-        """Return the first chunk of a lane that has entries after position `after`; None when there is none."""
+        """Return the first chunk of a lane that has entries after position `after`; None if there is none."""
         async with self._connect() as connection:
             return await lanes.next_chunk(connection, pipeline, after)
 
     async def oldest_in_lane(self, pipeline: int) -> int | None:
-        """Return when the first chunk of a lane was appended, in microseconds since the epoch; None for none."""
+        """Return the time at which the first chunk of a lane was appended, in microseconds since the epoch; None if it
+        is empty."""
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
-        """Return the stored states of these messages."""
+        """Return the states of those messages that are known."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
             return await self._messages.lookup(connection, keys)
 
 
 class _Rollback(Exception):
-    """Ends a transaction that was a trial."""
+    """Ends a trial transaction."""
 
 
 def _rejected_event(row: RowMapping) -> RejectedEvent:
@@ -249,10 +250,10 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 @asynccontextmanager
 async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """Open the state store at `url`, with its tables up to date; close it at the end of the block.
+    """Open the state store at `url`, migrate its tables, and close it at the end of the block.
 
-    One process at a time may open it for writing. With SQLite, messages are in the folder `ledger` next to the file. A
-    reader of that folder needs another one for temporary files: `scratch`, or a folder that it makes itself.
+    One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
+    of them needs a temporary folder: `scratch`, or a generated one.
     """
     async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore

@@ -1,9 +1,9 @@
-"""Merges the traits that calls of the client API send.
+"""Merges the traits in calls of the client API.
 
-Its calls send changes: a trait that is absent stays, one that is null is cleared, and others are replaced as a whole.
-So the traits of each person in each source are stored here, apart from the identities, which pipelines make of them.
-The traits of an anonymous person become those of a user who appears with both ids, or in an alias, if the user has
-none.
+These calls contain changes: an absent trait is kept, a null trait is deleted, and any other trait is replaced as a
+whole. So the traits that each source has sent for a person are stored here, separately from the identities that
+pipelines derive from them. The traits of an anonymous person become those of a user who appears with both ids, or in an
+alias, if the user has none.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headwater.state import bulk, tables
 
 MAX_TRAITS_BYTES: Final = 64 * 1024
-"""Maximum size of the stored traits of a person. Above it the traits of the last call replace all others."""
+"""Maximum size of a person's stored traits. An update that exceeds it replaces the stored traits."""
 MAX_MERGED_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the merged traits returned for one batch: a thousand small calls may be about one person."""
+"""Maximum total size of merged traits returned per batch: thousands of small calls may be about one large person."""
 
 _COLUMNS: Final = list(tables.traits.c)
 _KEY: Final = ("connection", "identity_id", "is_anonymous")
@@ -29,14 +29,14 @@ Traits = dict[str, Raw]
 
 
 class TraitsUpdate(Struct, frozen=True):
-    """A change to the traits of a person, from an event of the client API."""
+    """A traits update by an event of the client API."""
 
     connection: int
     user_id: str | None
     anonymous_id: str | None
     traits: Raw
     previous_id: str | None = None
-    """The anonymous id that the user had before. Only an alias has one, and an alias has no traits."""
+    """The previous anonymous id of the user in an alias, which contains no traits."""
 
     @property
     def user(self) -> PersonKey | None:
@@ -45,21 +45,21 @@ class TraitsUpdate(Struct, frozen=True):
 
     @property
     def anonymous(self) -> PersonKey | None:
-        """The key of the person as an anonymous one, now or before."""
+        """The key of the person as an anonymous visitor, now or before."""
         id_ = self.previous_id or self.anonymous_id
         return None if id_ is None else (self.connection, id_, True)
 
     @property
     def person(self) -> PersonKey | None:
-        """The key of the person, as a user if possible; None without any id."""
+        """The key of the person, as a user if known; None if the event names no person."""
         return self.user or self.anonymous
 
 
 async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
-    """Merge the updates in their order; return the traits of each person after each update.
+    """Apply updates to the stored traits, in their order. Return the traits of each person after each update.
 
-    When the results exceed `MAX_MERGED_BYTES`, only the last update of each person returns all traits; the others
-    return their own.
+    If that exceeds `MAX_MERGED_BYTES`, only the last update of each person returns the merged traits. The others return
+    their own traits.
     """
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
@@ -77,21 +77,21 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
 
 
 def add_all(updates: Sequence[TraitsUpdate], known: dict[PersonKey, Traits]) -> list[Raw]:
-    """Merge the updates into the `known` traits; return what `merge` returns."""
+    """Apply updates to known traits. Returns the same as `merge`."""
     last = {update.person: index for index, update in enumerate(updates) if update.previous_id is None}
-    merged: list[Raw] = []
+    told: list[Raw] = []
     left = MAX_MERGED_BYTES
     for index, update in enumerate(updates):
         traits = add(update, known)
         if left <= 0 and last.get(update.person) != index:
             traits = update.traits
         left -= len(traits)
-        merged.append(traits)
-    return merged
+        told.append(traits)
+    return told
 
 
 def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
-    """Merge one update into the `known` traits; return the traits of its person after it."""
+    """Apply one update to known traits. Return the traits of the person after it."""
     user, anonymous = update.user, update.anonymous
     if update.previous_id is not None:
         if user is not None and anonymous in known and user not in known:
@@ -104,12 +104,12 @@ def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
         former = known.pop(anonymous, None)
         if former is not None:
             known.setdefault(user, former)
-    sent = _members(update.traits)
-    if sent:
-        known[person] = known.get(person, {}) | sent
+    said = _members(update.traits)
+    if said:
+        known[person] = known.get(person, {}) | said
     text = msgspec.json.encode(known.get(person, {}))
     if len(text) > MAX_TRAITS_BYTES:
-        known[person] = sent
+        known[person] = said
         return update.traits
     return Raw(text)
 

@@ -1,4 +1,4 @@
-"""The stored state of a message: its first position, the steps of its pipelines, and its repeats."""
+"""The state of a message: its first position, its outcome in pipelines, and its repeats."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -9,10 +9,10 @@ from msgspec import Raw, Struct
 from headwater.base.steps import ProcessingStep, StepOutcome
 
 MessageKey = tuple[int, str]
-"""A message by its source connection and its message id."""
+"""A message, by its source connection and its message id."""
 
 MAX_REPEATS: Final = 20
-"""Maximum number of stored repeats of a message; more are only counted."""
+"""Maximum number of stored repeats of a message. Further ones are only counted."""
 
 
 class Step(Struct, frozen=True, array_like=True):
@@ -33,45 +33,46 @@ class Repeat(Struct, frozen=True, array_like=True):
 
     position: int
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
 
 
 class MessageState(Struct, array_like=True):
-    """One message. Stored as MessagePack, so fields are only ever added at the end, with a default."""
+    """The state of one message. It is stored as MessagePack: add fields at the end only, with a default."""
 
     position: int
-    """The position of its first arrival, which is the message."""
+    """The position of the first arrival, which is the message."""
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
     steps: tuple[Step, ...] = ()
-    """Its last step in each pipeline, in the order of the pipelines."""
+    """The last steps in the pipelines, in their order."""
     repeats: list[Repeat] = []
     """The first `MAX_REPEATS` of its repeats."""
     repeated: int = 0
-    """The number of its repeats."""
+    """Number of repeats."""
     processed_at: int = 0
-    """When the pipelines processed it, in microseconds since the epoch."""
+    """Time at which the pipelines processed it, in microseconds since the epoch."""
 
     @property
     def has_pipeline(self) -> bool:
-        """Whether any pipeline took the message. A step of pipeline 0 is a note about the message itself."""
+        """Return whether any pipeline processed the message. A step of pipeline 0 is a note about the message
+        itself."""
         return any(step.pipeline for step in self.steps)
 
 
 class Message(Struct, frozen=True):
-    """An arrival of a message: the message itself, or a repeat."""
+    """An arrival, which is a new message or a repeat."""
 
     position: int
     key: MessageKey
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
 
 
 MessageStates = dict[MessageKey, MessageState]
 
 
 class _Stored(Struct, array_like=True):
-    """A message as it is stored, without repeats."""
+    """A message as it is stored, without its repeats."""
 
     position: int
     received_at: int
@@ -86,15 +87,17 @@ class _StoredWithRepeats(_Stored, array_like=True):
 
 
 _COMPACT: Final = b"\xc1"
-"""The first byte of a compact value, which MessagePack never uses: a value without it is an encoded MessageState, as
-earlier releases stored it."""
+"""The first byte of a compact value, which MessagePack never uses.
+
+A value without it is an encoded MessageState, as earlier releases stored it.
+"""
 _MAX_CACHED_STEPS: Final = 1_000
 _OUTCOMES: Final[tuple[tuple[Any, Any], ...]] = tuple(
     (step, outcome)
     for step in ("Receive", "InputValidation", "Filter", "Transformation", "OutputValidation", "Finalize")
     for outcome in ("Passed", "Filtered", "Failed", "Pending")
 )
-"""Numbered as stored: add pairs at the end only."""
+"""Pairs numbered as they are stored: add pairs at the end only."""
 _NUMBERS: Final = {pair: number for number, pair in enumerate(_OUTCOMES)}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -106,7 +109,7 @@ _decoded_steps: Final[dict[bytes, tuple[Step, ...]]] = {}
 
 
 def encode_message(state: MessageState) -> bytes:
-    """Return a message as it is stored: a third of the size of its fields as they are."""
+    """Return the stored form of a message, which has a third of the size of its fields."""
     delay = state.processed_at - state.received_at
     if state.repeated:
         stored = _StoredWithRepeats(
@@ -117,7 +120,7 @@ def encode_message(state: MessageState) -> bytes:
 
 
 def decode_message(value: bytes) -> MessageState:
-    """Return the message that `encode_message`, of this or an earlier release, has encoded."""
+    """Return the message in a stored value of this or an earlier release."""
     if value[:1] != _COMPACT:
         return _decode_state(value)
     stored = _decode(memoryview(value)[1:])
@@ -132,7 +135,7 @@ def decode_message(value: bytes) -> MessageState:
 
 
 def _compact(steps: tuple[Step, ...]) -> Raw:
-    """Return the steps as MessagePack. Nearly all messages of a source have the same, so they are remembered."""
+    """Return the steps as MessagePack. They are cached, because nearly all messages of a source have the same."""
     if (known := _encoded_steps.get(steps)) is not None:
         return known
     encoded = Raw(_encode([_numbered(step) for step in steps]))
@@ -162,10 +165,11 @@ def _expand(encoded: bytes) -> tuple[Step, ...]:
 
 
 def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int = 0) -> tuple[set[int], MessageStates]:
-    """Return the positions of new messages, and the states that change; `known` are the stored states of the messages.
+    """Return the positions of new messages, and the changed states. `known` has the stored states of these messages.
 
-    `now` is in microseconds since the epoch. `messages` are in the order of their positions. A position that is stored
-    already counts as new: its state outlived a crash that undid its effects, so it is processed again.
+    `now` is the present time in microseconds since the epoch. `messages` are in the order of their positions. A
+    position that is already the message's own counts as new again: a crash undid its effects, and they are processed
+    once more.
     """
     fresh: set[int] = set()
     changed: MessageStates = {}
