@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.events.decode_errors import explain_syntax, explain_track
 from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_absent, is_object
