@@ -6,9 +6,11 @@ limited to the 32,767 parameters of a statement.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import Column, Select, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -26,7 +28,7 @@ _SQLITE_PARAMETERS: Final = 32_766
 async def insert(connection: AsyncConnection, columns: Columns, rows: Rows) -> None:
     """Insert rows into the table of the columns."""
     if rows:
-        await _run(connection, _insert(connection, columns), columns, rows)
+        await _run(connection, _Insert(connection.dialect.name, tuple(columns)), rows)
 
 
 async def upsert(
@@ -43,19 +45,8 @@ async def upsert(
     Columns in `adding` are added to the stored value, and columns in `keeping` keep it.
     """
     if rows:
-        table = columns[0].table
-        new = _insert(connection, columns)
-        changed = {
-            column.name: table.c[column.name] + new.excluded[column.name]
-            if column.name in adding
-            else new.excluded[column.name]
-            for column in columns
-            if column.name not in key and column.name not in keeping
-        }
-        statement = (
-            new.on_conflict_do_update(index_elements=key, set_=changed) if changed else new.on_conflict_do_nothing()
-        )
-        await _run(connection, statement, columns, rows)
+        insert = _Insert(connection.dialect.name, tuple(columns), tuple(key), frozenset(adding), frozenset(keeping))
+        await _run(connection, insert, rows)
 
 
 async def lookup(
@@ -155,26 +146,57 @@ async def _joined(
         )
 
 
-def _insert(connection: AsyncConnection, columns: Columns) -> Any:
-    """Return an insert with ON CONFLICT, which has the same syntax in both databases but is not in SQLAlchemy's
-    core."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(columns[0].table)
+class _Insert(Struct, frozen=True):
+    """An insert into the table of the columns; with a `key`, as `upsert` does it."""
+
+    dialect: str
+    columns: tuple[Column[Any], ...]
+    key: tuple[str, ...] = ()
+    adding: frozenset[str] = frozenset()
+    keeping: frozenset[str] = frozenset()
+
+    def statement(self) -> Any:
+        """Return the statement. ON CONFLICT has the same syntax in both databases, but is not in SQLAlchemy's core."""
+        table = self.columns[0].table
+        new = (sqlite if self.dialect == "sqlite" else postgresql).insert(table)
+        if not self.key:
+            return new
+        changed = {
+            column.name: table.c[column.name] + new.excluded[column.name]
+            if column.name in self.adding
+            else new.excluded[column.name]
+            for column in self.columns
+            if column.name not in self.key and column.name not in self.keeping
+        }
+        return (
+            new.on_conflict_do_update(index_elements=self.key, set_=changed)
+            if changed
+            else new.on_conflict_do_nothing()
+        )
 
 
-async def _run(connection: AsyncConnection, statement: Any, columns: Columns, rows: Rows) -> None:
-    names = [column.name for column in columns]
-    if connection.dialect.name == "postgresql":
-        await connection.execute(statement.from_select(names, _arrays(columns, rows)))
-    else:
-        # Bypasses SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
-        compiled = statement.compile(dialect=connection.dialect, column_keys=names)
-        assert compiled.positiontup == names, "the rows are in the order of the statement"
-        one_row = f"({', '.join('?' * len(names))})"
-        before, values, after = str(compiled).partition(f"VALUES {one_row}")
-        assert values, "the statement has the values of one row"
-        for some in chunks(rows, _SQLITE_PARAMETERS // len(names)):
-            text = f"{before}VALUES {', '.join([one_row] * len(some))}{after}"
-            await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+async def _run(connection: AsyncConnection, insert: _Insert, rows: Rows) -> None:
+    if insert.dialect == "postgresql":
+        names = [column.name for column in insert.columns]
+        await connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
+        return
+    # Bypasses SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
+    before, one_row, after = _sqlite_text(insert)
+    for some in chunks(rows, _SQLITE_PARAMETERS // len(insert.columns)):
+        text = f"{before}VALUES {', '.join([one_row] * len(some))}{after}"
+        await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+
+
+@cache
+def _sqlite_text(insert: _Insert) -> tuple[str, str, str]:
+    """Return the text before the rows, of one row, and after the rows. The code has a dozen different inserts."""
+    names = [column.name for column in insert.columns]
+    compiled = insert.statement().compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=names)
+    assert compiled.positiontup == names, "the rows are in the order of the statement"
+    one_row = f"({', '.join('?' * len(names))})"
+    before, values, after = str(compiled).partition(f"VALUES {one_row}")
+    assert values, "the statement has the values of one row"
+    return before, one_row, after
 
 
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
