@@ -1,4 +1,4 @@
-"""`make bench`: runs the figures one after another and prints each beside its floor.
+"""`make bench`: runs the figures one after another and prints each with its baseline.
 
 `python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4).
 """
@@ -56,12 +56,14 @@ def get(folder: Path, seconds: float) -> None:
                 ratios = []
                 for _ in range(ROUNDS):
                     path = f"/v1/connections/{connection}"
-                    floor = measure(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    baseline = measure(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
                     result = measure(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
-                    assert not floor.failures and not result.failures, (floor.failures, result.failures)
-                    rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
-                    ratios.append(rate / floor_rate)
-                    print(f"  {name}: {rate:7,.0f} requests/s   floor {floor_rate:7,.0f}   ratio {ratios[-1]:.2f}")
+                    assert not baseline.failures and not result.failures, (baseline.failures, result.failures)
+                    rate, baseline_rate = result.requests / result.seconds, baseline.requests / baseline.seconds
+                    ratios.append(rate / baseline_rate)
+                    print(
+                        f"  {name}: {rate:7,.0f} requests/s   baseline {baseline_rate:7,.0f}   ratio {ratios[-1]:.2f}"
+                    )
                 print(f"  {name}: ratio {statistics.median(ratios):.2f} (median; goal 0.6)")
 
 
@@ -73,8 +75,8 @@ def startup(folder: Path, seconds: float) -> None:
         ready = time.perf_counter() - began
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import headwater.server.backend"], check=True)
-        floor = time.perf_counter() - began
-        print(f"  {attempt} start {ready:.2f} s   floor {floor:.2f}   ratio {ready / floor:.1f}")
+        baseline = time.perf_counter() - began
+        print(f"  {attempt} start {ready:.2f} s   baseline {baseline:.2f}   ratio {ready / baseline:.1f}")
         if attempt == "fourth":
             time.sleep(1)
             print(f"  at rest: {memory(system)}   (goal: backend below 150 MB)")
@@ -83,8 +85,8 @@ def startup(folder: Path, seconds: float) -> None:
 
 def filters(folder: Path, seconds: float) -> None:
     """Records/s through a compiled filter of 3 conditions, against a predicate written by hand."""
-    for name, (rate, floor) in measure_filters(seconds / 2).items():
-        print(f"  {rate:9,.0f} records/s   floor {floor:9,.0f}   ratio {rate / floor:.2f} (goal 0.5)   {name}")
+    for name, (rate, baseline) in measure_filters(seconds / 2).items():
+        print(f"  {rate:9,.0f} records/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f} (goal 0.5)   {name}")
 
 
 def sustained(folder: Path, seconds: float) -> None:
@@ -92,7 +94,7 @@ def sustained(folder: Path, seconds: float) -> None:
     with running(folder) as (system, connection, write_key):
         api_key, rows = system.api_key, delivery.ROWS
         system.stop()
-        asyncio.run(delivery.preload(folder, asyncio.run(delivery.workspace_of(folder)), connection, rows))
+        asyncio.run(delivery.preload(folder, asyncio.run(delivery.find_workspace(folder)), connection, rows))
         system = start(folder)
         try:
             assert system.api_key == api_key
@@ -103,7 +105,7 @@ def sustained(folder: Path, seconds: float) -> None:
 
 
 def burst(folder: Path, seconds: float) -> None:
-    """15 s at full speed, and how much later all of it is visible."""
+    """15 s at full speed, and the time after it until all events are visible."""
     with running(folder) as (system, _connection, write_key):
         delivery.burst(system, write_key, max(seconds, 15))
         print(f"  {memory(system)}   (goal: each below 300 MB)")
@@ -139,7 +141,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
 
 @contextmanager
 def _databases() -> Iterator[dict[str, dict[str, str]]]:
-    """The settings that choose each database: SQLite, and a PostgreSQL of our own where there is a wheel for it."""
+    """Yield the settings that choose each database: SQLite, and a PostgreSQL server if there is a wheel for it."""
     if postgresql.missing():
         yield {"SQLite": {}}
         return

@@ -1,7 +1,7 @@
-"""From acknowledged to queryable: what the system sustains, how far it falls behind, and how soon an event is seen.
+"""From acknowledged to queryable: the sustained rate, the backlog, and the delay until an event is visible.
 
-HEADWATER_BENCH_ROWS says how many events are in the warehouse and its ledger before `sustained` begins (default
-200,000; the goal is meant at 5,000,000, which take some minutes to write).
+HEADWATER_BENCH_ROWS sets the number of events in the warehouse and the deduplication store before `sustained` begins
+(default 200,000). The goal is for 5,000,000, which take some minutes to write.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ OFFERED = 25_000
 
 
 async def preload(data_dir: Path, workspace: int, connection: int, rows: int) -> None:
-    """Carry so many events into the warehouse of a system that is stopped, as its worker would."""
+    """Store this number of events in the warehouse of a stopped system, as its worker would."""
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
@@ -57,12 +57,12 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await processor.process(read_batch(entries), after=after)
+            after = await processor.handle(read_batch(entries), after=after)
             rows -= position - entries[0].position
 
 
 class Progress:
-    """How far the worker of a running system has come, looked at twenty times a second."""
+    """The positions that the worker of a running system has reached, sampled 20 times a second."""
 
     def __init__(self, data_dir: Path) -> None:
         self._url = sqlite_url(data_dir / "state.db")
@@ -70,7 +70,7 @@ class Progress:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look on while the block runs."""
+        """Sample while the block runs."""
         stop = Event()
         thread = Thread(target=lambda: asyncio.run(self._watch(stop)))
         thread.start()
@@ -85,7 +85,7 @@ class Progress:
             return await state.position(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
-        """Until the worker has come to `position`."""
+        """Wait until the worker has reached `position`."""
         async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
             while await state.position(CONSUMER) < position:
                 await asyncio.sleep(0.05)
@@ -98,7 +98,7 @@ class Progress:
 
 
 def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) -> None:
-    """Offer `OFFERED` events/s; print what was stored meanwhile and what was left over."""
+    """Offer `OFFERED` events/s; print the stored rate and the backlog at the end."""
     progress = Progress(system.data_dir)
     before, spent = asyncio.run(progress.finished()), seconds_by_process(system.process.pid)
     plan = Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch", rate=OFFERED / 100)
@@ -116,13 +116,13 @@ def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) 
     print(
         f"  {rows:,} rows there: offered {OFFERED:,}/s   accepted {accepted / result.seconds:,.0f}/s   "
         f"in the warehouse meanwhile {stored / result.seconds:,.0f}/s   left over {accepted - stored:,}, "
-        f"stored {time.perf_counter() - began:.1f} s later   refused {result.failures}   p99 {1000 * result.p99:.0f} ms"
+        f"stored {time.perf_counter() - began:.1f} s later   failed {result.failures}   p99 {1000 * result.p99:.0f} ms"
     )
     print("  processor time an event: " + ", ".join(f"{name} {cost:.1f} µs" for name, cost in sorted(cost.items())))
 
 
 def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Everything that the system takes, for so long; print how long the last event took to be stored."""
+    """Send at full speed for this time; print the time until the last event is stored."""
     progress = Progress(system.data_dir)
     before = asyncio.run(progress.finished())
     result = measure(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
@@ -130,13 +130,13 @@ def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
     began = time.perf_counter()
     asyncio.run(progress.wait_for(before + accepted))
     print(
-        f"  {seconds:.0f} s at {accepted / result.seconds:,.0f} events/s   refused {result.failures}   "
+        f"  {seconds:.0f} s at {accepted / result.seconds:,.0f} events/s   failed {result.failures}   "
         f"all visible {time.perf_counter() - began:.1f} s later (goal 15 s after 15 s)"
     )
 
 
 def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Load of 1,000 events/s, and beside it one event after another: how long until GET /v1/events shows each."""
+    """Send 1,000 events/s, and single events during that; print the delay until GET /v1/events shows each of these."""
     plan = Plan(system.port, "batch", seconds, 4, f"Bearer {write_key}", "/v1/batch", rate=10)
     loading = Thread(target=lambda: measure(plan))
     loading.start()
@@ -159,8 +159,8 @@ def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
     )
 
 
-async def workspace_of(data_dir: Path) -> int:
-    """The one workspace of a system."""
+async def find_workspace(data_dir: Path) -> int:
+    """Return the id of the only workspace of a system."""
     async with open_catalog(
         sqlite_url(data_dir / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()
     ) as catalog:

@@ -1,7 +1,7 @@
 """The load generator, a process of its own: `python -m bench.load '{"port": …}'` prints its counts as JSON.
 
-It speaks HTTP/1.1 on kept-alive connections, one request at a time on each, and does as little as it can: it shares the
-machine with what it measures.
+It sends HTTP/1.1 on kept-alive connections, one request at a time on each, and does little work per request, because it
+shares the machine with the measured system.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bench.payload import Batch, Single
 
 @dataclass
 class Plan:
-    """What to send."""
+    """The requests to send."""
 
     port: int
     kind: str
@@ -31,12 +31,12 @@ class Plan:
     authorization: str
     path: str
     rate: float = 0
-    """Requests/s, evenly spread; 0: as many as are answered."""
+    """Requests/s, evenly spread; 0: no limit."""
 
 
 @dataclass
 class Result:
-    """What came of it. Latencies are in seconds, of the answered requests."""
+    """The counts of a run. Latencies are in seconds, of requests with a response."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -104,7 +104,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def run(plan: Plan) -> Result:
-    """Send for `plan.seconds`, and wait for the answers that are still out."""
+    """Send for `plan.seconds`, then wait for the outstanding responses."""
     result = Result()
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def run(plan: Plan) -> Result:
     slots = 0
 
     def next_slot() -> float:
-        """Seconds until the next request is due. Those that are late are sent at once."""
+        """Return the seconds until the next request is due. Late requests are sent without a pause."""
         nonlocal slots
         slots += 1
         return start + slots / plan.rate - time.perf_counter() if plan.rate else 0

@@ -1,4 +1,4 @@
-"""What is measured: a running system, and the bare echo that stands for its floor."""
+"""Starts the measured system, and the minimal server that is its baseline."""
 
 import asyncio
 import os
@@ -17,7 +17,8 @@ from tests.system import RunningSystem, free_port, start
 
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
-    """A running system with one `http` connection that stores events and identities: it, its id, its write key."""
+    """Start a system with one `http` connection that stores events and identities; yield it, the id and the write
+    key."""
     system = start(folder, None, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
@@ -34,7 +35,8 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int
 
 @contextmanager
 def echo(folder: Path) -> Iterator[tuple[int, int]]:
-    """The bare server behind an Envoy with our configuration: the port, and the parent of both processes."""
+    """Start the minimal server behind an Envoy with Headwater's configuration; yield the port and the parent of both
+    processes."""
     run_dir = folder / "run"
     run_dir.mkdir(parents=True)
     port = free_port()
@@ -45,7 +47,10 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "bench.echo"]
-            + [str(socket) for socket in (configuration.backend_socket("backend"), configuration.raw_socket("backend"))]
+            + [
+                str(socket)
+                for socket in (configuration.backend_socket("backend"), configuration.ingest_socket("backend"))
+            ]
         ),
         subprocess.Popen(envoy.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
     ]
@@ -59,7 +64,7 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def catch_up(system: RunningSystem) -> float:
-    """Seconds until the worker has carried all that was accepted."""
+    """Wait until the worker has processed all accepted events; return the seconds that it took."""
     from headwater.base.clock import SystemClock
     from headwater.log import SqliteEventLog
     from headwater.state import open_state
@@ -82,7 +87,7 @@ def catch_up(system: RunningSystem) -> float:
 
 
 def memory(system: RunningSystem) -> str:
-    """Resident megabytes of the system's processes."""
+    """Return the resident megabytes of the system's processes as text."""
     supervisor = system.process.pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     parts = []

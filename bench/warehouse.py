@@ -1,6 +1,6 @@
-"""The default warehouse by itself: what an event costs to store, and how long queries take.
+"""The default warehouse alone: the cost of storing an event, and the time of queries.
 
-HEADWATER_BENCH_WAREHOUSE says with how many events (default 300,000 and 1,000,000; the goals are meant at 5,000,000).
+HEADWATER_BENCH_WAREHOUSE sets the numbers of events (default 300,000 and 1,000,000; the goals are for 5,000,000).
 Documents have 900 bytes; half of the events come from a few of 100,000 users; clocks of clients differ by a minute.
 """
 
@@ -96,7 +96,7 @@ def _time(stored: int) -> str:
 
 
 def warehouse(folder: Path, seconds: float) -> None:
-    """Store events and query them, in a process without anything else."""
+    """Store events and query them in a process that does nothing else."""
     for size in SIZES:
         place = folder / str(size)
         place.mkdir(parents=True)

@@ -168,10 +168,10 @@ def is_healthy(base_url: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
-    """Poll until the condition holds; how many seconds it took. Fails when it takes longer than `timeout_s`."""
+def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> float:
+    """Poll until the condition holds; how many seconds it took. Fails when it takes longer than `timeout_seconds`."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s"
+        assert time.monotonic() - began < timeout_seconds, f"not within {timeout_seconds} s"
         time.sleep(0.02)
     return time.monotonic() - began

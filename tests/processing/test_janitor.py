@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline
@@ -17,8 +18,18 @@ from headwater.state import Transaction
 from tests.harness import Harness
 
 
-def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1)) -> Janitor:
-    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep)
+class JanitorErrors(Metrics):
+    """Records the errors of the janitor."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def janitor_failed(self, error: str) -> None:
+        self.errors.append(error)
+
+
+def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1), metrics: Metrics = NO_METRICS) -> Janitor:
+    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep, metrics=metrics)
 
 
 async def send(harness: Harness, source: Connection, *types: str) -> None:
@@ -30,7 +41,7 @@ async def send(harness: Harness, source: Connection, *types: str) -> None:
 
 async def finish(harness: Harness) -> None:
     """Process all that is in the log, and tell the log."""
-    await harness.carry()
+    await harness.process_log()
     lease = await harness.log.lease("warehouse")
     await lease.advance(await harness.log.last_position())
     await lease.release()
@@ -51,7 +62,7 @@ async def test_it_trims_entries_that_are_finished_and_old_enough(harness: Harnes
 async def test_it_removes_identities_of_deleted_pipelines(harness: Harness, source: Connection) -> None:
     cleaning = janitor(harness)
     await send(harness, source, "track")
-    await harness.carry()
+    await harness.process_log()
     await cleaning.clean()
     assert (await harness.state.identities(source.id, first=0, limit=10))[1] == 1
     (users,) = [pipeline.id for pipeline in source.pipelines if pipeline.target == "User"]
@@ -62,7 +73,7 @@ async def test_it_removes_identities_of_deleted_pipelines(harness: Harness, sour
 
 async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness, source: Connection) -> None:
     await send(harness, source, "no such type")
-    await harness.carry()
+    await harness.process_log()
     await delete_connection(harness.catalog, harness.workspace, source.id)
     cleaning = janitor(harness)
     for _ in range(3):  # some are removed at a time
@@ -72,7 +83,7 @@ async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness,
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a bug")], ids=repr)
-async def test_it_tries_again_after_an_error(
+async def test_it_counts_an_error_and_tries_again(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(module, "CLEAN_SECONDS", 0.0)
@@ -86,10 +97,12 @@ async def test_it_tries_again_after_an_error(
         trimmed.set()
 
     monkeypatch.setattr(Transaction, "trim_messages", failing)
-    cleaning = asyncio.create_task(janitor(harness).run(stop))
+    metrics = JanitorErrors()
+    cleaning = asyncio.create_task(janitor(harness, metrics=metrics).run(stop))
     await asyncio.wait_for(trimmed.wait(), 20)
     stop.set()
     await asyncio.wait_for(cleaning, 20)
+    assert metrics.errors == [type(error).__name__] * 2
 
 
 async def test_only_the_process_with_the_lease_cleans(

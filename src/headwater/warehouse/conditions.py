@@ -1,4 +1,4 @@
-"""Takes filters on events apart: what columns can answer, and what only documents can."""
+"""Splits filters on events into conditions on columns and a test of documents."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -30,9 +30,9 @@ class Selection(Struct, frozen=True):
     values: dict[str, str]
     """The required values of the columns `type`, `event`, `user_id` and `anonymous_id`."""
     test: Callable[[bytes], bool] | None
-    """None when the columns answer everything."""
+    """None when the columns are enough to decide."""
     is_empty: bool = False
-    """Whether no event can meet the conditions."""
+    """Whether the conditions contradict each other, so that no event can meet them."""
 
     @property
     def has_columns(self) -> bool:
@@ -61,7 +61,7 @@ def select(query: EventQuery) -> Selection:
 
 
 def _split(filter: CheckedFilter, required: dict[str, set[Any]]) -> Callable[[bytes], bool] | None:
-    """Add what columns can answer of conditions that all have to hold; return the test of the others."""
+    """Add the conditions on columns to `required` if all have to hold; return the test of the others."""
     others = []
     for condition in filter.conditions:
         column = _COLUMNS.get(condition.path[0]) if len(condition.path) == 1 else None

@@ -1,11 +1,11 @@
-"""The contract of warehouses: the data that people query.
+"""The contract of warehouses: the data for queries.
 
-A warehouse loads events in the order of their positions and answers queries about them. A driver implements it for one
-kind of database (`headwater.warehouse.drivers`); each passes the same contract suite.
+A warehouse loads events in the order of their positions and runs queries on them. A driver implements it for one kind
+of database (`headwater.warehouse.drivers`); each passes the same contract suite.
 
-Loads are idempotent. The warehouse remembers the position through which it is loaded, in the same transaction as the
-events, and ignores events at or before it. The worker loads a batch before it commits the batch to the state store: a
-crash between the two makes the worker process the batch again, and the second load adds nothing twice.
+Loads are idempotent. The warehouse stores the position through which it is loaded in the same transaction as the
+events, and ignores events at or before it. The worker loads a batch before it commits the batch to the state store.
+After a crash between the two the worker processes the batch again, and the second load adds nothing.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Interval = Literal["hour", "day"]
 class StoredEvent(Struct, frozen=True):
     """An event to load. Times are microseconds since the epoch.
 
-    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers answer
+    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers evaluate
     conditions on the members by them.
     """
 
@@ -75,14 +75,14 @@ class EventPage(Struct, frozen=True):
 
     documents: tuple[bytes, ...]
     cursor: EventCursor | None
-    """None when there are no more. A page may hold fewer events than its limit, even none, and have a cursor: then
-    the query reached the limit of work of one page."""
+    """None on the last page. A page may have fewer events than its limit, even none, and have a cursor: then the query
+    reached the limit of work of one page."""
     offset: int = 0
-    """The part of the offset that the page could not skip within its limit of work: pass it with the cursor."""
+    """The part of the offset that the page did not skip within its limit of work: pass it with the cursor."""
 
 
 class EventCount(Struct, frozen=True):
-    """The number of events with these values; None for keys that were not asked for."""
+    """The number of events with these values; None for keys that were not requested."""
 
     count: int
     start: int | None = None
@@ -92,11 +92,25 @@ class EventCount(Struct, frozen=True):
     connection: int | None = None
 
 
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """The optional parts of the contract that a driver implements. The API returns 501 for the others."""
+
+    filters: bool
+    """Whether `events` and `counts` apply `EventQuery.filter`."""
+    counts: bool
+    """Whether `counts` is implemented."""
+
+
 class Warehouse(Protocol):
     """A warehouse. One process writes it, any number read it.
 
-    All methods raise Unavailable while the database is away.
+    All methods raise Unavailable while the database is unavailable.
     """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the driver implements; constant."""
+        ...
 
     async def loaded(self) -> int:
         """Return the position through which events are loaded; 0 at first."""
@@ -105,8 +119,8 @@ class Warehouse(Protocol):
     async def load(self, events: Sequence[StoredEvent], *, through: int) -> None:
         """Load events, which are in the order of their positions, and mark everything up to `through` as loaded.
 
-        Ignore events that were loaded before. Durable on return; after an exception nothing was loaded, unless the
-        database went away during the commit.
+        Ignore events that were loaded before. Durable on return. After an exception nothing was loaded, unless the
+        connection to the database broke during the commit.
         """
         ...
 
@@ -119,7 +133,7 @@ class Warehouse(Protocol):
     ) -> EventPage:
         """Return the events after `after`, without the first `offset` of them, at most `limit`.
 
-        Of events with equal times the one with the higher position is the later.
+        Events with equal times are ordered by position.
         """
         ...
 
@@ -130,7 +144,7 @@ class Warehouse(Protocol):
         counts first, at most `limit` of them.
 
         Intervals are those of the query's `order`. Raises Unprocessable, with the code TooExpensive, when counting
-        takes more work than one call may do.
+        takes more work than the limit of one call.
         """
         ...
 

@@ -25,7 +25,7 @@ from headwater.warehouse.contract import EventCursor, EventQuery, Warehouse
 PAGE_EVENTS: Final = 500
 ROW_GROUP_EVENTS: Final = 20_000
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
-"""A row group is written when it has so many events, or documents of so many bytes."""
+"""Size of the documents at which a row group is written, unless it has its maximum number of events before."""
 
 _TIME: Final = pyarrow.timestamp("us", tz="UTC")
 SCHEMA: Final = pyarrow.schema(
@@ -79,9 +79,9 @@ class ExportedDay(Struct, frozen=True):
 async def export_events(
     warehouse: Warehouse, workspace: int, folder: Path, *, since: date | None = None, until: date | None = None
 ) -> list[ExportedDay]:
-    """Write a file for each day that has events, from `since` up to and without `until`; replace files that are there.
+    """Write a file for each day that has events, from `since` up to and without `until`; replace existing files.
 
-    Events that arrive meanwhile may be missing. Takes memory for one row group, whatever there is to export.
+    Events that arrive meanwhile may be missing. Takes memory for one row group, whatever the number of events.
     """
     query = EventQuery(
         workspace=workspace,
@@ -140,7 +140,7 @@ class _DayFile:
         self._events = 0
 
     def add(self, rows: _Rows) -> None:
-        """Add events; write them when they are enough for a row group."""
+        """Add events; write a row group when they are enough for one."""
         self._rows += rows
         self._bytes += sum(len(document) for _, document in rows)
         if len(self._rows) >= ROW_GROUP_EVENTS or self._bytes >= ROW_GROUP_BYTES:
@@ -156,7 +156,7 @@ class _DayFile:
         return ExportedDay(self._path, self.day, self._events)
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the incomplete file."""
         self._writer.close()
         self._part.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from headwater.warehouse.drivers.sqlite.cache import Cache
 from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.database import connect
 from headwater.warehouse.drivers.sqlite.maintenance import step
-from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
+from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_window
 from tests.warehouse.oracle import HOUR, START, event, random_events, random_query
 from tests.warehouse.sqlite.test_old_files import make_old_file
 
@@ -29,7 +29,7 @@ ALLOWED: Final = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> sqlite3.Connection:
-    """A file with old rows, rows and blocks."""
+    """Return a file with old rows, rows and blocks."""
     make_old_file(tmp_path / "w.db", [event(position) for position in range(1, 50)], progress=50)
     connection = connect(tmp_path / "w.db", writes=True)
     return connection
@@ -42,7 +42,7 @@ def read(connection: sqlite3.Connection) -> None:
         selection, budget = select(query), Budget(60)
         if selection.is_empty:
             continue
-        window = window_of(query, ascending=ascending, after=None)
+        window = make_window(query, ascending=ascending, after=None)
         PageReader(connection, Cache(), query, selection, window, ascending=ascending, budget=budget).read(0, 100)
         Counter(connection, Cache(), query, selection, by=["event"], interval="day", budget=budget).count(100)
 
@@ -80,7 +80,7 @@ def test_no_statement_scans_a_table_that_grows(file: sqlite3.Connection, work: C
 
 
 def test_the_newest_events_of_a_workspace_open_few_blocks(file: sqlite3.Connection) -> None:
-    """Late events are kept apart: with one of them in every block, all blocks would be opened."""
+    """Late events are stored separately: if every block had one of them, all blocks would be opened."""
     for number in range(20):
         first = 1_000 + number * 600
         events = [
@@ -91,7 +91,7 @@ def test_the_newest_events_of_a_workspace_open_few_blocks(file: sqlite3.Connecti
     statements: list[str] = []
     file.set_trace_callback(statements.append)
     query = EventQuery(workspace=1)
-    window = window_of(query, ascending=False, after=None)
+    window = make_window(query, ascending=False, after=None)
     reader = PageReader(file, Cache(), query, select(query), window, ascending=False, budget=Budget(60))
     assert len(reader.read(0, 100).documents) == 100
     assert sum("SELECT columns" in statement for statement in statements) == 1

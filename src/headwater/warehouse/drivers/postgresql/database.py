@@ -9,20 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.base.errors import Unavailable
 from headwater.storage.database import as_unavailable
-from headwater.storage.postgresql import is_outage
+from headwater.storage.postgresql import is_outage, milliseconds
 
 if TYPE_CHECKING:
     Driver: TypeAlias = asyncpg.Connection[asyncpg.Record]
 else:
     Driver = asyncpg.Connection
 
-READ_TIMEOUT_MS: Final = 10_000
-"""How long one statement of a read may take."""
+READ_TIMEOUT_SECONDS: Final = 10.0
+"""Maximum duration of one statement of a read."""
 _WHAT: Final = "the warehouse's database"
 
 
 class Database:
-    """The warehouse's database. The engine is the caller's to dispose of."""
+    """The warehouse's database. The caller disposes of the engine."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -31,7 +31,7 @@ class Database:
     async def connect(self) -> AsyncIterator[Driver]:
         """Take a connection for the time of a block.
 
-        Raise Unavailable when the database is away, is busy for too long, or goes away during the block.
+        Raise Unavailable when the database is unavailable, is busy for too long, or fails during the block.
         """
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             driver = cast(Driver, (await connection.get_raw_connection()).driver_connection)
@@ -39,21 +39,22 @@ class Database:
                 yield driver
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if is_outage(error) or driver.is_closed():
-                    raise Unavailable(f"{_WHAT} does not answer") from error
+                    raise Unavailable(f"{_WHAT} does not respond") from error
                 raise
             finally:
-                if driver.is_in_transaction():  # its end was interrupted: the pool would give it to another caller
+                if driver.is_in_transaction():  # its end was interrupted: do not let the pool give it to another caller
                     driver.terminate()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Driver]:
         """Read one state of the database for the time of a block.
 
-        PostgreSQL plans each statement for its values: a name may be that of every event, or of one in a million.
+        PostgreSQL plans each statement for its values, because a name may occur in every event or in one of a million.
         """
         async with self.connect() as driver, driver.transaction(isolation="repeatable_read", readonly=True):
             await driver.execute(
-                f"SET LOCAL statement_timeout = {READ_TIMEOUT_MS}; SET LOCAL plan_cache_mode = force_custom_plan"
+                f"SET LOCAL statement_timeout = {milliseconds(READ_TIMEOUT_SECONDS)}; "
+                "SET LOCAL plan_cache_mode = force_custom_plan"
             )
             yield driver
 

@@ -1,4 +1,4 @@
-"""The events of an earlier version, in a table that is not partitioned and has no columns for names and people.
+"""The events of an earlier version, in a table that is not partitioned and has no columns for names and users.
 
 They are read with the others and moved, a few thousand in a transaction, from the oldest on. `event_loading` has the
 position through which they are moved; the rows stay until all are moved, and then the table is dropped.
@@ -22,9 +22,9 @@ DocumentTest = Callable[[bytes], bool]
 
 TABLE: Final = "old_events"
 MAX_MOVED: Final = 2_000
-"""Events that one transaction moves."""
+"""Maximum number of events that one transaction moves."""
 MOVING_SECONDS: Final = 0.7
-"""How long one call of `move` takes, about."""
+"""Approximate duration of one call of `move`."""
 
 
 class _Columns(Struct, rename="camel"):
@@ -39,7 +39,7 @@ _decode: Final = msgspec.json.Decoder(_Columns).decode
 
 
 def equalities(query: EventQuery) -> list[DocumentTest]:
-    """Return the conditions of the query on what is no column of the table, as tests of documents."""
+    """Return the query's conditions on properties without a column of the table, as tests of documents."""
     wanted = {
         "type": query.type,
         "event": query.event,
@@ -51,7 +51,7 @@ def equalities(query: EventQuery) -> list[DocumentTest]:
         return []
 
     def is_equal(document: bytes) -> bool:
-        columns = _columns_of(document)
+        columns = _read_columns(document)
         return all(getattr(columns, name) == value for name, value in given)
 
     return [is_equal]
@@ -81,7 +81,7 @@ async def _move_some(database: Database, partitions: Partitions) -> bool:
             if await driver.fetchval("SELECT old_position FROM warehouse.event_loading FOR UPDATE") != position:
                 return False  # another process has moved them
             if events:
-                await insert(driver, events, partitions.name_of)
+                await insert(driver, events, partitions.partition_name)
                 await driver.execute("UPDATE warehouse.event_loading SET old_position = $1", events[-1].position)
             else:
                 await driver.execute("UPDATE warehouse.event_loading SET old_position = NULL")
@@ -91,7 +91,7 @@ async def _move_some(database: Database, partitions: Partitions) -> bool:
 
 def _stored(row: asyncpg.Record) -> StoredEvent:
     document: str = row["document"]
-    columns = _columns_of(document.encode())
+    columns = _read_columns(document.encode())
     return StoredEvent(
         position=row["position"],
         workspace=row["workspace"],
@@ -107,8 +107,8 @@ def _stored(row: asyncpg.Record) -> StoredEvent:
     )
 
 
-def _columns_of(document: bytes) -> _Columns:
-    """Return what the columns hold: nothing that PostgreSQL refuses, whatever an earlier version accepted."""
+def _read_columns(document: bytes) -> _Columns:
+    """Return the values of the columns. They are valid for PostgreSQL, whatever an earlier version accepted."""
     try:
         columns = _decode(document)
     except msgspec.MsgspecError:

@@ -9,6 +9,7 @@ import asyncpg
 from headwater.base.clock import Clock, microseconds
 from headwater.storage.database import open_database
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -30,7 +31,9 @@ _Result = TypeVar("_Result")
 
 
 class PostgresqlWarehouse(Warehouse):
-    """Events in a table that is partitioned by day. Opened by `open_postgresql_warehouse`."""
+    """Events in a table that is partitioned by day. Open it with `open_postgresql_warehouse`."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(self, database: Database, partitions: Partitions, clock: Clock) -> None:
         self._database = database
@@ -78,7 +81,7 @@ class PostgresqlWarehouse(Warehouse):
             await self._partitions.create(driver, range(today, today + DAYS_AHEAD + 1))
 
     async def close(self) -> None:
-        """Do nothing: the connections are those of the engine that `open_postgresql_warehouse` disposes of."""
+        """Do nothing: `open_postgresql_warehouse` disposes of the engine and its connections."""
 
     async def _load(
         self, driver: Driver, events: Sequence[StoredEvent], through: int, then: Callable[[], None] = lambda: None
@@ -86,7 +89,7 @@ class PostgresqlWarehouse(Warehouse):
         try:
             await self._partitions.create(driver, {event.received_at // DAY_MICROSECONDS for event in events})
             async with driver.transaction():
-                await load_after_fence(driver, events, through, self._partitions.name_of)
+                await load_after_fence(driver, events, through, self._partitions.partition_name)
                 then()
         except asyncpg.PostgresError:
             self._partitions.forget()
@@ -96,13 +99,13 @@ class PostgresqlWarehouse(Warehouse):
         try:
             async with self._database.snapshot() as driver:
                 return await read(driver)
-        except asyncpg.UndefinedTableError:  # the last of the old events were moved meanwhile, and their table dropped
+        except asyncpg.UndefinedTableError:  # another call moved the last old events meanwhile, and dropped their table
             async with self._database.snapshot() as driver:
                 return await read(driver)
 
 
 class _GivenUp(Exception):
-    """A transaction is rolled back on purpose."""
+    """Rolls back a transaction on purpose."""
 
 
 def _give_up() -> None:
@@ -111,9 +114,9 @@ def _give_up() -> None:
 
 @asynccontextmanager
 async def open_postgresql_warehouse(url: str, *, writes: bool, clock: Clock) -> AsyncIterator[PostgresqlWarehouse]:
-    """Open the warehouse at `url`, its tables up to date; closed at the end of the block.
+    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
 
-    Raises UnusableDatabase when the database is out of reach, too old, or not writable.
+    Raises UnusableDatabase when the database is unreachable, too old, or not writable.
     """
     async with open_database(url, MIGRATIONS) as engine:
         database = Database(engine)

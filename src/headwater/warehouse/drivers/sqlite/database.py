@@ -1,14 +1,16 @@
-"""The file of a warehouse: its tables, how it is opened, and what becomes of a file that an older release has made.
+"""The file of a warehouse: its tables, how it is opened, and the migration of files of older releases.
 
-    loaded             the position through which events are loaded
-    event_rows         events that are not in a block yet
-    row_counts         for each workspace how many rows it has, and since when
-    event_blocks       blocks: the ranges of their positions and times, counts, hashes of ids, columns
-    event_documents    the documents of blocks, in chunks
-    events             rows of older releases, which maintenance moves into blocks; absent in files made since
+| table | content |
+| --- | --- |
+| `loaded` | the position through which events are loaded |
+| `event_rows` | events that are not in a block yet |
+| `row_counts` | for each workspace the number of its rows, and the time of the first |
+| `event_blocks` | blocks: the ranges of their positions and times, counts, hashes of ids, columns |
+| `event_documents` | the documents of blocks, in chunks |
+| `events` | rows of older releases, which maintenance moves into blocks; absent in files made since |
 
-The file is in WAL mode with `synchronous=FULL`: what was committed survives a power cut, and readers in any process
-never wait for the writer.
+The file is in WAL mode with `synchronous=FULL`: committed data survives a power cut, and readers in any process never
+wait for the writer.
 """
 
 import sqlite3
@@ -18,18 +20,18 @@ from pathlib import Path
 from typing import Final
 
 from headwater.base.errors import Unavailable
-from headwater.storage.database import BUSY_TIMEOUT_MS, is_sqlite_outage
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS, is_sqlite_outage
 from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 
 PAGE_BYTES: Final = 16 * 1024
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
-"""The size at which the WAL is moved into the file: a block has some 700 KB."""
+"""The size at which the WAL is checkpointed into the file: a block has about 700 KB."""
 CACHE_KIB: Final = 4 * 1024
-"""SQLite's cache of one connection. Blocks are read once and decompressed: caching their pages is of no use."""
+"""SQLite's cache of one connection. Blocks are read once and decompressed, so caching their pages is useless."""
 VERSION: Final = 1
 """The `user_version` of files that have all tables."""
 IS_SMALL: Final = f"events < {FULL_BLOCK_EVENTS // 2} AND document_bytes < {MAX_BLOCK_BYTES // 2}"
-"""The condition of blocks to merge. Written out wherever it is used: their index serves this very condition."""
+"""The condition of blocks to merge. Use it literally: the index of small blocks has this very condition."""
 _CONSUMER: Final = "warehouse"
 """The consumer whose position older releases kept in the same file."""
 
@@ -87,14 +89,14 @@ def documents_id(block: int, first: int) -> int:
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     """Open the file, make its tables if need be, and return a connection for one thread at a time."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
     try:
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has effect before the first table only
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has an effect only before the first table
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // PAGE_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        # What is deleted has been copied into a block: overwriting it with zeros protects nothing.
+        # Deleted data was copied into a block: overwriting it with zeros protects nothing.
         connection.execute("PRAGMA secure_delete=FAST")
         if _version(connection) < VERSION:
             _make_tables(connection)
@@ -108,7 +110,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, *, commit: bool = True) -> Iterator[None]:
-    """Make one write transaction of the block; without `commit`, or after an exception, nothing of it has happened."""
+    """Run the block in one write transaction; without `commit`, or after an exception, roll it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -121,7 +123,7 @@ def transaction(connection: sqlite3.Connection, *, commit: bool = True) -> Itera
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all statements of the block see the same state."""
+    """Run all statements of the block on one state of the database."""
     connection.execute("BEGIN")
     try:
         yield
@@ -137,7 +139,7 @@ def as_unavailable() -> Iterator[None]:
     except sqlite3.Error as error:
         if not is_sqlite_outage(error):
             raise
-        raise Unavailable(f"the warehouse's database does not answer: {error}") from error
+        raise Unavailable(f"the warehouse's database does not respond: {error}") from error
 
 
 def has_old_rows(connection: sqlite3.Connection) -> bool:
@@ -152,7 +154,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     with transaction(connection):
-        if _version(connection) >= VERSION:  # another process has been faster
+        if _version(connection) >= VERSION:  # another process was faster
             return
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)

@@ -16,7 +16,7 @@ from headwater.warehouse.drivers.sqlite.block import (
 from headwater.warehouse.drivers.sqlite.database import documents_id, transaction
 
 MAX_DELAY: Final = HOUR
-"""An event is late when its time and its arrival are further apart, in microseconds."""
+"""Maximum difference between time and arrival, in microseconds. An event with a larger one is late."""
 
 _INSERT_ROW: Final = "INSERT INTO event_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BLOCK: Final = "INSERT INTO event_blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -64,10 +64,10 @@ def _after(events: Sequence[StoredEvent], position: int) -> Sequence[StoredEvent
 
 
 def _groups(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
-    """Yield the events of each workspace, those that are late apart from the others.
+    """Yield the events of each workspace, with the late ones separate from the others.
 
-    A block is opened when it may have events of the time that is asked for. With a few late ones in each, every block
-    would cover days, and the newest events would be looked for in all of them.
+    A query opens each block whose time range overlaps its own. A few late events in each block would make every block
+    cover days, and a query for the newest events would open all of them.
     """
     groups: dict[int, list[StoredEvent]] = {}
     for event in events:

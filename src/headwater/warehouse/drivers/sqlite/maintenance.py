@@ -1,7 +1,7 @@
 """Moves rows into blocks and merges small blocks, one step at a time.
 
-A step is one transaction that reads, inserts and deletes, so a crash between any two statements loses nothing and
-leaves nothing twice. It takes some 50 ms, and loads may come between two steps.
+A step is one transaction that reads, inserts and deletes, so a crash between two statements neither loses nor
+duplicates events. It takes about 50 ms, and loads may run between two steps.
 """
 
 import sqlite3
@@ -66,7 +66,7 @@ def _seal_rows(connection: sqlite3.Connection, now: int) -> bool:
         for group in (late, in_time):
             if len(group) >= MIN_BLOCK_EVENTS or _size(group) >= MAX_BLOCK_BYTES // 2:
                 _delete(connection, "event_rows", _insert(connection, group))
-        # Also when nothing was sealed, so that these rows are looked at again in an hour, and not in a second.
+        # Also if nothing was sealed, so that the next look at these rows is in an hour, and not in a second.
         (remaining,) = connection.execute(_REMAINING, (workspace, FULL_BLOCK_EVENTS)).fetchone()
         if remaining:
             connection.execute("REPLACE INTO row_counts VALUES (?, ?, ?)", (workspace, remaining, now))

@@ -13,6 +13,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
 from headwater.warehouse.conditions import select
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -25,17 +26,17 @@ from headwater.warehouse.drivers.sqlite import loading, maintenance
 from headwater.warehouse.drivers.sqlite.cache import Cache
 from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.database import as_unavailable, connect, snapshot
-from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
+from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_window
 
 MAX_READERS: Final = 3
 MAX_COUNTING: Final = MAX_READERS - 1
-"""Counting may take seconds, so one reader is left for pages."""
+"""Maximum number of counts in parallel. Counting may take seconds, so one reader is left for pages."""
 READER_TIMEOUT_SECONDS: Final = 5.0
-"""How long a call waits for a reader."""
+"""Maximum time that a call waits for a reader."""
 PAGE_SECONDS: Final = 0.15
-"""The processor time that a page may take before it ends early."""
+"""Maximum processor time of a page before it ends early."""
 COUNT_SECONDS: Final = 5.0
-"""The processor time that counting may take."""
+"""Maximum processor time of counting."""
 MAINTENANCE_SECONDS: Final = 0.5
 """The time after which `maintain` begins no further step."""
 
@@ -44,6 +45,8 @@ _Result = TypeVar("_Result")
 
 class SqliteWarehouse:
     """A `Warehouse` in the file `path`. Only one that `writes` may load and maintain."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class SqliteWarehouse:
             self._idle.put_nowait(reader)
 
     async def open(self) -> None:
-        """Make the tables if need be. Raises what `connect` raises."""
+        """Create missing tables. Raises the errors of `connect`."""
         await (self._writer or self._readers[0]).run(lambda _: None)
 
     async def loaded(self) -> int:
@@ -87,7 +90,7 @@ class SqliteWarehouse:
         self, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
     ) -> EventPage:
         selection = select(query)
-        window = window_of(query, ascending=ascending, after=after)
+        window = make_window(query, ascending=ascending, after=after)
         if selection.is_empty or window.low >= window.high:
             return EventPage((), None)
 
@@ -122,7 +125,7 @@ class SqliteWarehouse:
             self._counting.release()
 
     async def maintain(self) -> None:
-        """Loads come between two steps."""
+        """Do some of the maintenance that is due. Loads may run between two steps."""
         deadline = time.monotonic() + MAINTENANCE_SECONDS
         now = microseconds(self._clock.now())
         while await self._write(lambda connection: maintenance.step(connection, now)):
@@ -159,7 +162,7 @@ async def _timeout() -> AsyncIterator[None]:
 
 
 class _Connection:
-    """A connection that is opened when it is first used, and the thread that it belongs to."""
+    """A connection that is opened on first use, and the thread that owns it."""
 
     def __init__(self, path: Path, *, writes: bool) -> None:
         self._path = path
@@ -185,7 +188,7 @@ class _Connection:
 
 @asynccontextmanager
 async def open_sqlite_warehouse(path: Path, *, writes: bool, clock: Clock) -> AsyncIterator[SqliteWarehouse]:
-    """Open the warehouse in the file `path`, with its tables up to date; close it at the end of the block.
+    """Open the warehouse in the file `path` and migrate its tables; close it at the end of the block.
 
     One process at a time may open it for writing. Reads a file of an older release as it is. Raises Unavailable when
     the file cannot be used.

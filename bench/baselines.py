@@ -1,4 +1,4 @@
-"""The floors: what the same work costs with everything taken away that makes it a system."""
+"""The baseline of a worker: the same work in one process, without the parts that make it a system."""
 
 import sqlite3
 import tempfile
@@ -12,8 +12,8 @@ from bench.payload import PAYLOAD, Batch
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What one process does without a system around it."""
+class Baseline:
+    """The throughput of one process without a system."""
 
     rate: float
     """Events a second."""
@@ -21,9 +21,9 @@ class Floor:
     """Processor time an event."""
 
 
-def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Floor:
-    """Measure one process: parse each batch with orjson, insert its events into SQLite as one durable
-    transaction (WAL, synchronous FULL). No network, no checks, no second reader."""
+def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Baseline:
+    """Measure one process: parse each batch with orjson and insert its events into SQLite in one durable transaction
+    (WAL, synchronous FULL). It uses no network, no checks and no second reader."""
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".db") as file:
         connection = sqlite3.connect(file.name, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -44,4 +44,4 @@ def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Fl
             cpu += time.process_time() - cpu_start
             events += len(rows)
         connection.close()
-    return Floor(events / spent, 1e6 * cpu / events)
+    return Baseline(events / spent, 1e6 * cpu / events)
