@@ -119,7 +119,7 @@ async def test_a_byte_a_second(system: RunningSystem, source: Source) -> None:
             clients.create_task(never_ends_its_headers(route))
         clients.create_task(serve_others(source, 100))
     await asyncio.to_thread(until_carried, source)
-    assert stored(source) == sum(route.events for route in ROUTES) + 100 + 1
+    assert await asyncio.to_thread(stored, source) == sum(route.events for route in ROUTES) + 100 + 1
 
 
 async def test_500_open_connections(system: RunningSystem, source: Source) -> None:
@@ -145,7 +145,7 @@ async def test_500_open_connections(system: RunningSystem, source: Source) -> No
         await serve_others(source, 100)
         others.set()
     await asyncio.to_thread(until_carried, source)
-    assert stored(source) == events + 100 + 1
+    assert await asyncio.to_thread(stored, source) == events + 100 + 1
 
 
 def _numbered(route: Route, id_: str) -> Any:
@@ -168,7 +168,7 @@ async def test_a_call_that_is_cut_off_is_no_call(system: RunningSystem, source: 
                 elif part < len(content):
                     await wire.write(head(route, source, len(content)) + content[:part])
     await asyncio.to_thread(until_carried, source)
-    assert stored(source) == 1
+    assert await asyncio.to_thread(stored, source) == 1
     assert get(system, f"/v1/events/rejected?connection={source.id}")["events"] == refused == []
 
 
@@ -186,4 +186,4 @@ async def test_calls_in_a_row_on_one_connection_get_their_answers_in_a_row(
         statuses = [await wire.status() for _ in range(5)]
     assert statuses == [route.accepted, route.bad, route.accepted, route.accepted, 404]
     await asyncio.to_thread(until_carried, source)
-    assert stored(source) == 3 * route.events + 1
+    assert await asyncio.to_thread(stored, source) == 3 * route.events + 1

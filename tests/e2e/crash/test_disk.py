@@ -127,7 +127,7 @@ def test_a_worker_without_room_waits_and_then_carries_everything_once(tmp_path: 
             _fill(disk)
             for _ in range(100):
                 assert client.is_accepted()
-            wait_until(lambda: "the worker waits" in system.errors, RECOVERY_S)
+            wait_until(lambda: "the consumer waits" in system.errors, RECOVERY_S)
             _make_room(disk)
             assert client.is_accepted()
             wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
