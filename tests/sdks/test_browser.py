@@ -1,14 +1,14 @@
-"""What browser SDKs do in a page when they are told to."""
+"""Options of browser SDKs in a page."""
 
 import pytest
 
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.javascript import INSTALL_TIMEOUT_S, send_from_browser
+from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS, send_from_browser
 from tests.sdks.recorder import Recorder
 
-pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_SECONDS + 60)  # the first one may have to install the SDKs
 
 INTEGRATIONS = {
     "@segment/analytics-next": "Segment.io",
@@ -19,7 +19,7 @@ BATCHING = {"deliveryStrategy": {"strategy": "batching", "config": {"size": 4, "
 
 @pytest.mark.usefixtures("browser")
 @pytest.mark.parametrize("package", INTEGRATIONS)
-def test_batches_of_a_browser_arrive(package: str, source: Source, recorder: Recorder) -> None:
+def test_batches_of_a_browser_are_stored(package: str, source: Source, recorder: Recorder) -> None:
     said = calls(package)
     send_from_browser(
         package, source.write_key, recorder.address, said, {"integrations": {INTEGRATIONS[package]: BATCHING}}
