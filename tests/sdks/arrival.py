@@ -7,7 +7,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from tests.e2e.source import STORED_WITHIN_S, Source
+from tests.e2e.source import STORED_WITHIN_SECONDS, Source
 from tests.sdks.recorder import Number, Request, exact_json
 from tests.system import HTTP, wait_until
 
@@ -69,7 +69,7 @@ def stored_events(source: Source, count: int) -> dict[str, dict[str, Any]]:
         events: list[dict[str, Any]] = exact_json(response.content)["events"]
         return [event for event in events if event["connectionId"] == Number(str(source.id))]
 
-    wait_until(lambda: len(documents()) >= count, STORED_WITHIN_S)
+    wait_until(lambda: len(documents()) >= count, STORED_WITHIN_SECONDS)
     found = documents()
     by_id = {document["messageId"]: document for document in found}
     assert len(by_id) == len(found), "a message is stored once"
