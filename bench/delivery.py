@@ -29,6 +29,7 @@ from headwater.processing.batch import read_batch
 from headwater.processing.processor import BatchProcessor
 from headwater.state import open_state
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
 from tests.system import RunningSystem
 
 ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))
@@ -42,8 +43,9 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
         open_state(sqlite_url(data_dir / "state.db"), writes=True, clock=clock) as state,
+        open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as warehouse,
     ):
-        processor = BatchProcessor(CONSUMER, catalog, state, clock)
+        processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock)
         batches = [Batch() for _ in range(30)]
         after = await state.position(CONSUMER)
         while rows > 0:
@@ -55,7 +57,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await processor.process(read_batch(entries), after=after)
+            after = await processor.handle(read_batch(entries), after=after)
             rows -= position - entries[0].position
 
 

@@ -60,11 +60,11 @@ class _Health(system_pb2_grpc.SystemServiceServicer):
         return system_pb2.GetHealthResponse(status="ok")
 
 
-async def serve(socket: str, raw_socket: str) -> None:
+async def serve(socket: str, ingest_socket: str) -> None:
     """Serve until killed."""
     router = Router()
     router.add(track.SERVICE, {"Track": _track})
-    await HttpServer(router, max_body_bytes=1 << 20).start(Path(raw_socket))
+    await HttpServer(router, max_body_bytes=1 << 20).start(Path(ingest_socket))
     server = grpc.aio.server()
     connections_pb2_grpc.add_ConnectionServiceServicer_to_server(_Echo(), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(_Health(), server)

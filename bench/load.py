@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -137,9 +138,8 @@ async def run(plan: Plan) -> Result:
     for _ in range(plan.connections):
         done = loop.create_future()
         finished.append(done)
-        await loop.create_connection(
-            lambda done=done: _Connection(next_request, result, latencies, done, next_slot), "127.0.0.1", plan.port
-        )
+        protocol = partial(_Connection, next_request, result, latencies, done, next_slot)
+        await loop.create_connection(protocol, "127.0.0.1", plan.port)
     await asyncio.wait_for(asyncio.gather(*finished), plan.seconds + 60)
     result.seconds, result.cpu_seconds = time.perf_counter() - start, time.process_time()
     latencies.sort()

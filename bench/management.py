@@ -126,7 +126,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _running(folder: Path) -> Iterator[RunningSystem]:
-    system = start(folder, **UNLIMITED)
+    system = start(folder, None, **UNLIMITED)
     try:
         yield system
     finally:

@@ -19,7 +19,7 @@ from tests.system import RunningSystem, free_port, start
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
     """Start a system with one `http` connection that stores events and identities; yield it, the id and the write
     key."""
-    system = start(folder, **variables)
+    system = start(folder, None, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}
@@ -47,7 +47,10 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "bench.echo"]
-            + [str(socket) for socket in (configuration.backend_socket("backend"), configuration.raw_socket("backend"))]
+            + [
+                str(socket)
+                for socket in (configuration.backend_socket("backend"), configuration.ingest_socket("backend"))
+            ]
         ),
         subprocess.Popen(envoy.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
     ]

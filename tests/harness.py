@@ -88,7 +88,7 @@ class Harness:
         """Process every log entry after the position of the consumer, as the worker does."""
         after = await self.state.position(CONSUMER)
         if entries := await self.log_entries(after):
-            await self.processor.process(read_batch(entries), after=after)
+            await self.processor.handle(read_batch(entries), after=after)
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""

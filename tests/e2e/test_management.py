@@ -239,7 +239,7 @@ def test_settings_survive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> N
     old = (data / "secret-key").read_text().strip()
     (data / "secret-key").unlink()
     system = start(data, port, HEADWATER_SECRET_KEY="the key of this year: 32 characters")
-    assert "cannot be read: the key that encrypted them is not given" in system.errors
+    assert "cannot be decrypted: their key is missing" in system.errors
     assert get(system, f"/v1/connections/{id_}")["eventTypes"] == [], "a lost key costs no more than what it opens"
     assert read_error(send(system, "GET", f"/v1/connections/{id_}/schemas/user")) == (503, "ServiceUnavailable")
     assert system.stop() == 0

@@ -10,7 +10,7 @@ from headwater.log.jetstream import JetStreamEventLog
 from headwater.log.sqlite import SqliteEventLog
 
 
-def refusal(pressure: BackPressure) -> int | None:
+def rejection(pressure: BackPressure) -> int | None:
     """The seconds to wait; None when events are accepted."""
     try:
         pressure.check()
@@ -21,10 +21,10 @@ def refusal(pressure: BackPressure) -> int | None:
 
 def test_refuses_beyond_the_bound_only() -> None:
     pressure = BackPressure(1000)
-    assert refusal(pressure) is None
+    assert rejection(pressure) is None
     for lag, refused in ((1000, False), (1001, True), (1000, False)):
         pressure.observe(lag, 0.0)
-        assert (refusal(pressure) is not None) is refused
+        assert (rejection(pressure) is not None) is refused
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_tells_when_the_consumer_is_likely_to_have_caught_up(looks: list[tuple[i
     pressure = BackPressure(1000)
     for lag, at in looks:
         pressure.observe(lag, at)
-    assert refusal(pressure) == seconds
+    assert rejection(pressure) == seconds
 
 
 class Away:
@@ -65,7 +65,7 @@ async def test_a_lag_that_cannot_be_looked_up_stays_what_it_was(monkeypatch: pyt
     async with pressure.track(log), asyncio.timeout(60):
         while log.looks < 5:
             await asyncio.sleep(0.01)
-        assert refusal(pressure) is not None
+        assert rejection(pressure) is not None
 
 
 async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
@@ -82,6 +82,6 @@ async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
                 await asyncio.sleep(0.03)
         lease = await log.lease("warehouse")
         await lease.advance(last)
-        while refusal(pressure) is not None:
+        while rejection(pressure) is not None:
             await asyncio.sleep(0.02)
         await log.append(LogEntry(1, b"", b"accepted again"))

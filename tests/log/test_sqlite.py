@@ -158,7 +158,7 @@ async def test_a_full_disk_is_unavailable_and_what_was_acknowledged_stays(tmp_pa
 async def test_a_log_that_is_locked_for_too_long_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=True)
     stranger = sqlite._connect(tmp_path / "log.db")
     stranger.execute("BEGIN IMMEDIATE")

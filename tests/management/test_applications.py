@@ -1,6 +1,8 @@
 """What applications are asked: only where there is one, for what it supports, and for no longer than we wait."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -10,10 +12,13 @@ from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
+from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.http import AccessToken
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.management import applications
 from headwater.management.connections import CreateConnection, create_connection
+from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.schemas import ObjectType, Property, Schema, StringType, parse_schema
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
@@ -60,11 +65,44 @@ async def _forever(*_: object) -> Any:
 async def test_event_types_are_those_of_destinations_that_take_events(
     catalog: Catalog, workspace: int, dummy: Connection, website: Connection
 ) -> None:
-    assert len(await applications.event_types_of(catalog, dummy)) == 5
+    assert len(await applications.find_event_types(catalog, dummy)) == 5
     source = await _made(catalog, workspace, "dummy", "Source")
     database = await _made(catalog, workspace, "db")
     for connection in (source, database, website):
-        assert await applications.event_types_of(catalog, connection) == ()
+        assert await applications.find_event_types(catalog, connection) == ()
+
+
+class _RecordingEnvironment(ConnectorEnvironment, frozen=True, kw_only=True):
+    """Records the connections whose context was opened."""
+
+    opened: list[int]
+
+    @asynccontextmanager
+    async def context(
+        self, connector: str, connection: int, settings: Settings | None, access_token: AccessToken | None = None
+    ) -> AsyncIterator[ConnectorContext]:
+        self.opened.append(connection)
+        async with super().context(connector, connection, settings, access_token) as context:
+            yield context
+
+
+async def test_the_environment_of_the_process_is_used(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    environment = _RecordingEnvironment(opened=[])
+    await applications.find_event_types(catalog, dummy, environment)
+    await applications.event_type_schema(catalog, workspace, dummy.id, "send_identity", environment)
+    await applications.users(catalog, workspace, dummy.id, EMAIL, "", environment)
+    await create_pipeline(
+        catalog,
+        workspace,
+        CreatePipeline(
+            name="Send events",
+            connection=dummy.id,
+            target="Event",
+            event_type="send_event_with_no_schema",
+        ),
+        environment=environment,
+    )
+    assert environment.opened == [dummy.id] * 4
 
 
 @pytest.mark.parametrize("answer", [_unavailable, _forever])
@@ -73,7 +111,7 @@ async def test_an_application_that_is_away_costs_its_event_types_only(
 ) -> None:
     monkeypatch.setattr(applications, "TIMEOUT_SECONDS", 0.05)
     _broken(catalog, event_types=answer, readable_schema=answer, users=answer)
-    assert await applications.event_types_of(catalog, dummy) == ()
+    assert await applications.find_event_types(catalog, dummy) == ()
     async with refused(catalog, 503, "ServiceUnavailable"):
         await applications.user_schemas(catalog, workspace, dummy.id)
     async with refused(catalog, 503, "ServiceUnavailable"):

@@ -97,5 +97,5 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
             page = {"type": "page", "userId": "u", "messageId": str(number)}
             await harness.send(source, json.dumps({"batch": [page]}).encode())
             after = await harness.state.position(CONSUMER)
-            await processor.process(read_batch(await harness.log_entries(after)), after=after)
+            await processor.handle(read_batch(await harness.log_entries(after)), after=after)
         assert [json.loads(document)["messageId"] for document in await harness.documents()] == ["0", "2"]

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Connection
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline
@@ -17,8 +18,18 @@ from headwater.state import Transaction
 from tests.harness import Harness
 
 
-def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1)) -> Janitor:
-    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep)
+class JanitorErrors(Metrics):
+    """Records the errors of the janitor."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def janitor_failed(self, error: str) -> None:
+        self.errors.append(error)
+
+
+def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1), metrics: Metrics = NO_METRICS) -> Janitor:
+    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep, metrics=metrics)
 
 
 async def send(harness: Harness, source: Connection, *types: str) -> None:
@@ -72,7 +83,7 @@ async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness,
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a bug")], ids=repr)
-async def test_it_tries_again_after_an_error(
+async def test_it_counts_an_error_and_tries_again(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(module, "CLEAN_SECONDS", 0.0)
@@ -86,10 +97,12 @@ async def test_it_tries_again_after_an_error(
         trimmed.set()
 
     monkeypatch.setattr(Transaction, "trim_messages", failing)
-    cleaning = asyncio.create_task(janitor(harness).run(stop))
+    metrics = JanitorErrors()
+    cleaning = asyncio.create_task(janitor(harness, metrics=metrics).run(stop))
     await asyncio.wait_for(trimmed.wait(), 20)
     stop.set()
     await asyncio.wait_for(cleaning, 20)
+    assert metrics.errors == [type(error).__name__] * 2
 
 
 async def test_only_the_process_with_the_lease_cleans(

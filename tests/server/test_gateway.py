@@ -121,7 +121,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     system_pb2_grpc.add_SystemServiceServicer_to_server(backend, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    raw = RawBackend(Dialect(), settings.raw_socket("backend"))
+    raw = RawBackend(Dialect(), settings.ingest_socket("backend"))
     track_pb2_grpc.add_TrackServiceServicer_to_server(raw.protocol, server)
     server.add_insecure_port(f"unix:{settings.backend_socket('backend')}")
     await server.start()
@@ -145,9 +145,16 @@ async def _all_healthy(settings: Settings) -> bool:
     return await gateway.healthy_backends(settings) == 1
 
 
-@pytest.fixture(autouse=True)
-def _fresh_script(running: Gateway) -> None:
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _fresh_script(running: Gateway) -> None:
+    """Begin with the default script, and with a backend that Envoy holds to be healthy.
+
+    A test that computes for seconds answers no health check meanwhile.
+    """
     running.backend.script = Script()
+    async with asyncio.timeout(30):
+        while not await _all_healthy(running.settings):
+            await asyncio.sleep(0.02)
 
 
 def _asked_for(status: int, body: object) -> tuple[tuple[str, str], ...]:
@@ -480,7 +487,7 @@ async def test_letters_that_only_http2_has_in_a_query_are_400(running: Gateway, 
 async def test_draining_waits_for_the_request_that_has_arrived(running: Gateway, tmp_path: Path) -> None:
     settings = replace(running.settings, run_dir=tmp_path, port=free_port())
     settings.backend_socket("backend").symlink_to(running.settings.backend_socket("backend"))
-    settings.raw_socket("backend").symlink_to(running.settings.raw_socket("backend"))
+    settings.ingest_socket("backend").symlink_to(running.settings.ingest_socket("backend"))
     envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command)
     try:
         async with asyncio.timeout(10):
@@ -509,7 +516,7 @@ async def another(
     settings = read({"HEADWATER_DATA_DIR": str(folder), "HEADWATER_PORT": str(free_port()), **named})
     settings.run_dir.mkdir()
     settings.backend_socket("backend").symlink_to(running.settings.backend_socket("backend"))
-    settings.raw_socket("backend").symlink_to(running.settings.raw_socket("backend"))
+    settings.ingest_socket("backend").symlink_to(running.settings.ingest_socket("backend"))
     with (folder / "stderr.txt").open("wb") as errors:
         envoy = await asyncio.create_subprocess_exec(*gateway.program(settings).command, stderr=errors)
     try:

@@ -40,8 +40,8 @@ async def page_of(metrics: Counted, folder: Path, backlog: int | None = None) ->
 
 async def test_calls_events_and_commits(tmp_path: Path) -> None:
     metrics = BackendMetrics()
-    metrics.call_answered("/a.B/C", "OK", 0.004)
-    metrics.call_answered("/a.B/C", "NOT_FOUND", 0.004)
+    metrics.rpc_handled("/a.B/C", "OK", 0.004)
+    metrics.rpc_handled("/a.B/C", "NOT_FOUND", 0.004)
     metrics.events_accepted("track", 5)
     metrics.events_rejected("track", "BadRequest", 2)
     metrics.log_committed(7, 0.0004)
@@ -61,12 +61,14 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
     steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
     metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
+    metrics.janitor_failed("Unavailable")
     found = await page_of(metrics, tmp_path, backlog=12)
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
     names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
     assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+    assert found["headwater_worker_janitor_errors_total", (("error", "Unavailable"),)] == 1
     assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
     assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6
 

@@ -10,7 +10,7 @@ import pytest
 
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
-from headwater.server.scrape import handler, merged, metrics_port
+from headwater.server.scrape import handler, merge_pages, metrics_port
 from headwater.server.settings import Settings
 from tests.system import free_port
 
@@ -30,7 +30,7 @@ process_open_fds 5.0
 
 
 def test_each_metric_is_described_once_and_each_sample_names_its_process() -> None:
-    assert merged({"backend": BACKEND, "worker": WORKER}).splitlines() == [
+    assert merge_pages({"backend": BACKEND, "worker": WORKER}).splitlines() == [
         "# HELP process_open_fds Open files.",
         "# TYPE process_open_fds gauge",
         'process_open_fds{process="backend"} 7.0',
@@ -43,7 +43,7 @@ def test_each_metric_is_described_once_and_each_sample_names_its_process() -> No
 
 @pytest.mark.parametrize("pages", [{}, {"backend": ""}, {"backend": "\n\n"}, {"backend": "no metrics\n"}])
 def test_pages_without_metrics_add_nothing(pages: dict[str, str]) -> None:
-    assert merged(pages) == ""
+    assert merge_pages(pages) == ""
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.events.protocol import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
-from headwater.server.settings import Settings, TrustedProxies, read, renamed_variables, unknown_variables, variable
-from headwater.server.units import MAX_CALL_EVENTS, EventRate
+from headwater.server.setting_parsers import TrustedProxies
+from headwater.server.settings import Settings, read, renamed_variables, unknown_variables, variable
+from headwater.server.units import MAX_CALL_EVENTS, Rate
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "s" * 32
@@ -54,9 +55,9 @@ def test_defaults() -> None:
         ("MAXMIND_DB", "/srv/city.mmdb", "maxmind_db", Path("/srv/city.mmdb")),
         ("MAXMIND_DB", "city.mmdb", "maxmind_db", Path.cwd() / "city.mmdb"),
         ("RATE_LIMIT_WORKSPACE", "", "rate_limit_workspace", None),
-        ("RATE_LIMIT_WORKSPACE", "1000", "rate_limit_workspace", EventRate(1000, 20_000)),
-        ("RATE_LIMIT_WORKSPACE", "30000", "rate_limit_workspace", EventRate(30_000, 30_000)),
-        ("RATE_LIMIT_KEY", "5:10", "rate_limit_key", EventRate(5, 10)),
+        ("RATE_LIMIT_WORKSPACE", "1000", "rate_limit_workspace", Rate(1000, 20_000)),
+        ("RATE_LIMIT_WORKSPACE", "30000", "rate_limit_workspace", Rate(30_000, 30_000)),
+        ("RATE_LIMIT_KEY", "5:10", "rate_limit_key", Rate(5, 10)),
         ("MAX_CLIENT_CONNECTIONS", "30000", "max_client_connections", 30_000),
         ("IDLE_TIMEOUT", "5m", "idle_timeout", 300),
         ("MAX_CONNECTION_DURATION", "1d", "max_connection_duration", 86_400),
@@ -72,9 +73,12 @@ def test_defaults() -> None:
         ),
         ("ACCESS_LOG_SAMPLE", "0", "access_log_sample", 0),
         ("ACCESS_LOG_SAMPLE", "1000", "access_log_sample", 1_000),
-        ("RATE_LIMIT_MANAGEMENT", "", "rate_limit_management", EventRate(100, 1_000)),
-        ("RATE_LIMIT_MANAGEMENT", "7", "rate_limit_management", EventRate(7, 70)),
-        ("RATE_LIMIT_MANAGEMENT", "7:8", "rate_limit_management", EventRate(7, 8)),
+        ("ALLOW_PRIVATE_DESTINATIONS", "", "allow_private_destinations", "0"),
+        ("ALLOW_PRIVATE_DESTINATIONS", "1", "allow_private_destinations", "1"),
+        ("ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/8, fd00::/8", "allow_private_destinations", "10.0.0.0/8,fd00::/8"),
+        ("RATE_LIMIT_MANAGEMENT", "", "rate_limit_management", Rate(100, 1_000)),
+        ("RATE_LIMIT_MANAGEMENT", "7", "rate_limit_management", Rate(7, 70)),
+        ("RATE_LIMIT_MANAGEMENT", "7:8", "rate_limit_management", Rate(7, 8)),
         ("MAX_CONNECTIONS", "5", "max_connections", 5),
         ("MAX_PIPELINES", "5", "max_pipelines", 5),
         ("MAX_KEYS", "1000000", "max_keys", 1_000_000),
@@ -165,6 +169,14 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         *(
             ("TRUSTED_PROXIES", text, "must be the number of proxies, from 0 to 16, or their networks")
             for text in ("17", "-1", "10.0.0.1/8", "proxy.example", "10.0.0.0/8,", "10.0.0.0/8 10.1.0.0/16", "1,2")
+        ),
+        *(
+            (
+                "ALLOW_PRIVATE_DESTINATIONS",
+                text,
+                "must be 0 for none, 1 for all private addresses, or the allowed networks",
+            )
+            for text in ("2", "yes", "10.0.0.1/8", "10.0.0.0/8,")
         ),
         *(("ACCESS_LOG_SAMPLE", text, "must be a number from 0 to 1000000") for text in ("-1", "0.5", "1000001")),
         ("WATCHDOG_SECONDS", "1", "must be 0 or a number of seconds from 3 to 3600"),

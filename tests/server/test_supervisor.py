@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from headwater.server.preflight import run_dir
-from headwater.server.settings import SOCKET_PATH_LIMIT, read
+from headwater.server.settings import MAX_SOCKET_PATH_BYTES, read
 from tests.system import HTTP, RunningSystem, children, free_port, is_healthy, serve, start, wait_until
 
 Start = Callable[..., RunningSystem]
@@ -120,7 +120,7 @@ def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
     os.kill(before[name], signal.SIGKILL)
     wait_until(lambda: running.children().get(name) not in (None, before[name]), 60)
     wait_until(lambda: is_healthy(running.base_url), 60)
-    assert "a process ended and is started again" in running.errors
+    assert "a process ended and will be restarted" in running.errors
     after = running.children()
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
@@ -249,9 +249,9 @@ def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
 
 
 def test_sockets_move_when_the_data_directory_has_a_long_path(tmp_path: Path) -> None:
-    settings = read({"HEADWATER_DATA_DIR": str(tmp_path / ("d" * SOCKET_PATH_LIMIT))})
+    settings = read({"HEADWATER_DATA_DIR": str(tmp_path / ("d" * MAX_SOCKET_PATH_BYTES))})
     with run_dir(settings) as moved:
-        assert len(os.fsencode(moved.backend_socket("backend"))) <= SOCKET_PATH_LIMIT
+        assert len(os.fsencode(moved.backend_socket("backend"))) <= MAX_SOCKET_PATH_BYTES
         assert stat.S_IMODE(moved.run_dir.stat().st_mode) == 0o700
         assert moved.data_dir == settings.data_dir
     assert not moved.run_dir.exists()

@@ -14,9 +14,9 @@ from headwater.state.identities import (
     Identities,
     IdentityKey,
     IdentityState,
+    affected_ids,
+    affected_keys,
     attributes_fit,
-    ids_of,
-    keys_of,
     merge,
 )
 
@@ -54,11 +54,11 @@ def merged(observations: list[IdentityObservation], before: Identities | None = 
     """All identities after the sightings, as the warehouse does it: claimed rows are deleted, the others written."""
     everything: Identities = dict(before or {})
     observations = [reaching_all(each) for each in observations]
-    some: Identities = {key: everything.get(key) for key in keys_of(observations)}
-    ids = ids_of(observations)
+    some: Identities = {key: everything.get(key) for key in affected_keys(observations)}
+    ids = affected_ids(observations)
     some |= {key: state for key, state in everything.items() if (key.connection, key.identity_id) in ids}
-    gone = merge(observations, some)
-    for key in gone:
+    removed = merge(observations, some)
+    for key in removed:
         everything.pop(key, None)
     everything.update(some)
     return {key: state for key, state in everything.items() if state is not None}
@@ -182,8 +182,8 @@ def test_claims_and_aliases_have_effect_only_in_the_pipelines_that_they_reach() 
         IdentityObservation(7, 1, (), "u", None, 1, previous_id="a", reaches=(P1,)),
     ):
         now: Identities = dict(before)
-        gone = merge([change], now)
-        assert gone == {IdentityKey(1, "a", True, P1)} | (
+        removed = merge([change], now)
+        assert removed == {IdentityKey(1, "a", True, P1)} | (
             {IdentityKey(1, "a", False, P1)} if change.previous_id else set()
         )
         assert now[IdentityKey(1, "a", True, P1)] is None
@@ -241,7 +241,9 @@ def one_by_one(observation: IdentityObservation, now: Identities) -> Identities:
             ids.append(previous)
         is_known = any(key.identity_id == observation.user_id and not key.is_anonymous for key in here)
         for key in sorted(here, key=lambda key: not key.is_anonymous):
-            if key.identity_id == previous and not (observation.is_once and (is_known or not key.is_anonymous)):
+            if key.identity_id == previous and not (
+                observation.only_if_unclaimed and (is_known or not key.is_anonymous)
+            ):
                 former = now.pop(key)
                 assert former is not None
                 user = now.setdefault(IdentityKey(key.connection, observation.user_id, False, key.pipeline), former)

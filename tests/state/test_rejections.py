@@ -132,7 +132,7 @@ async def remove(state: StateStore, *, sources: list[int], workspaces: list[int]
 async def test_what_there_is_of_a_source_goes_with_it_some_at_a_time(
     state: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_REMOVED_AT_ONCE", 3)
+    monkeypatch.setattr(module, "_MAX_REMOVED_ROWS", 3)
     await add(state, *(rejected(position) for position in range(1, 6)), rejected(6, connection=2))
     await add(state, rejected(7, connection=0), rejected(8, workspace=8, connection=3))
     await add(state, rejected(9, workspace=0, connection=0))

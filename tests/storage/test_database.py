@@ -91,7 +91,7 @@ async def test_a_migration_waits_for_its_turn(tmp_path: Path) -> None:
 
 
 async def test_the_patience_of_a_migration_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "state.db"
     engine = open_engine(sqlite_url(path))
     await migrate(engine, "headwater.state.migrations")
@@ -115,7 +115,7 @@ async def test_an_outage_is_logged_once_with_the_databases_text(engine: AsyncEng
 
     with capture_logs() as lines:
         for _ in range(3):
-            with pytest.raises(Unavailable, match="the database does not answer"):
+            with pytest.raises(Unavailable, match="the database does not respond"):
                 await ask(other)
         assert [line["reason"] for line in lines] == ["unable to open database file"]
         await ask(engine)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
 from headwater.storage.database import as_unavailable, migrate, open_database, open_engine
-from headwater.storage.postgresql import described, explain, is_outage
+from headwater.storage.postgresql import describe_url, explain, is_outage
 from tests.postgresql import PASSWORD, USER, PostgresqlServer
 
 MIGRATIONS = "headwater.state.migrations"
@@ -36,8 +36,8 @@ async def refused(url: str) -> str:
 @pytest.mark.parametrize(
     ("user", "password", "database", "rule"),
     [
-        (USER, "wrong-word", "postgres", "it refuses the user or the password"),
-        ("nobody-known", "wrong-word", "postgres", "it refuses the user or the password"),
+        (USER, "wrong-word", "postgres", "it rejects the user or the password"),
+        ("nobody-known", "wrong-word", "postgres", "it rejects the user or the password"),
         (USER, PASSWORD, "missing", "there is no such database"),
         (USER, PASSWORD, "postgres", "the user may not do what is needed (permission denied for database postgres)"),
         (USER, PASSWORD, "latin", "its encoding is LATIN1, and UTF8 is needed"),
@@ -77,7 +77,7 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         async with asyncio.timeout(30):
-            assert "it did not answer within" in await refused(f"postgresql+asyncpg://u:p@127.0.0.1:{port}/x")
+            assert "it did not respond within" in await refused(f"postgresql+asyncpg://u:p@127.0.0.1:{port}/x")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     [
         (socket.gaierror(-2, "Name or service not known"), "its host name is not known"),
         (ConnectionRefusedError(111, "refused"), "nothing listens there"),
-        (TimeoutError(), "it did not answer within 5 seconds"),
+        (TimeoutError(), "it did not respond within 5 seconds"),
         (ssl.SSLCertVerificationError(1, "certificate verify failed: p@ss"), "TLS failed"),
         (OSError("Multiple exceptions: p@ss"), "Multiple exceptions: ***"),
         (ValueError("invalid DSN\nmore"), "invalid DSN"),
@@ -109,7 +109,7 @@ def test_reasons(error: Exception, reason: str | None) -> None:
     ],
 )
 def test_a_database_is_named_without_its_password(url: str, name: str) -> None:
-    assert described(url) == name
+    assert describe_url(url) == name
 
 
 async def failing(url: str, statement: str) -> BaseException:
@@ -136,7 +136,7 @@ async def failing(url: str, statement: str) -> BaseException:
 async def test_what_counts_as_an_outage(
     postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch, statement: str, outage: bool
 ) -> None:
-    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT_MS", 50)
+    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT_SECONDS", 0.05)
     url = postgresql_server.create()
     assert is_outage(await failing(url, statement)) == outage
     postgresql_server.drop(url)
@@ -153,7 +153,7 @@ async def test_a_failover_without_a_primary_is_an_outage() -> None:
 
 
 async def test_only_outages_are_unavailable() -> None:
-    with pytest.raises(Unavailable, match="the database does not answer"):
+    with pytest.raises(Unavailable, match="the database does not respond"):
         async with as_unavailable("the database"):
             raise ConnectionResetError
     with pytest.raises(IntegrityError):

@@ -159,7 +159,7 @@ def wrap_ingest(method: str, handler: IngestHandler, body_of: ErrorBody, metrics
             status = "INTERNAL"
             return _error_response(_bug(), body_of)
         finally:
-            metrics.call_answered(method, status, time.perf_counter() - began)
+            metrics.rpc_handled(method, status, time.perf_counter() - began)
 
     return respond
 
@@ -206,7 +206,7 @@ def _wrap(
             status = "INTERNAL"
             await _abort(context, metadata, _bug(), body_of)
         finally:
-            metrics.call_answered(method, status, time.perf_counter() - began)
+            metrics.rpc_handled(method, status, time.perf_counter() - began)
 
     async def respond(request: bytes, context: Context) -> bytes:
         async with guard(context) as (metadata, admission):

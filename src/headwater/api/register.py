@@ -27,6 +27,7 @@ from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
+from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
@@ -117,6 +118,7 @@ class Services:
     clock: Clock
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
+    environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,12 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             applications_pb2.DESCRIPTOR,
-            ApplicationServicer(parts.catalog),
+            ApplicationServicer(parts.catalog, parts.environment),
             applications_pb2_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (
             connections_pb2.DESCRIPTOR,
-            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas),
+            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas, parts.environment),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (
@@ -220,7 +222,14 @@ def _typed(parts: Services) -> list[Registration]:
         (
             pipelines_pb2.DESCRIPTOR,
             PipelineServicer(
-                parts.catalog, parts.functions, parts.state, parts.lanes, parts.clock, parts.computing, parts.quotas
+                parts.catalog,
+                parts.functions,
+                parts.state,
+                parts.lanes,
+                parts.clock,
+                parts.computing,
+                parts.quotas,
+                parts.environment,
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -258,7 +267,7 @@ def _rest(parts: Services) -> list[Registration]:
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
             rest_applications.DESCRIPTOR,
-            ApplicationRestServicer(parts.catalog),
+            ApplicationRestServicer(parts.catalog, parts.environment),
             rest_applications_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (

@@ -12,7 +12,7 @@ from headwater.base.steps import StepCounts
 class Metrics:
     """Measurements of one process. Every text is one of a small, fixed set, never a value from a request."""
 
-    def call_answered(self, method: str, status: str, seconds: float) -> None:
+    def rpc_handled(self, method: str, status: str, seconds: float) -> None:
         """An RPC ended. `method` is "/package.Service/Method", `status` a gRPC status ("OK")."""
 
     def events_accepted(self, protocol: str, events: int) -> None:
@@ -34,6 +34,9 @@ class Metrics:
 
     def events_isolated(self, events: int) -> None:
         """Events that made a batch fail were isolated: stored without their effects, or kept as rejected."""
+
+    def janitor_failed(self, error: str) -> None:
+        """A round of the janitor failed. `error` is the class of the exception."""
 
     def lane_results_applied(self, seconds: float, entries: int) -> None:
         """One transaction applied the results of lane entries."""

@@ -224,7 +224,7 @@ class Courier:
             state.ready_at = self._now() + RETRY_SECONDS
         except Exception as error:
             # An error of one lane must not end the courier, which all lanes need.
-            _log.exception("a lane cannot be run, and is tried again", pipeline=state.pipeline)
+            _log.exception("a lane cannot be run and will be retried", pipeline=state.pipeline)
             state.ready_at = self._now() + MAX_PAUSE_SECONDS
             self._metrics.batch_failed(type(error).__name__)
         finally:

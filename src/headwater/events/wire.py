@@ -58,7 +58,7 @@ _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 def is_plain(text: bytes | Raw) -> bool:
     """Whether JSON is ASCII without escapes of characters, as most is: nothing in it can be a text as it may not be."""
     raw = bytes(text)
-    return raw.isascii() and b"\\u" not in raw
+    return raw.isascii() and (b"\\" not in raw or b"\\u" not in raw)  # one byte is found ten times as fast as two
 
 
 def broken_text(wire: WireEvent) -> tuple[str, str] | None:

@@ -1,25 +1,25 @@
 """The durable log: every accepted call is stored here before it is acknowledged.
 
-**What it stores.** One *entry* a call: a header and a body, both opaque here, and how many events they hold. Events
-have *positions*: whole numbers above 0 that ascend in the order of acceptance. Those of one entry are consecutive, and
-an entry's position is that of its first event; between two entries there may be a gap. The SQLite log has no gaps; the
-one on JetStream, where many machines write, has.
+**Contents.** The log has one *entry* per call: a header and a body, both opaque here, and the number of events in them.
+Events have *positions*: whole numbers above 0 that ascend in the order of acceptance. Those of one entry are
+consecutive, and an entry's position is that of its first event. Between two entries there may be a gap. The SQLite log
+has no gaps; the log on JetStream, where many machines write, has some.
 
-**What it promises.**
-1. `append` returns after the entry is durable. What it returned for is never lost by a crash; what it did not return
-   for may or may not be there.
+**Guarantees.**
+1. `append` returns after the entry is durable. A crash never loses an entry for which it returned. An entry for which
+   it raised may or may not be stored.
 2. Readers see entries in the order of their positions, each completely or not at all, and never see an entry appear
    before one that they have already read.
-3. A consumer that resumes after the position it has finished sees every later entry: at least once, in order.
-4. Nothing after the slowest cursor is ever removed, except for consumers that may lag; a log that has reached its
-   bound refuses instead.
+3. A consumer that resumes after its position sees every later entry: at least once, in order.
+4. Nothing after the slowest cursor is ever removed, except for consumers that may lag; a log at its limit rejects
+   appends instead.
 
-What "durable" depends on differs: see docs/operating.md.
+The storage decides how durable an entry is: see docs/operating.md.
 
-**What it does not do.** It does not look into entries, and does not de-duplicate: the first *position* of a message is
-the message, and the handler of a consumer decides that, in one transaction with what it stores.
+**Not its task.** The log neither decodes entries nor deduplicates. The first *position* of a message is the message,
+and the handler of a consumer decides that, in one transaction with its effects.
 
-`Consumer` reads a log under a lease and hands batches to a handler. `Tail` reads the newest entries without a lease.
+`Consumer` reads a log under a lease and passes batches to a handler. `Tail` reads the newest entries without a lease.
 """
 
 from headwater.log.backpressure import BackPressure

@@ -1,6 +1,6 @@
-"""Back-pressure: refuse calls for a while when the slowest consumer that may not lag is too far behind.
+"""Back-pressure: rejects calls for a while if the slowest consumer that may not lag is too far behind.
 
-The backlog is measured about once a second, so deciding costs nothing; a burst may exceed the bound by what arrives
+The backlog is measured about once a second, so a check costs nothing; a burst may exceed the limit by the arrivals
 until the next measurement. A backlog that cannot be measured keeps its last value.
 """
 
@@ -17,7 +17,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 
 MEASURE_SECONDS: Final = 1.0
 MIN_RETRY_SECONDS: Final = 5
-"""How long callers wait while it is not known how fast the consumer catches up."""
+"""Minimum retry delay for callers, also used while the speed of the consumer is unknown."""
 MAX_RETRY_SECONDS: Final = 60
 
 _log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ class HasBacklog(Protocol):
 
 
 class BackPressure:
-    """Refuses appends while the backlog has more than `max_backlog_bytes`, as far as it is known from `track`."""
+    """Rejects appends while the backlog, as last measured by `track`, exceeds `max_backlog_bytes`."""
 
     def __init__(self, max_backlog_bytes: int) -> None:
         self._max = max_backlog_bytes
@@ -41,7 +41,7 @@ class BackPressure:
         self._bytes_per_second = 0.0
 
     def check(self) -> None:
-        """Raise TooManyRequests, with the seconds after which the consumer is likely to have caught up."""
+        """Raise TooManyRequests with the seconds after which the consumer has probably caught up."""
         if self._backlog > self._max:
             raise TooManyRequests("too many events wait to be processed", retry_after=self._seconds())
 
@@ -58,12 +58,12 @@ class BackPressure:
                 measuring.cancel()
 
     def observe(self, backlog: int, at: float) -> None:
-        """Take the backlog in bytes at a moment, in seconds of any clock that only goes forward."""
-        was_refusing, refusing = self._backlog > self._max, backlog > self._max
-        if was_refusing and at > self._at and backlog < self._backlog:
+        """Set the backlog in bytes at a time, in seconds of any monotonic clock."""
+        was_rejecting, rejecting = self._backlog > self._max, backlog > self._max
+        if was_rejecting and at > self._at and backlog < self._backlog:
             self._bytes_per_second = (self._backlog - backlog) / (at - self._at)
-        if refusing != was_refusing:
-            _log.warning("events are refused" if refusing else "events are accepted again", backlog_bytes=backlog)
+        if rejecting != was_rejecting:
+            _log.warning("events are rejected" if rejecting else "events are accepted again", backlog_bytes=backlog)
         self._backlog, self._at = backlog, at
 
     def _seconds(self) -> int:

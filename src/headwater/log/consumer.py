@@ -1,4 +1,4 @@
-"""Consumes a log under a lease: hands batches to a handler, and retries after outages and errors."""
+"""Consumes a log under a lease: passes batches to a handler, and retries after outages and errors."""
 
 import asyncio
 import time
@@ -17,16 +17,16 @@ from headwater.log.contract import EventLog, Lease, LeaseLost, LeaseTaken
 from headwater.log.prefetch import Batch, Decoder, Prefetch
 
 READ_WAIT: Final = timedelta(milliseconds=500)
-"""How long one read may wait for entries, and so how long a stop waits for an idle consumer."""
+"""Time limit of one read that waits for entries, and so of a stop of an idle consumer."""
 LEASE_RETRY_SECONDS: Final = 0.2
-"""How often a taken lease is asked for again."""
+"""Interval at which a taken lease is requested again."""
 INITIAL_BACK_OFF_SECONDS: Final = 0.1
 MAX_BACK_OFF_SECONDS: Final = 2.0
-"""How long the consumer waits after an error: each time twice as long as before, until a batch succeeds."""
+"""Maximum delay after an error. It doubles until a batch succeeds."""
 STOP_SECONDS: Final = 2.0
-"""How long companions may take to end after a stop, before they are cancelled."""
+"""Time limit of companions after a stop, before they are cancelled."""
 ADVANCE_SECONDS: Final = 1.0
-"""How often the cursor in the log is moved; the backlog is measured by it."""
+"""Interval at which the cursor in the log is moved, from which the backlog is measured."""
 
 _log = structlog.get_logger(__name__)
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
@@ -44,38 +44,40 @@ class Handler(Protocol[Batch_contra]):
         ...
 
     async def position(self) -> int:
-        """Return the position up to which everything is handled; 0 at first.
+        """Return the position up to which everything is handled; initially 0.
 
-        It is asked for again after each error, since an outage during a commit leaves open whether it happened.
+        It is read again after each error, because an outage during a commit leaves its outcome open.
         """
         ...
 
     async def handle(self, batch: Batch_contra, *, after: int) -> int:
         """Handle the batch that follows position `after`; return the position up to which everything is handled.
 
-        Raises Unavailable when a service is away, or when another process has handled the batch.
+        Raises Unavailable if a service is unavailable, or another process has handled the batch.
         """
         ...
 
 
 class Limits(Struct, frozen=True):
-    """How much a consumer takes at a time."""
+    """Sizes of a consumer's batches."""
 
     batch_bytes: int = 3 * 1024 * 1024
-    """About how many bytes of entries are one batch: large enough for throughput, small enough for low latency."""
+    """Approximate size of the entries of one batch: large enough for throughput, small enough for low latency."""
     decoded_bytes: int = 6 * 1024 * 1024
-    """About how many bytes a decoded batch may have; the entries that remain are the next batch."""
+    """Approximate maximum size of a decoded batch. The remaining entries are the next batch."""
     slice_bytes: int = 128 * 1024
-    """After how many decoded bytes other tasks of the event loop run: about a millisecond."""
+    """Number of decoded bytes after which other tasks of the event loop run: about a millisecond."""
     gather_seconds: float = 0.1
-    """How long entries gather after a batch that took all there was: even a small transaction takes milliseconds."""
+    """Delay after a batch that contained all entries, in which others gather: even a small transaction takes
+    milliseconds."""
 
 
 DEFAULT_LIMITS: Final = Limits()
 
 
 class Consumer(Generic[Batch]):
-    """Reads a log from the position of its handler on. Several processes may run it: one at a time holds the lease."""
+    """Reads a log from the position of its handler on. Several processes may run it, and one at a time holds the
+    lease."""
 
     def __init__(
         self,
@@ -90,9 +92,11 @@ class Consumer(Generic[Batch]):
         limits: Limits = DEFAULT_LIMITS,
         metrics: Metrics = NO_METRICS,
     ) -> None:
-        """`decode` returns an empty decoder for each batch; `may_lag` is explained at `EventLog.lease`. `on_missed` is
-        called with about how many bytes of entries were removed before a consumer that may lag has read them.
-        `companions` run while this process holds the lease."""
+        """`decode` returns an empty decoder for each batch. `EventLog.lease` explains `may_lag`.
+
+        `on_missed` is called with the approximate bytes of entries that were removed before a lagging consumer read
+        them. `companions` run while this process holds the lease.
+        """
         self._log = log
         self._name = name
         self._handler = handler
@@ -106,7 +110,7 @@ class Consumer(Generic[Batch]):
         self._reached = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set, and finish the batch at hand."""
+        """Consume until `stop` is set, and complete the present batch."""
         while not stop.is_set():
             try:
                 lease = await self._log.lease(self._name, may_lag=self._may_lag)
@@ -138,7 +142,7 @@ class Consumer(Generic[Batch]):
 
     @asynccontextmanager
     async def _with_companions(self, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Run the companions during the block. After `stop` they have a moment to finish what they are doing."""
+        """Run the companions during the block. After `stop` they have a moment to complete their work."""
         tasks = [asyncio.create_task(_run_companion(companion, stop)) for companion in self._companions]
         try:
             yield
@@ -148,13 +152,13 @@ class Consumer(Generic[Batch]):
             await _cancel(tasks)
 
     async def _back_off(self, error: Exception, stop: asyncio.Event) -> None:
-        """Report an error, and wait before the next try."""
+        """Log an error, and wait before the next attempt."""
         seconds = self._back_off_seconds
         if isinstance(error, Unavailable):
             _log.warning("the consumer waits", consumer=self._name, reason=error.message, seconds=seconds)
         else:
             self._metrics.batch_failed(type(error).__name__)
-            _log.error("a batch failed, and is tried again", consumer=self._name, seconds=seconds, exc_info=error)
+            _log.error("a batch failed and will be retried", consumer=self._name, seconds=seconds, exc_info=error)
         await wait(stop, seconds)
         self._back_off_seconds = min(2 * seconds, MAX_BACK_OFF_SECONDS)
 
@@ -187,8 +191,11 @@ class Consumer(Generic[Batch]):
         await lease.advance(position)
 
     def _has_more(self, prefetch: Prefetch[Batch]) -> bool:
-        """Return whether there are more entries in the log: those are fetched while this batch is handled. Entries that
-        arrive one by one gather instead."""
+        """Return whether the next batch is fetched while this one is handled: there are more entries, which do not
+        arrive singly.
+
+        Entries that arrive one by one gather instead.
+        """
         entries = prefetch.entries
         if entries and prefetch.last < entries[-1].last:
             return True
@@ -205,7 +212,7 @@ class Consumer(Generic[Batch]):
 
     @asynccontextmanager
     async def _running(self, prefetch: Prefetch[Batch]) -> AsyncIterator[None]:
-        """Fetch and decode during the block, while the handler waits for I/O. Errors are raised by `result`."""
+        """Fetch and decode during the block, while the handler waits for I/O. `result` raises the errors."""
         task = asyncio.create_task(prefetch.run(self._handler.io_bound))
         try:
             yield
@@ -236,6 +243,6 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for some seconds, but no longer than until `stop` is set."""
+    """Wait for some seconds, or until `stop` is set."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)

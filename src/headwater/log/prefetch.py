@@ -1,7 +1,7 @@
 """Fetches and decodes the next entries while a batch is written.
 
 Decision record 26 has the measurements: decoding in slices on the event loop, only while the handler waits for I/O,
-costs nothing, since the process would be idle. Decoding at any other time would delay the handler.
+costs nothing, because the process would be idle. Decoding at any other time would delay the handler.
 
     handler   | decide      | write, wait for the disk   | decide      | write ...
     io_bound  |             | set                        |             | set
@@ -24,23 +24,26 @@ class Decoder(Protocol[Batch_co]):
     """Decodes entries, one after another, into one batch."""
 
     size: int
-    """The bytes of what was decoded, which can be far more than the entries have."""
+    """Size of the decoded data, which can be far larger than the entries."""
 
     def add(self, stored: StoredEntry, /) -> None:
         """Decode one more entry. If it raises, the batch is not handled, and fetched again."""
         ...
 
     def batch(self) -> Batch_co:
-        """Return all that was decoded."""
+        """Return all decoded entries as a batch."""
         ...
 
 
 class Prefetch(Generic[Batch]):
-    """One batch that is being fetched and decoded: piece by piece while there is time, and to the end on `result`."""
+    """One batch that is fetched and decoded: in slices while there is time, and to the end on `result`."""
 
     def __init__(self, fetch: Fetch, decoder: Decoder[Batch], *, max_decoded_bytes: int, slice_bytes: int) -> None:
-        """The batch ends with the entry that makes it `max_decoded_bytes` or more; entries after it are the next batch.
-        Other tasks run after each `slice_bytes` of decoding."""
+        """The batch ends with the entry with which it has `max_decoded_bytes` or more; later entries are the next
+        batch.
+
+        Other tasks run after each `slice_bytes` of decoding.
+        """
         self._fetch = fetch
         self._fetching: asyncio.Task[list[StoredEntry]] | None = None
         self._decoder = decoder
@@ -72,7 +75,7 @@ class Prefetch(Generic[Batch]):
         return self._decoder.batch()
 
     async def close(self) -> None:
-        """Wait for the fetch that is under way, so that it does not run next to the following one."""
+        """Wait for the fetch in progress, so that it does not overlap with the following one."""
         if self._fetching is not None:
             await asyncio.wait([self._fetching])
             if not self._fetching.cancelled():
@@ -94,7 +97,7 @@ class Prefetch(Generic[Batch]):
                 return False
             try:
                 self._decoder.add(stored)
-            except Exception as error:  # or a batch without this entry would be handled
+            except Exception as error:  # otherwise a batch without this entry would be handled
                 self._failure = error
                 raise
             self.last = stored.last

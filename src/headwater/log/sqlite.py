@@ -1,27 +1,26 @@
 """The log in one SQLite file.
 
-**On disk.** `log.db`, in WAL mode with `synchronous=FULL`. Each row of the table `frames` is one entry:
+**On disk.** The file is `log.db`, in WAL mode with `synchronous=FULL`. Each row of the table `frames` is one entry:
 
-    frames(position INTEGER PRIMARY KEY,   the position of the entry's first event
-           events INTEGER,                 how many positions it occupies
-           appended_at INTEGER,            microseconds since the epoch, by this machine's clock
-           header BLOB, body BLOB,
-           bytes_before INTEGER)           the sizes of all entries before it, also of those that were removed
-    cursors(consumer TEXT PRIMARY KEY, position INTEGER,
-            may_lag INTEGER)               1 if entries may be removed before this consumer has finished them
+        frames(position INTEGER PRIMARY KEY,   the position of the entry's first event
+               events INTEGER,                 the number of its positions
+               appended_at INTEGER,            microseconds since the epoch, by this machine's clock
+               header BLOB, body BLOB,
+               bytes_before INTEGER)           the sizes of all entries before it, including removed ones
+        cursors(consumer TEXT PRIMARY KEY, position INTEGER,
+                may_lag INTEGER)               1 if entries may be removed before this consumer has processed them
 
-An entry's position is the newest entry's position plus its events, read in the same write transaction; SQLite lets in
-one writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes.
-The newest entry is never removed, because the next position is counted from it.
+An entry's position is the newest entry's position plus its events, read in the same write transaction. SQLite has one
+writer at a time, so positions have no gaps and become visible in their order, with any number of writing processes. The
+newest entry is never removed, because the next position is counted from it.
 
-**Size.** The file has at most `max_bytes`, which SQLite itself enforces: a log at its bound and a full disk are one
-case, in which finished entries make room, and otherwise nothing is stored. Pages of removed entries are used again; the
-file does not shrink. Their content stays in the file until they are used again (`secure_delete=FAST`): see decision
-record 0033.
+**Size.** The file has at most `max_bytes`, which SQLite itself enforces. A log at its limit and a full disk are the
+same case: processed entries are removed, and without any, nothing is stored. Pages of removed entries are used again;
+the file does not shrink. Their content stays in the file until then (`secure_delete=FAST`): see decision record 0033.
 
-**Recovery.** There is none to run. A transaction that was cut short, in the middle of a page or of its WAL record,
-fails SQLite's checksum at the next open and is as if it had never begun; one whose fsync returned is there. A
-consumer's lease is a file lock, which the kernel drops with the process, so a restart never waits for a dead holder.
+**Recovery.** No recovery step is needed. A transaction that was cut short, in the middle of a page or of its WAL
+record, fails SQLite's checksum at the next open, and has no effect; a transaction whose fsync returned is stored. A
+consumer's lease is a file lock, which the kernel releases with the process, so a restart never waits for a dead holder.
 """
 
 import asyncio
@@ -42,26 +41,27 @@ from headwater.base.threads import SerialExecutor
 from headwater.log.backpressure import BackPressure
 from headwater.log.contract import Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
-from headwater.storage.database import BUSY_TIMEOUT_MS
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS
 
 Result = TypeVar("Result")
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
-"""How much may wait to be written before callers are told to come back later."""
+"""Maximum size of entries that wait to be written. Above it, callers are rejected for a while."""
 POLL_SECONDS = 0.01
-"""How often a waiting reader looks for a new entry. One look costs some ten microseconds."""
+"""Interval at which a waiting reader looks for entries. One look costs some ten microseconds."""
 TURN_POLL_SECONDS = 0.0005
-"""How often a process that waits for another one's write looks whether its turn has come."""
+"""Interval at which a process checks whether another one's write is complete."""
 PAGE_BYTES = 16 * 1024
-"""The entry of a batch has some 70 KB: pages of four times the usual size write it 40 % faster."""
+"""Page size of the file. The entry of a batch has some 70 KB: pages of four times the usual size write it 40 %
+faster."""
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""How much gathers in the WAL before it is moved into the file. More is no faster, and stalls one commit for longer."""
+"""Size of the WAL at which it is moved into the file. A larger one is no faster, and stalls one commit for longer."""
 TRIM_BYTES = 3_500_000
 MAX_TRIM_ENTRIES = 1_000
-"""How much is removed in one transaction, whichever comes first: appending waits for it."""
+"""Maximum number of entries that one transaction removes, because appends wait for it. The size has a limit too."""
 DEFAULT_MAX_BYTES = 10 * 1024**3
 NEARLY_FULL = 0.9
-"""From this part of its bound on, finished entries leave the log early."""
+"""Share of the maximum size above which processed entries are removed early."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
@@ -91,7 +91,7 @@ ON CONFLICT (consumer) DO UPDATE SET may_lag = excluded.may_lag
 
 
 class SqliteEventLog:
-    """An `EventLog` in the file `path`. Open it on a running event loop; close it when done."""
+    """An `EventLog` in the file `path`. Open it on a running event loop, and close it after use."""
 
     def __init__(
         self,
@@ -104,10 +104,10 @@ class SqliteEventLog:
         back_pressure: BackPressure | None = None,
         metrics: Metrics = NO_METRICS,
     ) -> None:
-        """New positions come after `after`, whatever the file holds; the file has `max_bytes` at most.
+        """Assign positions after `after`, whatever the file holds; the file has `max_bytes` at most.
 
-        `after` is the position up to which consumers have finished. A log that was lost, or restored from an old copy,
-        would otherwise assign positions that they have passed already, and its events would never be read.
+        `after` is the position up to which consumers have processed the log. A log that was lost, or restored from an
+        old copy, would otherwise assign positions that they have passed already, and its events would never be read.
         """
         self._path = path
         self._after = after
@@ -120,7 +120,7 @@ class SqliteEventLog:
         self._writer = _connect(path)
         _prepare(self._writer)
         self._writer.execute(f"PRAGMA max_page_count={self._max_pages}")
-        self._writer.execute("PRAGMA busy_timeout=0")  # it waits in its own way
+        self._writer.execute("PRAGMA busy_timeout=0")  # `_begin` waits instead of SQLite
         self._reader = _connect(path)
         self._reading = SerialExecutor("log-read")
         self._group = GroupCommit[LogEntry](
@@ -150,7 +150,7 @@ class SqliteEventLog:
         try:
             await self._off_loop(lambda: self._reader.execute(_LEASED, (consumer, may_lag)))
         except BaseException:
-            os.close(lock)  # or this process could never ask again
+            os.close(lock)  # otherwise this process could never lease it again
             raise
         return SqliteLease(self, consumer, lock)
 
@@ -191,7 +191,7 @@ class SqliteEventLog:
         self._writer.close()
 
     async def advance(self, consumer: str, position: int) -> None:
-        """Move a consumer's cursor forward; called by its lease."""
+        """Move a consumer's cursor forward, for its lease."""
         update = "UPDATE cursors SET position = max(position, ?) WHERE consumer = ?"
         await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
 
@@ -200,7 +200,7 @@ class SqliteEventLog:
             try:
                 return self._insert(group)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._make_room(group):
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._make_space(group):
                     raise
                 return self._insert(group)
         except sqlite3.Error as error:
@@ -221,8 +221,8 @@ class SqliteEventLog:
             self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
         return positions
 
-    def _make_room(self, group: list[LogEntry]) -> bool:
-        """Remove finished entries before their time; return whether it was enough for the group."""
+    def _make_space(self, group: list[LogEntry]) -> bool:
+        """Remove processed entries early; return whether there is space for the group."""
         needed = 2 * sum(entry.size for entry in group)
         with suppress(sqlite3.Error):  # a full disk, where nothing can be removed either
             while self._free_bytes(self._writer) < needed:
@@ -279,12 +279,12 @@ class SqliteEventLog:
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         try:
             return await self._reading.run(work)
-        except sqlite3.Error as error:  # a full disk above all: cursors and trimming write too
+        except sqlite3.Error as error:  # for example a full disk: cursors and trimming write too
             raise Unavailable(f"the event log does not respond: {error}") from error
 
 
 class SqliteLease:
-    """A `Lease` that is an exclusive lock on a file beside the log."""
+    """A `Lease` that is an exclusive lock on a file next to the log."""
 
     def __init__(self, log: SqliteEventLog, consumer: str, lock: int) -> None:
         self.consumer = consumer
@@ -302,24 +302,24 @@ class SqliteLease:
 
     async def release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)  # closing the file is what unlocks it
+            os.close(self._lock)  # closing the file unlocks it
             self._lock = None
 
 
 def _missed_bytes(after: int, position: int, bytes_before: int) -> int:
-    """Return about how many bytes the entries between `after` and `position` had, by the mean of all events before.
+    """Return the approximate size of the entries between `after` and `position`, by the mean of all earlier events.
 
-    A reader that starts at 0 has missed nothing: it takes what there is.
+    A reader that starts at 0 has missed nothing, because it starts with the oldest entry.
     """
     missed = position - 1 - after if after else 0
     return max(missed, bytes_before * missed // (position - 1)) if missed else 0
 
 
 def _remove(connection: sqlite3.Connection, horizon: int) -> int:
-    """Remove some of the entries that were appended before `horizon` and that each consumer which may not lag has
-    finished; return how many.
+    """Remove some processed entries that were appended before `horizon`; return their number.
 
-    One statement decides and removes: cursors and the newest entry cannot change in between.
+    An entry is processed when every consumer that may not lag has passed it. One statement decides and removes: cursors
+    and the newest entry cannot change in between.
     """
     end, size = 0, 0
     rows = connection.execute(
@@ -342,7 +342,7 @@ def _remove(connection: sqlite3.Connection, horizon: int) -> int:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables, or add the columns that those of an earlier version lack."""
+    """Create the tables, or add the columns that those of an earlier version lack."""
     connection.executescript(_SCHEMA)
     if all(_has_column(connection, *added) for added in _ADDED_COLUMNS):
         return
@@ -358,7 +358,7 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction; after an exception, also of its commit, nothing has happened."""
+    """Run the block as one write transaction, which an exception, also of its commit, rolls back."""
     _begin(connection)
     try:
         yield
@@ -370,8 +370,9 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    """Wait for the turn of this process. SQLite's own waiting sleeps for up to 100 ms; a turn takes one or two."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    """Wait until no other process writes. SQLite's own waiting sleeps for up to 100 ms, and a write takes one or
+    two."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -383,8 +384,8 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
-    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has effect before the first table only
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # works only before the first table
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=FAST")  # zeroing freed pages would write as much as storing them

@@ -1,11 +1,11 @@
 """Follows a log without a lease, for any number of watchers in one process.
 
-One task reads the newest entries, decodes each once, and puts it into the queue of every watcher. It runs while there
-are watchers, so an unused tail costs nothing. A queue is bounded: a watcher that is too slow loses the oldest of what
-waits for it, and is informed of how much. A watcher never slows down another one, the log, or its consumers.
+One task reads the latest entries, decodes each once, and puts it into the queue of every watcher. It runs only while
+there are watchers. A queue is bounded: a watcher that is too slow loses its oldest entries, and receives their number.
+A watcher never slows down another one, the log, or its consumers.
 
-A watcher that begins at an earlier position first reads by itself, at its own pace, without losing anything that is
-still in the log, and joins the others when it has caught up.
+A watcher that starts at an earlier position first reads by itself, at its own pace, without losing entries that are
+still in the log, and joins the others after it has caught up.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from headwater.log.contract import EventLog, StoredEntry
 MAX_READ_BYTES: Final = 1024 * 1024
 READ_WAIT: Final = timedelta(milliseconds=500)
 DEFAULT_QUEUE_BYTES: Final = 4 * 1024 * 1024
-"""How many bytes of entries may wait for one watcher, and at least one entry."""
+"""Default maximum size of the entries that wait for one watcher. At least one entry fits."""
 BACK_OFF_SECONDS: Final = 1.0
-"""How long the tail waits after an error."""
+"""Delay of the tail after an error."""
 
 _log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
@@ -37,11 +37,11 @@ class Watched(Struct, Generic[Item], frozen=True):
 
     items: list[Item]
     position: int
-    """The position of the last event; a watcher that begins after it misses nothing."""
+    """The position of the last event. A watcher that continues after it misses nothing."""
     dropped: int = 0
-    """How many events before `items` the watcher was too slow for."""
+    """Number of events before `items` that were dropped because the watcher was too slow."""
     missed_bytes: int = 0
-    """About how many bytes of entries before `items` had been removed from the log."""
+    """Approximate bytes of entries before `items` that were removed from the log."""
 
 
 class Tail(Generic[Item]):
@@ -54,20 +54,20 @@ class Tail(Generic[Item]):
         *,
         queue_bytes: int = DEFAULT_QUEUE_BYTES,
     ) -> None:
-        """`decode` is called once for each entry that watchers share; an entry for which it raises is left out."""
+        """`decode` is called once per entry that watchers share. An entry for which it raises is skipped."""
         self._log = log
         self._decode = decode
         self._queue_bytes = queue_bytes
         self._watchers: set[Watcher[Item]] = set()
         self._following: asyncio.Task[None] | None = None
         self._position: int | None = None
-        """What the watchers have in their queues or have passed; None while nothing is followed."""
+        """The position up to which entries were put into queues; None if the log is not followed."""
 
     @asynccontextmanager
     async def watch(self, *, after: int | None = None) -> AsyncIterator["Watcher[Item]"]:
-        """Watch entries after a position until the end of the block; None: those that come from now on.
+        """Watch the entries after a position until the end of the block; None: only entries that arrive later.
 
-        Raises Unavailable when the log cannot be reached.
+        Raises Unavailable if the log cannot be reached.
         """
         watcher = Watcher(self, after)
         try:
@@ -81,15 +81,15 @@ class Tail(Generic[Item]):
                 await self._end()
 
     async def _start(self) -> None:
-        """Follow the log from its newest entry on, unless that is being done."""
+        """Follow the log from its newest entry on, unless it is already followed."""
         if self._position is None:
             position = await self._log.last_position()
-            if self._position is None:  # another watcher may have been as quick
+            if self._position is None:  # another watcher may have started it
                 self._position = position
                 self._following = asyncio.create_task(self._follow(position), name="log-tail")
 
     async def _end(self) -> None:
-        """Stop following. Watchers that come meanwhile start again."""
+        """Stop following. Watchers that arrive meanwhile start it again."""
         following, self._following, self._position = self._following, None, None
         if following is not None:
             following.cancel()
@@ -118,13 +118,13 @@ class Tail(Generic[Item]):
                 await asyncio.sleep(0)  # decoding may take a millisecond
 
     async def read(self, watcher: "Watcher[Item]", after: int) -> Watched[Item] | None:
-        """Read for a watcher that is catching up. None when it has caught up: from then on it has a queue."""
+        """Read for a watcher that is catching up. Returns None once it has caught up and has a queue."""
         await self._start()
         if self._position is not None and after >= self._position:
             self._watchers.add(watcher)
             return None
         entries = await self._log.read(after, max_bytes=MAX_READ_BYTES, wait=timedelta())
-        if not entries:  # what the tail has passed was removed
+        if not entries:  # entries that the tail has passed were removed
             self._watchers.add(watcher)
             return None
         items = [item for stored in entries if (item := self.decoded(stored)) is not None]
@@ -132,7 +132,7 @@ class Tail(Generic[Item]):
         return Watched(items, entries[-1].last, missed_bytes=missed)
 
     def decoded(self, stored: StoredEntry) -> Item | None:
-        """Return the item of an entry; None when it cannot be decoded."""
+        """Return the item of an entry; None if it cannot be decoded."""
         try:
             return self._decode(stored)
         except Exception:
@@ -141,12 +141,12 @@ class Tail(Generic[Item]):
 
 
 class Watcher(Generic[Item]):
-    """One watcher of a tail. Used by one task."""
+    """A watcher of a tail. One task uses it."""
 
     def __init__(self, tail: Tail[Item], after: int | None) -> None:
         self._tail = tail
         self._after = after
-        """Where it continues to read by itself; None once it has a queue."""
+        """The position from which it reads by itself; None once it has a queue."""
         self._queue: deque[tuple[StoredEntry, Item | None]] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -154,7 +154,7 @@ class Watcher(Generic[Item]):
         self._has_items = asyncio.Event()
 
     async def next(self) -> Watched[Item]:
-        """Wait for entries, and return all that are there. Raises Unavailable while it catches up."""
+        """Wait for entries, and return all that are available. Raises Unavailable while it catches up."""
         while self._after is not None:
             watched = await self._tail.read(self, self._after)
             if watched is None:
@@ -171,7 +171,7 @@ class Watcher(Generic[Item]):
         return Watched(items, queue[-1][0].last, dropped, missed)
 
     def put(self, stored: StoredEntry, item: Item | None, max_bytes: int) -> None:
-        """Add an entry; called by the tail. Drops the oldest entries when there is no room."""
+        """Add an entry for the tail. Drops the oldest entries if the queue is full."""
         if stored.last <= self._position:  # it was read while catching up
             return
         self._queue.append((stored, item))

@@ -45,7 +45,7 @@ class ConnectionSchemas(msgspec.Struct, frozen=True, kw_only=True):
     destination: Schema | None
 
 
-async def event_types_of(
+async def find_event_types(
     catalog: Catalog, connection: Connection, environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
 ) -> Sequence[EventType]:
     """Return the event types that the connection can be sent.

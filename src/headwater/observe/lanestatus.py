@@ -1,4 +1,4 @@
-"""The status of the lane of a pipeline, as it is shown to people."""
+"""The status of the lane of a pipeline, for users."""
 
 from msgspec import Struct
 
@@ -13,19 +13,19 @@ class LaneStatus(Struct, frozen=True):
     """The entries that wait in a lane, and whether it is paused. Times are microseconds since the epoch."""
 
     waiting: int = 0
-    """How many entries."""
+    """Number of waiting entries."""
     bytes: int = 0
-    """Their size, compressed."""
+    """Compressed size of the waiting entries."""
     oldest_at: int | None = None
-    """When the oldest was appended; None when nothing waits."""
+    """Time at which the oldest was appended; None if none waits."""
     paused_until: int | None = None
-    """When one record is tried again; None when the lane is not paused."""
+    """Time at which one record is retried; None if the lane is not paused."""
     reason: str = ""
     """The limit that the function reached; empty unless paused."""
 
 
 async def lane_status(pipeline: Pipeline, state: StateStore, store: LaneStore, clock: Clock) -> LaneStatus:
-    """Return the status of a pipeline's lane. Raises Unavailable while a database is away."""
+    """Return the status of a pipeline's lane. Raises Unavailable while a database is unavailable."""
     lane = next((lane for lane in await state.lanes() if lane.pipeline == pipeline.id), None)
     if lane is None:
         return LaneStatus()

@@ -1,4 +1,4 @@
-"""Reports what became of events: the trace of a message, and the outcomes of the events of a call."""
+"""Reports the outcomes of events: the trace of a message, and the outcomes of the events of a call."""
 
 import asyncio
 import time
@@ -22,13 +22,13 @@ from headwater.processing.batch import read_batch
 from headwater.state import StateStore, Step
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
-"""How much of what waits in the log is looked through: more than a few seconds' worth is seldom there."""
+"""Maximum size of the log's backlog that a trace searches. More than a few seconds' worth seldom waits."""
 MAX_DECODED_BYTES: Final = 2 * 1024 * 1024
-"""How much of the calls that may hold a message is decoded for one trace, and one call more."""
+"""Maximum size of the calls that one trace decodes, exceeded by one call at most."""
 MAX_WAITING: Final = 16
-"""How many traces of one workspace may wait for the next scan."""
+"""Maximum number of traces of one workspace that wait for the next scan."""
 WAIT_SECONDS: Final = 2.0
-"""How long the worker has to process the call before its events are reported as "Pending"."""
+"""Time that the worker has to process the call before its events are reported as "Pending"."""
 POLL_SECONDS: Final = 0.02
 _ESCAPED: Final = frozenset('"\\/\b\f\n\r\t')
 """Characters with a short escape in JSON. Every character can also be written by its number."""
@@ -45,23 +45,23 @@ class TracedArrival(Struct, frozen=True):
     connection: int
     position: int
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
     outcome: EventOutcome
     message: str = ""
-    """Why, for people, when it was rejected or no pipeline took it."""
+    """The reason, for people, if it was rejected or no pipeline processed it."""
     steps: tuple[Step, ...] = ()
     processed_at: int = 0
-    """When the pipelines had it, in microseconds since the epoch."""
+    """Time at which the pipelines processed it, in microseconds since the epoch."""
     duplicates: int = 0
-    """How often the message was repeated. Only the first of these arrivals are listed."""
+    """Number of repeats of the message. Only the first of these arrivals are listed."""
 
 
 class Tracer:
     """Traces messages. Used in one event loop.
 
-    One scan at a time reads the log's backlog for all questions asked meanwhile, so that many callers take no more
-    memory than one. A scan looks at the bytes of each log entry, and decodes only a bounded part of those that may hold
-    the message.
+    One scan at a time reads the log's backlog for all waiting questions, so that many callers take no more memory than
+    one. A scan searches the bytes of each log entry, and decodes only a bounded part of those that may contain the
+    message.
     """
 
     def __init__(self, state: StateStore, log: EventLog, computing: Computing | None = None) -> None:
@@ -72,11 +72,11 @@ class Tracer:
         self._scanning: asyncio.Task[None] | None = None
 
     async def trace(self, workspace: int, message_id: str, catalog: Catalog) -> list[TracedArrival]:
-        """The arrivals of a message id at the sources of a workspace, in the order of the log.
+        """Return the arrivals of a message id at the sources of a workspace, in the order of the log.
 
-        A message id is unique per source only. What is not known is in no answer: it never came, or is forgotten, or
-        waits in the log behind more than `MAX_PENDING_BYTES`, or among more than `MAX_DECODED_BYTES` of calls that may
-        hold it. Raises TooManyRequests when `MAX_WAITING` calls of the workspace wait already; Unavailable.
+        A message id is unique per source only. Unknown messages are missing: they never arrived, have expired, or wait
+        in the log behind more than `MAX_PENDING_BYTES`, or among more than `MAX_DECODED_BYTES` of calls that may
+        contain them. Raises TooManyRequests if `MAX_WAITING` calls of the workspace are waiting; Unavailable.
         """
         # In this order: a message that is processed meanwhile is found in the log or in the state store, or in both.
         pending = await self._pending(workspace, message_id)
@@ -91,7 +91,7 @@ class Tracer:
                 "Processed" if entry.has_pipeline else "NoPipeline",
                 "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
                 entry.steps,
-                entry.carried_at,
+                entry.processed_at,
                 entry.repeated,
             )
             for repeat in entry.repeats:
@@ -115,8 +115,8 @@ class Tracer:
         return await self._computing.run(f"workspace {workspace}", pending_in, likely, message_id)
 
     async def _scan_all(self) -> None:
-        """Scan until no question is left. A question asked during a scan waits for the next: what is in the log
-        now may have come after the present scan began."""
+        """Scan until no question is left. A question during a scan waits for the next scan, because entries in the log
+        may be newer than the present one."""
         try:
             while self._asked:
                 questions, self._asked = self._asked, []
@@ -145,19 +145,19 @@ class Tracer:
                 if _may_hold(stored, envelope, question.message_id):
                     found[index].append(stored)
                     sizes[index] += stored.entry.size
-            await asyncio.sleep(0)  # others wait for their events to be accepted
+            await asyncio.sleep(0)  # other tasks run, such as accepting events
         for question, likely in zip(questions, found, strict=True):
-            if not question.likely.done():  # its caller may have gone
+            if not question.likely.done():  # its caller may have given up
                 question.likely.set_result(likely)
 
 
 class _Question(Struct):
-    """One caller's, which the next scan answers."""
+    """A caller's question for the next scan."""
 
     workspace: int
     message_id: str
     likely: asyncio.Future[list[StoredEntry]]
-    """The log entries that may hold the message."""
+    """The log entries that may contain the message."""
 
 
 def pending_in(entries: list[StoredEntry], message_id: str) -> list[TracedArrival]:
@@ -170,7 +170,7 @@ def pending_in(entries: list[StoredEntry], message_id: str) -> list[TracedArriva
 
 
 def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
-    """Return whether a log entry is worth decoding: for most a look at their bytes is enough."""
+    """Return whether a log entry must be decoded. For most the bytes show that it cannot contain the message."""
     body = stored.entry.body
     if message_id.encode() in body or b"\\u" in body:
         return True
@@ -185,13 +185,13 @@ async def wait_for_outcomes(
 ) -> list[EventOutcome | None]:
     """Return the outcome of each event of a source from `position` on, by its message id; None for one without id.
 
-    Whether an event repeats another is known when the worker has processed it, usually after a tenth of a second.
-    Until then events are pending, and while the warehouse is away.
+    The worker decides whether an event repeats another, usually within a tenth of a second. Until then events are
+    pending, and while the state store is unavailable.
     """
     try:
         finished = await _wait_for(position + len(message_ids) - 1, state)
         entries = await state.messages((connection, id_) for id_ in message_ids if id_ is not None)
-    except Unavailable:  # they are durable all the same, and a client that hears of a failure sends them again
+    except Unavailable:  # they are durable all the same, and a client that gets an error sends them again
         finished, entries = 0, {}
     found: list[EventOutcome | None] = []
     for place, id_ in enumerate(message_ids, position):
@@ -208,7 +208,7 @@ async def wait_for_outcomes(
 
 
 async def _wait_for(position: int, state: StateStore) -> int:
-    """Wait until the worker has come to `position`, but not for ever; returns how far it has come."""
+    """Wait until the worker has reached `position`, within a time limit; return its position."""
     deadline = time.monotonic() + WAIT_SECONDS
     while (finished := await state.position(CONSUMER)) < position and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)

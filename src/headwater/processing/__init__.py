@@ -1,4 +1,4 @@
-"""Processes the events of the log: decode, de-duplicate, evaluate pipelines, store."""
+"""Processes the events of the log: decodes and deduplicates them, evaluates pipelines, and stores the results."""
 
 from headwater.processing.handler import CONSUMER, make_consumer
 

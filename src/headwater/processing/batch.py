@@ -34,7 +34,7 @@ _UNREADABLE: Final = Rejection("InternalServerError", "", "the call was accepted
 
 
 class AcceptedEvent(Struct, frozen=True):
-    """An accepted event at its position, and the rows that it becomes."""
+    """An accepted event at its position, and its rows."""
 
     position: int
     workspace: int
@@ -44,17 +44,19 @@ class AcceptedEvent(Struct, frozen=True):
     message: Message
     """The message, for deduplication."""
     at: int
-    """When it happened, in microseconds since the epoch."""
+    """Time of the event, in microseconds since the epoch."""
     notes: tuple[str, ...] = ()
-    """Which of its values are not used, and why, for the trace."""
+    """The values that are not used, each with the reason, for the trace."""
 
     @property
     def claims_once(self) -> bool:
-        """Whether it is an alias of the client API, which applies only to an id that no user has, and has no data."""
+        """Return whether it is an alias of the client API, which applies only to an id that no user has, and has no
+        data."""
         return self.protocol == "client" and self.event.type == "alias"
 
     def user(self) -> tuple[str | None, bool]:
-        """Return the user id that the event is about, and whether it is about a person: a group alone is none."""
+        """Return the user id of the event, and whether the event is about a person; a group event without ids is
+        not."""
         event = self.event
         user_id = event.user_id
         if user_id is None and event.anonymous_id is None and event.type == "identify":
@@ -62,7 +64,7 @@ class AcceptedEvent(Struct, frozen=True):
         return user_id, user_id is not None or event.anonymous_id is not None
 
     def traits_update(self) -> TraitsUpdate | None:
-        """Return the change to what is known of a user; None for other protocols, whose events are complete."""
+        """Return the update of a user's traits; None for other protocols, whose events contain all traits."""
         if self.protocol != "client":
             return None
         event = self.event
@@ -70,7 +72,7 @@ class AcceptedEvent(Struct, frozen=True):
         return TraitsUpdate(event.connection_id, event.user_id, event.anonymous_id, event.traits, previous_id)
 
     def device_event(self) -> DeviceEvent | None:
-        """Return the change to a device of the user; None when there is no device or no user."""
+        """Return the device change in the event; None if there is no device or no user."""
         event = self.event
         change = device_change(event)
         if change is None or (event.user_id is None and event.anonymous_id is None):
@@ -85,7 +87,7 @@ class AcceptedEvent(Struct, frozen=True):
         )
 
     def stored_by(self, pipeline: int) -> StoredEvent:
-        """Return the event as an Event pipeline stores it."""
+        """Return the event in the form that an Event pipeline stores."""
         event = self.event
         return StoredEvent(
             self.position,
@@ -110,7 +112,7 @@ class AcceptedEvent(Struct, frozen=True):
         *,
         claims: bool,
     ) -> IdentityObservation:
-        """Return the observation of its user by these pipelines, with the attributes that each has."""
+        """Return the observation of the event's user by these pipelines, with the attributes in each."""
         event = self.event
         return IdentityObservation(
             self.workspace,
@@ -127,7 +129,7 @@ class AcceptedEvent(Struct, frozen=True):
         )
 
     def lane_entry(
-        self, user_id: str | None, *, is_seen: bool = False, document: int = NO_DOCUMENT, claims: bool = True
+        self, user_id: str | None, *, is_observed: bool = False, document: int = NO_DOCUMENT, claims: bool = True
     ) -> LaneEntry:
         """Return the entry for the lane of a pipeline."""
         event = self.event
@@ -139,13 +141,13 @@ class AcceptedEvent(Struct, frozen=True):
             event.anonymous_id,
             self._previous_id(),
             self.claims_once,
-            is_seen,
+            is_observed,
             document,
             claims,
         )
 
     def rejected(self) -> RejectedEvent:
-        """Return the event as it is kept when it cannot be processed."""
+        """Return the event as it is stored if it cannot be processed."""
         return RejectedEvent(
             position=self.position,
             workspace=self.workspace,
@@ -176,10 +178,10 @@ class Batch(Struct, frozen=True):
 
 
 class BatchReader:
-    """Decodes log entries, one after the other, into accepted and rejected events.
+    """Decodes log entries, one after another, into accepted and rejected events.
 
-    An entry that cannot be read, or an event in it, which a bug would be, is kept as rejected: it does not stop the
-    events after it, nor the other events of the call, which were accepted as well.
+    If a bug makes an entry or an event unreadable, it is stored as rejected: the events after it, and the other events
+    of the call, were accepted as well and are processed.
     """
 
     def __init__(self, locate: Locate | None = None) -> None:
@@ -190,8 +192,8 @@ class BatchReader:
         self._calls: dict[int, Envelope] = {}
         self._last = 0
         self.size = 0
-        """The bytes of the accepted events' documents. They may be a hundred times those of the entries: each document
-        has what its call has once, above all the context."""
+        """Size of the accepted events' documents. It can be a hundred times that of the entries, because each document
+        repeats the members of its call, above all the context."""
 
     def add(self, stored: StoredEntry) -> None:
         """Decode one more entry."""
@@ -225,7 +227,7 @@ class BatchReader:
                 self.size += len(outcome[1])
 
     def batch(self) -> Batch:
-        """Return all that was decoded."""
+        """Return all decoded events."""
         calls = [
             LatestCall(connection, envelope.workspace, envelope.received_at, envelope.protocol)
             for connection, envelope in self._calls.items()
@@ -264,7 +266,7 @@ _decode_identified = msgspec.json.Decoder(_Identified).decode
 
 
 def _read_message_id(source: Raw) -> str | None:
-    """Return the message id of a rejected event; None for one that no accepted event could have."""
+    """Return the message id of a rejected event; None if no accepted event could have it."""
     try:
         message_id = _decode_identified(source).message_id
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Distinguishes a fault of the data from a fault of the system: checks that a harmless event can be stored."""
+"""Checks that a harmless event can be stored, to tell a fault of the data from a fault of the system."""
 
 from msgspec import Raw
 

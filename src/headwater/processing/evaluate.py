@@ -1,9 +1,9 @@
-"""Runs new messages through their source's pipelines; collects what to store, identities, lane entries and trace steps.
+"""Runs new messages through their source's pipelines; collects events to store, identities, lane entries and trace
+steps.
 
-Errors are contained: whatever a filter or a mapping raises belongs to one record in one pipeline, and an event is
-stored by its Event pipeline whatever the other pipelines do with it. Functions do not run here. Their records go to
-the lanes of their pipelines, and so do the records of a mapping that would take more than its workspace's share of
-the batch.
+Errors are contained: an error of a filter or a mapping affects one record in one pipeline, and an event is stored by
+its Event pipeline whatever the other pipelines do with it. Functions do not run here. Their records go to the lanes of
+their pipelines, and so do the records of a mapping that would exceed its workspace's share of the batch.
 """
 
 from collections import defaultdict
@@ -35,13 +35,15 @@ from headwater.warehouse import StoredEvent
 
 MAX_MAPPING_SECONDS: Final = 1.0
 MAX_MAPPING_BYTES: Final = 32 << 20
-"""How long the mappings of a batch may take together, and how large their results may be. What is beyond goes to the
-lanes of the pipelines, and is late."""
+"""Limits of all mappings of a batch: their total duration, and the size of their results.
+
+Further records go to the lanes of their pipelines, and are late.
+"""
 MAX_WORKSPACE_MAPPING_SECONDS: Final = 0.25
 MAX_WORKSPACE_MAPPING_BYTES: Final = 8 << 20
-"""The same for the mappings of one workspace."""
+"""The same limits for the mappings of one workspace."""
 DEFAULT_LANE_BYTES: Final = 256 << 20
-"""How much may wait in the lanes of one workspace, compressed."""
+"""Maximum compressed size of the lanes of one workspace."""
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
@@ -57,9 +59,9 @@ class _Person(Struct):
     user_id: str | None
     steps: list[Step]
     traits: Raw | None
-    """The traits that the client API has sent so far; None for an event of another protocol."""
+    """The traits from earlier calls of the client API; None for an event of another protocol."""
     attributes: dict[int, str]
-    """By pipeline."""
+    """The attributes by pipeline."""
     document: bytes | None = None
     """The event's document with these traits, once a lane needs it."""
 
@@ -75,9 +77,10 @@ class BatchEvaluation:
         lane_bytes: int = DEFAULT_LANE_BYTES,
         store_only: Collection[int] = (),
     ) -> None:
-        """`lanes` are those that have entries, and `lane_bytes` is the bound of each workspace's lanes.
+        """`lanes` are those that have entries, and `lane_bytes` is the limit of each workspace's lanes.
 
-        From events at the positions of `store_only` nothing is derived: they are stored, and fail in other pipelines.
+        Events at the positions of `store_only` are only stored: they have no other effects, and fail in other
+        pipelines.
         """
         self.accepted = accepted
         self._store_only = store_only
@@ -89,7 +92,7 @@ class BatchEvaluation:
             and (update := each.traits_update()) is not None
         ]
         self.traits_updates = [update for _, update in updates]
-        """The changes to the stored traits of users, which only the client API makes."""
+        """The updates of stored traits, which only the client API contains."""
         self._traits_positions = [position for position, _ in updates]
         self._known_traits: dict[int, Raw] = {}
         self._lane_bytes = lane_bytes
@@ -109,11 +112,11 @@ class BatchEvaluation:
         self._lane_entries: dict[int, tuple[_Person, list[LaneEntry]]] = {}
 
     def apply_known_traits(self, traits: Iterable[Raw]) -> None:
-        """Give what is known of people after each of the `traits_updates`; User pipelines see it."""
+        """Set the traits of people after each of the `traits_updates`, for User pipelines."""
         self._known_traits = dict(zip(self._traits_positions, traits, strict=True))
 
     def filter(self, plans: PlanCache) -> None:
-        """Run the filters of the pipelines, and collect what is to be stored."""
+        """Run the filters of the pipelines, and collect the events to store."""
         source, plan, is_plain = 0, SourcePlan(), False
         for accepted in self.accepted:
             event = accepted.event
@@ -138,7 +141,7 @@ class BatchEvaluation:
         self.steps[accepted.position] = (*plan.event_steps, *(each.failed(reason) for each in plan.user_pipelines))
 
     def _accept_all(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
-        """The fast path of sources whose pipelines have no filter and no transformation, which are most."""
+        """Fast path of sources whose pipelines have no filter and no transformation, which are most."""
         if plan.event_pipeline is not None:
             self.events.append(accepted.stored_by(plan.event_pipeline.pipeline))
         user_id, is_about_person = accepted.user()
@@ -211,8 +214,10 @@ class BatchEvaluation:
                 self._people[index] = self._settle(person, laned)
 
     def _settle(self, person: _Person, laned: Mapping[int, int]) -> IdentityObservation | _Person:
-        """Decide what the worker applies, and append the rest to lanes. Returns the person itself when the worker has
-        nothing to apply. `laned` are the positions from which on pipelines work through their lanes."""
+        """Return the effects that the worker applies, or the person itself if there are none; append the rest to lanes.
+
+        `laned` are the positions from which on pipelines use their lanes.
+        """
         accepted, plan = person.accepted, person.plan
         is_alias = accepted.event.type == "alias"
         claims = bool(person.passed) and person.user_id is not None and accepted.event.anonymous_id is not None
@@ -244,12 +249,12 @@ class BatchEvaluation:
         """Append the event to the lane of a pipeline that let it through."""
         accepted = person.accepted
         if not is_transformed:
-            self._append(person, pipeline.pipeline, accepted.lane_entry(person.user_id, is_seen=True))
+            self._append(person, pipeline.pipeline, accepted.lane_entry(person.user_id, is_observed=True))
             person.steps.append(pipeline.passed)
         elif self._workspace_bytes[accepted.workspace] >= self._lane_bytes:
             reason = f"the records that wait in the workspace's lanes have reached {self._lane_bytes} bytes"
             person.steps.append(pipeline.failed(reason))
-            if claims:  # as that of a record on which a transformation failed
+            if claims:  # like that of a record whose transformation failed
                 self._append(person, pipeline.pipeline, accepted.lane_entry(person.user_id))
         else:
             documents = self.lane_documents.setdefault(accepted.event.connection_id, [])
@@ -261,12 +266,12 @@ class BatchEvaluation:
 
     def _append(self, person: _Person, pipeline: int, entry: LaneEntry) -> None:
         entries = self._lane_entries.setdefault(pipeline, (person, []))[1]
-        if entry.document == NO_DOCUMENT and not entry.is_seen and entry.previous_id is None and entries:
+        if entry.document == NO_DOCUMENT and not entry.is_observed and entry.previous_id is None and entries:
             last = entries[-1]
-            # An alias may claim nothing: that of the client API, and one that every filter held back.
+            # An alias may claim nothing: that of the client API, and one that every filter rejected.
             is_same = (last.user_id, last.anonymous_id) == (entry.user_id, entry.anonymous_id)
-            if is_same and last.claims and not last.is_once:
-                return  # the claim that the entry before makes already
+            if is_same and last.claims and not last.only_if_unclaimed:
+                return  # the previous entry makes the claim already
         entries.append(entry)
 
     def step_counts(self) -> StepCounts:
@@ -275,7 +280,7 @@ class BatchEvaluation:
         latest: Sequence[Step] = ()
         number = 0
         for steps in (*self.steps.values(), ()):
-            if steps is latest:  # consecutive events of a source mostly share those of its plan
+            if steps is latest:  # consecutive events of a source mostly share the steps of its plan
                 number += 1
                 continue
             for step in latest:
@@ -284,24 +289,24 @@ class BatchEvaluation:
         return counts
 
     def lane_chunks(self) -> list[NewChunk]:
-        """Return what the batch has for each lane."""
+        """Return the entries of the batch for each lane."""
         return [
             NewChunk(pipeline, person.accepted.workspace, person.accepted.event.connection_id, entries)
             for pipeline, (person, entries) in self._lane_entries.items()
         ]
 
     def observations(self) -> list[IdentityObservation]:
-        """Return who was seen by the pipelines that the worker runs, and who got another id, in order."""
+        """Return the observations of the pipelines that the worker runs, and the changes of ids, in order."""
         return [person for person in self._people if isinstance(person, IdentityObservation)]
 
 
 def _with_known_traits(record: Record | None, traits: Raw | None) -> Record | None:
-    """Return the record with everything known of the user; `traits` is None when the record has it already."""
+    """Return the record with the user's known traits; `traits` is None if the record has them already."""
     return record if record is None or traits is None else {**record, "traits": Json(bytes(traits).decode())}
 
 
 def _document(person: _Person) -> bytes:
-    """Return the event's document, with everything that is known of the person."""
+    """Return the event's document, with the person's known traits."""
     if person.traits is None:
         return person.accepted.document
     if person.document is None:
@@ -310,7 +315,7 @@ def _document(person: _Person) -> bytes:
 
 
 def _passes(pipeline: CompiledPipeline, record: Record | None, steps: list[Step], *, on_error: bool = False) -> bool:
-    """Run the filter of a pipeline, and append its step when it does not let the event through.
+    """Run the filter of a pipeline, and append its step if it rejects the event.
 
     A filter that raises is a failed step, and the result is `on_error`.
     """

@@ -1,4 +1,4 @@
-"""Removes what is old, and what belongs to connections, pipelines and workspaces that were deleted."""
+"""Deletes outdated data, and data of connections, pipelines and workspaces that were deleted."""
 
 import asyncio
 from datetime import timedelta
@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.log import EventLog
 from headwater.log.consumer import wait
@@ -14,16 +15,23 @@ from headwater.state import StateStore
 from headwater.warehouse import Warehouse
 
 CLEAN_SECONDS: Final = 5.0
-"""How long it pauses after each round."""
+"""Pause after each round."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Janitor:
-    """Works in the process that holds the lease of the consumer: others do not write the state store."""
+    """Runs in the process that holds the lease of the consumer. No other process writes the state store."""
 
     def __init__(
-        self, log: EventLog, catalog: Catalog, state: StateStore, warehouse: Warehouse, *, keep: timedelta
+        self,
+        log: EventLog,
+        catalog: Catalog,
+        state: StateStore,
+        warehouse: Warehouse,
+        *,
+        keep: timedelta,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         """`keep` is how long entries stay in the log after every consumer has finished them."""
         self._event_log = log
@@ -31,23 +39,30 @@ class Janitor:
         self._state = state
         self._warehouse = warehouse
         self._keep = keep
+        self._metrics = metrics
         self._swept: tuple[frozenset[int], ...] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Clean until `stop` is set. After an error the next round tries again."""
+        """Clean until `stop` is set. Errors are logged and counted, and the next round tries again."""
         while not stop.is_set():
             try:
                 await self.clean()
             except Unavailable as error:
-                _log.warning("cleaning waits", reason=error.message, seconds=CLEAN_SECONDS)
-            except Exception:
-                _log.exception("cleaning failed, and is tried again", seconds=CLEAN_SECONDS)
+                self._metrics.janitor_failed(type(error).__name__)
+                _log.warning(
+                    "cleaning failed because a store is unavailable; it will be retried",
+                    reason=error.message,
+                    seconds=CLEAN_SECONDS,
+                )
+            except Exception as error:
+                self._metrics.janitor_failed(type(error).__name__)
+                _log.exception("cleaning failed and will be retried", seconds=CLEAN_SECONDS)
             await wait(stop, CLEAN_SECONDS)
 
     async def clean(self) -> None:
         """Do one round. Raises Unavailable.
 
-        Batches wait while it writes to the state store, so its transactions are short.
+        Its transactions are short, because batches wait while it writes to the state store.
         """
         await self._event_log.trim(older_than=self._keep)
         await self._warehouse.maintain()
@@ -63,11 +78,11 @@ class Janitor:
         async with self._state.transaction() as transaction:
             await transaction.remove_lanes_except(pipelines)
         present = workspaces, sources, pipelines
-        if present == self._swept:  # looking through all identities takes long: once after each change is enough
+        if present == self._swept:  # scanning all identities is slow, so it runs once per change
             return
         async with self._state.transaction() as transaction:
             removed = await transaction.remove_identities_except(pipelines)
         async with self._state.transaction() as transaction:
             removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
-        if not removed:  # each call removes some
+        if not removed:  # each call removes a limited number
             self._swept = present

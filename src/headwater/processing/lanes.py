@@ -1,4 +1,4 @@
-"""Applies results of lane entries: identities, trace steps and the removal of the entries, in one transaction."""
+"""Applies the results of lane entries: identities and trace steps, and deletes the entries, in one transaction."""
 
 import asyncio
 import time
@@ -21,27 +21,27 @@ from headwater.state import NO_DOCUMENT, IdentityObservation, LaneEntry, Message
 from headwater.state.lanestore import LaneStore, StoredResult
 
 CONSUMER: Final = "lanes"
-"""The name under which the warehouse keeps the sequence number of the last applied result."""
+"""The name under which the state store keeps the sequence number of the last applied result."""
 MAX_APPLIED_BYTES: Final = 512 << 10
-"""About how many bytes of results are applied in one transaction."""
+"""Approximate size of the results that one transaction applies."""
 POLL_SECONDS: Final = 0.05
 MAX_POLL_SECONDS: Final = 0.2
-"""How long the applier waits for new results: longer each time that there was none."""
+"""Maximum delay between two checks for results. It grows while there are none."""
 PAUSE_SECONDS: Final = 1.0
-"""How long it waits after an error."""
+"""Delay after an error."""
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
 
 
 class LaneResult(Struct, frozen=True, array_like=True):
-    """What became of one lane entry. Stored as MessagePack: add fields at the end only, with a default."""
+    """The outcome of one lane entry. It is stored as MessagePack: add fields at the end only, with a default."""
 
     entry: LaneEntry
     attributes: str | None = None
-    """The person's attributes, a JSON object; None when there was nothing to transform, or after an error."""
+    """The person's attributes, a JSON object; None if there was nothing to transform, or after an error."""
     error: str = ""
-    """Why the transformation failed, for people; empty otherwise."""
+    """The reason of a failed transformation, for people; empty otherwise."""
 
 
 class LaneResults(Struct, frozen=True, array_like=True):
@@ -57,7 +57,7 @@ _decode_results: Final = msgspec.msgpack.Decoder(LaneResults).decode
 
 
 def definition_digest(definition: Definition) -> str:
-    """Return a text that changes with the definition of a pipeline."""
+    """Return a digest that changes with the definition of a pipeline."""
     return sha256(msgspec.json.encode(definition, order="sorted")).hexdigest()[:16]
 
 
@@ -81,15 +81,15 @@ class ResultApplier:
                 pause = PAUSE_SECONDS
             except Exception as error:
                 self._metrics.batch_failed(type(error).__name__)
-                _log.exception("results of lanes cannot be applied, and are tried again")
+                _log.exception("results of lanes cannot be applied and will be retried")
                 pause = PAUSE_SECONDS
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
 
     async def apply(self) -> int:
-        """Apply the next results, if there are any; return how many entries they finish.
+        """Apply the next results, if there are any; return the number of entries that they finish.
 
-        Raises Unavailable when a database is away, or when another process has applied them.
+        Raises Unavailable if a database is unavailable, or another process has applied them.
         """
         after = await self._state.position(CONSUMER)
         stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
@@ -103,12 +103,12 @@ class ResultApplier:
             raise
         except Exception as error:
             self._metrics.batch_failed(type(error).__name__)
-            _log.exception("results of lanes failed together, and are applied one by one")
+            _log.exception("results of lanes failed together and are applied one by one")
             try:
                 await check_writes(self._state, None, MAX_POSITION)
             except Unavailable:
                 raise
-            except Exception:  # the system is at fault, and no result may fail for it
+            except Exception:  # the system is at fault, so no result may fail for it
                 raise error from None
             for each, results in batches:
                 await self._apply_one_by_one(each, results, after)
@@ -124,9 +124,9 @@ class ResultApplier:
             await transaction.advance(CONSUMER, after, batches[-1][0].sequence)
 
     async def _apply_one_by_one(self, stored: StoredResult, results: LaneResults, after: int) -> None:
-        """Apply what can be applied of results that fail together.
+        """Apply the results that can be applied, of results that fail together.
 
-        One that fails alone becomes a failed step; if that fails too, its claim or alias has no effect.
+        A result that fails alone becomes a failed step; if that fails too, its claim or alias has no effect.
         """
         written: list[LaneResult] = []
         for result in results.results:
@@ -136,7 +136,7 @@ class ResultApplier:
             name = type(error).__name__
             if count := _throttle.passes((stored.pipeline, name)):
                 _log.error("a result is isolated", pipeline=stored.pipeline, error=name, count=count, exc_info=error)
-            entry = msgspec.structs.replace(result.entry, is_seen=False)
+            entry = msgspec.structs.replace(result.entry, is_observed=False)
             written[-1] = LaneResult(entry, None, f"internal error ({name})")
             if await self._failure(stored.pipeline, _only(results, written[-1:])) is not None:
                 entry = msgspec.structs.replace(entry, user_id=None, anonymous_id=None, previous_id=None)
@@ -144,7 +144,7 @@ class ResultApplier:
         await self._commit([(stored, _only(results, written))], after)
 
     async def _failure(self, pipeline: int, results: LaneResults) -> Exception | None:
-        """Apply results in a transaction that is rolled back; return what that raises, unless it is Unavailable."""
+        """Apply results in a transaction that is rolled back; return its exception, unless it is Unavailable."""
         try:
             async with self._state.transaction() as transaction:
                 await self._write(transaction, [(pipeline, results)])
@@ -157,7 +157,7 @@ class ResultApplier:
             return error
 
     async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
-        """Write results, each with its pipeline: many small ones take as few statements as one large one."""
+        """Write results, each with its pipeline. Many small ones take as few statements as one large one."""
         observations = [
             _observation(pipeline, results, result)
             for pipeline, results in batches
@@ -168,7 +168,7 @@ class ResultApplier:
         await self._write_steps(transaction, batches)
 
     def _is_present(self, pipeline: int, results: LaneResults) -> bool:
-        """Whether the pipeline still exists: its identities are removed with it and must not come back."""
+        """Return whether the pipeline still exists. The identities of a deleted pipeline must not come back."""
         connection = self._catalog.connection(results.workspace, results.connection)
         return connection is not None and any(each.id == pipeline for each in connection.pipelines)
 
@@ -200,19 +200,19 @@ def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
 
 def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:
     entry = result.entry
-    is_seen = entry.is_seen or result.attributes is not None
+    is_observed = entry.is_observed or result.attributes is not None
     return IdentityObservation(
         results.workspace,
         results.connection,
-        (pipeline,) if is_seen else (),
+        (pipeline,) if is_observed else (),
         entry.user_id,
         entry.anonymous_id,
         entry.at,
         () if result.attributes is None else (result.attributes,),
         entry.previous_id,
-        entry.is_once,
+        entry.only_if_unclaimed,
         (pipeline,),
-        claims=entry.claims and not entry.is_once,
+        claims=entry.claims and not entry.only_if_unclaimed,
     )
 
 
@@ -221,4 +221,4 @@ def _only(results: LaneResults, some: Iterable[LaneResult]) -> LaneResults:
 
 
 class _Rollback(Exception):
-    """Ends a transaction that was a trial."""
+    """Ends a trial transaction."""

@@ -1,4 +1,4 @@
-"""The compiled pipelines of each source, as the catalog has them."""
+"""The compiled pipelines of each source."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -16,32 +16,32 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.state import Step
 
 MAX_MESSAGE: Final = 500
-"""How many characters of a failure's reason are stored with each event that failed."""
+"""Maximum length of the reason that is stored with each failed event, in characters."""
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
 
 
 def log_failed(pipeline: int, step: ProcessingStep) -> None:
-    """Log, once a minute, that events fail in a step of a pipeline, and how many. The trace has the reasons."""
+    """Log, once a minute, the number of events that fail in a step of a pipeline. The trace has the reasons."""
     if count := _throttle.passes((pipeline, step)):
         _log.warning("events fail in a pipeline", pipeline=pipeline, step=step, count=count)
 
 
 class CompiledPipeline(Struct, frozen=True):
-    """A pipeline, ready for events."""
+    """A compiled pipeline."""
 
     pipeline: int
     connection: int
     passes: Predicate | None
-    """The filter; None for a pipeline that lets every event through."""
+    """The filter; None for a pipeline without one."""
     mapping: MappingTransformer | None
     is_function: bool
-    """Whether its transformation is a function, which never runs in the worker."""
+    """True if its transformation is a function, which never runs in the worker."""
     passed: Step
-    """The trace step of an event that went through all of it."""
+    """The trace step of an event that passed all steps."""
     filtered: Step
-    """The trace step of an event that its filter held back."""
+    """The trace step of an event that the filter rejected."""
     pending: Step
     """The trace step of an event that waits in its lane."""
 
@@ -52,12 +52,12 @@ class CompiledPipeline(Struct, frozen=True):
 
     @property
     def needs_record(self) -> bool:
-        """Whether it looks into events."""
+        """True if it reads the content of events."""
         return self.passes is not None or self.transforms
 
     @property
     def transforms(self) -> bool:
-        """Whether it has a transformation."""
+        """True if it has a transformation."""
         return self.mapping is not None or self.is_function
 
 
@@ -65,17 +65,17 @@ class SourcePlan(Struct, frozen=True):
     """The pipelines of a source."""
 
     event_pipeline: CompiledPipeline | None = None
-    """The one that stores its events, if any."""
+    """The pipeline that stores its events, if any."""
     user_pipelines: tuple[CompiledPipeline, ...] = ()
-    """Those that are enabled."""
+    """The enabled User pipelines."""
     user_ids: tuple[int, ...] = ()
-    """All User pipelines, those that are not enabled too: claims and aliases have effect in their identities."""
+    """All User pipelines, including disabled ones: claims and aliases have effect in their identities."""
     is_plain: bool = True
-    """Whether none of the pipelines looks into events."""
+    """True if none of the pipelines reads the content of events."""
     event_steps: tuple[Step, ...] = ()
     """The trace steps of an event that is stored and concerns no user."""
     all_steps: tuple[Step, ...] = ()
-    """The trace steps of an event that every pipeline let through."""
+    """The trace steps of an event that every pipeline accepted."""
     enabled_ids: tuple[int, ...] = ()
     """The ids of `user_pipelines`."""
 
@@ -89,11 +89,12 @@ class PlanCache:
         self._compiled: dict[int, tuple[Definition, CompiledPipeline | None]] = {}
 
     def refresh(self) -> None:
-        """Use what the catalog has now. Called at the beginning of a batch: all its events see the same pipelines."""
+        """Read the present catalog. It is called at the start of a batch, so that all its events get the same
+        pipelines."""
         self._plans.clear()
 
     def for_source(self, workspace: int, connection_id: int) -> SourcePlan:
-        """Return the plan of a source; an empty one when the source does not exist."""
+        """Return the plan of a source; an empty one if the source does not exist."""
         source = workspace, connection_id
         plan = self._plans.get(source)
         if plan is None:
@@ -124,7 +125,7 @@ class PlanCache:
         return tuple(compiled for pipeline in enabled if (compiled := self._compile(pipeline)) is not None)
 
     def _compile(self, pipeline: Pipeline) -> CompiledPipeline | None:
-        """Compile a pipeline; None for one that cannot be compiled, which may not stop the others.
+        """Compile a pipeline; None if that fails, so that the other pipelines run.
 
         A definition was checked when it was stored; only rules that have changed since can reject it.
         """
@@ -143,7 +144,7 @@ class PlanCache:
 
 
 def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
-    """Return a pipeline on whose filter every event fails."""
+    """Return a pipeline in which every event fails at the filter."""
 
     def fail(_record: Mapping[str, Any]) -> bool:
         raise RuntimeError(f"the pipeline cannot be compiled: {error}")

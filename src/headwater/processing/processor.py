@@ -1,10 +1,10 @@
-"""Processes each batch of the log exactly once: de-duplicate, evaluate pipelines, store.
+"""Processes each batch of the log exactly once: deduplicates, evaluates pipelines, and stores.
 
-One batch is one transaction of the warehouse: messages, events, identities, devices, lane entries, rejected events, and
-the position up to which the log is processed. A crash between any two lines leaves the batch to be processed again.
+One batch is one transaction of the state store: messages, identities, devices, lane entries, rejected events, and the
+position up to which the log is processed. After a crash at any point the batch is processed again.
 
-An event goes through the pipelines that its source has when it is processed, shortly after it was accepted. A repeated
-message goes through none.
+An event is processed by the pipelines that its source has at that time, shortly after it was accepted. A repeated
+message is not processed.
 """
 
 import asyncio
@@ -25,19 +25,21 @@ from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
-from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
+from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
 from headwater.warehouse import Warehouse
 
 MAX_ISOLATED: Final = 8
-"""How many events of one workspace are isolated one by one in a batch. The workspace's other events in the batch are
-then stored without their effects, so that finding them all takes no longer."""
+"""Maximum number of events of one workspace in a batch that are isolated one by one.
+
+The workspace's other events in the batch are then stored without their effects, to bound the time.
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 class BatchProcessor:
-    """Processes batches of the log."""
+    """Processes batches of the log: the `Handler` of the consumer that stores events."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class BatchProcessor:
         *,
         lane_bytes: int = DEFAULT_LANE_BYTES,
     ) -> None:
-        """`lane_bytes` is how much may wait in the lanes of one workspace."""
+        """`lane_bytes` is the maximum compressed size of the lanes of one workspace."""
         self._consumer = consumer
         self._catalog = catalog
         self._state = state
@@ -60,15 +62,19 @@ class BatchProcessor:
         self._lane_bytes = lane_bytes
         self._plans = PlanCache(catalog)
         self.io_bound = asyncio.Event()
-        """Set while the large writes of a batch wait for the database: this process has time for other work then."""
+        """Set while the large writes of a batch wait for the database, so that this process has time for other work."""
 
-    async def process(self, batch: Batch, *, after: int) -> int:
+    async def position(self) -> int:
+        """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
+        return await self._state.position(self._consumer)
+
+    async def handle(self, batch: Batch, *, after: int) -> int:
         """Process the batch that follows position `after`; return the position up to which the log is processed.
 
         If events make the batch fail and the same work succeeds without them, they are isolated: such an event is
-        stored without its effects on people and, if that fails too, kept as rejected. Raises Unavailable when a
-        database is away or another process has processed the batch, and any other exception when nothing can be
-        processed, whatever the events.
+        stored without its effects on people or, if that fails too, as rejected. Raises Unavailable if a database is
+        unavailable or another process has processed the batch, and any other exception if nothing can be processed,
+        whatever the events.
         """
         began = time.perf_counter()
         await self._catalog.refresh()
@@ -113,17 +119,18 @@ class BatchProcessor:
     async def _plan(
         self, accepted: Sequence[AcceptedEvent], transaction: Transaction, store_only: Collection[int]
     ) -> "_BatchPlan":
-        """Decide everything that the events lead to."""
+        """Compute all effects of the events."""
         messages = [each.message for each in accepted]
-        fresh, entries = deduplicate(messages, await transaction.lookup(messages), now=microseconds(self._clock.now()))
-        lanes = await transaction.lanes()
+        known, lanes = await transaction.lookup(messages), await transaction.lanes()
+        fresh, entries = deduplicate(messages, known, now=microseconds(self._clock.now()))
         evaluation = BatchEvaluation(
             [each for each in accepted if each.position in fresh],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
         )
-        evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
+        if evaluation.traits_updates:
+            evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
         evaluation.filter(self._plans)
         await evaluation.transform()
         for each in evaluation.accepted:
@@ -132,19 +139,27 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
-        identities = await transaction.merge_identities(evaluation.observations())
-        return _BatchPlan(evaluation, identities, entries, len(accepted) - len(fresh))
+        observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
+        identities = await transaction.merge_identities(observations)
+        return _BatchPlan(evaluation, lane_chunks, identities, entries, len(accepted) - len(fresh))
 
     async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
+        evaluation = plan.evaluation
         await transaction.change_identities(plan.identities)
-        await transaction.change_devices(plan.evaluation.devices)
-        now = microseconds(self._clock.now())
-        await transaction.append_to_lanes(plan.evaluation.lane_chunks(), plan.evaluation.lane_documents, now=now)
-        await transaction.add_rejected(batch.rejected)
+        if evaluation.devices:
+            await transaction.change_devices(evaluation.devices)
+        if plan.lane_chunks:
+            now = microseconds(self._clock.now())
+            await transaction.append_to_lanes(plan.lane_chunks, evaluation.lane_documents, now=now)
+        if batch.rejected:
+            await transaction.add_rejected(batch.rejected)
 
     async def _isolate(self, batch: Batch, error: Exception) -> tuple[Batch, set[int]]:
-        """Return the batch with the events that cannot be stored as rejected, and the positions of those that can only
-        be stored. Raises `error` when the warehouse takes nothing at all."""
+        """Isolate the events that make the batch fail. Raises `error` if even a harmless event cannot be stored.
+
+        Returns the batch with the events that cannot be stored as rejected ones, and the positions of events that can
+        only be stored.
+        """
         try:
             await check_writes(self._state, self._warehouse, batch.last)
         except Unavailable:
@@ -152,7 +167,7 @@ class BatchProcessor:
         except Exception:
             raise error from None
         poison = await self._find_poison(batch.accepted)
-        if not poison:  # it is not the events alone, or it has passed: the batch as it is may succeed
+        if not poison:  # the events alone are not the cause, or it has passed: the unchanged batch may succeed
             return batch, set()
         rejected = {
             each.position
@@ -165,8 +180,11 @@ class BatchProcessor:
         return _without(batch, rejected), poison - rejected
 
     async def _find_poison(self, accepted: Sequence[AcceptedEvent]) -> set[int]:
-        """Return the positions of the events that fail, by halving. Events of a workspace that has `MAX_ISOLATED` of
-        them count as failing too. Of events that fail only together the last counts as failing."""
+        """Return the positions of the events that fail, found by bisection.
+
+        Events of a workspace that has `MAX_ISOLATED` of them count as failing too. Of events that fail only together
+        the last counts as failing.
+        """
         poison: dict[int, list[int]] = {}
 
         def found() -> int:
@@ -189,7 +207,8 @@ class BatchProcessor:
                 add(some[await last_of_those_that_fail_together(some, middle)])
 
         async def last_of_those_that_fail_together(some: Sequence[AcceptedEvent], good: int) -> int:
-            """Return an index: up to this event they fail, without it they do not. The first `good` of them succeed."""
+            """Return the index of the event with which they fail, and without which they succeed. The first `good`
+            succeed."""
             bad = len(some)
             while bad - good > 1:
                 middle = (good + bad) // 2
@@ -200,7 +219,7 @@ class BatchProcessor:
             return bad - 1
 
         rest, before = list(accepted), -1
-        while found() > before:  # what is left may fail together
+        while found() > before:  # the remaining events may fail together
             before = found()
             await search(rest)
             known = {position for positions in poison.values() for position in positions}
@@ -233,17 +252,18 @@ class BatchProcessor:
 
 
 class _BatchPlan(Struct):
-    """Everything that a batch leads to."""
+    """All effects of a batch."""
 
     evaluation: BatchEvaluation
+    lane_chunks: list[NewChunk]
     identities: IdentityChanges
     entries: MessageStates
-    """The changed entries of the de-duplication."""
+    """The changed states of the deduplication."""
     duplicates: int
 
 
 class _Rollback(Exception):
-    """Ends a transaction that was a trial."""
+    """Ends a trial transaction."""
 
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:

@@ -15,14 +15,14 @@ from headwater.transforms.functions import Function, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
 
 MAX_FUNCTION_SECONDS: Final = 2.0
-"""How long a function may take for one run of records. A record that alone takes longer fails."""
+"""Time limit of a function for one run of records. A record that alone takes longer fails."""
 _SLICE_SECONDS: Final = 0.01
 _SLICE_BYTES: Final = 256 * 1024
-"""After this time, or this size of results, other tasks of the process run, and the budget is looked at."""
+"""Size of results, besides a duration, after which other tasks of the process run and the budget is checked."""
 
 Kind = Literal["Mapping", "JavaScript", "Python"]
 AttributesJson = str
-"""A JSON object: the attributes of a person, as the output schema has them."""
+"""A JSON object: the attributes of a person, as the output schema defines them."""
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
@@ -33,16 +33,16 @@ class Failed(Exception):
 
 
 class Budget:
-    """How much time and memory transformations may use together."""
+    """Limits of time and memory that transformations share."""
 
     def __init__(self, seconds: float, size: int, within: "Budget | None" = None) -> None:
-        """A budget of seconds and of bytes of results. What is used of it is used of the budget `within`, too."""
+        """Limit the seconds and the bytes of results. Use counts towards the budget `within`, too."""
         self._seconds = seconds
         self._bytes = size
         self._within = within
 
     def use(self, seconds: float, size: int) -> None:
-        """Take something from the budget. It may become overdrawn."""
+        """Subtract from the budget, which may be overdrawn."""
         self._seconds -= seconds
         self._bytes -= size
         if self._within is not None:
@@ -50,7 +50,7 @@ class Budget:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether there is nothing left."""
+        """True if nothing is left."""
         return self._seconds <= 0 or self._bytes <= 0 or (self._within is not None and self._within.is_used_up)
 
 
@@ -59,15 +59,15 @@ class Transformer(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """What runs it: a sandbox of this language, or, for a mapping, the process itself."""
+        """The kind of program that runs it: a sandbox of this language, or, for a mapping, the process itself."""
         ...
 
     async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
         """Return the attributes or the failure of each record.
 
-        A mapping stops when the budget is used up: the list may be shorter than the records. It raises nothing. A
-        function raises FunctionFailed when it fails on the records as a whole (its time or memory is used up), and
-        Unavailable when there is no sandbox to run it.
+        A mapping stops when the budget is used up: the list may then be shorter than the records. It raises nothing. A
+        function raises FunctionFailed if it fails on the records as a whole (its time or memory is used up), and
+        Unavailable if there is no sandbox to run it.
         """
         ...
 
@@ -110,7 +110,7 @@ class MappingTransformer:
 
 
 class FunctionTransformer:
-    """Gives records to a function in a sandbox, all of a run together."""
+    """Passes records to a function in a sandbox, all records of a run together."""
 
     def __init__(self, runner: Runner, function: Function, out_schema: str) -> None:
         self.kind: Kind = function.language
@@ -120,7 +120,7 @@ class FunctionTransformer:
         self._codec = Codec(self._schema)
 
     async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
-        """As for every transformer. The budget is not asked: the sandbox has limits of its own."""
+        """Run the function; see `Transformer.run`. The budget is not used, because the sandbox has its own limits."""
         outcomes = await self._runner.stream(self._function, records, EVENT_SCHEMA, self._schema, MAX_FUNCTION_SECONDS)
         results: list[AttributesJson | Failed] = []
         slice_began = time.perf_counter()
@@ -151,7 +151,7 @@ def failure(error: Exception) -> Failed:
 
 
 def compile_mapping(pipeline: Pipeline) -> MappingTransformer | None:
-    """Compile the mapping of a pipeline; None when it has none."""
+    """Compile the mapping of a pipeline; None if it has none."""
     definition = pipeline.definition
     if definition.transformation is None or definition.transformation.mapping is None or definition.out_schema is None:
         return None
@@ -166,14 +166,14 @@ def has_function(pipeline: Pipeline) -> bool:
 
 
 def compile_transformer(pipeline: Pipeline, runner: Runner) -> Transformer | None:
-    """Compile the transformation of a pipeline; None when it has none."""
+    """Compile the transformation of a pipeline; None if it has none."""
     if not has_function(pipeline):
         return compile_mapping(pipeline)
     definition = pipeline.definition
     assert definition.transformation is not None and definition.out_schema is not None, "it has a function"
     function = definition.transformation.function
     assert function is not None, "it has a function"
-    # A new version of a function is another function: it shares nothing with the former one.
+    # Each version of a function is another function, which shares nothing with the former one.
     owner = f"{pipeline.workspace}/{pipeline.id}/{hash(function)}"
     return FunctionTransformer(runner, function.function(owner=owner), definition.out_schema)
 

@@ -1,6 +1,7 @@
-"""A backend process: serves every RPC on a unix socket. `python -m headwater.server.backend NAME` starts it.
+"""A backend process: serves all RPCs on a unix socket. Start it with `python -m headwater.server.backend NAME`.
 
-Here are the parts put together and the server's limits; what the RPCs do is in `headwater.api` and below.
+This module opens the stores, wires them together and sets the limits of the server. `headwater.api` and the packages
+below it implement the RPCs.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
+from headwater.connectors.addresses import AddressPolicy
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.log import BackPressure
@@ -34,7 +37,7 @@ from headwater.server.eventlog import open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
-from headwater.server.units import EventRate
+from headwater.server.units import Rate
 from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
@@ -42,25 +45,26 @@ from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
 GRACE_SECONDS = 10.0
-"""How long calls that have begun may go on once the process was asked to stop."""
+"""Time that calls in progress have to complete after the process was asked to stop."""
 
 REFRESH_SECONDS = 0.5
-"""How often a backend looks for changes that others made to the catalog: what was revoked stops within a second."""
+"""Interval at which a backend reads changes of the catalog by other processes. Revoked keys stop working in a
+second."""
 
 MAX_WAITING_TRIALS = 4
-"""How many trials of functions of one workspace may wait, while one runs."""
+"""Maximum number of function trials of one workspace that wait while one runs."""
 
 COMPUTING_MODULES = ("headwater.api.register",)
-"""What the processes that compute import before their first computation."""
+"""Modules that computing processes import before their first computation."""
 
-METADATA_LIMIT = 64 << 10
-"""Bytes in the metadata of a call."""
+MAX_METADATA_BYTES = 64 << 10
+"""Maximum size of the metadata of a call."""
 
 _OPTIONS = (
-    # The gateway lets in headers of 32 KiB and adds its own; gRPC's default of 16 KiB would make the rest a 429.
-    ("grpc.max_metadata_size", METADATA_LIMIT),
-    ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
-    # Envoy keeps its connection for as long as it lives; without traffic it may ping as often as every ten seconds.
+    # The gateway accepts headers of 32 KiB and adds its own. Above gRPC's default of 16 KiB, calls would fail with 429.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    # Envoy keeps its connection open. Without traffic it may ping every ten seconds.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
@@ -68,19 +72,22 @@ _OPTIONS = (
 
 
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
-    # What is sent has no limit: a list is as long as it is, and a limit would make it a 429 for ever.
+    # Responses have no limit, because lists have any length and a limit would make their calls fail with 429 for ever.
     return (*_OPTIONS, ("grpc.max_receive_message_length", 2 * settings.max_body_bytes))
 
 
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backend_names` until `stop` is set, then answer the calls that have begun."""
+    """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress."""
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
-            from headwater.server.metrics import BackendMetrics, serve_metrics  # its library takes time and memory
+            from headwater.server.metrics import (
+                BackendMetrics,
+                serve_metrics,
+            )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
-        parts = await stack.enter_async_context(open_backend(name, settings, metrics))
+        services = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(
             SystemClock(),
@@ -90,27 +97,27 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         )
         errors = ErrorInterceptor(ERROR_BODIES, metrics, LENIENT_SERVICES, management)
         server = grpc.aio.server(interceptors=[errors], options=_options(settings))
-        register(server, parts)
-        raw_server = HttpServer(ingest_router(parts, metrics), max_body_bytes=settings.max_body_bytes)
-        services = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
+        register(server, services)
+        ingest_server = HttpServer(ingest_router(services, metrics), max_body_bytes=settings.max_body_bytes)
+        names = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
-        await raw_server.start(settings.raw_socket(name))
-        tasks.create_task(_keep_fresh(parts.catalog, stop))
+        await ingest_server.start(settings.ingest_socket(name))
+        tasks.create_task(_keep_fresh(services.catalog, stop))
         await stack.enter_async_context(child.heartbeat())
-        for service in ("", *services):
+        for service in ("", *names):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
         await stop.wait()
         await healthy.enter_graceful_shutdown()
-        await asyncio.gather(server.stop(GRACE_SECONDS), raw_server.stop(GRACE_SECONDS))
+        await asyncio.gather(server.stop(GRACE_SECONDS), ingest_server.stop(GRACE_SECONDS))
 
 
 @asynccontextmanager
 async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
-    """What the servicers of the backend of this name need, opened; closed again when the server has stopped."""
+    """Open the dependencies of the servicers, and close them after the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
     await check_shared_database(settings, partial(open_catalog, catalog_url, clock=clock, identifiers=identifiers))
@@ -126,7 +133,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             settings.database_url or sqlite_url(settings.state_path),
             writes=False,
             clock=clock,
-            scratch=settings.ledger_scratch(name),
+            scratch=settings.deduplication_scratch(name),
         ) as state,
         open_warehouse(
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
@@ -160,8 +167,21 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 processes=settings.backends,
             )
             intake = Intake(catalog, log, clock, identifiers, metrics, limits, limiter)
-            quotas = _quotas(settings)
-            yield Services(catalog, intake, state, warehouse, functions, log, lanes, clock, computing, quotas)
+            yield Services(
+                catalog,
+                intake,
+                state,
+                warehouse,
+                functions,
+                log,
+                lanes,
+                clock,
+                computing,
+                quotas=_quotas(settings),
+                environment=ConnectorEnvironment(
+                    addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock
+                ),
+            )
 
 
 def _quotas(settings: Settings) -> Quotas:
@@ -174,14 +194,14 @@ def _quotas(settings: Settings) -> Quotas:
     )
 
 
-def _rate_limit(rate: EventRate | None) -> RateLimit | None:
+def _rate_limit(rate: Rate | None) -> RateLimit | None:
     return None if rate is None else RateLimit(rate.per_second, rate.burst)
 
 
 def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifiers) -> str | None:
-    """The key to register, if any: the configured one, or at the first start one that is written down before.
+    """Return the API key to register, if any: the configured key, or at the first start a generated key.
 
-    A start that died between writing and registering finds its key in the file.
+    A generated key is written to its file first. A start that was interrupted after that finds it there.
     """
     if settings.api_key is not None or catalog.workspaces():
         return settings.api_key
@@ -191,21 +211,21 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
 
 
 def _warn_of_locked_settings(catalog: Catalog) -> None:
-    """A lost key is no reason to turn events away: all else works, and settings can be given anew."""
+    """Log the connections whose settings cannot be decrypted. The server starts anyway, because all else works."""
     if locked := unreadable(catalog):
         logger().error(
-            "the settings of some connections cannot be read: the key that encrypted them is not given",
+            "the settings of some connections cannot be decrypted: their key is missing",
             connections=[connection.id for connection in locked],
             variables="HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS",
         )
 
 
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
-    """Learn what other processes changed, until `stop` is set."""
+    """Refresh the catalog regularly until `stop` is set."""
     while not stop.is_set():
         try:
             await catalog.refresh()
-        except Unavailable as error:  # what is known goes on being served; the next look may succeed
+        except Unavailable as error:  # the catalog in memory remains usable, and the next refresh may succeed
             logger().warning("the catalog cannot be refreshed", reason=error.message)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), REFRESH_SECONDS)

@@ -1,6 +1,7 @@
-"""The text that `headwater serve` prints when it is ready: the address, the API key or its place, and commands to copy.
+"""The text that `headwater serve` prints when it is ready: the address, the API key or its file, and commands to copy.
 
-The commands are those of README.md, "Five minutes"; a test compares them."""
+A test compares the commands with those of README.md, "Five minutes".
+"""
 
 import shlex
 
@@ -25,7 +26,8 @@ api "$URL/v1/events"
 
 
 def text(settings: Settings, *, first_start: bool) -> str:
-    """The lines to print. The key itself is shown at the first start only, and never one that the operator chose."""
+    """Return the lines to print. A generated key is shown at the first start only; the operator's own key is never
+    shown."""
     path = settings.api_key_path
     if settings.api_key is not None:
         about_key, key = f"the one in {variable('api_key')}", f'"${variable("api_key")}"'

@@ -1,4 +1,4 @@
-"""How a child process of the supervisor begins and ends: settings, logs, signals, exit status."""
+"""The main function of child processes of the supervisor: settings, logs, signals, heartbeat and exit status."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,11 @@ from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
 from headwater.server.settings import Settings, read
 
 COLLECT_AFTER = 100_000
-"""Objects between two looks for garbage in cycles. A batch of events makes some ten thousand, which all go with it: to
-look among them every 700, as Python does, is a tenth of the work."""
+"""Number of allocated objects that starts a garbage collection of cycles.
+
+A batch of events allocates some ten thousand, which reference counting frees. With Python's default of 700, collections
+would take a tenth of the time.
+"""
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -26,12 +29,12 @@ def run(
     main: Main,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Run `main` until it returns; SIGTERM and SIGINT set its event, and it is to finish what it has begun.
+    """Run `main` until it returns. SIGTERM and SIGINT set its event; it then completes the work in progress.
 
-    A failure is logged, the last line on standard error says what it was (the supervisor shows it), the status is 1.
+    A failure is logged and the exit status is 1. The last line on standard error states the reason, for the supervisor.
     """
     os.umask(0o077)
-    gc.freeze()  # what the imports made stays, and need not be looked at again and again
+    gc.freeze()  # imported modules stay in memory, so the collector can skip them
     gc.set_threshold(COLLECT_AFTER)
     try:
         settings = read(os.environ)
@@ -47,7 +50,7 @@ def run(
 
 @contextlib.asynccontextmanager
 async def heartbeat() -> AsyncIterator[None]:
-    """Show the supervisor that this event loop runs, until the context ends. Enter it when the start-up is done.
+    """Send heartbeats to the supervisor until the context ends. Enter it when the start-up is complete.
 
     Does nothing in a process that the supervisor does not watch.
     """
@@ -68,7 +71,7 @@ async def heartbeat() -> AsyncIterator[None]:
 
 async def _beat(pipe: int) -> None:
     while True:
-        with contextlib.suppress(OSError):  # the supervisor reads later, or has gone
+        with contextlib.suppress(OSError):  # the pipe is full, or the supervisor has ended
             os.write(pipe, b".")
         await asyncio.sleep(HEARTBEAT_SECONDS)
 

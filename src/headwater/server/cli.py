@@ -1,5 +1,7 @@
-"""The command line: `headwater serve`, and the commands for operators. Imports little, so that a mistyped flag is
-answered at once."""
+"""The command line: `headwater serve`, and the commands for operators.
+
+Imports little, so that wrong usage is reported without delay.
+"""
 
 import argparse
 import os
@@ -7,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headwater.server.commands.usage import add_commands
 from headwater.server.errors import StartupError
+from headwater.server.usage import add_commands
 
 if TYPE_CHECKING:
     from headwater.server.settings import Settings
@@ -36,7 +38,7 @@ def _run(settings: "Settings", parsed: argparse.Namespace) -> None:
 
         serve(settings)
     else:
-        from headwater.server.commands.run import run
+        from headwater.server.commands import run
 
         run(settings, parsed)
 
@@ -49,14 +51,14 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the whole system in the foreground",
         description="Run the whole system in the foreground until Ctrl-C or SIGTERM.",
-        epilog="Secrets come from the environment alone, as other users can read a command line: HEADWATER_API_KEY "
-        "(registered at the first start; without it one is made), HEADWATER_SECRET_KEY (encrypts the settings of "
-        "connections; without it one is made) and HEADWATER_OLD_SECRET_KEYS.",
+        epilog="Secrets are read from the environment only, because other users can read a command line: "
+        "HEADWATER_API_KEY (registered at the first start; without it one is generated), HEADWATER_SECRET_KEY "
+        "(encrypts the settings of connections; without it one is generated) and HEADWATER_OLD_SECRET_KEYS.",
     )
     for flag, metavar, text in (
         ("--host", "ADDRESS", "IP address to listen on [HEADWATER_HOST, 127.0.0.1]"),
         ("--port", "PORT", "the one public port [HEADWATER_PORT, 8080]"),
-        ("--data-dir", "FOLDER", "where everything is kept [HEADWATER_DATA_DIR, ./data]"),
+        ("--data-dir", "FOLDER", "folder of all data [HEADWATER_DATA_DIR, ./data]"),
         (
             "--database-url",
             "URL",
@@ -66,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         (
             "--nats-url",
             "URL",
-            "nats://host:4222, where the event log is; with credentials only in [HEADWATER_NATS_URL]; else a file "
-            "in the data directory",
+            "nats://host:4222, the event log; with credentials only in [HEADWATER_NATS_URL]; without it a file in "
+            "the data directory",
         ),
         ("--backends", "NUMBER", "backend processes, 1 to 64 [HEADWATER_BACKENDS, 1]"),
         (
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
             "private port of Prometheus metrics [HEADWATER_METRICS_PORT, none]",
         ),
         ("--metrics-host", "ADDRESS", "IP address of the metrics port [HEADWATER_METRICS_HOST, 127.0.0.1]"),
-        ("--maxmind-db", "FILE", "database of the places of IP addresses [HEADWATER_MAXMIND_DB, none]"),
+        ("--maxmind-db", "FILE", "database of the locations of IP addresses [HEADWATER_MAXMIND_DB, none]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [HEADWATER_LOG_LEVEL, info]"),
         ("--log-format", "FORMAT", "json or text [HEADWATER_LOG_FORMAT, text on a terminal]"),
     ):
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when asked: importlib.metadata is slow to import."""
+    """Prints the version. It imports importlib.metadata only when it is used, because that import is slow."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version

@@ -1,6 +1,6 @@
-"""The courier process: works through the lanes. `python -m headwater.server.courier` starts it.
+"""The courier process: processes the entries of lanes. Start it with `python -m headwater.server.courier`.
 
-It may die at any moment: results and progress are committed together, and the worker applies each result once.
+It can be killed at any time: results and progress are committed together, and the worker applies each result once.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 
 NICENESS = 10
-"""Above the worker's: what waits in lanes is late, but storing events comes first. The sandboxes inherit it."""
+"""Above the niceness of the worker, because storing events has priority. The sandboxes inherit it."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -31,7 +31,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics = NO_METRICS
         if settings.metrics_port is not None:
-            from headwater.server.metrics import CourierMetrics, serve_metrics  # its library takes time and memory
+            from headwater.server.metrics import (
+                CourierMetrics,
+                serve_metrics,
+            )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))

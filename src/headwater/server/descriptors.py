@@ -1,14 +1,15 @@
-"""Names the services of a protobuf descriptor set, without the protobuf library: the supervisor should stay small.
+"""Reads the names of services in a protobuf descriptor set without the protobuf library, to keep the supervisor small.
 
-Reads just these fields (google/protobuf/descriptor.proto): FileDescriptorSet.file = 1, FileDescriptorProto.package = 2
-and .service = 6, ServiceDescriptorProto.name = 1.
+Only these fields are read (google/protobuf/descriptor.proto): FileDescriptorSet.file = 1, FileDescriptorProto.package =
+2 and .service = 6, ServiceDescriptorProto.name = 1.
 """
 
 from collections.abc import Iterator
 
 
 def service_names(descriptor_set: bytes) -> list[str]:
-    """The full names of all services, in the order of the set. Raises ValueError when it is no descriptor set."""
+    """Return the full names of all services, in the order of the set. Raises ValueError if it is not a descriptor
+    set."""
     names = []
     try:
         for file in _messages(descriptor_set, 1):
@@ -22,7 +23,7 @@ def service_names(descriptor_set: bytes) -> list[str]:
 
 
 def _messages(data: bytes, number: int) -> Iterator[bytes]:
-    """The values of a length-delimited field."""
+    """Yield the values of a length-delimited field."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)

@@ -1,7 +1,7 @@
 """Environment variables of the child processes: an allow-list for each program.
 
-A child gets the variables named here that the supervisor has, and the settings that it uses. It gets nothing else: a
-secret that an operator keeps in the environment reaches only the process that needs it.
+A child gets the variables named here, if the supervisor has them, and the settings that it uses. A secret in the
+environment of the supervisor therefore reaches only the process that needs it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from typing import Final
 from headwater.server.settings import SECRETS, Settings
 
 SYSTEM: Final = ("LANG", "LANGUAGE", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "TMPDIR", "TZ", "TZDIR")
-"""Locale, time zone, dynamic linker, memory allocator and temporary folder: what any program may need."""
+"""Variables that any program may need: locale, time zone, dynamic linker, memory allocator and temporary folder."""
 
 PYTHON: Final = (
     *SYSTEM,
@@ -21,21 +21,25 @@ PYTHON: Final = (
     "PYTHON*",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
-    "USER",  # the database user where the URL names none
+    "USER",  # the database user if the URL has none
     "VIRTUAL_ENV",
 )
 """Variables of processes in Python."""
 
 GRPC: Final = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
-"""gRPC's handlers of fork crash the child now and then (a segmentation fault of its event engine before the child
-executes its program; grpcio 1.85, about one start of a sandbox in 15 under load). We fork only to execute."""
+"""Turns off gRPC's fork handlers, because forks here only start other programs.
+
+They crash the child now and then: a segmentation fault of the event engine before the child executes its program
+(grpcio 1.85, about one start of a sandbox in 15 under load).
+"""
 
 DATABASE: Final = ("PG*",)
 """Variables that PostgreSQL's drivers read (PGPASSFILE, PGSSLROOTCERT, …), for processes that use the database."""
 
 
 def envoy(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of Envoy, which reads its configuration from a file: no setting and no secret."""
+    """Return the variables of Envoy. It gets no settings and no secrets, because it reads its configuration from a
+    file."""
     return _select(environ, SYSTEM)
 
 
@@ -45,12 +49,12 @@ def backend(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
 
 
 def worker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return the variables of the worker, which gets no API key and no key that decrypts settings."""
+    """Return the variables of the worker. It gets neither API keys nor keys that decrypt settings."""
     return _select(environ, (*PYTHON, *DATABASE)) | settings.environment(without=SECRETS)
 
 
 def courier(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return the variables of the courier: those of the worker."""
+    """Return the variables of the courier, which are those of the worker."""
     return worker(environ, settings)
 
 

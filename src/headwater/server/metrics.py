@@ -1,7 +1,7 @@
-"""Counts the work of a backend or worker for Prometheus, and shows it on a unix socket of this process.
+"""Collects the metrics of a process for Prometheus, and serves them on a unix socket.
 
-The supervisor collects from these sockets and answers on the one metrics port. Labels take few values: the methods of
-the protos, gRPC statuses, dialects and our own error codes; nothing that a caller sends becomes one.
+The supervisor reads these sockets and serves the one metrics port. Labels have few values: methods of the protos, gRPC
+statuses, protocols and error codes. No value from a caller becomes a label.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from headwater.log import Backlog
 from headwater.server.scrape import handler
 
 BACKLOG_TIMEOUT_SECONDS = 1.0
-"""How long a scrape waits for the backlog; without it the other figures are shown."""
+"""Maximum duration of measuring the backlog. A scrape that takes longer has no backlog."""
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -33,16 +33,14 @@ Counted = TypeVar("Counted", "BackendMetrics", "WorkerMetrics", "CourierMetrics"
 
 
 class BackendMetrics(Metrics):
-    """What a backend does."""
+    """Metrics of a backend."""
 
     def __init__(self) -> None:
         self.registry = _registry()
-        self._calls = Counter(
-            "headwater_rpc_handled", "Calls that were answered.", ["method", "status"], registry=self.registry
-        )
+        self._calls = Counter("headwater_rpc_handled", "Completed calls.", ["method", "status"], registry=self.registry)
         self._call_seconds = Histogram(
             "headwater_rpc_duration_seconds",
-            "From the arrival of a call at the backend to its answer.",
+            "Duration of a call in the backend.",
             ["method"],
             buckets=_CALL_SECONDS,
             registry=self.registry,
@@ -64,12 +62,12 @@ class BackendMetrics(Metrics):
         )
         self._commit_seconds = Histogram(
             "headwater_log_commit_duration_seconds",
-            "Writing and syncing one group of the event log.",
+            "Duration of writing and syncing one group of the event log.",
             buckets=_COMMIT_SECONDS,
             registry=self.registry,
         )
 
-    def call_answered(self, method: str, status: str, seconds: float) -> None:
+    def rpc_handled(self, method: str, status: str, seconds: float) -> None:
         self._calls.labels(method, status).inc()
         self._call_seconds.labels(method).observe(seconds)
 
@@ -79,25 +77,25 @@ class BackendMetrics(Metrics):
     def events_rejected(self, protocol: str, code: str, events: int) -> None:
         self._rejected.labels(protocol, code).inc(events)
 
-    def log_committed(self, frames: int, seconds: float) -> None:
-        self._group_entries.observe(frames)
+    def log_committed(self, entries: int, seconds: float) -> None:
+        self._group_entries.observe(entries)
         self._commit_seconds.observe(seconds)
 
 
 class WorkerMetrics(Metrics):
-    """What a worker does."""
+    """Metrics of a worker."""
 
     def __init__(self) -> None:
         self.registry = _registry()
         self.backlog = Gauge(
             "headwater_log_backlog_bytes",
-            "Bytes of the event log that each consumer has not finished, approximately.",
+            "Approximate bytes of the event log that each consumer has not processed.",
             ["consumer"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "headwater_worker_batch_duration_seconds",
-            "Processing one batch of the log.",
+            "Duration of one batch of the log.",
             buckets=_BATCH_SECONDS,
             registry=self.registry,
         )
@@ -105,9 +103,9 @@ class WorkerMetrics(Metrics):
             Counter(f"headwater_worker_{name}", text, registry=self.registry)
             for name, text in (
                 ("events_stored", "Events that were written to the warehouse."),
-                ("events_duplicate", "Events whose message was there before."),
+                ("events_duplicate", "Events of messages that were stored before."),
                 ("events_rejected", "Rejected events and calls that were stored with their reason."),
-                ("identities_merged", "Identities that were made or brought up to date."),
+                ("identities_merged", "Identities that were created or updated."),
             )
         )
         self._failed = Counter(
@@ -119,6 +117,12 @@ class WorkerMetrics(Metrics):
         self._isolated = Counter(
             "headwater_worker_events_isolated",
             "Events that made a batch fail, and were stored without their effects or kept as rejected.",
+            registry=self.registry,
+        )
+        self._janitor_errors = Counter(
+            "headwater_worker_janitor_errors",
+            "Failed rounds of the janitor, by the class of the exception.",
+            ["error"],
             registry=self.registry,
         )
         self._steps = Counter(
@@ -135,6 +139,9 @@ class WorkerMetrics(Metrics):
 
     def batch_failed(self, error: str) -> None:
         self._failed.labels(error).inc()
+
+    def janitor_failed(self, error: str) -> None:
+        self._janitor_errors.labels(error).inc()
 
     def events_isolated(self, events: int) -> None:
         self._isolated.inc(events)
@@ -161,13 +168,13 @@ class CourierMetrics(Metrics):
         self.registry = _registry()
         self._run_seconds = Histogram(
             "headwater_lane_run_duration_seconds",
-            "Running a transformation on records of one lane, by what runs it and by whether it reached a limit.",
+            "Duration of a transformation of records of one lane, by its kind and by whether it reached a limit.",
             ["kind", "outcome"],
             buckets=_BATCH_SECONDS,
             registry=self.registry,
         )
         self._records = Counter(
-            "headwater_lane_records", "Records that transformations of lanes were run on.", ["kind"],
+            "headwater_lane_records", "Records that transformations of lanes processed.", ["kind"],
             registry=self.registry,
         )  # fmt: skip
         self._failed = Counter(
@@ -180,7 +187,7 @@ class CourierMetrics(Metrics):
                 ("s_waiting", "Lanes that have entries."),
                 ("_backlog_entries", "Entries that wait in lanes."),
                 ("_backlog_bytes", "Their size, compressed."),
-                ("s_paused", "Lanes that are paused, as their transformation keeps reaching a limit."),
+                ("s_paused", "Lanes that are paused because their transformation keeps reaching a limit."),
             )
         )
 
@@ -200,7 +207,7 @@ class CourierMetrics(Metrics):
 
 @asynccontextmanager
 async def serve_metrics(metrics: Counted, socket: Path, backlogs: Backlogs | None = None) -> AsyncIterator[Counted]:
-    """Serve the metrics at `socket` until the end of the block; `backlogs` is called at every scrape."""
+    """Serve the metrics at `socket` until the end of the block. Every scrape calls `backlogs`."""
 
     async def text() -> bytes:
         if backlogs is not None and isinstance(metrics, WorkerMetrics):
@@ -217,11 +224,11 @@ async def serve_metrics(metrics: Counted, socket: Path, backlogs: Backlogs | Non
 
 
 async def _measure(gauge: Gauge, backlogs: Backlogs) -> None:
-    """Set the backlog of each consumer; without a sample where it cannot be measured."""
+    """Set the backlog of each consumer. Without a measurement there is no sample."""
     gauge.clear()  # consumers can be forgotten
     try:
         found = await asyncio.wait_for(backlogs(), BACKLOG_TIMEOUT_SECONDS)
-    except Exception as error:  # a database that is away must not hide everything else
+    except Exception as error:  # an unavailable database must not hide the other metrics
         _log.warning("the backlog cannot be measured", reason=type(error).__name__)
         return
     for consumer, backlog in found.items():

@@ -1,6 +1,6 @@
-"""What must hold before anything is started: a data directory that is ours alone, short socket paths, a free port.
+"""Checks before the start: an exclusive data directory, short socket paths, a free port.
 
-Each failure is a StartupError of one line. Nothing is started and nothing but the data directory is created.
+Each failure is a StartupError of one line. Only the data directory is created, and no process is started.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from pathlib import Path
 from headwater.base.errors import UnusableDatabase
 from headwater.server import environment
 from headwater.server.errors import StartupError
-from headwater.server.settings import SOCKET_PATH_LIMIT, Settings, variable
+from headwater.server.settings import MAX_SOCKET_PATH_BYTES, Settings, variable
 
-FILE_LIMIT = 65_536
-"""Open files, where the system allows as many; above it nothing is gained."""
+MAX_OPEN_FILES = 65_536
+"""Maximum number of open files to request. More are not needed."""
 
 SANDBOX_SECONDS = 60
-"""How long the check of the sandboxes may take."""
+"""Time limit of the check of the sandboxes."""
 
 PORT_GRACE_SECONDS = 1.0
-"""How long a port may stay taken by an Envoy that is still dying after its supervisor was killed."""
+"""Time that a port may stay in use by an Envoy that ends after its supervisor was killed."""
 
 
 def claim_data_dir(settings: Settings) -> int:
-    """Create the data directory where it is missing and lock it; the lock ends with the returned file descriptor."""
+    """Create and lock the data directory. Closing the returned file descriptor releases the lock."""
     folder = settings.data_dir
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def claim_data_dir(settings: Settings) -> int:
 
 
 def split_state(settings: Settings) -> bool:
-    """Give the operational tables of an earlier release a file of their own; return whether that was needed.
+    """Move the operational tables of an earlier release into their own file; return whether that was needed.
 
     Call it under the lock of the data directory. On PostgreSQL the first process that opens the state store does it.
     """
     if settings.database_url is not None:
         return False
-    from headwater.storage.split import split_state  # SQLite's library takes memory
+    from headwater.storage.split import split_state  # importing SQLite's library takes memory
 
     try:
         return split_state(settings.warehouse_path, settings.state_path)
@@ -75,10 +75,10 @@ def split_state(settings: Settings) -> bool:
 
 @contextmanager
 def run_dir(settings: Settings) -> Iterator[Settings]:
-    """Make the folder for sockets, private to this user; a temporary one where the paths would be too long."""
+    """Create the private folder of sockets. It is a temporary folder if the paths would be too long."""
     sockets = (settings.metrics_socket(settings.backend_names[-1]), settings.admin_socket)
     longest = max(len(os.fsencode(path)) for path in sockets)
-    if longest > SOCKET_PATH_LIMIT:
+    if longest > MAX_SOCKET_PATH_BYTES:
         with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
             yield dataclasses.replace(settings, run_dir=Path(folder))
         return
@@ -91,17 +91,18 @@ def run_dir(settings: Settings) -> Iterator[Settings]:
 
 
 def raise_file_limit() -> None:
-    """Let this process and its children open as many files as they may: a socket is one, and the usual 1024 are few."""
+    """Raise the limit of open files of this process and its children. Each socket counts, and the usual 1024 are too
+    few."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def check_location_database(settings: Settings) -> None:
-    """Raise unless the database of places, if there is to be one, can be read."""
+    """Raise StartupError if there is a location database that cannot be read."""
     if settings.maxmind_db is None:
         return
-    from headwater.server.geolocation import open_locator  # only who wants it pays for it
+    from headwater.server.geolocation import open_locator  # imported only if it is configured
 
     try:
         open_locator(settings.maxmind_db)
@@ -110,7 +111,7 @@ def check_location_database(settings: Settings) -> None:
 
 
 def check_sandboxes(settings: Settings) -> None:
-    """Raise unless functions run fully confined, where that is required."""
+    """Raise StartupError if functions must run confined, and cannot."""
     if settings.sandbox != "require":
         return
     command = [sys.executable, "-m", "headwater.server.sandboxes"]
@@ -130,7 +131,7 @@ def check_sandboxes(settings: Settings) -> None:
 
 
 async def check_port(settings: Settings) -> None:
-    """Raise unless the public port can be bound."""
+    """Raise StartupError unless the public port can be bound."""
     deadline = asyncio.get_running_loop().time() + PORT_GRACE_SECONDS
     while (error := _try_to_bind(settings.host, settings.port)) is not None:
         if error.errno == errno.EADDRINUSE and asyncio.get_running_loop().time() < deadline:

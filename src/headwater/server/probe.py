@@ -1,12 +1,15 @@
-"""One small HTTP request to our own Envoy: its public port or its administration socket. Not a general HTTP client."""
+"""Sends one small HTTP request to Envoy's public port, or to an internal unix socket. It is no general HTTP client."""
 
 import asyncio
 from pathlib import Path
 
 
-async def request(method: str, path: str, address: tuple[str, int] | Path, timeout_s: float = 5.0) -> tuple[int, str]:
-    """Status and body of a request. Raises OSError (TimeoutError is one) when there is no answer in time."""
-    async with asyncio.timeout(timeout_s):
+async def request(
+    method: str, path: str, address: tuple[str, int] | Path, timeout_seconds: float = 5.0
+) -> tuple[int, str]:
+    """Return the status and body of a response. Raises OSError, or its subclass TimeoutError without a response in
+    time."""
+    async with asyncio.timeout(timeout_seconds):
         if isinstance(address, Path):
             reader, writer = await asyncio.open_unix_connection(str(address))
         else:
@@ -14,14 +17,14 @@ async def request(method: str, path: str, address: tuple[str, int] | Path, timeo
         try:
             head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
             writer.write(head.encode("ascii"))
-            answer = await reader.read(1 << 20)
+            response = await reader.read(1 << 20)
             while chunk := await reader.read(1 << 20):
-                answer += chunk
+                response += chunk
         finally:
             writer.close()
-    status_line, _, rest = answer.partition(b"\r\n")
+    status_line, _, rest = response.partition(b"\r\n")
     try:
         status = int(status_line.split(b" ", 2)[1])
     except (IndexError, ValueError):
-        raise ConnectionError("the answer is not HTTP") from None
+        raise ConnectionError("the response is not HTTP") from None
     return status, rest.partition(b"\r\n\r\n")[2].decode(errors="replace")

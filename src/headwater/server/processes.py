@@ -1,8 +1,8 @@
-"""Child processes that cannot outlive their parent, and that show that they are not stuck.
+"""Child processes that end with their parent and send heartbeats.
 
-A child gets SIGKILL from the kernel when the parent is gone, however it went; it has a process group of its own, so
-that Ctrl-C in a terminal reaches only the parent, which then stops its children in order. What a child writes goes to
-the parent's standard error line by line; its last line is kept to explain why it ended.
+The kernel kills a child (SIGKILL) when its parent has ended, in whatever way. Each child has its own process group:
+Ctrl-C in a terminal reaches only the parent, which stops its children in order. The output of a child goes to the
+parent's standard error line by line; the last line is kept, to state why the child ended.
 
 A watched child writes a byte to a pipe every HEARTBEAT_SECONDS from its event loop
 (`headwater.server.child.heartbeat`). `Child.wait_for_silence` returns when no byte arrives.
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 PR_SET_PDEATHSIG = 1
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_VARIABLE = "HEADWATER_HEARTBEAT_FD"
-"""Holds the number of the file descriptor that a watched child writes its heartbeat to."""
+"""The variable with the file descriptor for the heartbeat of a watched child."""
 MAX_STARTUP_SECONDS = 600.0
-"""Seconds within which a watched child must write its first heartbeat: imports, migrations and recovery come before."""
-LINE_LIMIT = 1 << 20
-"""Bytes in the longest line that a child may write; longer ones are cut."""
+"""Time limit of the first heartbeat of a watched child. Imports, migrations and recovery run before it."""
+MAX_LINE_BYTES = 1 << 20
+"""Maximum length of a line that a child writes. Longer lines are cut."""
 
 _libc = ctypes.CDLL(None)
 
@@ -34,24 +34,24 @@ class Program:
     """A program to run."""
 
     name: str
-    """Its name in logs."""
+    """The name in logs."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
-    """All its environment variables: nothing is inherited."""
+    """All environment variables. None are inherited."""
 
     patience_seconds: float | None = None
-    """Seconds without a heartbeat after which it counts as stuck; None: it writes no heartbeat."""
+    """Seconds without a heartbeat after which the program is stuck; None: it sends no heartbeat."""
 
 
 class Child:
     """A running program."""
 
     def __init__(self, program: Program, process: asyncio.subprocess.Process, heartbeat: int | None) -> None:
-        """`heartbeat` is the end of the pipe to read from, which is closed when the child has ended."""
+        """`heartbeat` is the reading end of the pipe. It is closed when the child has ended."""
         self.program = program
         self.last_line = ""
-        """The last line that it wrote, empty before the first."""
+        """The last line of output; empty before the first."""
         self._process = process
         self._relay = asyncio.create_task(self._relay_output())
         self._heartbeat = heartbeat
@@ -64,32 +64,32 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> int:
-        """Its exit status once it has ended and its last words are relayed; negative: the signal that ended it."""
+        """Return the exit status after the child has ended and its output is relayed. A negative status is a signal."""
         status = await self._process.wait()
         self._close_heartbeat()
         with contextlib.suppress(TimeoutError):  # a grandchild may keep the pipe open
             await asyncio.wait_for(asyncio.shield(self._relay), 1)
         return status
 
-    async def stop(self, patience_s: float) -> None:
-        """Ask it to end with SIGTERM; after `patience_s` seconds end it with SIGKILL."""
+    async def stop(self, timeout_seconds: float) -> None:
+        """Send SIGTERM, and SIGKILL after `timeout_seconds`."""
         self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), patience_s)
+            await asyncio.wait_for(self.wait(), timeout_seconds)
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has already ended."""
+        """Send a signal, unless the child has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def wait_for_silence(self) -> float:
-        """Return the seconds of silence when the child counts as stuck. Wait for ever when it is not watched.
+        """Return the seconds of silence once the child is stuck. Wait for ever if it is not watched.
 
-        Time in which this process did not run itself does not count (a suspended machine, a stopped supervisor), nor
-        time that the child spent waiting for a processor.
+        Two kinds of time do not count: time in which this process did not run (a suspended machine, a stopped
+        supervisor), and time that the child waited for a processor.
         """
         patience = self.program.patience_seconds
         if patience is None:
@@ -107,11 +107,11 @@ class Child:
         return silence
 
     def _processor_wait(self) -> float:
-        """Return the seconds that the child's main thread was ready to run and had no processor."""
+        """Return the seconds that the child's main thread was ready to run without a processor."""
         try:
             with open(f"/proc/{self.pid}/schedstat", "rb") as file:  # "running waiting timeslices", in nanoseconds
                 return int(file.read().split()[1]) / 1e9
-        except (OSError, ValueError, IndexError):  # it has ended, or the kernel does not count
+        except (OSError, ValueError, IndexError):  # the child has ended, or the kernel does not count
             return 0.0
 
     def _read_heartbeat(self) -> None:
@@ -135,23 +135,24 @@ class Child:
         while True:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # longer than LINE_LIMIT: asyncio has dropped it
+            except ValueError:  # longer than MAX_LINE_BYTES: asyncio has dropped it
                 line = b"(a line that was too long)\n"
             if not line:
                 return
-            with contextlib.suppress(OSError):  # nobody reads: the child must not wait for it
+            with contextlib.suppress(OSError):  # standard error is closed, and the child must not block
                 sys.stderr.buffer.write(line)
                 sys.stderr.buffer.flush()
             self.last_line = line.decode(errors="replace").strip() or self.last_line
 
 
 async def start(program: Program) -> Child:
-    """Start a program. To be called in the main thread: the kernel watches the thread that forked, not the process."""
+    """Start a program. Call it in the main thread, because the kernel watches the thread that forked, not the
+    process."""
     parent = os.getpid()
 
     def die_with_parent() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it went between the fork and the line above
+        if os.getppid() != parent:  # the parent ended between the fork and the line above
             os._exit(1)
 
     reader = writer = None
@@ -170,7 +171,7 @@ async def start(program: Program) -> Child:
             pass_fds=() if writer is None else (writer,),
             preexec_fn=die_with_parent,
             process_group=0,
-            limit=LINE_LIMIT,
+            limit=MAX_LINE_BYTES,
         )
     except BaseException:
         if reader is not None:

@@ -1,7 +1,7 @@
-"""Checks that functions can run here, fully confined: `python -m headwater.server.sandboxes`.
+"""Checks that functions can run fully confined: `python -m headwater.server.sandboxes`.
 
-A process of its own, because the supervisor loads none of the libraries that this needs. It ends with status 0, or with
-status 1 and the reason on standard error.
+It is a separate process, because the supervisor loads none of the libraries that this needs. The exit status is 0, or 1
+with the reason on standard error.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _SOURCES: dict[Language, str] = {
 
 
 async def check() -> list[str]:
-    """Load one function of each language. Return why it cannot run, for each language that fails."""
+    """Load one function of each language. Return the reason for each language that fails."""
     schema = ObjectType((Property("name", StringType()),))
     failures = []
     async with Runner(javascript=1, python=1, require_confinement=True) as runner:

@@ -1,8 +1,7 @@
-"""The metrics port: one page for all processes, merged from what each shows on its unix socket.
+"""The metrics port: one page that merges the pages of all processes.
 
-It is HTTP for Prometheus and nothing else: GET /metrics, one request a connection, and whoever reaches its address is
-answered: the loopback, unless the operator says otherwise. It needs no library, since the supervisor, which answers,
-should stay small.
+It serves only GET /metrics, one request per connection, without authentication: by default it listens on the loopback
+address. It needs no library, because the supervisor serves it and should stay small.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from headwater.server.settings import Settings, variable
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REQUEST_TIMEOUT_SECONDS = 5.0
 COLLECT_TIMEOUT_SECONDS = 2.0
-REQUEST_LIMIT = 16 << 10
+MAX_REQUEST_BYTES = 16 << 10
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ", re.MULTILINE)
 
@@ -27,9 +26,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def handler(page: Page) -> Handler:
-    """Answers GET /metrics with the page, for `asyncio.start_server`."""
+    """Return a handler of GET /metrics for `asyncio.start_server`."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -43,16 +42,16 @@ def handler(page: Page) -> Handler:
                 )
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # who asked is gone, slow, or does not speak HTTP (TimeoutError is an OSError)
+            pass  # the client has disconnected, is slow, or does not speak HTTP (TimeoutError is an OSError)
         finally:
             writer.close()
 
-    return answer
+    return respond
 
 
 @asynccontextmanager
 async def metrics_port(settings: Settings, processes: Iterable[str]) -> AsyncIterator[None]:
-    """Answer on the metrics port until the end of the block, if there is one. Raises StartupError when it is taken."""
+    """Serve the metrics port, if there is one, until the end of the block. Raises StartupError if the port is taken."""
     if settings.metrics_port is None:
         yield
         return
@@ -62,7 +61,7 @@ async def metrics_port(settings: Settings, processes: Iterable[str]) -> AsyncIte
 
     try:
         server = await asyncio.start_server(
-            handler(page), settings.metrics_host, settings.metrics_port, limit=REQUEST_LIMIT
+            handler(page), settings.metrics_host, settings.metrics_port, limit=MAX_REQUEST_BYTES
         )
     except OSError as error:
         raise StartupError(
@@ -78,14 +77,14 @@ async def metrics_port(settings: Settings, processes: Iterable[str]) -> AsyncIte
 
 
 async def _collect(sockets: Mapping[str, Path]) -> bytes:
-    pages = await asyncio.gather(*(_page_of(socket) for socket in sockets.values()))
-    up = ["# HELP headwater_up Whether the process showed its metrics.\n# TYPE headwater_up gauge\n"]
+    pages = await asyncio.gather(*(_read_page(socket) for socket in sockets.values()))
+    up = ["# HELP headwater_up Whether the process served its metrics.\n# TYPE headwater_up gauge\n"]
     up += [f'headwater_up{{process="{name}"}} {int(page != "")}\n' for name, page in zip(sockets, pages, strict=True)]
-    return ("".join(up) + merged(dict(zip(sockets, pages, strict=True)))).encode()
+    return ("".join(up) + merge_pages(dict(zip(sockets, pages, strict=True)))).encode()
 
 
-async def _page_of(socket: Path) -> str:
-    """What a process shows; empty when it does not answer."""
+async def _read_page(socket: Path) -> str:
+    """Return the page of a process; empty if the process does not respond."""
     try:
         status, text = await request("GET", "/metrics", socket, COLLECT_TIMEOUT_SECONDS)
     except OSError:
@@ -93,8 +92,8 @@ async def _page_of(socket: Path) -> str:
     return text if status == 200 else ""
 
 
-def merged(pages: Mapping[str, str]) -> str:
-    """One page out of several: each metric described once, each sample labelled with its process."""
+def merge_pages(pages: Mapping[str, str]) -> str:
+    """Return one page out of several, with each metric described once and each sample labelled with its process."""
     families: dict[str, list[str]] = {}
     for process, page in pages.items():
         label = f'process="{process}"'

@@ -1,6 +1,6 @@
-"""Finds the keys that encrypt what connections keep secret, and makes one at the first start of an installation.
+"""Finds the keys that encrypt the settings of connections, and generates one at the first start of an installation.
 
-docs/decisions/0008-secrets.md says how they are replaced.
+docs/decisions/0008-secrets.md describes how to replace them.
 """
 
 import fcntl
@@ -17,17 +17,18 @@ from headwater.server.errors import StartupError
 from headwater.server.settings import Settings, variable
 
 
-def keyring(settings: Settings, *, make: bool = True) -> Keyring:
-    """The keys: HEADWATER_SECRET_KEY, or else what the file in the data directory holds; and the older ones.
+def keyring(settings: Settings, *, create: bool = True) -> Keyring:
+    """Return the present key and the earlier keys.
 
-    Without a key of either kind one is made, unless `make` is false. Raises StartupError.
+    The present key is HEADWATER_SECRET_KEY, or else the key in the file of the data directory. Without either, a key is
+    generated, unless `create` is false. Raises StartupError.
     """
     path = settings.secret_key_path
     if settings.secret_key is not None:
         older = (*settings.old_secret_keys, *((_read(path),) if path.exists() else ()))
         return Keyring(settings.secret_key, older)
     if not path.exists():
-        if not make:
+        if not create:
             raise StartupError(f"there is no secret key: set {variable('secret_key')}, or bring back {path}")
         write_once(path, secrets.token_urlsafe(32))
     return Keyring(_read(path), settings.old_secret_keys)
@@ -36,10 +37,10 @@ def keyring(settings: Settings, *, make: bool = True) -> Keyring:
 async def check_shared_database(
     settings: Settings, open_catalog: Callable[[], AbstractAsyncContextManager[Catalog]]
 ) -> None:
-    """Make the secret key of a new installation with a database that several machines may share.
+    """Create the secret key of an installation whose database several machines may share.
 
-    Raises StartupError when the database holds an installation and no key is given: a key made here would encrypt what
-    the other machines cannot read. One process at a time does this, so that none sees what another has begun.
+    Raises StartupError if the database has an installation and this machine has no key: the other machines could not
+    read the settings that a generated key encrypts. A lock makes one process at a time do this.
     """
     if settings.secret_key is not None or settings.database_url is None:
         return
@@ -71,13 +72,13 @@ def _read(path: Path) -> str:
 
 
 def write_once(path: Path, secret: str) -> None:
-    """Write a secret that is there whole or not at all, and never in the place of another one: of several processes
-    that do so at once the first one's stands. Mode 0600."""
+    """Write a secret atomically, with mode 0600. An existing secret is never replaced, so the first of several writers
+    wins."""
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     with os.fdopen(descriptor, "w") as file:
         file.write(secret + "\n")
         file.flush()
         os.fsync(file.fileno())
-    with suppress(FileExistsError):  # another process has made one at the same moment
+    with suppress(FileExistsError):  # another process has created one in the same moment
         os.link(unfinished, path)
     os.unlink(unfinished)

@@ -1,9 +1,9 @@
-"""Starts Envoy, the backends, the worker and the courier, restarts what ends or is stuck, and stops them in order.
+"""Starts Envoy, the backends, the worker and the courier, restarts those that end or are stuck, and stops them in
+order.
 
-It holds no connection, no request and no database, and imports none of the libraries that do: a defect there can end
-a child, not the system. Stopping drains: Envoy takes nothing new and answers what has arrived, then the backends end,
-then the worker and the courier. When the supervisor itself is killed the kernel ends the children, and the next start
-finds everything free.
+It has no connections, requests or databases, and imports none of the libraries for them: a bug there can end a child,
+but not the system. A stop drains: Envoy accepts no more calls and completes those in progress, then the backends end,
+then the worker and the courier. If the supervisor is killed, the kernel ends the children.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from headwater.server.settings import Settings, renamed_variables, unknown_varia
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-FIRST_DELAY_S = 0.1
-LAST_DELAY_S = 5.0
-STEADY_S = 10.0
-"""A child that lived this long is restarted without the delay that earlier failures had built up."""
+INITIAL_DELAY_SECONDS = 0.1
+MAX_DELAY_SECONDS = 5.0
+STABLE_SECONDS = 10.0
+"""A child that ran this long is restarted without the delay of earlier failures."""
 
-READY_TIMEOUT_S = 60.0
-READY_POLL_S = 0.02
-GATEWAY_PATIENCE_S = 2.0
-TIMEOUT_SECONDS = 15.0
-"""How long a backend and the worker may take to end: above the grace that they give to their own work."""
+READY_TIMEOUT_SECONDS = 60.0
+READY_POLL_SECONDS = 0.02
+GATEWAY_STOP_SECONDS = 2.0
+STOP_SECONDS = 15.0
+"""Time limit of the end of a backend, the worker and the courier. It is above the grace period of their own work."""
 
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
-"""The worker and the courier give memory back after each batch. What glibc keeps by itself grows to forty megabytes."""
+"""Makes the worker and the courier return memory after each batch. Otherwise glibc keeps up to forty megabytes."""
 
 
 def serve(settings: Settings) -> None:
-    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError when it cannot start."""
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError if it cannot start."""
     os.umask(0o077)
     for name, similar in unknown_variables(os.environ).items():
         _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
 
 
 class _Service:
-    """A program that is kept running."""
+    """Keeps a program running."""
 
     def __init__(self, program: Program, settings: Settings, ready: asyncio.Event) -> None:
         self._program = program
@@ -71,13 +71,13 @@ class _Service:
         self._child: Child | None = None
 
     async def run(self) -> None:
-        """Run until `stop`. Raises StartupError when it ends before the system was ready for the first time."""
-        delay = FIRST_DELAY_S
+        """Run until `stop`. Raises StartupError if the program ends before the system was ready for the first time."""
+        delay = INITIAL_DELAY_SECONDS
         loop = asyncio.get_running_loop()
         try:
             while not self._stopping.is_set():
                 self._child = child = await start(self._program)
-                if self._stopping.is_set():  # `stop` came while it was being started, and did not see it
+                if self._stopping.is_set():  # `stop` was called during the start
                     self.kill()
                 began = loop.time()
                 status = await self._wait(child)
@@ -87,21 +87,21 @@ class _Service:
                 if not self._ready.is_set():
                     words = f": {child.last_line}" if child.last_line else ""
                     raise StartupError(f"{self._program.name} {ending} before the system was ready{words}")
-                if loop.time() - began > STEADY_S:
-                    delay = FIRST_DELAY_S
+                if loop.time() - began > STABLE_SECONDS:
+                    delay = INITIAL_DELAY_SECONDS
                 _log(self._settings).error(
-                    "a process ended and is started again", child=self._program.name, ending=ending, delay_s=delay
+                    "a process ended and will be restarted", child=self._program.name, ending=ending, delay_s=delay
                 )
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), delay)
-                delay = min(2 * delay, LAST_DELAY_S)
+                delay = min(2 * delay, MAX_DELAY_SECONDS)
         finally:
             self.kill()
             if self._child is not None:
                 await self._child.wait()
 
     async def _wait(self, child: Child) -> int:
-        """Wait until the child has ended; kill it when it is stuck."""
+        """Wait until the child has ended. Kill it if it is stuck."""
         ending = asyncio.ensure_future(child.wait())
         silence = asyncio.ensure_future(child.wait_for_silence())
         try:
@@ -116,10 +116,10 @@ class _Service:
             ending.cancel()
             silence.cancel()
 
-    async def stop(self, patience_s: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         self._stopping.set()
         if self._child is not None:
-            await self._child.stop(patience_s)
+            await self._child.stop(timeout_seconds)
 
     def kill(self) -> None:
         self._stopping.set()
@@ -136,7 +136,7 @@ class _Supervisor:
 
     async def run(self) -> None:
         await preflight.check_port(self._settings)
-        # The backends take longest to be ready, so they come first.
+        # The backends take longest to be ready, so they start first.
         backend = environment.backend(os.environ, self._settings)
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
         courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
@@ -184,17 +184,17 @@ class _Supervisor:
 
     async def _announce(self) -> None:
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                while not await self._answers():
-                    await asyncio.sleep(READY_POLL_S)
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                while not await self._is_ready():
+                    await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
-            raise StartupError(f"the system was not ready within {READY_TIMEOUT_S:.0f} seconds") from None
+            raise StartupError(f"the system was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds") from None
         self._ready.set()
-        with contextlib.suppress(OSError):  # nobody reads
+        with contextlib.suppress(OSError):  # standard output is closed
             sys.stdout.write(banner.text(self._settings, first_start=self._first_start))
             sys.stdout.flush()
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         try:
             if await gateway.healthy_backends(self._settings) < self._settings.backends:
                 return False
@@ -205,14 +205,14 @@ class _Supervisor:
 
     async def _stop_in_order(self) -> None:
         await gateway.drain(self._settings)
-        await self._gateway.stop(GATEWAY_PATIENCE_S)
-        await asyncio.gather(*(backend.stop(TIMEOUT_SECONDS) for backend in self._backends))
-        await asyncio.gather(self._worker.stop(TIMEOUT_SECONDS), self._courier.stop(TIMEOUT_SECONDS))
+        await self._gateway.stop(GATEWAY_STOP_SECONDS)
+        await asyncio.gather(*(backend.stop(STOP_SECONDS) for backend in self._backends))
+        await asyncio.gather(self._worker.stop(STOP_SECONDS), self._courier.stop(STOP_SECONDS))
 
 
 @cache
 def _log(settings: Settings) -> "FilteringBoundLogger":
-    """Set up at the first line: structlog would be a third of this process's memory, and there is seldom a line."""
+    """Set up logging at the first line, because structlog would take a third of this process's memory."""
     from headwater.server.logging import configure, logger
 
     configure("supervisor", settings.log_level, settings.log_format)

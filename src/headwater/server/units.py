@@ -1,5 +1,7 @@
-"""Sizes, durations and rates as people write them in settings: `10GiB`, `7d`, `1000:20000`. A number alone is bytes,
-seconds, or events a second."""
+"""Parsers of sizes, durations and rates in settings: `10GiB`, `7d`, `1000:20000`.
+
+A number without a unit means bytes, seconds, or events per second.
+"""
 
 import re
 from typing import Final, NamedTuple
@@ -11,11 +13,11 @@ _NUMBER: Final = re.compile(r"([0-9]{1,15})\s*([A-Za-z]*)")
 
 MAX_RATE: Final = 10_000_000
 MAX_CALL_EVENTS: Final = 20_000
-"""The most events of one call, which a rate lets come at once unless it says otherwise."""
+"""Maximum number of events in one call, which is the minimum burst of a rate without an explicit burst."""
 
 
-class EventRate(NamedTuple):
-    """So many events a second in the long run, and so many at once. As text "1000:20000"."""
+class Rate(NamedTuple):
+    """A long-term rate per second, and the maximum burst. As text: "1000:20000"."""
 
     per_second: int
     burst: int
@@ -24,18 +26,19 @@ class EventRate(NamedTuple):
         return f"{self.per_second}:{self.burst}"
 
 
-def event_rate(text: str) -> EventRate:
-    """A rate of events. Raises ValueError with the rule."""
+def parse_event_rate(text: str) -> Rate:
+    """Parse a rate of events. Raises ValueError with the rule."""
     return _rate(text, "events", MAX_CALL_EVENTS)
 
 
-def call_rate(text: str) -> EventRate:
-    """A rate of calls; the burst is that of ten seconds unless it is given. Raises ValueError with the rule."""
+def parse_call_rate(text: str) -> Rate:
+    """Parse a rate of calls. The default burst is the number of calls in ten seconds. Raises ValueError with the
+    rule."""
     rate = _rate(text, "calls", 1)
-    return rate if ":" in text else EventRate(rate.per_second, 10 * rate.per_second)
+    return rate if ":" in text else Rate(rate.per_second, 10 * rate.per_second)
 
 
-def _rate(text: str, unit: str, least_burst: int) -> EventRate:
+def _rate(text: str, unit: str, minimum_burst: int) -> Rate:
     numbers = text.strip().split(":")
     if len(numbers) > 2 or not all(
         number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_RATE for number in numbers
@@ -45,19 +48,19 @@ def _rate(text: str, unit: str, least_burst: int) -> EventRate:
             f"not {text!r}"
         )
     per_second = int(numbers[0])
-    return EventRate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, least_burst))
+    return Rate(per_second, int(numbers[1]) if len(numbers) == 2 else max(per_second, minimum_burst))
 
 
-def size(text: str) -> int:
-    """Bytes. Raises ValueError with the rule."""
+def parse_size(text: str) -> int:
+    """Parse a size in bytes. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SIZES.get(number[2].upper())) is None:
         raise ValueError(f"must be a number of bytes, or one with KiB, MiB, GiB or TiB (10GiB), not {text!r}")
     return int(number[1]) * unit
 
 
-def duration(text: str) -> int:
-    """Seconds. Raises ValueError with the rule."""
+def parse_duration(text: str) -> int:
+    """Parse a duration in seconds. Raises ValueError with the rule."""
     number = _NUMBER.fullmatch(text.strip())
     if number is None or (unit := _SECONDS.get(number[2].lower())) is None:
         raise ValueError(f"must be a number of seconds, or one with s, m, h or d (24h), not {text!r}")

@@ -1,6 +1,6 @@
-"""The worker process: stores the events of the log. `python -m headwater.server.worker` starts it.
+"""The worker process: stores the events of the log. Start it with `python -m headwater.server.worker`.
 
-It may be killed at any moment: what it has stored and how far it has read are committed together.
+It can be killed at any time: stored data and the position in the log are committed together.
 """
 
 import asyncio
@@ -25,12 +25,14 @@ from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
-"""Accepting comes first: where both want the processor, the backend gets about three times as much of it. Entries that
-wait in the log are safe; a call that waits is not."""
+"""Gives accepting events priority. If both need the processor, the backend gets about three times as much of it.
+
+Entries in the log are safe, but calls wait for their response.
+"""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set, then finish the batch at hand."""
+    """Work until `stop` is set, then complete the present batch."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_catalog(
@@ -59,7 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         if settings.metrics_port is None:
             await consumer().run(stop)
             return
-        from headwater.server.metrics import WorkerMetrics, serve_metrics  # its library takes time and memory
+        from headwater.server.metrics import WorkerMetrics, serve_metrics  # importing its library takes time and memory
 
         async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs) as metrics:
             await consumer(metrics=metrics).run(stop)
@@ -68,14 +70,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 def _locator(settings: Settings) -> Locate | None:
     if settings.maxmind_db is None:
         return None
-    from headwater.server.geolocation import open_locator  # its library takes time and memory
+    from headwater.server.geolocation import open_locator  # importing its library takes time and memory
 
     return open_locator(settings.maxmind_db)
 
 
 SWITCH_SECONDS = 0.0005
-"""After how long a thread that has waited for the interpreter gets it. The databases' threads want it for microseconds
-between two pieces of work without it, while the loop reads events for a millisecond at a time."""
+"""Time after which a waiting thread gets the interpreter lock.
+
+Threads of databases need it for microseconds at a time, while the event loop decodes events for a millisecond at a
+time.
+"""
 
 
 if __name__ == "__main__":

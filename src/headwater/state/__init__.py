@@ -1,11 +1,11 @@
-"""What is known: events, identities, devices, rejected events, and the ledger of messages.
+"""The state store: identities, devices, traits, rejected events, lanes, and the messages of deduplication.
 
-One process writes (the worker), any number read. Everything that one batch of the log leads to is written in one
-transaction, together with the position up to which the log is finished: so a crash at any moment means that a batch
-either happened once or will happen once.
+One process, the worker, writes it, and any number read it. All effects of a batch of the log are written in one
+transaction, together with the position up to which the log is processed. After a crash at any moment, a batch has
+therefore either happened once or will happen once.
 
-De-duplication happens here as well, by the ledger (`headwater.state.deduplication`): a transaction asks it for its
-messages before anything is done with them.
+Deduplication happens here as well (`headwater.state.deduplication`): a transaction looks up its messages before they
+are processed.
 """
 
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate

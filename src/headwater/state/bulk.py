@@ -1,8 +1,8 @@
-"""Many rows at once, as each database takes them best.
+"""Reads and writes many rows with few statements, in the way that suits each database.
 
-SQLite gets as many rows as fit into a statement: it works on one without Python's lock, and takes the lock again after
-it, for which it has to wait. PostgreSQL gets one statement with an array for each column, which saves it a message a
-row, and is not bound by the 32,767 parameters that a statement may have.
+SQLite gets as many rows as fit into a statement. It runs a statement without Python's lock, and has to wait for the
+lock after each. PostgreSQL gets one statement with an array for each column, which saves a message per row, and is not
+limited to the 32,767 parameters of a statement.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
-"""Values in the order of the columns, as the driver takes them."""
+"""Values in the order of the columns, as the driver accepts them."""
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
@@ -38,9 +38,9 @@ async def upsert(
     adding: Collection[str] = (),
     keeping: Collection[str] = (),
 ) -> None:
-    """Insert rows, or overwrite what is there under their `key`; no two of them have the same.
+    """Insert rows, or update those with the same `key`. No two of the given rows have the same key.
 
-    Values of `adding` are added to what is there, and what is there of `keeping` stays.
+    Columns in `adding` are added to the stored value, and columns in `keeping` keep it.
     """
     if rows:
         table = columns[0].table
@@ -61,7 +61,7 @@ async def upsert(
 async def lookup(
     connection: AsyncConnection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]
 ) -> list[Any]:
-    """Return the `columns` of the rows whose `key` columns have one of these values, which an index must begin with.
+    """Return the `columns` of the rows whose `key` columns have one of these values. An index must begin with them.
 
     SQLite returns booleans as 0 and 1.
     """
@@ -72,7 +72,8 @@ async def lookup(
 
 
 async def remove(connection: AsyncConnection, key: Columns, keys: Iterable[tuple[Any, ...]]) -> int:
-    """Remove the rows whose `key` columns have one of these values, which an index must begin with. Return how many."""
+    """Delete the rows whose `key` columns have one of these values. An index must begin with them. Return their
+    number."""
     removed = 0
     is_sqlite = connection.dialect.name == "sqlite"
     row = "rowid" if is_sqlite else "ctid"
@@ -84,7 +85,7 @@ async def remove(connection: AsyncConnection, key: Columns, keys: Iterable[tuple
 
 
 async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]:
-    """Return the values of a column that an index begins with, one search of the index for each value.
+    """Return the distinct values of a column that an index begins with, by one search of the index for each value.
 
     SELECT DISTINCT would read the whole index.
     """
@@ -98,7 +99,8 @@ async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]
 
 
 async def remove_some(connection: AsyncConnection, column: Column[int], values: Sequence[int], *, limit: int) -> int:
-    """Remove at most `limit` rows with one of these values in a column that an index begins with. Return how many."""
+    """Delete at most `limit` rows with one of these values in a column that an index begins with. Return their
+    number."""
     is_sqlite = connection.dialect.name == "sqlite"
     row, table = "rowid" if is_sqlite else "ctid", column.table.name
     removed = 0
@@ -113,7 +115,7 @@ async def remove_some(connection: AsyncConnection, column: Column[int], values: 
 
 
 def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
-    """The values in lists of at most `size`."""
+    """Yield the values in lists of at most `size`."""
     everything = list(values)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]
@@ -122,11 +124,11 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 async def _joined(
     connection: AsyncConnection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
 ) -> AsyncIterator[tuple[str, tuple[Any, ...]]]:
-    """Statements, with their parameters, that select columns of the rows with these keys.
+    """Yield statements with their parameters that select columns of the rows with these keys.
 
-    Each fixes the order of the join: for each key one search of the index, whatever the statistics and the version of
-    the database say. A row-value IN scans the whole table on SQLite before 3.41, and on PostgreSQL when there are many
-    keys. In SQLite CROSS JOIN keeps the order; in PostgreSQL OFFSET 0 keeps the inner query apart.
+    Each fixes the order of the join to one search of the index per key, independent of the statistics and the version
+    of the database. A row-value IN scans the whole table on SQLite before 3.41, and on PostgreSQL with many keys. In
+    SQLite CROSS JOIN keeps the order; in PostgreSQL OFFSET 0 keeps the inner query separate.
     """
     everything = list(keys)
     if not everything:
@@ -154,7 +156,8 @@ async def _joined(
 
 
 def _insert(connection: AsyncConnection, columns: Columns) -> Any:
-    """An insert that understands ON CONFLICT, which both databases spell the same and SQLAlchemy does not."""
+    """Return an insert with ON CONFLICT, which has the same syntax in both databases but is not in SQLAlchemy's
+    core."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(columns[0].table)
 
 
@@ -163,7 +166,7 @@ async def _run(connection: AsyncConnection, statement: Any, columns: Columns, ro
     if connection.dialect.name == "postgresql":
         await connection.execute(statement.from_select(names, _arrays(columns, rows)))
     else:
-        # Past SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
+        # Bypasses SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
         compiled = statement.compile(dialect=connection.dialect, column_keys=names)
         assert compiled.positiontup == names, "the rows are in the order of the statement"
         one_row = f"({', '.join('?' * len(names))})"
@@ -175,7 +178,7 @@ async def _run(connection: AsyncConnection, statement: Any, columns: Columns, ro
 
 
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
-    """The rows as a SELECT from arrays, one for each column."""
+    """Return the rows as a SELECT from arrays, one for each column."""
     arrays = [
         bindparam(None, list(values), type_=ARRAY(column.type), unique=True)
         for column, values in zip(columns, zip(*rows, strict=True), strict=True)

@@ -1,10 +1,9 @@
-"""Devices: how events change them, and the list of them.
+"""Devices: their changes by events, and the list of them.
 
-A device is one of its source connection, by its id, and so is its token.
-
-The rules: the latest registration counts, and what it does not say stays as it was. A device that comes again for
-another user moves to that user, whether it is known by its id or by its token: apps that make a new id at every start
-leave one device behind, not many. A removal in the name of another user is of the past, and changes nothing.
+A device belongs to its source connection, and so does its token. The latest registration counts, and attributes that it
+does not contain keep their values. A device that registers for another user moves to that user, whether it is
+recognised by its id or by its token: apps that generate an id at every start leave one device, not many. A removal
+under another user's id is outdated, and changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from headwater.events.devices import DeviceChange
 from headwater.state import bulk, tables
 
 MAX_ANONYMOUS_IDS: Final = 200
-"""Of how many of a user's anonymous ids, in each connection and the latest ones, the devices are listed too."""
+"""Maximum number of a user's latest anonymous ids, in each connection, whose devices are listed too."""
 
 _COLUMNS: Final = [column for column in tables.devices.c if column.name != "id"]
 _KEY: Final = ("connection", "device_id")
@@ -30,15 +29,15 @@ DeviceKey = tuple[int, str]
 
 
 class DeviceEvent(Struct, frozen=True):
-    """What an event of a source connection says of a device."""
+    """A change of a device by an event of a source connection."""
 
     workspace: int
     connection: int
     user_id: str | None
     anonymous_id: str | None
-    """At least one of the two ids is there."""
+    """The anonymous id. At least one of the two ids is present."""
     at: int
-    """When, in microseconds since the epoch."""
+    """Time of the change, in microseconds since the epoch."""
     change: DeviceChange
 
     @property
@@ -48,13 +47,13 @@ class DeviceEvent(Struct, frozen=True):
 
     @property
     def token(self) -> tuple[int, str | None]:
-        """The token that the event gives the device, in its connection."""
+        """The token that the event assigns to the device, with its connection."""
         token = self.change.token
         return self.connection, token if isinstance(token, str) else None
 
 
 class Device(Struct, frozen=True):
-    """A device as it is known; a text that was never said is empty where it may not be None."""
+    """A device. Required texts that no registration contained are empty."""
 
     workspace: int
     connection: int
@@ -68,11 +67,11 @@ class Device(Struct, frozen=True):
     app_build: str
     app_version: str
     updated_at: int
-    """When it was last registered, in microseconds since the epoch."""
+    """Time of the latest registration, in microseconds since the epoch."""
 
     @property
     def key(self) -> DeviceKey:
-        """What makes a device the same device."""
+        """The key of the device."""
         return self.connection, self.device_id
 
 
@@ -85,7 +84,7 @@ class DeviceCursor(Struct, frozen=True, array_like=True):
 
 
 class Devices:
-    """Some devices, found by their key or their token."""
+    """A set of devices, found by their key or their token."""
 
     def __init__(self, devices: Iterable[Device]) -> None:
         self._devices = {device.key: device for device in devices}
@@ -97,9 +96,9 @@ class Devices:
         return iter(self._devices.values())
 
     def apply(self, events: Iterable[DeviceEvent]) -> None:
-        """Bring the devices up to date with the events, in their order.
+        """Apply the events to the devices, in their order.
 
-        All devices that the events name by id or token must be there.
+        The set must contain all devices that the events name by id or token.
         """
         for event in events:
             if event.change.kind == "removed":
@@ -152,7 +151,10 @@ def _said(value: str | UnsetType | None, known: str | None) -> str | None:
 
 
 def _person(device: Device, event: DeviceEvent) -> tuple[str | None, str | None]:
-    """Whose the device is now. The id that the event does not say stays if it is that of the same person."""
+    """Return the user id and the anonymous id of a device after an event.
+
+    An id that the event does not contain is kept if both belong to the same person.
+    """
     if event.user_id is None:
         return device.user_id if device.anonymous_id == event.anonymous_id else None, event.anonymous_id
     is_the_same = device.user_id in (None, event.user_id)
@@ -164,9 +166,7 @@ def _is_anothers(device: Device, event: DeviceEvent) -> bool:
 
 
 async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> None:
-    """Bring the devices up to date with the events, in their order."""
-    if not events:
-        return
+    """Apply the events to the stored devices, in their order."""
     table = tables.devices.c
     before: dict[int, Device] = {}
     tokens = {event.token for event in events if event.token[1] is not None}
@@ -179,8 +179,8 @@ async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> 
     devices = Devices(before.values())
     devices.apply(events)
     kept = {device.key for device in devices}
-    gone = [id_ for id_, device in before.items() if device.key not in kept]
-    await bulk.remove(connection, (table.id,), ((id_,) for id_ in gone))
+    removed = [id_ for id_, device in before.items() if device.key not in kept]
+    await bulk.remove(connection, (table.id,), ((id_,) for id_ in removed))
     rows = [msgspec.structs.astuple(device) for device in devices]
     await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
 
@@ -195,19 +195,19 @@ async def page(
     limit: int,
     after: DeviceCursor | None = None,
 ) -> tuple[list[Device], int]:
-    """Devices of these connections, the most recently changed first, and how many there are in all.
+    """Return the devices of these connections, the most recently changed first, and their total number.
 
-    Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+    The devices of a user include those that were registered under one of the user's anonymous ids.
     """
     table = tables.devices.c
     if any(text is not None and "\0" in text for text in (user_id, anonymous_id)):
-        return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
+        return [], 0  # PostgreSQL texts cannot contain NUL
     chosen: list[ColumnElement[bool]] = [table.connection.in_(connections)]
     if anonymous_id is not None:
         chosen.append(table.anonymous_id == anonymous_id)
     if user_id is not None:
         before_login = await _before_login(connection, await _anonymous_ids(connection, connections, user_id))
-        # Ids from two searches: with OR on other columns no index would serve the query.
+        # Two searches find the ids, because an OR over different columns could not use an index.
         theirs = select(table.id).where(table.connection.in_(connections), table.user_id == user_id)
         chosen.append(table.id.in_(theirs.union_all(select(table.id).where(table.id.in_(before_login)))))
     total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()

@@ -1,12 +1,12 @@
-"""How events become identities: an identity is one person as one pipeline sees them.
+"""Derives identities from events. An identity is one person in one pipeline.
 
-The rules: an event with a user id is a sighting of that user, who then also owns the event's anonymous id, and the
-anonymous identities of that id disappear from every pipeline of the connection. An event without a user id is a
-sighting of an anonymous identity. A sighting moves `updated_at` forward, never back; the stored time may be up to a
-minute old.
+An event with a user id is an observation of that user, who then also owns the event's anonymous id. The anonymous
+identities of that id are deleted from every pipeline of the connection. An event without a user id is an observation of
+an anonymous identity. An observation moves `updated_at` forward, never back; the stored time may be up to a minute old.
 
-An alias joins the identities of a user's previous id, anonymous or not, with those of the user in every pipeline of the
-connection, whatever its filter: it says who somebody is, and nothing of what is known about them."""
+An alias merges the identities of a user's previous id, anonymous or not, into those of the user, in every pipeline of
+the connection, whatever its filter: it states who a person is, and contains no traits.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,48 +18,57 @@ from msgspec import Raw, Struct
 from headwater.events.raw import is_absent
 
 MAX_ANONYMOUS_IDS: Final = 1_000
-"""How many anonymous ids of an identity are kept, the latest. Whoever has more is no person but a login that is shared,
-or a client's defect, and every event of theirs would cost more than the one before."""
+"""Maximum number of anonymous ids of an identity. The latest are kept.
+
+An identity with more is a shared login or a bug of a client, and each of its events would cost more than the one
+before.
+"""
 
 
 MAX_ATTRIBUTES_BYTES: Final = 256 * 1024
-"""Size of the attributes of an identity, as JSON in UTF-8. A pipeline that makes larger ones of an event has failed for
-that event; `attributes_fit` tells."""
+"""Maximum size of the attributes of an identity, as JSON in UTF-8. A pipeline fails for an event that exceeds it.
+
+`attributes_fit` checks it.
+"""
 
 
 MAX_UPDATE_DELAY_MICROSECONDS: Final = 60_000_000
-"""How far the stored `updated_at` may be behind the latest event of an identity. An event that changes nothing but the
-time by less than this writes nothing: most events are of people who were seen a moment before."""
+"""Maximum delay of the stored `updated_at` after the latest event of an identity.
+
+An event that only moves the time by less writes nothing. Most events are of people who were active a moment before.
+"""
 
 
 class IdentityObservation(Struct, frozen=True):
-    """A person seen in an event of a source connection."""
+    """An observation of a person in an event of a source connection."""
 
     workspace: int
     connection: int
     pipelines: tuple[int, ...]
-    """Those that see the person; an alias links in all that it `reaches`."""
+    """The pipelines that observe the person. An alias also changes all that it `reaches`."""
     user_id: str | None
     anonymous_id: str | None
-    """At least one of the two ids is there."""
+    """The anonymous id. At least one of the two ids is present."""
     at: int
-    """When, in microseconds since the epoch."""
+    """Time of the event, in microseconds since the epoch."""
     attributes: tuple[str, ...] = ()
-    """What each of the pipelines knows of the person, a JSON object each; none at all when no pipeline transforms."""
+    """The attributes of the person in each of the pipelines, as JSON objects; empty if no pipeline transforms."""
     previous_id: str | None = None
-    """The id that the user had before. Only an alias says one, and an alias has a user id."""
-    is_once: bool = False
-    """Whether the alias changes nothing where the user is known already, or nobody is known by the previous id: then
-    it is seen by no pipeline, and the previous id is anonymous."""
+    """The previous id of the user. Only an alias has one, and an alias has a user id."""
+    only_if_unclaimed: bool = False
+    """True for an alias that applies only if the user is unknown and the previous id is known and anonymous."""
     reaches: tuple[int, ...] = ()
-    """The pipelines of the connection in which a claim or an alias has effect. Pipelines that work through a lane learn
-    of it from their lane, in its order (`headwater.state.lanes`)."""
+    """The pipelines of the connection in which a claim or an alias has effect.
+
+    Pipelines with a lane get it in the order of their lane instead (`headwater.state.lanes`).
+    """
     claims: bool = True
-    """Whether the user owns the anonymous id from now on: an event that every pipeline filtered out claims nothing."""
+    """True if the anonymous id belongs to the user from this event on. An event that all pipelines filter out claims
+    nothing."""
 
 
 class IdentityKey(Struct, frozen=True):
-    """What makes an identity the same identity."""
+    """The key of an identity."""
 
     connection: int
     identity_id: str
@@ -68,26 +77,26 @@ class IdentityKey(Struct, frozen=True):
 
 
 class IdentityState(Struct):
-    """What is known of an identity."""
+    """The mutable part of an identity."""
 
     workspace: int
     anonymous_ids: list[str]
     updated_at: int
     attributes: str = "{}"
-    """A JSON object, as the pipeline's latest event left it."""
+    """A JSON object with the attributes of the pipeline's latest event."""
 
 
 class Identity(Struct, frozen=True):
-    """An identity as it is listed."""
+    """An identity in a list."""
 
     user_id: str | None
-    """None for an anonymous identity."""
+    """The user id; None for an anonymous identity."""
     anonymous_ids: list[str]
     connection: int
     pipeline: int
     updated_at: datetime
     id: int = 0
-    """Identifies the row, and orders identities of the same time."""
+    """The id of the row, which orders identities with the same time."""
 
 
 class IdentityCursor(Struct, frozen=True, array_like=True):
@@ -98,43 +107,44 @@ class IdentityCursor(Struct, frozen=True, array_like=True):
 
 
 Identities = dict[IdentityKey, IdentityState | None]
-"""Identities by their key; None for one that is not, or no longer, there."""
+"""Identities by their key; None if there is no such identity."""
 
 
 class IdentityChanges(Struct, frozen=True):
-    """What sightings lead to."""
+    """The identity changes of observations."""
 
-    gone: set[IdentityKey]
-    """Who is to be removed, before anybody is written."""
+    removed: set[IdentityKey]
+    """The identities to delete, before any is written."""
     changed: dict[IdentityKey, IdentityState]
-    """Who is to be written."""
+    """The identities to write."""
 
 
-def keys_of(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:
-    """Every identity that these sightings can change, in the order of first sight: so new rows are made in it too."""
+def affected_keys(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:
+    """Return all identities that these observations can change, in the order of first appearance, which is that of new
+    rows."""
     keys: dict[IdentityKey, None] = {}
-    for seen in observations:
-        for pipeline in seen.pipelines:
-            if seen.user_id is not None:
-                keys[IdentityKey(seen.connection, seen.user_id, False, pipeline)] = None
+    for observation in observations:
+        for pipeline in observation.pipelines:
+            if observation.user_id is not None:
+                keys[IdentityKey(observation.connection, observation.user_id, False, pipeline)] = None
             else:
-                keys[IdentityKey(seen.connection, _only_id(seen), True, pipeline)] = None
+                keys[IdentityKey(observation.connection, _only_id(observation), True, pipeline)] = None
     return list(keys)
 
 
-def ids_of(observations: Iterable[IdentityObservation]) -> set[tuple[int, str]]:
-    """The connections and ids whose identities in every pipeline these sightings can change."""
+def affected_ids(observations: Iterable[IdentityObservation]) -> set[tuple[int, str]]:
+    """Return the connections and ids whose identities in every pipeline these observations can change."""
     return {
-        (seen.connection, id_)
-        for seen in observations
-        if seen.previous_id is not None
-        for id_ in (seen.previous_id, seen.user_id)
+        (observation.connection, id_)
+        for observation in observations
+        if observation.previous_id is not None
+        for id_ in (observation.previous_id, observation.user_id)
         if id_ is not None
     }
 
 
-def is_worth_a_write(before: IdentityState | None, after: IdentityState) -> bool:
-    """Return whether a stored identity differs from its changed state by more than a time that moved a little."""
+def needs_write(before: IdentityState | None, after: IdentityState) -> bool:
+    """Return whether a changed identity must be written: not if only its time has moved a little."""
     return (
         before is None
         or after.updated_at - before.updated_at >= MAX_UPDATE_DELAY_MICROSECONDS
@@ -145,19 +155,19 @@ def is_worth_a_write(before: IdentityState | None, after: IdentityState) -> bool
 
 
 def merge(observations: Iterable[IdentityObservation], known: Identities) -> set[IdentityKey]:
-    """Bring `known` up to date with the sightings in their order.
+    """Apply the observations to `known`, in their order. Return the identities that were deleted.
 
-    It holds every key of `keys_of(sightings)`, and every identity of `ids_of(sightings)`. Returns who is gone: from
-    `known`, unless seen again, and the caller removes those that it does not hold.
+    `known` must contain every key of `affected_keys(observations)`, and every identity of `affected_ids(observations)`.
+    The caller deletes the returned identities that `known` does not contain again.
     """
-    merging = _Merging(known)
-    for seen in observations:
-        merging.see(seen)
-    return merging.gone
+    merging = _IdentityMerger(known)
+    for observation in observations:
+        merging.apply(observation)
+    return merging.removed
 
 
 class _Latest(Struct, frozen=True):
-    """Who was last seen with an anonymous id, by which pipelines, and what they know."""
+    """The person last observed with an anonymous id, by which pipelines, and with which states."""
 
     user_id: str | None = None
     pipelines: tuple[int, ...] = ()
@@ -169,92 +179,105 @@ class _Latest(Struct, frozen=True):
 _NOBODY: Final = _Latest()
 
 
-class _Merging:
+class _IdentityMerger:
     def __init__(self, known: Identities) -> None:
-        self.gone: set[IdentityKey] = set()
+        self.removed: set[IdentityKey] = set()
         self._known = known
         self._latest: dict[tuple[int, str | None], _Latest] = {}
-        """By connection and anonymous id."""
+        """The latest observation by connection and anonymous id."""
 
-    def see(self, seen: IdentityObservation) -> None:
-        if not self._is_seen_again(seen):
-            self._see(seen)
+    def apply(self, observation: IdentityObservation) -> None:
+        if not self._is_repeat(observation):
+            self._apply(observation)
 
-    def _is_seen_again(self, seen: IdentityObservation) -> bool:
-        """Whether the same was seen the last time, as in most events: then only the time is new, and is noted here."""
-        latest = self._latest.get((seen.connection, seen.anonymous_id), _NOBODY)
-        if latest.user_id != seen.user_id or latest.pipelines != seen.pipelines or latest.reaches != seen.reaches:
+    def _is_repeat(self, observation: IdentityObservation) -> bool:
+        """Return whether only the time differs from the latest observation, as in most events; then apply the time."""
+        latest = self._latest.get((observation.connection, observation.anonymous_id), _NOBODY)
+        if (
+            latest.user_id != observation.user_id
+            or latest.pipelines != observation.pipelines
+            or latest.reaches != observation.reaches
+        ):
             return False
-        if latest.claims != seen.claims or seen.previous_id is not None or seen.attributes:
+        if latest.claims != observation.claims or observation.previous_id is not None or observation.attributes:
             return False
         for state in latest.states:
-            if len(state.anonymous_ids) >= MAX_ANONYMOUS_IDS:  # the id may have been pushed out since
+            if len(state.anonymous_ids) >= MAX_ANONYMOUS_IDS:  # the id may have been dropped as the oldest since
                 return False
         for state in latest.states:
-            state.updated_at = max(state.updated_at, seen.at)
+            state.updated_at = max(state.updated_at, observation.at)
             state.attributes = "{}"
         return True
 
-    def _see(self, seen: IdentityObservation) -> None:
-        anonymous_ids = [] if seen.anonymous_id is None else [seen.anonymous_id]
-        if seen.claims and seen.user_id is not None and seen.anonymous_id is not None:
-            self._take(seen, seen.anonymous_id, is_anonymous=True)
-        if seen.previous_id is not None and seen.previous_id != seen.user_id:
-            if not self._is_known(seen, seen.previous_id):
-                anonymous_ids.append(seen.previous_id)
-            self._link(seen, seen.previous_id)
+    def _apply(self, observation: IdentityObservation) -> None:
+        anonymous_ids = [] if observation.anonymous_id is None else [observation.anonymous_id]
+        if observation.claims and observation.user_id is not None and observation.anonymous_id is not None:
+            self._take(observation, observation.anonymous_id, is_anonymous=True)
+        if observation.previous_id is not None and observation.previous_id != observation.user_id:
+            if not self._is_known(observation, observation.previous_id):
+                anonymous_ids.append(observation.previous_id)
+            self._link(observation, observation.previous_id)
         states: list[IdentityState] = []
-        for index, pipeline in enumerate(seen.pipelines):
-            key = IdentityKey(seen.connection, seen.user_id or _only_id(seen), seen.user_id is None, pipeline)
+        for index, pipeline in enumerate(observation.pipelines):
+            key = IdentityKey(
+                observation.connection,
+                observation.user_id or _only_id(observation),
+                observation.user_id is None,
+                pipeline,
+            )
             state = self._known.get(key)
             if state is None:
-                state = self._known[key] = IdentityState(seen.workspace, [], seen.at)
-            state.anonymous_ids = _joined(state.anonymous_ids, anonymous_ids)
-            state.updated_at = max(state.updated_at, seen.at)
-            if seen.previous_id is None:
-                state.attributes = seen.attributes[index] if seen.attributes else "{}"
+                state = self._known[key] = IdentityState(observation.workspace, [], observation.at)
+            state.anonymous_ids = _merge_ids(state.anonymous_ids, anonymous_ids)
+            state.updated_at = max(state.updated_at, observation.at)
+            if observation.previous_id is None:
+                state.attributes = observation.attributes[index] if observation.attributes else "{}"
             states.append(state)
-        if seen.previous_id is not None:  # others may have become this one
+        if observation.previous_id is not None:  # other identities may have been merged into this one
             self._latest.clear()
-        latest = _Latest(seen.user_id, seen.pipelines, seen.reaches, seen.claims, tuple(states))
-        self._latest[seen.connection, seen.anonymous_id] = latest
+        latest = _Latest(
+            observation.user_id, observation.pipelines, observation.reaches, observation.claims, tuple(states)
+        )
+        self._latest[observation.connection, observation.anonymous_id] = latest
 
-    def _link(self, seen: IdentityObservation, previous_id: str) -> None:
-        """Join the identities of the previous id with the user's."""
-        assert seen.user_id is not None, "an alias has a user id"
-        if seen.is_once and self._is_known(seen, seen.user_id):
+    def _link(self, observation: IdentityObservation, previous_id: str) -> None:
+        """Merge the identities of the previous id into the user's."""
+        assert observation.user_id is not None, "an alias has a user id"
+        if observation.only_if_unclaimed and self._is_known(observation, observation.user_id):
             return
-        for is_anonymous in (True,) if seen.is_once else (True, False):
-            for previous, state in self._take(seen, previous_id, is_anonymous=is_anonymous):
-                key = IdentityKey(seen.connection, seen.user_id, False, previous.pipeline)
-                self._known[key] = _united(self._known.get(key), state)
+        for is_anonymous in (True,) if observation.only_if_unclaimed else (True, False):
+            for previous, state in self._take(observation, previous_id, is_anonymous=is_anonymous):
+                key = IdentityKey(observation.connection, observation.user_id, False, previous.pipeline)
+                self._known[key] = _combine(self._known.get(key), state)
 
     def _take(
-        self, seen: IdentityObservation, id_: str, *, is_anonymous: bool
+        self, observation: IdentityObservation, id_: str, *, is_anonymous: bool
     ) -> list[tuple[IdentityKey, IdentityState]]:
-        """Make an id's identities disappear from every pipeline in reach; returns those that were known."""
+        """Delete an id's identities from every pipeline in reach. Return those that were known."""
         taken: list[tuple[IdentityKey, IdentityState]] = []
-        for pipeline in seen.reaches:
-            key = IdentityKey(seen.connection, id_, is_anonymous, pipeline)
-            self.gone.add(key)
+        for pipeline in observation.reaches:
+            key = IdentityKey(observation.connection, id_, is_anonymous, pipeline)
+            self.removed.add(key)
             if (state := self._known.get(key)) is not None:
                 taken.append((key, state))
                 self._known[key] = None
         return taken
 
-    def _is_known(self, seen: IdentityObservation, user_id: str) -> bool:
+    def _is_known(self, observation: IdentityObservation, user_id: str) -> bool:
         return any(
-            self._known.get(IdentityKey(seen.connection, user_id, False, pipeline)) is not None
-            for pipeline in seen.reaches
+            self._known.get(IdentityKey(observation.connection, user_id, False, pipeline)) is not None
+            for pipeline in observation.reaches
         )
 
 
-def _united(user: IdentityState | None, previous: IdentityState) -> IdentityState:
-    """What is known of a user who had another identity before: what both know is as the user has it. If both together
-    would be larger than MAX_ATTRIBUTES_BYTES, only what the user has."""
+def _combine(user: IdentityState | None, previous: IdentityState) -> IdentityState:
+    """Return the attributes of a user merged with those of a previous identity. The user's take precedence.
+
+    If the result exceeded MAX_ATTRIBUTES_BYTES, it is the user's attributes alone.
+    """
     if user is None:
         return previous
-    ids = _joined(user.anonymous_ids, previous.anonymous_ids)
+    ids = _merge_ids(user.anonymous_ids, previous.anonymous_ids)
     members = _members(previous.attributes)
     members |= {name: value for name, value in _members(user.attributes).items() if not is_absent(value)}
     attributes = msgspec.json.encode(members).decode()
@@ -264,20 +287,20 @@ def _united(user: IdentityState | None, previous: IdentityState) -> IdentityStat
 
 
 def attributes_fit(attributes: str) -> bool:
-    """Whether the attributes, a JSON object, have at most MAX_ATTRIBUTES_BYTES."""
+    """Return whether the attributes, a JSON object, have at most MAX_ATTRIBUTES_BYTES."""
     if 4 * len(attributes) <= MAX_ATTRIBUTES_BYTES:
         return True
     return len(attributes) <= MAX_ATTRIBUTES_BYTES and len(attributes.encode()) <= MAX_ATTRIBUTES_BYTES
 
 
-def _joined(known: list[str], new: list[str]) -> list[str]:
-    """The ids of both, each once, and of too many the latest."""
+def _merge_ids(known: list[str], new: list[str]) -> list[str]:
+    """Return the ids of both lists without duplicates, limited to the latest."""
     return [*known, *(id_ for id_ in new if id_ not in known)][-MAX_ANONYMOUS_IDS:]
 
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def _only_id(seen: IdentityObservation) -> str:
-    assert seen.anonymous_id is not None, "a sighting has at least one id"
-    return seen.anonymous_id
+def _only_id(observation: IdentityObservation) -> str:
+    assert observation.anonymous_id is not None, "a sighting has at least one id"
+    return observation.anonymous_id

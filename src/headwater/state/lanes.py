@@ -1,11 +1,11 @@
 """Lanes: one durable queue per pipeline that does not run in the worker's transaction.
 
-The worker appends what a batch of the log has for a lane in the transaction of that batch, so an entry exists exactly
+The worker appends the entries of a batch of the log in the transaction of that batch, so each entry exists exactly
 once. The courier reads entries in the order of their positions and transforms them. The worker applies the results and
-removes finished entries in one transaction. So the worker is the only process that writes these tables.
+deletes finished entries in one transaction, so only the worker writes these tables.
 
-A lane also carries entries without a document: claims and aliases that another pipeline of the source has seen. They
-change the identities of the lane's pipeline, and have to do so in the order of the events.
+A lane also has entries without a document: claims and aliases that another pipeline of the source has processed. They
+change the identities of the lane's pipeline, and must do so in the order of the events.
 """
 
 import asyncio
@@ -22,40 +22,40 @@ from headwater.state import bulk, tables
 
 NO_DOCUMENT: Final = -1
 MAX_REMOVED_CHUNKS: Final = 5_000
-"""How many chunks of one lane `remove_except` removes at a time."""
+"""Maximum number of chunks of one lane that `remove_except` deletes per call."""
 _COMPRESSION: Final = 1
 """The level of zlib: 140 bytes and 5 µs for a document of 900 bytes."""
 
 
 class LaneEntry(Struct, frozen=True, array_like=True):
-    """One event, as one lane has it. Stored as MessagePack: add fields at the end only, with a default."""
+    """One event in one lane. It is stored as MessagePack: add fields at the end only, with a default."""
 
     position: int
     message_id: str
     at: int
-    """When the event happened, in microseconds since the epoch."""
+    """Time of the event, in microseconds since the epoch."""
     user_id: str | None
     anonymous_id: str | None
     previous_id: str | None = None
-    """The id that the user had before. Only an alias has one."""
-    is_once: bool = False
-    """Whether it is an alias of the client API, which applies only to an anonymous id that nobody has claimed."""
-    is_seen: bool = False
-    """Whether the lane's pipeline sees the person without a transformation, as it does in an alias."""
+    """The previous id of the user. Only an alias has one."""
+    only_if_unclaimed: bool = False
+    """True for an alias of the client API, which applies only to an anonymous id that belongs to no user."""
+    is_observed: bool = False
+    """True if the lane's pipeline observes the person without a transformation, as in an alias."""
     document: int = NO_DOCUMENT
-    """The index of the event's document in the body, or `NO_DOCUMENT` when there is nothing to transform."""
+    """Index of the event's document in the body, or `NO_DOCUMENT` if there is nothing to transform."""
     claims: bool = True
-    """Whether the user owns the anonymous id from now on."""
+    """True if the anonymous id belongs to the user from this event on."""
 
 
 class NewChunk(Struct, frozen=True):
-    """What one batch of the log has for one lane."""
+    """The entries of one batch of the log for one lane."""
 
     pipeline: int
     workspace: int
     connection: int
     entries: list[LaneEntry]
-    """In the order of their positions; at least one."""
+    """The entries in the order of their positions; at least one."""
 
 
 class Lane(Struct, frozen=True):
@@ -65,20 +65,20 @@ class Lane(Struct, frozen=True):
     workspace: int
     connection: int
     last_position: int
-    """The position of its newest entry."""
+    """The position of the newest entry."""
     entries: int
-    """How many have not been finished."""
+    """Number of unfinished entries."""
     bytes: int
-    """Their size, compressed, without chunks that have no document. Lanes that share documents share their size."""
+    """Compressed size of the chunks with documents. Lanes that share documents share their size."""
 
 
 class Chunk(Struct, frozen=True):
-    """Entries of a lane, with the documents that they refer to."""
+    """Entries of a lane, with their documents."""
 
     first_position: int
     last_position: int
     enqueued_at: int
-    """When the entries were appended, in microseconds since the epoch."""
+    """Time at which the entries were appended, in microseconds since the epoch."""
     entries: list[LaneEntry]
     documents: list[bytes]
 
@@ -96,9 +96,7 @@ async def lanes(connection: AsyncConnection) -> list[Lane]:
 async def append(
     connection: AsyncConnection, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
 ) -> None:
-    """Append chunks; `documents` are those of each source connection, `now` is in microseconds since the epoch."""
-    if not chunks:
-        return
+    """Append chunks. `documents` are those of each source connection, `now` is in microseconds since the epoch."""
     # In a thread: 5 ms for each megabyte.
     bodies = {source: await asyncio.to_thread(_packed, texts) for source, texts in documents.items() if texts}
     # A position belongs to one event, so the first position of a source in a batch is unique among bodies.
@@ -108,7 +106,7 @@ async def append(
         chunk.pipeline for chunk in chunks if any(entry.document != NO_DOCUMENT for entry in chunk.entries)
     }
     for chunk in chunks:
-        if chunk.pipeline in with_documents:  # one with claims alone must not keep the documents of others
+        if chunk.pipeline in with_documents:  # a chunk with claims alone must not keep the documents of others
             first = chunk.entries[0].position
             ids[chunk.connection] = min(first, ids.get(chunk.connection, first))
             sharing[chunk.connection] = sharing.get(chunk.connection, 0) + 1
@@ -117,8 +115,8 @@ async def append(
     for chunk in chunks:
         entries = _encode(chunk.entries)
         body = bodies[chunk.connection] if chunk.pipeline in with_documents else b""
-        # Claims alone count nothing. They cannot be refused, and what they have of the lane of a pipeline that is
-        # disabled would leave the workspace's other lanes no room.
+        # Claims count nothing: they cannot be rejected, and those of a disabled pipeline must not fill the quota of the
+        # workspace's other lanes.
         size = len(entries) + len(body) // sharing[chunk.connection] if body else 0
         first, last, count = chunk.entries[0].position, chunk.entries[-1].position, len(chunk.entries)
         body_id = ids[chunk.connection] if body else 0
@@ -132,9 +130,9 @@ async def append(
 
 
 async def next_chunk(connection: AsyncConnection, pipeline: int, after: int) -> Chunk | None:
-    """Return the first chunk of a lane that has entries after position `after`; None when there is none."""
+    """Return the first chunk of a lane that has entries after position `after`; None if there is none."""
     table = tables.lane_chunks.c
-    # A chunk may begin before `after` and end behind it: the newest that begins there comes first.
+    # A chunk may begin before `after` and end behind it, so the newest one that begins there comes first.
     begun = select(func.max(table.first_position)).where(table.pipeline == pipeline, table.first_position <= after)
     begun_first = (await connection.execute(begun)).scalar_one_or_none() or 0
     query = (
@@ -162,7 +160,8 @@ def _unpacked(body: bytes) -> list[bytes]:
 
 
 async def oldest(connection: AsyncConnection, pipeline: int) -> int | None:
-    """Return when the first chunk of a lane was appended, in microseconds since the epoch; None for an empty lane."""
+    """Return the time at which the first chunk of a lane was appended, in microseconds since the epoch; None if it is
+    empty."""
     table = tables.lane_chunks.c
     query = select(table.enqueued_at).where(table.pipeline == pipeline).order_by(table.first_position).limit(1)
     found: int | None = (await connection.execute(query)).scalar_one_or_none()
@@ -170,16 +169,18 @@ async def oldest(connection: AsyncConnection, pipeline: int) -> int | None:
 
 
 async def finish(connection: AsyncConnection, positions: Mapping[int, int]) -> None:
-    """Remove the chunks that are finished; `positions` are the last finished position of each lane."""
+    """Delete the finished chunks. `positions` are the last finished position of each lane."""
     table = tables.lane_chunks.c
     for pipeline, position in positions.items():
-        # The first condition is for the index: a lane may have a million chunks.
+        # The first condition uses the index: a lane may have a million chunks.
         await _remove(connection, pipeline, (table.first_position <= position) & (table.last_position <= position))
 
 
 async def remove_except(connection: AsyncConnection, pipelines: Iterable[int]) -> None:
-    """Remove the lanes of pipelines that are not in `pipelines`; of a long one only the first part, so that this does
-    not take long. To be called again later."""
+    """Delete the lanes of pipelines that are not in `pipelines`.
+
+    A call deletes a limited part of a long lane, to be fast. Call it again later.
+    """
     table = tables.lane_chunks.c
     known = set(await connection.scalars(select(tables.lanes.c.pipeline)))
     for pipeline in known - set(pipelines):

@@ -1,6 +1,6 @@
-"""Rejected events as they were sent, of which the newest are kept, and how often each rule was broken.
+"""Rejected events as they were sent, of which the newest are kept, and counts of broken rules.
 
-The cost of keeping them few depends on how many arrive, not on how many there are.
+The cost of trimming depends on the number of arrivals, not on the number of stored events.
 """
 
 from collections import Counter
@@ -17,18 +17,19 @@ from headwater.events import MAX_REJECTED_BYTES
 from headwater.state import bulk, tables
 
 MAX_REJECTED: Final = 100_000
-"""Rejected events kept per workspace, or a few more; the oldest are removed first, and stay counted."""
+"""Maximum number of rejected events per workspace, plus some slack. The oldest are deleted first, and remain
+counted."""
 MAX_UNKNOWN_REJECTED: Final = 1_000
-"""Rejected calls with an unknown key kept per installation; the oldest are removed first."""
+"""Maximum number of rejected calls with an unknown key per installation. The oldest are deleted first."""
 _SLACK: Final = 100
-"""A workspace may have this part of `MAX_REJECTED` more: finding the oldest one to keep reads past all younger ones."""
+"""Slack above `MAX_REJECTED` per workspace, as a fraction: finding the oldest event to keep reads all younger ones."""
 _MAX_COUNTED_PATH: Final = 200
-"""Characters of a path by which counts are kept apart: the sender decides the path, so its size is bounded."""
-_REMOVED_AT_ONCE: Final = 1_000
-"""Of 64 KiB each, if they are large; events wait meanwhile."""
+"""Maximum length of a path in the counts, in characters. The sender chooses the path."""
+_MAX_REMOVED_ROWS: Final = 1_000
+"""Maximum number of rows that one call deletes. A row can have 64 KiB, and events wait meanwhile."""
 _SOURCES_AT_ONCE: Final = 200
-_CHECKED_AT_ONCE: Final = 50
-"""Workspaces whose rejected events are counted in one call after a start: up to 5 ms for each."""
+_MAX_CHECKED_WORKSPACES: Final = 50
+"""Maximum number of workspaces that one call counts after a start: up to 5 ms for each."""
 
 
 class RejectedEvent(Struct, frozen=True):
@@ -36,22 +37,22 @@ class RejectedEvent(Struct, frozen=True):
 
     position: int
     workspace: int
-    """0 when the key was unknown."""
+    """The workspace; 0 if the key was unknown."""
     connection: int
-    """0 when the key was unknown."""
+    """The connection; 0 if the key was unknown."""
     protocol: str
     received_at: datetime
     code: str
     path: str
     message: str
     body: bytes
-    """The bytes that were sent, cut at `MAX_REJECTED_BYTES`."""
+    """The sent bytes, cut at `MAX_REJECTED_BYTES`."""
     message_id: str | None = None
-    """None when it has none that can be read."""
+    """The message id; None if there is none that can be read."""
 
 
 class RejectionCount(Struct, frozen=True):
-    """How often a source was sent what breaks one rule."""
+    """Number of events of a source that broke one rule."""
 
     workspace: int
     connection: int
@@ -74,21 +75,19 @@ class RejectionCountCursor(Struct, frozen=True, array_like=True):
 
 
 class Rejections:
-    """For the process that writes them, which counts how many arrive for each workspace.
+    """The rejected events, for the process that writes them. It counts the arrivals of each workspace.
 
-    A transaction that fails leaves a count too high, at worst: then a workspace is checked too early.
+    A rollback can leave a count too high. A workspace is then checked too early, which is harmless.
     """
 
     def __init__(self) -> None:
         self._added: Counter[int] = Counter()
-        """By workspace, since it was known to have at most `MAX_REJECTED`."""
+        """Rejected events by workspace, since the workspace had at most `MAX_REJECTED` of them."""
         self._unchecked: list[int] | None = None
         """Workspaces that were not counted since the start; None before they are listed."""
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
-        """Keep and count rejected events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
-        if not rejected:
-            return
+        """Store and count rejected events. Only the newest `MAX_UNKNOWN_REJECTED` with an unknown key are kept."""
         rows = [
             (
                 row.position,
@@ -121,29 +120,30 @@ class Rejections:
     async def remove_except(
         self, connection: AsyncConnection, *, sources: Collection[int], workspaces: Collection[int]
     ) -> int:
-        """Remove some of the rejected events and counts of sources and workspaces that are not given. Return how many.
+        """Delete some rejected events and counts of sources and workspaces that are not in these sets. Return their
+        number.
 
-        The counts are removed last, since they tell which sources there were.
+        The counts are deleted last, because they list the sources.
         """
         removed = 0
         for name, present in (("connection", sources), ("workspace", workspaces)):
             known = await bulk.distinct(connection, tables.rejection_counts.c[name])
-            gone = sorted(known - set(present) - {0})[:_SOURCES_AT_ONCE]
+            absent = sorted(known - set(present) - {0})[:_SOURCES_AT_ONCE]
             for table in (tables.rejected_events, tables.rejection_counts):
-                left = _REMOVED_AT_ONCE - removed
+                left = _MAX_REMOVED_ROWS - removed
                 if left > 0:
-                    removed += await bulk.remove_some(connection, table.c[name], gone, limit=left)
+                    removed += await bulk.remove_some(connection, table.c[name], absent, limit=left)
         return removed
 
     async def shorten(self, connection: AsyncConnection) -> None:
-        """Remove the oldest rejected events of workspaces that have clearly more than `MAX_REJECTED` of them."""
+        """Delete the oldest rejected events of workspaces that exceed `MAX_REJECTED` by more than the slack."""
         if self._unchecked is None:
             self._unchecked = sorted(await bulk.distinct(connection, tables.rejected_events.c.workspace) - {0})
         crowded = [each for each, added in self._added.items() if added > MAX_REJECTED // _SLACK]
-        for workspace in [*crowded, *self._unchecked[:_CHECKED_AT_ONCE]]:
+        for workspace in [*crowded, *self._unchecked[:_MAX_CHECKED_WORKSPACES]]:
             await _shorten(connection, workspace, MAX_REJECTED)
             self._added.pop(workspace, None)
-        del self._unchecked[:_CHECKED_AT_ONCE]
+        del self._unchecked[:_MAX_CHECKED_WORKSPACES]
 
 
 async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> None:
@@ -165,5 +165,5 @@ def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:
 
 
 def _text(text: str) -> str:
-    """What was sent may be repeated in it, and PostgreSQL has no NUL in texts."""
+    """Replace NUL, which PostgreSQL texts cannot contain; the text may repeat sent data."""
     return text.replace("\0", "\ufffd")

@@ -1,4 +1,4 @@
-"""The warehouse in a SQL database: the pages that people read, and the transactions of the process that writes it."""
+"""The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,16 +22,16 @@ from headwater.storage.database import as_unavailable, open_database
 from headwater.storage.sessions import snapshot
 
 MAX_TRACED: Final = 100
-"""How many refusals of one message id are told."""
+"""Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
-"""How many counts of refusals are told."""
+"""Maximum number of rejection counts in one list."""
 _WHAT: Final = "the state store's database"
 
 
 class StateStore:
-    """Reads the warehouse, and opens transactions for the one process that writes it.
+    """Reads the state store, and opens transactions for the one process that writes it.
 
-    All of it raises Unavailable while the database is away.
+    Every method raises Unavailable while the database is unavailable.
     """
 
     def __init__(self, engine: AsyncEngine, messages: MessageStore) -> None:
@@ -46,7 +46,7 @@ class StateStore:
             yield connection
 
     async def _page(self, query: Select[Any], count: Select[Any]) -> tuple[Sequence[RowMapping], int]:
-        """The rows of a query, and a count that agrees with them."""
+        """Return the rows of a query, and a count that is consistent with them."""
 
         def read(connection: Connection) -> tuple[Sequence[RowMapping], int]:
             with snapshot(connection):
@@ -57,21 +57,20 @@ class StateStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """What is done inside happens as a whole, or, after an exception or a crash, not at all.
+        """Run the block in a transaction, which an exception or a crash rolls back.
 
-        Transactions of this process run one after another: those of other tasks wait.
-        Raises Unavailable when the database is away. Then it is not known whether what was done has happened, if it
-        went away during the commit: `finished` tells.
+        Transactions of this process run one after another. Raises Unavailable if the database is unavailable. If that
+        happened during the commit, the outcome is unknown: `position` shows it.
         """
         async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
             yield Transaction(connection, self._messages, self._rejections)
 
     async def position(self, consumer: str) -> int:
-        """Return the position through which `consumer` has processed the log; 0 at first."""
+        """Return the position up to which `consumer` has processed the log; initially 0."""
         return decode_position(await self.checkpoint(consumer))
 
     async def checkpoint(self, owner: str) -> bytes | None:
-        """Return the checkpoint of `owner`; None when it has none yet."""
+        """Return the checkpoint of `owner`; None if it has none yet."""
         query = select(tables.checkpoints.c.value).where(tables.checkpoints.c.owner == owner)
         async with self._connect() as connection:
             found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
@@ -80,9 +79,9 @@ class StateStore:
     async def identities(
         self, connection_id: int, *, first: int, limit: int, after: IdentityCursor | None = None
     ) -> tuple[list[Identity], int]:
-        """Return the identities of a connection, the most recently updated first, and how many there are in all.
+        """Return the identities of a connection, the most recently updated first, and their total number.
 
-        With a cursor those after it are returned.
+        `cursor` selects the identities after it.
         """
         table = tables.identities.c
         chosen = [table.connection == connection_id]
@@ -120,9 +119,9 @@ class StateStore:
         limit: int,
         after: DeviceCursor | None = None,
     ) -> tuple[list[Device], int]:
-        """Devices of these connections, the most recently changed first, and how many there are in all.
+        """Return the devices of these connections, the most recently changed first, and their total number.
 
-        Those of a user are also the ones that were registered under an anonymous id that is known to be the user's.
+        The devices of a user include those that were registered under one of the user's anonymous ids.
         """
         async with self._connect() as connection:
             return await devices.page(
@@ -136,7 +135,7 @@ class StateStore:
             )
 
     async def latest_call(self, connection_id: int) -> LatestCall | None:
-        """The latest call that came with a key of the connection; None before the first."""
+        """Return the latest call with a key of the connection; None before the first."""
         query = select(tables.calls).where(tables.calls.c.connection == connection_id)
         async with self._connect() as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
@@ -152,9 +151,9 @@ class StateStore:
         limit: int,
         after: int | None = None,
     ) -> tuple[list[RejectedEvent], int]:
-        """The refused events of a workspace, the newest first, and how many there are in all."""
+        """Return the rejected events of a workspace, the newest first, and their total number."""
         if protocol is not None and "\0" in protocol:
-            return [], 0  # PostgreSQL has no NUL in texts, and would call it an error
+            return [], 0  # PostgreSQL texts cannot contain NUL
         table = tables.rejected_events.c
         chosen = [table.workspace == workspace]
         if connection_id is not None:
@@ -169,7 +168,7 @@ class StateStore:
         return [_rejected_event(row) for row in rows], total
 
     async def rejected_messages(self, workspace: int, message_id: str) -> list[RejectedEvent]:
-        """The refused events of a workspace with this message id, the oldest first, at most `MAX_TRACED` of them."""
+        """Return the rejected events of a workspace with this message id, the oldest first, at most `MAX_TRACED`."""
         if "\0" in message_id:
             return []
         table = tables.rejected_events.c
@@ -190,9 +189,9 @@ class StateStore:
         limit: int = MAX_COUNTS,
         after: RejectionCountCursor | None = None,
     ) -> list[RejectionCount]:
-        """Return how often each rule was broken in a workspace, or in one of its sources, the most often broken first.
+        """Return the number of broken rules in a workspace, or in one of its sources, the most frequent first.
 
-        With a cursor the counts after it are returned.
+        `cursor` selects the counts after it.
         """
         table = tables.rejection_counts.c
         query = select(tables.rejection_counts).where(table.workspace == workspace)
@@ -214,17 +213,18 @@ class StateStore:
             return await lanes.lanes(connection)
 
     async def next_chunk(self, pipeline: int, *, after: int) -> Chunk | None:
-        """Return the first chunk of a lane that has entries after position `after`; None when there is none."""
+        """Return the first chunk of a lane that has entries after position `after`; None if there is none."""
         async with self._connect() as connection:
             return await lanes.next_chunk(connection, pipeline, after)
 
     async def oldest_in_lane(self, pipeline: int) -> int | None:
-        """Return when the first chunk of a lane was appended, in microseconds since the epoch; None for none."""
+        """Return the time at which the first chunk of a lane was appended, in microseconds since the epoch; None if it
+        is empty."""
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
-        """What the ledger has of these messages."""
+        """Return the states of those messages that are known."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
             return await self._messages.lookup(connection, keys)
@@ -236,10 +236,10 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 @asynccontextmanager
 async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """The warehouse at `url`, its tables up to date; closed at the end of the block.
+    """Open the state store at `url`, migrate its tables, and close it at the end of the block.
 
-    One process at a time may open it for writing. The ledger of a warehouse in a SQLite file is a folder beside it;
-    who reads it needs another one, of which nothing is kept: `scratch`, or a temporary one.
+    One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
+    of them needs a temporary folder: `scratch`, or a generated one.
     """
     async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
         messages: MessageStore

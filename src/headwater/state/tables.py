@@ -1,14 +1,14 @@
-"""The tables of the warehouse. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
+"""The tables of the state store. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 METADATA = MetaData()
 POSTGRESQL_METADATA = MetaData()
-"""The tables that only PostgreSQL has."""
+"""The tables that exist only on PostgreSQL."""
 
 _Position = BigInteger().with_variant(Integer, "sqlite")
-"""A log position as primary key; in SQLite it is the row id, so rows are appended in the order of acceptance."""
+"""A log position as primary key. In SQLite it is the row id, so that rows are appended in the order of acceptance."""
 
 identities = Table(
     "identities",
@@ -26,7 +26,7 @@ identities = Table(
     Index("identities_by_time", "connection", "updated_at"),
     Index("identities_by_pipeline", "pipeline"),
 )
-"""One person as one pipeline sees them. `anonymous_ids` is a JSON array of strings, in the order of their arrival."""
+"""One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival."""
 
 devices = Table(
     "devices",
@@ -50,7 +50,7 @@ devices = Table(
     Index("devices_by_anonymous", "connection", "anonymous_id"),
     Index("devices_by_time", "connection", "updated_at"),
 )
-"""The devices of people. Registering one is rare, so what it is looked up by has an index."""
+"""The devices of users. Registrations are rare, so there is an index for each search."""
 
 traits = Table(
     "traits",
@@ -60,7 +60,7 @@ traits = Table(
     Column("is_anonymous", Boolean, primary_key=True),
     Column("traits", Text, nullable=False),
 )
-"""What each source knows of people by the client API: a JSON object each."""
+"""The traits of each person, by source, from the client API: a JSON object each."""
 
 rejected_events = Table(
     "rejected_events",
@@ -79,7 +79,7 @@ rejected_events = Table(
     Index("rejected_events_by_message", "workspace", "message_id"),
     Index("rejected_events_by_connection", "connection", "position", "workspace", "protocol"),
 )
-"""Refused events and calls with their reason and bytes. Workspace and connection are 0 where the key was unknown."""
+"""Rejected events and calls with their reason and bytes. Workspace and connection are 0 if the key was unknown."""
 
 rejection_counts = Table(
     "rejection_counts",
@@ -94,8 +94,7 @@ rejection_counts = Table(
     Column("last_at", BigInteger, nullable=False),
     Index("rejection_counts_by_connection", "connection"),
 )
-"""How often each source was sent what breaks each rule. Unlike the refused events themselves it is never shortened
-while the source is there."""
+"""Number of broken rules by source. Unlike rejected events, the counts are kept as long as the source exists."""
 
 calls = Table(
     "calls",
@@ -105,7 +104,7 @@ calls = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("protocol", String, nullable=False),
 )
-"""The latest call that came with a key of each source connection, refused ones too: what setting one up waits for."""
+"""The latest call with a key of each source connection, rejected calls included. Setting up a source shows it."""
 
 checkpoints = Table(
     "checkpoints",
@@ -113,7 +112,7 @@ checkpoints = Table(
     Column("owner", String, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
-"""Where each owner continues, such as a consumer of the log: written in the transaction of what it led to."""
+"""The checkpoint of each owner, such as a consumer of the log. It is written in the transaction of its effects."""
 
 lanes = Table(
     "lanes",
@@ -125,7 +124,7 @@ lanes = Table(
     Column("entries", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
 )
-"""The lanes that have entries: how many, their size, and the position of the newest. An empty lane has no row."""
+"""The lanes that have entries: their number, their size, and the position of the newest. An empty lane has no row."""
 
 lane_chunks = Table(
     "lane_chunks",
@@ -140,7 +139,7 @@ lane_chunks = Table(
     Column("entries", LargeBinary, nullable=False),
     Index("lane_chunks_by_body", "body"),
 )
-"""The entries of one lane from one batch of the log, as MessagePack. `body` is 0 when no entry has a document."""
+"""The entries of one lane from one batch of the log, as MessagePack. `body` is 0 if no entry has a document."""
 
 lane_bodies = Table(
     "lane_bodies",
@@ -148,7 +147,7 @@ lane_bodies = Table(
     Column("id", _Position, primary_key=True, autoincrement=False),
     Column("documents", LargeBinary, nullable=False),
 )
-"""The documents of one source's events from one batch of the log, compressed; shared by all lanes of the source."""
+"""The documents of one source's events from one batch of the log, compressed. All lanes of the source share them."""
 
 messages = Table(
     "messages",
@@ -160,4 +159,4 @@ messages = Table(
     Column("entry", LargeBinary, nullable=False),
     Unique("connection", "message_id", name="messages_key"),
 )
-"""The ledger, in the order of the first arrivals: what is old is at the beginning."""
+"""The messages of deduplication, in the order of their first arrival, so that old ones are at the beginning."""

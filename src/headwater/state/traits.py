@@ -1,8 +1,9 @@
-"""How the traits that the client API says of people add up.
+"""Merges the traits in calls of the client API.
 
-Its calls say what changes: a trait that is not said stays, one that is null is cleared, and others are replaced as a
-whole. So what a source knows of a person is kept here, beside the identities, which are what pipelines make of it. The
-traits of somebody anonymous become those of a user who appears with both ids, or in an alias, if the user has none.
+These calls contain changes: an absent trait is kept, a null trait is deleted, and any other trait is replaced as a
+whole. So the traits that each source has sent for a person are stored here, separately from the identities that
+pipelines derive from them. The traits of an anonymous person become those of a user who appears with both ids, or in an
+alias, if the user has none.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headwater.state import bulk, tables
 
 MAX_TRAITS_BYTES: Final = 64 * 1024
-"""How much is kept of a person. What is said when it becomes more replaces all that was said before."""
+"""Maximum size of a person's stored traits. An update that exceeds it replaces the stored traits."""
 MAX_MERGED_BYTES: Final = 32 * 1024 * 1024
-"""How much is told of people in one batch: a thousand small calls may be about one person of whom much is known."""
+"""Maximum total size of merged traits returned per batch: thousands of small calls may be about one large person."""
 
 _COLUMNS: Final = list(tables.traits.c)
 _KEY: Final = ("connection", "identity_id", "is_anonymous")
@@ -28,40 +29,38 @@ Traits = dict[str, Raw]
 
 
 class TraitsUpdate(Struct, frozen=True):
-    """What an event of the client API says of a person."""
+    """A traits update by an event of the client API."""
 
     connection: int
     user_id: str | None
     anonymous_id: str | None
     traits: Raw
     previous_id: str | None = None
-    """The anonymous id that the user had before, in an alias, which says nothing else."""
+    """The previous anonymous id of the user in an alias, which contains no traits."""
 
     @property
     def user(self) -> PersonKey | None:
-        """The person as a user."""
+        """The key of the person as a user."""
         return None if self.user_id is None else (self.connection, self.user_id, False)
 
     @property
     def anonymous(self) -> PersonKey | None:
-        """The person as somebody anonymous, now or before."""
+        """The key of the person as an anonymous visitor, now or before."""
         id_ = self.previous_id or self.anonymous_id
         return None if id_ is None else (self.connection, id_, True)
 
     @property
     def person(self) -> PersonKey | None:
-        """The person, as a user where that is known; None when it names nobody."""
+        """The key of the person, as a user if known; None if the event names no person."""
         return self.user or self.anonymous
 
 
 async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
-    """Add up what is said, in its order; returns what is known of each person from then on.
+    """Apply updates to the stored traits, in their order. Return the traits of each person after each update.
 
-    When that becomes more than `MAX_TOLD_BYTES`, only the last of what is said of each person comes with all that is
-    known; of the others there is what they say themselves.
+    If that exceeds `MAX_MERGED_BYTES`, only the last update of each person returns the merged traits. The others return
+    their own traits.
     """
-    if not updates:
-        return []
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}
@@ -78,7 +77,7 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
 
 
 def add_all(updates: Sequence[TraitsUpdate], known: dict[PersonKey, Traits]) -> list[Raw]:
-    """Add what is said to what is known of people; returns what `merge` does."""
+    """Apply updates to known traits. Returns the same as `merge`."""
     last = {update.person: index for index, update in enumerate(updates) if update.previous_id is None}
     told: list[Raw] = []
     left = MAX_MERGED_BYTES
@@ -92,7 +91,7 @@ def add_all(updates: Sequence[TraitsUpdate], known: dict[PersonKey, Traits]) -> 
 
 
 def add(update: TraitsUpdate, known: dict[PersonKey, Traits]) -> Raw:
-    """Add what is said to what is known of people; returns what is known of this person then."""
+    """Apply one update to known traits. Return the traits of the person after it."""
     user, anonymous = update.user, update.anonymous
     if update.previous_id is not None:
         if user is not None and anonymous in known and user not in known:

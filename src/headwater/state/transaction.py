@@ -1,4 +1,4 @@
-"""One transaction of the warehouse: everything that one batch of the log leads to."""
+"""A transaction of the state store: all effects of one batch of the log."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -22,10 +22,10 @@ from headwater.state.identities import (
     IdentityKey,
     IdentityObservation,
     IdentityState,
-    ids_of,
-    is_worth_a_write,
-    keys_of,
+    affected_ids,
+    affected_keys,
     merge,
+    needs_write,
 )
 from headwater.state.lanes import Lane, NewChunk
 from headwater.state.rejections import RejectedEvent, Rejections
@@ -34,7 +34,7 @@ from headwater.state.traits import TraitsUpdate
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
 MAX_REMOVED_ROWS: Final = 10_000
-"""Rows that one call removes of sources and pipelines that no longer exist: about 0.1 s, in which events wait."""
+"""Maximum number of rows of deleted sources and pipelines that one call deletes: about 0.1 s, in which events wait."""
 
 
 class LatestCall(Struct, frozen=True):
@@ -47,46 +47,46 @@ class LatestCall(Struct, frozen=True):
 
 
 class Transaction:
-    """Everything that one batch of the log leads to."""
+    """All effects of one batch of the log."""
 
-    def __init__(self, connection: AsyncConnection, ledger: MessageStore, rejections: Rejections) -> None:
+    def __init__(self, connection: AsyncConnection, messages: MessageStore, rejections: Rejections) -> None:
         self._connection = connection
-        self._messages = ledger
+        self._messages = messages
         self._rejections = rejections
 
     async def lookup(self, messages: Iterable[Message]) -> MessageStates:
-        """What the ledger has of these messages."""
+        """Return the states of those messages that are known."""
         return await self._messages.lookup(self._connection, {message.key for message in messages})
 
     async def save(self, entries: MessageStates) -> None:
-        """Keep these entries in the ledger."""
+        """Save the states of messages."""
         if entries:
             await self._messages.save(self._connection, entries)
 
     async def trim_messages(self) -> None:
-        """Forget old messages."""
+        """Delete old messages."""
         await self._messages.trim(self._connection)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
-        """Return how the identities change by the observations, in their order. Nothing is written yet."""
+        """Return the identity changes of the observations, in their order. Nothing is written."""
         table = tables.identities.c
         key = [table[name] for name in _IDENTITY_KEY]
-        found = await self._identities(key, map(_values, keys_of(observations)))
-        found |= await self._identities([table.connection, table.identity_id], ids_of(observations))
-        known: Identities = dict.fromkeys(keys_of(observations))
+        found = await self._identities(key, map(_values, affected_keys(observations)))
+        found |= await self._identities([table.connection, table.identity_id], affected_ids(observations))
+        known: Identities = dict.fromkeys(affected_keys(observations))
         known |= {key: copy(state) for key, state in found.items()}
-        gone = merge(observations, known)
+        removed = merge(observations, known)
         changed = {
             key: state
             for key, state in known.items()
-            if state is not None and (key in gone or is_worth_a_write(found.get(key), state))
+            if state is not None and (key in removed or needs_write(found.get(key), state))
         }
-        return IdentityChanges(gone, changed)
+        return IdentityChanges(removed, changed)
 
     async def change_identities(self, changes: IdentityChanges) -> None:
         """Write the changes that `merge_identities` returned."""
         key = [tables.identities.c[name] for name in _IDENTITY_KEY]
-        await bulk.remove(self._connection, key, map(_values, changes.gone))
+        await bulk.remove(self._connection, key, map(_values, changes.removed))
         rows = [
             (
                 state.workspace,
@@ -103,11 +103,11 @@ class Transaction:
         await bulk.upsert(self._connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY)
 
     async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
-        """Bring the devices up to date with the events, in their order."""
+        """Apply the events to the devices, in their order."""
         await devices.change(self._connection, events)
 
     async def merge_traits(self, updates: Sequence[TraitsUpdate]) -> list[Raw]:
-        """Add up what is said of people, in its order; returns what is known of each from then on."""
+        """Apply updates to the stored traits, in their order. Return the traits of each person after each update."""
         return await traits.merge(self._connection, updates)
 
     async def lanes(self) -> list[Lane]:
@@ -117,42 +117,42 @@ class Transaction:
     async def append_to_lanes(
         self, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
     ) -> None:
-        """Append entries to lanes; `documents` are those of each source, `now` is in microseconds since the epoch."""
+        """Append entries to lanes. `documents` are those of each source, `now` is in microseconds since the epoch."""
         await lanes.append(self._connection, chunks, documents, now=now)
 
     async def finish_lanes(self, positions: Mapping[int, int]) -> None:
-        """Remove the chunks of lanes that are finished; `positions` are the last finished position of each lane."""
+        """Delete the finished chunks of lanes. `positions` are the last finished position of each lane."""
         await lanes.finish(self._connection, positions)
 
     async def remove_lanes_except(self, pipelines: Collection[int]) -> None:
-        """Remove the lanes of pipelines that are not in `pipelines`."""
+        """Delete the lanes of pipelines that are not in `pipelines`."""
         await lanes.remove_except(self._connection, pipelines)
 
     async def save_calls(self, calls: Sequence[LatestCall]) -> None:
-        """Remember the latest call of each connection; at most one of each is given."""
+        """Save the latest call of each connection; the calls are of different connections."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
         await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
-        """Keep and count refused events; of those whose key is unknown only the newest `MAX_UNKNOWN_REJECTED`."""
+        """Store and count rejected events. Only the newest `MAX_UNKNOWN_REJECTED` with an unknown key are kept."""
         await self._rejections.add(self._connection, rejected)
 
     async def shorten_rejected(self) -> None:
-        """Remove the oldest rejected events of workspaces that have clearly more than `MAX_REJECTED` of them."""
+        """Delete the oldest rejected events of workspaces that clearly exceed `MAX_REJECTED`."""
         await self._rejections.shorten(self._connection)
 
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
-        """Remove identities of pipelines that are not given, at most `MAX_REMOVED_ROWS`. Return how many.
+        """Delete identities of pipelines that are not in `pipelines`, at most `MAX_REMOVED_ROWS`. Return their number.
 
         Call it again, in another transaction, until it returns 0.
         """
         return await self._remove_except(tables.identities.c.pipeline, pipelines)
 
     async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
-        """Remove data, except events and identities, of connections and workspaces that are not given. Return how many
-        rows.
+        """Delete the data, except identities, of connections and workspaces that are not in these sets. Return the row
+        count.
 
-        A call removes a bounded number of rows: call it again, in another transaction, until it returns 0.
+        A call deletes a limited number of rows: call it again, in another transaction, until it returns 0.
         """
         removed = 0
         for table in (tables.devices, tables.traits, tables.calls):
@@ -162,16 +162,16 @@ class Transaction:
         )
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
-        """Move the position through which `consumer` has processed the log from `expected`, 0 at first, to `new`.
+        """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.
 
-        Raises Unavailable when the position is another one: then another process has processed this batch.
+        Raises Unavailable if the position is another one, because another process has processed this batch.
         """
         await self.advance_checkpoint(consumer, encode_position(expected) if expected else None, encode_position(new))
 
     async def advance_checkpoint(self, owner: str, expected: bytes | None, new: bytes) -> None:
-        """Replace the checkpoint of `owner`, which has to be `expected`; None when it has none yet.
+        """Replace the checkpoint of `owner`, which must be `expected`; None if it has none yet.
 
-        Raises Unavailable when it is another one: then another process continues from it.
+        Raises Unavailable if it is another one, because another process continues from it.
         """
         table = tables.checkpoints
         if expected is None:
@@ -187,8 +187,8 @@ class Transaction:
             raise Unavailable("another process consumes the event log")
 
     async def _remove_except(self, column: Column[int], present: Iterable[int]) -> int:
-        gone = await bulk.distinct(self._connection, column) - set(present)
-        return await bulk.remove_some(self._connection, column, sorted(gone), limit=MAX_REMOVED_ROWS)
+        removed = await bulk.distinct(self._connection, column) - set(present)
+        return await bulk.remove_some(self._connection, column, sorted(removed), limit=MAX_REMOVED_ROWS)
 
     async def _identities(
         self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]
@@ -211,7 +211,7 @@ def encode_position(position: int) -> bytes:
 
 
 def decode_position(checkpoint: bytes | None) -> int:
-    """Return the position that a checkpoint holds; 0 for none."""
+    """Return the position in a checkpoint; 0 for None."""
     return 0 if checkpoint is None else int.from_bytes(checkpoint)
 
 

@@ -1,1 +1,1 @@
-"""Database engines, migrations and what is particular to PostgreSQL; imported by catalog and state only."""
+"""Database engines, migrations and the specifics of PostgreSQL. Only catalog, state and warehouse import it."""

@@ -1,7 +1,7 @@
-"""Opens the databases of the catalog and the warehouse, and brings their tables up to date.
+"""Opens databases, and migrates their tables.
 
-SQLite runs in WAL mode with `synchronous=FULL`: a transaction that was committed survives a power cut, and readers in
-other processes never wait for the writer. What is particular to PostgreSQL is in `headwater.storage.postgresql`.
+SQLite runs in WAL mode with `synchronous=FULL`: a committed transaction survives a power cut, and readers in other
+processes never wait for the writer. `headwater.storage.postgresql` has the specifics of PostgreSQL.
 """
 
 import sqlite3
@@ -20,34 +20,34 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
+from headwater.storage.postgresql import milliseconds
 
 _log = structlog.get_logger(__name__)
 
-BUSY_TIMEOUT_MS = 5_000
-"""How long a SQLite writer waits for another process's transaction before it gives up."""
+BUSY_TIMEOUT_SECONDS = 5.0
+"""Time limit of a SQLite writer that waits for another process's transaction."""
 
 Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
-MIGRATION_TIMEOUT_MS = 60_000
-"""How long a start waits while another process brings the tables of the same SQLite file up to date."""
+MIGRATION_TIMEOUT_SECONDS = 60.0
+"""Time limit of a start that waits for another process's migration of the same SQLite file."""
 
 
 SQLITE_PAGE_BYTES = 4096
-"""What SQLite writes at once, where nobody says otherwise. Small rows that change one by one want small pages."""
+"""Default page size of SQLite files. Single changes of small rows need small pages."""
 
 
 def sqlite_url(path: Path) -> str:
-    """The SQLAlchemy URL of a SQLite file. Quoted: two files below a folder with a question mark would be one."""
+    """Return the SQLAlchemy URL of a SQLite file. It is quoted, because a question mark would end the path."""
     return f"sqlite+aiosqlite:///{quote(str(path))}"
 
 
 def open_engine(
     url: str, *, schema: str = "public", cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES
 ) -> AsyncEngine:
-    """An engine for `url`; on PostgreSQL for the tables in `schema`, which SQLite has a file for. The caller disposes
-    of it.
+    """Return an engine for `url`. On PostgreSQL its tables are in `schema`. The caller disposes of it.
 
-    Its errors hide the parameters of statements: they end up in logs, and what people have sent does not belong there.
+    Its errors hide the parameters of statements, because errors are logged and parameters contain data of users.
     """
     if url.startswith("postgresql"):
         return postgresql.open_postgresql(url, schema)
@@ -57,14 +57,14 @@ def open_engine(
 
 
 def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
-    """Make every connection of the engine a durable and patient one."""
+    """Make every connection of the engine durable, and wait for locks."""
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        # First, since switching a new file to WAL takes a lock that another process may hold just then.
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.execute(f"PRAGMA page_size={page_bytes}")  # has effect before the first table only
+        # First, because switching a created file to WAL takes a lock that another process may hold.
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
+        cursor.execute(f"PRAGMA page_size={page_bytes}")  # works only before the first table
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -81,10 +81,11 @@ async def open_database(
     page_bytes: int = SQLITE_PAGE_BYTES,
     prepare: Prepare | None = None,
 ) -> AsyncIterator[AsyncEngine]:
-    """An engine for the tables of `migrations`, which are up to date; disposed of at the end of the block.
+    """Yield an engine whose tables are at the latest revision of `migrations`, and dispose of it at the end of the
+    block.
 
-    `prepare` runs before the revisions, in their transaction. Raises UnusableDatabase when a PostgreSQL database is out
-    of reach, too old, or may not be written.
+    `prepare` runs before the revisions, in their transaction. Raises UnusableDatabase if a PostgreSQL database cannot
+    be reached, is too old, or cannot be written.
     """
     engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib, page_bytes=page_bytes)
     try:
@@ -92,12 +93,12 @@ async def open_database(
             if engine.dialect.name == "postgresql":
                 async with engine.connect() as connection:
                     if reason := await postgresql.check_usable(connection):
-                        raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}")
+                        raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}")
             await migrate(engine, migrations, prepare)
         except (DBAPIError, OSError, ValueError) as error:
             if engine.dialect.name != "postgresql" or (reason := postgresql.explain(error, url)) is None:
                 raise
-            raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}") from error
+            raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}") from error
         yield engine
     finally:
         await engine.dispose()
@@ -105,11 +106,11 @@ async def open_database(
 
 @asynccontextmanager
 async def as_unavailable(what: str) -> AsyncIterator[None]:
-    """Raise Unavailable, naming `what`, when the database is busy for too long or away.
+    """Raise Unavailable with the name in `what` if the database is busy for too long, or unavailable.
 
-    The database's own text is logged once for each outage, not returned: it is for the operator. Any other error of
-    the database is a bug of the statement or its parameters and passes through: the same would fail again, so it must
-    not be taken for an outage.
+    The database's own text is logged once for each outage, not returned: it is for the operator. Any other error of the
+    database is a bug of the statement or its parameters and passes through. A retry would not help, so it is not an
+    outage.
     """
     try:
         yield
@@ -117,21 +118,21 @@ async def as_unavailable(what: str) -> AsyncIterator[None]:
         if isinstance(error, DBAPIError) and not _is_outage(error):
             raise
         _log_once(what, error)
-        raise Unavailable(f"{what} does not answer") from error
+        raise Unavailable(f"{what} does not respond") from error
     _reported.pop(what, None)
 
 
 def _log_once(what: str, error: Exception) -> None:
-    """Log the text of an outage unless the same was logged since the last success."""
+    """Log the text of an outage, unless the same text was logged since the last success."""
     origin = error.orig if isinstance(error, DBAPIError) else error
     reason = (str(origin).strip() or type(origin).__name__).splitlines()[0][:_MAX_REASON]
     if _reported.get(what) != reason:
         _reported[what] = reason
-        _log.warning("a database does not answer", what=what, reason=reason)
+        _log.warning("a database does not respond", what=what, reason=reason)
 
 
 _reported: Final[dict[str, str]] = {}
-"""The reason that was logged last for each database that does not answer."""
+"""The last logged reason of each unavailable database."""
 _MAX_REASON: Final = 500
 
 
@@ -152,7 +153,7 @@ _SQLITE_OUTAGES: Final = frozenset(
         sqlite3.SQLITE_INTERRUPT,
     }
 )
-"""Primary result codes that say something of the file or its other users, and nothing of the statement."""
+"""Primary result codes about the file or its other users, not about the statement."""
 
 
 def _is_outage(error: DBAPIError) -> bool:
@@ -161,18 +162,17 @@ def _is_outage(error: DBAPIError) -> bool:
 
 
 def is_sqlite_outage(error: sqlite3.Error) -> bool:
-    """Return whether the error says that a SQLite file is busy or cannot be used, not that a statement is wrong."""
-    code = getattr(error, "sqlite_errorcode", None)  # absent when Python's own driver complains
+    """Return whether the error means that a SQLite file is busy or unusable, not that a statement is wrong."""
+    code = getattr(error, "sqlite_errorcode", None)  # absent in errors of Python's own driver
     return code is not None and code & 0xFF in _SQLITE_OUTAGES
 
 
 async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None = None) -> None:
-    """Bring the tables up to `migrations.HEAD`, a package of Alembic revisions, in one transaction.
+    """Migrate the tables to `migrations.HEAD`, in a package of Alembic revisions, in one transaction.
 
-    On PostgreSQL the engine's `schema` is the package's.
-
-    Alembic is imported only when there is something to do: it costs a third of a second that a second start can save.
-    Several processes may call this at once: one of them does the work, and the others wait and find it done.
+    On PostgreSQL the engine's `schema` is the package's. Alembic is imported only if there is something to do, because
+    the import takes a third of a second. Several processes may call this concurrently: one migrates, and the others
+    wait for it.
     """
     package = import_module(migrations)
     if await _revision(engine, package.VERSION_TABLE) == package.HEAD:
@@ -196,17 +196,17 @@ async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None 
 
 @asynccontextmanager
 async def _migration_lock(connection: AsyncConnection, schema: str) -> AsyncIterator[None]:
-    """One transaction for all revisions, that no other migration of the same tables runs beside."""
+    """Open one transaction for all revisions that excludes other migrations of the same tables."""
     if connection.dialect.name == "sqlite":
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATION_TIMEOUT_MS}")
-        # The driver would let each CREATE TABLE commit by itself, and a crash would leave half of them behind.
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(MIGRATION_TIMEOUT_SECONDS)}")
+        # The driver would commit each CREATE TABLE by itself, and a crash would leave some of them.
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
-        await postgresql.begin_migration(connection, schema, MIGRATION_TIMEOUT_MS)
+        await postgresql.begin_migration(connection, schema, MIGRATION_TIMEOUT_SECONDS)
     yield
     await connection.commit()
     if connection.dialect.name == "sqlite":
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
 
 
 async def _revision(engine: AsyncEngine, table: str) -> str | None:

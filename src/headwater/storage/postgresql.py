@@ -1,7 +1,7 @@
-"""PostgreSQL: how its connections are made, what its failures mean, and whether a database can be used at all.
+"""PostgreSQL: its connections, the meaning of its errors, and checks whether a database is usable.
 
-The URL is libpq's, read by asyncpg: TLS (`sslmode`, `sslrootcert`), unix sockets (`host`) and several hosts are written
-as every other program of PostgreSQL takes them. A password never appears in a message.
+asyncpg reads the URL like libpq: TLS (`sslmode`, `sslrootcert`), unix sockets (`host`) and several hosts work as in
+every other client of PostgreSQL. Messages never contain a password.
 """
 
 import socket
@@ -15,26 +15,28 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 MINIMUM_VERSION: Final = 14
-"""The oldest release that the tests' figures and revisions are meant for."""
+"""The oldest release that the tests cover."""
 POOL_SIZE: Final = 6
-"""Connections of one engine, made when needed. Two or three engines in each of three processes rarely need a third of
-the usual 100."""
+"""Maximum number of connections of one engine, opened on demand.
+
+Two or three engines in each of three processes rarely need a third of the usual 100.
+"""
 POOL_TIMEOUT_SECONDS: Final = 5.0
-"""How long a call waits for one of them."""
+"""Time limit of waiting for a connection."""
 RECYCLE_SECONDS: Final = 300
-"""An idle connection is replaced at this age: firewalls forget those that are older without telling."""
+"""Maximum age of an idle connection, because firewalls silently drop older ones."""
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
-LOCK_TIMEOUT_MS: Final = 5_000
-"""How long a statement waits for another transaction's lock, as long as a writer of SQLite does."""
-STATEMENT_TIMEOUT_MS: Final = 30_000
-IDLE_TRANSACTION_TIMEOUT_MS: Final = 60_000
-"""A process that hangs within a transaction loses it: it may hold the lock that every change of the catalog takes."""
+LOCK_TIMEOUT_SECONDS: Final = 5.0
+"""Time limit of waiting for another transaction's lock, as for a writer of SQLite."""
+STATEMENT_TIMEOUT_SECONDS: Final = 30.0
+IDLE_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
+"""Time limit of an idle transaction. A hanging process may hold the lock that every change of the catalog takes."""
 COMMAND_TIMEOUT_SECONDS: Final = 60.0
-"""How long any answer may take, a revision's included. Without it a network that swallows packets holds us for ever."""
+"""Time limit of any response, including migrations. Without it, lost packets would block a process for ever."""
 
 
 def open_postgresql(url: str, schema: str) -> AsyncEngine:
-    """An engine whose tables live in `schema`. It connects at its first use; the caller disposes of it."""
+    """Return an engine whose tables are in `schema`. It connects at its first use, and the caller disposes of it."""
     import asyncpg  # an installation on SQLite need not load it
 
     dsn = _dsn(url)
@@ -43,9 +45,9 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
         "application_name": f"headwater {schema}",
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",
-        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-        "lock_timeout": str(LOCK_TIMEOUT_MS),
-        "idle_in_transaction_session_timeout": str(IDLE_TRANSACTION_TIMEOUT_MS),
+        "statement_timeout": str(milliseconds(STATEMENT_TIMEOUT_SECONDS)),
+        "lock_timeout": str(milliseconds(LOCK_TIMEOUT_SECONDS)),
+        "idle_in_transaction_session_timeout": str(milliseconds(IDLE_TRANSACTION_TIMEOUT_SECONDS)),
     }
 
     async def connect() -> Any:
@@ -66,15 +68,20 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def _is_open(connection: Any, _record: Any, _proxy: Any) -> None:
-        # The driver knows without asking when the server has gone: the pool then makes another connection.
+        # The driver knows without a query that the server closed the connection: the pool then opens another one.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
     return engine
 
 
+def milliseconds(seconds: float) -> int:
+    """Return a duration in the unit of the databases' settings."""
+    return round(seconds * 1000)
+
+
 async def check_usable(connection: AsyncConnection) -> str | None:
-    """Why this database cannot be used, or None."""
+    """Return the reason why this database cannot be used, or None."""
     settings = ("server_version_num", "server_encoding", "transaction_read_only")
     query = select(*(func.current_setting(name) for name in settings))
     number, encoding, read_only = (await connection.execute(query)).one()
@@ -88,53 +95,53 @@ async def check_usable(connection: AsyncConnection) -> str | None:
     return None
 
 
-async def begin_migration(connection: AsyncConnection, schema: str, timeout_ms: int) -> None:
-    """Begin a transaction that no other migration of `schema` runs beside. The schema is there afterwards."""
+async def begin_migration(connection: AsyncConnection, schema: str, timeout_seconds: float) -> None:
+    """Begin a transaction that excludes other migrations of `schema`, and create the schema if it is missing."""
     for setting in ("statement_timeout", "lock_timeout"):
-        await connection.execute(text(f"SET LOCAL {setting} = {timeout_ms}"))
+        await connection.execute(text(f"SET LOCAL {setting} = {milliseconds(timeout_seconds)}"))
     await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(schema.encode()))))
-    # Asked first, since making one needs a right that not everybody has whose schemas were made by somebody else.
+    # Checked first, because creating a schema needs a privilege that the user may lack.
     if (await connection.execute(select(func.to_regnamespace(schema)))).scalar_one() is None:
         await connection.execute(text(f"CREATE SCHEMA {schema}"))
 
 
-def sqlstate_of(error: BaseException) -> str | None:
-    """The five characters by which PostgreSQL names an error; None where it was not PostgreSQL that spoke."""
+def read_sqlstate(error: BaseException) -> str | None:
+    """Return PostgreSQL's error code (SQLSTATE, five characters); None for an error from elsewhere."""
     origin = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(origin, "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database, and not what was asked of it, is to blame: the same may succeed later."""
-    state = sqlstate_of(error)
+    """Return whether the database caused the error and not the statement: the same may succeed later."""
+    state = read_sqlstate(error)
     if state is None:
         return isinstance(error, DBAPIError) and (error.connection_invalidated or _found_no_primary(error))
     return state[:2] in _OUTAGE_CLASSES or state in _OUTAGES
 
 
 def _found_no_primary(error: DBAPIError) -> bool:
-    """Whether none of the URL's hosts is what `target_session_attrs` wants, as during a failover."""
+    """Return whether no host of the URL fits `target_session_attrs`, as during a failover."""
     cause = None if error.orig is None else error.orig.__cause__
     return type(cause).__name__ == "TargetServerAttributeNotMatched"
 
 
 _OUTAGE_CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})
-"""Connection, authorization, rollback (deadlock), resources, operator intervention (timeouts, shutdown), system."""
+"""Classes of codes: connection, authorization, rollback (deadlock), resources, operator intervention, system."""
 _OUTAGES: Final = frozenset({"55P03", "25P03", "25006", "3D000", "42501"})
-"""Lock not available, idle in transaction, read-only (a standby after a failover), database or rights taken away."""
+"""Lock not available, idle in transaction, read-only (a standby after a failover), missing database or privileges."""
 
 
 def explain(error: BaseException, url: str) -> str | None:
-    """Why no work with the database at `url` can begin, in one line; None for what is no failure of a database."""
+    """Return one line with the reason why the database at `url` cannot be used; None for any other error."""
     parts = urlsplit(url)
-    state = sqlstate_of(error)
+    state = read_sqlstate(error)
     words = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
     words = words.rpartition(">: ")[2]  # SQLAlchemy puts the class of the error first
     if parts.password:
         words = words.replace(unquote(parts.password), "***")
     if state in ("28P01", "28000"):
-        return f"it refuses the user or the password ({words})"
+        return f"it rejects the user or the password ({words})"
     if state == "3D000":
         return "there is no such database: make it first (CREATE DATABASE)"
     if state == "42501":
@@ -151,25 +158,25 @@ def explain(error: BaseException, url: str) -> str | None:
         case ssl.SSLError():
             return f"TLS failed ({words})"
         case TimeoutError():
-            return f"it did not answer within {CONNECT_TIMEOUT_SECONDS:.0f} seconds"
+            return f"it did not respond within {CONNECT_TIMEOUT_SECONDS:.0f} seconds"
         case OSError() | DBAPIError() | ValueError():
             return words or type(error).__name__
     return None
 
 
 SCHEMAS: Final = ("catalog", "state", "warehouse", "courier")
-"""The schemas of one installation, each brought up to date on its own."""
+"""The schemas of one installation. Each is migrated separately."""
 
 
-def described(url: str) -> str:
-    """The database of `url` as a message may name it: without password and parameters."""
+def describe_url(url: str) -> str:
+    """Return the database of `url` for messages, without password and parameters."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2] or dict(parse_qsl(parts.query)).get("host", "")
     return f"PostgreSQL database {unquote(parts.path).lstrip('/')!r} at {place}"
 
 
 def _dsn(url: str) -> str:
-    """`url` as asyncpg reads it. SQLAlchemy's spelling of `sslmode` is `ssl`."""
+    """Return `url` in asyncpg's form. SQLAlchemy's name of `sslmode` is `ssl`."""
     parts = urlsplit(url)
     query = [("sslmode" if name == "ssl" else name, value) for name, value in parse_qsl(parts.query)]
     return urlunsplit(SplitResult("postgresql", parts.netloc, parts.path, urlencode(query), ""))

@@ -1,8 +1,8 @@
-"""Transactions as synchronous work over one connection: what belongs together goes to the database in one trip.
+"""Transactions as synchronous work on one connection, so that statements that belong together need one thread change.
 
-SQLite's work is done in a thread. An async driver would cross to its thread for each call of the DB-API, three or four
-times for a statement, and each crossing costs as much as the statement (decision 0015). PostgreSQL is spoken to by its
-async driver. Which of the two it is, the work does not see.
+SQLite's work runs in a thread. An async driver would switch to its thread for each call of the DB-API, three or four
+times for a statement, and each switch costs as much as the statement (decision 0015). PostgreSQL has its async driver.
+The work is the same for both.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from headwater.base.threads import SerialExecutor
 from headwater.storage.database import configure_sqlite
 
 MAX_SESSIONS: Final = 6
-"""On one SQLite file; each is a thread. One writes, the others look whether there is news."""
+"""Maximum number of sessions on one SQLite file. Each is a thread: one writes, the others check for changes."""
 SESSION_TIMEOUT_SECONDS: Final = 5.0
-"""How long a block waits for one of them."""
+"""Time limit of waiting for a session."""
 
 _Result = TypeVar("_Result")
 
 
 class Session(Protocol):
-    """One connection, for the time of a block. What is not committed when the block ends is undone."""
+    """A connection for the duration of a block. Uncommitted work is rolled back when the block ends."""
 
     async def run(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Do `work`, in another thread perhaps: it uses its connection and what nobody changes meanwhile.
+        """Run `work`, possibly in another thread: it may use its connection, and data that is not changed meanwhile.
 
-        When the caller is cancelled the work may still be done to its end, but nothing follows it except the undoing.
+        If the caller is cancelled, the work may still complete; then it is rolled back.
         """
 
 
@@ -40,16 +40,19 @@ class Sessions(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """What the sessions' connections are made by."""
+        """The engine of the sessions' connections."""
 
     def open(self) -> AbstractAsyncContextManager[Session]:
-        """A session that nobody else uses during the block. Raises TimeoutError, of SQLAlchemy or Python, when all are
-        taken for too long."""
+        """Open a session that has no other user during the block.
+
+        Raises TimeoutError, of SQLAlchemy or Python, if all are taken for too long.
+        """
 
 
 @asynccontextmanager
 async def sessions(engine: AsyncEngine) -> AsyncIterator[Sessions]:
-    """Sessions on the database of `engine`, which is the caller's to dispose of; all are closed at the block's end."""
+    """Yield sessions on the database of `engine`, and close them at the end of the block. The caller disposes of the
+    engine."""
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
@@ -64,9 +67,10 @@ async def sessions(engine: AsyncEngine) -> AsyncIterator[Sessions]:
 
 @contextmanager
 def snapshot(connection: Connection) -> Iterator[None]:
-    """Every statement of the block sees the same state of the database. Nothing may have been asked before it."""
+    """Make every statement of the block see the same state of the database. It must be the first use of the
+    transaction."""
     if connection.dialect.name == "sqlite":
-        # The driver opens a transaction for writes only: without this each SELECT would see a newer state.
+        # The driver opens a transaction for writes only: without this each SELECT could see a later state.
         connection.exec_driver_sql("BEGIN")
     else:
         connection.execution_options(isolation_level="REPEATABLE READ")
@@ -96,14 +100,14 @@ class _AsyncSessions:
 
 
 class _ThreadSession:
-    """A connection and the one thread that it lives in, so that whatever is asked of it happens in order."""
+    """A connection and its one thread, which runs all work in order."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
         self._thread = SerialExecutor("sqlite")
         self._is_settled = True
-        """Whether it is certain that no transaction is open."""
+        """True if certainly no transaction is open."""
 
     async def run(self, work: Callable[[Connection], _Result]) -> _Result:
         self._is_settled = False
@@ -111,12 +115,12 @@ class _ThreadSession:
         return result
 
     async def settle(self) -> None:
-        """Undo what was not committed."""
+        """Roll back uncommitted work."""
         if not self._is_settled:
             await self.run(Connection.rollback)
 
     def close(self) -> None:
-        """Does not wait: a transaction that is still open is undone when its work has ended."""
+        """Close without waiting. An open transaction is rolled back when its work has ended."""
         self._thread.abandon(self._disconnect)
 
     def _do(self, work: Callable[[Connection], _Result]) -> tuple[_Result, bool]:

@@ -1,7 +1,7 @@
-"""Moves the operational tables of an installation on SQLite from warehouse.db into a file of their own, state.db.
+"""Moves the operational tables of an installation on SQLite from warehouse.db into their own file, state.db.
 
-Releases before kept both in one file. The tables are copied in one transaction of state.db and then removed from
-warehouse.db in another one, so a kill at any moment leaves every row in at least one of the files, and the next call
+Earlier releases kept both in one file. The tables are copied in one transaction of state.db, and then deleted from
+warehouse.db in another one: after a kill at any moment every row is in at least one of the files, and the next call
 continues. Only the standard library is imported: the supervisor calls this before it starts anything.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from headwater.base.errors import UnusableDatabase
 
 FORMER_REVISION_TABLE: Final = "warehouse_revision"
-"""The table with the revision of the tables, in the file or schema where they were."""
+"""The table with the revision of the tables in their former file or schema."""
 REVISION_TABLE: Final = "state_revision"
 STATE_TABLES: Final = (
     "messages",
@@ -30,18 +30,18 @@ STATE_TABLES: Final = (
     "lane_bodies",
     "progress",
 )
-"""The tables that earlier releases may have beside `events`, at any of their revisions."""
+"""The tables that earlier releases may have next to `events`, at any of their revisions."""
 _KEPT: Final = "progress"
-"""The warehouse reads through which position its events are loaded from this table, so it keeps a copy."""
+"""The table with the position up to which the warehouse has loaded events. The warehouse keeps a copy."""
 _COPIED: Final = 1
 """The `user_version` of a state.db whose tables are still in warehouse.db, too."""
 
 
 def split_state(warehouse: Path, state: Path) -> bool:
-    """Move the operational tables from one file to the other; return whether there was something to do.
+    """Move the operational tables from one file to the other. Return whether anything was moved.
 
-    The caller makes sure that no other process uses the files. Raises UnusableDatabase when they cannot be read or
-    written, or do not belong together.
+    The caller ensures that no other process uses the files. Raises UnusableDatabase if they cannot be read or written,
+    or do not belong together.
     """
     if not warehouse.exists():
         return False
@@ -89,7 +89,7 @@ def _copy(new: sqlite3.Connection, warehouse: Path) -> None:
 
 
 def _definitions(new: sqlite3.Connection, table: str) -> tuple[str, list[str]]:
-    """Return the statements that make a table and its indexes, as they are in the attached file."""
+    """Return the statements that create a table and its indexes in the attached file."""
     query = "SELECT type, sql FROM old.sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY type = 'index'"
     (_, definition), *indexes = new.execute(query, (table,))
     return definition, [sql for _, sql in indexes]
@@ -119,7 +119,7 @@ def _user_version(connection: sqlite3.Connection) -> int:
 
 
 def _sync(folder: Path) -> None:
-    """Make the name of a new file durable."""
+    """Make the name of a created file durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ import pytest
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.log import EventLog, LogEntry, StoredEntry
 from headwater.log.jetstream import JetStreamEventLog, connection, publisher
-from headwater.log.jetstream.message import sequence_of
+from headwater.log.jetstream.message import message_sequence
 from tests.log.jetstream.conftest import OpenJetStream, refusal_of
 from tests.nats import NatsServer
 
@@ -93,9 +93,9 @@ async def test_entries_that_arrive_together_share_messages(
     log = open_jetstream(nats_server, stream=nats_server.stream())
     first = await log.append(LogEntry(1, b"", b"first"))
     positions = await asyncio.gather(*(log.append(LogEntry(2, b"", b"%d" % number)) for number in range(500)))
-    messages = {sequence_of(position) for position in positions}
+    messages = {message_sequence(position) for position in positions}
     assert len(messages) < 20
-    assert min(messages) > sequence_of(first), "one that comes alone waits for no other"
+    assert min(messages) > message_sequence(first), "one that comes alone waits for no other"
     assert {stored.position: stored.entry.body for stored in await stored_entries(log)} == {
         first: b"first",
         **{position: b"%d" % number for number, position in enumerate(positions)},

@@ -13,9 +13,9 @@ from headwater.log.contract import MAX_ENTRY_EVENTS
 from headwater.log.jetstream.message import (
     decode_entries,
     encode_entries,
+    first_position,
     group_bytes,
-    position_of,
-    sequence_of,
+    message_sequence,
     stored_entries,
 )
 
@@ -36,9 +36,9 @@ def test_a_group_comes_back_as_it_was_at_positions_of_its_own(entries: list[LogE
     message = encode_entries(entries, 1 << 20)
     found = stored_entries(sequence, message)
     assert [stored.entry for stored in found] == entries
-    assert found[0].position == position_of(sequence)
+    assert found[0].position == first_position(sequence)
     assert all(before.last + 1 == after.position for before, after in pairwise(found))
-    assert sequence_of(found[-1].last) == sequence
+    assert message_sequence(found[-1].last) == sequence
     assert len(message) <= 7 + sum(map(group_bytes, entries))
 
 
@@ -97,6 +97,6 @@ def test_whatever_a_message_holds_its_positions_are_its_own(message: bytes) -> N
 
 @given(st.integers(1, 2**48), st.integers(1, MAX_ENTRY_EVENTS))
 def test_positions_of_later_messages_are_higher(sequence: int, events: int) -> None:
-    last = position_of(sequence) + events - 1
-    assert sequence_of(position_of(sequence)) == sequence_of(last) == sequence
-    assert last < position_of(sequence + 1)
+    last = first_position(sequence) + events - 1
+    assert message_sequence(first_position(sequence)) == message_sequence(last) == sequence
+    assert last < first_position(sequence + 1)

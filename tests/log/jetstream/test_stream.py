@@ -74,8 +74,8 @@ async def test_an_unsafe_stream_is_unavailable_until_it_was_changed(
     await jetstream.add_stream(config)
     log = open_jetstream(nats_server, stream=name)
     monkeypatch.setattr(connection, "READY_SECONDS", 0.3)
-    refusal = await refusal_of(lambda: log.append(LogEntry(1, b"", b"x")))
-    assert f"the stream {name} must discard new messages" in refusal
+    rejection = await refusal_of(lambda: log.append(LogEntry(1, b"", b"x")))
+    assert f"the stream {name} must discard new messages" in rejection
     monkeypatch.undo()
     await jetstream.update_stream(config, discard=DiscardPolicy.NEW)
     await log.append(LogEntry(1, b"", b"x"))

@@ -60,7 +60,7 @@ def test_values_on_disk_have_this_form() -> None:
     stored = encode_message(state)
     assert stored[:1] == b"\xc1"
     assert msgspec.msgpack.decode(stored[1:]) == [4, 1004, 996, [[7, 1, 9, "why"]], [[9, 1009]], 3]
-    assert msgspec.msgpack.decode(encode_message(MessageState(4, 1004, carried_at=1005))[1:]) == [4, 1004, 1, []]
+    assert msgspec.msgpack.decode(encode_message(MessageState(4, 1004, processed_at=1005))[1:]) == [4, 1004, 1, []]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_state_is_read_as_it_was_stored(state: MessageState, repeats: list[Rep
 
 def test_a_value_is_small() -> None:
     steps = tuple(Step(pipeline, 1_204_378_112, "Finalize", "Passed") for pipeline in (1_318_440_219, 1_500_211_873))
-    state = MessageState(3_000_000, 1_795_000_000_000_000, steps, carried_at=1_795_000_000_050_000)
+    state = MessageState(3_000_000, 1_795_000_000_000_000, steps, processed_at=1_795_000_000_050_000)
     assert len(encode_message(state)) < len(msgspec.msgpack.encode(state)) / 1.5
 
 

@@ -34,7 +34,7 @@ async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> 
     """RocksDB itself refuses every write from then on, until it is opened anew."""
     async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
         await record(state, some(0))
-        with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the ledger does not answer"):
+        with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the deduplication store does not respond"):
             await record(state, some(1, size=5_000))
         assert await state.messages(some(0)) == some(0)
         assert await state.messages(some(1, size=5_000)) == {}
@@ -92,12 +92,12 @@ async def test_a_disk_that_fills_up_stops_it_until_there_is_room(tmp_path: Path)
         (disk / "ballast").write_bytes(bytes(20 << 20))
         recorded: MessageStates = {}
         async with open_state(migrated_url(disk / "state.db"), writes=True, clock=MovableClock()) as state:
-            with pytest.raises(Unavailable, match="the ledger does not answer"):
+            with pytest.raises(Unavailable, match="the deduplication store does not respond"):
                 for batch in range(1_000):
                     await record(state, some(batch, size=1_000))
                     recorded |= some(batch, size=1_000)
             for _ in range(5):
-                with pytest.raises(Unavailable, match="the ledger does not answer"):
+                with pytest.raises(Unavailable, match="the deduplication store does not respond"):
                     await record(state, some(2_000, size=1_000))
             (disk / "ballast").unlink()
             await record(state, some(2_000))

@@ -99,8 +99,8 @@ async def test_postgresql_forgets_the_oldest_first(postgresql_server: Postgresql
 async def test_postgresql_forgets_as_much_as_arrives(
     postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "_TRIMMED_AT_ONCE", 10)
-    monkeypatch.setattr(sql, "_TRIMMED_IN_ALL", 30)
+    monkeypatch.setattr(sql, "_MAX_TRIM_BATCH", 10)
+    monkeypatch.setattr(sql, "_MAX_TRIMMED_MESSAGES", 30)
     clock = MovableClock()
     async with open_state(postgresql_server.create(), writes=True, clock=clock) as state:
         keys = [(1, str(number)) for number in range(35)]
@@ -122,5 +122,5 @@ async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:
         open_state(url, writes=True, clock=MovableClock()) as second,
     ):
         await record(first, {(1, "a"): entry(1)})
-        with pytest.raises(Unavailable, match="the ledger does not answer"):
+        with pytest.raises(Unavailable, match="the deduplication store does not respond"):
             await record(second, {(1, "b"): entry(2)})

@@ -7,6 +7,7 @@ from headwater.api.messages.schema import to_schema, type_message
 from headwater.api.request import Context, require_workspace
 from headwater.base.errors import Unimplemented
 from headwater.catalog import Catalog
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.management import applications, connections
 from headwater.rest.v1 import applications_pb2 as rest_pb
 from headwater.rest.v1 import applications_pb2_grpc as rest_grpc
@@ -18,8 +19,9 @@ from headwater.v1 import applications_pb2_grpc
 class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
     """Shows users and schemas."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, environment: ConnectorEnvironment) -> None:
         self._catalog = catalog
+        self._environment = environment
 
     async def ListApplicationUsers(
         self, request: pb.ListApplicationUsersRequest, context: Context
@@ -27,12 +29,12 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
         schema = to_schema(request.schema) if request.HasField("schema") else None
-        users, cursor = await _users(self._catalog, workspace, request, schema)
+        users, cursor = await _users(self._catalog, workspace, request, schema, self._environment)
         return pb.ListApplicationUsersResponse(users_json=[user.decode() for user in users], cursor=cursor)
 
     async def GetUserSchemas(self, request: pb.GetUserSchemasRequest, context: Context) -> pb.GetUserSchemasResponse:
         workspace = await require_workspace(self._catalog, context)
-        schemas = await applications.user_schemas(self._catalog, workspace, request.id)
+        schemas = await applications.user_schemas(self._catalog, workspace, request.id, self._environment)
         message = pb.UserSchemas(source=type_message(schemas.source))
         if schemas.destination is not None:
             message.destination.CopyFrom(type_message(schemas.destination))
@@ -42,21 +44,24 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
         self, request: pb.GetEventTypeSchemaRequest, context: Context
     ) -> pb.GetEventTypeSchemaResponse:
         workspace = await require_workspace(self._catalog, context)
-        schema = await applications.event_type_schema(self._catalog, workspace, request.id, request.type)
+        schema = await applications.event_type_schema(
+            self._catalog, workspace, request.id, request.type, self._environment
+        )
         return pb.GetEventTypeSchemaResponse(schema=None if schema is None else type_message(schema))
 
 
 class ApplicationRestServicer(rest_grpc.ApplicationServiceServicer):
     """Lists users as JSON."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, environment: ConnectorEnvironment) -> None:
         self._catalog = catalog
+        self._environment = environment
 
     async def ListApplicationUsers(self, request: rest_pb.ListApplicationUsersRequest, context: Context) -> HttpBody:
         workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
         schema = parse_schema(request.schema) if request.schema else None
-        users, cursor = await _users(self._catalog, workspace, request, schema)
+        users, cursor = await _users(self._catalog, workspace, request, schema, self._environment)
         body = b'{"users":[' + b",".join(users) + b'],"cursor":' + msgspec.json.encode(cursor) + b"}"
         return HttpBody(content_type="application/json", data=body)
 
@@ -66,7 +71,8 @@ async def _users(
     workspace: int,
     request: pb.ListApplicationUsersRequest | rest_pb.ListApplicationUsersRequest,
     schema: Schema | None,
+    environment: ConnectorEnvironment,
 ) -> tuple[list[bytes], str]:
     if request.HasField("filter"):
         raise Unimplemented("filters are not built yet", field="filter")
-    return await applications.users(catalog, workspace, request.id, schema, request.cursor)
+    return await applications.users(catalog, workspace, request.id, schema, request.cursor, environment)

@@ -15,6 +15,7 @@ from headwater.api.pages import NO_LIMIT, Page
 from headwater.api.request import Context, require_caller, require_workspace
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
@@ -40,10 +41,18 @@ class ConnectionCursor(Struct, frozen=True, array_like=True, order=True):
 class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     """Create, read, replace, link and delete connections; list, make and delete their event write keys."""
 
-    def __init__(self, catalog: Catalog, state: StateStore, computing: Computing, quotas: Quotas) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        state: StateStore,
+        computing: Computing,
+        quotas: Quotas,
+        environment: ConnectorEnvironment,
+    ) -> None:
         self._catalog = catalog
         self._state = state
         self._quotas = quotas
+        self._environment = environment
         self._shown: ConnectionCache[pb.Connection] = ConnectionCache(computing, _message)
 
     async def CreateConnection(
@@ -110,7 +119,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
         workspace = await require_workspace(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
-        event_types = await applications.event_types_of(self._catalog, connection)
+        event_types = await applications.find_event_types(self._catalog, connection, self._environment)
         shown = await self._shown.get(connection)
         if not event_types:
             return shown

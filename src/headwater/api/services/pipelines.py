@@ -18,6 +18,7 @@ from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.connectors.connector import Target
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.management import pipelines
 from headwater.management.quotas import Quotas, definition_size
@@ -41,6 +42,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         clock: Clock,
         computing: Computing,
         quotas: Quotas,
+        environment: ConnectorEnvironment,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
@@ -49,6 +51,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._clock = clock
         self._computing = computing
         self._quotas = quotas
+        self._environment = environment
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -60,6 +63,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
             computing=self._computing,
             define=partial(self._define, workspace, request),
             quotas=self._quotas,
+            environment=self._environment,
         )
         return pb.CreatePipelineResponse(id=created.id)
 
@@ -85,6 +89,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
             computing=self._computing,
             define=partial(self._define, workspace, request),
             quotas=self._quotas,
+            environment=self._environment,
         )
         return pb.UpdatePipelineResponse()
 

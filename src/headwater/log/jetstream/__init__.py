@@ -5,7 +5,7 @@ sequence number, from which positions follow. Publishing waits for the acknowled
 acknowledged is published again under the same `Nats-Msg-Id`, so that the retry is not stored twice. Leases and cursors
 are kept in a key-value bucket next to the stream.
 
-What an acknowledgement guarantees depends on the server: see docs/operating.md.
+The configuration of the server decides the guarantee of an acknowledgement: see docs/operating.md.
 """
 
 from headwater.log.jetstream.log import JetStreamEventLog

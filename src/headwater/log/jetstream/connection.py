@@ -1,7 +1,7 @@
-"""A connection to NATS that reconnects until it is closed, and knows whether it is ready.
+"""A connection to NATS that reconnects until it is closed, and reports whether it is ready.
 
-Nothing that is sent while it is down is kept for later. Ready means: NATS responds, and `prepare` succeeds there, which
-is called again every second.
+Messages that are sent while it is down fail. It is ready if NATS responds and `prepare` succeeds, which runs again
+every second.
 """
 
 import asyncio
@@ -18,23 +18,24 @@ from headwater.base.errors import Unavailable
 
 CHECK_SECONDS: Final = 1.0
 REQUEST_SECONDS: Final = 2.0
-"""How long NATS may take to answer a request."""
+"""Time limit of NATS's response to a request."""
 READY_SECONDS: Final = 4.0
-"""How long a caller waits for a connection that is down: a server that is started again is back sooner."""
+"""Time limit of waiting for a connection that is down. A server that restarts is usually back sooner."""
 RECONNECT_SECONDS: Final = 0.2
 PING_SECONDS: Final = 2
-"""How often a silent server is asked whether it is alive; after two pings without an answer it is given up."""
+"""Interval of pings to a silent server. After two pings without a response the connection is closed."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Connection:
-    """Open it on a running event loop; close it when done. It owns one task, which ends with it."""
+    """A connection with one task. Open it on a running event loop, and close it after use."""
 
     def __init__(
         self, url: str, prepare: Callable[[JetStreamContext], Awaitable[None]], *, largest_message: int
     ) -> None:
-        """`url` may list several servers, with commas between. `prepare` raises Unavailable when all is not well."""
+        """`url` may list several servers, separated by commas. `prepare` raises Unavailable if the server is not
+        usable."""
         self._largest_message = largest_message
         self._servers = [server.strip() for server in url.split(",")]
         self._prepare = prepare
@@ -45,13 +46,13 @@ class Connection:
         self._is_closing = False
         self.client = Client()
         self.max_payload = 0
-        """The bytes of the largest message that the server takes; 0 before the first connection."""
+        """Maximum size of a message in bytes, from the server; 0 before the first connection."""
         self.losses = 0
-        """How often the connection was lost: what was under way before the last time is lost as well."""
+        """Number of lost connections. A loss also loses the requests in progress."""
         self._keeper = asyncio.create_task(self._keep(), name="nats-connection")
 
     async def ready(self) -> JetStreamContext:
-        """JetStream, once all is well there. Raises Unavailable, with the reason, when that takes longer."""
+        """Return JetStream once the connection is ready. Raises Unavailable with the reason if that takes too long."""
         if not self._ready.is_set():
             try:
                 async with asyncio.timeout(READY_SECONDS):
@@ -62,13 +63,13 @@ class Connection:
         return self._jetstream
 
     def doubt(self) -> None:
-        """Stop using the connection until everything was checked again."""
+        """Stop using the connection until all checks have succeeded again."""
         self._ready.clear()
         self._look.set()
 
     async def close(self) -> None:
-        """End it. What is under way is not waited for."""
-        self._is_closing = True  # as nats-py may swallow a cancellation: its timeouts are those of Python 3.11
+        """Close the connection without waiting for requests in progress."""
+        self._is_closing = True  # nats-py may swallow a cancellation: its timeouts are those of Python 3.11
         self._keeper.cancel()
         with suppress(asyncio.CancelledError):
             await self._keeper
@@ -122,7 +123,7 @@ class Connection:
                 _log.info("the event log is available", nats=str(client.connected_server_version))
                 if self.max_payload < self._largest_message:
                     _log.warning(
-                        "the largest calls will be deflated, and refused if still too large: raise max_payload of NATS",
+                        "max_payload of NATS is low: large calls are compressed, and rejected if still too large",
                         max_payload=self.max_payload,
                         wanted=self._largest_message,
                     )
@@ -150,7 +151,7 @@ class Connection:
 
 @asynccontextmanager
 async def as_unavailable() -> AsyncIterator[None]:
-    """Raise Unavailable for errors of NATS and for refusals."""
+    """Raise Unavailable for errors of NATS and for rejected requests."""
     try:
         yield
     except (nats.errors.Error, OSError, TimeoutError) as error:

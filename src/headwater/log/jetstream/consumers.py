@@ -1,11 +1,11 @@
-"""Leases and cursors: one key for each lease, one for all cursors, one for the names that may lag, in a bucket.
+"""Leases and cursors: a bucket with one key for each lease, one for all cursors, and one for the names that may lag.
 
-Every write names the revision that it replaces, so of two writers one is refused. A holder writes its lease again every
-second. A lease that has not changed for `LEASE_SECONDS`, by the clock of the process that watches it, can be taken; its
-holder counts the same seconds from before it wrote, so it has stopped by then. Clocks of machines are not compared.
+Every write names the revision that it replaces, so of two writers one fails. A holder writes its lease again every
+second. A lease that has not changed for `LEASE_SECONDS`, by the clock of the watching process, can be taken; its holder
+counts the same seconds from before its write, so it has stopped by then. Clocks of machines are not compared.
 
-The names that may lag have a key of their own, so that earlier versions still read the cursors; they treat every
-consumer as one that may not lag.
+The names that may lag have their own key, so that earlier versions can read the cursors; they treat every consumer as
+one that may not lag.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Consumers:
             await lease.release()
 
     async def cursors(self) -> dict[str, int]:
-        """Return the position up to which each consumer has finished."""
+        """Return the position up to which each consumer has processed the log."""
         return (await self._value(_CURSORS, dict[str, int]))[0]
 
     async def lagging(self) -> set[str]:
@@ -74,13 +74,13 @@ class Consumers:
         return set((await self._value(_LAGGING, dict[str, bool]))[0])
 
     async def slowest(self) -> int:
-        """Return the position up to which all consumers that may not lag have finished; 0 without any."""
+        """Return the position up to which all consumers that may not lag have processed the log; 0 without any."""
         lagging = await self.lagging()
         cursors = await self.cursors()
         return min((position for consumer, position in cursors.items() if consumer not in lagging), default=0)
 
     async def move(self, consumer: str, position: int) -> None:
-        """Move a consumer's cursor forward; make it when there is none."""
+        """Move a consumer's cursor forward; create it if there is none."""
         await self._edit(
             _CURSORS,
             dict[str, int],
@@ -88,9 +88,9 @@ class Consumers:
         )
 
     async def renew(self, lease: "JetStreamLease") -> int:
-        """Write the lease again and return its new revision.
+        """Write the lease again and return its revision.
 
-        Raises LeaseLost when another holder has it, Unavailable when NATS did not confirm the write.
+        Raises LeaseLost if another holder has it, Unavailable if NATS did not confirm the write.
         """
         bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
         async with as_unavailable():
@@ -99,12 +99,12 @@ class Consumers:
         holder, revision = await self._read(key)
         if holder != lease.holder:
             raise LeaseLost(lease.consumer)
-        # An earlier write arrived and its response did not. Write again: others count from that earlier write.
+        # An earlier write arrived and its response did not. Write again, because others count from that earlier write.
         async with as_unavailable():
             return await bucket.update(key, lease.holder, last=revision)
 
     async def give_back(self, lease: "JetStreamLease") -> None:
-        """Delete the lease so that another process can take it, if it is still the holder's and NATS responds."""
+        """Delete the lease so that another process can take it, if this process still holds it and NATS responds."""
         self._leases.discard(lease)
         bucket, key, revision = self._stream.bucket, _key(lease.consumer), lease.revision
         with suppress(Unavailable):
@@ -141,7 +141,7 @@ class Consumers:
         raise LeaseTaken(consumer)
 
     async def _acquire(self, consumer: str) -> "JetStreamLease":
-        """Take the lease of a name. Raises LeaseTaken."""
+        """Acquire the lease of a name. Raises LeaseTaken."""
         if any(lease.consumer == consumer and lease.held for lease in self._leases):
             raise LeaseTaken(consumer)
         await self._connection.ready()
@@ -155,7 +155,7 @@ class Consumers:
         return lease
 
     async def _mark(self, consumer: str, *, may_lag: bool) -> None:
-        """Write down whether a consumer may lag."""
+        """Store whether a consumer may lag."""
         await self._edit(
             _LAGGING,
             dict[str, bool],
@@ -163,7 +163,7 @@ class Consumers:
         )
 
     async def _edit(self, key: str, kind: type[Value], change: Callable[[Value], Value]) -> None:
-        """Replace a value by what `change` makes of it, unless that is the same."""
+        """Replace a value by the result of `change`, unless it is the same."""
         while True:
             value, revision = await self._value(key, kind)
             changed = change(value)
@@ -189,7 +189,7 @@ class Consumers:
 
 
 class JetStreamLease:
-    """A `Lease` that it keeps itself, with one task of its own, until it is released or lost."""
+    """A `Lease` that one task renews until it is released or lost."""
 
     def __init__(self, consumers: Consumers, consumer: str, holder: bytes, revision: int, renewed: float) -> None:
         self.consumer = consumer
@@ -214,10 +214,10 @@ class JetStreamLease:
         await self._consumers.move(self.consumer, position)
 
     async def release(self) -> None:
-        """Stop renewing, then give the lease back.
+        """Stop renewing, then delete the lease.
 
-        A renewal that NATS is writing is waited for, up to `REQUEST_SECONDS`: cancelled, it could still arrive, and
-        the deletion would name an older revision and be refused.
+        It waits for a renewal in progress, up to `REQUEST_SECONDS`: a cancelled one could still arrive, and the
+        deletion would then fail because it names an older revision.
         """
         self._is_ours = False
         self._released.set()
@@ -237,7 +237,7 @@ class JetStreamLease:
             try:
                 self.revision = await self._consumers.renew(self)
             except Unavailable:
-                continue  # there is time for another try
+                continue  # there is time for another attempt
             except LeaseLost:
                 self._is_ours = False
             else:

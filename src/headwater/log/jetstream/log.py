@@ -1,4 +1,4 @@
-"""The log on JetStream, put together from the other modules of this package."""
+"""The event log on JetStream. It combines the other modules of this package."""
 
 import asyncio
 import math
@@ -17,21 +17,21 @@ from headwater.log.backpressure import BackPressure
 from headwater.log.contract import Backlog, Lease, LogEntry, StoredEntry
 from headwater.log.jetstream.connection import Connection, as_unavailable
 from headwater.log.jetstream.consumers import Consumers
-from headwater.log.jetstream.message import HEADERS_BYTES, sequence_of, stored_entries
+from headwater.log.jetstream.message import HEADERS_BYTES, message_sequence, stored_entries
 from headwater.log.jetstream.publisher import Publisher
 from headwater.log.jetstream.reader import Readers
 from headwater.log.jetstream.stream import Stream
 
 DEFAULT_STREAM: Final = "HEADWATER"
 NEARLY_FULL: Final = 0.9
-ROOMY: Final = 0.8
-"""Beyond the first part of its bound finished entries leave the log early, until it is down to the second."""
+NEARLY_FULL_TARGET: Final = 0.8
+"""Share of the maximum size down to which processed entries are removed early, once `NEARLY_FULL` is exceeded."""
 
 
 class JetStreamEventLog:
-    """An `EventLog` in a stream of NATS. Open it on a running event loop; close it when done.
+    """An `EventLog` in a stream of NATS. Open it on a running event loop, and close it after use.
 
-    It may be opened while NATS cannot be reached: then everything raises Unavailable for as long.
+    It may be opened while NATS cannot be reached. Its methods then raise Unavailable.
     """
 
     def __init__(
@@ -48,9 +48,10 @@ class JetStreamEventLog:
         back_pressure: BackPressure | None = None,
         metrics: Metrics = NO_METRICS,
     ) -> None:
-        """`finished` returns the position up to which consumers have finished: new positions come after it.
+        """`finished` returns the position up to which consumers have processed the log. Assigned positions come after
+        it.
 
-        `largest_body` is that of an entry, for a warning where the server takes no messages so large.
+        `largest_body` is the maximum size of the body of an entry, for a warning if the server's limit is smaller.
         """
         self._clock = clock
         self._max_bytes = max_bytes
@@ -59,7 +60,7 @@ class JetStreamEventLog:
         self._connection = Connection(url, self._stream.prepare, largest_message=largest_body + HEADERS_BYTES)
         self._readers = Readers(self._connection, self._stream)
         self._consumers = Consumers(self._connection, self._stream, identifiers.nonce().hex())
-        self._publisher = Publisher(self._connection, self._stream, identifiers, metrics, make_room=self._make_room)
+        self._publisher = Publisher(self._connection, self._stream, identifiers, metrics, make_space=self._make_space)
         self._making_room = asyncio.Lock()
         self._closed = False
 
@@ -124,32 +125,32 @@ class JetStreamEventLog:
             return (await jetstream.stream_info(self._stream.name)).state
 
     def _bytes_after(self, position: int, state: StreamState) -> int:
-        """Return about how many bytes of messages there are after a position."""
-        messages = min(state.messages, state.last_seq - sequence_of(position))
-        return self._stream.bytes_of(max(0, messages))
+        """Return the approximate size of the messages after a position."""
+        messages = min(state.messages, state.last_seq - message_sequence(position))
+        return self._stream.estimate_bytes(max(0, messages))
 
-    async def _make_room(self, jetstream: JetStreamContext) -> bool:
-        """Remove finished messages before their time; return whether there may be room then."""
+    async def _make_space(self, jetstream: JetStreamContext) -> bool:
+        """Remove processed messages early; return whether there may be space then."""
         async with self._making_room, as_unavailable():
             state = (await jetstream.stream_info(self._stream.name)).state
             if state.bytes < NEARLY_FULL * self._max_bytes:
-                return True  # another caller has made it
+                return True  # another caller has done it
             return await self._remove_finished(jetstream, None) > 0
 
     async def _remove_finished(self, jetstream: JetStreamContext, older_than: timedelta | None) -> int:
-        """Remove what is finished and older, or in the way; return how many messages that were."""
+        """Remove processed messages that are older, or exceed the size limit; return their number."""
         slowest = await self._consumers.slowest()
         state = (await jetstream.stream_info(self._stream.name)).state
-        # The newest stays, as in every log.
-        finished = min(sequence_of(slowest), state.last_seq - 1)
+        # The newest message stays, as in every log.
+        finished = min(message_sequence(slowest), state.last_seq - 1)
         if finished < state.first_seq or not state.messages:
             return 0
         last = 0 if older_than is None else await self._last_before(jetstream, self._clock.now() - older_than)
         if state.bytes > NEARLY_FULL * self._max_bytes:
-            excess = state.bytes - ROOMY * self._max_bytes
+            excess = state.bytes - NEARLY_FULL_TARGET * self._max_bytes
             last = max(last, state.first_seq + math.ceil(excess / (state.bytes / state.messages)))
         last = min(last, finished)
-        if last == sequence_of(slowest) and not await self._is_all_finished(jetstream, slowest):
+        if last == message_sequence(slowest) and not await self._is_all_finished(jetstream, slowest):
             last -= 1
         if last < state.first_seq:
             return 0
@@ -158,7 +159,7 @@ class JetStreamEventLog:
 
     async def _is_all_finished(self, jetstream: JetStreamContext, position: int) -> bool:
         """Return whether the message at a position has no entries after it."""
-        sequence = sequence_of(position)
+        sequence = message_sequence(position)
         try:
             message = await jetstream.get_msg(self._stream.name, seq=sequence)
         except NotFoundError:
@@ -166,7 +167,7 @@ class JetStreamEventLog:
         return stored_entries(sequence, message.data or b"")[-1].last <= position
 
     async def _last_before(self, jetstream: JetStreamContext, moment: datetime) -> int:
-        """Return the sequence number of the last message before a moment: a consumer that begins there reports it."""
+        """Return the sequence number of the last message before a time. A consumer that starts there reports it."""
         config = ConsumerConfig(
             ack_policy=AckPolicy.NONE,
             deliver_policy=DeliverPolicy.BY_START_TIME,

@@ -1,4 +1,4 @@
-"""Entries as the bytes of one message, and positions as sequence numbers. Pure.
+"""Encodes entries as the bytes of one message, and positions as sequence numbers. Pure.
 
 A message holds one entry, or several that were appended at about the same time. All numbers are big-endian.
 
@@ -6,11 +6,11 @@ A message holds one entry, or several that were appended at about the same time.
     a group:    form (1 byte: 2) · entries (2) · for each: events (2), header length (4), body length (4) ·
                 for each: header, body
 
-A single entry that would be larger than a message may be is compressed.
+A single entry that would exceed the size of a message is compressed.
 
-JetStream numbers messages, and several machines publish at the same time: none of them knows how many events came
-before. So every message has room for `MAX_ENTRY_EVENTS` positions, and most of them stay unused. The entries of a group
-have the positions of its message one after another.
+JetStream numbers messages, and several machines publish concurrently, without knowledge of the number of earlier
+events. So every message has `MAX_ENTRY_EVENTS` positions, most of which are unused. The entries of a group have the
+positions of its message one after another.
 """
 
 import struct
@@ -28,15 +28,15 @@ _PLAIN: Final = 0
 _COMPRESSED: Final = 1
 _GROUPED: Final = 2
 HEADERS_BYTES: Final = 512
-"""Room for the headers of a message, which count as a part of it."""
+"""Size that is reserved for the headers of a message, which count towards its size."""
 MAX_GROUP_ENTRIES: Final = 1_000
-"""Two bytes have room for more; a group of so many is as fast."""
+"""Maximum number of entries in a group. Two bytes allow more, which would not be faster."""
 
 
 def encode_entries(entries: Sequence[LogEntry], max_bytes: int) -> bytes:
-    """Return the message of entries that `fits` holds for, or of a single one.
+    """Return the message of entries that `fits` accepts, or of a single entry.
 
-    Raises Unavailable when a single entry cannot be made smaller than `max_bytes`: calls are limited before, so the
+    Raises Unavailable if a single entry exceeds `max_bytes` even when compressed: calls are limited before, so the
     limit of NATS is too low.
     """
     if len(entries) == 1:
@@ -47,15 +47,15 @@ def encode_entries(entries: Sequence[LogEntry], max_bytes: int) -> bytes:
 
 
 def group_bytes(entry: LogEntry) -> int:
-    """Return how many bytes an entry takes in the message of a group."""
+    """Return the size of an entry in the message of a group."""
     return _LENGTHS.size + entry.size
 
 
 def decode_entries(message: bytes) -> list[LogEntry]:
-    """Return the entries of a message that `encode_entries` made; at least one.
+    """Return the entries of a message that `encode_entries` returned; at least one.
 
-    Any other message, published by another program, is the body of one entry without a header: a consumer can report
-    it, and continue.
+    Any other message, published by another program, is returned as the body of one entry without a header: a consumer
+    can report it, and continue.
     """
     try:
         entries = _decode_group(message) if message[:1] == bytes((_GROUPED,)) else [_decode_one(message)]
@@ -66,20 +66,20 @@ def decode_entries(message: bytes) -> list[LogEntry]:
 
 def stored_entries(sequence: int, message: bytes) -> list[StoredEntry]:
     """Return the entries of the message with this sequence number, at their positions."""
-    found, position = [], position_of(sequence)
+    found, position = [], first_position(sequence)
     for entry in decode_entries(message):
         found.append(StoredEntry(position, entry))
         position += entry.events
     return found
 
 
-def position_of(sequence: int) -> int:
+def first_position(sequence: int) -> int:
     """Return the position of the first event of the message with this sequence number."""
     return sequence * MAX_ENTRY_EVENTS
 
 
-def sequence_of(position: int) -> int:
-    """Return the sequence number of the message that holds a position."""
+def message_sequence(position: int) -> int:
+    """Return the sequence number of the message with this position."""
     return position // MAX_ENTRY_EVENTS
 
 

@@ -1,8 +1,8 @@
 """Publishes entries: those that arrive while others are being written share one message, and so one sync.
 
-A server that syncs each message before it acknowledges takes some two thousand messages a second, however small they
-are. So only `MAX_IN_FLIGHT` messages are sent at a time, and what arrives meanwhile is the next one. Without others in
-flight an entry is sent immediately.
+A server that syncs each message before it acknowledges it takes some two thousand messages a second, however small they
+are. So only `MAX_IN_FLIGHT` messages are sent at a time, and entries that arrive meanwhile form the next one. If none
+is in flight, an entry is sent immediately.
 """
 
 import asyncio
@@ -26,24 +26,26 @@ from headwater.log.jetstream.message import (
     HEADERS_BYTES,
     MAX_GROUP_ENTRIES,
     encode_entries,
+    first_position,
     group_bytes,
-    position_of,
 )
 from headwater.log.jetstream.stream import Stream
 
 APPEND_SECONDS: Final = 5.0
-"""How long an entry may take to be acknowledged, with all retries. Longer than `READY_SECONDS`, after which an append
-fails with the reason why there is no connection."""
+"""Time limit of the acknowledgement of an entry, with all retries.
+
+It is above `READY_SECONDS`, after which an append fails with the reason of a missing connection.
+"""
 ACK_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.1
 MAX_IN_FLIGHT: Final = 8
-"""Messages that wait for their acknowledgement: enough to keep the server busy while the next ones travel."""
+"""Maximum number of unacknowledged messages. It keeps the server busy while the next ones travel."""
 MAX_GROUP_BYTES: Final = 256 * 1024
-"""The largest message of a group: an entry that is larger has a message of its own."""
+"""Maximum size of a message with several entries. A larger entry has its own message."""
 MAX_PENDING_BYTES: Final = 32 * 1024 * 1024
-"""How much may wait to be written before callers are refused for a while."""
+"""Maximum size of entries that wait to be written. Above it, callers are rejected for a while."""
 FULL: Final = frozenset((10077, 10047, 10023))
-"""Error codes of JetStream: the stream, the account or the server has no room for another message."""
+"""JetStream's error codes for a stream, an account or a server that is full."""
 
 
 class Publisher:
@@ -56,14 +58,14 @@ class Publisher:
         identifiers: Identifiers,
         metrics: Metrics,
         *,
-        make_room: Callable[[JetStreamContext], Awaitable[bool]],
+        make_space: Callable[[JetStreamContext], Awaitable[bool]],
     ) -> None:
-        """`make_room` is called when the stream is full, and returns whether to try again."""
+        """`make_space` is called when the stream is full, and returns whether to retry."""
         self._connection = connection
         self._stream = stream
         self._identifiers = identifiers
         self._metrics = metrics
-        self._make_room = make_room
+        self._make_space = make_space
         self._waiting: deque[_Append] = deque()
         self._pending_bytes = 0
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -86,7 +88,7 @@ class Publisher:
             raise Unavailable(f"the event log did not acknowledge within {APPEND_SECONDS:.0f} seconds") from None
 
     async def close(self) -> None:
-        """Refuse other entries, and wait until all that were accepted are written or have failed."""
+        """Reject further entries, and wait until all accepted entries are written or have failed."""
         self._is_closed = True
         while self._in_flight:
             await asyncio.wait(self._in_flight)
@@ -102,7 +104,7 @@ class Publisher:
         self._send_next()
 
     async def _send(self) -> None:
-        """Publish the next group, and tell its callers."""
+        """Publish the next group, and complete its appends."""
         group = self._take_group()
         if not group:
             return
@@ -116,7 +118,7 @@ class Publisher:
         except Exception as error:
             self._fail(group, error)
         else:
-            position = position_of(sequence)
+            position = first_position(sequence)
             for append in group:
                 if not append.position.done():
                     append.position.set_result(position)
@@ -125,7 +127,7 @@ class Publisher:
             self._pending_bytes -= sum(append.entry.size for append in group)
 
     def _take_group(self) -> list["_Append"]:
-        """Take what may share the next message, without entries whose callers have given up."""
+        """Return the entries that share the next message, without those whose callers have given up."""
         limit = min(MAX_GROUP_BYTES, self._connection.max_payload - HEADERS_BYTES)
         group: list[_Append] = []
         size = events = 0
@@ -146,7 +148,7 @@ class Publisher:
         for append in group:
             if not append.position.done():
                 append.position.set_exception(error)
-                append.position.exception()  # mark as retrieved: its caller may be gone
+                append.position.exception()  # mark as retrieved, because its caller may have given up
 
     async def _publish_until_acknowledged(self, entries: list[LogEntry]) -> int:
         """Publish one message until it is acknowledged, and return its sequence number."""
@@ -154,17 +156,17 @@ class Publisher:
         jetstream = await self._connection.ready()
         message = encode_entries(entries, self._connection.max_payload)
         before = self._stream.highest
-        has_made_room = False
+        has_made_space = False
         while True:
             try:
                 acknowledged = await jetstream.publish(
                     self._stream.subject, message, timeout=ACK_SECONDS, stream=self._stream.name, headers=dict(headers)
                 )
-            except APIError as refusal:  # the server has responded: it is not stored
-                if refusal.err_code in FULL and not has_made_room and await self._make_room(jetstream):
-                    has_made_room = True
+            except APIError as rejection:  # the server has responded: it is not stored
+                if rejection.err_code in FULL and not has_made_space and await self._make_space(jetstream):
+                    has_made_space = True
                     continue
-                raise Unavailable(f"the event log cannot be written: {refusal.description}") from refusal
+                raise Unavailable(f"the event log cannot be written: {rejection.description}") from rejection
             except (nats.errors.Error, OSError):  # it may be stored or not
                 await asyncio.sleep(RETRY_SECONDS)
                 jetstream = await self._connection.ready()
@@ -172,7 +174,8 @@ class Publisher:
                 return self._checked(acknowledged, before, len(message))
 
     def _checked(self, acknowledged: PubAck, before: int, size: int) -> int:
-        """Return the sequence number, unless consumers may have passed it: then the message would never be read."""
+        """Return the sequence number. Raises Unavailable if consumers may have passed it, because nobody would read the
+        message."""
         if acknowledged.seq <= before and not acknowledged.duplicate:
             self._connection.doubt()
             raise Unavailable("the stream of the event log was replaced while it was written to")
@@ -185,4 +188,4 @@ class _Append(Struct, eq=False):
 
     entry: LogEntry
     position: asyncio.Future[int]
-    """Cancelled when the caller has given up."""
+    """The position of the entry. It is cancelled when the caller has given up."""

@@ -1,8 +1,8 @@
 """Reads the stream in order, from any position.
 
-Each reader makes a pull consumer that only this process knows, and that delivers without acknowledgements: positions
-are kept elsewhere. Whenever anything is odd (the connection was lost, a message is missing, the caller goes back), it
-is left behind and another one begins where the caller is.
+Each reader creates a private pull consumer without acknowledgements, because positions are kept elsewhere. After any
+irregularity (a lost connection, a missing message, a caller that goes back) the reader abandons it and creates another
+one at the caller's position.
 """
 
 import asyncio
@@ -19,21 +19,24 @@ from nats.js.errors import NotFoundError
 
 from headwater.log.contract import StoredEntry
 from headwater.log.jetstream.connection import REQUEST_SECONDS, Connection, as_unavailable
-from headwater.log.jetstream.message import sequence_of, stored_entries
+from headwater.log.jetstream.message import message_sequence, stored_entries
 from headwater.log.jetstream.stream import Stream
 
 PULL_BYTES: Final = 4 * 1024 * 1024
-"""How much one request asks for, and so how much may wait here to be read."""
+"""Size of one request, which bounds the messages that wait here to be read."""
 PULL_MESSAGES: Final = 10_000
 PULL_SECONDS: Final = 5
 IDLE_SECONDS: Final = 30.0
-"""After so long without a request JetStream forgets a consumer."""
+"""Time without a request after which JetStream deletes a consumer."""
 MAX_READERS: Final = 4
 
 
 class Readers:
-    """Reads for several callers at different positions, such as a consumer and a tail, without making them wait for
-    one another; with more than `MAX_READERS` callers some do."""
+    """Readers for several callers at different positions, such as a consumer and a tail, which do not delay one
+    another.
+
+    Above `MAX_READERS` callers, some wait.
+    """
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self._connection = connection
@@ -45,7 +48,7 @@ class Readers:
         return await self._reader(after).read(after, max_bytes=max_bytes, wait=wait)
 
     async def close(self) -> None:
-        """Forget the consumers."""
+        """Abandon the consumers."""
         for reader in self._readers:
             await reader.close()
 
@@ -62,7 +65,7 @@ class Readers:
 
 
 class Reader:
-    """One reading position in the stream. Calls wait for one another."""
+    """One reading position in the stream. Its calls run one after another."""
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self._connection = connection
@@ -77,7 +80,7 @@ class Reader:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is under way."""
+        """True while a call is in progress."""
         return self._one_at_a_time.locked()
 
     async def read(self, after: int, *, max_bytes: int, wait: float) -> list[StoredEntry]:
@@ -103,16 +106,17 @@ class Reader:
         return entries
 
     async def close(self) -> None:
-        """Forget the consumer."""
+        """Abandon the consumer."""
         if self._consumer is not None:
             await self._consumer.close()
 
     def _after(self, message: Msg, after: int) -> list[StoredEntry]:
-        """Return the entries of a message after a position, of which the first says how much was missed before it."""
+        """Return the entries of a message after a position. The first has the number of bytes that were missed before
+        it."""
         self._stream.observe_size(len(message.data))
         sequence = message.metadata.sequence.stream
         entries = [stored for stored in stored_entries(sequence, message.data) if stored.position > after]
-        missed = sequence - sequence_of(after) - 1 if after else 0
+        missed = sequence - message_sequence(after) - 1 if after else 0
         if entries and missed > 0:
             entries[0] = msgspec.structs.replace(entries[0], missed_bytes=missed * len(message.data))
         return entries
@@ -125,7 +129,9 @@ class Reader:
         self._left.clear()
         jetstream = await self._connection.ready()
         # The message at this position comes again: it may hold entries after it.
-        self._consumer = consumer = _Consumer(self._connection, jetstream, self._stream.name, sequence_of(after) - 1)
+        self._consumer = consumer = _Consumer(
+            self._connection, jetstream, self._stream.name, message_sequence(after) - 1
+        )
         await consumer.open()
         self.position = after
         return consumer
@@ -143,17 +149,17 @@ class _Consumer:
         self._after = max(0, after)
         self._delivered = 0
         self._broken = False
-        self._messages: asyncio.Queue[Msg] = asyncio.Queue()  # bounded by what is asked for
+        self._messages: asyncio.Queue[Msg] = asyncio.Queue()  # the size of requests bounds it
         self._pull_ends: float | None = None
         self._subscription: Subscription | None = None
         self._inbox = self._client.new_inbox()
         self._name = ""
         self._next_subject = ""
         self.more = False
-        """Whether there are messages that are bound to arrive."""
+        """True if there are messages that will arrive."""
 
     async def open(self) -> None:
-        """Create it on the server."""
+        """Create the consumer on the server."""
         config = ConsumerConfig(
             ack_policy=AckPolicy.NONE,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -169,11 +175,11 @@ class _Consumer:
         self._subscription = await self._client.subscribe(self._inbox, cb=self._messages.put)
 
     def is_usable(self) -> bool:
-        """Whether the next message will be the one after the last."""
+        """Return whether the next message will be the one after the last."""
         return not self._broken and self._losses == self._connection.losses
 
     async def next(self, seconds: float) -> Msg | None:
-        """Return the next message; None when none comes in time, or when the consumer is to be left behind."""
+        """Return the next message; None if none arrives in time, or the consumer must be abandoned."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not self._broken:
             message = await self._arrived(deadline)
@@ -186,7 +192,7 @@ class _Consumer:
         return None
 
     async def is_behind(self) -> bool:
-        """Ask the server; return whether there is a message that was not taken yet, or another consumer is needed."""
+        """Ask the server whether there is a message that was not read yet, or another consumer is needed."""
         if self.more:  # and yet it did not arrive
             self._broken = True
         if self._broken:
@@ -201,18 +207,18 @@ class _Consumer:
         return self.more
 
     async def close(self) -> None:
-        """Stop receiving; the server forgets the consumer by itself."""
+        """Stop receiving. The server deletes the consumer by itself."""
         if self._subscription is not None and not self._client.is_closed:
             await self._subscription.unsubscribe()
 
     async def _arrived(self, deadline: float) -> Msg | None:
-        """Return what has arrived, or arrives until the deadline: a message, or the end of a request."""
+        """Return a message or the end of a request that has arrived, or arrives until the deadline."""
         if not self._messages.empty():
             return self._messages.get_nowait()
         now = asyncio.get_running_loop().time()
         if self._pull_ends is None:
             await self._pull(now)
-        elif self._pull_ends + REQUEST_SECONDS < now:  # and no word of it: the request was lost
+        elif self._pull_ends + REQUEST_SECONDS < now:  # no response at all: the request was lost
             self._broken = True
             return None
         try:
@@ -231,12 +237,12 @@ class _Consumer:
         return message
 
     async def _pull(self, now: float) -> None:
-        largest = 2 * self._connection.max_payload  # or a message could be too large for every request
+        largest = 2 * self._connection.max_payload  # otherwise a message could be too large for every request
         request = {"batch": PULL_MESSAGES, "max_bytes": max(PULL_BYTES, largest), "expires": PULL_SECONDS * 10**9}
         self._pull_ends = now + PULL_SECONDS
         await self._client.publish(self._next_subject, json.dumps(request).encode(), reply=self._inbox)
 
 
 def _is_usual_end(headers: dict[str, str]) -> bool:
-    """Return whether a request ended because its time was over, or because it had brought all its bytes."""
+    """Return whether a request ended regularly: its time is over, or all its bytes have arrived."""
     return headers[Header.STATUS] == "408" or "MaxBytes" in headers.get(Header.DESCRIPTION, "")

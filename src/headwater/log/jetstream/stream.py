@@ -1,7 +1,7 @@
-"""The stream of the log: created where it is missing, checked where it exists.
+"""The stream of the log: created if it is missing, checked if it exists.
 
-A stream that could lose what it has acknowledged is refused, not changed: an operator configured it. Its size follows
-the settings.
+A stream that could lose acknowledged entries is rejected and not changed, because an operator configured it. Its size
+follows the settings.
 """
 
 import datetime
@@ -15,11 +15,11 @@ from nats.js.errors import BucketNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from headwater.base.errors import Unavailable
-from headwater.log.jetstream.message import sequence_of
+from headwater.log.jetstream.message import message_sequence
 
 MAX_REPLICAS: Final = 5
 DUPLICATE_SECONDS: Final = 120.0
-"""How long JetStream remembers a `Nats-Msg-Id`: far longer than a message is published again."""
+"""Time for which JetStream remembers a `Nats-Msg-Id`. It is far above the time of all retries."""
 MIN_PAYLOAD: Final = 64 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -29,10 +29,10 @@ class Stream:
     """The stream, and the bucket with leases and cursors."""
 
     def __init__(self, name: str, *, max_bytes: int, replicas: int, finished: Callable[[], Awaitable[int]]) -> None:
-        """`finished` returns the position up to which consumers have finished.
+        """`finished` returns the position up to which consumers have processed the log.
 
-        A stream that was created again, or restored from an older copy, would assign numbers that consumers have
-        passed already, and those messages would never be read. So its numbers continue after that position.
+        A stream that was created again, or restored from an older copy, would assign numbers that consumers have passed
+        already, and those messages would never be read. So its numbers continue after that position.
         """
         self.name = name
         self.subject = f"{name}.frames"
@@ -44,7 +44,7 @@ class Stream:
         self._bucket: KeyValue | None = None
         self._mean_bytes = 0.0
         self.highest = 0
-        """The highest sequence number that was seen: no later message may have one below."""
+        """The highest observed sequence number. Every later message must have a higher one."""
 
     @property
     def bucket(self) -> KeyValue:
@@ -53,7 +53,7 @@ class Stream:
         return self._bucket
 
     async def prepare(self, jetstream: JetStreamContext) -> None:
-        """Check everything, and create what is missing. Raises Unavailable with what is wrong."""
+        """Check the stream and the bucket, and create what is missing. Raises Unavailable with the reason."""
         try:
             info = await jetstream.stream_info(self.name)
         except NotFoundError:
@@ -63,7 +63,7 @@ class Stream:
         if info.config.max_bytes != self._max_bytes:
             info = await jetstream.update_stream(info.config, max_bytes=self._max_bytes)
         if info.created != self._known or info.state.last_seq < self.highest:
-            await self._go_on_after_what_is_finished(jetstream, info)
+            await self._continue_after_finished(jetstream, info)
             self._known = info.created
         else:
             self.highest = max(self.highest, info.state.last_seq)
@@ -72,20 +72,20 @@ class Stream:
         self._bucket = await self._open_bucket(jetstream)
 
     def observe_acknowledged(self, sequence: int, size: int) -> None:
-        """Take in that a message of `size` bytes was acknowledged."""
+        """Update the statistics after a message of `size` bytes was acknowledged."""
         self.highest = max(self.highest, sequence)
         self.observe_size(size)
 
     def observe_size(self, size: int) -> None:
-        """Take in the size of a message that was written or read: messages of a busy hour have many entries."""
+        """Update the mean size of messages, which have many entries in busy hours."""
         self._mean_bytes += (size - self._mean_bytes) / 100 if self._mean_bytes else size
 
-    def bytes_of(self, messages: int) -> int:
-        """Return about how many bytes so many of the newest messages have, by the mean of recent ones."""
+    def estimate_bytes(self, messages: int) -> int:
+        """Return the approximate size of this number of newest messages, by the mean of recent ones."""
         return int(messages * self._mean_bytes)
 
     async def _create(self, jetstream: JetStreamContext) -> StreamInfo:
-        first = max(self.highest, sequence_of(await self._finished())) + 1
+        first = max(self.highest, message_sequence(await self._finished())) + 1
         config = StreamConfig(
             name=self.name,
             subjects=[self.subject],
@@ -103,9 +103,9 @@ class Stream:
         _log.info("the stream was created", stream=self.name, first=first)
         return info
 
-    async def _go_on_after_what_is_finished(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
-        """Everything up to `finished` is done with, so purging it loses nothing; it also sets the next number."""
-        floor = sequence_of(await self._finished())
+    async def _continue_after_finished(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
+        """Continue the numbers after `finished`: purging up to there loses nothing, and sets the next number."""
+        floor = message_sequence(await self._finished())
         if not info.state.messages:
             floor = max(floor, self.highest)
         if info.state.last_seq < floor:
@@ -128,7 +128,7 @@ class Stream:
 
 
 def unsafe(config: StreamConfig, subject: str, replicas: int) -> str | None:
-    """Return why entries in a stream of this configuration could be lost; None when they could not."""
+    """Return the reason why a stream of this configuration could lose entries; None if it cannot."""
     rules = (
         (config.storage == StorageType.FILE, "must be stored in files"),
         (config.retention == RetentionPolicy.LIMITS, "must have the retention policy limits"),

@@ -10,6 +10,7 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
+from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
@@ -67,21 +68,26 @@ async def create_pipeline(
     computing: Computing | None = None,
     define: Define | None = None,
     quotas: Quotas = DEFAULT_QUOTAS,
+    environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT,
 ) -> Pipeline:
-    """Create a pipeline. `functions` tries its function if it is to be enabled; without it nothing is tried.
-    `computing` runs long computations. `define` returns the definition; without it the request contains it, and it is
-    checked on the event loop.
+    """Create a pipeline.
 
-    Raises BadRequest; NotFound if the connection does not exist, although the body names it; Unprocessable with
-    FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned, EngineNotAvailable if it
-    is to be enabled and cannot run, TransformationFailed if its function does not compile then, TooManyPipelines or
-    DefinitionsTooLarge at a quota, and TargetExist for a second pipeline that collects a connection's events.
+    `functions` loads the function of a pipeline that is created enabled; without it no function is loaded. `computing`
+    runs long computations. `define` returns the definition; without it the definition in the request is checked on the
+    event loop. `environment` decides which addresses are connected to.
+
+    Raises BadRequest, NotFound if the connection does not exist, and Unprocessable with one of these codes:
+
+    - FormatNotExist, InvalidSettings, UnsupportedLanguage, EventTypeNotExist, SchemaNotAligned: the definition is wrong
+    - EngineNotAvailable, TransformationFailed: it was to be enabled, and cannot run or does not compile
+    - TooManyPipelines, DefinitionsTooLarge: a quota is reached
+    - TargetExist: the connection already has a pipeline that collects its events
     """
     target = _target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
     kind = _kind(catalog.connectors, connection, target)
     definition = await _defined(catalog, connection, target, request.event_type, request, define)
-    await _check_event_type(catalog, connection, kind, request.event_type, definition)
+    await _check_event_type(catalog, connection, kind, request.event_type, definition, environment)
     if request.enabled:
         await _check_runs(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
@@ -123,13 +129,14 @@ async def update_pipeline(
     computing: Computing | None = None,
     define: Define | None = None,
     quotas: Quotas = DEFAULT_QUOTAS,
+    environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT,
 ) -> Pipeline:
     """Replace all settable members; connection, target, event type and schedule stay. Raises as `create_pipeline`."""
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
     kind = _kind(catalog.connectors, connection, old.target)
     definition = await _defined(catalog, connection, old.target, old.event_type, request, define)
-    await _check_event_type(catalog, connection, kind, old.event_type, definition)
+    await _check_event_type(catalog, connection, kind, old.event_type, definition, environment)
     if request.enabled:
         await _check_runs(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
@@ -223,11 +230,17 @@ def _kind(connectors: Mapping[str, Connector], connection: Connection, target: T
 
 
 async def _check_event_type(
-    catalog: Catalog, connection: Connection, kind: Kind, event_type: str, definition: Definition
+    catalog: Catalog,
+    connection: Connection,
+    kind: Kind,
+    event_type: str,
+    definition: Definition,
+    environment: ConnectorEnvironment,
 ) -> None:
     if kind is SEND_EVENTS:
         out_schema = parse_schema(definition.out_schema or "null")
-        check_event_type_exists(event_type, out_schema, await offered_event_types(catalog, connection))
+        offered = await offered_event_types(catalog, connection, environment)
+        check_event_type_exists(event_type, out_schema, offered)
 
 
 async def _check_runs(

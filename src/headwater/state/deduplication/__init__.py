@@ -1,8 +1,8 @@
-"""Deduplication: the messages of the last seven days, so that none is processed twice, and what became of each.
+"""Deduplication: the messages of the last seven days with their outcomes, so that each is processed once.
 
-The first *position* of a message, which is its source connection and message id, is the message, and any other position
-is a repeat. By that definition the messages can be written apart from the transaction of the state store: a state that
-a crash left behind without its event marks the event's own position as new.
+A message is identified by its source connection and its message id. Its first *position* is the message, and any other
+position is a repeat. By that definition the messages can be written outside of the transaction of the state store: if a
+crash leaves a state without its event, the event's own position counts as new.
 """
 
 from headwater.state.deduplication.contract import RETENTION, MessageStore

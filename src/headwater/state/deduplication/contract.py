@@ -1,4 +1,4 @@
-"""The contract of stores of messages, whatever they are kept in."""
+"""The contract of message stores."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -13,27 +13,27 @@ RETENTION: Final = timedelta(days=7)
 
 
 class MessageStore(Protocol):
-    """Remembers messages for `RETENTION`, or longer."""
+    """Keeps messages for `RETENTION`, or longer."""
 
     async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known.
 
-        `connection` is the transaction of the state store in which this happens.
+        `connection` is the surrounding transaction of the state store.
         """
         ...
 
     async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
-        """Replace these states. They are durable at the latest when the transaction is.
+        """Replace these states. They are durable when the transaction is, or earlier.
 
-        They may outlive a transaction that is rolled back. That is harmless: its positions come again, and a position
-        that a state has already is the message.
+        They may outlive a rolled-back transaction. That is harmless: its positions come again, and a position that a
+        state already has is the message itself.
         """
         ...
 
     async def trim(self, connection: AsyncConnection) -> None:
-        """Remove messages that are older than `RETENTION`, unless they expire by themselves."""
+        """Delete messages that are older than `RETENTION`, unless they expire by themselves."""
         ...
 
     async def close(self) -> None:
-        """Close everything that is open."""
+        """Close all open resources."""
         ...

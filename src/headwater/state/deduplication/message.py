@@ -1,5 +1,4 @@
-"""What the ledger knows of a message: the position that is the message, what became of it, and which positions only
-repeated it."""
+"""The state of a message: its first position, its outcome in pipelines, and its repeats."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,23 +9,23 @@ from msgspec import Raw, Struct
 from headwater.base.steps import ProcessingStep, StepOutcome
 
 MessageKey = tuple[int, str]
-"""A message by its source connection and its message id."""
+"""A message, by its source connection and its message id."""
 
 MAX_REPEATS: Final = 20
-"""How many repetitions of a message are remembered; more are only counted."""
+"""Maximum number of stored repeats of a message. Further ones are only counted."""
 
 
 class Step(Struct, frozen=True, array_like=True):
-    """How far one pipeline has taken a message."""
+    """The last step of a message in one pipeline."""
 
     pipeline: int
     connection: int
     """The pipeline's connection: the source itself, or a destination linked with it."""
     step: ProcessingStep
-    """The last step that it came to."""
+    """The last step that it reached."""
     outcome: StepOutcome
     message: str = ""
-    """Why, for people; empty when it passed."""
+    """The reason, for people; empty if it passed."""
 
 
 class Repeat(Struct, frozen=True, array_like=True):
@@ -34,50 +33,51 @@ class Repeat(Struct, frozen=True, array_like=True):
 
     position: int
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
 
 
 class MessageState(Struct, array_like=True):
-    """One message. Stored as MessagePack, so fields are only ever added at the end, with a default."""
+    """The state of one message. It is stored as MessagePack: add fields at the end only, with a default."""
 
     position: int
-    """The position of its first arrival, which is the message."""
+    """The position of the first arrival, which is the message."""
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
     steps: tuple[Step, ...] = ()
-    """What pipelines did with it, in their order."""
+    """The last steps in the pipelines, in their order."""
     repeats: list[Repeat] = []
-    """The first `MAX_REPEATS` of its repetitions."""
+    """The first `MAX_REPEATS` of its repeats."""
     repeated: int = 0
-    """How many there were."""
-    carried_at: int = 0
-    """When the pipelines had it, in microseconds since the epoch."""
+    """Number of repeats."""
+    processed_at: int = 0
+    """Time at which the pipelines processed it, in microseconds since the epoch."""
 
     @property
     def has_pipeline(self) -> bool:
-        """Whether any pipeline took the message. A step of pipeline 0 is a note about the message itself."""
+        """Return whether any pipeline processed the message. A step of pipeline 0 is a note about the message
+        itself."""
         return any(step.pipeline for step in self.steps)
 
 
 class Message(Struct, frozen=True):
-    """An arrival that wants to be a message."""
+    """An arrival, which is a new message or a repeat."""
 
     position: int
     key: MessageKey
     received_at: int
-    """Microseconds since the epoch."""
+    """Time of arrival, in microseconds since the epoch."""
 
 
 MessageStates = dict[MessageKey, MessageState]
 
 
 class _Stored(Struct, array_like=True):
-    """A message as it is stored, without what repeated it."""
+    """A message as it is stored, without its repeats."""
 
     position: int
     received_at: int
     delay: int
-    """`carried_at` minus `received_at`."""
+    """`processed_at` minus `received_at`."""
     steps: Raw
 
 
@@ -87,15 +87,17 @@ class _StoredWithRepeats(_Stored, array_like=True):
 
 
 _COMPACT: Final = b"\xc1"
-"""The first byte of a compact value, which MessagePack never uses: a value without it is an encoded MessageState, as
-earlier releases stored it."""
+"""The first byte of a compact value, which MessagePack never uses.
+
+A value without it is an encoded MessageState, as earlier releases stored it.
+"""
 _MAX_CACHED_STEPS: Final = 1_000
 _OUTCOMES: Final[tuple[tuple[Any, Any], ...]] = tuple(
     (step, outcome)
     for step in ("Receive", "InputValidation", "Filter", "Transformation", "OutputValidation", "Finalize")
     for outcome in ("Passed", "Filtered", "Failed", "Pending")
 )
-"""Numbered as stored: add pairs at the end only."""
+"""Pairs numbered as they are stored: add pairs at the end only."""
 _NUMBERS: Final = {pair: number for number, pair in enumerate(_OUTCOMES)}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -107,8 +109,8 @@ _decoded_steps: Final[dict[bytes, tuple[Step, ...]]] = {}
 
 
 def encode_message(state: MessageState) -> bytes:
-    """Return a message as it is stored: a third of the size of its fields as they are."""
-    delay = state.carried_at - state.received_at
+    """Return the stored form of a message, which has a third of the size of its fields."""
+    delay = state.processed_at - state.received_at
     if state.repeated:
         stored = _StoredWithRepeats(
             state.position, state.received_at, delay, _compact(state.steps), state.repeats, state.repeated
@@ -118,7 +120,7 @@ def encode_message(state: MessageState) -> bytes:
 
 
 def decode_message(value: bytes) -> MessageState:
-    """Return the message that `encode_message`, of this or an earlier release, has encoded."""
+    """Return the message in a stored value of this or an earlier release."""
     if value[:1] != _COMPACT:
         return _decode_state(value)
     stored = _decode(memoryview(value)[1:])
@@ -133,7 +135,7 @@ def decode_message(value: bytes) -> MessageState:
 
 
 def _compact(steps: tuple[Step, ...]) -> Raw:
-    """Return the steps as MessagePack. Nearly all messages of a source have the same, so they are remembered."""
+    """Return the steps as MessagePack. They are cached, because nearly all messages of a source have the same."""
     if (known := _encoded_steps.get(steps)) is not None:
         return known
     encoded = Raw(_encode([_numbered(step) for step in steps]))
@@ -163,10 +165,10 @@ def _expand(encoded: bytes) -> tuple[Step, ...]:
 
 
 def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int = 0) -> tuple[set[int], MessageStates]:
-    """Which positions are new messages, and the entries that change; `known` is what the ledger has of these messages.
+    """Return the positions of new messages, and the changed states. `known` has the stored states of these messages.
 
-    `now` is the present moment in microseconds since the epoch. `messages` are in the order of their positions. A
-    position that the ledger has already is new again: then what was done with it was undone by a crash, and is done
+    `now` is the present time in microseconds since the epoch. `messages` are in the order of their positions. A
+    position that is already the message's own counts as new again: a crash undid its effects, and they are processed
     once more.
     """
     fresh: set[int] = set()
@@ -175,7 +177,7 @@ def deduplicate(messages: Iterable[Message], known: MessageStates, *, now: int =
         key = message.key
         entry = changed.get(key) or known.get(key)
         if entry is None or entry.position == message.position:
-            changed[key] = MessageState(message.position, message.received_at, carried_at=now)
+            changed[key] = MessageState(message.position, message.received_at, processed_at=now)
             fresh.add(message.position)
         elif all(repeat.position != message.position for repeat in entry.repeats):
             entry.repeated += 1

@@ -1,15 +1,15 @@
-"""Messages in RocksDB, a log-structured merge tree, beside a state store in SQLite.
+"""Messages in RocksDB, a log-structured merge tree, next to a state store in SQLite.
 
-Message ids are random, and an index on random values costs a B-tree a page to write for each of them as soon as it is
-larger than the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them
-in order, later. Decision records 0019 and 0034 have the figures.
+Message ids are random, and an index on random values costs a B-tree a page write for each as soon as it is larger than
+the cache: a SQLite table falls to a third of its speed at five million messages. A merge tree writes them in order,
+later. Decision records 0019 and 0034 have the figures.
 
-A key is the connection, four bytes, and the message id: a UUID or 32 hexadecimal digits as 16 bytes after a byte that
-tells which, any other id in UTF-8. A value is an encoded `MessageState`. RocksDB removes a key `RETENTION` after it was
-last written, when it merges the file that it is in.
+A key is the connection, four bytes, and the message id: a UUID or 32 hexadecimal digits as 16 bytes after a type byte,
+any other id in UTF-8. A value is an encoded `MessageState`. RocksDB deletes a key `RETENTION` after it was last
+written, when it merges the file that contains it.
 
 Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until the last of them has expired: the key
-`_FORMER_KEY` has the time until when.
+`_FORMER_KEY` has that time.
 """
 
 import shutil
@@ -34,15 +34,15 @@ Result = TypeVar("Result")
 
 _MIB: Final = 1024 * 1024
 _EXPIRY_BYTES: Final = 4
-"""What RocksDB appends to values that expire. Only a reader in another process gets to see it."""
+"""Length of the suffix that RocksDB appends to values that expire. Only a reader in another process sees it."""
 
 
 class RocksMessageStore:
     """Messages in the folder `path`: for the one process that writes it (`writes`), or any number that read it.
 
-    It is opened when it is first needed, and again after an error. Everything raises Unavailable when it cannot be read
-    or written. While it is open a reader needs a folder for itself: `scratch`, where what a killed process left goes
-    when the next one opens it, or a temporary one.
+    It is opened at the first use, and again after an error. Every method raises Unavailable if it cannot be read or
+    written. A reader needs its own folder while it is open: `scratch`, whose leftovers of a killed process are deleted,
+    or a temporary one.
     """
 
     def __init__(self, path: Path, *, writes: bool, clock: Clock, scratch: Path | None = None) -> None:
@@ -50,10 +50,10 @@ class RocksMessageStore:
         self._writes = writes
         self._clock = clock
         self._former_until: int | None = None
-        """Until when keys of an earlier release may be there, in microseconds since the epoch; None when not known."""
+        """Latest expiry of keys of an earlier release, in microseconds since the epoch; None if unknown."""
         self._marked_at = 0
         self._latest: dict[MessageKey, bytes] = {}
-        """The keys that were looked up last, which are saved next."""
+        """The keys of the last lookup, which are saved next."""
         self._database: Rdict | None = None
         self._own_scratch = scratch
         self._scratch: Path | None = None
@@ -66,7 +66,7 @@ class RocksMessageStore:
 
     async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
         def write() -> None:
-            if (database := self._opened()) is not None:
+            if (database := self._open_database()) is not None:
                 batch = WriteBatch(raw_mode=True)
                 for key, state in states.items():
                     batch.put(self._latest.get(key) or _key(key), encode_message(state))
@@ -75,38 +75,38 @@ class RocksMessageStore:
         await self._off_loop(write)
 
     async def trim(self, connection: AsyncConnection) -> None:
-        """Keep the mark of former keys alive. Messages expire by themselves."""
-        if microseconds(self._clock.now()) - self._marked_at > _MARK_MICROSECONDS:
+        """Write the mark of former keys again. Messages expire by themselves."""
+        if microseconds(self._clock.now()) - self._marked_at > _MARK_INTERVAL_MICROSECONDS:
             await self._off_loop(self._mark)
 
     async def close(self) -> None:
         await self._thread.close(self._let_go)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        """Everything happens in one thread, one after another."""
+        """Run work in the one thread of the store, in the order of the calls."""
         return await self._thread.run(partial(self._guarded, work))
 
     def _guarded(self, work: Callable[[], Result]) -> Result:
         try:
             return work()
         except Exception as error:
-            # A write that failed, on a full disk above all, fails all that follow until the database is opened again.
+            # After a failed write, for example on a full disk, all writes fail until the database is opened again.
             self._let_go()
             if not _is_outage(error):
                 raise
-            raise Unavailable(f"the ledger does not answer: {error}") from error
+            raise Unavailable(f"the deduplication store does not respond: {error}") from error
 
     def _let_go(self) -> None:
         database, self._database = self._database, None
         if database is not None:
-            with suppress(Exception):  # it says once more what failed; what was durable is
+            with suppress(Exception):  # it raises the same error again; durable data is not affected
                 database.close()
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _read(self, keys: list[MessageKey]) -> MessageStates:
-        database = self._opened()
+        database = self._open_database()
         if database is None or not keys:
             return {}
         self._latest = {key: _key(key) for key in keys}
@@ -132,8 +132,8 @@ class RocksMessageStore:
         return microseconds(self._clock.now()) < self._former_until
 
     def _mark(self) -> None:
-        """Note until when former keys may be there: for `RETENTION` after the first use of a folder that has any."""
-        database, now = self._opened(), microseconds(self._clock.now())
+        """Write the latest expiry of former keys: `RETENTION` after the first use of a folder that has any."""
+        database, now = self._open_database(), microseconds(self._clock.now())
         if database is None:
             return
         value = database.get(_FORMER_KEY)
@@ -143,8 +143,8 @@ class RocksMessageStore:
         database.put(_FORMER_KEY, value, self._durably)
         self._marked_at = now
 
-    def _opened(self) -> Rdict | None:
-        """The database, as new as it can be; None when there is none to read."""
+    def _open_database(self) -> Rdict | None:
+        """Return the database in its latest state; None if there is none to read."""
         if self._writes:
             if self._database is None:
                 lifetime = AccessType.with_ttl(int(RETENTION.total_seconds()))
@@ -161,7 +161,7 @@ class RocksMessageStore:
 
     def _new_scratch(self) -> Path:
         if self._own_scratch is None:
-            return Path(tempfile.mkdtemp(prefix="headwater-ledger-"))
+            return Path(tempfile.mkdtemp(prefix="headwater-deduplication-"))
         with suppress(FileNotFoundError):
             shutil.rmtree(self._own_scratch)
         self._own_scratch.mkdir()
@@ -169,13 +169,14 @@ class RocksMessageStore:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether the database is to blame. The library raises plain `Exception`: any other class is a bug."""
+    """Return whether the database caused an error. The library raises plain `Exception`, so any other class is a
+    bug."""
     return type(error) is Exception or isinstance(error, OSError) or type(error).__module__.startswith("rocksdict")
 
 
 def _open(path: Path, access: AccessType) -> Rdict:
-    # Given for the family of columns by name, too: else the options of a database that exists come from its own file,
-    # which does not say how to make Bloom filters, and from the second opening on there were none.
+    # The options are also given for the column family by name: otherwise those of an existing database come from its
+    # own file, which has no Bloom filter settings.
     options = _options()
     return Rdict(str(path), options, column_families={"default": options}, access_type=access)
 
@@ -201,21 +202,21 @@ def _former_key(key: MessageKey) -> bytes:
 
 
 _UUID: Final = b"\xff"
-"""Begins an id that is a UUID in lower case. UTF-8 never has this byte."""
+"""The first byte of an id that is a UUID in lower case. UTF-8 never has this byte."""
 _HEX: Final = b"\xfe"
-"""Begins an id of 32 hexadecimal digits in lower case."""
+"""The first byte of an id of 32 hexadecimal digits in lower case."""
 _FORMER_KEY: Final = b"\xff\xff\xff\xffformer"
-"""No connection has this number."""
-_MARK_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
-"""How often the mark is written again: it expires like all keys."""
+"""The key of the mark. No connection has this number."""
+_MARK_INTERVAL_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
+"""Interval at which the mark is written again, because it expires like all keys."""
 
 
 def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     tables = BlockBasedOptions()
-    # Most keys are new, and a Bloom filter says so without reading a page. The filters stay in memory, 1.3 bytes for
-    # each message: in the cache they would drive each other out as soon as it is full.
+    # Most keys are new, and a Bloom filter detects that without reading a page. The filters stay in memory, 1.3 bytes
+    # for each message: in the cache they would evict each other once it is full.
     tables.set_bloom_filter(10, False)
     tables.set_block_cache(Cache(16 * _MIB))
     options.set_block_based_table_factory(tables)

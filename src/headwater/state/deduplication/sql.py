@@ -1,7 +1,7 @@
 """Messages in a table of the state store's own database: PostgreSQL, which several machines share.
 
-Writes are part of the transaction. Two consumers that both believe to hold the lease could not save the same message
-twice: the second would wait for the first, and find its position overtaken.
+Writes are part of the transaction. Two consumers that both assume the lease cannot save the same message twice: the
+second waits for the first, and finds that its position was overtaken.
 """
 
 from collections.abc import Collection
@@ -16,9 +16,10 @@ from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
 from headwater.state.tables import messages
 
-_TRIMMED_AT_ONCE: Final = 20_000
-_TRIMMED_IN_ALL: Final = 400_000
-"""In one call: more than arrive between two of them, or the table would only grow."""
+_MAX_TRIM_BATCH: Final = 20_000
+_MAX_TRIMMED_MESSAGES: Final = 400_000
+"""Maximum number of messages that one call deletes. It is above the arrivals between two calls, so the table is
+bounded."""
 _COLUMNS: Final = (
     messages.c.position,
     messages.c.connection,
@@ -47,15 +48,15 @@ class SqlMessageStore:
         await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
 
     async def trim(self, connection: AsyncConnection) -> None:
-        """Remove old messages, the oldest first, a bounded number per call."""
+        """Delete old messages, the oldest first, a bounded number per call."""
         horizon = microseconds(self._clock.now() - RETENTION)
-        oldest = select(messages.c.position).order_by(messages.c.position).limit(_TRIMMED_AT_ONCE)
+        oldest = select(messages.c.position).order_by(messages.c.position).limit(_MAX_TRIM_BATCH)
         # An array makes PostgreSQL search the index for each position; it may join the whole table with a subquery.
         chosen = messages.c.position == any_(func.array(oldest.scalar_subquery()))
         trim = delete(messages).where(chosen, messages.c.received_at < horizon)
-        for _ in range(_TRIMMED_IN_ALL // _TRIMMED_AT_ONCE):
-            if (await connection.execute(trim)).rowcount < _TRIMMED_AT_ONCE:
+        for _ in range(_MAX_TRIMMED_MESSAGES // _MAX_TRIM_BATCH):
+            if (await connection.execute(trim)).rowcount < _MAX_TRIM_BATCH:
                 break
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

@@ -1,7 +1,7 @@
-"""The courier's own state: how far it has come in each lane, which lanes are paused, and results to be applied.
+"""The courier's own state: its progress in each lane, paused lanes, and results that the worker has not applied.
 
-The courier is the only writer, the worker and the backends read. On SQLite it is a file of its own, because a file has
-one writer at a time and the courier must not wait for the worker's transactions.
+Only the courier writes it; the worker and the backends read it. On SQLite it has its own file: a file has one writer at
+a time, and the courier must not wait for the worker's transactions.
 """
 
 from headwater.state.lanestore.store import AnotherCourier, LaneProgress, LaneStore, StoredResult, open_lane_store

@@ -19,18 +19,18 @@ _WHAT: Final = "the courier's database"
 
 
 class LaneProgress(Struct, frozen=True):
-    """How far the courier has come in one lane."""
+    """The courier's progress in one lane."""
 
     position: int = 0
     """The position up to which every entry has a result."""
     failures: int = 0
-    """How many pauses there have been since the last success."""
+    """Number of pauses since the last success."""
     paused_until: int = 0
-    """When the lane is tried again, in microseconds since the epoch; 0 when it is not paused."""
+    """Time of the next attempt, in microseconds since the epoch; 0 if the lane is not paused."""
     reason: str = ""
-    """Why it is paused, for people."""
+    """The reason for the pause, for people."""
     definition: str = ""
-    """A digest of the pipeline's definition that is paused: a pause ends when the definition changes."""
+    """A digest of the definition of the paused pipeline. The pause ends when the definition changes."""
 
 
 class StoredResult(Struct, frozen=True):
@@ -48,7 +48,7 @@ class AnotherCourier(Unavailable):
 
 
 class LaneStore:
-    """Reads and writes the courier's state. All of it raises Unavailable while the database is away."""
+    """Reads and writes the courier's state. Every method raises Unavailable while the database is unavailable."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -56,11 +56,10 @@ class LaneStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Be the only courier, for the time of the block. The block gets a function that raises Unavailable when this
-        may not be true any more.
+        """Be the only courier during the block. The block gets a function that raises Unavailable if that is uncertain.
 
-        Raises AnotherCourier while another one is active. On SQLite nobody else has the data directory. On PostgreSQL
-        this is an advisory lock; a courier that has lost it without knowing is stopped by `complete`.
+        Raises AnotherCourier while another one is active. On SQLite the data directory has one owner. On PostgreSQL an
+        advisory lock decides; `complete` stops a courier that has lost the lock unnoticed.
         """
         if self._engine.dialect.name == "sqlite":
             yield _nothing
@@ -77,11 +76,11 @@ class LaneStore:
             try:
                 yield check
             finally:
-                with suppress(Exception):  # the connection may be gone, and the lock with it
+                with suppress(Exception):  # the connection may be lost, and the lock with it
                     await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
 
     async def progress(self, pipeline: int | None = None) -> dict[int, LaneProgress]:
-        """Return the progress in every lane that the courier has worked on, or in one of them, by pipeline."""
+        """Return the courier's progress by pipeline: in every lane that it has processed, or in one of them."""
         query = select(lane_progress)
         if pipeline is not None:
             query = query.where(lane_progress.c.pipeline == pipeline)
@@ -92,9 +91,9 @@ class LaneStore:
     async def complete(
         self, pipeline: int, before: LaneProgress, after: LaneProgress, results: Sequence[tuple[int, bytes]]
     ) -> None:
-        """Store results, each with the position of its last entry, and move the lane on, in one transaction.
+        """Store results, each with the position of its last entry, and advance the lane, in one transaction.
 
-        Raises Unavailable when the lane is not at `before`: another courier has worked on it.
+        Raises Unavailable if the lane is not at `before`, because another courier has advanced it.
         """
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await self._move(connection, pipeline, before, after)
@@ -110,7 +109,7 @@ class LaneStore:
                 await connection.execute(insert(lane_results), rows)
 
     async def results(self, after: int, *, max_bytes: int) -> list[StoredResult]:
-        """Return results in their order: those after a sequence number, at most about `max_bytes` and at least one."""
+        """Return the results after a sequence number in their order: about `max_bytes` at most, and one at least."""
         query = select(lane_results).where(lane_results.c.sequence > after).order_by(lane_results.c.sequence)
         found: list[StoredResult] = []
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
@@ -134,21 +133,21 @@ class LaneStore:
             return int(found.scalar_one())
 
     async def begin_after(self, sequence: int) -> None:
-        """Give only sequence numbers above this one from now on, whatever the store holds.
+        """Make all following sequence numbers greater than this one.
 
-        A store that was lost would otherwise give numbers again that the worker has applied already.
+        Otherwise a store that was lost and created again would repeat numbers that the worker has applied.
         """
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             higher = update(lane_counter).where(lane_counter.c.last < sequence).values(last=sequence)
             await connection.execute(higher)
 
     async def trim(self, applied: int) -> None:
-        """Remove the results up to this sequence number: the worker has applied them."""
+        """Delete the results up to this sequence number, because the worker has applied them."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.execute(delete(lane_results).where(lane_results.c.sequence <= applied))
 
     async def remove_except(self, pipelines: Collection[int]) -> None:
-        """Remove the progress of lanes of pipelines that are not in `pipelines`."""
+        """Delete the progress of lanes whose pipelines are not in `pipelines`."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             known = set(await connection.scalars(select(lane_progress.c.pipeline)))
             for pipeline in known - set(pipelines):
@@ -170,17 +169,17 @@ class LaneStore:
 
 
 async def _nothing() -> None:
-    """There is nothing to check."""
+    """Succeed: there is nothing to check."""
 
 
 _LOCK: Final = zlib.crc32(b"headwater courier")
 """The number of the advisory lock."""
 _PAGE: Final = 16
-"""How many results are read at a time."""
+"""Number of results read at a time."""
 
 
 @asynccontextmanager
 async def open_lane_store(url: str) -> AsyncIterator[LaneStore]:
-    """Open the courier's state at `url`, its tables up to date; closed at the end of the block."""
+    """Open the courier's state at `url`, migrate its tables, and close it at the end of the block."""
     async with open_database(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
         yield LaneStore(engine)

@@ -14,7 +14,7 @@ lane_progress = Table(
     Column("reason", Text, nullable=False),
     Column("definition", String, nullable=False),
 )
-"""How far the courier has come in each lane, and until when it leaves the lane alone."""
+"""The courier's progress in each lane, and the end of its pause."""
 
 lane_results = Table(
     "lane_results",
@@ -32,4 +32,4 @@ lane_counter = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
 )
-"""One row: the last sequence number that was given to a result."""
+"""One row with the last sequence number of a result."""

@@ -1,4 +1,4 @@
-"""Alembic revisions of the state store. A new revision moves `HEAD`, and never edits one that was released."""
+"""Alembic revisions of the state store. A new revision moves `HEAD`; a released revision is never edited."""
 
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,11 +10,11 @@ VERSION_TABLE = REVISION_TABLE
 SCHEMA = "state"
 """The schema of the tables on PostgreSQL; SQLite has a file for them."""
 _FORMER_SCHEMA = "warehouse"
-"""The schema of the tables, beside the events, in earlier releases."""
+"""The schema of the tables in earlier releases, shared with the events."""
 
 
 async def take_over(connection: AsyncConnection) -> None:
-    """On PostgreSQL, move the tables out of the schema that earlier releases kept them in.
+    """On PostgreSQL, move the tables out of the schema of earlier releases.
 
     The caller's transaction holds the lock of this schema's migrations, so one of several processes does it.
     """

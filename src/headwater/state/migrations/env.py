@@ -1,4 +1,4 @@
-"""Runs the revisions on the connection, and in the transaction, that `base.database.migrate` opened."""
+"""Runs the revisions on the connection, and in the transaction, that `storage.database.migrate` opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""The ledger, events, identities, rejected events, and the progress of consumers."""
+"""Messages, events, identities, rejected events, and positions of consumers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What pipelines know of the people that they see."""
+"""Attributes of identities, from the transformations of pipelines."""
 
 import sqlalchemy as sa
 from alembic import op

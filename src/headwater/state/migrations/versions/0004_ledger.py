@@ -1,6 +1,6 @@
-"""The ledger leaves SQLite, and keeps on PostgreSQL what became of each message; refusals are counted and traced.
+"""Move messages out of SQLite, and keep each message's outcome on PostgreSQL; count and trace rejections.
 
-What the former ledger held is not taken over.
+Existing messages are not copied.
 """
 
 import sqlalchemy as sa

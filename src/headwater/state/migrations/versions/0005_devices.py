@@ -1,4 +1,4 @@
-"""The devices of people, as their sources register them."""
+"""Devices of users, as their sources register them."""
 
 import sqlalchemy as sa
 from alembic import op

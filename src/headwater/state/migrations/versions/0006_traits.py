@@ -1,4 +1,4 @@
-"""What sources know of people by the client API, whose calls say what changes."""
+"""Traits of people by source, for calls of the client API, which contain changes only."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Refused events are found by their source, to be listed, and to be removed when it is."""
+"""Find rejected events by their source, to list them and to delete them with it."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Name the wire format `protocol`, and counts of rejected events what they are."""
+"""Rename the wire format to `protocol`, and the counts of rejected events."""
 
 from alembic import op
 

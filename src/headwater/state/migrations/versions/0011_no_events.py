@@ -1,4 +1,4 @@
-"""Events are in the warehouse."""
+"""Drop the events, which are in the warehouse."""
 
 from alembic import op
 

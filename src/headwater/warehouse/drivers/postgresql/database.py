@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.base.errors import Unavailable
 from headwater.storage.database import as_unavailable
-from headwater.storage.postgresql import is_outage
+from headwater.storage.postgresql import is_outage, milliseconds
 
 if TYPE_CHECKING:
     Driver: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -53,7 +53,7 @@ class Database:
         """
         async with self.connect() as driver, driver.transaction(isolation="repeatable_read", readonly=True):
             await driver.execute(
-                f"SET LOCAL statement_timeout = {1000 * READ_TIMEOUT_SECONDS:.0f}; "
+                f"SET LOCAL statement_timeout = {milliseconds(READ_TIMEOUT_SECONDS)}; "
                 "SET LOCAL plan_cache_mode = force_custom_plan"
             )
             yield driver

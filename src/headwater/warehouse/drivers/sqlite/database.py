@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from headwater.base.errors import Unavailable
-from headwater.storage.database import BUSY_TIMEOUT_MS, is_sqlite_outage
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS, is_sqlite_outage
 from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 
 PAGE_BYTES: Final = 16 * 1024
@@ -89,7 +89,7 @@ def documents_id(block: int, first: int) -> int:
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     """Open the file, make its tables if need be, and return a connection for one thread at a time."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
     try:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has an effect only before the first table
         connection.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""The arguments of the commands. Imports nothing that is slow to import."""
+"""The arguments of the commands for operators. It imports no slow module."""
 
 import argparse
 from datetime import date
@@ -11,30 +11,35 @@ if TYPE_CHECKING:
 def add_commands(commands: "Commands") -> None:
     """Add `keys`, `workspaces`, `events` and `secrets`, each with its actions."""
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--data-dir", metavar="FOLDER", help="where everything is kept [HEADWATER_DATA_DIR, ./data]")
+    where.add_argument("--data-dir", metavar="FOLDER", help="folder of all data [HEADWATER_DATA_DIR, ./data]")
     where.add_argument(
         "--database-url",
         metavar="URL",
-        help="the database, if it is not there; a URL with a password only in [HEADWATER_DATABASE_URL, DATABASE_URL]",
+        help="the database, if it is not in the data directory; a URL with a password only in "
+        "[HEADWATER_DATABASE_URL, DATABASE_URL]",
     )
 
     keys = _actions(commands, "keys", "create, list and revoke API keys")
-    create = keys.add_parser("create", parents=[where], help="make an API key and print it, for the only time")
-    create.add_argument("name", metavar="NAME", help="what people recognise it by")
+    create = keys.add_parser("create", parents=[where], help="create an API key and print it once")
+    create.add_argument("name", metavar="NAME", help="a name for people")
     opens = create.add_mutually_exclusive_group()
-    opens.add_argument("--workspace", metavar="ID", help="the workspace it opens; needed when there are several")
-    opens.add_argument("--every-workspace", action="store_true", help="it opens all workspaces, and makes new ones")
-    create.add_argument("--read-only", action="store_true", help="it may only read: GET calls")
+    opens.add_argument("--workspace", metavar="ID", help="the workspace of the key; required if there are several")
+    opens.add_argument(
+        "--every-workspace", action="store_true", help="the key is valid for all workspaces, and can create workspaces"
+    )
+    create.add_argument("--read-only", action="store_true", help="the key can only read: GET calls")
     keys.add_parser("list", parents=[where], help="list the API keys, without their secrets")
     revoke = keys.add_parser("revoke", parents=[where], help="revoke an API key")
     revoke.add_argument("id", metavar="ID", help="the number that `headwater keys list` shows")
 
     workspaces = _actions(commands, "workspaces", "create, list and delete workspaces")
-    create = workspaces.add_parser("create", parents=[where], help="make a workspace and print its identifier")
-    create.add_argument("name", metavar="NAME", help="what people recognise it by")
+    create = workspaces.add_parser("create", parents=[where], help="create a workspace and print its identifier")
+    create.add_argument("name", metavar="NAME", help="a name for people")
     workspaces.add_parser("list", parents=[where], help="list the workspaces")
     delete = workspaces.add_parser(
-        "delete", parents=[where], help="delete a workspace, its connections, pipelines and keys; what is stored stays"
+        "delete",
+        parents=[where],
+        help="delete a workspace, its connections, pipelines and keys; stored events are kept",
     )
     delete.add_argument("id", metavar="ID", help="the number that `headwater workspaces list` shows")
 
@@ -44,15 +49,17 @@ def add_commands(commands: "Commands") -> None:
         parents=[where],
         help="write events as Parquet files",
         description="Write the events of a workspace, or of all, as Parquet files, one for each day of the events' "
-        "timestamps (UTC): FOLDER/workspace=ID/day=YYYY-MM-DD/events.parquet. Files that are there are replaced. Needs "
+        "timestamps (UTC): FOLDER/workspace=ID/day=YYYY-MM-DD/events.parquet. Existing files are replaced. Needs "
         "the extra headwater[parquet].",
     )
-    export.add_argument("--parquet", metavar="FOLDER", required=True, help="the folder to write to; made if need be")
+    export.add_argument(
+        "--parquet", metavar="FOLDER", required=True, help="the folder to write to; created if it is missing"
+    )
     export.add_argument("--workspace", metavar="ID", help="export only this workspace")
     export.add_argument("--since", metavar="DATE", type=date.fromisoformat, help="the first day, as YYYY-MM-DD")
     export.add_argument("--until", metavar="DATE", type=date.fromisoformat, help="the day after the last")
 
-    secrets = _actions(commands, "secrets", "look after encrypted settings")
+    secrets = _actions(commands, "secrets", "manage the encryption of settings")
     secrets.add_parser(
         "rotate",
         parents=[where],
