@@ -20,15 +20,15 @@ BATCHING = {"deliveryStrategy": {"strategy": "batching", "config": {"size": 4, "
 @pytest.mark.usefixtures("browser")
 @pytest.mark.parametrize("package", INTEGRATIONS)
 def test_batches_of_a_browser_are_stored(package: str, source: Source, recorder: Recorder) -> None:
-    said = calls(package)
+    made = calls(package)
     send_from_browser(
-        package, source.write_key, recorder.address, said, {"integrations": {INTEGRATIONS[package]: BATCHING}}
+        package, source.write_key, recorder.address, made, {"integrations": {INTEGRATIONS[package]: BATCHING}}
     )
     assert [request.path for request in recorder.requests if request.method == "GET"] == [
         f"/v1/projects/{source.write_key}/settings"
     ]
     assert {request.path for request in recorder.posts} == {"/v1/b"}
-    stored = stored_events(source, len(said))
+    stored = stored_events(source, len(made))
     sent = sent_events(recorder.posts)
     assert stored.keys() == {event.message_id for event in sent}
     for event in sent:

@@ -59,7 +59,7 @@ MODULES = {
 def test_values_and_ids_of_python_are_stored(package: str, gzip: bool, source: Source, recorder: Recorder) -> None:
     client = import_module(MODULES[package]).Client
     analytics = client(source.write_key, host=f"http://{recorder.address}/", gzip=gzip)
-    said = [
+    made = [
         analytics.identify(user_id=7, anonymous_id=2**53 + 1, traits=VALUES, timestamp=MOMENT),
         analytics.track(user_id=0.5, event="Bought", properties=VALUES, timestamp=datetime(2026, 3, 1, 12)),
         analytics.page(anonymous_id="a1", properties=VALUES, context={"values": VALUES}, integrations={"All": True}),
@@ -68,9 +68,9 @@ def test_values_and_ids_of_python_are_stored(package: str, gzip: bool, source: S
         analytics.alias(previous_id=1.5, user_id="u1"),
     ]
     analytics.shutdown()
-    stored = stored_events(source, len(said))
+    stored = stored_events(source, len(made))
     sent = sent_events(recorder.posts)
-    texts = [json.dumps(message, default=lambda time: time.isoformat()) for accepted, message in said if accepted]
+    texts = [json.dumps(message, default=lambda time: time.isoformat()) for accepted, message in made if accepted]
     assert [event.event for event in sent] == [exact_json(text) for text in texts]
     for event in sent:
         assert_arrived(event, stored[event.message_id], source.id)

@@ -30,15 +30,15 @@ def test_a_call_without_a_response_is_sent_again_and_stored_once(sdk: Sdk, sourc
 
 
 def test_rejected_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source, recorder: Recorder) -> None:
-    said = [
+    made = [
         {**TRACK, "messageId": "first"},
         {**TRACK, "messageId": "refused", "event": "x" * 1001},
         {**TRACK, "messageId": "first"},
         {**TRACK, "messageId": "last"},
     ]
-    sdk.send(source.write_key, recorder.address, said)
+    sdk.send(source.write_key, recorder.address, made)
     sent = sent_events(recorder.posts)
-    assert len(sent) == len(said)
+    assert len(sent) == len(made)
     [refused] = [event.message_id for event in sent if len(event.event["event"]) > 1000]
     accepted = {event.message_id for event in sent} - {refused}
     assert stored_events(source, len(accepted)).keys() == accepted
