@@ -29,12 +29,12 @@ if os.environ.get("TEST_CLOCK_DAYS"):
     sys.modules.pop("sitecustomize", None)  # Debian has one
     importlib.import_module("sitecustomize")
 
-# Whether an example takes 200 ms says how busy the machine is, and nothing of the example.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
 
-# By default structlog prints the variables of each level of a traceback, which takes seconds.
+# structlog prints the variables of each level of a traceback by default, which takes seconds.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
@@ -43,12 +43,13 @@ structlog.configure(
 )
 
 if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where pytest makes the folders of tests
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # the folders of tests, for pytest
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """One running system for all tests that only talk to it. Tests that stop or harm one start their own."""
+    """Start one system for all tests that only send requests to it. Tests that stop or harm a system start their
+    own."""
     running = start(tmp_path_factory.mktemp("system") / "data")
     yield running
     assert running.stop() == 0, running.errors
@@ -56,7 +57,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
-    """One PostgreSQL for all tests. Those that stop it start it again."""
+    """Start one PostgreSQL for all tests. Those that stop it start it again."""
     if reason := postgresql.missing():
         pytest.skip(reason)
     server = PostgresqlServer()
@@ -68,7 +69,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 def postgresql_system(
     postgresql_server: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningSystem]:
-    """A system like `system`, with a PostgreSQL database whose tables it has created."""
+    """Start a system like `system`, with a PostgreSQL database in which it creates the tables."""
     url = postgresql_server.create(empty=True)
     running = start(tmp_path_factory.mktemp("system") / "data", HEADWATER_DATABASE_URL=url)
     yield running
@@ -77,7 +78,7 @@ def postgresql_system(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """A database of this test's own: None for SQLite files in a folder, or the URL of one in PostgreSQL.
+    """Return a database for this test: None for SQLite files in a folder, or the URL of one in PostgreSQL.
 
     `-k sqlite` and `-k postgresql` select.
     """
@@ -92,7 +93,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """A database like `database_url`, without tables."""
+    """Return a database like `database_url`, without tables."""
     if request.param == "sqlite":
         yield None
         return

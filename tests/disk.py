@@ -1,4 +1,4 @@
-"""Full disks, for parts that must continue when there is space again."""
+"""Full disks, for components that must continue when there is space again."""
 
 import resource
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A real small filesystem at the new folder `folder`. Skips the test if it cannot be mounted."""
+    """Mount a real small filesystem at the new folder `folder`. Skips the test if it cannot be mounted."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     if mounted.returncode != 0:
@@ -24,7 +24,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """A full disk: the kernel refuses to write beyond `size` in any file (Python ignores SIGXFSZ)."""
+    """Emulate a full disk: the kernel rejects writes beyond `size` in any file (Python ignores SIGXFSZ)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

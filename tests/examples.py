@@ -5,7 +5,7 @@ from typing import Final
 import hypothesis
 
 FULL: Final = 100
-"""Examples of the default profile. A profile with fewer limits every test."""
+"""Number of examples of the default profile. A profile with fewer limits every test."""
 
 
 def examples(count: int) -> int:

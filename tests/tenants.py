@@ -1,4 +1,4 @@
-"""Workspaces of a running system, each with an administrator of its own: what one does, another must not notice."""
+"""Workspaces of a running system, each with its own administrator, for tests of their isolation."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ def add_tenant(system: RunningSystem, name: str) -> RunningSystem:
     workspace = _run(system, "workspaces", "create", name).split()[0]
     key = _run(system, "keys", "create", f"{name}'s", "--workspace", workspace).split()[-1]
     tenant = dataclasses.replace(system, api_key=key)
-    # The running backend learns of both within a second.
+    # The running backend reads both within a second.
     for _ in range(100):
         if HTTP.get(f"{system.base_url}/v1/workspaces/current", headers=tenant.authorization).status_code == 200:
             return tenant

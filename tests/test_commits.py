@@ -33,7 +33,7 @@ commits: Final = _load()
         "x: " + "y" * 68,
     ],
 )
-def test_a_subject_that_keeps_the_rules(subject: str) -> None:
+def test_a_subject_may_follow_the_rules(subject: str) -> None:
     assert commits.problem(subject) is None
 
 
@@ -53,7 +53,7 @@ def test_a_subject_that_keeps_the_rules(subject: str) -> None:
         ("Merge branch 'main' into log", "names no change"),
     ],
 )
-def test_a_subject_that_breaks_a_rule(subject: str, rule: str) -> None:
+def test_a_subject_that_breaks_a_rule_is_reported(subject: str, rule: str) -> None:
     assert commits.problem(subject).startswith(rule)
 
 
@@ -84,7 +84,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.process
-def test_the_commits_after_the_base(repository: Path) -> None:
+def test_the_commits_after_the_base_are_checked(repository: Path) -> None:
     base = _git(repository, "rev-parse", "HEAD~2")
     assert list(commits.subjects(repository, base).values()) == ["commit 3", "commit 2"]
     assert list(commits.subjects(repository, _git(repository, "rev-parse", "HEAD")).values()) == []
@@ -101,7 +101,7 @@ def test_merges_are_listed_apart(repository: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_shallow_clone_without_the_base(repository: Path, tmp_path: Path) -> None:
+def test_a_shallow_clone_without_the_base_is_checked(repository: Path, tmp_path: Path) -> None:
     shallow = tmp_path / "shallow"
     _git(tmp_path, "clone", "--quiet", "--depth", "2", repository.as_uri(), str(shallow))
     base = _git(repository, "rev-parse", "HEAD~3")
@@ -111,5 +111,5 @@ def test_a_shallow_clone_without_the_base(repository: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.process
-def test_a_folder_that_is_no_repository(tmp_path: Path) -> None:
+def test_a_folder_without_a_repository_is_an_error(tmp_path: Path) -> None:
     assert commits.subjects(tmp_path) == {}

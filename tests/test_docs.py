@@ -1,4 +1,4 @@
-"""The documentation states the limits and defaults that the code has."""
+"""The documentation states the limits and defaults of the code."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ DEFAULTS: Settings = read({})
 
 
 def rows(page: str) -> dict[str, str]:
-    """The second column of all tables of a page, by the first."""
+    """Return the second column of all tables of a page, by the first."""
     return {
         match[1].strip(): match[2].strip() for match in re.finditer(r"^\|([^|]+)\|([^|]+)\|", page, flags=re.MULTILINE)
     }
@@ -42,7 +42,7 @@ def rows(page: str) -> dict[str, str]:
         ("printing (Python)", f"goes nowhere; over {Limits().printed >> 20} MiB in a batch is an error"),
     ],
 )
-def test_the_limits_of_functions(limit: str, stated: str) -> None:
+def test_the_limits_of_functions_are_documented(limit: str, stated: str) -> None:
     assert rows(FUNCTIONS)[limit] == stated
 
 
@@ -59,7 +59,7 @@ def test_the_limits_of_functions(limit: str, stated: str) -> None:
         (EVENTS_PROTO, f"at most its first {MAX_REJECTED_BYTES >> 10} KiB"),
     ],
 )
-def test_the_limits_of_rejected_events(page: str, stated: str) -> None:
+def test_the_limits_of_rejected_events_are_documented(page: str, stated: str) -> None:
     assert stated in page
 
 
@@ -70,14 +70,14 @@ def test_the_limits_of_rejected_events(page: str, stated: str) -> None:
         *("max_event_bytes", "max_batch_bytes", "max_client_bytes", "metrics_host", "log_level"),
     ],
 )
-def test_the_defaults_of_settings(name: str) -> None:
+def test_the_defaults_of_settings_are_documented(name: str) -> None:
     table = {key.removesuffix(" *"): value for key, value in rows(README).items()}
     stated = table[f"`{variable(name)}`"].strip("`")
     assert getattr(read({variable(name): stated}), name) == getattr(DEFAULTS, name)
 
 
 def test_the_settings_have_the_limits_of_events() -> None:
-    """The supervisor imports the standard library only, so that settings.py has a copy of them."""
+    """The supervisor imports the standard library only, so settings.py has a copy of them."""
     given = DEFAULTS.max_event_bytes, DEFAULTS.max_batch_bytes, DEFAULTS.max_client_bytes
     assert given == (DEFAULT_LIMITS.event_bytes, DEFAULT_LIMITS.batch_bytes, DEFAULT_LIMITS.client_bytes)
 

@@ -15,7 +15,7 @@ def _load() -> ModuleType:
     specification = importlib.util.spec_from_file_location("language", ROOT / "scripts" / "language.py")
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules["language"] = module  # dataclasses look their module up
+    sys.modules["language"] = module  # dataclasses look up their module
     specification.loader.exec_module(module)
     return module
 
@@ -60,7 +60,7 @@ def rules(path: str, text: str) -> list[str]:
         (" ".join(["word"] * 33) + ".", "a sentence has 33 words: 32 at most"),
     ],
 )
-def test_a_page_with_a_sentence_that_breaks_a_rule(sentence: str, rule: str) -> None:
+def test_a_sentence_of_a_page_that_breaks_a_rule_is_found(sentence: str, rule: str) -> None:
     [found] = rules("README.md", f"{sentence}\n")
     assert found.startswith(rule)
 
@@ -80,7 +80,7 @@ def test_a_page_with_a_sentence_that_breaks_a_rule(sentence: str, rule: str) -> 
         "<!-- tested: beside -->\n",
     ],
 )
-def test_a_page_that_breaks_no_rule(text: str) -> None:
+def test_a_page_may_follow_the_rules(text: str) -> None:
     assert rules("docs/events.md", text) == []
 
 
@@ -119,7 +119,7 @@ def test_only_the_first_paragraph_of_a_decision_is_checked() -> None:
         ("def text_of(value: str) -> str: ...", "function text_of: name it by a verb"),
     ],
 )
-def test_code_that_breaks_a_rule(code: str, rule: str) -> None:
+def test_code_that_breaks_a_rule_is_found(code: str, rule: str) -> None:
     [found] = rules("src/headwater/log/x.py", f"{code}\n")
     assert found.startswith(rule)
 
@@ -136,7 +136,7 @@ def test_code_that_breaks_a_rule(code: str, rule: str) -> None:
         '"""Mark tests.\n\n| house | room |\n| --- | --- |\n"""',
     ],
 )
-def test_code_that_breaks_no_rule(code: str) -> None:
+def test_code_may_follow_the_rules(code: str) -> None:
     assert rules("src/headwater/log/x.py", f"{code}\n") == []
 
 

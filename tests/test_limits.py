@@ -1,4 +1,4 @@
-"""The pages about limits say what the code does."""
+"""The pages about limits state the values of the code."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ SEVERAL_CAUSES = re.compile(r", or (is|has|not|does not|cannot)\b")
 
 
 def find_text(node: ast.expr) -> str | None:
-    """The text that the code has for a message, with … for its values; None when there is none."""
+    """Return the text of a message in the code, with … for its values; None when there is none."""
     match node:
         case ast.Constant(value=str() as text):
             return text
@@ -31,7 +31,7 @@ def find_text(node: ast.expr) -> str | None:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """The place and the text of each message in the source."""
+    """Yield the place and the text of each message in the source."""
     for path in sorted(SOURCES.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):

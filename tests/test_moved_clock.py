@@ -1,4 +1,4 @@
-"""No test depends on the date: those that join a fixed time and a clock pass on other days too."""
+"""No test depends on the date: tests with a fixed time and a clock pass on other days too."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ SENSITIVE = [
     "tests/state/deduplication/test_stores.py",
     "tests/state/test_rejections.py",
 ]
-"""Files with fixed times of receipt, and parts that trim or compare by a clock. Tests with NATS are left out, because
-NATS keeps the time of the machine."""
+"""Files with fixed times of receipt, and components that trim or compare by a clock. Tests with NATS are left out,
+because NATS uses the time of the machine."""
 
 
 CHOSEN = "outage or stores or rejections or once or killed or housekeeping"
-"""Those tests of these files that trim or repeat: the others take time and read no clock."""
+"""The tests of these files that trim or repeat: the others take time and read no clock."""
 
 
 @pytest.mark.process

@@ -1,4 +1,4 @@
-"""The generated OpenAPI document: valid, complete, and true to the JSON that proto3 and our decisions prescribe."""
+"""The generated OpenAPI document: valid, complete, and equal to the JSON that proto3 and the decisions prescribe."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_operation_ids_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_is_explained_and_says_how_it_can_fail(name: str) -> None:
+def test_an_operation_has_a_description_and_its_errors(name: str) -> None:
     operation = OPERATIONS[name]
     assert operation["description"]
     assert operation["summary"]
@@ -52,7 +52,7 @@ def test_an_operation_is_explained_and_says_how_it_can_fail(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_members_are_explained_under_their_json_names(name: str) -> None:
+def test_members_have_descriptions_under_their_json_names(name: str) -> None:
     for member, schema in SCHEMAS[name].get("properties", {}).items():
         if name.startswith(("Client", "Error", "TrackError")):  # the client API's members are in snake case
             continue
@@ -77,7 +77,7 @@ def test_members_are_explained_under_their_json_names(name: str) -> None:
             {"anyOf": [{"$ref": "#/components/schemas/FilterInput"}, {"type": "null"}]},
         ),
         ("TypeInput", "maxLength", {"type": ["integer", "null"], "format": "uint32", "minimum": 1}),
-        # Answered: never null.
+        # In a response: never null.
         ("Connection", "id", {"type": "integer", "format": "int32"}),
         ("Connection", "strategy", {"type": "string"}),
         ("Connection", "linkedConnections", {"type": "array"}),
@@ -90,7 +90,7 @@ def test_members_are_explained_under_their_json_names(name: str) -> None:
         ("Workspace", "primarySources", {"type": "object"}),
     ],
 )
-def test_a_member_is_what_proto3_json_makes_of_it(component: str, member: str, expected: dict[str, Any]) -> None:
+def test_a_member_has_the_type_of_proto3_json(component: str, member: str, expected: dict[str, Any]) -> None:
     schema = SCHEMAS[component]["properties"][member]
     assert schema.items() >= expected.items(), schema
 
@@ -99,7 +99,7 @@ def test_the_bounds_of_a_type_are_any_json() -> None:
     assert SCHEMAS["Type"]["properties"]["minimum"].keys() == {"description"}
 
 
-def test_what_has_no_presence_is_always_answered() -> None:
+def test_members_without_presence_are_always_returned() -> None:
     assert set(SCHEMAS["Connection"]["required"]) == {
         "id", "name", "connector", "connectorType", "role", "linkedConnections", "pipelines", "eventTypes",
     }  # fmt: skip
@@ -110,13 +110,13 @@ def test_required_members_of_requests_are_those_with_that_behavior() -> None:
     assert SCHEMAS["UpdateConnectionRequest"]["required"] == ["name"]
 
 
-def test_what_stands_in_the_path_is_not_in_the_body() -> None:
+def test_parameters_of_the_path_are_not_in_the_body() -> None:
     assert "id" not in SCHEMAS["UpdateConnectionRequest"]["properties"]
     parameters = {p["name"]: p["in"] for p in OPERATIONS["PUT /v1/connections/{id}"]["parameters"]}
     assert parameters == {"id": "path", "Headwater-Workspace": "header"}
 
 
-def test_422_lists_its_codes() -> None:
+def test_status_422_lists_its_codes() -> None:
     text = OPERATIONS["POST /v1/connections"]["responses"]["422"]["description"]
     codes = ("ConnectorNotExist", "LinkedConnectionNotExist", "InvalidSettings", "ConnectorNotAvailable")
     assert all(f"`{code}`" in text for code in codes)
@@ -132,7 +132,7 @@ def test_422_lists_its_codes() -> None:
         ("GET /v1/openapi.json", []),
     ],
 )
-def test_credentials(operation: str, schemes: list[str]) -> None:
+def test_operations_have_their_credentials(operation: str, schemes: list[str]) -> None:
     assert [name for security in OPERATIONS[operation]["security"] for name in security] == schemes
 
 

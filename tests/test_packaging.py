@@ -23,7 +23,7 @@ FOR_INSTALLING = {"editables", "hatchling", "pip"}
 
 @pytest.fixture(scope="module")
 def wheel_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from this checkout."""
+    """Build a wheel from this checkout."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -33,7 +33,7 @@ def wheel_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(wheel_path: Path) -> set[str]:
-    """The names of the files in the wheel."""
+    """Return the names of the files in the wheel."""
     with ZipFile(wheel_path) as archive:
         return set(archive.namelist())
 
@@ -44,7 +44,7 @@ def test_headwater_is_an_implicit_namespace(root: str) -> None:
     assert not (ROOT / root / "headwater" / "__init__.py").exists()
 
 
-def test_our_code_and_the_generated_code_share_one_namespace() -> None:
+def test_written_and_generated_code_share_one_namespace() -> None:
     from headwater.base import errors
     from headwater.v1 import connections_pb2
 
@@ -78,7 +78,7 @@ def test_every_npm_package_is_pinned_and_hashed_and_no_registry_is_named() -> No
 
 
 def pins(name: str) -> dict[str, str]:
-    """The versions in a lock by package."""
+    """Return the versions in a lock by package."""
     text = (ROOT / "requirements" / name).read_text()
     return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", text, re.MULTILINE))
 
@@ -103,7 +103,7 @@ def test_the_lock_for_tests_has_what_the_extras_need() -> None:
 
 
 def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
-    """The environment has the dependencies that the wheel names, in the versions of the lock."""
+    """Install the wheel with the dependencies that it names, in the versions of the lock."""
     environment, constraints = tmp_path / "environment", tmp_path / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins("run.txt").items()))
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)

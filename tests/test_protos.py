@@ -21,20 +21,20 @@ PROTOS = sorted(path for folder in ("v1", "rest/v1") for path in (ROOT / "protos
 
 RAW = "google.api.HttpBody"
 WITHOUT_REST_COUNTERPART = {"SendEvents", "StreamEvents"}
-"""Typed calls without a REST route whose counterparts are whole services: the protocols."""
+"""Typed calls without a REST route, because their REST counterparts are the services of the protocols."""
 
 
-def services_of(path: Path) -> list[ServiceDescriptor]:
+def find_services(path: Path) -> list[ServiceDescriptor]:
     package = ".".join(path.relative_to(ROOT / "protos").parent.parts)
     return list(importlib.import_module(f"{package}.{path.stem}_pb2").DESCRIPTOR.services_by_name.values())
 
 
-SERVICES = [service for path in PROTOS for service in services_of(path)]
+SERVICES = [service for path in PROTOS for service in find_services(path)]
 METHODS = [method for service in SERVICES for method in service.methods]
 
 
 def rules(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
-    """The REST routes of a call; none for a call that only gRPC clients have."""
+    """Return the REST routes of a call; none for a call that only gRPC clients have."""
     options = method.GetOptions()
     if not options.HasExtension(annotations_pb2.http):
         return []
@@ -57,7 +57,7 @@ def test_headwater_is_a_namespace_over_src_and_gen() -> None:
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.stem)
 def test_a_file_has_one_service_at_most(path: Path) -> None:
-    assert len(services_of(path)) <= 1
+    assert len(find_services(path)) <= 1
 
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.stem)

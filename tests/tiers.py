@@ -1,13 +1,13 @@
-"""Marks tests by what they need: `process`, `e2e`, `crash` and `sdks`.
+"""Marks tests by their requirements: `process`, `e2e`, `crash` and `sdks`.
 
 | marker | tests |
 | --- | --- |
 | `process` | start other processes; `make test-unit` leaves them out |
-| `e2e` | talk to a running system through Envoy: `tests/e2e` |
+| `e2e` | use a running system through Envoy: `tests/e2e` |
 | `crash` | kill processes or fill disks under load: `tests/e2e/crash` |
 | `sdks` | run real SDKs: `tests/sdks` |
 
-Folders, fixtures and parameters decide, so that few tests carry a marker themselves. With `-m "not process"`, a test
+Folders, fixtures and parameters decide, so that few tests need a marker of their own. With `-m "not process"`, a test
 that starts a process fails and names the marker.
 """
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.addaudithook(_forbid)
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in folder_markers(item.path.relative_to(_ROOT)):

@@ -1,7 +1,7 @@
-"""A connector that exercises every axis of destinations: one sink, and a table of thirteen destinations in its terms.
+"""A connector that uses every axis of destinations: one sink, and a table of thirteen destinations in its terms.
 
-The rows are the shapes of real vendors' APIs, made small: how a request is limited, how a response names events, where
-a wait is stated, how a repetition is recognised. They contain no vendor's code and no vendor's data.
+The rows are the shapes of real vendors' APIs, made small: the limits of requests, the identification of events in
+responses, the header of a wait, the recognition of repetitions. They contain no vendor's code and no vendor's data.
 """
 
 import base64
@@ -52,7 +52,7 @@ DAY = 86_400.0
 ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PLACEHOLDERS = frozenset({"null", "undefined", "anonymous", "0", "00000000-0000-0000-0000-000000000000"})
 
-AnswerForm = Literal["Status", "Index", "Id", "Pointer", "Counts"]
+ResponseForm = Literal["Status", "Index", "Id", "Pointer", "Counts"]
 
 
 class AxesSettings(Settings, frozen=True, kw_only=True):
@@ -60,12 +60,12 @@ class AxesSettings(Settings, frozen=True, kw_only=True):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: a policy, the rules of responses, and the form in which they name events."""
+    """One row: a policy, the rules of responses, and the way in which responses identify events."""
 
     name: str
     policy: SinkPolicy
     rules: ResponseRules = STATUS_ONLY
-    answer: AnswerForm = "Status"
+    form: ResponseForm = "Status"
     signed: bool = False
     route: Callable[[OutgoingEvent], str] = lambda _: ""
 
@@ -214,7 +214,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="mixpanel",
-        answer="Index",
+        form="Index",
         route=_profile,
         rules=msgspec.structs.replace(INDEX, waits=(), default_wait_seconds=2.0),
         policy=SinkPolicy(
@@ -228,7 +228,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="amplitude",
-        answer="Index",
+        form="Index",
         rules=msgspec.structs.replace(INDEX, waits=(), default_wait_seconds=30.0),
         policy=SinkPolicy(
             scope="Any",
@@ -249,7 +249,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="customerio",
-        answer="Index",
+        form="Index",
         rules=INDEX,
         policy=SinkPolicy(
             scope="Any",
@@ -260,7 +260,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="klaviyo",
-        answer="Pointer",
+        form="Pointer",
         rules=ResponseRules(
             items=_by_pointer,
             item_statuses=frozenset({400}),
@@ -281,7 +281,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="hubspot",
-        answer="Id",
+        form="Id",
         rules=ResponseRules(
             items=_by_id,
             destination=frozenset({477}),
@@ -297,7 +297,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="braze",
-        answer="Counts",
+        form="Counts",
         rules=ResponseRules(items=_by_counts, waits=(Wait("x-ratelimit-retry-after", "Seconds"),)),
         policy=SinkPolicy(
             scope="Any",
@@ -330,7 +330,7 @@ DESTINATIONS = (
     ),
     Destination(
         name="salesforce",
-        answer="Index",
+        form="Index",
         rules=msgspec.structs.replace(INDEX, others=INDEX.others),
         policy=SinkPolicy(
             scope="Any",

@@ -1,4 +1,4 @@
-"""Expects that settings are invalid, naming the value and the rule."""
+"""Asserts that settings are invalid, with an error that names the value and the rule."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -23,7 +23,7 @@ def test_public_addresses_are_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", [*PRIVATE, "localhost", "", "127.1", "0x7f.1", "2130706433", "8.8.8.8.8"])
-def test_other_addresses_are_refused(address: str) -> None:
+def test_other_addresses_are_forbidden(address: str) -> None:
     with pytest.raises(AddressForbidden):
         AddressPolicy().check(address, 443)
 
@@ -44,12 +44,12 @@ def test_an_installation_can_allow_networks() -> None:
 
 
 @pytest.mark.parametrize(("text", "policy"), [("", AddressPolicy()), ("0", AddressPolicy()), ("1", ANY_ADDRESS)])
-def test_the_setting(text: str, policy: AddressPolicy) -> None:
+def test_the_setting_is_parsed(text: str, policy: AddressPolicy) -> None:
     assert AddressPolicy.parse(text) == policy
 
 
 @pytest.mark.parametrize("text", ["yes", "10.0.0.0/33", "10.0.0.1/8", "example.com"])
-def test_a_setting_that_is_not_valid(text: str) -> None:
+def test_an_invalid_setting_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         AddressPolicy.parse(text)
 
@@ -57,7 +57,7 @@ def test_a_setting_that_is_not_valid(text: str) -> None:
 @pytest.mark.parametrize(
     ("port", "allowed"), [(80, True), (443, True), (1024, True), (6379, True), (22, False), (25, False)]
 )
-def test_ports_of_the_system(port: int, allowed: bool) -> None:
+def test_system_ports_are_forbidden_except_for_the_web(port: int, allowed: bool) -> None:
     if allowed:
         AddressPolicy().check("8.8.8.8", port)
     else:
@@ -83,7 +83,7 @@ def test_urls_that_are_allowed(url: str) -> None:
         "http://h/" + "x" * 10_000,
     ],
 )
-def test_urls_that_are_refused(url: str) -> None:
+def test_urls_that_are_forbidden(url: str) -> None:
     with pytest.raises(AddressForbidden):
         AddressPolicy().check_url(url)
 

@@ -21,7 +21,7 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.contract.policy import IdempotencyForm, Order, Overflow, RequestScope
 from headwater.connectors.responses import UnexpectedResponse, results_by_index
-from tests.connectors.axes import DESTINATIONS, AnswerForm, AxesSettings, AxesSink, Destination
+from tests.connectors.axes import DESTINATIONS, AxesSettings, AxesSink, Destination, ResponseForm
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, SECOND, EventSinkConformance, make_event
 
@@ -37,16 +37,16 @@ SUCCESS = {
 
 
 def _success(destination: Destination, count: int) -> HttpResponse:
-    body = SUCCESS[destination.answer]
+    body = SUCCESS[destination.form]
     return HttpResponse(status=200, body=body % count if b"%d" in body else body)
 
 
 def _mixed(destination: Destination, events: Sequence[EncodedEvent], code: str = "invalid") -> HttpResponse | None:
     error = {"index": 0, "id": events[0].id, "pointer": "/data/0/email", "code": code, "message": "no"}
-    if destination.answer in ("Status", "Counts"):
+    if destination.form in ("Status", "Counts"):
         return None
     body = {"status": "ok", "accepted": len(events) - 1, "errors": [error]}
-    status = 207 if destination.answer == "Id" else 400
+    status = 207 if destination.form == "Id" else 400
     return HttpResponse(status=status, body=msgspec.json.encode(body))
 
 
@@ -76,7 +76,7 @@ class Axes(EventSinkConformance):
 
 
 def _suite(destination: Destination) -> type[Axes]:
-    members = {"DESTINATION": destination, "STATUS_ONLY": destination.answer == "Status"}
+    members = {"DESTINATION": destination, "STATUS_ONLY": destination.form == "Status"}
     return type(f"Test{destination.name.capitalize()}", (Axes,), members)
 
 
@@ -84,7 +84,7 @@ for _destination in DESTINATIONS:
     globals()[f"Test{_destination.name.capitalize()}"] = _suite(_destination)
 
 
-def test_there_are_thirteen() -> None:
+def test_the_table_has_thirteen_destinations() -> None:
     assert len(BY_NAME) == 13
 
 
@@ -97,7 +97,7 @@ def test_there_are_thirteen() -> None:
         (lambda one: [one.policy.idempotency.form], get_args(IdempotencyForm)),
         (lambda one: [one.policy.idempotency.needs_equal_time], (False, True)),
         (lambda one: [one.policy.idempotency.uses_message_id], (False, True)),
-        (lambda one: [one.answer], get_args(AnswerForm)),
+        (lambda one: [one.form], get_args(ResponseForm)),
         (
             lambda one: [wait.form for wait in one.rules.waits],
             ("SecondsOrDate", "Seconds", "Milliseconds", "UnixSeconds"),
@@ -147,7 +147,7 @@ async def _exchange(name: str, response: HttpResponse, count: int = 3) -> SendRe
         ("meta", {"x-reset-at": str(int(NOW.timestamp()) + 90)}, 90.0),
     ],
 )
-async def test_where_the_wait_is(name: str, headers: dict[str, str], seconds: float | None) -> None:
+async def test_the_wait_is_read_from_each_place(name: str, headers: dict[str, str], seconds: float | None) -> None:
     result = await _exchange(name, HttpResponse(status=429, headers=headers), 1)
     assert result.failure is not None and result.failure.scope is FailureScope.DESTINATION
     assert result.failure.retry_after_seconds == seconds
@@ -162,8 +162,8 @@ async def test_a_limit_that_is_used_up_pauses_after_a_success() -> None:
     assert result.pause_seconds is None
 
 
-@pytest.mark.parametrize("name", [one.name for one in DESTINATIONS if one.answer in ("Index", "Id", "Pointer")])
-async def test_one_throttled_user_holds_up_nobody_else(name: str) -> None:
+@pytest.mark.parametrize("name", [one.name for one in DESTINATIONS if one.form in ("Index", "Id", "Pointer")])
+async def test_one_throttled_user_does_not_delay_others(name: str) -> None:
     sink = AxesSink(BY_NAME[name], SETTINGS, make_context())
     response = _mixed(BY_NAME[name], [sink.encode(make_event(number)) for number in (1, 2, 3)], "throttled")
     assert response is not None
@@ -203,12 +203,12 @@ async def test_a_response_that_does_not_account_for_every_event(name: str, body:
         ("customerio", r"[0-9A-HJKMNP-TV-Z]{26}"),
     ],
 )
-def test_the_form_of_the_key(name: str, pattern: str) -> None:
+def test_the_key_has_the_form_of_the_destination(name: str, pattern: str) -> None:
     sink = AxesSink(BY_NAME[name], SETTINGS, make_context())
     assert re.fullmatch(pattern, sink.encode(make_event(1)).id)
 
 
-def test_events_of_different_routes_are_told_apart() -> None:
+def test_events_of_different_routes_are_distinguished() -> None:
     posthog = AxesSink(BY_NAME["posthog"], SETTINGS, make_context())
     assert posthog.encode(make_event(1)).route == "live"
     assert posthog.encode(make_event(1, timestamp=NOW - timedelta(days=3))).route == "historical"

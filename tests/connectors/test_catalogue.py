@@ -1,4 +1,4 @@
-"""The connectors that exist, as the documentation lists them: one row for each."""
+"""The connectors as the documentation lists them: one row for each."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
     assert connector.source is None or connector.source.sending_modes == ()
 
 
-def test_available_is_what_has_an_engine() -> None:
+def test_connectors_with_an_engine_are_available() -> None:
     assert {code for code, connector in CONNECTORS.items() if connector.available} == SDKS | {"dummy"}
 
 
@@ -126,7 +126,7 @@ def test_databases_have_a_query_to_start_from() -> None:
 
 
 @pytest.mark.parametrize("code", CONNECTORS)
-def test_people_can_read_what_it_is(code: str) -> None:
+def test_every_connector_has_texts_for_users(code: str) -> None:
     connector = CONNECTORS[code]
     assert connector.label and connector.categories
     for role in (connector.source, connector.destination):

@@ -1,4 +1,4 @@
-"""The HTTP client against a real server: bytes, limits, times, addresses, secrets, and one try only."""
+"""The HTTP client with a real server: bytes, limits, times, addresses, secrets, and no retries."""
 
 import asyncio
 import gzip
@@ -39,7 +39,8 @@ def response(body: bytes = b"", status: int = 200, *headers: str) -> bytes:
 
 
 class Server:
-    """A server on a real socket that answers every request with the same bytes, or by a function."""
+    """A server on a real socket that responds to every request with the same bytes, or with the result of a
+    function."""
 
     def __init__(self) -> None:
         self.reply: Reply = response()
@@ -99,7 +100,7 @@ async def fails(client: AiohttpClient, request: HttpRequest) -> TransportError:
     return caught.value
 
 
-async def test_a_request_and_its_response(server: Server, client: AiohttpClient) -> None:
+async def test_a_request_has_a_response(server: Server, client: AiohttpClient) -> None:
     server.reply = response(b"hello", 207, "X-One: 1", "X-One: 2", "Content-Type: text/plain")
     got = await client.send(post(server.url("/a%20b?c=d&e=%2F"), headers={"x-key": "v"}, body=b"\x00\xff"))
     assert (got.status, got.body) == (207, b"hello")
@@ -111,7 +112,7 @@ async def test_a_request_and_its_response(server: Server, client: AiohttpClient)
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 429, 500, 503])
-async def test_no_status_is_an_error_and_nothing_is_followed_or_repeated(
+async def test_every_status_is_a_response_without_redirects_or_retries(
     server: Server, client: AiohttpClient, status: int
 ) -> None:
     server.reply = response(b"", status, f"Location: {server.url('/other')}", "Set-Cookie: a=b")
@@ -132,7 +133,9 @@ async def test_connections_are_reused_and_bounded(server: Server) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_compressed_responses_of_many_pieces(server: Server, client: AiohttpClient, encoding: str) -> None:
+async def test_compressed_responses_in_many_pieces_are_decompressed(
+    server: Server, client: AiohttpClient, encoding: str
+) -> None:
     text = b"".join(b"%d," % number for number in range(400_000))
     body = gzip.compress(text) if encoding == "gzip" else zlib.compress(text)
     server.reply = response(body, 200, f"Content-Encoding: {encoding}")
@@ -140,7 +143,7 @@ async def test_compressed_responses_of_many_pieces(server: Server, client: Aioht
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_compressed_responses(server: Server, client: AiohttpClient, encoding: str) -> None:
+async def test_compressed_responses_are_decompressed(server: Server, client: AiohttpClient, encoding: str) -> None:
     body = gzip.compress(b"hello") if encoding == "gzip" else zlib.compress(b"hello")
     server.reply = response(body, 200, f"Content-Encoding: {encoding}")
     assert (await client.send(post(server.url()))).body == b"hello"
@@ -150,7 +153,7 @@ async def test_compressed_responses(server: Server, client: AiohttpClient, encod
     ("body", "encoding"),
     [(b"not gzip", "gzip"), (gzip.compress(b"hello", mtime=0)[:-9], "gzip"), (b"x", "br"), (b"x", "gzip, gzip")],
 )
-async def test_responses_that_cannot_be_decompressed(
+async def test_responses_that_cannot_be_decompressed_are_invalid(
     server: Server, client: AiohttpClient, body: bytes, encoding: str
 ) -> None:
     server.reply = response(body, 200, f"Content-Encoding: {encoding}")
@@ -159,7 +162,7 @@ async def test_responses_that_cannot_be_decompressed(
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-async def test_a_response_over_the_limit(server: Server, client: AiohttpClient, compressed: bool) -> None:
+async def test_a_response_over_the_limit_is_an_error(server: Server, client: AiohttpClient, compressed: bool) -> None:
     body = b"x" * 50_000_000 if compressed else b"x" * 40_000
     server.reply = response(*((gzip.compress(body), 200, "Content-Encoding: gzip") if compressed else (body,)))
     error = await fails(client, post(server.url()))
@@ -178,7 +181,7 @@ async def test_a_request_may_not_ask_for_more_than_the_client_allows(server: Ser
     await client.close()
 
 
-async def test_a_response_that_does_not_come(server: Server, client: AiohttpClient) -> None:
+async def test_a_missing_response_times_out(server: Server, client: AiohttpClient) -> None:
     async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -187,7 +190,7 @@ async def test_a_response_that_does_not_come(server: Server, client: AiohttpClie
     assert error.failure is TransportFailure.TIMED_OUT and error.may_have_arrived
 
 
-async def test_a_response_that_trickles_is_ended_by_the_time(server: Server, client: AiohttpClient) -> None:
+async def test_a_slow_response_times_out(server: Server, client: AiohttpClient) -> None:
     async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         while True:
@@ -201,7 +204,9 @@ async def test_a_response_that_trickles_is_ended_by_the_time(server: Server, cli
 
 
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"])
-async def test_a_connection_that_ends_early(server: Server, client: AiohttpClient, begin: bytes) -> None:
+async def test_a_connection_that_ends_early_is_disconnected(
+    server: Server, client: AiohttpClient, begin: bytes
+) -> None:
     async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(begin)
         await writer.drain()
@@ -212,7 +217,7 @@ async def test_a_connection_that_ends_early(server: Server, client: AiohttpClien
     assert len(server.requests) == 1
 
 
-async def test_a_connection_that_is_reset(server: Server, client: AiohttpClient) -> None:
+async def test_a_connection_that_is_reset_is_disconnected(server: Server, client: AiohttpClient) -> None:
     async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
@@ -223,13 +228,13 @@ async def test_a_connection_that_is_reset(server: Server, client: AiohttpClient)
 
 
 @pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"\x00" * 100])
-async def test_an_answer_that_is_not_http(server: Server, client: AiohttpClient, reply: bytes) -> None:
+async def test_a_response_that_is_not_http_is_invalid(server: Server, client: AiohttpClient, reply: bytes) -> None:
     server.reply = reply
     error = await fails(client, post(server.url(), timeout_seconds=2.0))
     assert error.failure in (TransportFailure.INVALID_RESPONSE, TransportFailure.DISCONNECTED)
 
 
-async def test_nobody_listens(client: AiohttpClient) -> None:
+async def test_a_closed_port_is_a_failed_connection(client: AiohttpClient) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -238,12 +243,12 @@ async def test_nobody_listens(client: AiohttpClient) -> None:
     assert "topsecret" not in error.message and "?" not in error.message
 
 
-async def test_a_name_that_does_not_resolve(client: AiohttpClient) -> None:
+async def test_a_name_that_does_not_resolve_is_a_failed_connection(client: AiohttpClient) -> None:
     error = await fails(client, post("http://no-such-host.invalid/"))
     assert error.failure is TransportFailure.CONNECT_FAILED and not error.may_have_arrived
 
 
-async def test_tls_with_a_server_that_speaks_none(server: Server, client: AiohttpClient) -> None:
+async def test_tls_with_a_server_without_tls_fails(server: Server, client: AiohttpClient) -> None:
     server.reply = response()
     error = await fails(client, post(server.url(scheme="https"), timeout_seconds=5.0))
     assert error.failure in (TransportFailure.TLS_FAILED, TransportFailure.CONNECT_FAILED)
@@ -264,7 +269,7 @@ async def test_tls_with_a_server_that_speaks_none(server: Server, client: Aiohtt
         {"headers": {"x-a": "b\0"}},
     ],
 )
-async def test_requests_that_are_not_valid(server: Server, client: AiohttpClient, members: dict[str, Any]) -> None:
+async def test_invalid_requests_are_rejected(server: Server, client: AiohttpClient, members: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         await client.send(post(server.url(), **members))
     assert server.connections == 0
@@ -274,7 +279,7 @@ LOCAL = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
 
 
 @pytest.mark.parametrize("host", [*LOCAL, "2130706433", "0x7f000001", "127.1", "0"])
-async def test_private_addresses_are_refused_before_a_connection(server: Server, host: str) -> None:
+async def test_private_addresses_are_forbidden_before_a_connection(server: Server, host: str) -> None:
     client = AiohttpClient(AddressPolicy(), Redactor())
     error = await fails(client, post(server.url(host=host)))
     assert error.failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.CONNECT_FAILED)
@@ -287,12 +292,13 @@ async def test_private_addresses_are_refused_before_a_connection(server: Server,
 async def test_a_name_that_is_rebound_is_checked_at_each_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name is public when it is looked at, and private when it is connected to: the latter decides."""
-    answers = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
+    """The name resolves to a public address at the check, and to a private one at the connection: the latter
+    decides."""
+    responses = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
     loop = asyncio.get_running_loop()
 
     async def resolve(host: str, port: int, **_: object) -> list[Any]:
-        address = next(answers)
+        address = next(responses)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(loop, "getaddrinfo", resolve)
@@ -337,9 +343,9 @@ async def test_recorded_exchanges_are_bounded_and_without_secrets(server: Server
     server.reply = lambda _reader, _writer: asyncio.sleep(0)
     with pytest.raises(TransportError):
         await recording.send(post(server.url("/?key=topsecret")))
-    answered, failed = recording.exchanges
-    assert (answered.status, failed.status) == (400, None)
-    assert answered.response.startswith(f"you sent {REDACTED}") and len(answered.response) == 200
+    completed, failed = recording.exchanges
+    assert (completed.status, failed.status) == (400, None)
+    assert completed.response.startswith(f"you sent {REDACTED}") and len(completed.response) == 200
     assert failed.error and "topsecret" not in repr(recording.exchanges)
 
 
@@ -383,7 +389,7 @@ async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient)
     listening.close()
 
 
-async def test_an_authorized_request_has_the_present_token(server: Server) -> None:
+async def test_an_authorized_request_has_the_current_token(server: Server) -> None:
     tokens = iter(["token-1", "token-2"])
 
     async def access_token() -> str:
@@ -401,7 +407,7 @@ async def test_an_authorized_request_has_the_present_token(server: Server) -> No
 
 
 @pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])
-async def test_an_idle_connection_that_was_closed(
+async def test_a_request_on_a_closed_idle_connection(
     server: Server, client: AiohttpClient, method: str, requests: int
 ) -> None:
     """Only a request without effects is sent again on a new connection; others may have arrived."""

@@ -28,13 +28,13 @@ SECRET = 'p@ss/"wörd"+1'
         quote(SECRET, safe="").lower(),
     ],
 )
-def test_a_secret_in_each_encoding(text: str) -> None:
+def test_a_secret_is_redacted_in_each_encoding(text: str) -> None:
     assert REDACTED in Redactor([SECRET]).redact(f"before {text} after")
     assert "rd" not in Redactor([SECRET]).redact(text)
 
 
 @given(before=st.binary(max_size=8), secret=st.text(min_size=6, max_size=40), after=st.binary(max_size=8))
-def test_a_secret_inside_base64(before: bytes, secret: str, after: bytes) -> None:
+def test_a_secret_inside_base64_is_redacted(before: bytes, secret: str, after: bytes) -> None:
     raw = before + secret.encode(errors="surrogatepass") + after
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         assert REDACTED in Redactor([secret]).redact(encode(raw).decode())
@@ -46,13 +46,13 @@ def test_no_text_keeps_a_secret(secret: str, text: str) -> None:
     assert secret not in redacted.replace(REDACTED, "") or secret in REDACTED
 
 
-def test_overlapping_and_short_secrets() -> None:
+def test_overlapping_and_short_secrets_are_redacted() -> None:
     redactor = Redactor(["abcd", "abcdef", "x", ""])
     assert redactor.redact("abcdef abcd x") == f"{REDACTED} {REDACTED} x"
     assert Redactor().redact("abcdef") == "abcdef"
 
 
-def test_headers_that_carry_credentials_are_redacted_as_a_whole() -> None:
+def test_headers_for_credentials_are_redacted_as_a_whole() -> None:
     headers = {"authorization": "Basic abc", "x-api-key": "k", "cookie": "a=b", "x-trace": "with topsecret inside"}
     assert Redactor(["topsecret"]).redact_headers(headers) == {
         "authorization": REDACTED,
@@ -62,7 +62,7 @@ def test_headers_that_carry_credentials_are_redacted_as_a_whole() -> None:
     }
 
 
-def test_log_entries() -> None:
+def test_log_entries_are_redacted() -> None:
     given = {"event": "call of topsecret", "count": 3, "nested": {"urls": ["http://h/topsecret", 5]}}
     entry = Redactor(["topsecret"]).process_log(None, "info", given)
     assert entry == {"event": f"call of {REDACTED}", "count": 3, "nested": {"urls": [f"http://h/{REDACTED}", 5]}}
@@ -78,7 +78,7 @@ def _preview(body: bytes, secret: str = "topsecret", **headers: str) -> str:
     return format_request(request, Redactor([secret]))
 
 
-def test_a_preview_of_json() -> None:
+def test_a_preview_indents_json() -> None:
     preview = _preview(b'{"a":[1,"topsecret"],"b":{}}', content_type="application/json", authorization="Bearer x")
     assert preview == (
         f"POST https://h.example/p?key={REDACTED}\n"
@@ -93,7 +93,7 @@ def test_a_preview_of_json() -> None:
         (b'{"a":1}\n{"a":2}\n', {"content_type": "application/x-ndjson"}, '{\n    "a": 1\n}\n{\n    "a": 2\n}'),
         (b'{"a":1}', {"content_type": "application/vnd.api+json; charset=utf-8"}, '{\n  "a": 1\n}'),
         (
-            gzip.compress(b'{"a":1}', mtime=0),  # the time would be a part of the name of the test
+            gzip.compress(b'{"a":1}', mtime=0),  # the time would be part of the name of the test
             {"content_type": "application/json", "content_encoding": "gzip"},
             '{\n  "a": 1\n}',
         ),
@@ -105,9 +105,9 @@ def test_a_preview_of_json() -> None:
         (b"", {}, ""),
     ],
 )
-def test_bodies_of_previews(body: bytes, headers: dict[str, str], shown: str) -> None:
+def test_previews_show_bodies_readably(body: bytes, headers: dict[str, str], shown: str) -> None:
     assert _preview(body, **headers).partition("\n\n")[2] == shown
 
 
-def test_a_bomb_is_shown_in_part() -> None:
+def test_a_preview_of_a_compression_bomb_is_truncated() -> None:
     assert len(_preview(gzip.compress(b"x" * 50_000_000, mtime=0), content_encoding="gzip")) < 1_100_000

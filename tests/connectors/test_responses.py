@@ -1,4 +1,4 @@
-"""Whatever a destination answers, each event has one outcome, and every wait is bounded."""
+"""Each event has one outcome, whatever a destination responds, and every wait is bounded."""
 
 from datetime import UTC, datetime
 
@@ -91,17 +91,17 @@ def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
 
 
 @pytest.mark.parametrize("failure", TransportFailure)
-def test_only_a_refused_address_closes_the_destination(failure: TransportFailure) -> None:
+def test_only_a_forbidden_address_closes_the_destination(failure: TransportFailure) -> None:
     found = transport_failure(TransportError(failure, "text"))
-    refused = failure is TransportFailure.ADDRESS_FORBIDDEN
-    assert found.scope is (FailureScope.CLOSED if refused else FailureScope.DESTINATION)
+    is_forbidden = failure is TransportFailure.ADDRESS_FORBIDDEN
+    assert found.scope is (FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION)
     assert (found.reason, found.message) == (failure.value, "text")
 
 
-def test_a_destination_can_have_statuses_of_its_own() -> None:
+def test_a_destination_can_have_its_own_statuses() -> None:
     rules = ResponseRules(batch=frozenset({409}), closed=frozenset({404}), others=FailureScope.BATCH)
-    answers = [HttpResponse(status=status) for status in (409, 404, 410, 418, 503)]
-    failures = [read_response(answer, [], rules, NOW).failure for answer in answers]
+    responses = [HttpResponse(status=status) for status in (409, 404, 410, 418, 503)]
+    failures = [read_response(response, [], rules, NOW).failure for response in responses]
     assert [failure and failure.scope for failure in failures] == [
         FailureScope.BATCH,
         FailureScope.CLOSED,

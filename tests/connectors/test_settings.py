@@ -123,7 +123,7 @@ def test_invalid_values_are_rejected_by_name(member: str, given: object, path: s
         ("h", "must have at least 1 element"),
     ],
 )
-def test_required_members(member: str, rule: str) -> None:
+def test_missing_required_members_are_rejected(member: str, rule: str) -> None:
     assert Strict.read(STRICT).document() == STRICT
     absent = {name: value for name, value in STRICT.items() if name != member}
     for incomplete in (absent, {**STRICT, member: None}):

@@ -1,4 +1,4 @@
-"""The documented settings of every connector: an example that is right, and each rule broken by changing one value."""
+"""The documented settings of every connector: a valid example, and each rule broken by changing one value."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from headwater.connectors.settings import describe
 from tests.connectors.invalid import invalid_settings
 
 GONE = object()
-"""In the place of a value: the member is left out."""
+"""Stands in the place of a value for a member that is left out."""
 
 POSTGRESQL = {"host": "db", "port": 5432, "username": "u", "password": "", "database": "d", "schema": "public"}
 MYSQL = {"host": "db", "port": 3306, "username": "u", "password": "p", "database": "d"}
@@ -68,7 +68,7 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("json", "Destination", {"indent": True, "generateASCII": False, "allowSpecialFloats": False}),
 ]
 
-#  connector, role, the members to change, the path that is blamed
+# connector, role, the members to change, the path of the error
 WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("brevo", "Source", {"apiKey": ""}, "apiKey"),
     ("brevo", "Source", {"apiKey": "k" * 256}, "apiKey"),
@@ -148,12 +148,12 @@ def _read(code: str, role: Role, settings: dict[str, Any]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("code", "role", "settings"), RIGHT)
-def test_what_is_right_is_kept_as_it_is(code: str, role: Role, settings: dict[str, Any]) -> None:
+def test_valid_settings_are_unchanged(code: str, role: Role, settings: dict[str, Any]) -> None:
     assert _read(code, role, {**settings, "unknown": 1}) == settings
 
 
 @pytest.mark.parametrize(("code", "role", "change", "path"), WRONG)
-def test_each_rule(code: str, role: Role, change: dict[str, Any], path: str) -> None:
+def test_each_broken_rule_is_reported(code: str, role: Role, change: dict[str, Any], path: str) -> None:
     right = next(settings for each, its_role, settings in RIGHT if (each, its_role) == (code, role))
     wrong = {name: value for name, value in {**right, **change}.items() if value is not GONE}
     with invalid_settings(f"settings.{path}" if path else "settings"):

@@ -1,4 +1,4 @@
-"""Each conformance suite finds a fault of each kind that it is for: one row for an implementation with one fault."""
+"""Each conformance suite finds each kind of fault that it is for: one row for an implementation with one fault."""
 
 import csv
 import io
@@ -94,7 +94,7 @@ class LosesUpdates(DummyUsers):
 
 
 class OneCursorOnly(DummyUsers):
-    """Keeps its place itself."""
+    """Keeps its position between calls, so that a cursor works once."""
 
     _used: frozenset[str] = frozenset()
 
@@ -448,50 +448,50 @@ FAULTS: list[tuple[Any, Any, str]] = [
     (test_users.TestSource, OneCursorOnly, "a_cursor_can_be_used_again_and_by_another_instance"),
     (test_users.TestSink, NoIds, "created_users_have_ids_and_can_be_read"),
     (test_users.TestSink, CreatesTwice, "a_repetition_creates_no_second_user"),
-    (test_users.TestSink, ReplacesAll, "an_update_changes_only_what_it_has"),
+    (test_users.TestSink, ReplacesAll, "an_update_changes_only_its_attributes"),
     (test_users.TestSink, AllOrNothing, "each_user_has_its_own_result"),
     (test_users.TestSink, OmitsFailures, "each_user_has_its_own_result"),
     (test_users.TestSink, ReadingSchema, "the_schema_is_for_writing"),
     (test_users.TestSink, NoLimit, "the_limits_are_positive"),
-    (test_events.TestEventSink, RetriesItself, "a_status_that_is_about_the_whole_request"),
-    (test_events.TestEventSink, BelievesEverything, "a_status_that_is_about_the_whole_request"),
+    (test_events.TestEventSink, RetriesItself, "an_error_status_fails_the_whole_request"),
+    (test_events.TestEventSink, BelievesEverything, "an_error_status_fails_the_whole_request"),
     (test_events.TestEventSink, BelievesEverything, "no_other_status_delivers"),
-    (test_events.TestEventSink, BelievesEverything, "a_rejected_event_costs_no_other"),
+    (test_events.TestEventSink, BelievesEverything, "a_rejected_event_does_not_affect_others"),
     (test_events.TestEventSink, LosesResults, "success_delivers_every_event"),
-    (test_events.TestEventSink, RaisesErrors, "no_response_is_a_result"),
+    (test_events.TestEventSink, RaisesErrors, "a_missing_response_is_a_result"),
     (test_events.TestEventSink, NewKeyEachTime, "attempts_have_the_same_url_and_idempotency_key"),
     (test_events.TestEventSink, KeyByAttempt, "attempts_have_the_same_url_and_idempotency_key"),
-    (test_events.TestEventSink, OneUserForAll, "events_are_told_apart"),
+    (test_events.TestEventSink, OneUserForAll, "events_are_distinguished"),
     (test_events.TestEventSink, SendsAnything, "unacceptable_events_are_rejected_before_sending"),
     (test_events.TestEventSink, WrongScope, "the_policy_is_consistent"),
     (test_events.TestEventSink, SmallBody, "the_limits_hold_for_the_body"),
     (test_events.TestEventSink, EncodesTime, "equal_events_have_equal_bytes"),
-    (test_events.TestEventSink, SendsSomethingElse, "what_is_sent_is_the_request"),
+    (test_events.TestEventSink, SendsSomethingElse, "send_sends_the_given_request"),
     (references.TestQuerySource, InterpolatesText, "parameters_are_values"),
     (references.TestQuerySource, Writes, "queries_that_write_are_rejected_and_write_nothing"),
-    (references.TestQuerySource, NoLimitOfRows, "the_limit"),
+    (references.TestQuerySource, NoLimitOfRows, "the_limit_of_a_query_applies"),
     (references.TestQuerySource, OneBatch, "batches_are_bounded_and_not_empty"),
     (references.TestQuerySource, AnyColumns, "invalid_queries_are_rejected"),
     (references.TestQuerySource, OtherErrors, "invalid_queries_are_rejected"),
     (references.TestTableSink, InsertsOnly, "rows_are_inserted_and_updated_by_key"),
     (references.TestTableSink, ReplacesRows, "other_columns_keep_their_values"),
     (references.TestTableSink, HalfBatches, "a_batch_is_written_whole_or_not_at_all"),
-    (references.TestTableSink, UnquotedTable, "a_table_that_is_missing"),
-    (references.TestFileStorage, Traverses, "invalid_names"),
+    (references.TestTableSink, UnquotedTable, "a_missing_table_is_an_error"),
+    (references.TestFileStorage, Traverses, "invalid_names_are_rejected"),
     (references.TestFileStorage, VisibleAtOnce, "a_file_appears_when_it_is_complete"),
     (references.TestFileStorage, KeepsHalves, "a_failure_leaves_the_storage_as_it_was"),
-    (references.TestFileStorage, EmptyIfMissing, "a_missing_file"),
-    (references.TestFileStorage, WrongSize, "size_and_time"),
+    (references.TestFileStorage, EmptyIfMissing, "a_missing_file_is_an_error"),
+    (references.TestFileStorage, WrongSize, "an_open_file_has_its_size_and_time"),
     (references.TestFileFormat, Unquoted, "rows_are_read_as_they_were_written"),
     (references.TestFileFormat, ClosesStream, "the_columns_are_read"),
     (references.TestFileFormat, Numberless, "rows_are_numbered"),
     (references.TestFileFormat, TakesAnything, "other_content_is_rejected"),
     (references.TestOAuth, CodeInUrl, "a_code_is_exchanged_once_and_outside_the_url"),
-    (references.TestOAuth, ForgetsState, "the_authorization_url"),
+    (references.TestOAuth, ForgetsState, "the_authorization_url_has_the_parameters"),
     (references.TestOAuth, AlwaysPkce, "no_challenge_without_pkce"),
-    (references.TestOAuth, RevokesOnErrors, "failures_that_pass_revoke_nothing"),
-    (references.TestOAuth, RefreshesTwice, "failures_that_pass_revoke_nothing"),
-    (references.TestOAuth, GuessesLife, "an_unknown_life_is_unknown"),
+    (references.TestOAuth, RevokesOnErrors, "temporary_failures_revoke_nothing"),
+    (references.TestOAuth, RefreshesTwice, "temporary_failures_revoke_nothing"),
+    (references.TestOAuth, GuessesLife, "a_token_without_an_expiry_has_none"),
 ]
 
 MAKE: dict[Any, Callable[[Any], Callable[..., Any]]] = {

@@ -1,4 +1,4 @@
-"""Every route that takes events, with a call that it accepts and how it refuses others."""
+"""Every route for events, with a call that it accepts and its status for invalid ones."""
 
 import json
 from dataclasses import dataclass, field
@@ -23,28 +23,28 @@ class Route:
 
     path: str
     body: Any
-    """What it accepts, as JSON."""
+    """A body that it accepts, as JSON."""
     accepted: int = 200
     bad: int = 400
-    """How it refuses what is not JSON."""
+    """The status for a body that is not JSON."""
     headers: dict[str, str] = field(default_factory=dict)
     events: int = 1
-    """How many there are in the body."""
+    """Number of events in the body."""
 
     def __str__(self) -> str:
         return self.path
 
     def headers_for(self, source: Source) -> dict[str, str]:
-        """What a call needs beside its body."""
+        """Return the headers of a call."""
         return {"authorization": f"Bearer {source.write_key}", "content-type": "application/json", **self.headers}
 
     def content(self) -> bytes:
-        """What it accepts, as it goes over the wire."""
+        """The accepted body in bytes."""
         return json.dumps(self.body).encode()
 
 
 def _strict(path: str, body: Any, events: int = 1) -> Route:
-    """Of the track API, which tells the truth only if it is asked to."""
+    """Return a route of the track API in strict mode, in which it reports errors."""
     return Route(path, body, headers={"x-strict-mode": "1"}, events=events)
 
 

@@ -1,4 +1,4 @@
-"""A source connection, made over REST as a person makes it."""
+"""A source connection, created over REST as a user creates it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import httpx
 
 from tests.system import HTTP, RunningSystem, wait_until
 
-STORED_WITHIN_S = 60.0
+STORED_WITHIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source whose events are stored and whose people are seen."""
+    """A source whose events and users are stored."""
 
     system: RunningSystem
     id: int
@@ -28,16 +28,16 @@ class Source:
         )
 
     def events(self) -> list[dict[str, Any]]:
-        """All stored events of this source, in the order of their acceptance."""
+        """Return all stored events of this source, in the order of their acceptance."""
         return [event for event in all_events(self.system) if event["connectionId"] == self.id]
 
     def wait_for(self, count: int) -> list[dict[str, Any]]:
-        """The stored events of this source, when there are `count` or more."""
-        wait_until(lambda: len(self.events()) >= count, STORED_WITHIN_S)
+        """Wait until this source has `count` stored events or more; return them."""
+        wait_until(lambda: len(self.events()) >= count, STORED_WITHIN_SECONDS)
         return self.events()
 
     def identities(self) -> list[dict[str, Any]]:
-        """The identities of this source, the most recently updated first."""
+        """Return the identities of this source, the most recently updated first."""
         response = get(self.system, f"/v1/connections/{self.id}/identities?limit=1000")
         found: list[dict[str, Any]] = response["identities"]
         assert response["total"] == len(found)
@@ -45,7 +45,7 @@ class Source:
 
 
 def make_source(system: RunningSystem, *, connector: str = "http", **members: Any) -> Source:
-    """A new connection with an Event and a User pipeline."""
+    """Create a connection with an Event and a User pipeline."""
     body = {"name": "Shop", "role": "Source", "connector": connector, **members}
     connection = post(system, "/v1/connections", body)["id"]
     event_pipeline, user_pipeline = (
@@ -59,7 +59,7 @@ def make_source(system: RunningSystem, *, connector: str = "http", **members: An
 
 
 def all_events(system: RunningSystem) -> list[dict[str, Any]]:
-    """Every stored event of the workspace, in the order of acceptance."""
+    """Return every stored event of the workspace, in the order of acceptance."""
     return list(_pages(system))
 
 
@@ -74,14 +74,14 @@ def _pages(system: RunningSystem) -> Iterator[dict[str, Any]]:
 
 
 def get(system: RunningSystem, path: str) -> Any:
-    """GET as the workspace's administrator; the JSON of a 200."""
+    """GET as the workspace's administrator; return the JSON of a 200."""
     response = HTTP.get(f"{system.base_url}{path}", headers=system.authorization, timeout=30)
     assert response.status_code == 200, response.text
     return response.json()
 
 
 def post(system: RunningSystem, path: str, body: Any) -> Any:
-    """POST as the workspace's administrator; the JSON of a 200."""
+    """POST as the workspace's administrator; return the JSON of a 200."""
     response = HTTP.post(f"{system.base_url}{path}", json=body, headers=system.authorization, timeout=30)
     assert response.status_code == 200, response.text
     return response.json()

@@ -1,4 +1,4 @@
-"""The access log comes with the other logs, and has the request id of each management call and of each error."""
+"""The access log is part of the logs, and has the request id of each management call and of each error."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.e2e.source import make_source
 from tests.system import HTTP, start, wait_until
 
 
-def test_management_and_errors_are_logged_beside_everything_else(tmp_path: Path) -> None:
+def test_the_access_log_has_management_calls_and_errors(tmp_path: Path) -> None:
     system = start(tmp_path / "data", HEADWATER_LOG_FORMAT="json", HEADWATER_ACCESS_LOG_SAMPLE="0")
     try:
         source = make_source(system)
@@ -19,7 +19,7 @@ def test_management_and_errors_are_logged_beside_everything_else(tmp_path: Path)
             headers = {**key, "content-type": "application/json", "connect-protocol-version": "1"}
             return HTTP.post(f"{url}/headwater.v1.ConnectionService/GetConnection", content=body, headers=headers)
 
-        answers = [
+        responses = [
             (HTTP.get(f"{url}/v1/connections", headers=key), "/headwater.rest.v1.ConnectionService/ListConnections"),
             (HTTP.get(f"{url}/v1/connections"), "/headwater.rest.v1.ConnectionService/ListConnections"),
             (
@@ -32,14 +32,14 @@ def test_management_and_errors_are_logged_beside_everything_else(tmp_path: Path)
             (connect(json.dumps({"id": source.id}).encode()), "/headwater.v1.ConnectionService/GetConnection"),
             (connect(b'{"id":7}'), "/headwater.v1.ConnectionService/GetConnection"),
         ]
-        ids = {answer.headers["x-request-id"]: answer for answer, _ in answers}
+        ids = {response.headers["x-request-id"]: response for response, _ in responses}
         wait_until(lambda: all(id_ in system.errors for id_ in ids), 20)
         lines = [json.loads(line) for line in system.errors.splitlines()]
         logged = {line["request_id"]: line for line in lines if line["event"] == "access"}
-        found = [(logged[answer.headers["x-request-id"]]) for answer, _ in answers]
-        assert [line.get("call") for line in found] == [call for _, call in answers]
-        assert [line["status"] for line in found] == [answer.status_code for answer, _ in answers]
-        assert [answer.status_code for answer, _ in answers] == [200, 401, 200, 400, 400, 404, 200, 404]
+        found = [(logged[response.headers["x-request-id"]]) for response, _ in responses]
+        assert [line.get("call") for line in found] == [call for _, call in responses]
+        assert [line["status"] for line in found] == [response.status_code for response, _ in responses]
+        assert [response.status_code for response, _ in responses] == [200, 401, 200, 400, 400, 404, 200, 404]
 
         accepted = source.send("track", {"userId": "u", "event": "E"})
         source.wait_for(1)

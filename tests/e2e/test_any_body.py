@@ -1,6 +1,6 @@
-"""Any body, on every route of the intake: never a 500, and what was accepted can be read again.
+"""Any body, on every route of the intake: never a 500, and accepted events can be read.
 
-HEADWATER_EXAMPLES sets how many bodies each dialect gets.
+HEADWATER_EXAMPLES sets the number of bodies for each protocol.
 """
 
 import json
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from tests.e2e.carried import until_carried
 from tests.e2e.routes import CLIENT, NATIVE, TRACK, Route
 from tests.e2e.source import Source, get, make_source
+from tests.e2e.stored import wait_until_processed
 from tests.system import RunningSystem
 
 EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "60"))
@@ -27,7 +27,7 @@ GIVEN = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-REFUSALS: Final = {400, 401, 413, 422}
+ERROR_STATUSES: Final = {400, 401, 413, 422}
 GRPC_REFUSALS: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 TEXTS = st.text(max_size=20) | st.sampled_from(["", "\0", "\ud800", "2026-02-30T25:61:61Z", "1e999", "x" * 1_001, "💥"])
@@ -51,7 +51,7 @@ CONTEXT: Final = (
 
 @st.composite
 def nearly(draw: st.DrawFn, route: Route) -> Any:
-    """What the route accepts, with some members that it may not."""
+    """Return a body that the route accepts, or one with some invalid members."""
     body = json.loads(route.content())
     events = body if isinstance(body, list) else body.get("batch", [body])
     for event in [*events, body] if isinstance(body, dict) else events:
@@ -82,27 +82,33 @@ def client(system: RunningSystem) -> Iterator[httpx.Client]:
         yield client
 
 
-def is_answered(client: httpx.Client, source: Source, route: Route, body: bytes) -> bool:
-    answer = client.post(route.path, content=body, headers=route.headers_for(source))
-    return answer.status_code in {route.accepted, *REFUSALS}
+def has_response(client: httpx.Client, source: Source, route: Route, body: bytes) -> bool:
+    response = client.post(route.path, content=body, headers=route.headers_for(source))
+    return response.status_code in {route.accepted, *ERROR_STATUSES}
 
 
 @GIVEN
 @given(sent=bodies(TRACK))
-def test_the_track_api_has_an_answer(client: httpx.Client, source: Source, sent: tuple[Route, bytes]) -> None:
-    assert is_answered(client, source, *sent)
+def test_any_body_of_the_track_api_has_a_response(
+    client: httpx.Client, source: Source, sent: tuple[Route, bytes]
+) -> None:
+    assert has_response(client, source, *sent)
 
 
 @GIVEN
 @given(sent=bodies(NATIVE))
-def test_the_native_api_has_an_answer(client: httpx.Client, source: Source, sent: tuple[Route, bytes]) -> None:
-    assert is_answered(client, source, *sent)
+def test_any_body_of_the_native_api_has_a_response(
+    client: httpx.Client, source: Source, sent: tuple[Route, bytes]
+) -> None:
+    assert has_response(client, source, *sent)
 
 
 @GIVEN
 @given(sent=bodies(CLIENT))
-def test_the_client_api_has_an_answer(client: httpx.Client, source: Source, sent: tuple[Route, bytes]) -> None:
-    assert is_answered(client, source, *sent)
+def test_any_body_of_the_client_api_has_a_response(
+    client: httpx.Client, source: Source, sent: tuple[Route, bytes]
+) -> None:
+    assert has_response(client, source, *sent)
 
 
 WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
@@ -112,7 +118,7 @@ WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sa
 
 @st.composite
 def messages(draw: st.DrawFn) -> pb.Event:
-    """A typed event with any texts."""
+    """Return a typed event with any texts."""
     event = pb.Event(type=draw(st.sampled_from(["track", "identify", "page", "screen", "group", "alias", "", "x"])))
     for field in ("user_id", "anonymous_id", "previous_id", "group_id", "event", "name", "message_id", "channel"):
         if draw(st.booleans()):
@@ -133,18 +139,18 @@ def messages(draw: st.DrawFn) -> pb.Event:
 
 @GIVEN
 @given(events=st.lists(messages(), max_size=3))
-def test_the_typed_api_has_an_answer(source: Source, events: list[pb.Event]) -> None:
+def test_any_typed_event_has_a_response(source: Source, events: list[pb.Event]) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
         stub = events_pb2_grpc.EventServiceStub(channel)
         metadata = (("authorization", f"Bearer {source.write_key}"),)
         try:
-            answer = stub.SendEvents(pb.SendEventsRequest(events=events), metadata=metadata, timeout=15)
-            assert answer.accepted + len(answer.rejected) == len(events)
+            response = stub.SendEvents(pb.SendEventsRequest(events=events), metadata=metadata, timeout=15)
+            assert response.accepted + len(response.rejected) == len(events)
         except grpc.RpcError as error:
             assert error.code() in GRPC_REFUSALS, error
 
 
-def test_what_was_accepted_could_be_read_again(source: Source) -> None:
-    until_carried(source)
+def test_accepted_events_can_be_read(source: Source) -> None:
+    wait_until_processed(source)
     counts = get(source.system, "/v1/events/rejected/counts")["counts"]
     assert "InternalServerError" not in {count["code"] for count in counts}

@@ -28,7 +28,7 @@ def metrics_port() -> int:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[RunningSystem]:
-    """A system with two backends."""
+    """Start a system with two backends."""
     folder = tmp_path_factory.mktemp("workers")
     variables = {"HEADWATER_METRICS_PORT": str(metrics_port), "HEADWATER_WATCHDOG_SECONDS": "0"}  # a test stops one
     running = start(folder / "data", None, HEADWATER_BACKENDS="2", **variables)
@@ -37,15 +37,13 @@ def two(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator
 
 
 def _accepted(metrics_port: int) -> dict[str, float]:
-    """How many events each backend has accepted."""
+    """Return the number of events that each backend has accepted."""
     page = HTTP.get(f"http://127.0.0.1:{metrics_port}/metrics").text
     pattern = r'^headwater_events_accepted_total\{process="([^"]+)",protocol="track"\} (\S+)'
     return {process: float(count) for process, count in re.findall(pattern, page, re.MULTILINE)}
 
 
-def test_calls_one_after_another_keep_their_order_whichever_process_takes_them(
-    two: RunningSystem, metrics_port: int
-) -> None:
+def test_sequential_calls_keep_their_order_in_all_processes(two: RunningSystem, metrics_port: int) -> None:
     source = make_source(two)
     with httpx.Client(base_url=two.base_url, auth=(source.write_key, "")) as client:
         for number in range(200):
@@ -57,9 +55,9 @@ def test_calls_one_after_another_keep_their_order_whichever_process_takes_them(
     assert min(accepted.values()) > 0
 
 
-def test_what_one_process_changes_holds_at_once_for_calls_to_all(two: RunningSystem) -> None:
+def test_changes_of_one_process_apply_immediately_in_all(two: RunningSystem) -> None:
     for _ in range(10):
-        source = make_source(two)  # five calls, each of which needs what those before it made
+        source = make_source(two)  # five calls, each of which needs the results of those before it
         assert source.send("track", {"userId": "ada", "event": "Seen"}, **{"X-Strict-Mode": "1"}).status_code == 200
         renamed = {"name": "Renamed"}
         response = HTTP.put(
@@ -69,7 +67,7 @@ def test_what_one_process_changes_holds_at_once_for_calls_to_all(two: RunningSys
         assert {get(two, f"/v1/connections/{source.id}")["name"] for _ in range(4)} == {"Renamed"}
 
 
-def test_a_deleted_key_is_soon_refused_by_all(two: RunningSystem) -> None:
+def test_a_deleted_key_is_soon_rejected_by_all(two: RunningSystem) -> None:
     source = make_source(two)
     post(two, f"/v1/connections/{source.id}/event-write-keys", {})
     assert [_strict(source) for _ in range(8)] == [200] * 8
@@ -82,18 +80,18 @@ def _strict(source: Source) -> int:
     return source.send("track", {"userId": "ada", "event": "Seen"}, **{"X-Strict-Mode": "1"}).status_code
 
 
-def test_a_process_that_hangs_is_asked_no_more(two: RunningSystem) -> None:
+def test_a_hanging_process_gets_no_calls(two: RunningSystem) -> None:
     source = make_source(two)
     hung = two.children()["backend"]
     os.kill(hung, signal.SIGSTOP)
     try:
-        wait_until(lambda: _answers_quickly(source), 60)
+        wait_until(lambda: _returns_quickly(source), 60)
     finally:
         os.kill(hung, signal.SIGCONT)
 
 
-def _answers_quickly(source: Source) -> bool:
-    """Whether a row of calls is answered, none of which went to the process that hangs."""
+def _returns_quickly(source: Source) -> bool:
+    """Return whether several calls in a row return, none of them from the process that hangs."""
     url, auth = f"{source.system.base_url}/v1/track", (source.write_key, "")
     event = {"userId": "ada", "event": "Seen"}
     try:
@@ -102,8 +100,8 @@ def _answers_quickly(source: Source) -> bool:
         return False
 
 
-async def test_a_kill_costs_few_calls(tmp_path: Path) -> None:
-    """One that is killed takes only the calls that it had. The name is short: paths of sockets have a limit."""
+async def test_a_killed_process_fails_few_calls(tmp_path: Path) -> None:
+    """A killed process fails only the calls that it was handling. The name is short: paths of sockets have a limit."""
     system = start(tmp_path / "data", HEADWATER_BACKENDS="2")
     settings = read({"HEADWATER_DATA_DIR": str(system.data_dir)})
     try:
@@ -146,8 +144,8 @@ async def _send(source: Source, sender: int, acknowledged: set[str], failures: l
 
 
 async def _until_serving(settings: Settings, backend: str) -> None:
-    """Until the backend serves again, and Envoy has checked so since."""
-    # It looks for the socket once a second, and not ever more rarely.
+    """Wait until the backend serves again, and Envoy has checked it since."""
+    # Retry the connection once a second, without a longer back-off.
     options = [("grpc.max_reconnect_backoff_ms", 1000)]
     address = f"unix:{settings.backend_socket(backend)}"
     async with grpc.aio.insecure_channel(address, options) as channel, asyncio.timeout(60):
@@ -158,7 +156,7 @@ async def _until_serving(settings: Settings, backend: str) -> None:
 
 
 async def _checks(settings: Settings) -> int:
-    """How many backends Envoy has found to be healthy so far, counted at each check, over gRPC and over HTTP."""
+    """Return the number of successful health checks of backends so far, over gRPC and over HTTP."""
     _, text = await request("GET", "/stats?filter=^cluster.*.health_check.success$", settings.admin_socket)
     return min(map(int, re.findall(r"^cluster\.(?:backend|raw)\.health_check\.success: (\d+)", text, re.MULTILINE)))
 
@@ -170,7 +168,7 @@ async def _until_more(acknowledged: set[str]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_first_start_of_several_processes_makes_one_key_and_one_workspace(tmp_path: Path) -> None:
+def test_a_first_start_of_several_processes_creates_one_key_and_one_workspace(tmp_path: Path) -> None:
     system = start(tmp_path / "data", HEADWATER_BACKENDS="4")
     try:
         assert len(get(system, "/v1/keys")["keys"]) == 1

@@ -1,4 +1,4 @@
-"""Bad input, through real Envoy: the envelope, the right status, and nothing changed. Nothing is ever a 500."""
+"""Bad input, through real Envoy: the envelope, the right status, and no effect. No input is a 500."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ def source(system: RunningSystem) -> Source:
 
 @dataclass(frozen=True)
 class Bad:
-    """A request that must be refused."""
+    """A request that must be rejected."""
 
     method: str
     path: str
@@ -99,7 +99,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("bad", REFUSED, ids=str)
-def test_management_refuses_with_the_envelope_and_changes_nothing(
+def test_invalid_management_calls_return_the_envelope_and_change_nothing(
     client: httpx.Client, system: RunningSystem, bad: Bad
 ) -> None:
     before = get(system, "/v1/connections")
@@ -145,12 +145,12 @@ REFUSED_CALLS = [
 
 @pytest.fixture(scope="module")
 def quiet(system: RunningSystem) -> Source:
-    """A source that stores nothing but the markers of the test below."""
+    """Create a source that stores nothing but the markers of the test below."""
     return make_source(system)
 
 
 @pytest.mark.parametrize("bad", REFUSED_CALLS, ids=str)
-def test_the_track_api_tells_strict_callers_why_and_nobody_else(quiet: Source, bad: Bad) -> None:
+def test_the_track_api_returns_reasons_in_strict_mode_only(quiet: Source, bad: Bad) -> None:
     source = quiet
     with httpx.Client(base_url=source.system.base_url, timeout=15) as client:
         client.headers["authorization"] = f"Bearer {source.write_key}"
@@ -167,11 +167,11 @@ def test_the_track_api_tells_strict_callers_why_and_nobody_else(quiet: Source, b
         "meta": {"errors": [str(message) for message in body["meta"]["errors"]]},
     }
     assert body["meta"]["errors"]
-    # What came before a stored event in the log has been carried when that event can be read.
+    # Everything before a stored event in the log was processed when that event can be read.
     marker = f"marker {uuid.uuid4()}"
     source.send("track", {**TRACK, "messageId": marker})
     wait_until(lambda: marker in _message_ids(source), 60)
-    assert all(id_.startswith("marker ") for id_ in _message_ids(source)), "a refused event was stored"
+    assert all(id_.startswith("marker ") for id_ in _message_ids(source)), "a rejected event was stored"
 
 
 def _message_ids(source: Source) -> list[str]:
@@ -193,11 +193,13 @@ JSON = st.recursive(
 )
 
 
-def _object_of(*names: str) -> st.SearchStrategy[Any]:
+def _read_object(*names: str) -> st.SearchStrategy[Any]:
     return st.dictionaries(st.sampled_from(names), JSON, max_size=len(names))
 
 
-MANAGED = _object_of("name", "role", "connector", "strategy", "linkedConnections", "settings", "sendingMode", "target")
+MANAGED = _read_object(
+    "name", "role", "connector", "strategy", "linkedConnections", "settings", "sendingMode", "target"
+)
 
 
 def _is_an_answer(response: httpx.Response) -> bool:
@@ -216,6 +218,6 @@ def test_no_bytes_are_a_500(source: Source, client: httpx.Client, path: str, bod
     assert _is_an_answer(client.post(path, content=body, headers=STRICT))
 
 
-def test_the_worker_survived_all_of_it(source: Source) -> None:
+def test_the_worker_has_survived(source: Source) -> None:
     source.send("track", {**TRACK, "messageId": "after everything"})
     assert "after everything" in [event["messageId"] for event in source.wait_for(1)]

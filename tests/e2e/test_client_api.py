@@ -1,4 +1,4 @@
-"""The client API through Envoy: the very bytes of its SDKs, the documented answers, and what is known afterwards."""
+"""The client API through Envoy: the exact bytes of its SDKs, the documented responses, and the stored data."""
 
 import gzip
 from typing import Any
@@ -22,7 +22,7 @@ def source(system: RunningSystem) -> Source:
 
 
 def send(source: Source, path: str, body: bytes, key: str | None = None, **headers: str) -> httpx.Response:
-    """`key` is the source's own when it is None, and none at all when it is empty."""
+    """Send a call. `key` None is the source's own key, and an empty one is no key."""
     key = source.write_key if key is None else key
     authorization = {"Authorization": f"Bearer {key}"} if key else {}
     return HTTP.post(f"{source.system.base_url}{path}", content=body, headers={**authorization, **headers}, timeout=15)
@@ -34,7 +34,7 @@ def assert_accepted(response: httpx.Response) -> None:
     assert not {name for name in response.headers if name.startswith(("x-http", "grpc"))}
 
 
-def told(event: dict[str, Any], *members: str) -> list[Any]:
+def pick(event: dict[str, Any], *members: str) -> list[Any]:
     return [event.get(member) for member in members]
 
 
@@ -55,16 +55,16 @@ def test_the_ios_sdk(source: Source) -> None:
     for path, body in calls:
         assert_accepted(send(source, f"/api/client/{path}", body, **IOS))
     opened, device, alias, identify = source.wait_for(4)
-    assert told(opened, "type", "event", "anonymousId", "userId") == ["track", "App Opened", "2F1A", None]
+    assert pick(opened, "type", "event", "anonymousId", "userId") == ["track", "App Opened", "2F1A", None]
     assert opened["properties"] == {"screen": "Home"}
     assert device["context"]["device"] == {"id": "5e356e66", "token": "45d2e0c7", "model": "iPhone15,2", "type": "ios"}
-    assert told(alias, "type", "previousId", "userId") == ["alias", "2F1A", "ada"]
+    assert pick(alias, "type", "previousId", "userId") == ["alias", "2F1A", "ada"]
     assert identify["traits"] == {"first_name": "Ada", "email": "ada@example.com"}
     (identity,) = source.identities()
-    assert told(identity, "userId", "anonymousIds") == ["ada", ["2F1A"]]
-    answer = get(source.system, f"/v1/devices?connection={source.id}&userId=ada")
-    (listed,) = answer["devices"]
-    assert answer["total"] == 1
+    assert pick(identity, "userId", "anonymousIds") == ["ada", ["2F1A"]]
+    result = get(source.system, f"/v1/devices?connection={source.id}&userId=ada")
+    (listed,) = result["devices"]
+    assert result["total"] == 1
     assert listed.pop("updatedAt") == device["timestamp"]
     assert listed == {
         "deviceId": "5e356e66",
@@ -94,9 +94,9 @@ def test_the_android_sdk(source: Source) -> None:
             send(source, f"/api/client/{path}", gzip.compress(body), **ANDROID, **{"Content-Encoding": "gzip"})
         )
     identify, bought, device = source.wait_for(3)
-    assert told(identify, "anonymousId", "userId") == ["a1", None]
+    assert pick(identify, "anonymousId", "userId") == ["a1", None]
     assert identify["traits"] == {"plan": "pro", "email": None, "phone": None}
-    assert told(bought, "event", "userId", "properties") == ["Bought", "bob", {"price": 49.90}]
+    assert pick(bought, "event", "userId", "properties") == ["Bought", "bob", {"price": 49.90}]
     assert device["properties"]["sdk_version"] == "1.0.0"
 
 
@@ -119,7 +119,7 @@ def test_the_javascript_sdk_in_a_web_page(source: Source) -> None:
         assert_accepted(response)
         assert response.headers["access-control-allow-origin"] in ("*", "https://shop.example")
     viewed, _ = source.wait_for(2)
-    assert told(viewed, "event", "properties") == ["Viewed", {"page": "/"}]
+    assert pick(viewed, "event", "properties") == ["Viewed", {"page": "/"}]
 
 
 def test_the_examples_of_the_documentation_at_the_paths_that_it_prints(source: Source) -> None:
@@ -134,9 +134,9 @@ def test_the_examples_of_the_documentation_at_the_paths_that_it_prints(source: S
 def test_a_call_that_breaks_a_rule_is_rejected_as_a_whole(source: Source, system: RunningSystem) -> None:
     good = b'{"anonymous_id":"A","external_id":"E"}'
     for key in ("", "unknown", "pk_dbf68c87-e579-4dac-b083-77fed0294e67"):
-        refused = send(source, "/api/client/alias", good, key)
-        assert (refused.status_code, refused.content) == (401, UNAUTHORIZED)
-        assert refused.headers["content-type"] == "application/json"
+        failed = send(source, "/api/client/alias", good, key)
+        assert (failed.status_code, failed.content) == (401, UNAUTHORIZED)
+        assert failed.headers["content-type"] == "application/json"
     events = b'[{"external_id":"E","name":"kept from being stored"},{"name":"nobody"}]'
     for path, body, status, error in [
         ("/api/client/alias", b"{}", 422, "Must have required property 'external_id'"),
@@ -144,8 +144,8 @@ def test_a_call_that_breaks_a_rule_is_rejected_as_a_whole(source: Source, system
         ("/api/client/events", b"{", 400, "An error occurred with this request."),
         ("/events", b" " * 1_048_577, 413, "the body is larger than 1048576 bytes"),
     ]:
-        refused = send(source, path, body)
-        assert (refused.status_code, refused.json()) == (status, {"status": "error", "error": error})
+        failed = send(source, path, body)
+        assert (failed.status_code, failed.json()) == (status, {"status": "error", "error": error})
     too_large = send(source, "/devices", b" " * (5 << 20))
     assert too_large.status_code == 413
     assert too_large.json()["status"] == "error"

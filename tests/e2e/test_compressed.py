@@ -1,5 +1,5 @@
-"""Compressed bodies on every route of the intake: what is corrupt, cut short or a bomb is refused, and nothing of it is
-stored; and the largest batches."""
+"""Compressed bodies on every route of the intake: corrupt, incomplete and extremely compressed ones are rejected and
+leave nothing stored; and the largest batches."""
 
 import gzip
 import json
@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.carried import stored, until_carried
 from tests.e2e.routes import ROUTES, Route
 from tests.e2e.source import Source, get, make_source
+from tests.e2e.stored import stored, wait_until_processed
 from tests.system import RunningSystem, start, wait_until
 
 
 def bomb() -> bytes:
-    """200 KB on the wire, which become 200 MB."""
+    """Return 200 KB of compressed data, which decompress to 200 MB."""
     deflate = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     return b"".join(deflate.compress(b" " * 1_000_000) for _ in range(200)) + deflate.flush()
 
@@ -30,7 +30,7 @@ MANIFOLD = [route for route in ROUTES if route.path in ("/v1/batch", "/v1/events
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """One of its own: other tests read all events that there are, and here are many."""
+    """Start a separate system: other tests read all stored events, and these are many."""
     running = start(tmp_path_factory.mktemp("system") / "data")
     yield running
     assert running.stop() == 0, running.errors
@@ -53,7 +53,7 @@ def send(client: httpx.Client, source: Source, route: Route, body: bytes, **head
 
 
 def spoilt(compressed: bytes) -> list[bytes]:
-    """Compressed bodies of which nothing can be trusted."""
+    """Return damaged compressed bodies."""
     middle = len(compressed) // 2
     return [
         b"",
@@ -70,28 +70,28 @@ def spoilt(compressed: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_what_is_compressed_is_taken_whole_or_not_at_all(
+def test_a_compressed_body_is_accepted_completely_or_not_at_all(
     client: httpx.Client, system: RunningSystem, route: Route
 ) -> None:
     source = make_source(system)
     content = route.content()
     for encoding, compressed in (("gzip", gzip.compress(content)), ("deflate", zlib.compress(content))):
-        answer = send(client, source, route, compressed, content_encoding=encoding)
-        assert answer.status_code == route.accepted, answer.text
+        response = send(client, source, route, compressed, content_encoding=encoding)
+        assert response.status_code == route.accepted, response.text
     for body in spoilt(gzip.compress(content)):
-        answer = send(client, source, route, body, content_encoding="gzip")
-        assert answer.status_code == route.bad, (body, answer.text)
+        response = send(client, source, route, body, content_encoding="gzip")
+        assert response.status_code == route.bad, (body, response.text)
     for body in (BOMB, NESTED_BOMB * 10):
-        answer = send(client, source, route, body, content_encoding="gzip")
-        assert answer.status_code in (route.bad, 413), answer.text
-    answer = send(client, source, route, content, content_encoding="br")
-    assert answer.status_code == route.bad, answer.text
-    until_carried(source)
+        response = send(client, source, route, body, content_encoding="gzip")
+        assert response.status_code in (route.bad, 413), response.text
+    response = send(client, source, route, content, content_encoding="br")
+    assert response.status_code == route.bad, response.text
+    wait_until_processed(source)
     assert stored(source) == 2 * route.events + 1
 
 
 def large(route: Route) -> Any:
-    """As many events as one may send in one call."""
+    """Return a body with the maximum number of events of one call."""
     match route.path:
         case "/v1/batch":
             return {"batch": [{"type": "track", "userId": "u", "event": "E"}] * MANY}
@@ -102,7 +102,7 @@ def large(route: Route) -> Any:
 
 
 @pytest.mark.parametrize("route", MANIFOLD, ids=str)
-def test_ten_thousand_events_in_one_call(client: httpx.Client, source: Source, route: Route) -> None:
+def test_ten_thousand_events_in_one_call_are_stored(client: httpx.Client, source: Source, route: Route) -> None:
     before = stored(source)
     content = json.dumps(large(route), separators=(",", ":")).encode()
     assert send(client, source, route, content).status_code == route.accepted
@@ -112,22 +112,22 @@ def test_ten_thousand_events_in_one_call(client: httpx.Client, source: Source, r
 
 @pytest.mark.parametrize("element", ["5", "{}", "null", "[]", '{"type":"track"}', '""'])
 @pytest.mark.parametrize("route", MANIFOLD, ids=str)
-def test_ten_thousand_elements_that_are_no_events(
+def test_ten_thousand_invalid_events_have_a_small_response(
     client: httpx.Client, source: Source, route: Route, element: str
 ) -> None:
-    until_carried(source)
+    wait_until_processed(source)
     before = stored(source)
     array = "[" + ",".join([element] * MANY) + "]"
     content = (f'{{"batch":{array}}}' if route.path == "/v1/batch" else array).encode()
-    answer = send(client, source, route, content)
-    assert answer.status_code in (200, 400, 422), answer.text
-    assert len(answer.content) < 10_000
-    until_carried(source)
+    response = send(client, source, route, content)
+    assert response.status_code in (200, 400, 422), response.text
+    assert len(response.content) < 10_000
+    wait_until_processed(source)
     assert stored(source) == before + 1
 
 
-def test_nothing_that_was_accepted_could_not_be_read_again(client: httpx.Client, source: Source) -> None:
-    until_carried(source)
+def test_every_accepted_event_can_be_read(client: httpx.Client, source: Source) -> None:
+    wait_until_processed(source)
     assert "InternalServerError" not in {
         count["code"] for count in get(source.system, "/v1/events/rejected/counts")["counts"]
     }

@@ -1,4 +1,4 @@
-"""What one workspace does with functions, another one does not notice; and a courier that is killed repeats nothing."""
+"""Functions of one workspace do not affect another one, and a killed courier repeats no event."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ ENDLESS = {
     "Python": "def transform(e):\n    while True:\n        pass\n",
 }
 GOOD = "function transform(e) { return { email: e.userId + '@' + e.traits.n } }"
-DONE_WITHIN_S = 120.0
+DONE_WITHIN_SECONDS = 120.0
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def system(tmp_path: Path) -> Iterator[RunningSystem]:
 
 
 def add_pipeline(source: Source, **members: Any) -> int:
-    """A further User pipeline of the source."""
+    """Add a User pipeline to the source."""
     base = {"connection": source.id, "target": "User", "name": "Function", "enabled": True}
     created: int = post(source.system, "/v1/pipelines", base | members)["id"]
     return created
 
 
 def steps(source: Source, message_id: str) -> dict[int, dict[str, Any]]:
-    """The steps of a message, by pipeline; empty while it is pending."""
+    """Return the steps of a message by pipeline; empty while it is pending."""
     traces = get(source.system, f"/v1/events/{message_id}/trace")["traces"]
     return {step["pipeline"]: step for trace in traces for step in trace["steps"]}
 
@@ -51,16 +51,16 @@ def kill_courier(system: RunningSystem) -> None:
     """Kill the courier, and wait until there is another one."""
     courier = system.children()["courier"]
     os.kill(courier, signal.SIGKILL)
-    wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_S)
+    wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_SECONDS)
 
 
 def wait_for_outcome(source: Source, message_id: str, pipeline: int) -> None:
-    """Wait until the pipeline has let the message through."""
-    wait_until(lambda: outcome(source, message_id, pipeline) == "Passed", DONE_WITHIN_S)
+    """Wait until the pipeline has passed the message."""
+    wait_until(lambda: outcome(source, message_id, pipeline) == "Passed", DONE_WITHIN_SECONDS)
 
 
 @pytest.mark.timeout(400)
-def test_endless_functions_hold_up_nobody_else(system: RunningSystem) -> None:
+def test_endless_functions_do_not_delay_others(system: RunningSystem) -> None:
     a, b = make_source(add_tenant(system, "A")), make_source(add_tenant(system, "B"))
     endless = [add_pipeline(a, **function(language, ENDLESS[language])) for language in ("JavaScript", "Python") * 6]
     good = add_pipeline(b, **function("JavaScript", GOOD))
@@ -74,12 +74,12 @@ def test_endless_functions_hold_up_nobody_else(system: RunningSystem) -> None:
     assert len(b.events()) == 20
     assert len(a.wait_for(10)) == 10, "A's events are stored, whatever its functions do"
     assert any(outcome(a, "a9", pipeline) == "Pending" for pipeline in endless), "late, and not failed"
-    wait_until(lambda: "a pipeline keeps reaching a limit and is paused" in system.errors, DONE_WITHIN_S)
+    wait_until(lambda: "a pipeline keeps reaching a limit and is paused" in system.errors, DONE_WITHIN_SECONDS)
     assert system.children() == before, "no process was restarted"
 
 
 @pytest.mark.timeout(400)
-def test_a_killed_courier_goes_on_where_it_was_and_keeps_the_order(system: RunningSystem) -> None:
+def test_a_killed_courier_continues_in_order(system: RunningSystem) -> None:
     source = make_source(system)
     pipeline = add_pipeline(source, **function("JavaScript", GOOD))
     sent = 0
@@ -109,7 +109,7 @@ def test_events_are_stored_while_there_is_no_courier(system: RunningSystem) -> N
 
 
 @pytest.mark.timeout(400)
-def test_a_courier_that_stands_still_is_restarted(tmp_path: Path) -> None:
+def test_a_suspended_courier_is_restarted(tmp_path: Path) -> None:
     system = start(tmp_path / "data", HEADWATER_WATCHDOG_SECONDS="3")
     try:
         source = make_source(system)
@@ -118,7 +118,7 @@ def test_a_courier_that_stands_still_is_restarted(tmp_path: Path) -> None:
         wait_for_outcome(source, "before", pipeline)
         courier = system.children()["courier"]
         os.kill(courier, signal.SIGSTOP)
-        wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_S)
+        wait_until(lambda: system.children().get("courier", courier) != courier, DONE_WITHIN_SECONDS)
         source.send("identify", {"userId": "u", "traits": {"n": 2}, "messageId": "after"})
         wait_for_outcome(source, "after", pipeline)
     finally:

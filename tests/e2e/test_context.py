@@ -1,4 +1,4 @@
-"""The context of events in the whole system: what the connection, the user agent and a database of places tell."""
+"""The context of events in the whole system: data of the connection, the user agent and a location database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.mmdb import write_mmdb
 from tests.system import RunningSystem, free_port, serve, start
 
 FIREFOX = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
-TOLD = {"browser": {"name": "Firefox", "version": "127.0"}, "os": {"name": "Linux"}}
+PARSED = {"browser": {"name": "Firefox", "version": "127.0"}, "os": {"name": "Linux"}}
 ROME = {"city": "Rome", "country": "IT", "latitude": 41.9, "longitude": 12.5}
 
 
@@ -29,7 +29,7 @@ def located(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]
 
 
 def page(source: Source, **context: object) -> dict[str, object]:
-    """The stored context of a page event of a browser."""
+    """Return the stored context of a page event of a browser."""
     body = {"userId": "u"} | ({"context": context} if context else {})
     before = len(source.events())
     assert source.send("page", body, **{"user-agent": FIREFOX}).status_code == 200
@@ -37,14 +37,14 @@ def page(source: Source, **context: object) -> dict[str, object]:
     return found
 
 
-def test_what_the_connection_tells_of_a_person(located: RunningSystem) -> None:
+def test_the_context_has_the_data_of_the_connection(located: RunningSystem) -> None:
     source = make_source(located, connector="javascript", strategy="Conversion")
-    assert page(source) == {"userAgent": FIREFOX, "ip": "127.0.0.1", **TOLD}
-    assert page(source, ip="255.255.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, "ip": "127.0.0.0", **TOLD}
-    assert page(source, ip="0.0.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, **TOLD}
+    assert page(source) == {"userAgent": FIREFOX, "ip": "127.0.0.1", **PARSED}
+    assert page(source, ip="255.255.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, "ip": "127.0.0.0", **PARSED}
+    assert page(source, ip="0.0.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, **PARSED}
 
 
-def test_what_a_server_says_of_a_person(located: RunningSystem) -> None:
+def test_the_context_of_a_server_is_stored(located: RunningSystem) -> None:
     source = make_source(located)
     assert page(source) == {}
     sent = {"ip": "203.0.113.9", "locale": "it_IT", "screen": {"width": 390, "density": 2.625}, "page": {"n": 1.0}}
@@ -56,7 +56,7 @@ def test_what_a_server_says_of_a_person(located: RunningSystem) -> None:
     }
 
 
-def test_a_database_of_places_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+def test_an_invalid_location_database_is_reported_at_the_start(tmp_path: Path) -> None:
     process = serve(tmp_path / "data", free_port(), HEADWATER_MAXMIND_DB=str(tmp_path / "missing.mmdb"))
     assert process.wait(60) == 1
     errors = (tmp_path / "data" / "stderr.txt").read_text()

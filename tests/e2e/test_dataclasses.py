@@ -37,10 +37,10 @@ async def channel(system: RunningSystem) -> AsyncIterator[aio.Channel]:
         yield channel
 
 
-async def call(channel: aio.Channel, method: str, request: Message, answer: type[Message], key: str) -> Any:
-    """One call, with the dataclasses as (de)serialisers: all that a client needs."""
+async def call(channel: aio.Channel, method: str, request: Message, result: type[Message], key: str) -> Any:
+    """Make a call with the dataclasses as (de)serialisers, as a client would."""
     bound: Any = channel.unary_unary(
-        f"/headwater.v1.{method}", request_serializer=bytes, response_deserializer=answer.parse
+        f"/headwater.v1.{method}", request_serializer=bytes, response_deserializer=result.parse
     )
     return await bound(request, metadata=(("authorization", f"Bearer {key}"),), timeout=15)
 
@@ -103,25 +103,27 @@ async def test_events_go_in_and_come_out(system: RunningSystem, channel: aio.Cha
     assert stored.timestamp is not None
 
 
-def test_rest_speaks_their_json(system: RunningSystem) -> None:
+def test_rest_uses_the_json_of_the_dataclasses(system: RunningSystem) -> None:
     request = CreateConnectionRequest(name="Shop", role="Source", connector="javascript", strategy="Fusion")
     response = HTTP.post(
         f"{system.base_url}/v1/connections", content=request.to_json(), headers=system.authorization, timeout=15
     )
     created = CreateConnectionResponse.from_json(response.content)
-    answer = HTTP.get(f"{system.base_url}/v1/connections/{created.id}", headers=system.authorization, timeout=15)
-    got = Connection.from_json(answer.content, ignore_unknown_fields=True)
+    result = HTTP.get(f"{system.base_url}/v1/connections/{created.id}", headers=system.authorization, timeout=15)
+    got = Connection.from_json(result.content, ignore_unknown_fields=True)
     assert (got.id, got.strategy, got.linked_connections) == (created.id, "Fusion", [])
 
 
-def test_both_runtimes_write_the_same_bytes() -> None:
+def test_both_runtimes_serialise_to_the_same_bytes() -> None:
     request = CreateConnectionRequest(name="ä", role="Source", connector="http", linked_connections=[3, 1])
-    twin = connections_pb2.CreateConnectionRequest(name="ä", role="Source", connector="http", linked_connections=[3, 1])
-    assert bytes(request) == twin.SerializeToString(deterministic=True)
-    assert CreateConnectionRequest.parse(twin.SerializeToString()) == request
+    message = connections_pb2.CreateConnectionRequest(
+        name="ä", role="Source", connector="http", linked_connections=[3, 1]
+    )
+    assert bytes(request) == message.SerializeToString(deterministic=True)
+    assert CreateConnectionRequest.parse(message.SerializeToString()) == request
 
 
-def test_names_that_the_protos_set_are_not_known_to_its_json() -> None:
+def test_json_names_of_the_protos_are_not_supported() -> None:
     """The one limit of the extra: betterproto2 has no json_name, so these few members must go over gRPC."""
     assert Pipeline(user_id_column="id").to_json() == '{"userIdColumn": "id"}'
     assert Matching(input="email").to_json() == '{"input": "email"}'

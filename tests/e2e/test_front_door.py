@@ -1,4 +1,4 @@
-"""From a connection to events that can be read back, through real Envoy, over both faces of the one port."""
+"""From a connection to readable events, through real Envoy, over REST and gRPC on the same port."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from tests.system import HTTP, RunningSystem, wait_until
 
 @pytest.fixture(params=["system", "postgresql_system"], ids=["sqlite", "postgresql"])
 def running(request: pytest.FixtureRequest) -> RunningSystem:
-    """Everything here holds on both databases."""
+    """Run every test of this file on both databases."""
     found: RunningSystem = request.getfixturevalue(request.param)
     return found
 
@@ -108,7 +108,7 @@ def test_each_call_stores_its_event(source: Source, call: str, body: dict[str, o
     assert body.items() <= event.items()
 
 
-def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(running: RunningSystem, source: Source) -> None:
+def test_the_write_key_is_read_from_every_place_of_sdks(running: RunningSystem, source: Source) -> None:
     key, url = source.write_key, f"{running.base_url}/v1"
     track: dict[str, object] = {"userId": "u1", "event": "E"}
     calls: list[tuple[str, dict[str, str], dict[str, object]]] = [
@@ -124,7 +124,7 @@ def test_the_write_key_is_taken_from_everywhere_that_sdks_put_it(running: Runnin
     assert len(source.wait_for(len(calls))) == len(calls)
 
 
-def test_a_message_is_stored_once_whoever_repeats_it(source: Source, channel: grpc.Channel) -> None:
+def test_a_repeated_message_is_stored_once(source: Source, channel: grpc.Channel) -> None:
     track = {"type": "track", "messageId": "m1", "userId": "u1", "event": "E"}
     source.send("batch", {"batch": [track, track]})
     source.send("track", track)
@@ -136,7 +136,7 @@ def test_a_message_is_stored_once_whoever_repeats_it(source: Source, channel: gr
     assert [event["messageId"] for event in source.wait_for(2)] == ["m1", "m2"]
 
 
-def test_numbers_and_unknown_members_are_kept_to_the_letter(source: Source) -> None:
+def test_numbers_and_unknown_members_are_stored_unchanged(source: Source) -> None:
     body = b'{"userId":"u1","event":"E","properties":{"big":9007199254740993,"exact":1.10},"_metadata":{"v":1}}'
     response = HTTP.post(f"{source.system.base_url}/v1/track", content=body, auth=(source.write_key, ""))
     assert response.status_code == 200
@@ -146,7 +146,7 @@ def test_numbers_and_unknown_members_are_kept_to_the_letter(source: Source) -> N
     assert '"_metadata":{"v":1}' in text
 
 
-def test_gzip_is_inflated(source: Source) -> None:
+def test_gzip_is_decompressed(source: Source) -> None:
     body = gzip.compress(json.dumps({"userId": "u1", "event": "E"}).encode())
     url = f"{source.system.base_url}/v1/track"
     headers = {"content-encoding": "gzip", "content-type": "application/x-www-form-urlencoded"}
@@ -154,7 +154,7 @@ def test_gzip_is_inflated(source: Source) -> None:
     assert len(source.wait_for(1)) == 1
 
 
-def test_events_make_identities(source: Source) -> None:
+def test_events_create_identities(source: Source) -> None:
     source.send("page", {"anonymousId": "x", "name": "Home"})
     source.send("page", {"anonymousId": "y", "name": "Home"})
     source.send("identify", {"anonymousId": "x", "userId": "42", "traits": {"email": "a@x"}})
@@ -184,12 +184,12 @@ def test_the_python_sdk_works_unchanged(source: Source) -> None:
     assert {event["context"]["library"]["name"] for event in stored.values()} == {"analytics-python"}
 
 
-def test_typed_clients_see_the_same_on_the_same_port(
+def test_typed_clients_get_the_same_on_the_same_port(
     running: RunningSystem, source: Source, channel: grpc.Channel
 ) -> None:
     message_id = str(uuid.uuid4())
     metadata = (("authorization", f"Bearer {running.api_key}"),)
-    answer = EventServiceStub(channel).SendEvents(
+    result = EventServiceStub(channel).SendEvents(
         events.SendEventsRequest(
             events=[
                 events.Event(
@@ -206,8 +206,8 @@ def test_typed_clients_see_the_same_on_the_same_port(
         ),
         metadata=(("authorization", f"Bearer {source.write_key}"),),
     )
-    assert answer.accepted == 1
-    assert [(item.index, item.code, item.path) for item in answer.rejected] == [(1, "BadRequest", "event")]
+    assert result.accepted == 1
+    assert [(item.index, item.code, item.path) for item in result.rejected] == [(1, "BadRequest", "event")]
 
     [document] = source.wait_for(1)
     assert document["context"] == {"ip": "1.2.3.4", "session": {"id": str(2**60)}}
@@ -232,33 +232,36 @@ def test_typed_clients_see_the_same_on_the_same_port(
     assert (seen.identities[0].user_id, list(seen.identities[0].anonymous_ids)) == ("u1", ["a1"])
 
 
-def test_what_is_refused_can_be_listed(running: RunningSystem, source: Source) -> None:
+def test_rejected_events_are_listed(running: RunningSystem, source: Source) -> None:
     source.send("batch", {"batch": [{"type": "track", "userId": "u1"}, {"type": "nonsense"}]})
 
-    def refused() -> list[dict[str, object]]:
+    def rejected_events() -> list[dict[str, object]]:
         found: list[dict[str, object]] = get(running, f"/v1/events/rejected?connection={source.id}")["events"]
         return found
 
-    wait_until(lambda: len(refused()) == 2, 60)
-    assert [(event["code"], event["path"]) for event in refused()] == [("BadRequest", "type"), ("BadRequest", "event")]
-    assert base64.b64decode(str(refused()[1]["body"])) == b'{"type":"track","userId":"u1"}'
+    wait_until(lambda: len(rejected_events()) == 2, 60)
+    assert [(event["code"], event["path"]) for event in rejected_events()] == [
+        ("BadRequest", "type"),
+        ("BadRequest", "event"),
+    ]
+    assert base64.b64decode(str(rejected_events()[1]["body"])) == b'{"type":"track","userId":"u1"}'
 
 
 async def test_the_async_stub_works_too(running: RunningSystem, source: Source) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
         stub = ConnectionServiceStub(channel)
         metadata = (("authorization", f"Bearer {running.api_key}"),)
-        answers = await asyncio.gather(
+        found = await asyncio.gather(
             *(stub.GetConnection(connections.GetConnectionRequest(id=source.id), metadata=metadata) for _ in range(20))
         )
-    assert {answer.id for answer in answers} == {source.id}
+    assert {result.id for result in found} == {source.id}
 
 
 def test_a_connection_knows_whether_a_call_with_its_key_has_arrived(running: RunningSystem, source: Source) -> None:
     path = f"/v1/connections/{source.id}/test"
     assert get(running, path) == {"received": False, "warnings": []}
-    source.send("track", {"userId": "u1"})  # even one that is refused shows that the key is in the right place
+    source.send("track", {"userId": "u1"})  # even a rejected call shows that the key is in the right place
     wait_until(lambda: get(running, path)["received"], 60)
-    answer = get(running, path)
-    assert answer["protocol"] == "track"
-    assert answer["lastReceivedAt"].endswith("Z")
+    result = get(running, path)
+    assert result["protocol"] == "track"
+    assert result["lastReceivedAt"].endswith("Z")

@@ -1,4 +1,4 @@
-"""The whole system with its event log in NATS JetStream, and what clients are told when a log is full or far behind."""
+"""The whole system with its event log in NATS JetStream, and the responses when a log is full or far behind."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def stored(system: RunningSystem) -> Counter[str]:
 
 
 def send_until_accepted(source: Source, message: str) -> int:
-    """Send an event as an SDK does, again after 503; how many calls it took."""
+    """Send an event as an SDK does, again after 503; return the number of calls."""
     calls = 0
 
     def accepted() -> bool:
@@ -71,14 +71,12 @@ def test_events_go_through_jetstream_and_survive_restarts_of_all(server: NatsSer
     assert system.stop() == 0, system.errors
 
 
-def test_a_broker_that_stands_still_under_a_call_whose_client_tries_again(
-    nats_system: RunningSystem, server: NatsServer
-) -> None:
+def test_a_retry_during_a_suspended_broker_is_stored_once(nats_system: RunningSystem, server: NatsServer) -> None:
     source = make_source(nats_system)
     assert source.send("track", event("before")).status_code == 200
     server.freeze()
-    refused = source.send("track", event("frozen"), **{"X-Strict-Mode": "1"})
-    assert (refused.status_code, refused.headers.get("retry-after")) == (503, "1"), refused.text
+    is_throttled = source.send("track", event("frozen"), **{"X-Strict-Mode": "1"})
+    assert (is_throttled.status_code, is_throttled.headers.get("retry-after")) == (503, "1"), is_throttled.text
     server.thaw()
     send_until_accepted(source, "frozen")
     send_until_accepted(source, "after")
@@ -86,7 +84,9 @@ def test_a_broker_that_stands_still_under_a_call_whose_client_tries_again(
     assert stored(nats_system) == {"before": 1, "frozen": 1, "after": 1}
 
 
-async def test_nats_killed_under_load_loses_and_doubles_nothing(nats_system: RunningSystem, server: NatsServer) -> None:
+async def test_nats_killed_under_load_loses_and_duplicates_nothing(
+    nats_system: RunningSystem, server: NatsServer
+) -> None:
     source = make_source(nats_system)
     acknowledged: set[str] = set()
     stop = asyncio.Event()
@@ -96,12 +96,14 @@ async def test_nats_killed_under_load_loses_and_doubles_nothing(nats_system: Run
         async with httpx.AsyncClient(timeout=20) as client:
             while not stop.is_set():
                 batch = {"batch": [{"type": "track", **event(f"{sender}-{number}-{index}")} for index in range(10)]}
-                answer = await client.post(f"{nats_system.base_url}/v1/batch", json=batch, auth=(source.write_key, ""))
-                if answer.status_code == 200:
+                response = await client.post(
+                    f"{nats_system.base_url}/v1/batch", json=batch, auth=(source.write_key, "")
+                )
+                if response.status_code == 200:
                     acknowledged.update(each["messageId"] for each in batch["batch"])
                     number += 1
                 else:
-                    assert answer.status_code == 503, answer.text
+                    assert response.status_code == 503, response.text
 
     async with asyncio.TaskGroup() as senders:
         for sender in range(6):
@@ -118,7 +120,7 @@ async def test_nats_killed_under_load_loses_and_doubles_nothing(nats_system: Run
     assert max(stored(nats_system).values()) == 1
 
 
-def test_nats_may_be_away_at_the_start(tmp_path: Path) -> None:
+def test_nats_may_be_unavailable_at_the_start(tmp_path: Path) -> None:
     server = NatsServer(started=False)
     try:
         system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
@@ -134,29 +136,29 @@ def test_nats_may_be_away_at_the_start(tmp_path: Path) -> None:
 
 
 def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) -> None:
-    """The worker stands still: callers get 429 and a time, nothing that was accepted is lost, and it passes."""
+    """The worker stands still: callers get 429 with a time to wait, and accepted events are not lost."""
     system = start(tmp_path / "data", HEADWATER_LOG_MAX_LAG_BYTES="100KiB", HEADWATER_WATCHDOG_SECONDS="0")
     source = make_source(system)
     worker = _worker(system)
     os.kill(worker, signal.SIGSTOP)
     accepted: list[str] = []
 
-    def refused() -> bool:
+    def is_throttled() -> bool:
         message = str(len(accepted))
-        answer = source.send(
+        response = source.send(
             "track", {**event(message), "properties": {"text": "x" * 10_000}}, **{"X-Strict-Mode": "1"}
         )
-        if answer.status_code == 200:
+        if response.status_code == 200:
             accepted.append(message)
             return False
-        assert answer.status_code == 429, answer.text
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert response.status_code == 429, response.text
+        assert 1 <= int(response.headers["retry-after"]) <= 60
         return True
 
-    wait_until(refused, 20)
+    wait_until(is_throttled, 20)
     assert len(accepted) >= 10
     os.kill(worker, signal.SIGCONT)
-    wait_until(lambda: not refused(), 30)
+    wait_until(lambda: not is_throttled(), 30)
     wait_until(lambda: set(stored(system)) >= set(accepted), 30)
     assert system.stop() == 0, system.errors
 

@@ -1,4 +1,4 @@
-"""The limits of what clients send, where the operator has set others: the gateway and the backend follow them."""
+"""The limits of calls as the operator sets them: the gateway and the backend apply them."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def source(generous: RunningSystem) -> Source:
 
 
 def sized(size: int) -> dict[str, Any]:
-    """An event of exactly so many bytes."""
+    """Return an event with this number of bytes."""
     event: dict[str, Any] = {"type": "track", "event": "E", "userId": "u", "properties": {"text": ""}}
     event["properties"]["text"] = "x" * (size - len(json.dumps(event)))
     return event
@@ -70,20 +70,20 @@ def test_the_largest_event_and_the_largest_batch_are_stored(source: Source) -> N
     ],
     ids=["event", "batch", "native", "gateway"],
 )
-def test_what_is_larger_is_413(source: Source, call: str, body: Any) -> None:
+def test_a_larger_body_is_413(source: Source, call: str, body: Any) -> None:
     response = send(source, call, body)
     assert response.status_code == 413
     assert "PayloadTooLarge" in response.text
 
 
-def test_grpc_takes_as_much(source: Source) -> None:
+def test_grpc_accepts_the_same_sizes(source: Source) -> None:
     event = pb.Event(
         type="track", event="E", user_id="u", properties_json=json.dumps({"text": "x" * (EVENT_BYTES - 200)})
     )
     with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
-        answer = EventServiceStub(channel).SendEvents(
+        result = EventServiceStub(channel).SendEvents(
             pb.SendEventsRequest(events=[event] * 2),
             metadata=(("authorization", f"Bearer {source.write_key}"),),
             timeout=30,
         )
-    assert answer.accepted == 2
+    assert result.accepted == 2

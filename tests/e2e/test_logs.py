@@ -1,4 +1,4 @@
-"""Personal data that passes through everything that can fail is not in the logs."""
+"""Personal data in calls that fail in every way is not in the logs."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,7 @@ from tests.e2e.source import make_source, post
 from tests.system import HTTP, RunningSystem, start, wait_until
 
 PERSON: Final = "ada.lovelace"
-"""Part of every value that is sent. It stands for data of a person, and is in no name of the system."""
+"""Part of every value that is sent. It stands for personal data, and is in no name of the system."""
 
 FUNCTIONS: Final = {
     "JavaScript": "function transform(event) { throw new Error('no mail for ' + event.traits.email); }",
@@ -51,7 +51,7 @@ def test_no_data_of_events_is_logged(tmp_path: Path, log_format: str) -> None:
         shop.send("identify", event)
         wait_until(lambda: _failed_steps(system) == 5, 30)
 
-        _send_what_is_refused(system, shop.write_key)
+        _send_invalid_calls(system, shop.write_key)
         for transformation in (_function("Python", FUNCTIONS["Python"]), {"mapping": {"age": "traits.email"}}):
             data = {"traits": {"email": f"{PERSON}@private.example"}}
             body = {"data": data, "inSchema": _schema("traits", {"kind": "json"}), "outSchema": AGE}
@@ -63,8 +63,8 @@ def test_no_data_of_events_is_logged(tmp_path: Path, log_format: str) -> None:
     assert [line for line in written.splitlines() if PERSON in line.lower()] == []
 
 
-def _send_what_is_refused(system: RunningSystem, key: str) -> None:
-    """Bodies that break a rule of the track API, and no JSON at all."""
+def _send_invalid_calls(system: RunningSystem, key: str) -> None:
+    """Send bodies that break a rule of the track API, and one that is not JSON."""
     for body in (
         f'{{"userId": "{PERSON}", "event": ',
         f'{{"userId": "{PERSON}"}}',

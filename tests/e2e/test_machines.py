@@ -1,4 +1,5 @@
-"""Several machines on one PostgreSQL and one NATS: each takes calls, one at a time fills the warehouse, any may die."""
+"""Several machines on one PostgreSQL and one NATS: each accepts calls, one at a time fills the warehouse, any may
+die."""
 
 import signal
 from collections import Counter
@@ -13,12 +14,12 @@ from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
 
-TAKEN_OVER_WITHIN_S = 40.0
+TAKEN_OVER_WITHIN_SECONDS = 40.0
 
 
 @pytest.fixture
 def machines(postgresql_server: PostgresqlServer, tmp_path: Path) -> Iterator[list[RunningSystem]]:
-    """Two of them; the first has the older worker, which consumes."""
+    """Start two machines; the first has the older worker, which consumes."""
     server = NatsServer()
     database = postgresql_server.create()
     running: list[RunningSystem] = []
@@ -52,7 +53,7 @@ def stored(source: Source) -> Counter[str]:
     return Counter(event["messageId"] for event in all_events(source.system))
 
 
-def test_what_any_machine_accepts_is_stored_once_and_one_may_die(machines: list[RunningSystem]) -> None:
+def test_events_of_every_machine_are_stored_once_and_one_may_die(machines: list[RunningSystem]) -> None:
     first, second = machines
     here = make_source(first)
     there = replace(here, system=second)
@@ -63,5 +64,5 @@ def test_what_any_machine_accepts_is_stored_once_and_one_may_die(machines: list[
     first.process.send_signal(signal.SIGKILL)
     first.process.wait(60)
     sent(there, "d", "a")
-    wait_until(lambda: {"c", "d"} <= set(stored(there)), TAKEN_OVER_WITHIN_S)
+    wait_until(lambda: {"c", "d"} <= set(stored(there)), TAKEN_OVER_WITHIN_SECONDS)
     assert stored(there) == {"a": 1, "b": 1, "shared": 1, "c": 1, "d": 1}

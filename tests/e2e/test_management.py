@@ -1,4 +1,4 @@
-"""Management through real Envoy, as curl sees it: statuses, what a restart keeps, and the command line beside it."""
+"""Management through real Envoy, as curl sees it: statuses, data after a restart, and the command line."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from tests.e2e.source import get, post
 from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 
 SCHEMA = '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"}}]}'
-SEEN_WITHIN_S = 15.0
-"""What another process changed is seen within a second, and this machine may be busy."""
+SEEN_WITHIN_SECONDS = 15.0
+"""Changes of another process apply within a second, and this machine may be busy."""
 
 
 def send(system: RunningSystem, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
@@ -27,12 +27,12 @@ def send(system: RunningSystem, method: str, path: str, body: Any = None, key: s
     return HTTP.request(method, f"{system.base_url}{path}", json=body, headers=headers, timeout=15)
 
 
-def refused(response: httpx.Response) -> tuple[int, str]:
+def read_error(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
 def command(system: RunningSystem, *arguments: str) -> str:
-    """What `headwater …` prints beside the running server."""
+    """Return the output of `headwater …` while the server runs."""
     return subprocess.run(
         [sys.executable, "-m", "headwater.server.cli", *arguments],
         env={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)},
@@ -54,7 +54,7 @@ def test_the_catalogue(system: RunningSystem) -> None:
     assert javascript in connectors
     assert (javascript["strategies"], javascript["available"]) == (True, True)
     assert "asDestination" not in javascript
-    assert refused(send(system, "GET", "/v1/connectors/fax")) == (404, "NotFound")
+    assert read_error(send(system, "GET", "/v1/connectors/fax")) == (404, "NotFound")
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_the_catalogue(system: RunningSystem) -> None:
         ({"connector": "dummy", "linkedConnections": [1]}, 422, "LinkedConnectionNotExist"),
     ],
 )
-def test_refused_connections(system: RunningSystem, body: dict[str, Any], status: int, code: str) -> None:
+def test_invalid_connections_are_rejected(system: RunningSystem, body: dict[str, Any], status: int, code: str) -> None:
     before = get(system, "/v1/connections")
     response = send(system, "POST", "/v1/connections", {"name": "x", "role": "Destination", **body})
-    assert refused(response) == (status, code)
+    assert read_error(response) == (status, code)
     assert get(system, "/v1/connections") == before
 
 
@@ -111,15 +111,15 @@ def test_a_dummy_from_its_creation_to_its_users(system: RunningSystem) -> None:
     page = get(system, f"/v1/connections/{id_}/users?schema={SCHEMA}")
     assert (len(page["users"]), page["users"][0], page["cursor"]) == (10, {"email": "ada@example.com"}, "")
     assert "schema" not in get(system, f"/v1/connections/{id_}/schemas/event?type=send_event_with_no_schema")
-    assert refused(send(system, "GET", f"/v1/connections/{id_}/schemas/event?type=x")) == (404, "NotFound")
-    assert refused(send(system, "GET", f"/v1/connections/{id_}/users?schema={SCHEMA}&filter={{}}")) == (
+    assert read_error(send(system, "GET", f"/v1/connections/{id_}/schemas/event?type=x")) == (404, "NotFound")
+    assert read_error(send(system, "GET", f"/v1/connections/{id_}/users?schema={SCHEMA}&filter={{}}")) == (
         501,
         "NotImplemented",
     )
 
 
-def test_a_list_shows_each_connection_as_it_is_alone(system: RunningSystem) -> None:
-    """The server writes the one, the gateway the other."""
+def test_a_list_has_each_connection_as_a_single_read(system: RunningSystem) -> None:
+    """The gateway writes the single connection as JSON, and the server writes the list."""
     source = make(system, "javascript", "Source", strategy="Fusion")
     make(system, "dummy", "Destination", linkedConnections=[source], settings={"operationDelay": "1ms"})
     number = {"kind": "int", "bitSize": 64, "minimum": 0, "maximum": "9223372036854775807"}
@@ -139,7 +139,7 @@ def test_a_list_shows_each_connection_as_it_is_alone(system: RunningSystem) -> N
         assert shown == {**alone, "eventTypes": []}
 
 
-def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
+def test_a_list_may_be_longer_than_the_gateways_buffer(tmp_path: Path) -> None:
     system = start(tmp_path / "data", HEADWATER_MAX_CONNECTION_DEFINITION_BYTES="16MiB")
     source = make(system, "http", "Source")
     function = {"language": "Python", "source": f"def transform(event):\n    return {{}}\n#{'x' * 49_000}"}
@@ -154,14 +154,14 @@ def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
     }
     for _ in range(180):
         post(system, "/v1/pipelines", pipeline)
-    answer = send(system, "GET", "/v1/connections")
-    assert answer.headers["content-type"] == "application/json"
-    assert len(answer.content) > 10_000_000 > 8 << 20
-    (connection,) = answer.json()["connections"]
+    result = send(system, "GET", "/v1/connections")
+    assert result.headers["content-type"] == "application/json"
+    assert len(result.content) > 10_000_000 > 8 << 20
+    (connection,) = result.json()["connections"]
     assert [shown["transformation"]["function"]["source"] for shown in connection["pipelines"]] == [
         function["source"]
     ] * 180
-    assert refused(send(system, "GET", "/v1/connections", key="api_unknown")) == (401, "Unauthorized")
+    assert read_error(send(system, "GET", "/v1/connections", key="api_unknown")) == (401, "Unauthorized")
     alone = get(system, f"/v1/connections/{source}")
     assert connection == alone
     assert len(json.dumps(alone)) > 8 << 20
@@ -172,17 +172,17 @@ def test_a_list_may_be_longer_than_the_gateway_holds(tmp_path: Path) -> None:
     assert system.stop() == 0
 
 
-def test_links(system: RunningSystem) -> None:
+def test_connections_are_linked(system: RunningSystem) -> None:
     source, destination = make(system, "http", "Source"), make(system, "dummy", "Destination")
     path = f"/v1/connections/{source}/links/{destination}"
     for method, linked in (("POST", [destination]), ("POST", [destination]), ("DELETE", []), ("DELETE", [])):
         response = send(system, method, path)
         assert (response.status_code, response.json()) == (200, {})
         assert get(system, f"/v1/connections/{source}")["linkedConnections"] == linked
-    assert refused(send(system, "POST", f"/v1/connections/{source}/links/{source}")) == (400, "BadRequest")
-    assert refused(send(system, "POST", f"/v1/connections/{source}/links/0")) == (400, "BadRequest")
-    assert refused(send(system, "POST", f"/v1/connections/{source}/links/x")) == (400, "BadRequest")
-    assert refused(send(system, "POST", f"/v1/connections/{source}/links/1")) == (404, "NotFound")
+    assert read_error(send(system, "POST", f"/v1/connections/{source}/links/{source}")) == (400, "BadRequest")
+    assert read_error(send(system, "POST", f"/v1/connections/{source}/links/0")) == (400, "BadRequest")
+    assert read_error(send(system, "POST", f"/v1/connections/{source}/links/x")) == (400, "BadRequest")
+    assert read_error(send(system, "POST", f"/v1/connections/{source}/links/1")) == (404, "NotFound")
 
 
 @pytest.mark.parametrize(
@@ -197,33 +197,37 @@ def test_links(system: RunningSystem) -> None:
     ],
 )
 def test_authorization(system: RunningSystem, path: str, status: int, code: str) -> None:
-    assert refused(send(system, "GET", f"/v1/connections/{path}")) == (status, code)
+    assert read_error(send(system, "GET", f"/v1/connections/{path}")) == (status, code)
 
 
-def test_keys_and_workspaces_beside_the_command_line(system: RunningSystem) -> None:
+def test_keys_and_workspaces_of_the_command_line(system: RunningSystem) -> None:
     key = command(system, "keys", "create", "All", "--every-workspace")
-    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 200, SEEN_WITHIN_S)
-    assert refused(send(system, "GET", "/v1/connections", key=key)) == (403, "Forbidden")
+    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 200, SEEN_WITHIN_SECONDS)
+    assert read_error(send(system, "GET", "/v1/connections", key=key)) == (403, "Forbidden")
     second = send(system, "POST", "/v1/workspaces", {"name": "Second"}, key=key).json()["id"]
     its = send(system, "POST", "/v1/keys", {"name": "Its", "workspace": second}, key=key).json()
     assert send(system, "GET", "/v1/workspaces/current", key=its["token"]).json()["name"] == "Second"
-    assert refused(send(system, "POST", "/v1/workspaces", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
-    assert refused(send(system, "POST", "/v1/keys", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
+    assert read_error(send(system, "POST", "/v1/workspaces", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
+    assert read_error(send(system, "POST", "/v1/keys", {"name": "x"}, key=its["token"])) == (403, "Forbidden")
     header = {"authorization": f"Bearer {its['token']}", "headwater-workspace": "1"}
-    assert refused(HTTP.get(f"{system.base_url}/v1/connections", headers=header)) == (404, "NotFound")
+    assert read_error(HTTP.get(f"{system.base_url}/v1/connections", headers=header)) == (404, "NotFound")
     assert str(second) in command(system, "workspaces", "list")
     assert its["token"] not in command(system, "keys", "list")
 
     assert send(system, "DELETE", f"/v1/keys/{its['id']}", key=key).status_code == 200
-    assert refused(send(system, "GET", "/v1/workspaces/current", key=its["token"])) == (401, "Unauthorized"), "at once"
+    assert read_error(send(system, "GET", "/v1/workspaces/current", key=its["token"])) == (401, "Unauthorized"), (
+        "immediately"
+    )
     command(system, "workspaces", "delete", str(second))
-    wait_until(lambda: len(send(system, "GET", "/v1/workspaces", key=key).json()["workspaces"]) == 1, SEEN_WITHIN_S)
+    wait_until(
+        lambda: len(send(system, "GET", "/v1/workspaces", key=key).json()["workspaces"]) == 1, SEEN_WITHIN_SECONDS
+    )
     (id_,) = [each["id"] for each in send(system, "GET", "/v1/keys", key=key).json()["keys"] if each["name"] == "All"]
     command(system, "keys", "revoke", str(id_))
-    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 401, SEEN_WITHIN_S)
+    wait_until(lambda: send(system, "GET", "/v1/workspaces", key=key).status_code == 401, SEEN_WITHIN_SECONDS)
 
 
-def test_settings_outlive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> None:
+def test_settings_survive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     system = start(data, port)
     id_ = make(system, "dummy", "Destination", settings={"urlForDispatchingEvents": "http://pass:word@example.com/"})
@@ -237,7 +241,7 @@ def test_settings_outlive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> N
     system = start(data, port, HEADWATER_SECRET_KEY="the key of this year: 32 characters")
     assert "cannot be decrypted: their key is missing" in system.errors
     assert get(system, f"/v1/connections/{id_}")["eventTypes"] == [], "a lost key costs no more than what it opens"
-    assert refused(send(system, "GET", f"/v1/connections/{id_}/schemas/user")) == (503, "ServiceUnavailable")
+    assert read_error(send(system, "GET", f"/v1/connections/{id_}/schemas/user")) == (503, "ServiceUnavailable")
     assert system.stop() == 0
 
     keys = {"HEADWATER_SECRET_KEY": "the key of this year: 32 characters", "HEADWATER_OLD_SECRET_KEYS": old}
@@ -267,6 +271,6 @@ def test_a_write_key_sends_events_and_nothing_else(system: RunningSystem) -> Non
         ("GET", "/v1/events"),
     ):
         body = {"name": "x"} if method == "POST" else None
-        assert refused(send(system, method, path, body, key=key)) == (400, "BadRequest")
+        assert read_error(send(system, method, path, body, key=key)) == (400, "BadRequest")
     accepted = HTTP.post(f"{system.base_url}/v1/track", json={"userId": "u", "event": "E"}, auth=(key, ""))
     assert (accepted.status_code, json.loads(accepted.text)) == (200, {})

@@ -1,4 +1,4 @@
-"""How much memory the processes take under a burst. HEADWATER_BURST_SECONDS makes it long, and then it is bounded."""
+"""The memory of the processes under a burst. HEADWATER_BURST_SECONDS makes it long, and then a limit is checked."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from tests.e2e.source import make_source
 from tests.system import HTTP, start, wait_until
 
 SECONDS: Final = float(os.environ.get("HEADWATER_BURST_SECONDS", "2"))
-LONG_S: Final = 10
+LONG_SECONDS: Final = 10
 CONNECTIONS: Final = 16
-MOST_MIB: Final = 300
+MAX_MIB: Final = 300
 EVENTS: Final = 100
-"""In a call, of about 700 bytes each."""
-CAUGHT_UP_S: Final = 300
+"""Number of events in a call, of about 700 bytes each."""
+CAUGHT_UP_SECONDS: Final = 300
 
 _PROPERTIES: Final = {"text": "x" * 500, "total": 12.5, "items": [1, 2, 3]}
 _CONTEXT: Final = {"userAgent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/130.0", "locale": "en-US"}
@@ -35,8 +35,8 @@ def _call() -> bytes:
     return json.dumps({"batch": events, "context": _CONTEXT}).encode()
 
 
-@pytest.mark.timeout(CAUGHT_UP_S + 2 * SECONDS)
-async def test_a_burst(tmp_path: Path) -> None:
+@pytest.mark.timeout(CAUGHT_UP_SECONDS + 2 * SECONDS)
+async def test_memory_is_bounded_under_a_burst(tmp_path: Path) -> None:
     system = start(tmp_path / "data")
     try:
         source = make_source(system)
@@ -46,26 +46,26 @@ async def test_a_burst(tmp_path: Path) -> None:
             nonlocal accepted
             async with httpx.AsyncClient(base_url=system.base_url, auth=(source.write_key, ""), timeout=30) as client:
                 while time.monotonic() < until:
-                    answer = await client.post("/v1/batch", content=_call())
-                    if answer.status_code == 200:
+                    response = await client.post("/v1/batch", content=_call())
+                    if response.status_code == 200:
                         accepted += EVENTS
                     else:
-                        assert answer.status_code == 429, answer.text
+                        assert response.status_code == 429, response.text
 
         until = time.monotonic() + SECONDS
         await asyncio.gather(*(send(until) for _ in range(CONNECTIONS)))
         source.send("track", {"userId": "u", "event": "last", "messageId": "last"})
         url = f"{system.base_url}/v1/events?limit=1&order=receivedAt&properties=messageId"
 
-        def is_carried() -> bool:
+        def is_processed() -> bool:
             events = HTTP.get(url, headers=system.authorization, timeout=30).json()["events"]
             return bool(events) and events[0]["messageId"] == "last"
 
-        await asyncio.to_thread(wait_until, is_carried, CAUGHT_UP_S)
+        await asyncio.to_thread(wait_until, is_processed, CAUGHT_UP_SECONDS)
         peaks = {name: peak_mib(pid) for name, pid in {**system.children(), "supervisor": system.process.pid}.items()}
         print(f"{accepted} events in {SECONDS:.0f} s; most memory in MiB: {peaks}")
         assert accepted > 0
-        if SECONDS >= LONG_S:
-            assert max(peaks.values()) < MOST_MIB, peaks
+        if SECONDS >= LONG_SECONDS:
+            assert max(peaks.values()) < MAX_MIB, peaks
     finally:
         assert system.stop() == 0, system.errors

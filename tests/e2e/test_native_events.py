@@ -46,7 +46,7 @@ def test_an_event_a_batch_and_a_type_in_the_path_are_stored(system: RunningSyste
     assert [event["event"] for event in source.wait_for(4)] == ["Signed Up"] * 4
 
 
-def test_what_a_web_page_sends_needs_no_preflight(system: RunningSystem) -> None:
+def test_calls_of_a_web_page_need_no_preflight(system: RunningSystem) -> None:
     source = make_source(system)
     body = {"batch": [GOOD], "writeKey": source.write_key}
     response = post(system, "/v1/events", body, content_type="text/plain;charset=UTF-8", **ORIGIN)
@@ -59,8 +59,8 @@ def test_an_api_key_sends_for_any_source_of_its_workspace(system: RunningSystem)
     response = post(system, "/v1/events", {**GOOD, "connectionId": source.id}, **system.authorization)
     assert response.status_code == 200
     assert len(source.wait_for(1)) == 1
-    refused = post(system, "/v1/events", {**GOOD, "connectionId": 7}, **system.authorization)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "ConnectionNotExist")
+    failed = post(system, "/v1/events", {**GOOD, "connectionId": 7}, **system.authorization)
+    assert (failed.status_code, failed.json()["error"]["code"]) == (422, "ConnectionNotExist")
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_an_api_key_sends_for_any_source_of_its_workspace(system: RunningSystem)
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_refusals_have_the_envelope(
+def test_errors_have_the_envelope(
     system: RunningSystem, source: Source, path: str, body: Any, status: int, code: str
 ) -> None:
     response = post(system, path, body, authorization=f"Bearer {source.write_key}")
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-def test_reading_stays_beside_sending(system: RunningSystem) -> None:
-    """They share paths, and differ by the method."""
+def test_reading_and_sending_share_paths(system: RunningSystem) -> None:
+    """Reading and sending share paths, and differ by the method."""
     for path in ("/v1/events", "/v1/events/rejected", "/v1/events/schema", "/v1/events/some-message/trace"):
         response = HTTP.get(f"{system.base_url}{path}", headers={**system.authorization, **ORIGIN}, timeout=15)
         assert response.status_code == 200, path
@@ -111,7 +111,7 @@ def preflight(system: RunningSystem, path: str, method: str) -> httpx.Response:
         ("/projects/some-key/settings", "GET"),
     ],
 )
-def test_web_pages_may_ask_first(system: RunningSystem, path: str, method: str) -> None:
+def test_preflight_requests_are_allowed(system: RunningSystem, path: str, method: str) -> None:
     response = preflight(system, path, method)
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == "*"
@@ -162,7 +162,7 @@ def test_settings_of_the_segment_family_send_events_to_where_they_came_from(
 def test_the_address_is_that_of_the_request(
     system: RunningSystem, source: Source, headers: dict[str, str], address: str
 ) -> None:
-    """Behind a proxy that ends TLS, x-forwarded-proto tells what pages see."""
+    """If a proxy ends TLS, x-forwarded-proto states the scheme of the page."""
     response = settings(system, f"/v1/projects/{source.write_key}/settings", **headers)
     destination = response.json()["integrations"]["Segment.io"]
     assert f"{destination['protocol']}://{destination['apiHost']}" == address
@@ -176,14 +176,14 @@ def test_the_address_is_that_of_the_request(
         ("/v1/events/settings/unknown", 401),
     ],
 )
-def test_the_settings_of_an_unknown_key_are_refused_and_not_kept(system: RunningSystem, path: str, status: int) -> None:
+def test_settings_of_an_unknown_key_are_rejected_and_not_cached(system: RunningSystem, path: str, status: int) -> None:
     response = settings(system, path)
     assert response.status_code == status
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["access-control-allow-origin"] == "*"
 
 
-def test_mobile_sdks_may_leave_out_the_version(system: RunningSystem) -> None:
+def test_mobile_sdks_may_omit_the_version(system: RunningSystem) -> None:
     source = make_source(system)
     assert post(system, "/b", {"batch": [GOOD], "writeKey": source.write_key}).json() == {}
     assert len(source.wait_for(1)) == 1

@@ -1,4 +1,4 @@
-"""Pipelines through real Envoy: the bodies of requests and answers, exactly as REST callers see them."""
+"""Pipelines through real Envoy: the exact bodies of requests and responses of REST callers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from tests.system import HTTP, RunningSystem
 
 @pytest.fixture(params=["system", "postgresql_system"])
 def server(request: pytest.FixtureRequest) -> RunningSystem:
-    """Everything here holds on both databases."""
+    """Run every test of this file on both databases."""
     running: RunningSystem = request.getfixturevalue(request.param)
     return running
 
@@ -42,16 +42,16 @@ NOTHING = {
     "scheduleStart": 5,
     "colour": "red",
 }
-"""Every member as absent as it can be, and two that do not exist."""
+"""Every member absent if it can be, and two unknown ones."""
 
 
 def text(name: str, **attributes: Any) -> dict[str, Any]:
-    """A property as requests may have it."""
+    """Return a text property in the form of requests."""
     return {"name": name, "type": {"kind": "string"}, **attributes}
 
 
 def shown(*properties: dict[str, Any]) -> dict[str, Any]:
-    """A schema as answers have it: with every list."""
+    """Return a schema in the form of responses: with every list."""
     type_ = {"kind": "string", "values": [], "properties": []}
     listed = [{**property_, "type": {**type_, **property_["type"]}, "description": ""} for property_ in properties]
     return {"kind": "object", "values": [], "properties": listed}
@@ -104,7 +104,7 @@ def test_a_collector(server: RunningSystem, webhook: int) -> None:
     assert [one["pipelines"] for one in get(server, "/v1/connections")["connections"] if one["id"] == webhook] == [
         [pipeline]
     ]
-    # What cannot be changed is not looked at, and what is left out is gone.
+    # Members that cannot be changed are ignored, and absent ones are removed.
     new = {"name": "All", "connection": 5, "target": "User", "eventType": "x", "schedulePeriod": "1h"}
     assert call(server, "PUT", f"/v1/pipelines/{id_}", new) == (200, {})
     del pipeline["filter"]
@@ -178,7 +178,7 @@ def test_an_import_from_an_application(server: RunningSystem, dummy: int) -> Non
         "outSchema": shown(text("email", readOptional=True), {**number, "readOptional": True}),
         "running": False,
     }
-    # What is shown can be sent again.
+    # A returned schema is valid in a request.
     assert call(server, "PUT", f"/v1/pipelines/{id_}", pipeline) == (200, {})
     assert get(server, f"/v1/pipelines/{id_}") == pipeline
     assert call(server, "PUT", f"/v1/pipelines/{id_}/schedule", {"period": "24h"}) == (200, {})

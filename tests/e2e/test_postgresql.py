@@ -1,4 +1,4 @@
-"""The running system and its PostgreSQL: what it says when it cannot start, and what it does while it is away."""
+"""The running system and its PostgreSQL: the message of a failed start, and the effects of an outage."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -8,7 +8,7 @@ from tests.postgresql import PASSWORD, PostgresqlServer
 from tests.system import HTTP, free_port, serve, start, wait_until
 
 
-def test_a_start_that_fails_says_why_in_one_line(postgresql_server: PostgresqlServer, tmp_path: Path) -> None:
+def test_a_failed_start_prints_its_reason_in_one_line(postgresql_server: PostgresqlServer, tmp_path: Path) -> None:
     """The reasons are a table in tests/base/test_postgresql.py."""
     url = postgresql_server.url("missing")
     process = serve(tmp_path, free_port(), HEADWATER_DATABASE_URL=url)
@@ -23,7 +23,7 @@ def test_a_start_that_fails_says_why_in_one_line(postgresql_server: PostgresqlSe
     assert quote(PASSWORD, safe="") not in errors
 
 
-def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
+def test_during_an_outage_events_are_accepted_and_management_is_unavailable(
     postgresql_server: PostgresqlServer, tmp_path: Path
 ) -> None:
     url = postgresql_server.create()
@@ -37,13 +37,13 @@ def test_while_it_is_away_events_are_taken_and_management_is_unavailable(
             for number in range(20):
                 assert source.send("track", {"userId": "u", "event": f"during {number}"}).status_code == 200
             body = {"name": "Shop", "role": "Source", "connector": "http"}
-            for answer in (
+            for response in (
                 HTTP.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=15),
                 HTTP.get(f"{system.base_url}/v1/events", headers=system.authorization, timeout=15),
             ):
-                assert answer.status_code == 503
-                assert answer.json()["error"]["code"] == "ServiceUnavailable"
-                assert answer.headers["retry-after"] == "1"
+                assert response.status_code == 503
+                assert response.json()["error"]["code"] == "ServiceUnavailable"
+                assert response.headers["retry-after"] == "1"
             assert [each["id"] for each in get(system, "/v1/connections")["connections"]] == [source.id]
         finally:
             postgresql_server.start()

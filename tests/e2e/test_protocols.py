@@ -19,7 +19,7 @@ from tests.system import HTTP, RunningSystem
 
 
 def full_name(method: str) -> str:
-    """The path of "Service/Method" of headwater.v1, or of headwater.rest.v1 with the prefix "rest."."""
+    """Return the path of "Service/Method" of headwater.v1, or of headwater.rest.v1 with the prefix "rest."."""
     return (
         f"headwater.rest.v1.{method.removeprefix('rest.')}" if method.startswith("rest.") else f"headwater.v1.{method}"
     )
@@ -31,7 +31,7 @@ def source(system: RunningSystem) -> Source:
 
 
 def exchange(system: RunningSystem, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer to a request as it goes over the wire, until the server closes."""
+    """Send a request in bytes until the server closes; return the status, headers and body of the response."""
     with socket.create_connection(("127.0.0.1", system.port), timeout=30) as connection:
         connection.sendall(request)
         received = b""
@@ -62,7 +62,7 @@ READING = [
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("has_key", [True, False])
-def test_head_answers_as_get_does_without_a_body(
+def test_head_returns_the_headers_of_get(
     system: RunningSystem, source: Source, http2: bool, compressed: bool, has_key: bool
 ) -> None:
     headers = {"accept-encoding": "gzip" if compressed else "identity"} | (system.authorization if has_key else {})
@@ -76,7 +76,7 @@ def test_head_answers_as_get_does_without_a_body(
             }, path
 
 
-def test_http_1_0_is_answered(system: RunningSystem, source: Source) -> None:
+def test_http_1_0_is_supported(system: RunningSystem, source: Source) -> None:
     status, headers, body = exchange(system, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert (status, json.loads(body)) == (200, {"status": "ok"})
     assert "transfer-encoding" not in headers
@@ -84,7 +84,7 @@ def test_http_1_0_is_answered(system: RunningSystem, source: Source) -> None:
     request = b"POST /v1/track HTTP/1.0\r\nx-strict-mode: 1\r\ncontent-length: %d\r\n\r\n%s" % (len(event), event)
     assert exchange(system, request)[::2] == (200, b"{}")
     listed = b"GET /v1/connections HTTP/1.0\r\nauthorization: Bearer %s\r\n\r\n" % system.api_key.encode()
-    status, headers, body = exchange(system, listed)  # it comes in pieces, which HTTP/1.0 does not have
+    status, headers, body = exchange(system, listed)  # it comes in chunks, which HTTP/1.0 does not have
     assert (status, "transfer-encoding" in headers) == (200, False)
     assert json.loads(body) == get(system, "/v1/connections")
 
@@ -96,10 +96,10 @@ def test_http_1_0_is_answered(system: RunningSystem, source: Source) -> None:
         (b"connection: upgrade\r\nupgrade: websocket", 403, "Forbidden"),
     ],
 )
-def test_what_http_has_and_this_server_has_not(system: RunningSystem, header: bytes, status: int, code: str) -> None:
+def test_unsupported_features_of_http(system: RunningSystem, header: bytes, status: int, code: str) -> None:
     request = b"POST /v1/connections HTTP/1.1\r\nhost: x\r\nconnection: close\r\n%s\r\n\r\n" % header
-    answered, headers, body = exchange(system, request)
-    assert (answered, headers["content-type"]) == (status, "application/json")
+    status_, headers, body = exchange(system, request)
+    assert (status_, headers["content-type"]) == (status, "application/json")
     assert json.loads(body)["error"]["code"] == code
 
 
@@ -117,7 +117,7 @@ def test_what_http_has_and_this_server_has_not(system: RunningSystem, header: by
         ("/v1/connectors?limit=1", "limit"),
     ],
 )
-def test_a_query_parameter_that_is_not_known_is_400_with_its_name(system: RunningSystem, path: str, name: str) -> None:
+def test_an_unknown_query_parameter_is_400_with_its_name(system: RunningSystem, path: str, name: str) -> None:
     response = HTTP.get(system.base_url + path, headers=system.authorization)
     assert response.status_code == 400, response.text
     error = response.json()["error"]
@@ -125,7 +125,7 @@ def test_a_query_parameter_that_is_not_known_is_400_with_its_name(system: Runnin
     assert f"there is no query parameter '{name}'" in error["message"]
 
 
-def test_changes_are_not_made_with_a_query_parameter_that_is_not_known(system: RunningSystem) -> None:
+def test_an_unknown_query_parameter_prevents_changes(system: RunningSystem) -> None:
     body = {"name": "Unknown parameter", "role": "Source", "connector": "http"}
     url = f"{system.base_url}/v1/connections?dryRun=true"
     assert HTTP.post(url, json=body, headers=system.authorization).status_code == 400
@@ -133,7 +133,7 @@ def test_changes_are_not_made_with_a_query_parameter_that_is_not_known(system: R
 
 
 @pytest.mark.parametrize("path", ["/v1/events?limit=1&order=receivedAt&ascending=true", "/healthz?probe=1"])
-def test_known_query_parameters_and_those_of_probes_are_taken(system: RunningSystem, path: str) -> None:
+def test_known_query_parameters_and_those_of_probes_are_accepted(system: RunningSystem, path: str) -> None:
     assert get(system, path)
 
 
@@ -144,7 +144,7 @@ def test_the_intake_ignores_query_parameters(system: RunningSystem, source: Sour
     assert response.status_code == route.accepted
 
 
-def test_settings_are_answered_whatever_the_query(system: RunningSystem, source: Source) -> None:
+def test_settings_are_returned_with_any_query(system: RunningSystem, source: Source) -> None:
     for path in (f"/v1/projects/{source.write_key}/settings", f"/v1/events/settings/{source.write_key}"):
         assert HTTP.get(f"{system.base_url}{path}?v=2").status_code == 200
 
@@ -185,7 +185,7 @@ UNDECODABLE = [b"\xff", b"\x0a\x05ab", b"\x0b" * 3, b"\x08"]
 
 
 def raw(channel: grpc.Channel, method: str, kind: str = "unary_unary") -> Any:
-    """A call that sends and receives bytes."""
+    """Make a call that sends and receives bytes."""
     return getattr(channel, kind)(f"/{full_name(method)}")
 
 
@@ -223,7 +223,7 @@ Body = bytes | dict[str, Any]
 
 
 def connect(system: RunningSystem, method: str, body: Body, http2: bool = False, **headers: str) -> httpx.Response:
-    """An unary call of the Connect protocol: JSON for a dict, protobuf for bytes."""
+    """Make a unary call of the Connect protocol: JSON for a dict, protobuf for bytes."""
     is_json = isinstance(body, dict)
     sent = {
         "content-type": "application/json" if is_json else "application/proto",
@@ -255,7 +255,7 @@ def test_connect_with_json_and_with_protobuf(system: RunningSystem, source: Sour
     ).status
 
 
-def test_connect_takes_events(system: RunningSystem) -> None:
+def test_connect_accepts_events(system: RunningSystem) -> None:
     source = make_source(system)
     body = {"events": [{"type": "track", "userId": "u", "event": "E", "propertiesJson": '{"a":1}'}, {"type": "x"}]}
     response = connect(system, "EventService/SendEvents", body, authorization=f"Bearer {source.write_key}")
@@ -276,7 +276,7 @@ def test_connect_takes_events(system: RunningSystem) -> None:
         ("NoSuchService/Get", {}, 404, "unimplemented"),
     ],
 )
-def test_errors_of_connect(system: RunningSystem, method: str, body: Body, status: int, code: str) -> None:
+def test_connect_returns_errors(system: RunningSystem, method: str, body: Body, status: int, code: str) -> None:
     response = connect(system, method, body)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     error = response.json()
@@ -296,9 +296,9 @@ def test_json_that_connect_cannot_read_is_an_invalid_argument(system: RunningSys
 def connect_stream(
     system: RunningSystem, method: str, codec: str, *messages: bytes, key: str
 ) -> tuple[list[bytes], Any]:
-    """A streaming call of the Connect protocol: its messages, and how it ended.
+    """Make a streaming call of the Connect protocol; return its messages and its end.
 
-    Each message has five bytes before it: flags and length. The last one is JSON and says how the stream ended.
+    Each message has five bytes before it: flags and length. The last one is JSON and states how the stream ended.
     """
     headers = {
         "content-type": f"application/connect+{codec}",
@@ -313,10 +313,10 @@ def connect_stream(
         flags, length = struct.unpack(">BI", rest[:5])
         entries.append((flags, rest[5 : 5 + length]))
         rest = rest[5 + length :]
-    *answers, (flags, end) = entries
-    assert [flags for flags, _ in answers] == [0] * len(answers)
+    *received, (flags, end) = entries
+    assert [flags for flags, _ in received] == [0] * len(received)
     assert flags == 2
-    return [answer for _, answer in answers], json.loads(end)
+    return [message for _, message in received], json.loads(end)
 
 
 @pytest.mark.parametrize(("codec", "request_"), [("proto", b""), ("json", b"{}")])
@@ -324,8 +324,8 @@ def test_connect_streams_what_a_server_streams(
     system: RunningSystem, source: Source, codec: str, request_: bytes
 ) -> None:
     method = "rest.ConnectionService/ListConnections"
-    answers, end = connect_stream(system, method, codec, request_, key=system.api_key)
-    assert (bool(answers), end) == (True, {})
+    received, end = connect_stream(system, method, codec, request_, key=system.api_key)
+    assert (bool(received), end) == (True, {})
     _, end = connect_stream(system, method, codec, request_, key="api_unknown")
     assert end["error"]["code"] == "unauthenticated"
 
@@ -335,10 +335,10 @@ def test_connect_streams_what_a_client_streams(system: RunningSystem) -> None:
     request = events.StreamEventsRequest(
         events=[events.Event(type="track", user_id="u", event="E")]
     ).SerializeToString()
-    answers, end = connect_stream(system, "EventService/StreamEvents", "proto", request, request, key=source.write_key)
-    assert (events.StreamEventsResponse.FromString(answers[-1]).accepted, end) == (2, {})
-    answers, end = connect_stream(system, "EventService/StreamEvents", "json", b"{}", key=source.write_key)
-    assert (answers, end["error"]["code"]) == ([], "invalid_argument")
+    received, end = connect_stream(system, "EventService/StreamEvents", "proto", request, request, key=source.write_key)
+    assert (events.StreamEventsResponse.FromString(received[-1]).accepted, end) == (2, {})
+    received, end = connect_stream(system, "EventService/StreamEvents", "json", b"{}", key=source.write_key)
+    assert (received, end["error"]["code"]) == ([], "invalid_argument")
 
 
 def test_without_the_header_of_connect_the_path_of_an_rpc_is_no_route(system: RunningSystem) -> None:

@@ -1,4 +1,4 @@
-"""Behind proxies that are trusted, events have the address of the person, whichever protocol they came in."""
+"""Behind trusted proxies, events have the address of the user, with every protocol."""
 
 from collections.abc import Iterator
 
@@ -19,13 +19,13 @@ EVENT = {"type": "track", "userId": "u", "event": "E"}
 def behind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[RunningSystem, str]]:
-    """A system, and the address that it should take for that of the person."""
+    """Start a system; yield it, and the address that it should take for the user's."""
     running = start(tmp_path_factory.mktemp("system") / "data", HEADWATER_TRUSTED_PROXIES=request.param)
     yield running, "127.0.0.1" if request.param == "0" else PERSON
     assert running.stop() == 0, running.errors
 
 
-def test_events_have_the_address_of_the_person(behind: tuple[RunningSystem, str]) -> None:
+def test_events_have_the_address_of_the_user(behind: tuple[RunningSystem, str]) -> None:
     system, address = behind
     source = make_source(system, connector="javascript", strategy="Conversion")
     assert source.send("track", {"userId": "u", "event": "E"}, **FORWARDED).status_code == 200
@@ -39,7 +39,7 @@ def test_events_have_the_address_of_the_person(behind: tuple[RunningSystem, str]
     assert [event["context"]["ip"] for event in source.wait_for(3)] == [address] * 3
 
 
-def test_sdks_are_told_the_scheme_that_the_proxy_speaks(behind: tuple[RunningSystem, str]) -> None:
+def test_settings_have_the_scheme_of_the_proxy(behind: tuple[RunningSystem, str]) -> None:
     system, _ = behind
     source = make_source(system, connector="javascript", strategy="Conversion")
     settings = HTTP.get(f"{system.base_url}/v1/projects/{source.write_key}/settings", headers=FORWARDED).json()

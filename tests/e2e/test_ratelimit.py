@@ -1,4 +1,4 @@
-"""Rate limits through real Envoy: the status and the headers of every dialect, over both faces."""
+"""Rate limits through real Envoy: the status and the headers of every protocol, over REST and gRPC."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.system import HTTP, RunningSystem, start
 TRACK: dict[str, Any] = {"type": "track", "event": "E", "userId": "u"}
 BURST = 1000
 CALL = 600
-"""Two such calls are more than a burst, and the rest of the second one takes minutes to come."""
+"""Two such calls exceed the burst, and the rest of the second one takes minutes to be available."""
 CALLS: dict[str, tuple[str, Any, int]] = {
     "track": ("/v1/batch", {"batch": [TRACK] * CALL}, 200),
     "native": ("/v1/events", [TRACK] * CALL, 200),
@@ -26,7 +26,7 @@ CALLS: dict[str, tuple[str, Any, int]] = {
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """One event a second with each key, and a burst."""
+    """Start a system with a limit of one event a second for each key, and a burst."""
     running = start(
         tmp_path_factory.mktemp("limited") / "data",
         HEADWATER_RATE_LIMIT_KEY=f"1:{BURST}",
@@ -54,7 +54,7 @@ def left(response: httpx.Response) -> int:
 
 
 @pytest.mark.parametrize("protocol", CALLS)
-def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, protocol: str) -> None:
+def test_every_response_states_the_remaining_events_and_excess_is_429(source: Source, protocol: str) -> None:
     path, body, success = CALLS[protocol]
     first = send(source, path, body)
     assert (first.status_code, left(first)) == (success, BURST - CALL)
@@ -67,7 +67,7 @@ def test_every_answer_tells_what_is_left_and_too_much_is_429(source: Source, pro
     assert len(source.wait_for(CALL)) == CALL
 
 
-def test_a_refused_call_tells_it_too(source: Source) -> None:
+def test_a_rejected_call_states_the_remaining_events(source: Source) -> None:
     assert left(send(source, "/v1/events", {"batch": []})) == BURST - 1
     permissive = send(source, "/v1/batch", {"batch": 5})
     assert (permissive.status_code, permissive.json()) == (200, {})
@@ -77,12 +77,12 @@ def test_a_refused_call_tells_it_too(source: Source) -> None:
     assert "ratelimit-remaining" in strict.headers
 
 
-def test_a_call_of_more_events_than_may_come_at_once_is_413(source: Source) -> None:
+def test_a_call_with_more_events_than_the_burst_is_413(source: Source) -> None:
     refused = send(source, "/v1/events", [TRACK] * (BURST + 1))
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "PayloadTooLarge")
 
 
-def test_native_grpc_callers_see_it_in_the_metadata(source: Source) -> None:
+def test_native_grpc_callers_get_the_limits_in_the_metadata(source: Source) -> None:
     request = pb.SendEventsRequest(events=[pb.Event(type="track", event="E", user_id="u")] * CALL)
     metadata = (("authorization", f"Bearer {source.write_key}"),)
     with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
@@ -104,7 +104,7 @@ def test_without_a_limit_there_are_no_such_headers(system: RunningSystem) -> Non
 
 
 def test_management_calls_are_limited_by_key(tmp_path: Path) -> None:
-    """A uses up its calls; B, whose key is another one, and A's events do not notice."""
+    """A uses up its calls. B, which has another key, and A's events are not affected."""
     system = start(tmp_path / "data", HEADWATER_RATE_LIMIT_MANAGEMENT="1:40")
     source = make_source(system)
     url = f"{system.base_url}/v1"
@@ -114,12 +114,12 @@ def test_management_calls_are_limited_by_key(tmp_path: Path) -> None:
     body = {"name": "B", "workspace": workspace, "access": "Read"}
     token = HTTP.post(f"{url}/keys", json=body, headers=system.authorization).json()["token"]
     for _ in range(60):
-        answer = HTTP.get(f"{url}/connections", headers=system.authorization)
-        assert answer.headers["ratelimit-limit"] == "40"
-        if answer.status_code != 200:
+        result = HTTP.get(f"{url}/connections", headers=system.authorization)
+        assert result.headers["ratelimit-limit"] == "40"
+        if result.status_code != 200:
             break
-    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "TooManyRequests")
-    assert int(answer.headers["retry-after"]) >= 1
+    assert (result.status_code, result.json()["error"]["code"]) == (429, "TooManyRequests")
+    assert int(result.headers["retry-after"]) >= 1
     reader = {"authorization": f"Bearer {token}"}
     assert HTTP.get(f"{url}/connections", headers=reader).status_code == 200
     missing = HTTP.get(f"{url}/connections/5", headers=reader)

@@ -12,7 +12,7 @@ from tests.system import HTTP, RunningSystem
 
 @pytest.fixture(scope="module")
 def shop(system: RunningSystem) -> Source:
-    """A source with six events."""
+    """Create a source with six events."""
     source = make_source(system)
     for number in range(6):
         event = {
@@ -31,7 +31,7 @@ def ids(system: RunningSystem, query: str) -> list[str]:
     return [event["messageId"] for event in get(system, f"/v1/events?{query}")["events"]]
 
 
-def test_conditions(system: RunningSystem, shop: Source) -> None:
+def test_conditions_select_events(system: RunningSystem, shop: Source) -> None:
     mine = f"connection={shop.id}"
     assert ids(system, mine) == ["m5", "m4", "m3", "m2", "m1", "m0"]
     assert ids(system, f"{mine}&connection=7&type=page") == ["m5", "m4"]
@@ -45,7 +45,7 @@ def test_conditions(system: RunningSystem, shop: Source) -> None:
     assert ids(system, f"{mine}&filter={filter_}") == ["m5", "m4", "m3"]
 
 
-def test_pages(system: RunningSystem, shop: Source) -> None:
+def test_pages_list_every_event_once(system: RunningSystem, shop: Source) -> None:
     found: list[str] = []
     token = ""
     for _ in range(10):
@@ -57,7 +57,7 @@ def test_pages(system: RunningSystem, shop: Source) -> None:
     assert found == ["m5", "m4", "m3", "m2", "m1", "m0"]
 
 
-def test_counts(system: RunningSystem, shop: Source) -> None:
+def test_events_are_counted(system: RunningSystem, shop: Source) -> None:
     def counts(query: str) -> Any:
         return get(system, f"/v1/events/counts?connection={shop.id}&{query}")["counts"]
 
@@ -79,7 +79,7 @@ def test_counts(system: RunningSystem, shop: Source) -> None:
         ("/v1/events?connection=x", "connection "),
     ],
 )
-def test_invalid_requests(system: RunningSystem, path: str, message: str) -> None:
+def test_invalid_requests_are_rejected(system: RunningSystem, path: str, message: str) -> None:
     response = HTTP.get(f"{system.base_url}{path}", headers=system.authorization)
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith(message)

@@ -1,4 +1,4 @@
-"""The README is true: its blocks that are marked as tested are run, in their order, against the running system."""
+"""The README is correct: its blocks that are marked as tested run, in their order, against the running system."""
 
 import json
 import os
@@ -15,26 +15,26 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 FUNCTIONS = README.parent / "docs" / "functions.md"
 BLOCK = re.compile(r"<!-- tested -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 EXPECTED = [
-    "Order Completed",  # what curl sent is listed
+    "Order Completed",  # the events of curl are listed
     '"outcome":"Processed"',  # and traced
     '"userId":"ada"',
     '"total":1',  # one person so far
-    "StatusCode.NOT_FOUND connection 7 does not exist",  # the synchronous client
+    "StatusCode.NOT_FOUND connection 7 does not exist",  # one user so far
     "1 accepted",  # the asynchronous one
     '"counts":[{',  # events by name and day
     '"connectorType": "SDK"',  # the dataclasses
 ]
 
 
-def script_of(system: RunningSystem) -> str:
-    """All tested blocks as one shell session, at this system's address and with this interpreter."""
+def make_script(system: RunningSystem) -> str:
+    """Return all tested blocks as one shell session, with this system's address and this interpreter."""
     blocks = BLOCK.findall(README.read_text())
     text = "\n".join(
         code if language == "sh" else f"{sys.executable} - <<'PYTHON'\n{code}PYTHON\n" for language, code in blocks
     )
-    # The environment of the tests is complete, and a machine that is busy with them is slower than a person's.
+    # The environment of the tests is complete, and a machine that runs tests is slower than a user's.
     text = re.sub(r"^\.venv/bin/pip install .*\n", "", text, flags=re.MULTILINE)
-    # At the start of a line only: the path of this interpreter may hold the same words.
+    # Only at the start of a line: the path of this interpreter may have the same words.
     text = re.sub(r"^\.venv/bin/python", sys.executable, text, flags=re.MULTILINE)
     replaced = {
         "127.0.0.1:8080": f"127.0.0.1:{system.port}",
@@ -51,14 +51,14 @@ def test_there_are_blocks_of_both_languages() -> None:
 
 
 def run(script: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell session of somebody who has set HEADWATER_DATA_DIR."""
+    """Run a shell session of a user who has set HEADWATER_DATA_DIR."""
     environment = {**os.environ, "HEADWATER_DATA_DIR": str(data_dir)}
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, env=environment)
 
 
 @pytest.mark.timeout(120)
-def test_the_blocks_run_and_print_what_is_said(system: RunningSystem) -> None:
-    done = run(script_of(system), system.data_dir)
+def test_the_blocks_run_with_the_documented_output(system: RunningSystem) -> None:
+    done = run(make_script(system), system.data_dir)
     assert done.returncode == 0, done.stderr
     assert [text for text in EXPECTED if text not in done.stdout] == [], done.stdout + done.stderr
 
@@ -66,7 +66,7 @@ def test_the_blocks_run_and_print_what_is_said(system: RunningSystem) -> None:
 @pytest.mark.timeout(120)
 def test_the_example_of_a_function_runs(system: RunningSystem) -> None:
     [(_, example)] = BLOCK.findall(FUNCTIONS.read_text())
-    start = script_of(system).partition("\ncurl")[0]
+    start = make_script(system).partition("\ncurl")[0]
     done = run(f"{start}\n{example.replace('sleep 1', 'sleep 5')}", system.data_dir)
     assert done.returncode == 0, done.stderr
     trace = json.loads(done.stdout.splitlines()[-1])["traces"][0]
@@ -76,7 +76,7 @@ def test_the_example_of_a_function_runs(system: RunningSystem) -> None:
 @pytest.mark.timeout(120)
 def test_an_error_is_not_taken_for_a_key(system: RunningSystem, tmp_path: Path) -> None:
     (tmp_path / "api-key").write_text("api_" + "x" * 40)
-    script = script_of(system).removeprefix("set -eu\n").partition("\nsleep")[0]
+    script = make_script(system).removeprefix("set -eu\n").partition("\nsleep")[0]
     done = run(script, tmp_path)
     assert done.returncode != 0
     assert "the API key is not known" in done.stderr

@@ -1,7 +1,7 @@
-"""What the OpenAPI document says is what happens: generated requests, right and wrong ones, through real Envoy.
+"""The OpenAPI document describes the API correctly: generated requests, valid and invalid ones, through real Envoy.
 
-Whatever is sent, the status is one that the document has for the call (500 is in none), and the answer is of the
-content type and the schema that it has for that status. HEADWATER_SCHEMATHESIS_EXAMPLES asks for more requests a call.
+For every request the document has the status of the response (500 is in none), and the response has the content type
+and the schema of that status. HEADWATER_SCHEMATHESIS_EXAMPLES sets the number of requests of a call.
 """
 
 import json
@@ -30,19 +30,19 @@ CHECKS = [
     checks.response_schema_conformance,
 ]
 LAST = ("DELETE /v1/workspaces/current", "DELETE /v1/keys/{id}")
-"""What takes away the ground on which the others stand."""
+"""Calls that delete data which the others need."""
 NAMES = sorted(OPERATIONS, key=lambda name: (name in LAST, name))
 
 
 @dataclass(frozen=True)
 class Target:
-    """A running system and what it says about itself."""
+    """A running system and its OpenAPI document."""
 
     system: RunningSystem
     schema: Any
 
     def authorization(self, operation: dict[str, Any], source: Source) -> dict[str, str]:
-        """The credentials that an operation wants."""
+        """Return the credentials that an operation requires."""
         schemes = [scheme for security in operation["security"] for scheme in security]
         if "apiKey" in schemes:
             return self.system.authorization
@@ -51,7 +51,7 @@ class Target:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A system of its own for each database: what is generated deletes and disables."""
+    """Start a separate system for each database: generated requests delete and disable data."""
     variables = {}
     if request.param == "postgresql":
         server: PostgresqlServer = request.getfixturevalue("postgresql_server")
@@ -64,7 +64,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.timeout(60 + 5 * EXAMPLES)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_keeps_to_its_document(target: Target, name: str) -> None:
+def test_a_call_conforms_to_the_document(target: Target, name: str) -> None:
     verb, _, path = name.partition(" ")
     operation = target.schema[path][verb]
     source = make_source(target.system)
@@ -92,13 +92,13 @@ def test_a_call_keeps_to_its_document(target: Target, name: str) -> None:
 
 
 def _can_be(mode: schemathesis.GenerationMode, operation: Any) -> bool:
-    """Only a call that takes something can be called wrongly."""
+    """Return whether the operation has parameters, without which no request is invalid."""
     raw = operation.definition.raw
     return mode is schemathesis.GenerationMode.POSITIVE or "parameters" in raw or "requestBody" in raw
 
 
 def _name_existing(case: Any, source: Source) -> None:
-    """Let the path name what is there, or every call would end at 404."""
+    """Set the path to existing objects: otherwise every call would return 404."""
     is_pipeline = case.operation.path.startswith("/v1/pipelines/")
     existing = {
         "id": source.event_pipeline if is_pipeline else source.id,
@@ -113,7 +113,7 @@ def _name_existing(case: Any, source: Source) -> None:
         case.body["connection"] = source.id
 
 
-def test_every_example_of_the_document_is_taken(target: Target) -> None:
+def test_every_example_of_the_document_is_accepted(target: Target) -> None:
     source = make_source(target.system)
     with httpx.Client(base_url=target.system.base_url, auth=(source.write_key, "")) as client:
         for name, operation in OPERATIONS.items():

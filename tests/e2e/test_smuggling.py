@@ -13,7 +13,7 @@ HIDDEN = (
     b"POST /v1/connections HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
     b"content-type: application/json\r\ncontent-length: " + str(len(SECRET)).encode() + b"\r\n\r\n" + SECRET
 )
-"""What an attacker hides in the body of another request."""
+"""A request that an attacker hides in the body of another one."""
 
 ATTEMPTS = {
     "length and chunked": [b"content-length: %d", b"transfer-encoding: chunked"],
@@ -35,26 +35,26 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("headers", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 @pytest.mark.parametrize("path", [b"/v1/connections", b"/v1/track"])
-def test_a_hidden_request_is_not_carried_out(system: RunningSystem, path: bytes, headers: list[bytes]) -> None:
+def test_a_hidden_request_is_not_executed(system: RunningSystem, path: bytes, headers: list[bytes]) -> None:
     hidden = HIDDEN.replace(b"%s", system.api_key.encode())
     body = b"0\r\n\r\n" + hidden
     lines = b"\r\n".join(header.replace(b"%d", str(len(body)).encode()) for header in headers)
     request = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\n" + lines + b"\r\n\r\n" + body
-    answers = _exchange(system.port, request)
-    assert answers.count(b"HTTP/1.1 ") <= 2, answers
-    # Where the first request ends early, the rest is at most another request of the same caller, which is refused.
-    assert b"HTTP/1.1 200" not in answers or path == b"/v1/track", answers
+    received = _exchange(system.port, request)
+    assert received.count(b"HTTP/1.1 ") <= 2, received
+    # If the first request ends early, the rest is at most another request of the same caller, which is rejected.
+    assert b"HTTP/1.1 200" not in received or path == b"/v1/track", received
     assert "smuggled" not in [connection["name"] for connection in get(system, "/v1/connections")["connections"]]
 
 
 def _exchange(port: int, request: bytes) -> bytes:
-    """All that comes back until the server closes or has nothing more to say."""
+    """Return everything that comes back until the server closes or sends nothing more."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         try:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # refused before it was all sent; the answer is there all the same
+            pass  # the server closed before everything was sent; the response is available all the same
         received = b""
         try:
             while part := connection.recv(65536):

@@ -14,20 +14,20 @@ from tests.e2e.source import Source, all_events, make_source
 from tests.system import RunningSystem, start, wait_until
 
 EVENTS = 20
-"""How many a request has."""
-PAUSE_S = 0.005
-"""Between requests: what the stream of a stop sends for as long as the drain lasts is read back."""
+"""Number of events in a request."""
+PAUSE_SECONDS = 0.005
+"""Pause between requests: the test reads back all events that a stream sends during the drain."""
 BROKEN = {StatusCode.UNAVAILABLE, StatusCode.INTERNAL}
-"""What a client sees when the backend of its stream is gone: Envoy breaks off a stream that has been answered to."""
+"""Statuses of a stream whose backend is gone: Envoy breaks off a stream that has had responses."""
 
 
 class Client:
-    """Sends numbered events, and after a break again what was not acknowledged, on a new stream."""
+    """Sends numbered events, and after a break those without an acknowledgement again, on a new stream."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.acknowledged = 0
-        """Requests that were, from the first one on."""
+        """Number of acknowledged requests, from the first one on."""
         self.breaks: list[StatusCode] = []
 
     async def run(self, is_enough: Callable[[], bool]) -> None:
@@ -42,9 +42,9 @@ class Client:
                     wait_for_ready=True,
                 )
                 try:
-                    async for answer in call:
-                        assert answer.accepted == EVENTS * answer.requests
-                        self.acknowledged = begin + answer.requests
+                    async for response in call:
+                        assert response.accepted == EVENTS * response.requests
+                        self.acknowledged = begin + response.requests
                 except aio.AioRpcError as error:
                     self.breaks.append(error.code())
 
@@ -53,17 +53,17 @@ class Client:
         while not is_enough():
             ids = [f"{number}-{index}" for index in range(EVENTS)]
             number += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_SECONDS)
             yield pb.StreamEventsRequest(
                 events=[pb.Event(type="track", user_id="u", event="Seen", message_id=id_) for id_ in ids]
             )
 
     def ids(self) -> list[str]:
-        """Of the events that were acknowledged."""
+        """Return the ids of the acknowledged events."""
         return [f"{number}-{index}" for number in range(self.acknowledged) for index in range(EVENTS)]
 
 
-async def test_what_was_acknowledged_is_stored_once_and_in_order_though_backends_are_killed(tmp_path: Path) -> None:
+async def test_acknowledged_events_are_stored_once_and_in_order_when_backends_are_killed(tmp_path: Path) -> None:
     system = start(tmp_path / "data", HEADWATER_BACKENDS="2")
     try:
         source = make_source(system)
@@ -85,7 +85,7 @@ async def test_what_was_acknowledged_is_stored_once_and_in_order_though_backends
         assert system.stop() == 0, system.errors
 
 
-async def test_a_stop_ends_streams_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+async def test_a_stop_ends_streams_and_loses_no_acknowledged_event(tmp_path: Path) -> None:
     system = start(tmp_path / "data")
     client = Client(make_source(system))
     running = asyncio.create_task(client.run(lambda: bool(client.breaks)))

@@ -1,4 +1,4 @@
-"""Filters and mappings of pipelines, on events that come through the front door."""
+"""Filters and mappings of pipelines, on events that come through the gateway."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_an_event_pipeline_with_a_filter_stores_what_passes(system: RunningSyste
 
 
 @pytest.mark.parametrize("expression", ["lower(traits.email)", "coalesce(traits.email, 'nobody')"])
-def test_a_mapping_says_what_is_known_of_people(system: RunningSystem, expression: str) -> None:
+def test_a_mapping_sets_the_traits_of_users(system: RunningSystem, expression: str) -> None:
     connection, _ = _connection(system)
     schema = {
         "kind": "object",
@@ -76,7 +76,7 @@ def test_a_mapping_says_what_is_known_of_people(system: RunningSystem, expressio
         ("Python", "def transform(event):\n    return {'email': event['traits']['email'].upper()}\n"),
     ],
 )
-def test_functions_transform_and_one_that_never_ends_holds_up_nobody(
+def test_functions_transform_and_an_endless_one_delays_no_other(
     system: RunningSystem, language: str, source: str
 ) -> None:
     endless = {

@@ -1,4 +1,4 @@
-"""Nothing vanishes, and every error names one cause: through the running system."""
+"""Every rejected event can be found, and every error names one cause, in the running system."""
 
 import json
 from typing import Any
@@ -67,7 +67,7 @@ def test_a_call_with_an_unknown_key_is_listed_counted_and_logged(system: Running
         (True, b" " * 40_000, "PayloadTooLarge", "the body is larger than 32768 bytes"),
     ],
 )  # fmt: skip
-def test_verbose_tells_why_a_call_is_rejected_as_a_whole(
+def test_a_verbose_response_states_why_a_call_is_rejected(
     system: RunningSystem, source: Source, with_key: bool | None, content: bytes | None, code: str, message: str
 ) -> None:
     key = None if with_key is None else source.write_key if with_key else "unknown"
@@ -80,17 +80,17 @@ def test_verbose_tells_why_a_call_is_rejected_as_a_whole(
     assert (strict.json()["code"], strict.json()["message"]) == (code, message)
 
 
-def test_a_source_without_a_pipeline_says_so(system: RunningSystem) -> None:
+def test_a_source_without_a_pipeline_has_that_outcome(system: RunningSystem) -> None:
     id_ = post(system, "/v1/connections", {"name": "Bare", "role": "Source", "connector": "http"})["id"]
     key = get(system, f"/v1/connections/{id_}/event-write-keys")["keys"][0]
     assert [warning["code"] for warning in get(system, f"/v1/connections/{id_}/test")["warnings"]] == ["NoPipeline"]
     body = json.dumps({**EVENT, "messageId": "bare"}).encode()
 
-    def told() -> list[str]:
-        answer = track(system, key, query="?verbose=true", content=body).json()
-        return [event["outcome"] for event in answer["events"]]
+    def outcomes() -> list[str]:
+        response = track(system, key, query="?verbose=true", content=body).json()
+        return [event["outcome"] for event in response["events"]]
 
-    assert told() in (["NoPipeline"], ["Pending"])
+    assert outcomes() in (["NoPipeline"], ["Pending"])
     wait_until(lambda: get(system, "/v1/events/bare/trace")["traces"][0]["outcome"] != "Pending", 30)
     (trace,) = get(system, "/v1/events/bare/trace")["traces"]
     assert (trace["outcome"], trace["steps"]) == ("NoPipeline", [])
@@ -125,7 +125,7 @@ def test_a_source_without_a_pipeline_says_so(system: RunningSystem) -> None:
         ("POST", "/v1/connections", b'{"name":"\xff"}', "the body is not JSON: Encountered non UTF-8 code points."),
     ],
 )  # fmt: skip
-def test_what_the_gateway_cannot_read_is_named(
+def test_errors_of_the_gateway_have_their_reason(
     system: RunningSystem, method: str, path: str, body: bytes | None, message: str
 ) -> None:
     response = HTTP.request(method, system.base_url + path, content=body, headers=system.authorization)
@@ -142,7 +142,7 @@ def test_what_the_gateway_cannot_read_is_named(
         ("JavaScript", "const transform = () => { throw new Error('half \\ud83d') }", "JavaScript: Error: half \ufffd"),
     ],
 )  # fmt: skip
-def test_a_trial_of_a_function_says_what_was_wrong(
+def test_a_trial_of_a_function_returns_its_error(
     system: RunningSystem, language: str, source: str, message: str
 ) -> None:
     schema = {"kind": "object", "properties": [{"name": "v", "type": {"kind": "json"}, "readOptional": True}]}

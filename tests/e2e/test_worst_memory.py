@@ -1,4 +1,4 @@
-"""The memory of each process with the worst that the API accepts: transformations that multiply what they get."""
+"""The memory of each process with the worst input that the API accepts: transformations that multiply their input."""
 
 import json
 import sqlite3
@@ -20,7 +20,7 @@ MAX_MIB: Final = 400
 REFERENCE: Final = "properties.p "
 MAPPINGS: Final = 20
 CALLS: Final = 6
-DONE_WITHIN_S: Final = 240.0
+DONE_WITHIN_SECONDS: Final = 240.0
 MULTIPLYING: Final = {
     "JavaScript": "function transform(e) { return { email: 'x'.repeat(1000000) + e.userId } }",
     "Python": "def transform(e):\n    return {'email': 'x' * 1000000 + e['userId']}\n",
@@ -28,7 +28,7 @@ MULTIPLYING: Final = {
 
 
 def wide_schema() -> dict[str, Any]:
-    """As many text properties as a schema may have."""
+    """Return a schema with the maximum number of text properties."""
     text = {"kind": "string"}
     return {
         "kind": "object",
@@ -44,7 +44,7 @@ def large_text() -> dict[str, Any]:
 
 
 @pytest.mark.timeout(700)
-def test_no_process_needs_much_memory_and_another_workspace_goes_on(tmp_path: Path) -> None:
+def test_memory_is_bounded_and_another_workspace_continues(tmp_path: Path) -> None:
     system = start(tmp_path / "data")
     try:
         a, b = make_source(add_tenant(system, "A")), make_source(add_tenant(system, "B"))
@@ -78,7 +78,7 @@ def test_no_process_needs_much_memory_and_another_workspace_goes_on(tmp_path: Pa
         for call in range(CALLS):
             wait_for_outcome(b, f"b{call}", good)
         assert outcome(b, "b0", good) == "Passed"
-        wait_until(lambda: not _waiting(system.data_dir), DONE_WITHIN_S)
+        wait_until(lambda: not _waiting(system.data_dir), DONE_WITHIN_SECONDS)
         peaks = {name: peak_mib(pid) for name, pid in {**system.children(), "supervisor": system.process.pid}.items()}
         print(json.dumps(peaks))
         assert max(peaks.values()) < MAX_MIB, peaks
@@ -87,7 +87,7 @@ def test_no_process_needs_much_memory_and_another_workspace_goes_on(tmp_path: Pa
 
 
 def _waiting(data_dir: Path) -> int:
-    """How many entries wait in lanes."""
+    """Return the number of entries that wait in lanes."""
 
     with closing(sqlite3.connect(f"file:{data_dir / 'state.db'}?mode=ro", uri=True)) as state:
         [[entries]] = state.execute("SELECT coalesce(sum(entries), 0) FROM lanes")

@@ -1,4 +1,4 @@
-"""What must be stored of an event that is on the wire: written from the documentation, not from the code."""
+"""The expected stored form of an event on the wire: written from the documentation, not from the code."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from tests.e2e.source import STORED_WITHIN_S, Source
+from tests.e2e.source import STORED_WITHIN_SECONDS, Source
 from tests.sdks.recorder import Number, Request, exact_json
 from tests.system import HTTP, wait_until
 
 TYPES = {type_[0]: type_ for type_ in ("alias", "group", "identify", "page", "screen", "track")}
-"""By the letter that routes of browser SDKs have."""
+"""The types by the letter in the routes of browser SDKs."""
 WITH_PROPERTIES = ("page", "screen", "track")
 IDS = ("messageId", "userId", "anonymousId", "previousId", "groupId")
 TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
@@ -29,7 +29,7 @@ NULL_IS_ABSENT = (
     "integrations",
 )
 ADDED_TO_CONTEXT = {"ip", "userAgent", "browser", "os", "location"}
-"""What the server knows of a caller that the SDK has not said."""
+"""Members that the server adds to the context of the SDK."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SentEvent:
 
     event: dict[str, Any]
     sent_at: str | None
-    """That of its batch."""
+    """The time of sending of its batch."""
 
     @property
     def message_id(self) -> str:
@@ -47,11 +47,11 @@ class SentEvent:
 
 
 def sent_events(requests: Iterable[Request]) -> list[SentEvent]:
-    """The events of requests, in their order."""
+    """Return the events of requests, in their order."""
     found: list[SentEvent] = []
     for request in requests:
         call = request.path.removeprefix("/v1/")
-        body = sayable(request.json)
+        body = representable(request.json)
         if call in ("b", "batch"):
             found += [SentEvent(event, body.get("sentAt")) for event in body["batch"]]
         else:
@@ -60,24 +60,24 @@ def sent_events(requests: Iterable[Request]) -> list[SentEvent]:
 
 
 def stored_events(source: Source, count: int) -> dict[str, dict[str, Any]]:
-    """The documents of a source by their message ids, when there are `count` or more."""
+    """Wait until a source has `count` or more events; return their documents by message id."""
 
     def documents() -> list[dict[str, Any]]:
         path = "/v1/events?order=receivedAt&limit=1000"
-        answer = HTTP.get(source.system.base_url + path, headers=source.system.authorization, timeout=30)
-        assert answer.status_code == 200, answer.text
-        events: list[dict[str, Any]] = exact_json(answer.content)["events"]
+        response = HTTP.get(source.system.base_url + path, headers=source.system.authorization, timeout=30)
+        assert response.status_code == 200, response.text
+        events: list[dict[str, Any]] = exact_json(response.content)["events"]
         return [event for event in events if event["connectionId"] == Number(str(source.id))]
 
-    wait_until(lambda: len(documents()) >= count, STORED_WITHIN_S)
+    wait_until(lambda: len(documents()) >= count, STORED_WITHIN_SECONDS)
     found = documents()
     by_id = {document["messageId"]: document for document in found}
     assert len(by_id) == len(found), "a message is stored once"
     return by_id
 
 
-def sayable(value: Any) -> Any:
-    """What JSON can say of a value: no infinities, and no half of a character."""
+def representable(value: Any) -> Any:
+    """Return the value as JSON can represent it: without infinities and unpaired surrogates."""
     match value:
         case Number("NaN" | "Infinity" | "-Infinity"):
             return None
@@ -86,14 +86,14 @@ def sayable(value: Any) -> Any:
         case str():
             return re.sub("[\ud800-\udfff]", "\ufffd", value)
         case list():
-            return [sayable(element) for element in value]
+            return [representable(element) for element in value]
         case dict():
-            return {name: sayable(element) for name, element in value.items()}
+            return {name: representable(element) for name, element in value.items()}
     return value
 
 
 def assert_arrived(sent: SentEvent, stored: dict[str, Any], connection: int) -> None:
-    """The stored document is the sent event: no member more, less, or different but for what the API says."""
+    """Assert that the stored document has exactly the members of the sent event, and the documented changes."""
     document = dict(stored)
     received = _moment(document.pop("receivedAt"))
     sent_at = _moment(sent.event.get("sentAt") or sent.sent_at) or received
@@ -105,29 +105,29 @@ def assert_arrived(sent: SentEvent, stored: dict[str, Any], connection: int) -> 
     assert times == {"timestamp": corrected, "originalTimestamp": happened, "sentAt": sent_at}
 
     context = document.pop("context", {})
-    said = sent.event.get("context") or {}
-    assert {name: value for name, value in context.items() if name in said} == said
-    assert context.keys() - said.keys() <= ADDED_TO_CONTEXT
+    sent_context = sent.event.get("context") or {}
+    assert {name: value for name, value in context.items() if name in sent_context} == sent_context
+    assert context.keys() - sent_context.keys() <= ADDED_TO_CONTEXT
 
     assert document == {"connectionId": Number(str(connection)), **_body(sent.event)}
 
 
-def contains(stored: Any, said: Any) -> bool:
-    """Whether the caller finds again what it said: objects may have more members, numbers those of JavaScript."""
-    match said:
+def contains(stored: Any, sent: Any) -> bool:
+    """Return whether the stored value contains the sent one: objects may have more members, numbers are doubles."""
+    match sent:
         case dict():
             return isinstance(stored, dict) and all(
-                name in stored and contains(stored[name], value) for name, value in said.items()
+                name in stored and contains(stored[name], value) for name, value in sent.items()
             )
         case list():
-            return isinstance(stored, list) and len(stored) == len(said) and all(map(contains, stored, said))
-        case int() | float() if not isinstance(said, bool):
-            return isinstance(stored, Number) and float(stored.text) == float(said)
-    return type(stored) is type(said) and bool(stored == said)
+            return isinstance(stored, list) and len(stored) == len(sent) and all(map(contains, stored, sent))
+        case int() | float() if not isinstance(sent, bool):
+            return isinstance(stored, Number) and float(stored.text) == float(sent)
+    return type(stored) is type(sent) and bool(stored == sent)
 
 
 def _body(event: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the times and the context."""
+    """Return the expected members, except the times and the context."""
     body = {name: value for name, value in event.items() if value is not None or name not in NULL_IS_ABSENT}
     for name in (*TIMES, "context", "writeKey"):
         body.pop(name, None)

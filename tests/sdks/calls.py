@@ -1,4 +1,4 @@
-"""What the tests say to every SDK, in the words of the wire. Each call has a message id of its own."""
+"""The calls that the tests make with every SDK, in the names of the wire. Each call has its own message id."""
 
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ UNUSUAL: Final = {
 
 
 def calls(prefix: str) -> list[dict[str, Any]]:
-    """One call of each type, and tracks with what is unusual."""
+    """Return one call of each type, and tracks with unusual values."""
     named: list[dict[str, Any]] = [
         {"type": "identify", "userId": "u1", "traits": {"email": "zoe@example.com", "age": 33, "tags": ["a", "b"]}},
         {

@@ -1,4 +1,4 @@
-"""SDKs, and what they talk to: a source of the running system, behind a recorder."""
+"""SDKs, and their destination: a source of the running system, behind a recorder."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,33 +26,33 @@ class Sdk:
     package: str
 
     def send(self, key: str, address: str, calls: list[dict[str, Any]]) -> None:
-        """Make calls, and wait until the SDK has done with them, whether they were sent or given up."""
+        """Make calls, and wait until the SDK has sent them or given up."""
         EVERYWHERE[self.package](self.package, key, address, calls)
 
 
 @pytest.fixture(scope="session")
 def npm_packages() -> None:
-    """The packages of npm are installed."""
+    """Skip tests if the packages of npm cannot be installed."""
     if reason := javascript.missing_packages():
         pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def browser(npm_packages: None) -> None:
-    """There is a browser too."""
+    """Skip tests if there is no browser."""
     if reason := javascript.missing_browser():
         pytest.skip(reason)
 
 
 @pytest.fixture(params=EVERYWHERE)
 def sdk(request: pytest.FixtureRequest) -> Sdk:
-    """Each SDK; `-k rudder` and the like select."""
+    """Run a test with each SDK; `-k rudder` and the like select."""
     return _installed(request)
 
 
 @pytest.fixture(params=ON_SERVERS)
 def server_sdk(request: pytest.FixtureRequest) -> Sdk:
-    """Each SDK that sends its events in batches: those for servers."""
+    """Run a test with each SDK for servers: these send events in batches."""
     return _installed(request)
 
 

@@ -18,9 +18,9 @@ from tests.sdks.snippets import snippet
 NODE_PACKAGES: Final = ("@customerio/cdp-analytics-node", "@segment/analytics-node", "@rudderstack/rudder-sdk-node")
 BROWSER_PACKAGES: Final = ("@segment/analytics-next", "@customerio/cdp-analytics-browser")
 FOLDER: Final = Path(__file__).parent / "node"
-"""Where the packages are named, and where they are installed."""
-TIMEOUT_S: Final = 60
-INSTALL_TIMEOUT_S: Final = 120
+"""The folder with the list of packages, in which they are installed."""
+TIMEOUT_SECONDS: Final = 60
+INSTALL_TIMEOUT_SECONDS: Final = 120
 
 _NODE_CALLS = """
 for (const { type, timestamp, ...members } of CALLS) {
@@ -49,11 +49,11 @@ const ARGUMENTS = {
 
 
 def missing_packages() -> str | None:
-    """Why the packages cannot be used; None when they are installed, as the lock says."""
+    """Return the reason why the packages cannot be used; None if they are installed as in the lock."""
     if shutil.which("npm") is None:
         return "npm is not installed, and so the SDKs of Node and of browsers are not tested"
     with (FOLDER / "package.json").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # several processes share the tests, and one of them installs
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes run tests, and one of them installs
         return _install()
 
 
@@ -63,9 +63,9 @@ def _install() -> str | None:
     if not stamp.exists() or stamp.read_text() != lock:
         command = ["npm", "install", "--no-save"]
         try:
-            done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
+            done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"npm has not installed the SDKs within {INSTALL_TIMEOUT_S} s"
+            return f"npm has not installed the SDKs within {INSTALL_TIMEOUT_SECONDS} s"
         if done.returncode != 0:
             return f"npm cannot install the SDKs: {done.stderr.strip()[-500:]}"
         stamp.write_text(lock)
@@ -73,21 +73,21 @@ def _install() -> str | None:
 
 
 def missing_browser() -> str | None:
-    """Why there is no browser; None when there is one."""
+    """Return the reason why there is no browser; None if there is one."""
     return None if _browser() else "neither chromium nor chrome is installed (Debian: apt-get install chromium)"
 
 
 def send_from_node(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
-    """Make calls and wait until the SDK has done with them."""
+    """Make calls, and wait until the SDK has sent them or given up."""
     _run(["node", "--input-type=module", "-"], _program(package, key, address, calls, _NODE_CALLS))
 
 
 def send_from_browser(
     package: str, key: str, address: str, calls: list[dict[str, Any]], options: dict[str, Any] | None = None
 ) -> None:
-    """Make calls from a page of another origin than the server's, and wait until the SDK has done with them.
+    """Make calls from a page of another origin than the server's, and wait until the SDK has sent them or given up.
 
-    `options` are those that a page may give to the SDK beside its settings.
+    `options` are options of the SDK in a page, in addition to its settings.
     """
     browser = _browser()
     assert browser is not None
@@ -102,7 +102,7 @@ def send_from_browser(
         (Path(folder) / "page.js").write_text(bundle)
         flags = [
             "--headless=new",
-            "--no-sandbox",  # as root it runs only so; the page is ours
+            "--no-sandbox",  # root cannot use the sandbox; the page is written by this test
             "--disable-gpu",
             "--disable-background-networking",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",  # nothing leaves the machine
@@ -117,7 +117,7 @@ def _program(package: str, key: str, address: str, calls: list[dict[str, Any]], 
 
 
 def _run(command: list[str], stdin: str = "") -> str:
-    done = subprocess.run(command, cwd=FOLDER, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(command, cwd=FOLDER, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

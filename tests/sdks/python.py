@@ -11,11 +11,11 @@ PACKAGES: Final = ("customerio-cdp-analytics", "segment-analytics-python", "rudd
 
 
 def send(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
-    """Make calls, whose members have the names of the wire, and wait until the SDK has done with them."""
+    """Make calls, whose members have the names of the wire, and wait until the SDK has sent them or given up."""
     names: dict[str, Any] = {}
     exec(snippet(package, key, address), names)
     analytics = names["analytics"]
-    for call in deepcopy(calls):  # the SDKs add to the context that they are given
+    for call in deepcopy(calls):  # the SDKs change the context that they get
         arguments = {_snake(name): value for name, value in call.items() if name != "type"}
         if "timestamp" in arguments:
             arguments["timestamp"] = datetime.fromisoformat(arguments["timestamp"])

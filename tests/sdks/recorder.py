@@ -1,4 +1,4 @@
-"""Stands between an SDK and Envoy: passes every byte on, keeps the requests, and loses answers when it is told to."""
+"""A proxy between an SDK and Envoy. It passes on every byte, keeps the requests, and drops responses on request."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self, cast
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a JSON text, as it is written there."""
+    """A number of a JSON text, with its original digits."""
 
     text: str
 
@@ -33,18 +33,18 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The body, after inflation, with every digit of its numbers."""
+        """Return the decompressed body as JSON, with every digit of its numbers."""
         body = gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
         return exact_json(body)
 
 
 def exact_json(text: bytes | str) -> Any:
-    """What the text says; numbers are `Number`s, so that 1 and 1.0 differ and no digit is lost."""
+    """Parse JSON with numbers as `Number`s, so that 1 and 1.0 differ and no digit is lost."""
     return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Number)
 
 
 class Recorder(ThreadingTCPServer):
-    """Listens on a port of its own from construction to the end of the `with`."""
+    """Listens on its own port from construction to the end of the `with`."""
 
     daemon_threads = True
 
@@ -53,7 +53,7 @@ class Recorder(ThreadingTCPServer):
         self.upstream = ("127.0.0.1", upstream_port)
         self.address = f"127.0.0.1:{self.server_address[1]}"
         self.requests: list[Request] = []
-        self._answers_to_lose = 0
+        self._responses_to_drop = 0
         self._lock = Lock()
         self._thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -73,47 +73,48 @@ class Recorder(ThreadingTCPServer):
         """The requests with events, in the order of their arrival."""
         return [request for request in self.requests if request.method == "POST"]
 
-    def lose_answers(self, count: int) -> None:
-        """Of the next `count` posts that the server answers the sender sees only a connection that closes."""
-        self._answers_to_lose = count
+    def drop_responses(self, count: int) -> None:
+        """Drop the next `count` responses to posts: the sender sees only a connection that closes."""
+        self._responses_to_drop = count
 
     def record(self, request: Request) -> None:
         self.requests.append(request)
 
-    def is_lost(self) -> bool:
-        """Whether the answer that has come now is one to lose."""
+    def should_drop(self) -> bool:
+        """Return whether to drop the response that has arrived."""
         with self._lock:
-            if self._answers_to_lose == 0:
+            if self._responses_to_drop == 0:
                 return False
-            self._answers_to_lose -= 1
+            self._responses_to_drop -= 1
             return True
 
 
 class _Connection(BaseRequestHandler):
-    _answered = ""
-    """The method of the request that is answered next; HTTP/1.1 clients wait for one answer before they ask again."""
+    _pending_method = ""
+    """The method of the request without a response yet; HTTP/1.1 clients wait for one response before the next
+    request."""
 
     def handle(self) -> None:
         recorder = cast(Recorder, self.server)
         client: socket.socket = self.request
         with socket.create_connection(recorder.upstream) as upstream, client.makefile("rb") as incoming:
-            answers = Thread(target=self._pass_answers, args=(recorder, upstream, client))
-            answers.start()
-            with suppress(ConnectionError):  # an SDK need not say goodbye
+            responses = Thread(target=self._pass_responses, args=(recorder, upstream, client))
+            responses.start()
+            with suppress(ConnectionError):  # an SDK may disconnect without closing
                 for request in _requests(incoming):
                     recorder.record(request)
-                    self._answered = request.method
+                    self._pending_method = request.method
                     upstream.sendall(request.raw)
             with suppress(OSError):
                 upstream.shutdown(socket.SHUT_WR)
-            answers.join()
+            responses.join()
 
-    def _pass_answers(self, recorder: Recorder, upstream: socket.socket, client: socket.socket) -> None:
+    def _pass_responses(self, recorder: Recorder, upstream: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
-            while answer := upstream.recv(65536):
-                if self._answered == "POST" and recorder.is_lost():
+            while response := upstream.recv(65536):
+                if self._pending_method == "POST" and recorder.should_drop():
                     break
-                client.sendall(answer)
+                client.sendall(response)
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
 

@@ -1,44 +1,44 @@
-"""What every SDK sends arrives as it was sent, member by member and digit by digit."""
+"""Events of every SDK are stored unchanged, member by member and digit by digit."""
 
 import pytest
 
 from tests.e2e.source import Source
-from tests.sdks.arrival import assert_arrived, contains, sayable, sent_events, stored_events
+from tests.sdks.arrival import assert_arrived, contains, representable, sent_events, stored_events
 from tests.sdks.calls import calls
 from tests.sdks.conftest import EVERYWHERE, Sdk
-from tests.sdks.javascript import INSTALL_TIMEOUT_S
+from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS
 from tests.sdks.recorder import Recorder
 from tests.sdks.snippets import SNIPPETS
 
-pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_SECONDS + 60)  # the first one may have to install the SDKs
 
 
 def test_every_sdk_that_is_documented_is_tested() -> None:
     assert SNIPPETS.keys() == EVERYWHERE.keys()
 
 
-def test_what_arrives_is_what_was_sent(sdk: Sdk, source: Source, recorder: Recorder) -> None:
-    said = calls(sdk.package)
-    sdk.send(source.write_key, recorder.address, said)
-    stored = stored_events(source, len(said))
+def test_events_are_stored_as_sent(sdk: Sdk, source: Source, recorder: Recorder) -> None:
+    sent_context = calls(sdk.package)
+    sdk.send(source.write_key, recorder.address, sent_context)
+    stored = stored_events(source, len(sent_context))
     sent = {event.message_id: event for event in sent_events(recorder.posts)}
     assert stored.keys() == sent.keys()
     for message_id, event in sent.items():
         assert_arrived(event, stored[message_id], source.id)
-    assert len(stored) == len(said)
-    for call in said:
-        # What the SDK makes of a time of the caller is its own affair, and one of them takes no message id.
+    assert len(stored) == len(sent_context)
+    for call in sent_context:
+        # SDKs convert times of the caller in their own way, and one of them takes no message id.
         members = {name: value for name, value in call.items() if name not in ("timestamp", "messageId")}
-        assert [contains(document, sayable(members)) for document in stored.values()].count(True) == 1, call
+        assert [contains(document, representable(members)) for document in stored.values()].count(True) == 1, call
 
 
-def test_more_than_a_batch_of_events_arrives(server_sdk: Sdk, source: Source, recorder: Recorder) -> None:
+def test_more_events_than_a_batch_are_stored(server_sdk: Sdk, source: Source, recorder: Recorder) -> None:
     count = 250
-    said = [
+    sent_context = [
         {"type": "track", "userId": f"u{number % 7}", "event": "Counted", "properties": {"number": number}}
         for number in range(count)
     ]
-    server_sdk.send(source.write_key, recorder.address, said)
+    server_sdk.send(source.write_key, recorder.address, sent_context)
     stored = stored_events(source, count)
     assert sorted(int(event["properties"]["number"].text) for event in stored.values()) == list(range(count))
     for event in sent_events(recorder.posts):

@@ -1,14 +1,14 @@
-"""What browser SDKs do in a page when they are told to."""
+"""Options of browser SDKs in a page."""
 
 import pytest
 
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.javascript import INSTALL_TIMEOUT_S, send_from_browser
+from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS, send_from_browser
 from tests.sdks.recorder import Recorder
 
-pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_SECONDS + 60)  # the first one may have to install the SDKs
 
 INTEGRATIONS = {
     "@segment/analytics-next": "Segment.io",
@@ -19,16 +19,16 @@ BATCHING = {"deliveryStrategy": {"strategy": "batching", "config": {"size": 4, "
 
 @pytest.mark.usefixtures("browser")
 @pytest.mark.parametrize("package", INTEGRATIONS)
-def test_batches_of_a_browser_arrive(package: str, source: Source, recorder: Recorder) -> None:
-    said = calls(package)
+def test_batches_of_a_browser_are_stored(package: str, source: Source, recorder: Recorder) -> None:
+    made = calls(package)
     send_from_browser(
-        package, source.write_key, recorder.address, said, {"integrations": {INTEGRATIONS[package]: BATCHING}}
+        package, source.write_key, recorder.address, made, {"integrations": {INTEGRATIONS[package]: BATCHING}}
     )
     assert [request.path for request in recorder.requests if request.method == "GET"] == [
         f"/v1/projects/{source.write_key}/settings"
     ]
     assert {request.path for request in recorder.posts} == {"/v1/b"}
-    stored = stored_events(source, len(said))
+    stored = stored_events(source, len(made))
     sent = sent_events(recorder.posts)
     assert stored.keys() == {event.message_id for event in sent}
     for event in sent:

@@ -1,4 +1,4 @@
-"""What only the SDKs of Python can say: their own types of values, their keys, and compression on and off."""
+"""Features of the Python SDKs alone: their own types of values, their keys, and compression on and off."""
 
 import json
 from collections.abc import AsyncIterator
@@ -56,10 +56,10 @@ MODULES = {
 
 @pytest.mark.parametrize("package", MODULES)
 @pytest.mark.parametrize("gzip", [False, True], ids=["plain", "gzip"])
-def test_values_and_ids_of_python(package: str, gzip: bool, source: Source, recorder: Recorder) -> None:
+def test_values_and_ids_of_python_are_stored(package: str, gzip: bool, source: Source, recorder: Recorder) -> None:
     client = import_module(MODULES[package]).Client
     analytics = client(source.write_key, host=f"http://{recorder.address}/", gzip=gzip)
-    said = [
+    made = [
         analytics.identify(user_id=7, anonymous_id=2**53 + 1, traits=VALUES, timestamp=MOMENT),
         analytics.track(user_id=0.5, event="Bought", properties=VALUES, timestamp=datetime(2026, 3, 1, 12)),
         analytics.page(anonymous_id="a1", properties=VALUES, context={"values": VALUES}, integrations={"All": True}),
@@ -68,9 +68,9 @@ def test_values_and_ids_of_python(package: str, gzip: bool, source: Source, reco
         analytics.alias(previous_id=1.5, user_id="u1"),
     ]
     analytics.shutdown()
-    stored = stored_events(source, len(said))
+    stored = stored_events(source, len(made))
     sent = sent_events(recorder.posts)
-    texts = [json.dumps(message, default=lambda time: time.isoformat()) for accepted, message in said if accepted]
+    texts = [json.dumps(message, default=lambda time: time.isoformat()) for accepted, message in made if accepted]
     assert [event.event for event in sent] == [exact_json(text) for text in texts]
     for event in sent:
         assert_arrived(event, stored[event.message_id], source.id)
@@ -90,7 +90,7 @@ def test_values_and_ids_of_python(package: str, gzip: bool, source: Source, reco
 
 @pytest.fixture
 async def catalog(source: Source) -> AsyncIterator[Catalog]:
-    """The catalog of the running system, as another process of it holds it."""
+    """Open the catalog of the running system from another process."""
     url = sqlite_url(source.system.data_dir / "catalog.db")
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as catalog:
         yield catalog
@@ -100,7 +100,7 @@ async def catalog(source: Source) -> AsyncIterator[Catalog]:
 async def test_keys_of_the_newer_form_are_sent_as_bearer(
     prefix: str, source: Source, recorder: Recorder, catalog: Catalog
 ) -> None:
-    """Headwater makes no such key itself; who moves here may bring theirs."""
+    """Headwater does not create such keys; users who migrate may have them."""
     key = f"{prefix}{source.write_key}"
     async with catalog.change() as change:
         connection = next(found for found in catalog.connections(catalog.workspaces()[0].id) if found.id == source.id)

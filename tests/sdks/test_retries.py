@@ -1,4 +1,4 @@
-"""An SDK sends again what was not answered, which is stored once; and it does not send again what was answered."""
+"""An SDK sends again a call without a response, which is stored once. It does not send again a call with a response."""
 
 from collections import Counter
 
@@ -7,40 +7,38 @@ import pytest
 from tests.e2e.source import Source, get
 from tests.sdks.arrival import sent_events, stored_events
 from tests.sdks.conftest import Sdk
-from tests.sdks.javascript import INSTALL_TIMEOUT_S
+from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS
 from tests.sdks.recorder import Recorder
 from tests.system import wait_until
 
-pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 60)  # the first one may have to install the SDKs
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_SECONDS + 60)  # the first one may have to install the SDKs
 
 TRACK = {"type": "track", "userId": "u1", "event": "Order Completed"}
 
 
 def times_sent(recorder: Recorder) -> Counter[str]:
-    """How often each message was on the wire."""
+    """Return how often each message was on the wire."""
     return Counter(event.message_id for event in sent_events(recorder.posts))
 
 
-def test_what_was_stored_but_not_answered_is_sent_again_and_stored_once(
-    sdk: Sdk, source: Source, recorder: Recorder
-) -> None:
-    recorder.lose_answers(1)
+def test_a_call_without_a_response_is_sent_again_and_stored_once(sdk: Sdk, source: Source, recorder: Recorder) -> None:
+    recorder.drop_responses(1)
     sdk.send(source.write_key, recorder.address, [TRACK])
     assert list(times_sent(recorder).values()) == [2]
     assert source.send("track", {**TRACK, "messageId": "last"}).status_code == 200
     assert stored_events(source, 2).keys() == {*times_sent(recorder), "last"}
 
 
-def test_refused_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source, recorder: Recorder) -> None:
-    said = [
+def test_rejected_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source, recorder: Recorder) -> None:
+    made = [
         {**TRACK, "messageId": "first"},
         {**TRACK, "messageId": "refused", "event": "x" * 1001},
         {**TRACK, "messageId": "first"},
         {**TRACK, "messageId": "last"},
     ]
-    sdk.send(source.write_key, recorder.address, said)
+    sdk.send(source.write_key, recorder.address, made)
     sent = sent_events(recorder.posts)
-    assert len(sent) == len(said)
+    assert len(sent) == len(made)
     [refused] = [event.message_id for event in sent if len(event.event["event"]) > 1000]
     accepted = {event.message_id for event in sent} - {refused}
     assert stored_events(source, len(accepted)).keys() == accepted
@@ -52,6 +50,6 @@ def test_refused_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Source
     wait_until(lambda: rejections() == [("BadRequest", "event")], 60)
 
 
-def test_a_key_that_nobody_knows_is_no_reason_to_send_again(server_sdk: Sdk, recorder: Recorder) -> None:
+def test_a_call_with_an_unknown_key_is_not_sent_again(server_sdk: Sdk, recorder: Recorder) -> None:
     server_sdk.send("0" * 32, recorder.address, [TRACK])
     assert list(times_sent(recorder).values()) == [1]

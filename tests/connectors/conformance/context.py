@@ -13,7 +13,7 @@ Responder = Callable[[HttpRequest], HttpResponse | TransportError]
 
 
 class FixedClock:
-    """A clock that shows `moment` until a test moves it."""
+    """A clock that shows `moment` until a test changes it."""
 
     def __init__(self, moment: datetime = NOW) -> None:
         self.moment = moment
@@ -27,7 +27,7 @@ def ok(_request: HttpRequest) -> HttpResponse:
 
 
 class ScriptedHttp:
-    """An `HttpClient` that answers by a function and keeps the requests."""
+    """An `HttpClient` that responds with the result of a function and keeps the requests."""
 
     def __init__(self, respond: Responder = ok) -> None:
         self.respond = respond

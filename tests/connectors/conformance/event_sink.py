@@ -1,7 +1,7 @@
 """The conformance suite of `EventSink`.
 
-It plays the destination: statuses, waits, lost connections and nonsense. What a success looks like, and how the
-destination names single events, differ between connectors and are given by the subclass.
+It plays the destination: statuses, waits, lost connections and nonsense. Connectors differ in the form of a success and
+in the way that responses identify single events: the subclass supplies both.
 """
 
 import re
@@ -54,11 +54,11 @@ def make_event(number: int = 1, **changes: object) -> OutgoingEvent:
 
 
 class EventSinkConformance(ABC):
-    """`make` returns a sink whose secrets are `SECRETS`; `event` an event that it takes, of user `number`."""
+    """`make` returns a sink whose secrets are `SECRETS`; `event` returns an event of user `number` that it accepts."""
 
     SECRETS: tuple[str, ...] = ()
     STATUS_ONLY = True
-    """False if a success must say so in its body."""
+    """False if the body of a response must state the success."""
 
     @abstractmethod
     def make(self, context: ConnectorContext) -> EventSink: ...
@@ -71,11 +71,12 @@ class EventSinkConformance(ABC):
         return ()
 
     def success(self, events: Sequence[EncodedEvent]) -> HttpResponse:
-        """The response when all events are taken."""
+        """Return the response when all events are accepted."""
         return HttpResponse(status=200)
 
     def mixed(self, events: Sequence[EncodedEvent]) -> HttpResponse | None:
-        """The response when the first event is rejected and the others are taken; None if it cannot say so."""
+        """Return the response when the first event is rejected and the others are accepted; None if it has no such
+        response."""
         return None
 
     def sink(self, http: ScriptedHttp | None = None) -> EventSink:
@@ -83,15 +84,15 @@ class EventSinkConformance(ABC):
 
     def batch(self, sink: EventSink, count: int = 3) -> list[EncodedEvent]:
         count = min(count, sink.policy.limits.max_events)
-        # One route and one user, so that every sink can have them in one request.
+        # One route and one user, so that every sink can send them in one request.
         return [sink.encode(msgspec.structs.replace(self.event(1), key=f"{n:032x}")) for n in range(1, count + 1)]
 
     async def exchange(self, response: HttpResponse | TransportError | None) -> tuple[SendResult, int]:
         http = ScriptedHttp()
         sink = self.sink(http)
         events = self.batch(sink)
-        answer = self.success(events) if response is None else response
-        http.respond = lambda _: answer
+        reply = self.success(events) if response is None else response
+        http.respond = lambda _: reply
         result = await sink.send(sink.request(events, FIRST), events)
         assert len(http.requests) == 1, "one exchange: the sink retries nothing"
         assert len(result.items) == len(events)
@@ -115,7 +116,7 @@ class EventSinkConformance(ABC):
         one, other = self.sink(), self.sink()
         assert one.encode(self.event(1)) == one.encode(self.event(1)) == other.encode(self.event(1))
 
-    async def test_events_are_told_apart(self) -> None:
+    async def test_events_are_distinguished(self) -> None:
         sink = self.sink()
         one, other = sink.encode(self.event(1)), sink.encode(self.event(2))
         assert one.id != other.id and one.user != other.user
@@ -162,7 +163,7 @@ class EventSinkConformance(ABC):
         assert result.failure is None
         assert [item.outcome for item in result.items] == [Outcome.DELIVERED] * count
 
-    async def test_a_rejected_event_costs_no_other(self) -> None:
+    async def test_a_rejected_event_does_not_affect_others(self) -> None:
         http = ScriptedHttp()
         sink = self.sink(http)
         events = self.batch(sink)
@@ -175,7 +176,7 @@ class EventSinkConformance(ABC):
         assert result.items[0].reason
 
     @pytest.mark.parametrize("body", GARBAGE)
-    async def test_garbage_is_a_success_only_by_the_status(self, body: bytes) -> None:
+    async def test_an_unreadable_body_succeeds_only_by_the_status(self, body: bytes) -> None:
         result, _ = await self.exchange(
             HttpResponse(status=200, headers={"content-type": "application/json"}, body=body)
         )
@@ -191,7 +192,7 @@ class EventSinkConformance(ABC):
             (401, FailureScope.CREDENTIALS),
         ],
     )
-    async def test_a_status_that_is_about_the_whole_request(self, status: int, scope: FailureScope) -> None:
+    async def test_an_error_status_fails_the_whole_request(self, status: int, scope: FailureScope) -> None:
         result, count = await self.exchange(HttpResponse(status=status, body=b"no"))
         assert result.failure is not None and result.failure.scope is scope
         assert result.status == status and result.failure.reason
@@ -204,18 +205,18 @@ class EventSinkConformance(ABC):
         assert all(item.outcome is not Outcome.DELIVERED for item in result.items)
 
     @pytest.mark.parametrize("failure", TransportFailure)
-    async def test_no_response_is_a_result(self, failure: TransportFailure) -> None:
+    async def test_a_missing_response_is_a_result(self, failure: TransportFailure) -> None:
         result, _ = await self.exchange(TransportError(failure, "no response"))
-        refused = failure is TransportFailure.ADDRESS_FORBIDDEN
+        is_forbidden = failure is TransportFailure.ADDRESS_FORBIDDEN
         assert result.failure is not None and result.status is None
-        assert result.failure.scope is (FailureScope.CLOSED if refused else FailureScope.DESTINATION)
+        assert result.failure.scope is (FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION)
         assert result.failure.may_have_arrived is TransportError(failure, "").may_have_arrived
 
     async def test_long_texts_of_the_destination_are_shortened(self) -> None:
         result, _ = await self.exchange(HttpResponse(status=500, body=b"x" * 32_000))
         assert result.failure is not None and len(result.failure.message) <= 1_000
 
-    async def test_what_is_sent_is_the_request(self) -> None:
+    async def test_send_sends_the_given_request(self) -> None:
         http = ScriptedHttp()
         sink = self.sink(http)
         events = self.batch(sink)

@@ -13,7 +13,7 @@ TEXTS = ("plain", "", "a,b", 'quo"te', "line\nbreak", "é\N{GRINNING FACE}", " s
 
 
 class Forward(io.RawIOBase):
-    """Bytes that can be read once, forwards."""
+    """Bytes that can be read only once and in order."""
 
     def __init__(self, content: bytes) -> None:
         self._stream = io.BytesIO(content)
@@ -62,7 +62,7 @@ class FileFormatConformance(ABC):
         with self.make().read(io.BytesIO(self.written(self.rows())), self.SHEET) as reader:
             assert [column.name for column in reader.columns] == ["name", "text"]
 
-    def test_a_file_without_rows(self) -> None:
+    def test_a_file_without_rows_is_read(self) -> None:
         assert self.read(self.written([])) == []
 
     def test_rows_are_numbered(self) -> None:
@@ -70,10 +70,10 @@ class FileFormatConformance(ABC):
             numbers = [row.number for row in reader.rows()]
         assert numbers == list(range(numbers[0], numbers[0] + len(TEXTS))) and numbers[0] >= 1
 
-    def test_pieces_do_not_matter(self) -> None:
+    def test_a_stream_may_return_any_pieces(self) -> None:
         assert self.read(self.written(self.rows(), 1)) == self.read(self.written(self.rows(), 100))
 
-    def test_sheets(self) -> None:
+    def test_sheets_are_read_by_name(self) -> None:
         sheets = self.make().sheets(io.BytesIO(self.written(self.rows())))
         assert sheets == ((self.SHEET,) if self.SHEET else ())
         if self.SHEET:
@@ -93,6 +93,6 @@ class FileFormatConformance(ABC):
         with self.make().read(stream, self.SHEET) as reader:
             assert len(list(reader.rows())) == len(TEXTS)
 
-    def test_the_media_type(self) -> None:
+    def test_the_media_type_is_stated(self) -> None:
         kind, _, subtype = self.make().content_type.partition("/")
         assert kind and subtype

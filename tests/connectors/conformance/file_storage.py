@@ -10,7 +10,8 @@ CONTENT = bytes(range(256)) * 1_000
 
 
 class FileStorageConformance(ABC):
-    """`make` returns an empty storage. A storage that only reads or only writes gives `put` or `get` itself."""
+    """`make` returns an empty storage. For a storage that only reads or only writes the subclass supplies `put` or
+    `get`."""
 
     INVALID = ("", "../outside", "a/../../outside", "a\0b", "x" * 2_000)
     NAMES = ("a.csv", "folder/sub/b.csv", "é and ü.csv")
@@ -34,14 +35,14 @@ class FileStorageConformance(ABC):
                 self.put(storage, name, content)
                 assert self.get(storage, name) == content
 
-    def test_size_and_time(self) -> None:
+    def test_an_open_file_has_its_size_and_time(self) -> None:
         storage = self.make()
         self.put(storage, "a.csv", CONTENT)
         with storage.open("a.csv") as file:
             assert file.size in (None, len(CONTENT))
             assert file.updated_at is None or file.updated_at.utcoffset() is not None
 
-    def test_a_missing_file(self) -> None:
+    def test_a_missing_file_is_an_error(self) -> None:
         storage = self.make()
         with pytest.raises(FileMissing), storage.open("missing.csv"):
             pass
@@ -72,7 +73,7 @@ class FileStorageConformance(ABC):
             self.put(storage, "a.csv", b"after!")
             assert file.stream.read() == b"before"
 
-    def test_invalid_names(self) -> None:
+    def test_invalid_names_are_rejected(self) -> None:
         storage = self.make()
         for name in self.INVALID:
             with pytest.raises(InvalidFileName):
@@ -82,7 +83,7 @@ class FileStorageConformance(ABC):
             with pytest.raises(InvalidFileName), storage.create(name, "text/csv"):
                 pass
 
-    def test_absolute_paths_tell_files_apart(self) -> None:
+    def test_absolute_paths_are_distinct(self) -> None:
         storage = self.make()
         paths = [storage.absolute_path(name) for name in self.NAMES]
         assert len(set(paths)) == len(paths)

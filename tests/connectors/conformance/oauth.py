@@ -42,11 +42,11 @@ class OAuthConformance(ABC):
         return HttpResponse(status=400, body=b'{"error":"invalid_grant"}')
 
     def provider(self, response: HttpResponse | TransportError | None = None) -> tuple[OAuthProvider, ScriptedHttp]:
-        answer = self.tokens("access-1", "refresh-1", 3_600) if response is None else response
-        http = ScriptedHttp(lambda _: answer)
+        reply = self.tokens("access-1", "refresh-1", 3_600) if response is None else response
+        http = ScriptedHttp(lambda _: reply)
         return self.make(http), http
 
-    async def test_the_authorization_url(self) -> None:
+    async def test_the_authorization_url_has_the_parameters(self) -> None:
         provider, http = self.provider()
         parts = urlsplit(provider.authorization_url(REQUEST))
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -76,18 +76,18 @@ class OAuthConformance(ABC):
             assert (tokens.access_token, tokens.refresh_token) == ("access-2", given)
             self._check_secret_request(http.requests[0], "refresh-1")
 
-    async def test_an_unknown_life_is_unknown(self) -> None:
+    async def test_a_token_without_an_expiry_has_none(self) -> None:
         provider, _ = self.provider(self.tokens("access-1", "", None))
         assert (await provider.refresh("r")).expires_at is None
 
-    async def test_a_revoked_grant(self) -> None:
+    async def test_a_revoked_grant_is_an_error(self) -> None:
         provider, _ = self.provider(self.invalid_grant())
         with pytest.raises(AuthorizationRevoked):
             await provider.refresh("refresh-1")
         with pytest.raises(AuthorizationRevoked):
             await provider.exchange("code", REDIRECT, "")
 
-    async def test_failures_that_pass_revoke_nothing(self) -> None:
+    async def test_temporary_failures_revoke_nothing(self) -> None:
         for response in (
             HttpResponse(status=500),
             HttpResponse(status=429),

@@ -10,7 +10,7 @@ from headwater.connectors.contract import MAX_BATCH_ROWS, QueryRejected, QuerySo
 class QuerySourceConformance(ABC):
     """`make` returns a source with a table of `rows()` (columns `id`, a whole number, and `name`, a nullable text).
 
-    `QUERY` reads it in the order of id, with `${after}` as the id after which it begins.
+    `QUERY` reads it in the order of id, after the id `${after}`.
     """
 
     QUERY = "SELECT id, name FROM people WHERE id > ${after} ORDER BY id"
@@ -48,7 +48,7 @@ class QuerySourceConformance(ABC):
         source.close()
 
     @pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (4, 4), (100, 5), (None, 5)])
-    def test_the_limit(self, limit: int | None, count: int) -> None:
+    def test_the_limit_of_a_query_applies(self, limit: int | None, count: int) -> None:
         source = self.make(self.rows())
         assert len(self.read(source, self.QUERY, limit)) == count
         source.close()

@@ -1,4 +1,4 @@
-"""Runs the checks of a conformance suite by hand, to show that it finds a broken implementation."""
+"""Runs the checks of a conformance suite directly, to show that it finds a broken implementation."""
 
 import inspect
 from typing import Any
@@ -20,7 +20,7 @@ async def failing_checks(suite: Any) -> set[str]:
 
 
 def _cases(method: Any) -> list[dict[str, Any]]:
-    """The arguments of a check that is parametrized once, or none."""
+    """Return the arguments of a check: of each case if it is parametrized once, or none."""
     for mark in getattr(method, "pytestmark", ()):
         names, values = mark.args[0], list(mark.args[1])
         if isinstance(names, str):
@@ -32,7 +32,7 @@ def _cases(method: Any) -> list[dict[str, Any]]:
 def _failed_type() -> type[BaseException]:
     import pytest
 
-    return pytest.fail.Exception  # raised by pytest.raises when nothing is raised; no Exception
+    return pytest.fail.Exception  # raised by pytest.raises when nothing is raised; it is not an Exception
 
 
 _Failed = _failed_type()

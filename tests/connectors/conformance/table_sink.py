@@ -12,20 +12,20 @@ WRITE = TableWrite(table="people", columns=("id", "name"), key=("id",))
 
 class TableSinkConformance(ABC):
     """`make` returns a sink with an empty table `people`: `id`, its key, a whole number; `name`, a text that is not
-    null; `note`, a nullable text that nothing here writes but `set_note`."""
+    null; `note`, a nullable text that only `set_note` writes."""
 
     @abstractmethod
     def make(self) -> TableSink: ...
 
     @abstractmethod
     def read(self, sink: TableSink) -> list[Row]:
-        """The rows (id, name, note) in the order of id."""
+        """Return the rows (id, name, note) in the order of id."""
         ...
 
     @abstractmethod
     def set_note(self, sink: TableSink, id_: int, note: str) -> None: ...
 
-    def test_columns_of_the_table(self) -> None:
+    def test_the_columns_of_the_table_are_read(self) -> None:
         sink = self.make()
         columns = {column.name: column for column in sink.columns("people")}
         assert list(columns) == ["id", "name", "note"]
@@ -33,7 +33,7 @@ class TableSinkConformance(ABC):
         assert all(column.type is not None and column.writable for column in columns.values())
         sink.close()
 
-    def test_a_table_that_is_missing(self) -> None:
+    def test_a_missing_table_is_an_error(self) -> None:
         sink = self.make()
         for name in ("missing", "people; DROP TABLE people", 'a"b', ""):
             with pytest.raises(BadRequest):
@@ -63,7 +63,7 @@ class TableSinkConformance(ABC):
         assert self.read(sink) == [(1, "b", "kept")]
         sink.close()
 
-    def test_values_are_not_text_of_statements(self) -> None:
+    def test_values_are_not_interpreted_as_sql(self) -> None:
         sink = self.make()
         names = ["'; DROP TABLE people; --", '"', "\\", "é\N{GRINNING FACE}", ""]
         self._outcomes(sink, list(enumerate(names)))

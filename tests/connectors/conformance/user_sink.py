@@ -13,7 +13,7 @@ class UserSinkConformance(ABC):
     """`make` returns a sink of an application without failures; `read` the attributes of a user that was written.
 
     `examples` are at least two different users for the writable schema. `rejected` are attributes that the application
-    does not take, if there are any.
+    does not accept, if there are any.
     """
 
     @abstractmethod
@@ -55,7 +55,7 @@ class UserSinkConformance(ABC):
             found = await self.read(sink, result.id)
             assert found is not None and found.items() >= self._readable(example, found).items()
 
-    async def test_an_update_changes_only_what_it_has(self) -> None:
+    async def test_an_update_changes_only_its_attributes(self) -> None:
         sink = self.make()
         one, other = self.examples()[:2]
         [created] = await sink.write_users([UserWrite(id="", attributes=one, key=KEYS[0])])
@@ -89,12 +89,12 @@ class UserSinkConformance(ABC):
         assert results[1].reason and not results[1].id
         assert [results[0].id, results[2].id] == [created[0].id, created[1].id]
 
-    async def test_attributes_that_are_not_taken_are_rejected(self) -> None:
+    async def test_attributes_that_are_not_accepted_are_rejected(self) -> None:
         attributes = self.rejected()
         if attributes is not None:
             [result] = await self.make().write_users([UserWrite(id="", attributes=attributes, key=KEYS[0])])
             assert result.outcome is Outcome.REJECTED and result.reason
 
     def _readable(self, example: Record, found: Record) -> Record:
-        """The properties that can be written and read."""
+        """Return the properties that can be written and read."""
         return {name: value for name, value in example.items() if name in found}

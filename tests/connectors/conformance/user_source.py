@@ -1,6 +1,6 @@
 """The conformance suite of `UserSource`.
 
-A connector's tests subclass `UserSourceConformance` with a name that begins with Test, and give `make`.
+A connector's tests subclass `UserSourceConformance` with a name that begins with Test, and implement `make`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ MAX_PAGES = 1_000
 
 
 class UserSourceConformance(ABC):
-    """`make` returns a source of at least one user, who do not change meanwhile."""
+    """`make` returns a source of at least one user. Its users do not change meanwhile."""
 
     @abstractmethod
     def make(self) -> UserSource: ...

@@ -1,4 +1,4 @@
-"""The dummy as a destination of events: the conformance suite, and its own form of requests and responses."""
+"""The dummy as a destination of events: the conformance suite, and the form of its requests and responses."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ class TestEventSink(EventSinkConformance):
         )
 
 
-async def test_its_event_types() -> None:
+async def test_the_event_types_of_the_dummy() -> None:
     types = {type_.id: type_ for type_ in await DummyEventSink(SETTINGS, make_context()).event_types()}
     assert list(types) == [
         "send_add_to_cart",
@@ -61,7 +61,7 @@ async def test_its_event_types() -> None:
     assert required == {"send_add_to_cart", "send_identity"}
 
 
-def test_a_request() -> None:
+def test_a_request_has_the_documented_form() -> None:
     sink = DummyEventSink(SETTINGS, make_context())
     events = [sink.encode(_event(1)), sink.encode(make_event(2, event_type="send_event_with_no_schema"))]
     request = sink.request(events, FIRST)
@@ -77,13 +77,13 @@ def test_a_request() -> None:
     assert (other["type"], other["values"]) == ("send_event_with_no_schema", {})
 
 
-def test_without_a_url_nothing_can_be_sent() -> None:
+def test_sending_needs_a_url() -> None:
     sink = DummyEventSink(DummySettings(), make_context())
     with pytest.raises(Unavailable, match="urlForDispatchingEvents is not set"):
         sink.request([sink.encode(_event(1))], FIRST)
 
 
-async def test_the_four_outcomes() -> None:
+async def test_a_response_can_have_the_four_outcomes() -> None:
     body = (
         b'{"results":[{"index":1,"outcome":"Rejected","reason":"NoSuchItem","message":"no tea"},'
         b'{"index":2,"outcome":"Retry","reason":"Throttled","retryAfter":30}]}'
@@ -111,7 +111,7 @@ async def test_the_four_outcomes() -> None:
         b"not json",
     ],
 )
-async def test_a_response_that_accounts_for_nothing_is_tried_again(body: bytes) -> None:
+async def test_a_response_without_results_is_retried(body: bytes) -> None:
     sink = DummyEventSink(
         SETTINGS, make_context(ScriptedHttp(lambda _: HttpResponse(status=200, headers=JSON, body=body)))
     )

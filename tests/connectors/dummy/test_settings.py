@@ -11,7 +11,7 @@ from tests.connectors.invalid import invalid_settings
 MS = timedelta(milliseconds=1)
 
 
-def test_nothing_is_needed() -> None:
+def test_all_settings_have_defaults() -> None:
     assert DummySettings.read({}) == DummySettings()
     assert DummySettings().document() == {
         "customerExportFailPercentage": 0,
@@ -20,7 +20,7 @@ def test_nothing_is_needed() -> None:
     }
 
 
-def test_everything_may_be_set() -> None:
+def test_all_settings_can_be_set() -> None:
     given = {
         "customerExportFailPercentage": 30.0,
         "operationDelay": "10ms-50ms",
@@ -49,7 +49,7 @@ def test_everything_may_be_set() -> None:
         ("24h", timedelta(hours=24), timedelta(hours=24)),
     ],
 )
-def test_delays(text: str, least: timedelta, most: timedelta) -> None:
+def test_delays_are_parsed(text: str, least: timedelta, most: timedelta) -> None:
     assert parse_delay(text) == (least, most)
 
 
@@ -70,7 +70,7 @@ def test_delays(text: str, least: timedelta, most: timedelta) -> None:
         "10ms-20ms-30ms",
     ],
 )
-def test_what_is_no_delay(text: str) -> None:
+def test_an_invalid_delay_is_rejected(text: str) -> None:
     with invalid_settings("settings.operationDelay"):
         DummySettings.read({"operationDelay": text})
 
@@ -91,6 +91,6 @@ def test_what_is_no_delay(text: str) -> None:
         ("urlForDispatchingEvents", "http://h/\n"),
     ],
 )
-def test_what_is_wrong(name: str, value: Any) -> None:
+def test_invalid_settings_are_rejected(name: str, value: Any) -> None:
     with invalid_settings(f"settings.{name}"):
         DummySettings.read({name: value})

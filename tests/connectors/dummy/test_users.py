@@ -1,4 +1,4 @@
-"""The dummy's users: the conformance suites, known customers, and operations as slow as the settings say."""
+"""The dummy's users: the conformance suites, known customers, and operations with the delay of the settings."""
 
 import asyncio
 import base64
@@ -89,7 +89,7 @@ async def test_optional_and_nullable_properties_all_occur() -> None:
 @pytest.mark.parametrize(
     "cursor", ["x", "%", "dummy:5", "A" * 1_000, *(base64.b64encode(text).decode() for text in FOREIGN)]
 )
-async def test_a_foreign_cursor(cursor: str) -> None:
+async def test_a_foreign_cursor_is_rejected(cursor: str) -> None:
     with pytest.raises(BadRequest) as caught:
         await _dummy().users(cursor)
     assert caught.value.field == "cursor"

@@ -1,4 +1,4 @@
-"""Files in memory and CSV: the references of `FileStorage` and `FileFormat` for their suites."""
+"""Files in memory and CSV: the reference implementations of `FileStorage` and `FileFormat` for their suites."""
 
 import csv
 import io

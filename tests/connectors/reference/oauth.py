@@ -1,4 +1,4 @@
-"""An authorization server as RFC 6749 has it: the reference of `OAuthProvider` for its suite."""
+"""An authorization server by RFC 6749: the reference implementation of `OAuthProvider` for its suite."""
 
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -67,10 +67,10 @@ class PlainOAuth:
             if response.status == 400 and msgspec.json.decode(response.body, type=Rejection).error == "invalid_grant":
                 raise AuthorizationRevoked("the authorization was revoked")
             if response.status != 200:
-                raise Unavailable(f"the authorization server answers {response.status}")
+                raise Unavailable(f"the authorization server responds with status {response.status}")
             tokens = msgspec.json.decode(response.body, type=Tokens)
         except msgspec.DecodeError:
-            raise Unavailable("the authorization server answers with something else than tokens") from None
+            raise Unavailable("the response has no valid tokens") from None
         life = tokens.expires_in
         return OAuthTokens(
             access_token=tokens.access_token,

@@ -1,4 +1,4 @@
-"""A database in memory: the reference of `QuerySource` and `TableSink` for their suites."""
+"""A database in memory: the reference implementations of `QuerySource` and `TableSink` for their suites."""
 
 import re
 import sqlite3

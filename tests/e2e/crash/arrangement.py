@@ -1,4 +1,4 @@
-"""A running installation: its machines and servers, any of which can be killed, and what it has stored."""
+"""A running installation: its machines and servers, any of which can be killed, and its stored events."""
 
 import asyncio
 import json
@@ -22,19 +22,20 @@ from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
 
 Kill = Callable[[float], Coroutine[None, None, None]]
-"""Kills somebody, who stays away for so many seconds if nobody else restarts it, and is back after that."""
+"""Kills a process or machine. It stays down for this many seconds unless it is restarted by another process, and runs
+again after that."""
 
 STARTS = 5
 
 
 @dataclass
 class Arrangement:
-    """Machines, each a whole `headwater serve`, and the servers that they share."""
+    """Machines, each with a complete `headwater serve`, and their shared servers."""
 
     folder: Path
     machines: int = 1
     processes: int = 1
-    """Backend processes of each machine."""
+    """Number of backend processes of each machine."""
     database: PostgresqlServer | None = None
     nats: NatsServer | None = None
     systems: dict[str, RunningSystem] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class Arrangement:
     _variables: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Start it. `close` it at the end, also when this fails."""
+        """Start it. Call `close` at the end, also when this fails."""
         self._variables = {
             "HEADWATER_BACKENDS": str(self.processes),
             "HEADWATER_API_KEY": "api_for-the-tests-of-crashes-0123456789abc",
@@ -59,11 +60,11 @@ class Arrangement:
 
     @property
     def ports(self) -> list[int]:
-        """Where it takes events."""
+        """Ports that accept events."""
         return [system.port for system in self.systems.values()]
 
     def victims(self) -> dict[str, Kill]:
-        """Whom one may kill, by what they are called."""
+        """Return the processes and machines that can be killed, by name."""
         found: dict[str, Kill] = {}
         for machine, system in self.systems.items():
             for child in (
@@ -82,7 +83,7 @@ class Arrangement:
         return found
 
     async def kill_for_good(self, machine: str) -> None:
-        """Kill a machine as a whole; it never comes back."""
+        """Kill a machine as a whole without starting it again."""
         system = self.systems.pop(machine)
         system.process.kill()
         await asyncio.to_thread(system.process.wait)
@@ -94,33 +95,33 @@ class Arrangement:
                 os.kill(pid, signal.SIGKILL)
             return pid is not None
 
-        with suppress(FileNotFoundError, ProcessLookupError):  # all of the machine may be killed at the same time
+        with suppress(FileNotFoundError, ProcessLookupError):  # the whole machine may be killed at the same time
             await asyncio.to_thread(wait_until, is_killed, 30)
 
-    async def _kill_and_start(self, machine: str, away_s: float) -> None:
+    async def _kill_and_start(self, machine: str, away_seconds: float) -> None:
         system = self.systems[machine]
         system.process.kill()
         await asyncio.to_thread(system.process.wait)
-        await asyncio.sleep(away_s)
+        await asyncio.sleep(away_seconds)
         self.systems[machine] = await asyncio.to_thread(self._start_again, system)
 
     def _start_again(self, system: RunningSystem) -> RunningSystem:
-        """As a service manager does: the database may be away just then, and then it does not start."""
+        """Start it like a service manager, several times: it does not start while the database is unavailable."""
         for _ in range(STARTS):
             with suppress(AssertionError):
                 return start(system.data_dir, system.port, **self._variables)
         return start(system.data_dir, system.port, **self._variables)
 
-    async def _kill_database(self, away_s: float) -> None:
+    async def _kill_database(self, away_seconds: float) -> None:
         assert self.database is not None
         await asyncio.to_thread(self.database.crash)
-        await asyncio.sleep(away_s)
+        await asyncio.sleep(away_seconds)
         await asyncio.to_thread(self.database.start)
 
-    async def _kill_nats(self, away_s: float) -> None:
+    async def _kill_nats(self, away_seconds: float) -> None:
         assert self.nats is not None
         await asyncio.to_thread(self.nats.stop)
-        await asyncio.sleep(away_s)
+        await asyncio.sleep(away_seconds)
         await asyncio.to_thread(self.nats.start)
 
     async def stored(self) -> list[str]:
@@ -138,7 +139,7 @@ class Arrangement:
         return [json.loads(document)["event"] for document in documents]
 
     def memory(self) -> dict[str, int]:
-        """The most memory that each living process has had, in MiB."""
+        """Return the peak memory of each living process, in MiB."""
         return {
             f"{machine} {name}": peak_mib(pid)
             for machine, system in self.systems.items()
@@ -146,7 +147,7 @@ class Arrangement:
         }
 
     def close(self) -> None:
-        """Stop all that is left. What its processes complain of as a defect fails the test."""
+        """Stop all processes. A bug that one of them logged fails the test."""
         errors = []
         for system in self.systems.values():
             status = system.stop()
@@ -159,7 +160,7 @@ class Arrangement:
 
 
 def peak_mib(pid: int) -> int:
-    """The most memory that a living process has had, in MiB."""
+    """Return the peak memory of a living process, in MiB."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

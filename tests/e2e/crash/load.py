@@ -1,4 +1,4 @@
-"""The load of the crash tests: clients of every dialect, and what must hold of all that they have sent."""
+"""The load of the crash tests: clients of every protocol, and the guarantees for their events."""
 
 import asyncio
 from collections import Counter
@@ -8,49 +8,50 @@ from typing import Final
 from urllib.parse import quote
 
 from tests.e2e.crash.arrangement import Arrangement
-from tests.e2e.crash.senders import CallSender, Sender, dialects
+from tests.e2e.crash.senders import CallSender, Sender, protocols
 from tests.e2e.crash.streaming import StreamSender
 from tests.e2e.source import get, make_source
 from tests.system import RunningSystem
 
 SENDERS_OF_A_DIALECT: Final = 2
-RECOVERY_S: Final = 60
+RECOVERY_SECONDS: Final = 60
 
 
 class Load:
-    """Senders at work."""
+    """The running senders."""
 
     def __init__(self, senders: list[Sender]) -> None:
         self.senders = senders
 
     @property
     def acknowledged(self) -> int:
-        """How many events are."""
+        """Number of acknowledged events."""
         return sum(len(sender.acknowledged) for sender in self.senders)
 
     @property
     def retries(self) -> int:
-        """How many calls were sent again."""
+        """Number of calls that were sent again."""
         return sum(sender.retries for sender in self.senders)
 
     async def until_more(self, events: int) -> None:
-        """Until so many more events are acknowledged: all goes on."""
+        """Wait until this number of further events is acknowledged, which shows that the system works."""
         enough = self.acknowledged + events
-        async with asyncio.timeout(RECOVERY_S):
+        async with asyncio.timeout(RECOVERY_SECONDS):
             while self.acknowledged < enough:
                 await asyncio.sleep(0.01)
 
-    async def until_all_try_again(self) -> None:
-        """Until each sender has been refused once more."""
+    async def until_all_retry(self) -> None:
+        """Wait until a call of each sender has failed once more."""
         before = [sender.retries for sender in self.senders]
-        async with asyncio.timeout(RECOVERY_S):
+        async with asyncio.timeout(RECOVERY_SECONDS):
             while any(sender.retries <= retries for sender, retries in zip(self.senders, before, strict=True)):
                 await asyncio.sleep(0.01)
 
     async def check(self, arrangement: Arrangement) -> None:
-        """Every acknowledged event is stored once, nothing that was not sent, and each sender's in its order."""
+        """Assert that every acknowledged event is stored once, that no other event is, and that each sender's are in
+        order."""
         acknowledged = {name for sender in self.senders for name in sender.acknowledged}
-        async with asyncio.timeout(RECOVERY_S):
+        async with asyncio.timeout(RECOVERY_SECONDS):
             while not acknowledged.issubset(stored := await arrangement.stored()):
                 await asyncio.sleep(0.2)
         print(f"{self.acknowledged} acknowledged, {len(stored)} stored, {self.retries} calls were sent again")
@@ -66,7 +67,8 @@ class Load:
             await asyncio.to_thread(self._check_traces, system)
 
     def _check_traces(self, system: RunningSystem) -> None:
-        """Each machine knows what became of an event, whatever was killed between the writer of the ledger and it."""
+        """Assert that each machine has the trace of an event, whatever was killed between it and the writer of the
+        traces."""
         for sender in self.senders:
             name = sender.acknowledged[-1]
             traces = get(system, f"/v1/events/{quote(name)}/trace")["traces"]
@@ -76,8 +78,8 @@ class Load:
 
 @asynccontextmanager
 async def loaded(arrangement: Arrangement) -> AsyncIterator[Load]:
-    """The arrangement runs, and clients send during the block. After it all of them have been acknowledged, and what is
-    stored is checked."""
+    """Run the arrangement, with clients that send during the block. Then wait until all events are acknowledged, and
+    check the stored ones."""
     try:
         await asyncio.to_thread(arrangement.start)
         key = make_source(next(iter(arrangement.systems.values()))).write_key
@@ -96,6 +98,6 @@ async def loaded(arrangement: Arrangement) -> AsyncIterator[Load]:
 def _authenticator(arrangement: Arrangement, key: str) -> list[Sender]:
     senders: list[Sender] = []
     for number in range(SENDERS_OF_A_DIALECT):
-        senders += [CallSender(f"{protocol.name}-{number}", protocol, arrangement, key) for protocol in dialects()]
+        senders += [CallSender(f"{protocol.name}-{number}", protocol, arrangement, key) for protocol in protocols()]
         senders.append(StreamSender(f"stream-{number}", arrangement, key))
     return senders

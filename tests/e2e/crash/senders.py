@@ -1,7 +1,7 @@
-"""Clients of every dialect: each sends numbered events, call after call, and each call until it is acknowledged.
+"""Clients of every protocol: each sends numbered events, call after call, and each call until it is acknowledged.
 
-An event's name is its number, which is its message id too where the dialect has one. The client API has none: there
-each attempt is of new events, since a repetition cannot be recognised.
+An event's name is its number, which is also its message id if the protocol has one. The client API has none, so a
+repetition cannot be recognised: each attempt sends new events.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ import httpx
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
 
-PAUSE_S: Final = 0.02
-"""An SDK's pause before it tries again."""
+PAUSE_SECONDS: Final = 0.02
+"""Pause of an SDK before it tries again."""
 TIMEOUT_SECONDS: Final = 15.0
-MAY_COME_BACK: Final = {408, 429, 502, 503, 504}
-"""What tells a client to try again. Anything else that is not an acknowledgement is a defect."""
-GRPC_MAY_COME_BACK: Final = {
+RETRIABLE_STATUSES: Final = {408, 429, 502, 503, 504}
+"""Statuses on which a client tries again. Any other status that is not an acknowledgement is a bug."""
+RETRIABLE_GRPC_STATUSES: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -31,24 +31,24 @@ GRPC_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_re
 
 
 class Addresses(Protocol):
-    """Where clients send: changes when machines die."""
+    """The addresses of the system. They change when machines die."""
 
     @property
     def ports(self) -> Sequence[int]:
-        """Ports of 127.0.0.1; any of them will do."""
+        """Ports of 127.0.0.1; all of them are equivalent."""
         ...
 
 
-class Dialect(Protocol):
-    """How one dialect says events."""
+class EventProtocol(Protocol):
+    """The events calls of one protocol."""
 
     name: str
     events: int
-    """How many there are in a call."""
+    """Number of events in a call."""
     has_message_ids: bool
 
     async def send(self, port: int, key: str, user: str, names: list[str]) -> str | None:
-        """Send one call; None when it is acknowledged, or else why it is to be sent again."""
+        """Send one call. Return None when it is acknowledged, or else the reason to send it again."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -59,7 +59,7 @@ class Dialect(Protocol):
 
 
 class Sender(ABC):
-    """One client, with a user of its own."""
+    """A client with its own user."""
 
     has_message_ids = True
 
@@ -67,24 +67,24 @@ class Sender(ABC):
         self.name = name
         self.key = key
         self.acknowledged: list[str] = []
-        """Names of events, in the order in which they were sent."""
+        """Names of acknowledged events, in the order of sending."""
         self.attempted: set[str] = set()
-        """All names that it has ever sent."""
+        """Names of all events that it has sent."""
         self.retries = 0
         self._addresses = addresses
         self._number = 0
 
     @abstractmethod
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until `stop` is set, and the last call until it is acknowledged."""
+        """Send until `stop` is set, and then the last call until it is acknowledged."""
 
     def port(self) -> int:
-        """Where to send: another place after each failure, if there is one."""
+        """Return the port for the next attempt: another one after each failure, if there is one."""
         ports = self._addresses.ports
         return ports[self.retries % len(ports)]
 
     def next_names(self, events: int) -> list[str]:
-        """Names of so many new events."""
+        """Return names of this number of new events."""
         names = [f"{self.name} {number}" for number in range(self._number, self._number + events)]
         self._number += events
         self.attempted.update(names)
@@ -94,7 +94,7 @@ class Sender(ABC):
 class CallSender(Sender):
     """Sends one call after another."""
 
-    def __init__(self, name: str, protocol: Dialect, addresses: Addresses, key: str) -> None:
+    def __init__(self, name: str, protocol: EventProtocol, addresses: Addresses, key: str) -> None:
         super().__init__(name, addresses, key)
         self.has_message_ids = protocol.has_message_ids
         self._dialect = protocol
@@ -105,14 +105,14 @@ class CallSender(Sender):
                 names = self.next_names(self._dialect.events)
                 while await self._dialect.send(self.port(), self.key, self.name, names) is not None:
                     self.retries += 1
-                    await asyncio.sleep(PAUSE_S)
+                    await asyncio.sleep(PAUSE_SECONDS)
                     if not self.has_message_ids:
                         names = self.next_names(self._dialect.events)
                 self.acknowledged += names
 
 
-class HttpDialect:
-    """A dialect of JSON over HTTP."""
+class HttpProtocol:
+    """A protocol of JSON over HTTP."""
 
     def __init__(
         self, name: str, path: str, events: int, body: Callable[[str, list[str]], Any], *, has_message_ids: bool = True
@@ -128,13 +128,13 @@ class HttpDialect:
         url = f"http://127.0.0.1:{port}{self._path}"
         headers = {"authorization": f"Bearer {key}", "x-strict-mode": "1"}
         try:
-            answer = await self._client.post(url, json=self._body(user, names), headers=headers)
+            response = await self._client.post(url, json=self._body(user, names), headers=headers)
         except httpx.TransportError as error:
             return repr(error)
-        if answer.status_code in (200, 204):
+        if response.status_code in (200, 204):
             return None
-        assert answer.status_code in MAY_COME_BACK, f"{self.name}: {answer.status_code} {answer.text}"
-        return answer.text
+        assert response.status_code in RETRIABLE_STATUSES, f"{self.name}: {response.status_code} {response.text}"
+        return response.text
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,7 +143,7 @@ class HttpDialect:
         await self._client.aclose()
 
 
-class GrpcDialect:
+class GrpcProtocol:
     """The typed events API."""
 
     def __init__(self, name: str, events: int) -> None:
@@ -158,13 +158,13 @@ class GrpcDialect:
         events = [pb.Event(type="track", user_id=user, event=name, message_id=name) for name in names]
         stub = events_pb2_grpc.EventServiceStub(await self._channel(port))
         try:
-            answer = await stub.SendEvents(
+            response = await stub.SendEvents(
                 pb.SendEventsRequest(events=events), metadata=metadata, timeout=TIMEOUT_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            assert error.code() in GRPC_MAY_COME_BACK, f"{self.name}: {error.code()} {error.details()}"
+            assert error.code() in RETRIABLE_GRPC_STATUSES, f"{self.name}: {error.code()} {error.details()}"
             return error.details() or ""
-        assert (answer.accepted, len(answer.rejected)) == (len(events), 0)
+        assert (response.accepted, len(response.rejected)) == (len(events), 0)
         return None
 
     async def _channel(self, port: int) -> grpc.aio.Channel:
@@ -180,8 +180,8 @@ class GrpcDialect:
         await self._open.aclose()
 
 
-def dialects() -> list[Dialect]:
-    """One of each."""
+def protocols() -> list[EventProtocol]:
+    """Return one of each protocol."""
 
     def track(user: str, name: str) -> dict[str, str]:
         return {"type": "track", "userId": user, "event": name, "messageId": name}
@@ -193,10 +193,10 @@ def dialects() -> list[Dialect]:
         return [{"external_id": user, "name": name} for name in names]
 
     return [
-        HttpDialect("track", "/v1/track", 1, lambda user, names: track(user, names[0])),
-        HttpDialect("batch", "/v1/batch", 10, batch),
-        HttpDialect("native", "/v1/events", 10, batch),
-        HttpDialect("native-one", "/v1/events/track", 1, lambda user, names: track(user, names[0])),
-        HttpDialect("client", "/api/client/events", 5, client, has_message_ids=False),
-        GrpcDialect("grpc", 10),
+        HttpProtocol("track", "/v1/track", 1, lambda user, names: track(user, names[0])),
+        HttpProtocol("batch", "/v1/batch", 10, batch),
+        HttpProtocol("native", "/v1/events", 10, batch),
+        HttpProtocol("native-one", "/v1/events/track", 1, lambda user, names: track(user, names[0])),
+        HttpProtocol("client", "/api/client/events", 5, client, has_message_ids=False),
+        GrpcProtocol("grpc", 10),
     ]

@@ -1,5 +1,5 @@
-"""A client that streams typed events: some requests are always under way, and after a break all that were not
-acknowledged are sent again, in their order, on a new stream."""
+"""A client that streams typed events, with several requests in flight. After a break it sends the requests without an
+acknowledgement again, in their order, on a new stream."""
 
 import asyncio
 from collections import deque
@@ -9,17 +9,17 @@ import grpc
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from tests.e2e.crash.senders import GRPC_MAY_COME_BACK, GRPC_OPTIONS, PAUSE_S, TIMEOUT_SECONDS, Sender
+from tests.e2e.crash.senders import GRPC_OPTIONS, PAUSE_SECONDS, RETRIABLE_GRPC_STATUSES, TIMEOUT_SECONDS, Sender
 
 EVENTS: Final = 5
-"""In one request."""
+"""Number of events in a request."""
 UNDER_WAY: Final = 4
-MAY_BREAK_WITH: Final = GRPC_MAY_COME_BACK | {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
-"""A stream that loses its server in the middle is not always told why."""
+BREAKING_STATUSES: Final = RETRIABLE_GRPC_STATUSES | {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+"""Statuses of a broken stream. A stream that loses its server in the middle may have a status without a reason."""
 
 
 class StreamSender(Sender):
-    """One client of StreamEvents."""
+    """A client of StreamEvents."""
 
     async def run(self, stop: asyncio.Event) -> None:
         waiting: deque[list[str]] = deque()
@@ -31,16 +31,16 @@ class StreamSender(Sender):
                 try:
                     await self._stream(call, waiting, stop)
                 except grpc.aio.AioRpcError as error:
-                    assert error.code() in MAY_BREAK_WITH, f"{self.name}: {error.code()} {error.details()}"
+                    assert error.code() in BREAKING_STATUSES, f"{self.name}: {error.code()} {error.details()}"
                 except (TimeoutError, asyncio.InvalidStateError):
                     call.cancel()
                 else:
                     continue
             self.retries += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _stream(self, call: Any, waiting: deque[list[str]], stop: asyncio.Event) -> None:
-        """Send what waits, then new events until `stop` is set; return when all are acknowledged."""
+        """Send the waiting requests, then new events until `stop` is set; return when all are acknowledged."""
         done = 0
         for names in waiting:
             await self._write(call, names)
@@ -51,13 +51,13 @@ class StreamSender(Sender):
             if not waiting:
                 return
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await call.read()
-            if answer is grpc.aio.EOF:
+                response = await call.read()
+            if response is grpc.aio.EOF:
                 raise TimeoutError("the stream has ended")
-            assert not answer.rejected
-            for _ in range(answer.requests - done):
+            assert not response.rejected
+            for _ in range(response.requests - done):
                 self.acknowledged += waiting.popleft()
-            done = answer.requests
+            done = response.requests
 
     async def _write(self, call: Any, names: list[str]) -> None:
         events = [pb.Event(type="track", user_id=self.name, event=name, message_id=name) for name in names]

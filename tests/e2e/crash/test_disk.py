@@ -1,4 +1,4 @@
-"""A disk that fills up under the running system, and is given room again: nobody has to be started again."""
+"""A disk that fills up under the running system, and has free space again: no process needs a restart."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from tests.e2e.source import Source, get, make_source
 from tests.system import HTTP, RunningSystem, start, wait_until
 
 FILLING = "ballast"
-RECOVERY_S = 60
+RECOVERY_SECONDS = 60
 
 
 def _fill(disk: Path) -> None:
-    """Take all room that is left."""
+    """Fill the disk."""
     with (disk / FILLING).open("ab", buffering=0) as ballast:
         try:
             while ballast.write(bytes(1 << 16)) == 1 << 16:
@@ -43,18 +43,18 @@ class _Client:
         self.number = 0
         self.acknowledged: list[int] = []
 
-    def until_refused(self) -> httpx.Response:
-        """Send until a call is refused, which is the answer."""
+    def until_failure(self) -> httpx.Response:
+        """Send until a call fails; return its response."""
         for _ in range(5_000):
-            answer = _send(self.source, self.number)
-            if answer.status_code != 200:
-                return answer
+            response = _send(self.source, self.number)
+            if response.status_code != 200:
+                return response
             self.acknowledged.append(self.number)
             self.number += 1
-        raise AssertionError("the disk has room for everything")
+        raise AssertionError("the disk is not full")
 
     def is_accepted(self) -> bool:
-        """Whether the call that was refused is taken now."""
+        """Return whether the failed call is accepted when it is sent again."""
         if _send(self.source, self.number).status_code != 200:
             return False
         self.acknowledged.append(self.number)
@@ -62,7 +62,7 @@ class _Client:
         return True
 
     def message_ids(self) -> list[str]:
-        """Of all that was acknowledged."""
+        """Return the message ids of all acknowledged calls."""
         return [f"{number}-{index}" for number in self.acknowledged for index in range(10)]
 
 
@@ -75,7 +75,7 @@ def _processes(system: RunningSystem) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-def test_intake_says_so_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
+def test_the_intake_fails_loses_nothing_and_continues(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "96m") as disk:
         system = start(disk / "data")
         try:
@@ -86,14 +86,14 @@ def test_intake_says_so_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
             processes = _processes(system)
             for _ in range(2):
                 _fill(disk)
-                refused = client.until_refused()
-                assert refused.status_code == 503, refused.text
-                assert int(refused.headers["retry-after"]) >= 1
-                assert refused.json()["code"] == "ServiceUnavailable"
+                failed = client.until_failure()
+                assert failed.status_code == 503, failed.text
+                assert int(failed.headers["retry-after"]) >= 1
+                assert failed.json()["code"] == "ServiceUnavailable"
                 _management_is_unavailable_or_works(system)
                 _make_room(disk)
-                wait_until(client.is_accepted, RECOVERY_S)
-            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
+                wait_until(client.is_accepted, RECOVERY_SECONDS)
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_SECONDS)
             assert _stored(source) == client.message_ids()
             make_source(system)
             assert _processes(system) == processes, "nobody has been started again"
@@ -103,17 +103,18 @@ def test_intake_says_so_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
 
 
 def _management_is_unavailable_or_works(system: RunningSystem) -> None:
-    """What can be read is, and what would be written is refused in the envelope."""
+    """Assert that reads succeed, and that writes succeed or return 503."""
     assert get(system, "/v1/connections")["connections"]
     body = {"name": "n" * 60, "role": "Source", "connector": "http"}
     for _ in range(50):
-        answer = HTTP.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=30)
-        assert answer.status_code in (200, 503), answer.text
+        response = HTTP.post(f"{system.base_url}/v1/connections", json=body, headers=system.authorization, timeout=30)
+        assert response.status_code in (200, 503), response.text
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_without_room_waits_and_then_carries_everything_once(tmp_path: Path) -> None:
-    """The ledger alone is on the full disk: the log takes events, and the worker cannot carry them."""
+def test_a_worker_without_space_waits_and_then_processes_everything_once(tmp_path: Path) -> None:
+    """Only the state store's messages are on the full disk: the log accepts events, and the worker cannot process
+    them."""
     with small_disk(tmp_path / "disk", "96m") as disk:
         data = tmp_path / "data"
         data.mkdir()
@@ -127,15 +128,15 @@ def test_a_worker_without_room_waits_and_then_carries_everything_once(tmp_path: 
             _fill(disk)
             for _ in range(100):
                 assert client.is_accepted()
-            wait_until(lambda: "the consumer waits" in system.errors, RECOVERY_S)
+            wait_until(lambda: "the consumer waits" in system.errors, RECOVERY_SECONDS)
             _make_room(disk)
             assert client.is_accepted()
-            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_SECONDS)
             assert _stored(source) == client.message_ids()
             assert _send(source, 0).status_code == 200
             assert client.is_accepted()
-            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_S)
-            assert _stored(source) == client.message_ids(), "the ledger has forgotten what it knew"
+            wait_until(lambda: len(_stored(source)) >= len(client.message_ids()), RECOVERY_SECONDS)
+            assert _stored(source) == client.message_ids(), "the deduplication store has lost messages"
             traces = get(system, "/v1/events/0-0/trace")["traces"]
             assert [trace["outcome"] for trace in traces] == ["Processed", "Duplicate"]
             assert _processes(system) == processes, "nobody has been started again"

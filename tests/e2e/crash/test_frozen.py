@@ -1,5 +1,5 @@
-"""What stands still and goes on later: a broker under calls whose clients try again, a worker whose place was taken.
-All is stored once, and nobody is told of what is not."""
+"""Processes that stand still and continue later: a broker under calls with retries, and a worker that lost its lease.
+All events are stored once, and only stored events are acknowledged."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.crash.arrangement import Arrangement
-from tests.e2e.crash.load import RECOVERY_S, loaded
+from tests.e2e.crash.load import RECOVERY_SECONDS, loaded
 from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 
@@ -18,7 +18,7 @@ END_IDLE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE state = 'idle in transaction' AND application_name LIKE 'headwater %' AND state_change < now() - interval '3 s'
 """
-"""What PostgreSQL does by itself to a transaction in which nothing happens for a minute."""
+"""The default of PostgreSQL for a transaction that is idle for a minute, applied immediately."""
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -30,14 +30,14 @@ def nats() -> Iterator[NatsServer]:
     server.close()
 
 
-async def test_nothing_is_acknowledged_by_a_broker_that_stands_still(tmp_path: Path, nats: NatsServer) -> None:
+async def test_a_suspended_broker_acknowledges_nothing(tmp_path: Path, nats: NatsServer) -> None:
     async with loaded(Arrangement(tmp_path, processes=2, nats=nats)) as load:
         for is_killed in (False, True):
             await load.until_more(100)
             nats.freeze()
-            await load.until_all_try_again()  # what it had acknowledged before has reached its clients
+            await load.until_all_retry()  # its earlier acknowledgements have reached its clients
             before = load.acknowledged
-            await load.until_all_try_again()
+            await load.until_all_retry()
             assert load.acknowledged == before
             print(f"frozen after {before} acknowledged events")
             if is_killed:
@@ -47,17 +47,17 @@ async def test_nothing_is_acknowledged_by_a_broker_that_stands_still(tmp_path: P
                 nats.thaw()
 
 
-async def test_a_worker_that_believes_to_hold_the_lease_does_no_harm(
+async def test_a_worker_with_an_expired_lease_stores_nothing(
     tmp_path: Path, nats: NatsServer, postgresql_server: PostgresqlServer
 ) -> None:
     shared = Arrangement(tmp_path, machines=2, database=postgresql_server, nats=nats)
     async with loaded(shared) as load:
         await load.until_more(100)
         workers = [system.children()["worker"] for system in shared.systems.values()]
-        for worker in workers:  # each works when its turn comes, the second one in the place of the first
+        for worker in workers:  # each is active in its turn, the second one in place of the first
             os.kill(worker, signal.SIGSTOP)
             before = len(await shared.stored())
-            async with asyncio.timeout(RECOVERY_S):
+            async with asyncio.timeout(RECOVERY_SECONDS):
                 while len(await shared.stored()) <= before + 100:
                     await asyncio.to_thread(postgresql_server.administer, END_IDLE)
                     await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Asks the stores of a running system, which is fast with any number of events."""
+"""Queries the stores of a running system, which is fast with any number of events."""
 
 import asyncio
 import uuid
@@ -17,11 +17,11 @@ def stored(source: Source) -> int:
     return asyncio.run(_count(source, None))
 
 
-def until_carried(source: Source) -> None:
+def wait_until_processed(source: Source) -> None:
     """Send one more event and wait until it is stored: then everything sent before it has been processed."""
     marker = f"marker {uuid.uuid4()}"
-    answer = source.send("track", {"userId": "u", "event": marker, "messageId": marker}, **{"X-Strict-Mode": "1"})
-    assert answer.status_code == 200, answer.text
+    response = source.send("track", {"userId": "u", "event": marker, "messageId": marker}, **{"X-Strict-Mode": "1"})
+    assert response.status_code == 200, response.text
     wait_until(lambda: asyncio.run(_count(source, marker)) > 0, TIMEOUT_SECONDS)
 
 
