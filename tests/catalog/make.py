@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headwater.catalog import ApiKey, Catalog, Change, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog import ApiKey, Catalog, Change, Connection, Pipeline, Workspace, api_key_digest
 
 
 def connection(change: Change, workspace: Workspace, name: str = "Website", **values: Any) -> Connection:
@@ -48,7 +48,7 @@ def api_key(change: Change, token: str, **values: Any) -> ApiKey:
             "id": change.new_id(),
             "workspace": None,
             "name": "CI",
-            "digest": digest_of(token),
+            "digest": api_key_digest(token),
             "hint": token[-4:],
             "created_at": change.now,
             **values,
@@ -71,6 +71,6 @@ def everything(catalog: Catalog) -> list[object]:
     return [
         workspaces,
         connections,
-        [catalog.source_of(key) for connection in connections for key in connection.event_write_keys],
+        [catalog.find_source(key) for connection in connections for key in connection.event_write_keys],
         [catalog.pipeline(each.workspace, pipeline.id) for each in connections for pipeline in each.pipelines],
     ]

@@ -33,14 +33,14 @@ def _statements(catalog: Catalog) -> list[str]:
 
 async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
-    assert other.source_of(made.event_write_keys[0]) is None
+    assert other.find_source(made.event_write_keys[0]) is None
     await other.refresh()
     assert make.everything(other) == make.everything(catalog)
     async with other.change() as change:
         change.remove_connection(made)
     await catalog.refresh()
     assert catalog.connections(workspace.id) == []
-    assert catalog.source_of(made.event_write_keys[0]) is None
+    assert catalog.find_source(made.event_write_keys[0]) is None
 
 
 async def test_a_refresh_without_news_is_one_query(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
@@ -69,10 +69,10 @@ async def test_a_key_that_another_process_made_a_moment_ago_is_found(
     statements = _statements(other)
     for _ in range(MAX_MISSES + 1):  # what is found is no miss
         made = await make.added(catalog, workspace)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
         assert await other.get_or_refresh(other.connection, workspace.id, made.id) == made
     statements.clear()
-    assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+    assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
     assert statements == []
 
 
@@ -81,15 +81,15 @@ async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: 
     async with open_catalog(url, clock=clock, identifiers=Identifiers()) as other:
         statements = _statements(other)
         for _ in range(100):
-            assert await other.get_or_refresh(other.source_of, "unknown") is None
+            assert await other.get_or_refresh(other.find_source, "unknown") is None
         assert len(statements) == 1
         for number in range(100):
-            assert await other.get_or_refresh(other.source_of, f"unknown {number}") is None
+            assert await other.get_or_refresh(other.find_source, f"unknown {number}") is None
         assert len(statements) == MAX_MISSES
         made = await make.added(catalog, workspace)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) is None
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) is None
         clock.advance(WINDOW_SECONDS)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
 
 
 async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:
@@ -97,7 +97,7 @@ async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace)
     statements = _statements(catalog)
     make.everything(catalog)
     catalog.api_key("api_x")
-    catalog.source_of(made.event_write_keys[0])
+    catalog.find_source(made.event_write_keys[0])
     assert statements == []
 
 

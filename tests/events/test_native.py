@@ -213,7 +213,7 @@ REFUSED: list[tuple[object, str, str]] = [
     ({**TRACK, "channel": None}, "channel", "channel must be a string"),
     ({**TRACK, "timestamp": "soon"}, "timestamp", "timestamp is not an ISO 8601 date and time"),
     ({**TRACK, "timestamp": 5}, "timestamp", "timestamp must be a string or null"),
-    ({**TRACK, "originalTimestamp": "2026-01-01"}, "originalTimestamp", "originalTimestamp needs timestamp beside it"),
+    ({**TRACK, "originalTimestamp": "2026-01-01"}, "originalTimestamp", "originalTimestamp requires timestamp"),
     ({**TRACK, "context": None}, "context", "context must be an object"),
     (Raw(b'{"type":"page","userId":"a","user\\u0049d":"b"}'), "userId", "userId is repeated"),
     (Raw(b'{"a":' * 101 + b"1" + b"}" * 101), "", "the event is nested deeper than 100 levels"),

@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized, Unprocessable
-from headwater.catalog import ApiKey, Connection, digest_of
+from headwater.catalog import ApiKey, Connection, api_key_digest
 from headwater.events import ProtocolName
 from headwater.events.protocol import Call
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
@@ -19,7 +19,7 @@ async def api_key(harness: Harness) -> ApiKey:
             id=change.new_id(),
             workspace=harness.workspace,
             name="CI",
-            digest=digest_of(TOKEN),
+            digest=api_key_digest(TOKEN),
             hint="",
             created_at=change.now,
         )

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from headwater.base.errors import HeadwaterError
-from headwater.catalog import ApiKey, Catalog, digest_of
+from headwater.catalog import ApiKey, Catalog, api_key_digest
 from headwater.management.api_keys import create_api_key, delete_api_key, key_hint, list_api_keys
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
@@ -23,7 +23,7 @@ async def restricted(catalog: Catalog, workspace: int) -> ApiKey:
 async def test_a_key_is_shown_once_and_kept_as_its_digest(catalog: Catalog, other: Catalog, workspace: int) -> None:
     made = await create_api_key(catalog, None, "CI", workspace)
     assert re.fullmatch(r"api_[A-Za-z0-9]{43}", made.token)
-    assert made.key.digest == digest_of(made.token)
+    assert made.key.digest == api_key_digest(made.token)
     assert made.key.hint == f"{made.token[:8]}...{made.token[-6:]}"
     assert made.token not in repr(made)
     await other.refresh()

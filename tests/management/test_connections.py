@@ -51,7 +51,7 @@ async def test_the_documented_example(catalog: Catalog, workspace: int) -> None:
         event_write_keys=made.event_write_keys,
     )
     assert await get_connection(catalog, workspace, made.id) == made
-    assert catalog.source_of(made.event_write_keys[0]) == made
+    assert catalog.find_source(made.event_write_keys[0]) == made
 
 
 @pytest.mark.parametrize("connector", [*ON_A_DEVICE, *ON_A_SERVER, "webhook"])
@@ -287,7 +287,7 @@ async def test_a_deleted_connection_takes_its_parts_along(
     assert [connection.id for connection in await list_connections(catalog, workspace)] == [crm.id]
     assert (await get_connection(catalog, workspace, crm.id)).linked_connections == ()
     assert catalog.pipeline(workspace, pipeline.id) is None
-    assert catalog.source_of(website.event_write_keys[0]) is None
+    assert catalog.find_source(website.event_write_keys[0]) is None
     async with refused(catalog, 404, "NotFound", "id"):
         await delete_connection(catalog, workspace, website.id)
 

@@ -114,14 +114,14 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
 async def test_settings_are_kept_and_read_as_they_were_checked(catalog: Catalog, workspace: int) -> None:
     given = {"operationDelay": "5ms", "customerExportFailPercentage": 10.0, "unknown": {"a": [1]}}
     made = await create_connection(catalog, workspace, _request("dummy", settings=given))
-    assert catalog.settings_of(made) == DummySettings(export_fail_percentage=10, operation_delay="5ms")
+    assert catalog.decrypt_settings(made) == DummySettings(export_fail_percentage=10, operation_delay="5ms")
     assert "5ms" not in repr(made)
 
 
 async def test_a_dummy_needs_no_settings(catalog: Catalog, workspace: int) -> None:
     made = await create_connection(catalog, workspace, _request("dummy"))
     assert made.sealed_settings is None
-    assert catalog.settings_of(made) == DummySettings()
+    assert catalog.decrypt_settings(made) == DummySettings()
 
 
 async def _dummy(catalog: Catalog, workspace: int) -> Connection:
@@ -141,7 +141,7 @@ async def test_an_update_with_settings_replaces_all_of_them(catalog: Catalog, ot
     request = UpdateConnection(name="x", sending_mode="Server", settings={"customerExportFailPercentage": 1})
     await update_connection(catalog, workspace, made.id, request)
     await other.refresh()
-    settings = other.settings_of(await get_connection(other, workspace, made.id))
+    settings = other.decrypt_settings(await get_connection(other, workspace, made.id))
     assert settings == DummySettings(export_fail_percentage=1)
 
 

@@ -1,4 +1,4 @@
-"""Warehouses: the data that people query, in a database that a driver speaks to."""
+"""Warehouses: the data that people query, in a database with a driver."""
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -25,10 +25,10 @@ __all__ = [
 
 
 def open_warehouse(url: str, *, writes: bool, clock: Clock) -> AbstractAsyncContextManager[Warehouse]:
-    """Open the warehouse at `url`, with its tables up to date; close it at the end of the block.
+    """Open the warehouse at `url`, migrate its tables, and close it at the end of the block.
 
-    The driver is that of the URL: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may
-    open a warehouse for writing.
+    The URL selects the driver: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may open
+    a warehouse for writing.
     """
     if url.startswith("postgresql"):
         from headwater.warehouse.drivers.postgresql import open_postgresql_warehouse

@@ -1,4 +1,4 @@
-"""Takes filters on events apart: what columns can answer, and what only documents can."""
+"""Splits filters on events into conditions on columns and tests of documents."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.events.raw import is_object
-from headwater.events.record import record_of_document
+from headwater.events.record import document_record
 from headwater.filters import CheckedFilter, compile_filter
 from headwater.schemas import Json
 from headwater.warehouse.contract import EventQuery
@@ -30,13 +30,13 @@ class Selection(Struct, frozen=True):
     values: dict[str, str]
     """The required values of the columns `type`, `event`, `user_id` and `anonymous_id`."""
     test: Callable[[bytes], bool] | None
-    """None when the columns answer everything."""
+    """The test of documents; None if the columns decide all conditions."""
     is_empty: bool = False
-    """Whether no event can meet the conditions."""
+    """True if no event can meet the conditions."""
 
     @property
     def has_columns(self) -> bool:
-        """Whether there are conditions on columns."""
+        """True if there are conditions on columns."""
         return self.connections is not None or bool(self.values)
 
 
@@ -61,7 +61,7 @@ def select(query: EventQuery) -> Selection:
 
 
 def _split(filter: CheckedFilter, required: dict[str, set[Any]]) -> Callable[[bytes], bool] | None:
-    """Add what columns can answer of conditions that all have to hold; return the test of the others."""
+    """Add the conditions on columns to `required`, and return the test of the others. All conditions must hold."""
     others = []
     for condition in filter.conditions:
         column = _COLUMNS.get(condition.path[0]) if len(condition.path) == 1 else None
@@ -92,7 +92,7 @@ def document_test(filter: CheckedFilter) -> Callable[[bytes], bool]:
             else:
                 others[name] = value
         if others:
-            record |= record_of_document(others)
+            record |= document_record(others)
         return passes(record)
 
     return test

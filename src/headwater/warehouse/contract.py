@@ -1,11 +1,11 @@
 """The contract of warehouses: the data that people query.
 
-A warehouse loads events in the order of their positions and answers queries about them. A driver implements it for one
+A warehouse loads events in the order of their positions and executes queries on them. A driver implements it for one
 kind of database (`headwater.warehouse.drivers`); each passes the same contract suite.
 
-Loads are idempotent. The warehouse remembers the position through which it is loaded, in the same transaction as the
-events, and ignores events at or before it. The worker loads a batch before it commits the batch to the state store: a
-crash between the two makes the worker process the batch again, and the second load adds nothing twice.
+Loads are idempotent. The warehouse stores the position up to which it is loaded, in the same transaction as the events,
+and ignores events at or before it. The worker loads a batch before it commits the batch to the state store: a crash
+between the two makes the worker process the batch again, and the second load changes nothing.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ Interval = Literal["hour", "day"]
 class StoredEvent(Struct, frozen=True):
     """An event to load. Times are microseconds since the epoch.
 
-    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers answer
-    conditions on the members by them.
+    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers use them
+    for conditions on the members.
     """
 
     position: int
@@ -38,7 +38,7 @@ class StoredEvent(Struct, frozen=True):
     received_at: int
     type: str
     event: str | None
-    """The name of a track event; None where the document has no such member."""
+    """The name of a track event; None if the document has no such member."""
     user_id: str | None
     anonymous_id: str | None
     document: bytes
@@ -55,34 +55,37 @@ class EventQuery(Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     anonymous_id: str | None = None
     since: int | None = None
-    """The first moment included, in microseconds since the epoch."""
+    """The first included time, in microseconds since the epoch."""
     until: int | None = None
-    """The first moment excluded, in microseconds since the epoch."""
+    """The first excluded time, in microseconds since the epoch."""
     filter: CheckedFilter | None = None
     """A condition on the event schema, as `check_filter` returns it."""
     order: EventOrder = "timestamp"
 
 
 class EventCursor(Struct, frozen=True, array_like=True):
-    """A place in a list of events: just after the event with this time and position, or after where it would be."""
+    """A place in a list of events: directly after this time and position, whether or not there is such an event."""
 
     time: int
     position: int
 
 
 class EventPage(Struct, frozen=True):
-    """Some events of a list, and where the next page begins."""
+    """Some events of a list, and the start of the next page."""
 
     documents: tuple[bytes, ...]
     cursor: EventCursor | None
-    """None when there are no more. A page may hold fewer events than its limit, even none, and have a cursor: then
-    the query reached the limit of work of one page."""
+    """The start of the next page; None at the end of the list.
+
+    A page may have fewer events than its limit, even none, and have a cursor: the query then reached the limit of work
+    of one page.
+    """
     offset: int = 0
     """The part of the offset that the page could not skip within its limit of work: pass it with the cursor."""
 
 
 class EventCount(Struct, frozen=True):
-    """The number of events with these values; None for keys that were not asked for."""
+    """The number of events with these values; None for keys that were not requested."""
 
     count: int
     start: int | None = None
@@ -95,23 +98,23 @@ class EventCount(Struct, frozen=True):
 class Warehouse(Protocol):
     """A warehouse. One process writes it, any number read it.
 
-    All methods raise Unavailable while the database is away.
+    All methods raise Unavailable while the database is unavailable.
     """
 
     async def loaded(self) -> int:
-        """Return the position through which events are loaded; 0 at first."""
+        """Return the position up to which events are loaded; initially 0."""
         ...
 
     async def load(self, events: Sequence[StoredEvent], *, through: int) -> None:
         """Load events, which are in the order of their positions, and mark everything up to `through` as loaded.
 
-        Ignore events that were loaded before. Durable on return; after an exception nothing was loaded, unless the
-        database went away during the commit.
+        Events that were loaded before are ignored. The load is durable on return; after an exception nothing was
+        loaded, unless the connection was lost during the commit.
         """
         ...
 
     async def check(self, events: Sequence[StoredEvent]) -> None:
-        """Raise what `load` would raise for these events, and store nothing."""
+        """Raise the errors that `load` would raise for these events, and store nothing."""
         ...
 
     async def events(
@@ -126,19 +129,21 @@ class Warehouse(Protocol):
     async def counts(
         self, query: EventQuery, *, by: Sequence[CountKey], interval: Interval | None, limit: int
     ) -> list[EventCount]:
-        """Return the number of events for each combination of values: by interval from the latest, then the highest
-        counts first, at most `limit` of them.
+        """Return the number of events for each combination of values: the latest interval first, then the highest
+        counts.
 
-        Intervals are those of the query's `order`. Raises Unprocessable, with the code TooExpensive, when counting
-        takes more work than one call may do.
+        At most `limit` combinations are returned. Intervals are those of the query's `order`. Raises Unprocessable,
+        with the code TooExpensive, if counting exceeds the limit of work of one call.
         """
         ...
 
     async def maintain(self) -> None:
-        """Do some of the maintenance that is due, such as compacting small loads. Called every few seconds by the
-        process that writes; takes at most about a second."""
+        """Do some of the pending maintenance, such as compacting small loads.
+
+        The writing process calls it every few seconds. It takes at most about a second.
+        """
         ...
 
     async def close(self) -> None:
-        """Close everything that is open."""
+        """Close all open resources."""
         ...

@@ -180,7 +180,7 @@ async def _add_dummy(folder: Path, secret: str) -> None:
 async def _settings(folder: Path, keyring: Keyring) -> Settings | None:
     async with _catalog(folder, keyring) as catalog:
         (connection,) = catalog.connections(catalog.workspaces()[0].id)
-        return catalog.settings_of(connection)
+        return catalog.decrypt_settings(connection)
 
 
 async def _run_in_thread(run: Run, *arguments: str) -> str:

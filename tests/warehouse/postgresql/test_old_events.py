@@ -120,16 +120,16 @@ async def test_a_page_begun_before_the_table_is_dropped(
     url: str, old: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with _open(url) as warehouse, _open(url) as writer:
-        spans_of, calls = reading.spans_of, 0
+        read_spans, calls = reading.read_spans, 0
 
         async def and_drop(driver: Driver, query: EventQuery) -> list[reading.Span]:
             nonlocal calls
             calls += 1
-            spans = await spans_of(driver, query)
+            spans = await read_spans(driver, query)
             await writer.maintain()
             return spans
 
-        monkeypatch.setattr(reading, "spans_of", and_drop)
+        monkeypatch.setattr(reading, "read_spans", and_drop)
         await _check_pages(warehouse, old, 1)
         assert calls > 1
 

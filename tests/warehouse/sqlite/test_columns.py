@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.warehouse.drivers.sqlite.columns import (
-    chunks_of,
     may_have,
     pack_documents,
     pack_integers,
     pack_people,
     pack_values,
+    split_chunks,
     unpack_documents,
     unpack_integers,
     unpack_values,
@@ -62,7 +62,7 @@ def test_values(values: list[str | None], one: str | None, other: str | None) ->
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 5), st.integers(1, 60))
 def test_documents(documents: list[bytes], most: int, size: int) -> None:
     assert unpack_documents(pack_documents(documents)) == documents
-    chunks = list(chunks_of(documents, most=most, size=size))
+    chunks = list(split_chunks(documents, most=most, size=size))
     assert [document for _, some in chunks for document in some] == documents
     assert [first for first, _ in chunks] == [sum(len(some) for _, some in chunks[:n]) for n in range(len(chunks))]
     for _, some in chunks:

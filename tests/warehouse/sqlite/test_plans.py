@@ -16,7 +16,7 @@ from headwater.warehouse.drivers.sqlite.cache import Cache
 from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.database import connect
 from headwater.warehouse.drivers.sqlite.maintenance import step
-from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
+from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_window
 from tests.warehouse.oracle import HOUR, START, event, random_events, random_query
 from tests.warehouse.sqlite.test_old_files import make_old_file
 
@@ -42,7 +42,7 @@ def read(connection: sqlite3.Connection) -> None:
         selection, budget = select(query), Budget(60)
         if selection.is_empty:
             continue
-        window = window_of(query, ascending=ascending, after=None)
+        window = make_window(query, ascending=ascending, after=None)
         PageReader(connection, Cache(), query, selection, window, ascending=ascending, budget=budget).read(0, 100)
         Counter(connection, Cache(), query, selection, by=["event"], interval="day", budget=budget).count(100)
 
@@ -91,7 +91,7 @@ def test_the_newest_events_of_a_workspace_open_few_blocks(file: sqlite3.Connecti
     statements: list[str] = []
     file.set_trace_callback(statements.append)
     query = EventQuery(workspace=1)
-    window = window_of(query, ascending=False, after=None)
+    window = make_window(query, ascending=False, after=None)
     reader = PageReader(file, Cache(), query, select(query), window, ascending=False, budget=Budget(60))
     assert len(reader.read(0, 100).documents) == 100
     assert sum("SELECT columns" in statement for statement in statements) == 1

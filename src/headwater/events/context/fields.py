@@ -1,4 +1,4 @@
-"""The members of a context that are looked at, and the normal form of each small one.
+"""The members of a context that are read, and the normal form of each small one.
 
 `addresses`, `agents` and `platforms` have the larger rules: `ip`, `userAgent`, `browser` and `os`.
 """
@@ -16,11 +16,11 @@ from headwater.events.raw import ABSENT, is_absent, is_object, join, members
 
 MAX_CACHED_LOCALES: Final = 1024
 MAX_LOCALE_BYTES: Final = 32
-"""The longest text that can be a locale of BCP 47 or POSIX."""
+"""Maximum size of a text that can be a locale of BCP 47 or POSIX."""
 
 
 class Sections(Struct, rename="camel"):
-    """One context, its members as sent: ABSENT where there is none, `null` where that was sent."""
+    """One context, its members as sent: ABSENT if there is none, `null` if that was sent."""
 
     browser: Raw = ABSENT
     channel: Raw = ABSENT
@@ -50,7 +50,7 @@ _LOCALE: Final = re.compile(
     r'"(?P<language>[a-z]{2,3})(?:[-_](?P<script>[a-z]{4}))?(?:[-_](?P<region>[a-z]{2}|[0-9]{3}))?(?:\.[a-z0-9-]+)?"',
     re.IGNORECASE | re.ASCII,
 )
-"""A language, perhaps its script and region, as BCP 47 and POSIX write them; POSIX may add an encoding."""
+"""A language, optionally with its script and region, in the syntax of BCP 47 or POSIX, which may add an encoding."""
 
 _FITTING_DENSITY: Final = re.compile(rb"[0-9](?:\.[0-9]{1,2})?")
 _NUMBER: Final = re.compile(rb"[0-9][0-9.eE+-]{0,40}")
@@ -67,9 +67,9 @@ def read_sections(context: Raw) -> Sections:
 
 
 def find_described_device(event: str | None, properties: Raw) -> Raw:
-    """Return `properties.device` of an event that is about a device; otherwise ABSENT.
+    """Return `properties.device` of an event about a device; otherwise ABSENT.
 
-    Some SDKs describe the device there and not in the context.
+    Some SDKs describe the device there instead of in the context.
     """
     if event not in DEVICE_EVENTS:
         return ABSENT
@@ -78,9 +78,9 @@ def find_described_device(event: str | None, properties: Raw) -> Raw:
 
 
 def normalise_locale(sent: Raw) -> Raw:
-    """Return the locale as BCP 47 spells it, "en-US" for "en_us"; what is no such locale as it was sent.
+    """Return the locale in BCP 47's spelling, "en-US" for "en_us"; any other text as it was sent.
 
-    A language without a region gets none: the client has not sent where it is spoken.
+    A language without a region gets none, because the client has not sent one.
     """
     if len(sent) > MAX_LOCALE_BYTES:
         return sent
@@ -99,7 +99,7 @@ def _normalise_locale(sent: bytes) -> bytes:
 
 
 def normalise_screen(sent: Raw) -> Raw:
-    """Return the section with its density rounded to two decimals; itself when that fits already.
+    """Return the section with its density rounded to two decimals; the section itself if it fits already.
 
     Android computes seven digits, and the schema has two.
     """
@@ -116,11 +116,7 @@ def normalise_screen(sent: Raw) -> Raw:
 
 
 def normalise_session(session: Raw, session_id: Raw, session_start: Raw) -> tuple[Raw, Raw, Raw]:
-    """Return the members `session`, `sessionId` and `sessionStart` of a context: each as sent, changed, or ABSENT.
-
-    The id becomes the digits of a 64-bit integer. The last two are how RudderStack's SDKs send `session.id` and
-    `session.start`, and become them. They stay where they do not fit, and where the session has the same itself.
-    """
+    """Return the members `session`, `sessionId` and `sessionStart` of a context: each as sent, changed, or ABSENT."""
     if not is_absent(session) and not is_object(session):
         return session, session_id, session_start
     own = members(session)
@@ -135,7 +131,7 @@ def normalise_session(session: Raw, session_id: Raw, session_start: Raw) -> tupl
 
 
 def _digits(text: Raw) -> Raw:
-    """Return the integer as JSON writes those of 64 bits, a string of digits; ABSENT when it is none."""
+    """Return a 64-bit integer in its JSON form, a string of digits; ABSENT if it is not one."""
     match = _DIGITS.fullmatch(bytes(text))
     if match is None or not -(2**63) <= int(match[2]) < 2**63:
         return ABSENT

@@ -1,9 +1,8 @@
-"""Puts the normal context of an event together.
+"""Normalises the context of an event.
 
-Most contexts need little or nothing. Only the members that change are written again; all others stay the text that was
-sent, and a context in which nothing changes is not touched. The changes of browser, system, locale and screen depend on
-five members only, and are cached by these: pages, sessions and traits differ from event to event, but devices
-repeat.
+Most contexts need few changes. Only the members that change are encoded again; all others remain the text that was
+sent, and a context without changes is not touched. The changes of browser, system, locale and screen depend on five
+members only, and are cached by these: pages, sessions and traits differ from event to event, but devices repeat.
 """
 
 from functools import lru_cache
@@ -30,32 +29,32 @@ from headwater.events.wire import parse_id, traits_in
 
 MAX_CACHED_ENVIRONMENTS: Final = 2048
 MAX_CACHED_BYTES: Final = 2048
-"""The longest texts of the five members together whose changes are cached. The cache takes some megabytes at most."""
+"""Maximum total size of the five members whose changes are cached. The cache takes some megabytes at most."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class NormalContext(Struct, frozen=True):
-    """The context of an event in its normal form."""
+    """The normalised context of an event."""
 
     text: Raw
-    """The JSON that is stored; ABSENT when nothing is known."""
+    """The JSON that is stored; ABSENT if the context is empty."""
     channel: str | None
-    """The channel in it."""
+    """The channel of the context."""
     traits: Raw
     """The traits in the event's own context, not in the call's."""
 
 
 class _Changes(Struct):
-    """The members of a context that do not stay as they were sent."""
+    """The members of a context that change."""
 
     replaced: dict[str, Raw]
     added: dict[str, Raw]
     suffix: bytes = b""
-    """The JSON of `added`, with a comma in place of the first brace."""
+    """The JSON of `added`, with a comma instead of the first brace."""
 
     def note(self, name: str, sent: Raw, text: Raw) -> None:
-        """Set the member `name` to `text`: the very `sent` one when it stays."""
+        """Set the member `name` to `text`, which is the same object as `sent` if it does not change."""
         if text is not sent:
             (self.replaced if sent else self.added)[name] = text
 
@@ -63,10 +62,10 @@ class _Changes(Struct):
 def normal_context(
     own: Raw, defaults: Raw, described: Raw, envelope: Envelope, locate: Locate | None = None
 ) -> NormalContext:
-    """Normalise the context of an event, which is its `own` and, where that has nothing, the call's `defaults`.
+    """Normalise the context of an event: its `own` merged over the call's `defaults`.
 
-    `described` is the device that the event describes elsewhere, or ABSENT. `locate` finds the place of an event that
-    does not have one.
+    `described` is the device that the event describes elsewhere, or ABSENT. `locate` looks up the location of an event
+    that does not include one.
     """
     context = merge(defaults, own) if defaults else own
     sections = read_sections(context)
@@ -80,7 +79,7 @@ def normal_context(
 
 
 def _normalise(context: Raw, sections: Sections, described: Raw, envelope: Envelope, locate: Locate | None) -> Raw:
-    """Return the context, which has the `sections`, as it is stored; absent when nothing is known."""
+    """Return the stored form of the context, whose `sections` are given; absent if it is empty."""
     user_agent = sections.user_agent
     is_client_side = envelope.is_client_side
     fills_agent = is_client_side and envelope.user_agent and is_absent(user_agent)
@@ -121,7 +120,7 @@ def _note_address(changes: _Changes, sections: Sections, envelope: Envelope, loc
 
 
 def _environment(key: bytes) -> _Changes:
-    """Return the changes that five members lead to, which `key` has between NUL characters: JSON has none."""
+    """Return the changes from five members, which `key` has between NUL characters, because JSON contains none."""
     user_agent, browser, os, locale, screen = map(Raw, key.split(b"\0"))
     changes = _Changes({}, {})
     agent = read_agent(user_agent) if user_agent else NO_AGENT

@@ -1,1 +1,1 @@
-"""Drivers: one package for each kind of database that a warehouse can be in."""
+"""Drivers: one package for each kind of database."""

@@ -1,6 +1,6 @@
-"""Counts events: from the counts by slot of time where they have all that is asked about, otherwise from the events.
+"""Counts events: from the counts by slot of time if they have all requested properties, otherwise from the events.
 
-Where a period does not begin or end with a slot, the events of that slot are counted.
+If a period starts or ends within a slot, the events of that slot are counted.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from headwater.warehouse.drivers.postgresql.reading import (
     MAX_ROWS,
     TIMES,
     Source,
-    conditions_of,
+    build_conditions,
     has_nul,
-    spans_of,
+    read_spans,
 )
 
 COUNTING_SECONDS: Final = 10.0
-"""How long counting with a filter that SQL cannot decide may take."""
+"""Time limit of counting with a filter that SQL cannot decide."""
 
 _KEYS: Final[tuple[CountKey, ...]] = ("event", "type", "connection")
 _SQL_TYPES: Final[dict[CountKey, str]] = {"event": "text", "type": "text", "connection": "integer"}
@@ -41,7 +41,7 @@ async def read_counts(
 ) -> list[EventCount]:
     """Count events within the caller's snapshot.
 
-    Raise Unprocessable when it takes too long, and Unavailable while events of an earlier version are being moved.
+    Raises Unprocessable if it takes too long, and Unavailable while events of an earlier version are being moved.
     """
     query = without_equalities(query)
     if has_nul(query):
@@ -61,7 +61,7 @@ def _too_expensive() -> Unprocessable:
 
 
 def _is_exact(query: EventQuery, columns: Columns) -> bool:
-    """Return whether the query's filter is decided by these columns."""
+    """Return whether these columns decide the query's filter."""
     if query.filter is None:
         return True
     where = render(query.filter, columns, Parameters(), documents=False)
@@ -81,7 +81,7 @@ async def _in_sql(
     if is_counted and (since is None or until is None or since < until):
         parts.append(_from_counts(query, since, until, by, interval, parameters))
     for edge in edges:
-        for span in await spans_of(driver, edge):
+        for span in await read_spans(driver, edge):
             parts.append(_from_events(edge, span.table, by, interval, parameters))
     if not parts:
         return []
@@ -139,7 +139,7 @@ def _from_counts(
 def _from_events(
     query: EventQuery, table: str, by: Sequence[CountKey], interval: Interval | None, parameters: Parameters
 ) -> str:
-    conditions = conditions_of(query, parameters=parameters)
+    conditions = build_conditions(query, parameters=parameters)
     columns = _grouped_columns(TIMES[query.order], by, interval)
     return f"SELECT {columns}, 1 AS count FROM warehouse.{table} WHERE {conditions.all}"
 
@@ -160,10 +160,10 @@ async def _in_python(
     driver: Driver, query: EventQuery, by: Sequence[CountKey], interval: Interval | None, limit: int
 ) -> list[EventCount]:
     end = time.monotonic() + COUNTING_SECONDS
-    conditions = await asyncio.to_thread(conditions_of, query)
+    conditions = await asyncio.to_thread(build_conditions, query)
     length = None if interval is None else _INTERVALS[interval]
     counts: Counter[tuple[int | None, str | None, str | None, int | None]] = Counter()
-    for span in await spans_of(driver, query):
+    for span in await read_spans(driver, query):
         source = Source(span, conditions, query.order, columns=COUNTED)
         while not source.is_read:
             if time.monotonic() > end:
@@ -184,7 +184,7 @@ async def _in_python(
 
 
 def _rank(count: EventCount) -> tuple[int, int, bool, str, str, int]:
-    """Return what sorts as in SQL: the latest first, the highest count first, and names without NULL first."""
+    """Return the sort key of SQL: the latest first, the highest count first, and names without NULL first."""
     return (
         -(count.start or 0),
         -count.count,

@@ -17,21 +17,22 @@ else:
     Driver = asyncpg.Connection
 
 READ_TIMEOUT_SECONDS: Final = 10.0
-"""How long one statement of a read may take."""
+"""Time limit of one statement of a read."""
 _WHAT: Final = "the warehouse's database"
 
 
 class Database:
-    """The warehouse's database. The engine is the caller's to dispose of."""
+    """The warehouse's database. The caller disposes of the engine."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Driver]:
-        """Take a connection for the time of a block.
+        """Take a connection for the duration of the block.
 
-        Raise Unavailable when the database is away, is busy for too long, or goes away during the block.
+        Raises Unavailable if the database is unavailable or busy for too long, or if the connection is lost during the
+        block.
         """
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             driver = cast(Driver, (await connection.get_raw_connection()).driver_connection)
@@ -42,12 +43,14 @@ class Database:
                     raise Unavailable(f"{_WHAT} does not respond") from error
                 raise
             finally:
-                if driver.is_in_transaction():  # its end was interrupted: the pool would give it to another caller
+                if (
+                    driver.is_in_transaction()
+                ):  # the end of its transaction was interrupted: the pool would give it to another caller
                     driver.terminate()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Driver]:
-        """Read one state of the database for the time of a block.
+        """Read one state of the database during the block.
 
         PostgreSQL plans each statement for its values: a name may be that of every event, or of one in a million.
         """

@@ -1,9 +1,8 @@
 """Filters on the event schema as SQL over the columns of the events.
 
-A condition on a property that has a column is rendered as that condition. Any other is left to the predicate, and
-rendered as something that its events have in common, where there is one: a text that must be in the document. The
-document is never parsed in SQL. Parsing takes longer than looking for a text, PostgreSQL's JSON has no `\\u0000`, and
-documents may have it.
+A condition on a property with a column is rendered as that condition. The predicate decides any other condition. For
+it, SQL searches a text that every matching document contains, if there is one. Documents are never parsed in SQL:
+parsing takes longer than searching a text, and PostgreSQL's JSON has no `\u0000`, which documents may contain.
 """
 
 from collections.abc import Mapping
@@ -35,9 +34,9 @@ COLUMNS: Final[Columns] = {
     "userId": "user_id",
 }
 OLD_COLUMNS: Final[Columns] = {name: COLUMNS[name] for name in ("connectionId", "receivedAt", "timestamp")}
-"""Those of the events of an earlier version."""
+"""The columns of the events of an earlier version."""
 COUNTED_COLUMNS: Final[Columns] = {name: COLUMNS[name] for name in ("connectionId", "event", "type")}
-"""Those of the counts."""
+"""The columns of the counts."""
 EQUALITY_COLUMNS: Final[Mapping[str, str]] = {
     "anonymousId": "anonymous_id",
     "connectionId": "connections",
@@ -48,9 +47,9 @@ EQUALITY_COLUMNS: Final[Mapping[str, str]] = {
 """Members of queries that require properties to have a value."""
 
 MAX_NEEDLES: Final = 8
-"""Texts that a document is searched for because of one condition."""
+"""Maximum number of texts that one condition searches in a document."""
 MAX_SEARCHES: Final = 20
-"""Conditions of a filter because of which documents are searched."""
+"""Maximum number of conditions of a filter that search documents."""
 _SYMBOLS: Final[dict[Operator, Symbol]] = {
     "is": "=",
     "is less than": "<",
@@ -64,7 +63,7 @@ _SYMBOLS: Final[dict[Operator, Symbol]] = {
 }
 _FALSE: Final = "FALSE"
 _MAX_SIDE_BY_SIDE: Final = 50
-"""Conditions that one chain of AND or OR has."""
+"""Maximum number of conditions in one chain of AND or OR."""
 
 
 class Where(Struct, frozen=True):
@@ -72,11 +71,11 @@ class Where(Struct, frozen=True):
 
     sql: str
     exact: bool
-    """False when it also keeps rows that the filter does not, so that the predicate must decide about each."""
+    """False if it also keeps rows that the filter rejects, so that the predicate must decide each."""
 
 
 def render(filter: CheckedFilter, columns: Columns, parameters: Parameters, *, documents: bool = True) -> Where | None:
-    """Return the filter as SQL, None when there is nothing that SQL can decide.
+    """Return the filter as SQL; None if SQL can decide nothing.
 
     Without `documents`, conditions on the document are left out. Appends the values to `parameters`.
     """
@@ -90,7 +89,7 @@ def render(filter: CheckedFilter, columns: Columns, parameters: Parameters, *, d
     exact = all(where is not None and where.exact for where in rendered)
     known = [where.sql for where in rendered if where is not None]
     if not known or (filter.logical == "or" and len(known) < len(rendered)):
-        del parameters[count:]  # PostgreSQL refuses values that no placeholder names
+        del parameters[count:]  # PostgreSQL rejects values without a placeholder
         return None
     return Where(f"({_join(known, f' {filter.logical.upper()} ')})", exact)
 
@@ -104,9 +103,9 @@ def _condition(condition: CheckedCondition, columns: Columns, parameters: Parame
 
 
 def without_equalities(query: EventQuery) -> EventQuery:
-    """Return an equal query whose own members have what its filter requires columns to be equal to.
+    """Return an equal query that has the required values of columns as its own members.
 
-    So an index or the counts can answer them.
+    An index or the counts can then be used for them.
     """
     if query.filter is None or (query.filter.logical == "or" and len(query.filter.conditions) > 1):
         return query
@@ -146,7 +145,7 @@ def _positive(column: str, operator: Operator, condition: CheckedCondition, para
             low, high = literals
             return f"({_compare(column, '>=', low, parameters)} AND {_compare(column, '<=', high, parameters)})"
         case "is one of":
-            return _one_of(column, literals, parameters)
+            return _render_choice(column, literals, parameters)
         case "contains":
             return f"(position({_text(literals, parameters)} IN {column}) > 0)"
         case "starts with":
@@ -167,7 +166,7 @@ def _compare(column: str, symbol: Symbol, value: Scalar, parameters: Parameters)
     return f"{column} {symbol} {parameters.add(value)}::{'text' if isinstance(value, str) else 'bigint'}"
 
 
-def _one_of(column: str, values: tuple[Scalar, ...], parameters: Parameters) -> str:
+def _render_choice(column: str, values: tuple[Scalar, ...], parameters: Parameters) -> str:
     stored: list[Any] = []
     for value in values:
         if isinstance(value, DateTime):
@@ -185,7 +184,7 @@ def _text(literals: tuple[Scalar, ...], parameters: Parameters) -> str:
 
 
 def _to_microseconds(symbol: Symbol, value: DateTime) -> tuple[Symbol, int] | None:
-    """Return a comparison of whole microseconds that means the same; None when it is with `=` and never holds."""
+    """Return an equivalent comparison of whole microseconds; None if it uses `=` and never holds."""
     microseconds, rest = divmod(value.nanoseconds, 1000)
     if not rest:
         return symbol, microseconds
@@ -198,7 +197,7 @@ def _to_microseconds(symbol: Symbol, value: DateTime) -> tuple[Symbol, int] | No
 
 
 def _sought(condition: CheckedCondition) -> list[str] | None:
-    """Return texts one of which is in every document that the condition holds for; None when there are none."""
+    """Return texts one of which is in every matching document; None if there are none."""
     operator = condition.operator
     if operator in NEGATED or operator == "is empty":
         return None
@@ -219,7 +218,7 @@ def _sought_values(condition: CheckedCondition) -> list[str] | None:
     for literal in condition.literals:
         if isinstance(literal, JsonLiteral):
             if literal.number is not None and operator not in ("starts with", "ends with"):
-                return None  # a number that is equal may be written otherwise
+                return None  # an equal number may be written in another way
             texts.append(literal.text)
         else:
             texts.append(cast(str, literal))
@@ -227,7 +226,7 @@ def _sought_values(condition: CheckedCondition) -> list[str] | None:
 
 
 def _is_written_plainly(text: str) -> bool:
-    r"""Return whether JSON has no other way to write the text than with `\u`."""
+    r"""Return whether JSON can write the text only in this way, apart from `\u` escapes."""
     return bool(text) and not any(character in '"\\/' or character < " " or character == "\x7f" for character in text)
 
 

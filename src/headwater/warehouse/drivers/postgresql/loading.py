@@ -1,4 +1,4 @@
-"""Loads events with COPY, and keeps their counts and the times that each partition spans in the same transaction."""
+"""Loads events with COPY, and updates their counts and the time range of each partition in the same transaction."""
 
 import asyncio
 import hashlib
@@ -11,11 +11,11 @@ from headwater.warehouse.drivers.postgresql.database import Driver
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS
 
 MAX_SLICE_EVENTS: Final = 2_000
-"""Events that are encoded without a pause: about 10 ms."""
+"""Number of events that are encoded without a pause: about 10 ms."""
 SLOT_MICROSECONDS: Final = 300_000_000
-"""The length of the periods for which events are counted.
+"""Length of the periods for which events are counted.
 
-The events of a period that begins or ends within a slot are counted one by one: some 300,000 at 1,000 a second.
+The events of a period that starts or ends within a slot are counted one by one: some 300,000 at 1,000 per second.
 """
 
 _COLUMNS: Final = (
@@ -49,21 +49,21 @@ _CountKey = tuple[int, int, int, int, str, str | None]
 
 
 async def load_after_fence(
-    driver: Driver, events: Sequence[StoredEvent], through: int, name_of: Callable[[int], str]
+    driver: Driver, events: Sequence[StoredEvent], through: int, partition_name: Callable[[int], str]
 ) -> None:
-    """Load the events after the position that the warehouse has reached, and move it to `through`.
+    """Load the events after the warehouse's position, and move it to `through`, in the caller's transaction.
 
-    Within the caller's transaction. The row of the position is locked until its end, so that two writers load one after
-    the other and the second finds its events loaded.
+    The row of the position is locked until its end, so that two writers load one after the other and the second finds
+    its events loaded.
     """
     loaded: int = await driver.fetchval(_FENCE, through)
     if events and events[0].position <= loaded:
         events = [event for event in events if event.position > loaded]
-    await insert(driver, events, name_of)
+    await insert(driver, events, partition_name)
 
 
-async def insert(driver: Driver, events: Sequence[StoredEvent], name_of: Callable[[int], str]) -> None:
-    """Insert events within the caller's transaction. Their partitions are there; `name_of` names that of a day."""
+async def insert(driver: Driver, events: Sequence[StoredEvent], partition_name: Callable[[int], str]) -> None:
+    """Insert events in the caller's transaction. Their partitions exist; `name_of` returns that of a day."""
     if not events:
         return
     counts: Counter[_CountKey] = Counter()
@@ -76,7 +76,7 @@ async def insert(driver: Driver, events: Sequence[StoredEvent], name_of: Callabl
         rows = map(_row, some)
         await driver.copy_records_to_table("events", schema_name="warehouse", columns=_COLUMNS, records=rows)
     await _upsert_counts(driver, counts)
-    await _upsert_spans(driver, spans, name_of)
+    await _upsert_spans(driver, spans, partition_name)
 
 
 def _row(event: StoredEvent) -> tuple[object, ...]:
@@ -138,10 +138,12 @@ def _event_key(event: str | None) -> bytes:
     return b"" if event is None else hashlib.blake2b(event.encode(), digest_size=16).digest()
 
 
-async def _upsert_spans(driver: Driver, spans: dict[tuple[int, int], list[int]], name_of: Callable[[int], str]) -> None:
+async def _upsert_spans(
+    driver: Driver, spans: dict[tuple[int, int], list[int]], partition_name: Callable[[int], str]
+) -> None:
     merged: dict[tuple[int, str], list[int]] = {}
     for (workspace, day), span in spans.items():
-        key = workspace, name_of(day)
+        key = workspace, partition_name(day)
         other = merged.get(key, span)
         merged[key] = [
             span[0] + (other[0] if other is not span else 0),

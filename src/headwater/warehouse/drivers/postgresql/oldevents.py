@@ -1,7 +1,7 @@
 """The events of an earlier version, in a table that is not partitioned and has no columns for names and people.
 
-They are read with the others and moved, a few thousand in a transaction, from the oldest on. `event_loading` has the
-position through which they are moved; the rows stay until all are moved, and then the table is dropped.
+They are read with the others and moved, a few thousand in a transaction, the oldest first. `event_loading` has the
+position up to which they are moved; the rows stay until all are moved, and then the table is dropped.
 """
 
 import time
@@ -18,13 +18,13 @@ from headwater.warehouse.drivers.postgresql.loading import insert
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, Partitions
 
 DocumentTest = Callable[[bytes], bool]
-"""Whether an event passes, by its document."""
+"""Decides by its document whether an event is selected."""
 
 TABLE: Final = "old_events"
 MAX_MOVED: Final = 2_000
-"""Events that one transaction moves."""
+"""Number of events that one transaction moves."""
 MOVING_SECONDS: Final = 0.7
-"""How long one call of `move` takes, about."""
+"""Approximate time limit of one call of `move`."""
 
 
 class _Columns(Struct, rename="camel"):
@@ -39,7 +39,7 @@ _decode: Final = msgspec.json.Decoder(_Columns).decode
 
 
 def equalities(query: EventQuery) -> list[DocumentTest]:
-    """Return the conditions of the query on what is no column of the table, as tests of documents."""
+    """Return the conditions of the query on members without a column, as tests of documents."""
     wanted = {
         "type": query.type,
         "event": query.event,
@@ -51,14 +51,14 @@ def equalities(query: EventQuery) -> list[DocumentTest]:
         return []
 
     def is_equal(document: bytes) -> bool:
-        columns = _columns_of(document)
+        columns = _read_columns(document)
         return all(getattr(columns, name) == value for name, value in given)
 
     return [is_equal]
 
 
 async def move(database: Database, partitions: Partitions) -> bool:
-    """Move old events for a while. Return whether none are left."""
+    """Move old events for a limited time. Return whether none are left."""
     end = time.monotonic() + MOVING_SECONDS
     while time.monotonic() < end:
         if await _move_some(database, partitions):
@@ -81,7 +81,7 @@ async def _move_some(database: Database, partitions: Partitions) -> bool:
             if await driver.fetchval("SELECT old_position FROM warehouse.event_loading FOR UPDATE") != position:
                 return False  # another process has moved them
             if events:
-                await insert(driver, events, partitions.name_of)
+                await insert(driver, events, partitions.partition_name)
                 await driver.execute("UPDATE warehouse.event_loading SET old_position = $1", events[-1].position)
             else:
                 await driver.execute("UPDATE warehouse.event_loading SET old_position = NULL")
@@ -91,7 +91,7 @@ async def _move_some(database: Database, partitions: Partitions) -> bool:
 
 def _stored(row: asyncpg.Record) -> StoredEvent:
     document: str = row["document"]
-    columns = _columns_of(document.encode())
+    columns = _read_columns(document.encode())
     return StoredEvent(
         position=row["position"],
         workspace=row["workspace"],
@@ -107,8 +107,8 @@ def _stored(row: asyncpg.Record) -> StoredEvent:
     )
 
 
-def _columns_of(document: bytes) -> _Columns:
-    """Return what the columns hold: nothing that PostgreSQL refuses, whatever an earlier version accepted."""
+def _read_columns(document: bytes) -> _Columns:
+    """Return the values of the columns, without any that PostgreSQL rejects, whatever an earlier version accepted."""
     try:
         columns = _decode(document)
     except msgspec.MsgspecError:

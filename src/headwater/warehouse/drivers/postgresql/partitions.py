@@ -1,6 +1,6 @@
 """The partitions of the events: one for each day of `received_at`, in UTC.
 
-Days before the first start, or long after it, share a partition each, so that a wrong clock cannot make many.
+Days before the first start, or long after it, share a partition each, so that a wrong clock cannot create many.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from headwater.warehouse.drivers.postgresql.database import Driver
 
 DAY_MICROSECONDS: Final = 86_400_000_000
 MAX_DAYS: Final = 36_500
-"""Days from the first one that can have a partition, as the first revision has it."""
+"""Maximum number of days with a partition, from the first one, as in the first revision."""
 DAYS_AHEAD: Final = 2
-"""Days after today that have a partition already."""
+"""Number of days after today whose partitions are created in advance."""
 MAX_KNOWN: Final = 4_000
-"""Partitions that a process remembers."""
+"""Maximum number of partitions that a process caches."""
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LOCK: Final = 0x6576656E7473  # "events"
 
@@ -27,7 +27,7 @@ class Partitions:
         self._first_day = first_day
         self._known: set[int] = set()
 
-    def name_of(self, day: int) -> str:
+    def partition_name(self, day: int) -> str:
         """Return the partition of a day since the epoch."""
         if day < self._first_day:
             return "events_before"
@@ -36,9 +36,9 @@ class Partitions:
         return f"events_{date.fromordinal(_EPOCH_DAY + day):%Y%m%d}"
 
     async def create(self, driver: Driver, days: Iterable[int]) -> None:
-        """Create the partitions of these days that are missing, each in its own transaction.
+        """Create the missing partitions of these days, each in its own transaction.
 
-        A partition is attached, which waits for no reader of the events and holds up none.
+        A partition is attached, which neither waits for readers of the events nor blocks them.
         """
         for day in sorted(set(days) - self._known):
             if self._first_day <= day < self._first_day + MAX_DAYS:
@@ -48,11 +48,11 @@ class Partitions:
             self._known.add(day)
 
     def forget(self) -> None:
-        """Look in the database again for what is there."""
+        """Clear the cache, so that the database is read again."""
         self._known.clear()
 
     async def _create(self, driver: Driver, day: int) -> None:
-        name = self.name_of(day)
+        name = self.partition_name(day)
         async with driver.transaction():
             await driver.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             if await driver.fetchval("SELECT to_regclass($1)", f"warehouse.{name}") is not None:

@@ -1,9 +1,9 @@
 """Reads pages of events: a few partitions at a time, in slices, merged in the order of the page.
 
-`event_spans` has the times that the events of a workspace have in each partition, so a page opens a partition when
-nothing that is open can come before its events. A condition that an index answers together with the order is read with
-a LIMIT. Any other is read in slices: the place some thousand rows further on first, then what passes up to there. So
-the work of every statement is bounded, whatever the planner knows of the values.
+`event_spans` has the time range of a workspace's events in each partition, so a page opens a partition only when its
+events may come next. A condition that an index covers in the order of the page is read with a LIMIT. Any other is read
+in slices: first the place some thousand rows further on, then the matching rows up to there. So the work of every
+statement is bounded, whatever the planner's statistics.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
 from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render, without_equalities
 
 PAGE_SECONDS: Final = 0.7
-"""How long the reading of a page may go on before its last slice."""
+"""Time after which a page reads no further slice."""
 EXTRA_SECONDS: Final = 0.05
-"""How long a full page may look for whether an event follows it."""
+"""Time that a full page may spend on checking whether an event follows it."""
 MAX_ROWS: Final = 2_000
-"""Rows with documents that one statement returns."""
+"""Maximum number of rows with documents that one statement returns."""
 MAX_PLACES: Final = 5_000
-"""Rows without documents that one statement returns."""
+"""Maximum number of rows without documents that one statement returns."""
 YIELD_ROWS: Final = 1_000
-"""Rows that are merged without a pause: a few milliseconds."""
+"""Number of rows that are merged without a pause: a few milliseconds."""
 INITIAL_TEST_ROWS: Final = 250
-"""Rows that the first statement returns for tests in Python."""
+"""Number of rows that the first statement returns for tests in Python."""
 INITIAL_SLICE_ROWS: Final = 1_000
 MAX_SLICE_ROWS: Final = 20_000
-"""Rows that one statement examines."""
+"""Maximum number of rows that one statement examines."""
 MAX_INDEXED_BYTES: Final = 2_000
-"""The longest name that the index has."""
+"""Maximum size of a name in the index."""
 
 TIMES: Final[dict[EventOrder, str]] = {"timestamp": "timestamp", "receivedAt": "received_at"}
 _MAX_INT64: Final = 2**63 - 1
@@ -49,7 +49,7 @@ class Row(Struct, frozen=True):
     time: int
     position: int
     document: str = ""
-    """Empty where only the place is read."""
+    """The document; empty if only the place is read."""
     event: str | None = None
     type: str | None = None
     connection: int | None = None
@@ -58,11 +58,11 @@ class Row(Struct, frozen=True):
 _PLACE: Final = "{moment}, position"
 _DOCUMENT: Final = f"{_PLACE}, document"
 COUNTED: Final = f"{_DOCUMENT}, event, type, connection"
-"""The columns of a row with all that events are counted by."""
+"""The columns of a row with all properties by which events are counted."""
 
 
 class Span(Struct, frozen=True):
-    """A table with events of the workspace, and between which times they are."""
+    """A table with events of the workspace, and their time range."""
 
     table: str
     first: int
@@ -70,7 +70,7 @@ class Span(Struct, frozen=True):
 
     @property
     def is_old(self) -> bool:
-        """Whether it is the table of an earlier version."""
+        """True for the table of an earlier version."""
         return self.table == oldevents.TABLE
 
 
@@ -78,28 +78,28 @@ class Conditions(Struct, frozen=True):
     """The conditions on the rows of one table."""
 
     indexed: list[str]
-    """Those that an index answers in the order of the page."""
+    """Conditions that an index covers in the order of the page."""
     others: list[str]
     tests: list[oldevents.DocumentTest]
     indexed_parameters: Parameters
     parameters: Parameters
-    """Those of `indexed`, followed by those of `others`."""
+    """The parameters of `indexed`, followed by those of `others`."""
 
     @property
     def is_direct(self) -> bool:
-        """Whether the index answers all."""
+        """True if the index covers all conditions."""
         return not self.others and not self.tests
 
     @property
     def all(self) -> str:
-        """All conditions of SQL."""
+        """All conditions in SQL."""
         return " AND ".join([*self.indexed, *self.others])
 
 
-def conditions_of(query: EventQuery, *, is_old: bool = False, parameters: Parameters | None = None) -> Conditions:
+def build_conditions(query: EventQuery, *, is_old: bool = False, parameters: Parameters | None = None) -> Conditions:
     """Return the conditions of a query on the rows of a partition, or of the old events.
 
-    Their values are added to the parameters of a statement, when these are given.
+    Their values are added to the parameters of a statement, if given.
     """
     parameters = Parameters() if parameters is None else parameters
     moment = TIMES[query.order]
@@ -132,7 +132,7 @@ def conditions_of(query: EventQuery, *, is_old: bool = False, parameters: Parame
 
 
 def _equalities(query: EventQuery) -> dict[str, str]:
-    """Return what columns must be equal to."""
+    """Return the required values of columns."""
     wanted = {
         "user_id": query.user_id,
         "anonymous_id": query.anonymous_id,
@@ -143,9 +143,9 @@ def _equalities(query: EventQuery) -> dict[str, str]:
 
 
 def _indexed_column(query: EventQuery, equalities: Mapping[str, str]) -> str | None:
-    """Return the column by whose index the events are found; None for the index by time alone.
+    """Return the column whose index finds the events; None for the index by time alone.
 
-    Those of a person are few, whatever they are sorted by. Those with a name may be most events.
+    A person has few events, whatever their order. Events with a name may be most events.
     """
     for column in ("user_id", "anonymous_id"):
         if column in equalities:
@@ -155,7 +155,7 @@ def _indexed_column(query: EventQuery, equalities: Mapping[str, str]) -> str | N
     return "event" if is_indexed else None
 
 
-async def spans_of(driver: Driver, query: EventQuery) -> list[Span]:
+async def read_spans(driver: Driver, query: EventQuery) -> list[Span]:
     """Return the tables that may have events of the query."""
     moment = TIMES[query.order]
     rows = await driver.fetch(
@@ -185,7 +185,7 @@ class Source:
     ) -> None:
         self.rows: deque[Row] = deque()
         self.is_read = False
-        """Whether no events follow those in `rows`."""
+        """True if no events follow those in `rows`."""
         self.conditions = conditions
         self._span = span
         self._table = f"warehouse.{span.table}"
@@ -198,20 +198,20 @@ class Source:
         self._test_rows = INITIAL_TEST_ROWS
         self._slice_rows = INITIAL_SLICE_ROWS
         self.frontier = EventCursor(span.first, -1) if ascending else EventCursor(span.last, _MAX_INT64)
-        """The place up to which all events are in `rows`, or were."""
+        """The place up to which all events were read into `rows`."""
 
     def start_after(self, cursor: EventCursor) -> bool:
-        """Leave out the events up to the cursor. Return whether there may be others."""
+        """Skip the events up to the cursor. Return whether others may follow."""
         if self.key(cursor) > self.key(self.frontier):
             self.frontier = cursor
         return self._span.last >= cursor.time if self._is_ascending else self._span.first <= cursor.time
 
     def key(self, place: EventCursor | Row) -> tuple[int, int]:
-        """Return what sorts places in the order of the list."""
+        """Return the sort key of a place in the order of the list."""
         return (place.time, place.position) if self._is_ascending else (-place.time, -place.position)
 
     async def read(self, driver: Driver, wanted: int) -> None:
-        """Read the next slice; `wanted` is how many events the page still needs."""
+        """Read the next slice; `wanted` is the number of events that the page still needs."""
         if self.conditions.is_direct:
             limit = max(1, min(self._max_rows, wanted))
             rows = await self._rows(driver, None, limit)
@@ -238,7 +238,7 @@ class Source:
         tests = self.conditions.tests
         if not tests:
             return rows
-        # The interpreter gives the event loop its turn while a thread computes.
+        # The interpreter switches to the event loop while a thread computes.
         return await asyncio.to_thread(
             lambda: [row for row in rows if all(test(row.document.encode()) for test in tests)]
         )
@@ -288,16 +288,16 @@ class Walk:
 
     @property
     def place(self) -> EventCursor | None:
-        """The place before which there are no more events; None at the end."""
+        """The place before which there are no further events; None at the end."""
         if not self._heap:
             return None
         source = self._heap[0][3]
         return source.frontier if not source.rows else EventCursor(source.rows[0].time, source.rows[0].position)
 
     async def next(self, wanted: int, *, until: float) -> Row | None:
-        """Return the next event; None at the end, when `place` is None, and when nothing was found by the time `until`.
+        """Return the next event; None at the end, where `place` is None, and if none was found by the time `until`.
 
-        `wanted` is how many events the page still needs.
+        `wanted` is the number of events that the page still needs.
         """
         while self._heap:
             _, has_row, number, source = self._heap[0]
@@ -327,7 +327,7 @@ async def read_page(
     query = without_equalities(query)
     if has_nul(query):
         return EventPage((), None)
-    spans = await spans_of(driver, query)
+    spans = await read_spans(driver, query)
     end = time.monotonic() + PAGE_SECONDS
     if offset:
         walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_PLACE)
@@ -349,7 +349,7 @@ async def read_page(
 
 
 async def _skip(walk: Walk, offset: int, *, until: float) -> tuple[EventCursor | None, int]:
-    """Return the place after `offset` events, None when there are fewer, and how many of them are left at `until`."""
+    """Return the place after `offset` events, None if there are fewer, and the number that remains at `until`."""
     row: Row | None = None
     for number in range(offset):
         row = await walk.next(offset - number, until=until)
@@ -370,7 +370,7 @@ async def _walk(
     columns: str,
 ) -> Walk:
     def make() -> list[Source]:
-        conditions = {is_old: conditions_of(query, is_old=is_old) for is_old in {span.is_old for span in spans}}
+        conditions = {is_old: build_conditions(query, is_old=is_old) for is_old in {span.is_old for span in spans}}
         return [
             Source(span, conditions[span.is_old], query.order, ascending=ascending, columns=columns) for span in spans
         ]
@@ -383,6 +383,6 @@ async def _walk(
 
 
 def has_nul(query: EventQuery) -> bool:
-    """Return whether a text of the query has NUL, which no text of PostgreSQL has."""
+    """Return whether a text of the query has NUL, which PostgreSQL texts cannot contain."""
     texts = (query.type, query.event, query.user_id, query.anonymous_id)
     return any(text is not None and "\0" in text for text in texts)

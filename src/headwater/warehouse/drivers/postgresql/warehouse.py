@@ -37,7 +37,7 @@ class PostgresqlWarehouse(Warehouse):
         self._partitions = partitions
         self._clock = clock
         self._has_old_events = True
-        """Whether events of an earlier version may be left."""
+        """True if events of an earlier version may be left."""
 
     async def loaded(self) -> int:
         async with self._database.connect() as driver:
@@ -66,7 +66,7 @@ class PostgresqlWarehouse(Warehouse):
         return await self._read(lambda driver: read_counts(driver, query, by=by, interval=interval, limit=limit))
 
     async def maintain(self) -> None:
-        """Create the partitions of the next days, and move events of an earlier version for a while."""
+        """Create the partitions of the next days, and move events of an earlier version for a limited time."""
         await self.create_partitions()
         if self._has_old_events:
             self._has_old_events = not await oldevents.move(self._database, self._partitions)
@@ -78,7 +78,7 @@ class PostgresqlWarehouse(Warehouse):
             await self._partitions.create(driver, range(today, today + DAYS_AHEAD + 1))
 
     async def close(self) -> None:
-        """Do nothing: the connections are those of the engine that `open_postgresql_warehouse` disposes of."""
+        """Do nothing: the engine that `open_postgresql_warehouse` disposes of owns the connections."""
 
     async def _load(
         self, driver: Driver, events: Sequence[StoredEvent], through: int, then: Callable[[], None] = lambda: None
@@ -86,7 +86,7 @@ class PostgresqlWarehouse(Warehouse):
         try:
             await self._partitions.create(driver, {event.received_at // DAY_MICROSECONDS for event in events})
             async with driver.transaction():
-                await load_after_fence(driver, events, through, self._partitions.name_of)
+                await load_after_fence(driver, events, through, self._partitions.partition_name)
                 then()
         except asyncpg.PostgresError:
             self._partitions.forget()
@@ -111,9 +111,9 @@ def _give_up() -> None:
 
 @asynccontextmanager
 async def open_postgresql_warehouse(url: str, *, writes: bool, clock: Clock) -> AsyncIterator[PostgresqlWarehouse]:
-    """Open the warehouse at `url`, its tables up to date; closed at the end of the block.
+    """Open the warehouse at `url`, migrate its tables, and close it at the end of the block.
 
-    Raises UnusableDatabase when the database is out of reach, too old, or not writable.
+    Raises UnusableDatabase if the database cannot be reached, is too old, or cannot be written.
     """
     async with open_database(url, MIGRATIONS) as engine:
         database = Database(engine)

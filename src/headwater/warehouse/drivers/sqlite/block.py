@@ -1,7 +1,7 @@
 """Blocks: some thousand events of one workspace, as compressed columns and compressed documents.
 
-A column is decompressed when it is first needed. Documents are compressed in chunks, so that one of them can be read
-without the others.
+A column is decompressed at its first use. Documents are compressed in chunks, so that one of them can be read without
+the others.
 """
 
 from bisect import bisect_right
@@ -20,27 +20,27 @@ from headwater.warehouse.contract import EventOrder, StoredEvent
 from headwater.warehouse.drivers.sqlite.columns import (
     Distinct,
     Integers,
-    chunks_of,
     pack_documents,
     pack_integers,
     pack_people,
     pack_values,
+    split_chunks,
     unpack_integers,
     unpack_values,
 )
 
 MIN_BLOCK_EVENTS: Final = 500
-"""Fewer events are kept as rows."""
+"""Minimum number of events in a block. Fewer events remain rows."""
 FULL_BLOCK_EVENTS: Final = 4_000
-"""A workspace's rows become a block when there are so many, and smaller blocks are merged until they have so many."""
+"""Number of a workspace's rows that become a block, and number of events up to which smaller blocks are merged."""
 MAX_BLOCK_EVENTS: Final = 8_192
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
-"""The size of the documents of a block; a block with one event may be larger."""
+"""Maximum size of the documents of a block; a block with one event may be larger."""
 CHUNK_EVENTS: Final = 128
 CHUNK_BYTES: Final = 256 * 1024
-"""A chunk of documents ends when it has so many events, or so many bytes."""
+"""Size at which a chunk of documents ends. Its number of events has a limit too."""
 HOUR: Final = 3_600_000_000
-"""In microseconds."""
+"""One hour in microseconds."""
 
 CountRow = tuple[int, int, str, str | None, int, int]
 """Hour of the timestamp, hour of the arrival, type, event, connection, number of events. Hours are since the epoch."""
@@ -50,7 +50,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Columns(Struct, frozen=True, array_like=True):
-    """The packed columns of a block, in the order of positions. Stored as MessagePack: add fields at the end only."""
+    """The packed columns of a block, in the order of positions. They are stored as MessagePack: add fields at the end
+    only."""
 
     positions: bytes
     timestamps: bytes
@@ -69,7 +70,7 @@ _columns: Final = msgspec.msgpack.Decoder(Columns)
 
 
 class NewBlock(Struct, frozen=True):
-    """A block as it is written."""
+    """A block to write."""
 
     workspace: int
     events: int
@@ -88,7 +89,7 @@ class NewBlock(Struct, frozen=True):
 
 
 def make_block(events: Sequence[StoredEvent]) -> NewBlock:
-    """Make a block of at most MAX_BLOCK_EVENTS events of one workspace, which are in the order of their positions.
+    """Return a block of at most MAX_BLOCK_EVENTS events of one workspace, which are in the order of their positions.
 
     Raises OverflowError for times and positions beyond 64 bits, and UnicodeEncodeError for texts with surrogates.
     """
@@ -102,7 +103,7 @@ def make_block(events: Sequence[StoredEvent]) -> NewBlock:
     anonymous_ids = [event.anonymous_id for event in events]
     documents = [event.document for event in events]
     chunks = [
-        (start, pack_documents(some)) for start, some in chunks_of(documents, most=CHUNK_EVENTS, size=CHUNK_BYTES)
+        (start, pack_documents(some)) for start, some in split_chunks(documents, most=CHUNK_EVENTS, size=CHUNK_BYTES)
     ]
     columns = Columns(
         pack_integers(positions),
@@ -208,8 +209,8 @@ class Block:
         """Return all events by time and position."""
         return self._by_timestamp if order == "timestamp" else self._by_received_at
 
-    def chunk_of(self, index: int) -> int:
-        """Return the index of the first event of the chunk that has this event's document."""
+    def find_chunk(self, index: int) -> int:
+        """Return the index of the first event of the chunk that contains this event's document."""
         return self.chunks[bisect_right(self.chunks, index) - 1]
 
     def stored_events(self, workspace: int, documents: Sequence[bytes]) -> list[StoredEvent]:

@@ -1,4 +1,4 @@
-"""Keeps the blocks and documents that were opened last."""
+"""Caches the blocks and documents that were opened last."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -26,11 +26,11 @@ class Cache:
         self._lock = Lock()
 
     def block(self, id: int, columns: Callable[[], bytes], events: int) -> Block:
-        """Return the block with this id, made of its columns when it is not here."""
+        """Return the block with this id; build it from its columns if it is not cached."""
         return self._get(("block", id), lambda: Block(id, columns()), lambda _: events * _EVENT_BYTES)
 
     def documents(self, id: int, packed: Callable[[], bytes]) -> list[bytes]:
-        """Return the documents of a chunk, unpacked when they are not here."""
+        """Return the documents of a chunk; unpack them if they are not cached."""
         return self._get(
             ("documents", id),
             lambda: unpack_documents(packed()),

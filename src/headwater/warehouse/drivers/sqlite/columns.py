@@ -1,7 +1,7 @@
-"""Columns of a block: lists of integers, and lists of values of which many are equal, as compressed bytes.
+"""Columns of a block as compressed bytes: lists of integers, and lists of values with many repeats.
 
-Integers are stored as differences from the least, in as few bytes as they need, and values as a list of distinct ones
-with an index for each event. So both can be read without looking at the others. Everything is little-endian.
+Integers are stored as differences from the minimum, in as few bytes as they need, and values as a list of distinct ones
+with an index for each event. So both can be read without decoding the others. Everything is little-endian.
 """
 
 import sys
@@ -19,48 +19,48 @@ from headwater.warehouse.compression import compress, decompress
 
 Value = TypeVar("Value")
 
-_LARGEST_INDEX: Final = 0xFFFF
+_MAX_INDEX: Final = 0xFFFF
 _OFFSETS: Final = {"H": 16, "I": 32, "Q": 64}
 """Types of arrays, and the bits of their items."""
 _USER: Final = 0
 _ANONYMOUS: Final = 1
-"""What the hashes of ids begin with, so that a user id and an equal anonymous id have different ones."""
+"""The prefix of anonymous ids before hashing, so that an equal user id has another hash."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
 class Integers:
-    """A column of integers: the least of them, and for each event what it has more."""
+    """A column of integers: the minimum, and each event's difference from it."""
 
-    def __init__(self, least: int, offsets: Sequence[int]) -> None:
-        self.least = least
+    def __init__(self, minimum: int, offsets: Sequence[int]) -> None:
+        self.minimum = minimum
         self.offsets = offsets
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def __getitem__(self, event: int) -> int:
-        return self.least + self.offsets[event]
+        return self.minimum + self.offsets[event]
 
     def __iter__(self) -> Iterator[int]:
-        return map(add, repeat(self.least), self.offsets)
+        return map(add, repeat(self.minimum), self.offsets)
 
 
 def pack_integers(values: Sequence[int]) -> bytes:
     """Compress 64-bit integers. Raises OverflowError for others."""
     array("q", values)  # an offset may fit although the value does not
-    least, greatest = min(values), max(values)
-    if greatest - least == len(values) - 1 and values[0] == least and all(map(gt, islice(values, 1, None), values)):
-        return compress(_encode((least, len(values), b"")))
-    kind = next(kind for kind, bits in _OFFSETS.items() if (greatest - least) >> bits == 0)
-    return compress(_encode((least, kind, _bytes_of(array(kind, map(sub, values, repeat(least)))))))
+    minimum, greatest = min(values), max(values)
+    if greatest - minimum == len(values) - 1 and values[0] == minimum and all(map(gt, islice(values, 1, None), values)):
+        return compress(_encode((minimum, len(values), b"")))
+    kind = next(kind for kind, bits in _OFFSETS.items() if (greatest - minimum) >> bits == 0)
+    return compress(_encode((minimum, kind, _to_bytes(array(kind, map(sub, values, repeat(minimum)))))))
 
 
 def unpack_integers(packed: bytes) -> Integers:
     """Return the column of `pack_integers`."""
-    least, kind, offsets = _decode(decompress(packed))
-    return Integers(least, range(kind) if isinstance(kind, int) else _array_of(kind, offsets))
+    minimum, kind, offsets = _decode(decompress(packed))
+    return Integers(minimum, range(kind) if isinstance(kind, int) else _to_array(kind, offsets))
 
 
 class Distinct(Generic[Value]):
@@ -79,8 +79,9 @@ class Distinct(Generic[Value]):
             wanted = self.values.index(value)
         except ValueError:
             return
-        # Finding two bytes is far quicker than comparing the items of an array. Found at an odd place they are halves.
-        data, item = _bytes_of(self.indexes[:]), wanted.to_bytes(2, "little")
+        # Finding two bytes is far faster than comparing the items of an array. A match at an odd offset spans two
+        # items.
+        data, item = _to_bytes(self.indexes[:]), wanted.to_bytes(2, "little")
         place = data.find(item)
         while place >= 0:
             if place % 2 == 0:
@@ -88,7 +89,7 @@ class Distinct(Generic[Value]):
             place = data.find(item, place + 2 - place % 2)
 
     def among(self, wanted: Iterable[Value]) -> frozenset[int]:
-        """Return the indexes of those of these values that the column has."""
+        """Return the indexes of these values, without those that the column does not contain."""
         wanted = set(wanted)
         return frozenset(index for index, value in enumerate(self.values) if value in wanted)
 
@@ -96,15 +97,15 @@ class Distinct(Generic[Value]):
 def pack_values(values: Sequence[Any]) -> bytes:
     """Compress a column of texts, integers and None, at most 65,536 of them."""
     distinct = dict(zip(dict.fromkeys(values), count(), strict=False))
-    assert len(distinct) - 1 <= _LARGEST_INDEX
+    assert len(distinct) - 1 <= _MAX_INDEX
     indexes = array("H", map(distinct.__getitem__, values))
-    return compress(_encode((list(distinct), _bytes_of(indexes))))
+    return compress(_encode((list(distinct), _to_bytes(indexes))))
 
 
 def unpack_values(packed: bytes) -> Distinct[Any]:
     """Return the column of `pack_values`."""
     values, indexes = _decode(decompress(packed))
-    return Distinct(values, _array_of("H", indexes))
+    return Distinct(values, _to_array("H", indexes))
 
 
 def pack_documents(documents: Sequence[bytes]) -> bytes:
@@ -119,27 +120,30 @@ def unpack_documents(packed: bytes) -> list[bytes]:
 
 
 def pack_people(user_ids: Iterable[str | None], anonymous_ids: Iterable[str | None]) -> bytes:
-    """Return what `may_have` looks ids up in: the sorted 32-bit hashes of all ids, 4 bytes each.
+    """Return the data of `may_have`: the sorted 32-bit hashes of all ids, 4 bytes each.
 
-    With 5,000 ids one lookup in 850,000 finds an id that is not there. A Bloom filter of 8 KB takes as long to make,
-    and one lookup in 50 finds such an id: then a block is opened in vain, which takes longer than 300 lookups.
+    With 5,000 ids one lookup in 850,000 is a false positive. A Bloom filter of 8 KB takes as long to build, and one
+    lookup in 50 is a false positive: opening a block for it takes longer than 300 lookups.
     """
     users = map(str.encode, {each for each in user_ids if each is not None})
     anonymous = map(str.encode, {each for each in anonymous_ids if each is not None})
     hashes = {*map(crc32, users, repeat(_USER)), *map(crc32, anonymous, repeat(_ANONYMOUS))}
-    return _bytes_of(array("I", sorted(hashes)))
+    return _to_bytes(array("I", sorted(hashes)))
 
 
 def may_have(people: bytes, *, user_id: str | None = None, anonymous_id: str | None = None) -> bool:
-    """Return False when no event of the block has this user id, or this anonymous id, of those that are given."""
-    hashes = _array_of("I", people)
+    """Return False if no event of the block has this user id, or this anonymous id, of those that are given."""
+    hashes = _to_array("I", people)
     return (user_id is None or _is_in(hashes, crc32(user_id.encode(), _USER))) and (
         anonymous_id is None or _is_in(hashes, crc32(anonymous_id.encode(), _ANONYMOUS))
     )
 
 
-def chunks_of(documents: Sequence[bytes], *, most: int, size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield the documents in pieces of at most `most` and about `size` bytes, each with the index of its first."""
+def split_chunks(documents: Sequence[bytes], *, most: int, size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yield the documents in pieces, each with the index of its first document.
+
+    A piece has at most `most` documents, and about `size` bytes.
+    """
     start = bytes_ = 0
     for index, document in enumerate(documents):
         if index - start == most or (bytes_ >= size and index > start):
@@ -154,13 +158,13 @@ def _is_in(hashes: "array[int]", wanted: int) -> bool:
     return place < len(hashes) and hashes[place] == wanted
 
 
-def _bytes_of(values: "array[int]") -> bytes:
+def _to_bytes(values: "array[int]") -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     return values.tobytes()
 
 
-def _array_of(kind: str, data: bytes) -> "array[int]":
+def _to_array(kind: str, data: bytes) -> "array[int]":
     values = array(kind, data)
     if sys.byteorder == "big":
         values.byteswap()

@@ -1,4 +1,4 @@
-"""Counts events: by the counts that each block has where they suffice, and event by event elsewhere."""
+"""Counts events: from the counts of each block if they suffice, and otherwise event by event."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,19 +17,19 @@ from headwater.warehouse.drivers.sqlite.reading import (
     LATEST,
     Budget,
     counts_row_matches,
-    document_of,
     open_block,
+    read_document,
     selected,
 )
 from headwater.warehouse.drivers.sqlite.rows import COLUMNS as ROW_COLUMNS
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row, read_row
 
 MAX_GROUPS: Final = 200_000
-"""The number of combinations of values that one call may count."""
+"""Maximum number of combinations of values in one call."""
 _INTERVALS: Final[dict[Interval, int]] = {"hour": HOUR, "day": 24 * HOUR}
 
 Group = tuple[int | None, str | None, str | None, int | None]
-"""The start of the interval, event name, type and connection; None for those that were not asked for."""
+"""The start of the interval, event name, type and connection; None for those that were not requested."""
 
 
 class Counter:
@@ -60,7 +60,7 @@ class Counter:
         self._counts: dict[Group, int] = {}
 
     def count(self, limit: int) -> list[EventCount]:
-        """Return the counts. Raises Unprocessable when they take too much time or space."""
+        """Return the counts. Raises Unprocessable if they take too much time or memory."""
         self._count_rows()
         self._count_blocks()
         groups = sorted(self._counts.items(), key=_rank)
@@ -127,7 +127,7 @@ class Counter:
         return any(counts_row_matches(self._selection, *row[2:5]) for row in unpack_counts(counts))
 
     def _count_whole_hours(self, counts: bytes) -> set[int]:
-        """Add the counts of all hours that are in the period as a whole; return the hours of which a part is."""
+        """Add the counts of all hours that are completely in the period; return the other hours of the period."""
         by_timestamp = self._query.order == "timestamp"
         since, until, add, selection = self._since, self._until, self._add, self._selection
         is_selecting = selection.has_columns
@@ -152,7 +152,7 @@ class Counter:
             if test is not None:
                 if number % 100 == 0:
                     self._check()
-                if not test(document_of(self._connection, self._cache, block, index)):
+                if not test(read_document(self._connection, self._cache, block, index)):
                     continue
             self._add(times[index], types[index], names[index], connections[index])
 
@@ -162,6 +162,6 @@ class Counter:
 
 
 def _rank(counted: tuple[Group, int]) -> tuple[int, int, tuple[str, str, int]]:
-    """The latest intervals first, then the highest counts, then by name."""
+    """Return the sort key: the latest intervals first, then the highest counts, then by name."""
     (start, event, type, connection), count = counted
     return -(start or 0), -count, (event or "", type or "", connection or 0)

@@ -16,7 +16,7 @@ from headwater.warehouse.drivers.sqlite.block import (
 from headwater.warehouse.drivers.sqlite.database import documents_id, transaction
 
 MAX_DELAY: Final = HOUR
-"""An event is late when its time and its arrival are further apart, in microseconds."""
+"""Maximum difference between the time of an event and its arrival, in microseconds. Above it the event is late."""
 
 _INSERT_ROW: Final = "INSERT INTO event_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BLOCK: Final = "INSERT INTO event_blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,7 +27,7 @@ INSERT INTO row_counts VALUES (?, ?, ?) ON CONFLICT (workspace) DO UPDATE SET ev
 
 
 def loaded(connection: sqlite3.Connection) -> int:
-    """Return the position through which events are loaded."""
+    """Return the position up to which events are loaded."""
     (position,) = connection.execute("SELECT position FROM loaded").fetchone()
     return int(position)
 
@@ -35,9 +35,9 @@ def loaded(connection: sqlite3.Connection) -> int:
 def load(
     connection: sqlite3.Connection, events: Sequence[StoredEvent], *, through: int, now: int, commit: bool = True
 ) -> None:
-    """Load events as the contract says. Without `commit`, raise what that would raise and store nothing.
+    """Load events as defined by the contract. Without `commit`, only raise the errors of a load.
 
-    Blocks are made before the transaction begins, so that no reader of another process waits for it.
+    Blocks are built before the transaction starts, so that no reader of another process waits for it.
     """
     after = loaded(connection)
     if through <= after:
@@ -64,10 +64,10 @@ def _after(events: Sequence[StoredEvent], position: int) -> Sequence[StoredEvent
 
 
 def _groups(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
-    """Yield the events of each workspace, those that are late apart from the others.
+    """Yield the events of each workspace, with late events in separate groups.
 
-    A block is opened when it may have events of the time that is asked for. With a few late ones in each, every block
-    would cover days, and the newest events would be looked for in all of them.
+    A query opens every block that may have events of its period. With a few late events in each, every block would
+    cover days, and a query for the newest events would open all of them.
     """
     groups: dict[int, list[StoredEvent]] = {}
     for event in events:

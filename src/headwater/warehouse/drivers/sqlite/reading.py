@@ -18,7 +18,7 @@ from headwater.warehouse.drivers.sqlite.database import documents_id, has_old_ro
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row
 
 Key = tuple[int, int]
-"""A time and a position. In a list that descends both are negated, so that the next event has the least key."""
+"""A time and a position. In a descending list both are negated, so that the next event has the smallest key."""
 
 COLUMNS: Final[dict[EventOrder, str]] = {"timestamp": "timestamp", "receivedAt": "received_at"}
 EARLIEST: Final = -(2**63)
@@ -26,13 +26,13 @@ LATEST: Final = 2**63 - 1
 
 
 class Budget:
-    """The processor time that one page may take: on a busy machine a page comes later, and is not shorter."""
+    """The processor time that one page may take. On a busy machine a page takes longer, but is not shorter."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.thread_time() + seconds
 
     def is_spent(self) -> bool:
-        """Return whether the thread, which is the one that made the budget, has used it up."""
+        """Return whether the time is used up. Call it in the thread that created the budget."""
         return time.thread_time() > self._end
 
 
@@ -46,8 +46,8 @@ class Window(Struct, frozen=True):
         return self.low < key < self.high
 
 
-def window_of(query: EventQuery, *, ascending: bool, after: EventCursor | None) -> Window:
-    """Return the range of the query that begins after the cursor."""
+def make_window(query: EventQuery, *, ascending: bool, after: EventCursor | None) -> Window:
+    """Return the range of the query after the cursor."""
     low = (EARLIEST if query.since is None else query.since, -1)
     high = (LATEST, 0) if query.until is None else (query.until, 0)
     if after is not None:
@@ -60,7 +60,7 @@ class _Stream(Protocol):
     """Events of one block or table, in the order of the list."""
 
     def advance(self) -> Key | None:
-        """Go to the next event; return its key, or None when there are no more."""
+        """Go to the next event; return its key, or None at the end."""
 
     def is_selected(self) -> bool:
         """Return whether the columns of the event meet the conditions."""
@@ -97,7 +97,7 @@ class PageReader:
         self._streams = 0
 
     def read(self, offset: int, limit: int) -> EventPage:
-        """Return the page. It has come further than its window's beginning, however little time there is."""
+        """Return the page. It always advances beyond the start of its window, however little time there is."""
         for stream in self._row_streams():
             self._push(stream)
         headers = self._headers()
@@ -182,7 +182,7 @@ class PageReader:
             yield _Header(id, bound, events, people, counts)
 
     def _may_match(self, header: "_Header") -> bool:
-        """Return False when no event of the block meets the conditions on columns."""
+        """Return False if no event of the block meets the conditions on columns."""
         values = self._selection.values
         if header.people is not None and not may_have(
             header.people, user_id=values.get("user_id"), anonymous_id=values.get("anonymous_id")
@@ -202,11 +202,11 @@ class PageReader:
 
 
 class _Header(Struct, frozen=True):
-    """A block that is not open."""
+    """A block that is not open yet."""
 
     id: int
     bound: Key
-    """No event of the block that is in the window has a smaller key."""
+    """Lower limit of the keys of the block's events in the window."""
     events: int
     people: bytes | None
     counts: bytes | None
@@ -232,9 +232,9 @@ def open_block(connection: sqlite3.Connection, cache: Cache, id: int, events: in
     return cache.block(id, columns, events)
 
 
-def document_of(connection: sqlite3.Connection, cache: Cache, block: Block, index: int) -> bytes:
+def read_document(connection: sqlite3.Connection, cache: Cache, block: Block, index: int) -> bytes:
     """Return the document of an event of a block."""
-    first = block.chunk_of(index)
+    first = block.find_chunk(index)
     id = documents_id(block.id, first)
 
     def packed() -> bytes:
@@ -253,10 +253,10 @@ def matching(block: Block, selection: Selection, order: EventOrder, window: Wind
     else:
         found = block.sorted(order)
 
-    def key_of(index: int) -> Key:
+    def make_key(index: int) -> Key:
         return times[index], positions[index]
 
-    return list(found[bisect_right(found, window.low, key=key_of) : bisect_left(found, window.high, key=key_of)])
+    return list(found[bisect_right(found, window.low, key=make_key) : bisect_left(found, window.high, key=make_key)])
 
 
 def selected(block: Block, selection: Selection) -> Iterable[int]:
@@ -310,7 +310,7 @@ class _BlockEvents:
         return True
 
     def document(self) -> bytes:
-        return document_of(self._connection, self._cache, self._block, self._index)
+        return read_document(self._connection, self._cache, self._block, self._index)
 
 
 class _Rows:

@@ -1,4 +1,4 @@
-"""Reads events that are kept as rows: those that wait for a block, and those of older releases."""
+"""Reads events that are stored as rows: those that wait for a block, and those of earlier releases."""
 
 from typing import Any, Final
 
@@ -10,9 +10,9 @@ from headwater.warehouse.contract import StoredEvent
 COLUMNS: Final = (
     "position, workspace, connection, pipeline, timestamp, received_at, type, event, user_id, anonymous_id, document"
 )
-"""Of `event_rows`, in the order of `read_row`."""
+"""The columns of `event_rows`, in the order of `read_row`."""
 OLD_COLUMNS: Final = "position, workspace, connection, pipeline, timestamp, received_at, document"
-"""Of `events`, in the order of `read_old_row`."""
+"""The columns of `events`, in the order of `read_old_row`."""
 
 
 class _Members(Struct, rename="camel"):

@@ -25,25 +25,25 @@ from headwater.warehouse.drivers.sqlite import loading, maintenance
 from headwater.warehouse.drivers.sqlite.cache import Cache
 from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.database import as_unavailable, connect, snapshot
-from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, window_of
+from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_window
 
 MAX_READERS: Final = 3
 MAX_COUNTING: Final = MAX_READERS - 1
 """Counting may take seconds, so one reader is left for pages."""
 READER_TIMEOUT_SECONDS: Final = 5.0
-"""How long a call waits for a reader."""
+"""Time limit of waiting for a reader."""
 PAGE_SECONDS: Final = 0.15
-"""The processor time that a page may take before it ends early."""
+"""Processor time after which a page ends early."""
 COUNT_SECONDS: Final = 5.0
-"""The processor time that counting may take."""
+"""Processor time that counting may take."""
 MAINTENANCE_SECONDS: Final = 0.5
-"""The time after which `maintain` begins no further step."""
+"""Time after which `maintain` starts no further step."""
 
 _Result = TypeVar("_Result")
 
 
 class SqliteWarehouse:
-    """A `Warehouse` in the file `path`. Only one that `writes` may load and maintain."""
+    """A `Warehouse` in the file `path`. Only an instance with `writes` may load and maintain."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class SqliteWarehouse:
             self._idle.put_nowait(reader)
 
     async def open(self) -> None:
-        """Make the tables if need be. Raises what `connect` raises."""
+        """Create missing tables. Raises the errors of `connect`."""
         await (self._writer or self._readers[0]).run(lambda _: None)
 
     async def loaded(self) -> int:
@@ -87,7 +87,7 @@ class SqliteWarehouse:
         self, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
     ) -> EventPage:
         selection = select(query)
-        window = window_of(query, ascending=ascending, after=after)
+        window = make_window(query, ascending=ascending, after=after)
         if selection.is_empty or window.low >= window.high:
             return EventPage((), None)
 
@@ -122,7 +122,7 @@ class SqliteWarehouse:
             self._counting.release()
 
     async def maintain(self) -> None:
-        """Loads come between two steps."""
+        """Loads can run between two steps."""
         deadline = time.monotonic() + MAINTENANCE_SECONDS
         now = microseconds(self._clock.now())
         while await self._write(lambda connection: maintenance.step(connection, now)):
@@ -159,7 +159,7 @@ async def _timeout() -> AsyncIterator[None]:
 
 
 class _Connection:
-    """A connection that is opened when it is first used, and the thread that it belongs to."""
+    """A connection that is opened at its first use, and its thread."""
 
     def __init__(self, path: Path, *, writes: bool) -> None:
         self._path = path
@@ -185,9 +185,9 @@ class _Connection:
 
 @asynccontextmanager
 async def open_sqlite_warehouse(path: Path, *, writes: bool, clock: Clock) -> AsyncIterator[SqliteWarehouse]:
-    """Open the warehouse in the file `path`, with its tables up to date; close it at the end of the block.
+    """Open the warehouse in the file `path`, migrate its tables, and close it at the end of the block.
 
-    One process at a time may open it for writing. Reads a file of an older release as it is. Raises Unavailable when
+    One process at a time may open it for writing. A file of an earlier release is read as it is. Raises Unavailable if
     the file cannot be used.
     """
     warehouse = SqliteWarehouse(path, writes=writes, clock=clock)
