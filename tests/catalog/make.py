@@ -1,4 +1,4 @@
-"""Makes objects of the catalog with only what a test says about them."""
+"""Creates objects of the catalog from the members that a test sets."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ async def added(catalog: Catalog, workspace: Workspace, name: str = "Website", *
 
 
 def everything(catalog: Catalog) -> list[object]:
-    """All that a catalog answers, to compare two of them."""
+    """Return the results of all lookups in a catalog, to compare two catalogs."""
     workspaces = catalog.workspaces()
     connections = [connection for workspace in workspaces for connection in catalog.connections(workspace.id)]
     return [

@@ -1,4 +1,4 @@
-"""Several processes on one catalog: each sees what the others changed, and reads no more than that."""
+"""Several processes on one catalog: each reads the changes of the others, and nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,7 +67,7 @@ async def test_a_key_that_another_process_made_a_moment_ago_is_found(
 ) -> None:
     await other.refresh()
     statements = _statements(other)
-    for _ in range(MAX_MISSES + 1):  # what is found is no miss
+    for _ in range(MAX_MISSES + 1):  # a key that is found is no miss
         made = await make.added(catalog, workspace)
         assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
         assert await other.get_or_refresh(other.connection, workspace.id, made.id) == made
@@ -203,7 +203,7 @@ async def test_a_change_during_a_refresh_is_not_lost(
 
 
 async def test_changes_from_two_catalogs_never_overlap(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
-    """A rule that is checked by a lookup inside the block holds, whoever else writes."""
+    """A rule that is checked by a lookup inside the block holds, even if other processes write."""
 
     async def add_if_fewer_than_five(which: Catalog) -> None:
         async with which.change() as change:

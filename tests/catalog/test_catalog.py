@@ -1,4 +1,4 @@
-"""The catalog of one process: what it is given it answers, at once and without the database."""
+"""The catalog of one process: changes are visible immediately, and read without the database."""
 
 import asyncio
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The native dialect: what is accepted, what is refused and why, and what an accepted event becomes."""
+"""The native protocol: accepted events, rejected events with their reasons, and stored documents."""
 
 import json
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def rejected(event: object) -> Rejection:
 
 
 def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
-    """What is stored of the accepted events of a call."""
+    """Return the stored documents of the accepted events of a call."""
     taken = read(body, call)
     stored = []
     for index, event in enumerate(taken.events):
@@ -312,7 +312,7 @@ assert isinstance(CONTEXT, ObjectType)
 
 @pytest.mark.parametrize("section", CONTEXT.properties, ids=lambda section: section.name)
 def test_every_property_of_the_schema_has_its_type(section: Any) -> None:
-    """Whatever is added to the schema is held to its type without a line here."""
+    """Each member of the schema is checked against its type, so that additions need no test."""
     wrong: dict[type, Any] = {StringType: 5, BooleanType: "x", MapType: 5}
     members = section.type.properties if isinstance(section.type, ObjectType) else ()
     for member in members:
@@ -321,7 +321,7 @@ def test_every_property_of_the_schema_has_its_type(section: Any) -> None:
     assert rejected({**TRACK, "context": {section.name: []}}).path == f"context.{section.name}"
 
 
-# --- What is stored -----------------------------------------------------------------------------------------------
+# --- Stored documents -----------------------------------------------------------------------------------------------
 
 
 def test_the_documented_example_of_a_mixed_array() -> None:
@@ -443,7 +443,7 @@ EVENT_BODIES = st.one_of(
 
 @given(data=st.data(), events=st.lists(EVENT_BODIES, max_size=3), call=st.sampled_from([EVENTS, "track", "page"]))
 def test_every_body_is_read_or_refused_and_always_the_same(data: st.DataObject, events: list[Any], call: str) -> None:
-    """The worker reads what the intake has read: every accepted event becomes the same document again."""
+    """The worker reads the same as the intake: every accepted event becomes the same document."""
     wrapped = data.draw(st.sampled_from([events, {"batch": events}, events[:1] and events[0]]))
     body = json_text(wrapped, data.draw).encode()
     first, second = (_everything(call, body) for _ in range(2))

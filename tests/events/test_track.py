@@ -1,4 +1,4 @@
-"""The track dialect: what is accepted, what is refused and why, and what an accepted event becomes."""
+"""The track protocol: accepted events, rejected events with their reasons, and stored documents."""
 
 import json
 import re

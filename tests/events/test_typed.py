@@ -1,4 +1,4 @@
-"""The dialect of the typed API: that of the track API, with strict times."""
+"""The protocol of the typed API: the track API with strict times."""
 
 import json
 

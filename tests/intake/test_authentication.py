@@ -1,4 +1,4 @@
-"""Who sends a call: by its headers, and by what its body says."""
+"""Authentication of calls, by their headers and by their body."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Compressed bodies: exact, or refused, and never larger than the limit."""
+"""Compressed bodies: decoded exactly or rejected, and never larger than the limit."""
 
 import codecs
 import gzip
@@ -138,7 +138,7 @@ def test_one_byte_order_mark_is_skipped(encode: Callable[[bytes], bytes]) -> Non
     mark = b"\xef\xbb\xbf"
     assert decompress(encode(mark + BODY), encoding, limit=10_000) == BODY
     assert decompress(encode(mark + mark + BODY), encoding, limit=10_000) == mark + BODY
-    with pytest.raises(PayloadTooLarge):  # and what is cut at the limit is not taken for the whole
+    with pytest.raises(PayloadTooLarge):  # a body that is cut at the limit is not accepted as complete
         decompress(encode(mark + BODY), encoding, limit=len(BODY))
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a call to the log: what is appended, what is kept as refused, what the caller learns."""
+"""From the bytes of a call to the log: appended entries, stored rejections, and responses."""
 
 import asyncio
 import base64
@@ -184,7 +184,7 @@ async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness
     ).accepted == 1
 
 
-# --- Refusing a whole call ----------------------------------------------------------------------------------------
+# --- Rejecting a whole call -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ async def test_refused_calls_with_a_known_key_are_all_kept(harness: Harness, sou
 
 
 class FullLog(SqliteEventLog):
-    """A log that has no room."""
+    """A log that is full."""
 
     error: HeadwaterError = Unavailable("the event log cannot be written")
 
@@ -258,7 +258,7 @@ class FullLog(SqliteEventLog):
 async def test_a_caller_learns_that_nothing_was_stored(
     harness: Harness, source: Connection, error: HeadwaterError, body: bytes
 ) -> None:
-    """Even of a call that would be refused: its refusal could not be kept."""
+    """Calls that would be rejected are included, because their rejection could not be stored."""
     log = FullLog(harness.folder / "full.db", harness.clock)
     log.error = error
     intake = Intake(harness.catalog, log, harness.clock, Identifiers())
@@ -275,7 +275,7 @@ async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
-        raise Unavailable("the catalog's database does not answer")
+        raise Unavailable("the catalog's database does not respond")
 
     monkeypatch.setattr(harness.catalog, "refresh", away)
     with pytest.raises(Unavailable):
@@ -417,7 +417,8 @@ NATIVE_EVENT = st.one_of(
 async def test_the_worker_finds_what_the_intake_has_promised(
     harness: Harness, source: Connection, body: object
 ) -> None:
-    """Of the native dialect, which has the most rules: what was accepted, what was refused and why, and no more."""
+    """The native protocol has the most rules: the receipt has the accepted and the rejected events with their
+    reasons."""
     before = await harness.log.last_position()
     call = IncomingCall("native", "events", json.dumps(body).encode(), f"Bearer {source.event_write_keys[0]}")
     try:

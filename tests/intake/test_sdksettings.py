@@ -1,4 +1,4 @@
-"""What SDKs are told before they send anything."""
+"""The settings that SDKs request before they send events."""
 
 import json
 

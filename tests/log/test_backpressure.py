@@ -1,4 +1,4 @@
-"""Back-pressure: when events are refused, and how long callers are told to wait."""
+"""Back-pressure: the condition of rejections, and the delay for callers."""
 
 import asyncio
 

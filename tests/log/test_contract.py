@@ -1,4 +1,4 @@
-"""What every log promises, whatever it is kept in."""
+"""The guarantees of every log, in any storage."""
 
 import asyncio
 import time
@@ -98,7 +98,7 @@ async def test_reads_from_where_the_consumer_has_finished(log: EventLog) -> None
 
 
 async def test_reads_on_after_any_entry_of_those_that_were_appended_together(log: EventLog, other: EventLog) -> None:
-    """They may share one message: a reader can stop, and another continue, in the middle of it."""
+    """The entries may share one message: a reader can stop, and another continue, in the middle of it."""
     await asyncio.gather(*(log.append(entry(number, 1 + number % 3)) for number in range(40)))
     found = await read(log)
     for index, stored in enumerate(found):
@@ -260,7 +260,7 @@ async def test_trims_any_number_of_frames(log: EventLog) -> None:
 
 
 async def fill(log: EventLog) -> list[tuple[int, LogEntry]]:
-    """Append until it is refused; what was acknowledged."""
+    """Append until the log rejects an entry. Return the acknowledged positions."""
     acknowledged = []
     with pytest.raises(Unavailable, match="cannot be written"):
         for number in range(1000):

@@ -11,7 +11,7 @@ from headwater.log.groupcommit import GroupCommit, measure_fsync
 
 
 class Disk:
-    """Keeps what is written; stands still, or fails, when it is told to."""
+    """Stores written items; blocks or fails on request."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""The log in SQLite: what must hold when processes are killed, share the file, or meet a full disk."""
+"""The log in SQLite, with killed processes, several processes, and a full disk."""
 
 import asyncio
 import os
@@ -198,7 +198,7 @@ async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -
 
 
 async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
-    """A hundred callers cost a few fsyncs, not a hundred: the group commit is what makes the log quick."""
+    """A hundred callers need a few fsyncs: group commit makes the log fast."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
         await asyncio.gather(*(log.append(LogEntry(1, b"", b"x")) for _ in range(100)))
@@ -222,7 +222,7 @@ async def test_a_clock_that_was_set_back_does_not_reorder_frames(
 
 
 async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Path) -> None:
-    """Its consumers would take lower positions for old ones, and never see them."""
+    """Consumers would treat lower positions as old ones, and never read them."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), after=41)
     try:
         assert await log.append(LogEntry(2, b"", b"first")) == 42
@@ -240,7 +240,7 @@ async def test_positions_have_no_gaps(tmp_path: Path) -> None:
         await log.close()
 
 
-# --- Room ---------------------------------------------------------------------------------------------------------
+# --- Space ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.process

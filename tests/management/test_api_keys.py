@@ -74,7 +74,7 @@ async def test_who_makes_which(
     allowed = [(None, None), (None, stranger), (unrestricted, None), (unrestricted, stranger), (restricted, workspace)]
     for caller, scope in allowed:
         assert (await create_api_key(catalog, caller, "x", scope)).key.workspace == scope
-    for scope in (None, stranger, UNKNOWN_ID):  # what is not its own need not exist to be refused
+    for scope in (None, stranger, UNKNOWN_ID):  # a key of another workspace need not exist to be rejected
         async with refused(catalog, 403, "Forbidden"):
             await create_api_key(catalog, restricted, "x", scope)
 

@@ -1,4 +1,4 @@
-"""The first workspace and its key: made once, however many start at once, and never twice."""
+"""The first workspace and its key: created once, even by concurrent starts, and never twice."""
 
 import asyncio
 

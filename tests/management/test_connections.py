@@ -1,4 +1,5 @@
-"""Connections: each rule of the documented sequence, in its order, and what creating, replacing and deleting does."""
+"""Connections: each rule of the documented sequence, in its order, and the effects of creation, replacement and
+deletion."""
 
 import asyncio
 from itertools import product
@@ -109,7 +110,7 @@ async def test_a_connection_that_breaks_a_rule_is_rejected(
 
 
 async def test_the_first_rule_that_fails_answers(catalog: Catalog, workspace: int) -> None:
-    """Everything is wrong at first; what is named is put right, one after the other."""
+    """All members are invalid at first. Each reported member is corrected, one after the other."""
     request = CreateConnection(
         name="",
         role="",

@@ -1,4 +1,4 @@
-"""Event write keys: between 1 and 20 for a connection that receives events, however many change them at once."""
+"""Event write keys: between 1 and 20 for a connection that receives events, also under concurrent changes."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Workspaces: who may make one, what it may be called, and that a deleted one takes along its own and nothing else."""
+"""Workspaces: creation, names, and a deletion that removes everything in the workspace and nothing else."""
 
 import pytest
 

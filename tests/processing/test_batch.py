@@ -1,4 +1,4 @@
-"""Frames taken apart: accepted events, refused ones, and what nobody can read."""
+"""Decoding of log entries: accepted events, rejected events, and unreadable data."""
 
 import json
 from typing import Any
@@ -182,7 +182,7 @@ def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> Non
 
 
 def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
-    """A version with other rules may carry what another one accepted."""
+    """A version with other rules may process events that another version accepted."""
     rejection = Rejection("BadRequest", "event", "is out of fashion")
     envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), rejected={0: rejection})
     body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"

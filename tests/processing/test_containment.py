@@ -1,4 +1,4 @@
-"""An error belongs to one event, one pipeline, one workspace: what events, functions and databases do to a batch."""
+"""An error affects one event, one pipeline, one workspace: errors of events, functions and databases in a batch."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, i
 
 
 class Failures(Metrics):
-    """Counts what must not happen."""
+    """Counts calls that must not happen."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -56,12 +56,12 @@ async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
     return await add_source(harness.catalog, harness.workspace), await add_source(harness.catalog, other.id)
 
 
-# --- What the database refuses ------------------------------------------------------------------------------------
+# --- Errors of the database -----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
-    """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
+    """The database rejects rows of a table, as for a bug in a statement or a value that it cannot store."""
     store = "warehouse" if table == "events" else "state"
     engine = open_engine(harness.database_url or sqlite_url(harness.folder / f"{store}.db"), schema=store)
     sqlite = harness.database_url is None
@@ -239,7 +239,7 @@ async def test_many_small_results_are_one_write_of_the_ledger(
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Passed"] * 3
 
 
-# --- What events hold and functions return ------------------------------------------------------------------------
+# --- Content of events and results of functions ---------------------------------------------------------------------
 
 ANYTHING = parse_schema(
     '{"kind":"object","properties":['

@@ -1,4 +1,4 @@
-"""Lanes: what the courier makes of their entries, and that identities end up as if there were no lanes."""
+"""Lanes: the courier's results, and identities that are the same as without lanes."""
 
 import asyncio
 import json
@@ -287,7 +287,7 @@ async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(harness: Ha
 
 
 async def test_results_that_are_there_twice_are_applied_once(harness: Harness) -> None:
-    """Two appliers, as after a takeover that the former holder has not noticed: one of them is refused."""
+    """Two appliers run, as after a takeover that the former holder has not noticed: one of them fails."""
     from headwater.base.errors import Unavailable
     from headwater.processing.lanes import ResultApplier
 

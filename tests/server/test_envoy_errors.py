@@ -1,4 +1,4 @@
-"""The one public port of the whole system: what Envoy answers by itself, who may call it, and in which protocols."""
+"""The public port of the whole system: Envoy's own responses, allowed callers, and protocols."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Where the keys of settings come from: the environment, or a file that is made once and read by its owner only."""
+"""The keys of settings: from the environment, or from a file that is created once and readable by its owner only."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -63,5 +63,5 @@ def test_a_file_that_holds_no_key(tmp_path: Path, content: bytes) -> None:
 
 def test_none_is_made_where_none_may_be(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="HEADWATER_SECRET_KEY"):
-        keyring(Settings(data_dir=tmp_path), make=False)
+        keyring(Settings(data_dir=tmp_path), create=False)
     assert list(tmp_path.iterdir()) == []

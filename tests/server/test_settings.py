@@ -7,7 +7,8 @@ import pytest
 from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.events.protocol import MAX_BATCH_EVENTS
 from headwater.server.errors import StartupError
-from headwater.server.settings import Settings, TrustedProxies, read, renamed_variables, unknown_variables, variable
+from headwater.server.setting_parsers import TrustedProxies
+from headwater.server.settings import Settings, read, renamed_variables, unknown_variables, variable
 from headwater.server.units import MAX_CALL_EVENTS, Rate
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"

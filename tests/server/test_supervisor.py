@@ -43,7 +43,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _failure(output: Path, data_dir: Path, port: int, **variables: str) -> str:
-    """The last line of a start that fails; what it writes is kept in the folder `output`."""
+    """Return the last line of a start that fails; its output is kept in the folder `output`."""
     process = serve(output, port, **{"HEADWATER_DATA_DIR": str(data_dir), **variables})
     assert process.wait(60) == 1
     written = (output / "stderr.txt").read_text()
@@ -220,7 +220,7 @@ def test_idle_connections_are_closed_early_near_the_limit(starting: Start) -> No
 
 def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    (data_dir / "run" / "backend.sock").mkdir(parents=True)  # nobody can listen there
+    (data_dir / "run" / "backend.sock").mkdir(parents=True)  # the socket cannot be opened there
     line = _failure(tmp_path, data_dir, free_port())
     assert line.startswith("headwater: backend ended with status 1 before the system was ready: ")
 

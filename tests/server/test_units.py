@@ -1,4 +1,4 @@
-"""Sizes, durations and rates as people write them."""
+"""Sizes, durations and rates in the texts of settings."""
 
 import pytest
 

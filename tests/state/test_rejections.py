@@ -1,4 +1,4 @@
-"""Refused events: which are kept, what their counts say, and what keeping them few costs."""
+"""Rejected events: their trimming, its cost, and their counts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

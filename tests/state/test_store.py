@@ -1,4 +1,4 @@
-"""The warehouse: what a transaction promises, who claims a message, and the pages that people read."""
+"""The state store: the guarantees of transactions, positions of consumers, and lists for readers."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -188,7 +188,7 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Iden
     async def through_the_database() -> list[Identity]:
         async with open_state(url, writes=True, clock=MovableClock()) as state:
             async with state.transaction() as transaction:
-                await transaction.remove_identities_except([])  # what the example before left
+                await transaction.remove_identities_except([])  # rows of the previous example
             for batch in batches:
                 await add(state, *batch)
             return [*await listed(state, 1), *await listed(state, 2)]

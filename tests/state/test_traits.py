@@ -1,4 +1,4 @@
-"""Traits of the client API: what is not said stays, null clears, and what was anonymous becomes a user's once."""
+"""Traits of the client API: absent ones are kept, null deletes, and anonymous ones become a user's once."""
 
 import json
 from copy import deepcopy
@@ -35,7 +35,7 @@ CASES: list[tuple[list[TraitsUpdate], dict[str, Any]]] = [
     ([says(None, "x", a=1), says(None, "x", b=2)], {"a": 1, "b": 2}),
     ([says("u", None, a=1), says("v", None)], {}),
     ([says("x", None, a=1), says(None, "x")], {}),
-    # What was anonymous becomes the user's, if the user has nothing
+    # Anonymous traits become the user's, if the user has none
     ([says(None, "x", a=1), says("u", "x", b=2)], {"a": 1, "b": 2}),
     ([says("u", None, c=3), says(None, "x", a=1), says("u", "x", b=2)], {"c": 3, "b": 2}),
     ([says(None, "x", a=1), says("u", "x"), says("v", "x")], {}),

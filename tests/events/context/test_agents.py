@@ -1,4 +1,4 @@
-"""What user agents tell: real ones, and texts that are none."""
+"""User agents: real ones, and other texts."""
 
 import json
 import subprocess
@@ -117,6 +117,6 @@ def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
 
 @pytest.mark.process
 def test_the_rules_are_loaded_at_the_first_use() -> None:
-    """They take time and memory, which processes that only accept events do not need."""
+    """The rules take time and memory, which processes that only accept events do not need."""
     program = "import sys, headwater.events.canonical; sys.exit('ua_parser' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

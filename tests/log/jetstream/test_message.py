@@ -43,7 +43,7 @@ def test_a_group_comes_back_as_it_was_at_positions_of_its_own(entries: list[LogE
 
 
 def test_a_message_of_the_first_version_is_read() -> None:
-    """What streams hold from before there were groups."""
+    """Messages of versions before groups."""
     message = b"\0" + b"\0\2" + b"\0\0\0\6" + b"header" + b"body"
     assert decode_entries(message) == [LogEntry(2, b"header", b"body")]
     assert encode_entries([LogEntry(2, b"header", b"body")], LIMIT) == message

@@ -1,4 +1,4 @@
-"""The stream: how it is made, which ones are refused, and where its numbers go on."""
+"""The stream: its creation, unsafe configurations, and the continuation of its numbers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from headwater.log import LogEntry
 from headwater.log.jetstream import connection
 from headwater.log.jetstream.stream import unsafe
 from tests.log.conftest import SMALL
-from tests.log.jetstream.conftest import OpenJetStream, refusal_of
+from tests.log.jetstream.conftest import OpenJetStream, read_rejection
 from tests.nats import NatsServer
 
 SAFE: dict[str, Any] = {
@@ -74,7 +74,7 @@ async def test_an_unsafe_stream_is_unavailable_until_it_was_changed(
     await jetstream.add_stream(config)
     log = open_jetstream(nats_server, stream=name)
     monkeypatch.setattr(connection, "READY_SECONDS", 0.3)
-    rejection = await refusal_of(lambda: log.append(LogEntry(1, b"", b"x")))
+    rejection = await read_rejection(lambda: log.append(LogEntry(1, b"", b"x")))
     assert f"the stream {name} must discard new messages" in rejection
     monkeypatch.undo()
     await jetstream.update_stream(config, discard=DiscardPolicy.NEW)
@@ -98,7 +98,7 @@ async def test_the_size_of_the_stream_follows_the_settings(
 async def test_a_new_stream_goes_on_after_what_was_finished(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
-    """As after a change from SQLite to NATS: consumers would take lower positions for old ones."""
+    """After a change from SQLite to NATS, consumers would treat lower positions as old ones."""
     log = open_jetstream(nats_server, stream=nats_server.stream(), finished=lambda: 5_000_000)
     assert await log.append(LogEntry(1, b"", b"x")) > 5_000_000
 

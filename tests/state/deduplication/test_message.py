@@ -1,4 +1,4 @@
-"""Who is the message, who only repeats it: the rule of the ledger."""
+"""The rule of deduplication: new messages and repeats."""
 
 import msgspec
 import pytest
@@ -34,7 +34,7 @@ def test_a_message_id_is_unique_per_connection() -> None:
 
 
 def test_a_position_that_the_ledger_has_is_carried_again() -> None:
-    """After a crash between the ledger's write and the warehouse's commit."""
+    """A crash can have this effect: it happens between the write of the messages and the commit of the state store."""
     known: MessageStates = {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
     assert deduplicate([message(4)], known) == ({4}, {(1, "m"): MessageState(4, 1004)})
 
