@@ -1,6 +1,6 @@
-"""`make bench`: runs the figures one after another and prints each beside its floor.
+"""`make bench`: runs the benchmarks one after another and prints each figure with its baseline.
 
-`python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4).
+`python -m bench intake get` runs only those; `--seconds` sets the duration of each measurement (default 4).
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Run the chosen figures."""
+    """Run the selected benchmarks."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="figure", help="default: all of them")
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -56,25 +56,28 @@ def get(folder: Path, seconds: float) -> None:
                 ratios = []
                 for _ in range(ROUNDS):
                     path = f"/v1/connections/{connection}"
-                    floor = measure(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
+                    baseline = measure(Plan(echo_port, "get", seconds, 32, f"Bearer {system.api_key}", path))
                     result = measure(Plan(system.port, "get", seconds, 32, f"Bearer {system.api_key}", path))
-                    assert not floor.failures and not result.failures, (floor.failures, result.failures)
-                    rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
-                    ratios.append(rate / floor_rate)
-                    print(f"  {name}: {rate:7,.0f} requests/s   floor {floor_rate:7,.0f}   ratio {ratios[-1]:.2f}")
+                    assert not baseline.failures and not result.failures, (baseline.failures, result.failures)
+                    rate, baseline_rate = result.requests / result.seconds, baseline.requests / baseline.seconds
+                    ratios.append(rate / baseline_rate)
+                    print(
+                        f"  {name}: {rate:7,.0f} requests/s   baseline {baseline_rate:7,.0f}   ratio {ratios[-1]:.2f}"
+                    )
                 print(f"  {name}: ratio {statistics.median(ratios):.2f} (median; goal 0.6)")
 
 
 def startup(folder: Path, seconds: float) -> None:
-    """Seconds from the command to the first 200 of /healthz, against Python importing what it needs; idle memory."""
+    """Seconds from the command to the first 200 of /healthz, against Python's import of the same libraries; idle
+    memory."""
     for attempt in ("first", "second", "third", "fourth"):
         began = time.perf_counter()
         system = start(folder)
         ready = time.perf_counter() - began
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import headwater.server.backend"], check=True)
-        floor = time.perf_counter() - began
-        print(f"  {attempt} start {ready:.2f} s   floor {floor:.2f}   ratio {ready / floor:.1f}")
+        baseline = time.perf_counter() - began
+        print(f"  {attempt} start {ready:.2f} s   baseline {baseline:.2f}   ratio {ready / baseline:.1f}")
         if attempt == "fourth":
             time.sleep(1)
             print(f"  at rest: {memory(system)}   (goal: backend below 150 MB)")
@@ -82,17 +85,17 @@ def startup(folder: Path, seconds: float) -> None:
 
 
 def filters(folder: Path, seconds: float) -> None:
-    """Records/s through a compiled filter of 3 conditions, against a predicate written by hand."""
-    for name, (rate, floor) in measure_filters(seconds / 2).items():
-        print(f"  {rate:9,.0f} records/s   floor {floor:9,.0f}   ratio {rate / floor:.2f} (goal 0.5)   {name}")
+    """Records/s through a compiled filter of 3 conditions, against a handwritten predicate."""
+    for name, (rate, baseline) in measure_filters(seconds / 2).items():
+        print(f"  {rate:9,.0f} records/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f} (goal 0.5)   {name}")
 
 
 def sustained(folder: Path, seconds: float) -> None:
-    """25,000 events/s in batches through Envoy until they are queryable, with rows already there."""
+    """25,000 events/s in batches through Envoy until they can be queried, with stored events."""
     with running(folder) as (system, connection, write_key):
         api_key, rows = system.api_key, delivery.ROWS
         system.stop()
-        asyncio.run(delivery.preload(folder, asyncio.run(delivery.workspace_of(folder)), connection, rows))
+        asyncio.run(delivery.preload(folder, asyncio.run(delivery.find_workspace(folder)), connection, rows))
         system = start(folder)
         try:
             assert system.api_key == api_key
@@ -103,7 +106,7 @@ def sustained(folder: Path, seconds: float) -> None:
 
 
 def burst(folder: Path, seconds: float) -> None:
-    """15 s at full speed, and how much later all of it is visible."""
+    """15 s at full speed, and the time after it until all events are visible."""
     with running(folder) as (system, _connection, write_key):
         delivery.burst(system, write_key, max(seconds, 15))
         print(f"  {memory(system)}   (goal: each below 300 MB)")
@@ -139,7 +142,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
 
 @contextmanager
 def _databases() -> Iterator[dict[str, dict[str, str]]]:
-    """The settings that choose each database: SQLite, and a PostgreSQL of our own where there is a wheel for it."""
+    """Return the settings of each database: SQLite, and a temporary PostgreSQL if there is a wheel for it."""
     if postgresql.missing():
         yield {"SQLite": {}}
         return

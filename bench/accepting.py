@@ -1,10 +1,10 @@
-"""The figures of accepting events: in batches, one a request, and as a stream."""
+"""Benchmarks of accepting events: in batches, in single requests, and as a stream."""
 
 import statistics
 from pathlib import Path
 
+from bench.baselines import parse_and_insert
 from bench.cpu import seconds_by_process
-from bench.floors import parse_and_insert
 from bench.load import Plan, Result, measure
 from bench.running import catch_up, echo, memory, running
 from bench.stream import measure_stream
@@ -18,35 +18,35 @@ def intake(folder: Path, seconds: float) -> None:
     with running(folder) as (system, _connection, write_key):
         ratios = []
         for _ in range(ROUNDS):
-            floor = parse_and_insert(seconds / 2, folder).rate
+            baseline = parse_and_insert(seconds / 2, folder).rate
             before = seconds_by_process(system.process.pid)
             result = measure(_batches(system, write_key, seconds))
             cost = _cost(result, before, seconds_by_process(system.process.pid))
             backlog = catch_up(system)
             rate = 100 * result.requests / result.seconds
-            ratios.append(rate / floor)
+            ratios.append(rate / baseline)
             print(
-                f"  {rate:9,.0f} events/s   floor {floor:9,.0f}   ratio {rate / floor:.2f}   {_latency(result)}   "
+                f"  {rate:9,.0f} events/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   {_latency(result)}   "
                 f"all in the warehouse {backlog:.1f} s later\n    {cost}"
             )
         print(f"  ratio {statistics.median(ratios):.2f} (median; goal 0.6)   {memory(system)}")
 
 
 def single(folder: Path, seconds: float) -> None:
-    """Requests/s with one event each, 64 connections, durable, against a bare answer behind the same Envoy."""
-    with running(folder / "system") as (system, _connection, write_key), echo(folder / "echo") as (port, floor_pid):
+    """Requests/s with one event each, 64 connections, durable, against a constant response behind the same Envoy."""
+    with running(folder / "system") as (system, _connection, write_key), echo(folder / "echo") as (port, baseline_pid):
         for _ in range(ROUNDS):
-            before = seconds_by_process(floor_pid)
-            floor = measure(Plan(port, "single", seconds, 64, "Bearer none", "/v1/track"))
-            assert not floor.failures
-            floor_cost = _cost(floor, before, seconds_by_process(floor_pid))
+            before = seconds_by_process(baseline_pid)
+            baseline = measure(Plan(port, "single", seconds, 64, "Bearer none", "/v1/track"))
+            assert not baseline.failures
+            baseline_cost = _cost(baseline, before, seconds_by_process(baseline_pid))
             before = seconds_by_process(system.process.pid)
             result = measure(_singles(system, write_key, seconds))
             cost = _cost(result, before, seconds_by_process(system.process.pid))
-            rate, floor_rate = result.requests / result.seconds, floor.requests / floor.seconds
+            rate, baseline_rate = result.requests / result.seconds, baseline.requests / baseline.seconds
             print(
-                f"  {rate:9,.0f} events/s   floor {floor_rate:9,.0f}   ratio {rate / floor_rate:.2f}   "
-                f"{_latency(result)} (goal 4,000/s, p99 50 ms)\n    {cost}\n    floor: {floor_cost}"
+                f"  {rate:9,.0f} events/s   baseline {baseline_rate:9,.0f}   ratio {rate / baseline_rate:.2f}   "
+                f"{_latency(result)} (goal 4,000/s, p99 50 ms)\n    {cost}\n    baseline: {baseline_cost}"
             )
             catch_up(system)
 
@@ -97,7 +97,7 @@ def _latency(result: Result) -> str:
 
 
 def _cost(result: Result, before: dict[str, float], after: dict[str, float]) -> str:
-    """Processor time a request: it changes less than the rate does with what else the machine has to do."""
+    """Return the processor time per request, which varies less than the rate with the load of the machine."""
     spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()} | {"client": result.cpu_seconds}
     parts = [f"{name} {1e6 * seconds / result.requests:.0f}" for name, seconds in sorted(spent.items())]
     return f"processor time, µs a request: {', '.join(parts)}; all {1e6 * sum(spent.values()) / result.requests:.0f}"

@@ -1,4 +1,4 @@
-"""The floors: what the same work costs with everything taken away that makes it a system."""
+"""The baselines: the cost of the same work without a system around it."""
 
 import sqlite3
 import tempfile
@@ -12,18 +12,20 @@ from bench.payload import PAYLOAD, Batch
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What one process does without a system around it."""
+class Baseline:
+    """The result of one process without a system around it."""
 
     rate: float
-    """Events a second."""
+    """Events per second."""
     cpu_microseconds: float
-    """Processor time an event."""
+    """Processor time per event."""
 
 
-def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Floor:
-    """Measure one process: parse each batch with orjson, insert its events into SQLite as one durable
-    transaction (WAL, synchronous FULL). No network, no checks, no second reader."""
+def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Baseline:
+    """Measure one process that parses each batch with orjson and inserts its events into SQLite.
+
+    Each batch is one durable transaction (WAL, synchronous FULL). There are no network, checks or other readers.
+    """
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".db") as file:
         connection = sqlite3.connect(file.name, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -44,4 +46,4 @@ def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Fl
             cpu += time.process_time() - cpu_start
             events += len(rows)
         connection.close()
-    return Floor(events / spent, 1e6 * cpu / events)
+    return Baseline(events / spent, 1e6 * cpu / events)

@@ -1,4 +1,4 @@
-"""What one workspace notices of another: acknowledgement, visibility and function of B's events beside what A does."""
+"""The effect of one workspace on another: acknowledgement, visibility and function of B's events under A's load."""
 
 import contextlib
 import itertools
@@ -19,11 +19,11 @@ from tests.system import RunningSystem, start
 from tests.tenants import add_tenant, function, mapping
 
 EVENTS = 60
-"""How many events of B are measured in each case, one after another."""
+"""Number of B's events that each case measures, one after another."""
 MAPPINGS = 20
 WIDTH = 500
 """Properties of each wide mapping."""
-DONE_WITHIN_S = 120.0
+DONE_WITHIN_SECONDS = 120.0
 _ENDLESS = {
     "JavaScript": "function transform(e) { for (;;) {} }",
     "Python": "def transform(e):\n    while True:\n        pass\n",
@@ -33,7 +33,7 @@ _GOOD = "function transform(e) { return { email: e.userId + '@example.com' } }"
 
 @dataclass
 class _Times:
-    """Seconds, of each event."""
+    """Seconds of each event."""
 
     acknowledged: list[float] = field(default_factory=list)
     visible: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class _Times:
 
 
 def containment(folder: Path, seconds: float) -> None:
-    """Seconds until B's events are acknowledged, visible, and through B's function: alone, and beside what A does."""
+    """Seconds until B's events are acknowledged, visible, and through B's function: alone, and under A's load."""
     cases: dict[str, Callable[[RunningSystem], contextlib.AbstractContextManager[None]]] = {
         "alone": lambda _: contextlib.nullcontext(),
         "12 endless functions": _endless_functions,
@@ -96,7 +96,7 @@ def _measure(source: Source) -> _Times:
                     assert all(step["outcome"] == "Passed" for step in arrival["steps"]), arrival
                     times.transformed.append(time.monotonic() - acknowledged)
                     break
-                assert time.monotonic() < acknowledged + DONE_WITHIN_S, arrival
+                assert time.monotonic() < acknowledged + DONE_WITHIN_SECONDS, arrival
                 time.sleep(0.005)
     return times
 
@@ -162,7 +162,7 @@ def _track(client: httpx.Client, source: Source, number: int, properties: dict[s
 def _again_and_again(
     tenant: RunningSystem, *calls: Callable[[httpx.Client, int], None], pause: float
 ) -> Iterator[None]:
-    """Repeat each call in a thread of its own until the end of the block; some seconds have passed at its beginning."""
+    """Repeat each call in its own thread until the end of the block, which starts after some seconds."""
     stop = threading.Event()
 
     def repeat(call: Callable[[httpx.Client, int], None]) -> None:

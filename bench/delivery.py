@@ -1,7 +1,7 @@
-"""From acknowledged to queryable: what the system sustains, how far it falls behind, and how soon an event is seen.
+"""From acknowledged to queryable: the sustained rate, the backlog, and the delay of single events.
 
-HEADWATER_BENCH_ROWS says how many events are in the warehouse and its ledger before `sustained` begins (default
-200,000; the goal is meant at 5,000,000, which take some minutes to write).
+HEADWATER_BENCH_ROWS is the number of events in the warehouse and the deduplication store before `sustained` starts
+(default 200,000; the goal is for 5,000,000, which take some minutes to write).
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from tests.system import RunningSystem
 
 ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))
 OFFERED = 25_000
-"""Events/s that `sustained` offers: the goal."""
+"""Events/s of the load in `sustained`, which is the goal."""
 
 
 async def preload(data_dir: Path, workspace: int, connection: int, rows: int) -> None:
-    """Carry so many events into the warehouse of a system that is stopped, as its worker would."""
+    """Store this number of events in a system that is stopped, as its worker would."""
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
@@ -60,7 +60,7 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
 
 
 class Progress:
-    """How far the worker of a running system has come, looked at twenty times a second."""
+    """The position of the worker of a running system, read twenty times a second."""
 
     def __init__(self, data_dir: Path) -> None:
         self._url = sqlite_url(data_dir / "state.db")
@@ -68,7 +68,7 @@ class Progress:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look on while the block runs."""
+        """Read the position while the block runs."""
         stop = Event()
         thread = Thread(target=lambda: asyncio.run(self._watch(stop)))
         thread.start()
@@ -83,7 +83,7 @@ class Progress:
             return await state.position(CONSUMER)
 
     async def wait_for(self, position: int) -> None:
-        """Until the worker has come to `position`."""
+        """Wait until the worker has reached `position`."""
         async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
             while await state.position(CONSUMER) < position:
                 await asyncio.sleep(0.05)
@@ -96,7 +96,7 @@ class Progress:
 
 
 def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) -> None:
-    """Offer `OFFERED` events/s; print what was stored meanwhile and what was left over."""
+    """Send `OFFERED` events/s; print the number of events stored meanwhile, and the backlog."""
     progress = Progress(system.data_dir)
     before, spent = asyncio.run(progress.finished()), seconds_by_process(system.process.pid)
     plan = Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch", rate=OFFERED / 100)
@@ -120,7 +120,7 @@ def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) 
 
 
 def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Everything that the system takes, for so long; print how long the last event took to be stored."""
+    """Send at full speed for some seconds; print the time until the last event was stored."""
     progress = Progress(system.data_dir)
     before = asyncio.run(progress.finished())
     result = measure(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
@@ -134,7 +134,7 @@ def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
 
 
 def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Load of 1,000 events/s, and beside it one event after another: how long until GET /v1/events shows each."""
+    """Send 1,000 events/s, and measure single events: the time until GET /v1/events returns each."""
     plan = Plan(system.port, "batch", seconds, 4, f"Bearer {write_key}", "/v1/batch", rate=10)
     loading = Thread(target=lambda: measure(plan))
     loading.start()
@@ -157,8 +157,8 @@ def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
     )
 
 
-async def workspace_of(data_dir: Path) -> int:
-    """The one workspace of a system."""
+async def find_workspace(data_dir: Path) -> int:
+    """Return the only workspace of a system."""
     async with open_catalog(
         sqlite_url(data_dir / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()
     ) as catalog:

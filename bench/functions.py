@@ -1,5 +1,8 @@
-"""People's functions: small users a second through the runner, with all its conversions and checks, against the bare
-sandbox: the same users through the same source, as JSON by the fastest codec, without processes, checks or schemas."""
+"""Functions of users: small users per second through the runner, with all its conversions and checks.
+
+The baseline is the bare sandbox: the same users through the same source, as JSON by the fastest codec, without
+processes, checks or schemas.
+"""
 
 import asyncio
 import os
@@ -53,13 +56,13 @@ async def _functions(seconds: float) -> None:
             await _rate(call, 1, 0.5)
             ratios = []
             for _ in range(ROUNDS):
-                floor = await _floor(language, seconds / 2)
+                baseline = await _baseline(language, seconds / 2)
                 alone = await _rate(call, 1, seconds / 2)
-                ratios.append(alone / floor)
+                ratios.append(alone / baseline)
                 together = await _rate(call, 2, seconds / 2)
                 print(
                     f"  {language:10} {alone:9,.0f} users/s   two batches at a time {together:9,.0f}   "
-                    f"floor {floor:9,.0f}   ratio {alone / floor:.2f} and {together / floor:.2f}"
+                    f"baseline {baseline:9,.0f}   ratio {alone / baseline:.2f} and {together / baseline:.2f}"
                 )
             small = [await _once(runner, written) for _ in range(200)]
             print(
@@ -70,7 +73,7 @@ async def _functions(seconds: float) -> None:
 
 
 async def _rate(call: Callable[[], Awaitable[None]], tasks: int, seconds: float) -> float:
-    """Users a second, with so many batches in flight."""
+    """Return users per second, with this number of batches in flight."""
     end = time.perf_counter() + seconds
     count = 0
 
@@ -91,8 +94,8 @@ async def _once(runner: Runner, written: Function) -> float:
     return time.perf_counter() - began
 
 
-async def _floor(language: Language, seconds: float) -> float:
-    """Users a second of the bare sandbox, in a process of its own, since V8 does not always let go of one."""
+async def _baseline(language: Language, seconds: float) -> float:
+    """Return users per second of the bare sandbox, in its own process, because V8 does not always end cleanly."""
     command = [sys.executable, "-m", "bench.functions", language, str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()

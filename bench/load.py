@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: `python -m bench.load '{"port": …}'` prints its counts as JSON.
+"""The load generator, a separate process: `python -m bench.load '{"port": …}'` prints its counts as JSON.
 
-It speaks HTTP/1.1 on kept-alive connections, one request at a time on each, and does as little as it can: it shares the
-machine with what it measures.
+It sends HTTP/1.1 on kept-alive connections, one request at a time on each, and does little work itself, because it
+shares the machine with the measured system.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from bench.payload import Batch, Single
 
 @dataclass
 class Plan:
-    """What to send."""
+    """The load to send."""
 
     port: int
     kind: str
@@ -30,12 +30,12 @@ class Plan:
     authorization: str
     path: str
     rate: float = 0
-    """Requests/s, evenly spread; 0: as many as are answered."""
+    """Requests/s, evenly spread; 0: as fast as responses arrive."""
 
 
 @dataclass
 class Result:
-    """What came of it. Latencies are in seconds, of the answered requests."""
+    """The counts of a load. Latencies are in seconds, of requests with a response."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass of it
         self._send_in_time()
 
     def _send_in_time(self) -> None:
@@ -103,7 +103,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def run(plan: Plan) -> Result:
-    """Send for `plan.seconds`, and wait for the answers that are still out."""
+    """Send for `plan.seconds`, and wait for the outstanding responses."""
     result = Result()
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ async def run(plan: Plan) -> Result:
     slots = 0
 
     def next_slot() -> float:
-        """Seconds until the next request is due. Those that are late are sent at once."""
+        """Return the seconds until the next request is due. Late requests are sent immediately."""
         nonlocal slots
         slots += 1
         return start + slots / plan.rate - time.perf_counter() if plan.rate else 0
@@ -148,7 +148,7 @@ async def run(plan: Plan) -> Result:
 
 
 def measure(plan: Plan) -> Result:
-    """Run the plan in a process of its own."""
+    """Run the plan in a separate process."""
     output = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))], check=True, capture_output=True, text=True
     ).stdout

@@ -1,4 +1,4 @@
-"""The figures of the management API: long lists, single reads, creating."""
+"""Benchmarks of the management API: long lists, single reads, creation."""
 
 import asyncio
 import statistics
@@ -31,30 +31,31 @@ UNLIMITED = {
 
 
 def listing(folder: Path, seconds: float) -> None:
-    """1,000 connections with 3,000 pipelines, over both faces, against making and serialising the answer once."""
+    """1,000 connections with 3,000 pipelines, over REST and gRPC, against building and serialising the response
+    once."""
     with _running(folder) as system, httpx.Client(base_url=system.base_url, headers=_plain(system)) as client:
         asyncio.run(_fill(system))
         metadata = (("authorization", f"Bearer {system.api_key}"),)
         options = (("grpc.max_receive_message_length", 64 << 20),)
         with grpc.insecure_channel(f"127.0.0.1:{system.port}", options) as channel:
             stub = ConnectionServiceStub(channel)
-            times: dict[str, list[float]] = {"gRPC": [], "REST": [], "floor": []}
+            times: dict[str, list[float]] = {"gRPC": [], "REST": [], "baseline": []}
             for _ in range(ROUNDS + 1):
                 times["gRPC"].append(
                     _seconds(lambda: stub.ListConnections(pb.ListConnectionsRequest(), metadata=metadata))
                 )
                 times["REST"].append(_seconds(lambda: client.get("/v1/connections", timeout=60).raise_for_status()))
-                times["floor"].append(_seconds(lambda: _answer().SerializeToString()))
-        floor = statistics.median(times["floor"][1:])
-        for face in ("gRPC", "REST"):
-            median = statistics.median(times[face][1:])
+                times["baseline"].append(_seconds(lambda: _response().SerializeToString()))
+        baseline = statistics.median(times["baseline"][1:])
+        for api in ("gRPC", "REST"):
+            median = statistics.median(times[api][1:])
             print(
-                f"  {face} {1000 * median:.0f} ms   floor {1000 * floor:.0f} ms   ratio {median / floor:.1f} (goal 3)"
+                f"  {api} {1000 * median:.0f} ms   baseline {1000 * baseline:.0f} ms   ratio {median / baseline:.1f} (goal 3)"
             )
 
 
 def creating(folder: Path, seconds: float) -> None:
-    """POST /v1/connections through Envoy, 16 at once, each a transaction on SQLite (goal 300/s)."""
+    """POST /v1/connections through Envoy with 16 clients, each call a transaction on SQLite (goal 300/s)."""
     with _running(folder) as system:
         for _ in range(3):
             plan = Plan(system.port, "create", seconds, 16, f"Bearer {system.api_key}", "/v1/connections")
@@ -64,7 +65,7 @@ def creating(folder: Path, seconds: float) -> None:
 
 
 def _plain(system: RunningSystem) -> dict[str, str]:
-    """The headers of a caller who wants no gzip, which would be measured too."""
+    """Return the headers of a caller without gzip, which would be measured too."""
     return {**system.authorization, "accept-encoding": "identity"}
 
 
@@ -83,8 +84,8 @@ async def _fill(system: RunningSystem) -> None:
         await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
 
 
-def _answer() -> pb.ListConnectionsResponse:
-    """The same answer, made from objects of the catalog in one process."""
+def _response() -> pb.ListConnectionsResponse:
+    """Return the same response, built from objects of the catalog in one process."""
     now = SystemClock().now()
     response = pb.ListConnectionsResponse()
     for number in range(1, CONNECTIONS + 1):

@@ -1,7 +1,7 @@
-"""Mappings of six properties, and the same in Python by hand.
+"""Mappings of six properties, against handwritten Python.
 
-Both take the records that the codec gives: values of their kinds, and JSON as text. The hand-written code gives the
-same output and checks the same limits of it, which is asserted before anything is measured.
+Both read the records of the codec: values of their types, and JSON as text. The handwritten code returns the same
+output and checks the same limits, which is asserted before the measurement.
 """
 
 import statistics
@@ -77,7 +77,7 @@ TRAITS = {
 
 
 def by_hand_columns(record: dict[str, Any]) -> Record:
-    """What COLUMNS does."""
+    """Do the same as COLUMNS."""
     output: Record = {}
     if (number := record.get("id")) is not None:
         output["userId"] = str(number)
@@ -106,7 +106,7 @@ _integer = msgspec.json.Decoder(int).decode
 
 
 def by_hand_traits(record: dict[str, Any]) -> Record:
-    """What TRAITS does: the object is decoded once, and each of its members when it is needed."""
+    """Do the same as TRAITS: the object is decoded once, and each of its members on demand."""
     members = _members(record["traits"].text)
     output: Record = {}
     if (raw := members.get("email")) is not None:
@@ -141,7 +141,7 @@ def by_hand_traits(record: dict[str, Any]) -> Record:
 
 
 def records() -> list[Record]:
-    """A batch of users, no two alike."""
+    """Return a batch of different users."""
     return [_record(number) for number in range(BATCH)]
 
 
@@ -169,20 +169,20 @@ def _record(number: int) -> Record:
 
 
 def mapping(folder: Path, seconds: float) -> None:
-    """Records/s of a mapping of 6 properties, against the same in Python by hand."""
+    """Records/s of a mapping of 6 properties, against handwritten Python."""
     batch = records()
     for name, expressions, by_hand in (("columns", COLUMNS, by_hand_columns), ("JSON", TRAITS, by_hand_traits)):
         compiled = CompiledMapping(expressions, IN_SCHEMA, OUT_SCHEMA)
         expected = [by_hand(record) for record in batch]
         assert list(compiled.apply_all(batch)) == expected
-        floor_work = partial(_each, by_hand)
+        baseline_work = partial(_each, by_hand)
         ratios = []
         for _ in range(ROUNDS):
-            floor = _rate(floor_work, batch, seconds / 20)
+            baseline = _rate(baseline_work, batch, seconds / 20)
             rate = _rate(lambda each, compiled=compiled: list(compiled.apply_all(each)), batch, seconds / 20)
-            ratios.append(rate / floor)
+            ratios.append(rate / baseline)
         print(
-            f"  from {name:8} {rate:9,.0f} records/s   by hand {floor:9,.0f}   "
+            f"  from {name:8} {rate:9,.0f} records/s   by hand {baseline:9,.0f}   "
             f"ratio {statistics.median(ratios):.2f} (median; goal 0.3)"
         )
 

@@ -66,7 +66,7 @@ def random_user() -> tuple[str, str]:
 
 
 class Batch:
-    """One batch, whose events `refresh` makes new."""
+    """One batch, whose events `refresh` replaces."""
 
     def __init__(self, events: int = EVENTS, payload: str = PAYLOAD) -> None:
         self.events = events
@@ -81,7 +81,7 @@ class Batch:
 
 
 class Single:
-    """The body of a call with one event, which `refresh` makes new."""
+    """The body of a call with one event, which `refresh` replaces."""
 
     def __init__(self, payload: str = PAYLOAD) -> None:
         self._payload = payload
@@ -191,7 +191,7 @@ def _users() -> list[tuple[bytes, bytes]]:
 
 
 def _realistic_events(events: int) -> list[bytes]:
-    """Return the pieces of so many events, `_PIECES` each."""
+    """Return the pieces of this number of events, `_PIECES` each."""
     ids = os.urandom(18 * events).hex().encode()
     before, to_user, to_anonymous, to_time, after = zip(*random.choices(_templates(), k=events), strict=True)
     everybody = _users()
@@ -215,7 +215,7 @@ _clock_at: tuple[int, tuple[bytes, list[bytes]]] = 0, (b"", [])
 
 
 def _clock(second: int) -> tuple[bytes, list[bytes]]:
-    """Return the present time as text, and times of the minute before; both are made once a second."""
+    """Return the present time as text, and times of the minute before. They are computed once a second."""
     global _clock_at
     if _clock_at[0] != second:
         times = [_text(second - random.random() * _CLOCK_SECONDS) for _ in range(500)]

@@ -1,4 +1,4 @@
-"""What is measured: a running system, and the bare echo that stands for its floor."""
+"""The measured systems: a running system, and the bare echo server that is its baseline."""
 
 import asyncio
 import os
@@ -17,7 +17,8 @@ from tests.system import RunningSystem, free_port, start
 
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
-    """A running system with one `http` connection that stores events and identities: it, its id, its write key."""
+    """Run a system with one `http` connection that stores events and identities. Yields it, the id and the write
+    key."""
     system = start(folder, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
@@ -34,7 +35,7 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int
 
 @contextmanager
 def echo(folder: Path) -> Iterator[tuple[int, int]]:
-    """The bare server behind an Envoy with our configuration: the port, and the parent of both processes."""
+    """Run the bare server behind an Envoy with the same configuration. Yields the port and the parent process."""
     run_dir = folder / "run"
     run_dir.mkdir(parents=True)
     port = free_port()
@@ -62,7 +63,7 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def catch_up(system: RunningSystem) -> float:
-    """Seconds until the worker has carried all that was accepted."""
+    """Return the seconds until the worker has processed all accepted events."""
     from headwater.base.clock import SystemClock
     from headwater.log import SqliteEventLog
     from headwater.state import open_state
@@ -85,7 +86,7 @@ def catch_up(system: RunningSystem) -> float:
 
 
 def memory(system: RunningSystem) -> str:
-    """Resident megabytes of the system's processes."""
+    """Return the resident megabytes of the system's processes."""
     supervisor = system.process.pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     parts = []

@@ -18,7 +18,7 @@ MESSAGES: Final = int(os.environ.get("HEADWATER_BENCH_MESSAGES", "3000000"))
 BATCH: Final = 3_000
 BATCHES: Final = int(os.environ.get("HEADWATER_BENCH_BATCHES", "40"))
 HOT: Final = 1_000
-"""Users that half of the events are about."""
+"""Number of users who have half of the events."""
 SOURCE: Final = 1_204_378_112
 PIPELINES: Final = (1_318_440_219, 1_500_211_873)
 
@@ -64,7 +64,7 @@ async def _identities(folder: Path) -> None:
 
 
 def _fill(path: Path) -> None:
-    """Insert identities past the store: it would take minutes."""
+    """Insert identities without the store, which would take minutes."""
     rows = (
         (7, SOURCE, f"user-{number}", 0, PIPELINES[0], f'["{UUID(int=number)}"]', number, "{}")
         for number in range(IDENTITIES)

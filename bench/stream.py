@@ -1,6 +1,6 @@
-"""The load generator of the typed stream, a process of its own: `python -m bench.stream PORT WRITE_KEY SECONDS`.
+"""The load generator of the typed stream, a separate process: `python -m bench.stream PORT WRITE_KEY SECONDS`.
 
-It builds one request and gives its events new ids for each time it is sent, and sends on while answers are out.
+It builds one request, replaces the ids of its events for each send, and does not wait for each response.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from headwater.v1 import events_pb2 as pb
 from headwater.v1.events_pb2_grpc import EventServiceStub
 
 WINDOW = 32
-"""How many requests may be out without an answer."""
+"""Maximum number of requests without a response."""
 
 
 def _event(number: int) -> pb.Event:
@@ -49,7 +49,7 @@ def _event(number: int) -> pb.Event:
 
 
 async def run(port: int, write_key: str, seconds: float) -> Result:
-    """Stream for so many seconds, and wait until all of it is acknowledged."""
+    """Stream for some seconds, and wait until everything is acknowledged."""
     result, latencies, sent_at = Result(), list[float](), list[float]()
     room = asyncio.Semaphore(WINDOW)
     request = pb.StreamEventsRequest(events=map(_event, range(EVENTS)))
@@ -81,7 +81,7 @@ async def run(port: int, write_key: str, seconds: float) -> Result:
 
 
 def measure_stream(port: int, write_key: str, seconds: float) -> Result:
-    """Run it in a process of its own."""
+    """Run the load in a separate process."""
     command = [sys.executable, "-m", "bench.stream", str(port), write_key, str(seconds)]
     return Result(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 

@@ -1,7 +1,7 @@
 """The cost of an event in the worker: a real worker process reads an existing log, and no other process runs.
 
-HEADWATER_BENCH_EVENTS says how many events the log has (default 200,000). The first fifth is not measured: it holds the
-start of the process and the first look at each source.
+HEADWATER_BENCH_EVENTS is the number of events in the log (default 200,000). The first fifth is not measured: it
+contains the start of the process and the first look-up of each source.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.baselines import parse_and_insert
 from bench.delivery import Progress
-from bench.floors import parse_and_insert
 from bench.payload import PAYLOADS, Batch, Single
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
@@ -43,23 +43,23 @@ class Cost:
 
 
 def worker(folder: Path, seconds: float) -> None:
-    """µs of processor time and bytes written an event in the worker (goals 30 and 2,500), against orjson + SQLite."""
+    """µs of processor time and bytes written per event in the worker (goals 30 and 2,500), against orjson + SQLite."""
     for payload in PAYLOADS:
         folder.mkdir(parents=True, exist_ok=True)
-        floor = parse_and_insert(seconds / 4, folder, payload).cpu_microseconds
+        baseline = parse_and_insert(seconds / 4, folder, payload).cpu_microseconds
         for name, is_single in (("100 events a call", False), ("one event a call", True)):
             events = EVENTS // 2 if is_single else EVENTS
             cost = measure(folder / f"{payload}-{is_single}", payload, events, is_single=is_single)
             print(
                 f"  {payload}, {name}: {cost.cpu_microseconds:5.1f} µs   "
-                f"floor {floor:.1f}   ratio {cost.cpu_microseconds / floor:.1f}   {cost.written_bytes:6,.0f} bytes   "
+                f"baseline {baseline:.1f}   ratio {cost.cpu_microseconds / baseline:.1f}   {cost.written_bytes:6,.0f} bytes   "
                 f"wall {cost.wall_microseconds:5.1f} µs   peak {cost.peak_megabytes:.0f} MB",
                 flush=True,
             )
 
 
 def measure(folder: Path, payload: str, events: int, *, is_single: bool = False) -> Cost:
-    """Fill a log with so many events, and let a worker process all of them."""
+    """Fill a log with this number of events, and let a worker process all of them."""
     folder.mkdir(parents=True)
     environment = {"HEADWATER_DATA_DIR": str(folder), "HEADWATER_RUN_DIR": str(folder)}
     asyncio.run(_fill(folder, read(environment).log_path, payload, events, is_single=is_single))
@@ -101,7 +101,7 @@ async def _fill(folder: Path, log_path: Path, payload: str, events: int, *, is_s
 
 @contextmanager
 def _running(environment: dict[str, str]) -> Iterator[int]:
-    """Run a worker process; its first act makes the databases, for which this waits."""
+    """Run a worker process, and wait until it has created the databases."""
     folder = Path(environment["HEADWATER_DATA_DIR"])
     with (folder / "worker.log").open("w") as output:
         process = subprocess.Popen(
@@ -115,7 +115,7 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
             while not (folder / "state.db").exists():
                 assert process.poll() is None and time.monotonic() < deadline, output.name
                 time.sleep(0.05)
-            time.sleep(0.5)  # its tables are made in one transaction
+            time.sleep(0.5)  # its tables are created in one transaction
             yield process.pid
         finally:
             process.terminate()
@@ -123,7 +123,8 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
 
 
 def _usage(pid: int) -> tuple[float, int]:
-    """Return the seconds of processor time of a process so far, over all its threads, and the bytes it wrote."""
+    """Return the seconds of processor time of a process so far, over all its threads, and the number of written
+    bytes."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return (int(user) + int(system)) / _TICKS, int(counters["write_bytes"])

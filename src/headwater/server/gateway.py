@@ -20,7 +20,8 @@ from headwater.server.descriptors import service_names
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Program
-from headwater.server.settings import Settings, TrustedProxies
+from headwater.server.setting_parsers import TrustedProxies
+from headwater.server.settings import Settings
 
 TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)"
 """Paths of Segment's SDKs: the short names of browser SDKs, and `/b` of mobile SDKs whose address has no /v1."""

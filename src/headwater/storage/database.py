@@ -93,12 +93,12 @@ async def open_database(
             if engine.dialect.name == "postgresql":
                 async with engine.connect() as connection:
                     if reason := await postgresql.check_usable(connection):
-                        raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}")
+                        raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}")
             await migrate(engine, migrations, prepare)
         except (DBAPIError, OSError, ValueError) as error:
             if engine.dialect.name != "postgresql" or (reason := postgresql.explain(error, url)) is None:
                 raise
-            raise UnusableDatabase(f"the {postgresql.described(url)} cannot be used: {reason}") from error
+            raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}") from error
         yield engine
     finally:
         await engine.dispose()
