@@ -26,7 +26,8 @@ def intake(folder: Path, seconds: float) -> None:
             rate = 100 * result.requests / result.seconds
             ratios.append(rate / baseline)
             print(
-                f"  {rate:9,.0f} events/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   {_latency(result)}   "
+                f"  {rate:9,.0f} events/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   "
+                f"{_latency(result)}   "
                 f"all in the warehouse {backlog:.1f} s later\n    {cost}"
             )
         print(f"  ratio {statistics.median(ratios):.2f} (median; goal 0.6)   {memory(system)}")

@@ -50,7 +50,8 @@ def listing(folder: Path, seconds: float) -> None:
         for api in ("gRPC", "REST"):
             median = statistics.median(times[api][1:])
             print(
-                f"  {api} {1000 * median:.0f} ms   baseline {1000 * baseline:.0f} ms   ratio {median / baseline:.1f} (goal 3)"
+                f"  {api} {1000 * median:.0f} ms   baseline {1000 * baseline:.0f} ms   "
+                f"ratio {median / baseline:.1f} (goal 3)"
             )
 
 

@@ -52,7 +52,8 @@ def worker(folder: Path, seconds: float) -> None:
             cost = measure(folder / f"{payload}-{is_single}", payload, events, is_single=is_single)
             print(
                 f"  {payload}, {name}: {cost.cpu_microseconds:5.1f} µs   "
-                f"baseline {baseline:.1f}   ratio {cost.cpu_microseconds / baseline:.1f}   {cost.written_bytes:6,.0f} bytes   "
+                f"baseline {baseline:.1f}   ratio {cost.cpu_microseconds / baseline:.1f}   "
+                f"{cost.written_bytes:6,.0f} bytes   "
                 f"wall {cost.wall_microseconds:5.1f} µs   peak {cost.peak_megabytes:.0f} MB",
                 flush=True,
             )

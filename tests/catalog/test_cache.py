@@ -119,7 +119,7 @@ async def test_a_change_begins_with_what_others_have_changed(
         assert other.connection(workspace.id, made.id) == made
 
 
-async def test_a_view_that_is_far_behind_is_loaded_anew(
+async def test_a_view_that_is_far_behind_is_loaded_again(
     catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "KEPT_CHANGES", 3)
@@ -153,7 +153,7 @@ async def test_nothing_is_missed_at_the_edge_of_what_is_kept(
     assert make.everything(other) == make.everything(catalog)
 
 
-async def test_refreshes_at_once_agree(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+async def test_concurrent_refreshes_agree(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     async def write(index: int) -> None:
         await make.added(catalog, workspace, f"{index:03}")
 

@@ -23,7 +23,7 @@ async def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
     assert catalog.api_key("api_unknown") is None
 
 
-async def test_the_one_who_writes_reads_it_at_once(catalog: Catalog, workspace: Workspace) -> None:
+async def test_the_one_who_writes_reads_it_immediately(catalog: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
     assert catalog.connection(workspace.id, made.id) == made
     assert catalog.find_source(made.event_write_keys[0]) == made

@@ -240,7 +240,7 @@ def test_a_message_id_is_an_id(call: str, body: dict[str, Any], message_id: obje
         ("devices", "token"),
     ],
 )
-def test_an_identifier_with_an_unpaired_surrogate_refuses_the_call(call: str, member: str, cut: str) -> None:
+def test_an_identifier_with_an_unpaired_surrogate_rejects_the_call(call: str, member: str, cut: str) -> None:
     good = dict(IDENTIFIED)[call]
     broken = {**good, member: cut}
     path = f"1/{member}" if call == "events" else member
@@ -330,7 +330,7 @@ REFUSED: list[tuple[str, object, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("call", "body", "path", "message"), REFUSED, ids=lambda value: str(value)[:40])
-def test_a_call_that_breaks_a_rule_is_refused_as_a_whole(
+def test_a_call_that_breaks_a_rule_is_rejected_as_a_whole(
     call: str, body: object, path: str | None, message: str
 ) -> None:
     with pytest.raises(Unprocessable) as raised:
@@ -369,7 +369,7 @@ _BODIES = st.one_of(_OBJECTS, st.lists(_OBJECTS, max_size=3), json_values)
 
 
 @given(st.sampled_from(["alias", "identify", "devices", "events", "track"]), _BODIES)
-def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> None:
+def test_a_call_is_accepted_or_rejected_as_documented(call: str, body: Any) -> None:
     """The worker reads the same documents as the intake accepted."""
     try:
         first = documents(call, body)
@@ -384,7 +384,7 @@ def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> No
             assert not {"kpid", "writeKey"} & document.keys()
 
 
-def test_it_is_a_dialect() -> None:
+def test_it_implements_the_wire_protocol() -> None:
     assert PROTOCOLS["client"] is client
     assert not client.KEY_IN_BODY
 

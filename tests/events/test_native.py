@@ -57,7 +57,7 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("member", ["messageId", "userId", "anonymousId"])
-def test_an_identifier_with_an_unpaired_surrogate_is_refused(member: str) -> None:
+def test_an_identifier_with_an_unpaired_surrogate_is_rejected(member: str) -> None:
     rejection = Rejection("BadRequest", member, f"{member} contains an unpaired surrogate")
     broken = {**TRACK, member: "a\ud800"}
     assert read(broken).rejected == read(broken, "track").rejected == {0: rejection}
@@ -125,7 +125,7 @@ REFUSED_CALLS: list[tuple[object, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("body", "field", "message"), REFUSED_CALLS, ids=lambda value: str(value)[:40])
-def test_a_call_that_cannot_be_read_is_refused_as_a_whole(body: object, field: str | None, message: str) -> None:
+def test_a_call_that_cannot_be_read_is_rejected_as_a_whole(body: object, field: str | None, message: str) -> None:
     with pytest.raises(BadRequest) as raised:
         read(body)
     assert (raised.value.field, raised.value.message) == (field, message)
@@ -225,7 +225,7 @@ def _shown(value: object) -> str:
 
 
 @pytest.mark.parametrize(("event", "path", "message"), REFUSED, ids=_shown)
-def test_refuses(event: object, path: str, message: str) -> None:
+def test_rejects_each_broken_rule(event: object, path: str, message: str) -> None:
     assert rejected(event) == Rejection("BadRequest", path, message)
 
 
@@ -269,14 +269,14 @@ WRONG_CONTEXTS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("context", "path", "rule"), WRONG_CONTEXTS, ids=str)
-def test_refuses_a_context_with_a_wrong_value(context: dict[str, Any], path: str, rule: str) -> None:
+def test_rejects_a_context_with_a_wrong_value(context: dict[str, Any], path: str, rule: str) -> None:
     expected = Rejection("BadRequest", f"context.{path}", f"context.{path} {rule}")
     assert rejected({**TRACK, "context": context}) == expected
     call = read({"batch": [TRACK], "context": context})
     assert outcome(call.events[0], call) == expected, "of a default too"
 
 
-def test_refuses_a_consent_that_is_neither_given_nor_refused() -> None:
+def test_rejects_a_consent_that_is_neither_granted_nor_denied() -> None:
     rejection = rejected({**TRACK, "context": {"consents": {"ads": "yes"}}})
     assert (rejection.path, rejection.message) == (
         "context.consents",
@@ -357,7 +357,7 @@ def test_traits_of_the_context_are_the_events_and_leave_the_context() -> None:
     assert (stored["traits"], stored["context"]) == ({"n": 1}, {"x": 2})
 
 
-def test_traits_of_the_context_stay_beside_the_events_own() -> None:
+def test_traits_of_the_context_stay_next_to_the_events_own() -> None:
     (stored,) = documents(
         {"type": "group", "userId": "u", "groupId": "g", "traits": {"a": 1}, "context": {"traits": {"b": 2}}}
     )
@@ -442,7 +442,7 @@ EVENT_BODIES = st.one_of(
 
 
 @given(data=st.data(), events=st.lists(EVENT_BODIES, max_size=3), call=st.sampled_from([EVENTS, "track", "page"]))
-def test_every_body_is_read_or_refused_and_always_the_same(data: st.DataObject, events: list[Any], call: str) -> None:
+def test_every_body_is_read_or_rejected_and_always_the_same(data: st.DataObject, events: list[Any], call: str) -> None:
     """The worker reads the same as the intake: every accepted event becomes the same document."""
     wrapped = data.draw(st.sampled_from([events, {"batch": events}, events[:1] and events[0]]))
     body = json_text(wrapped, data.draw).encode()
@@ -471,7 +471,7 @@ def _everything(call: str, body: bytes) -> list[object]:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_read_or_rejected(body: bytes) -> None:
     try:
         read_call(EVENTS, body)
     except HeadwaterError as error:

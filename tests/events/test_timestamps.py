@@ -103,7 +103,7 @@ NO_MOMENTS = [
 
 
 @pytest.mark.parametrize("text", [*NO_MOMENTS, "1795306839", "1795306839000"], ids=lambda text: text[:40])
-def test_refuses_the_rest(text: str) -> None:
+def test_rejects_the_rest(text: str) -> None:
     with pytest.raises(ValueError, match="is not an ISO 8601 date and time"):
         parse_timestamp(text)
 

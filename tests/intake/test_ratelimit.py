@@ -61,7 +61,7 @@ def test_more_than_a_burst_will_never_pass() -> None:
     assert taken(limiter, 10).remaining == 0
 
 
-def test_what_is_refused_takes_nothing() -> None:
+def test_a_rejected_call_uses_no_quota() -> None:
     """A rejected call uses up neither limit."""
     limiter = RateLimiter(MovableClock(), workspace=RateLimit(1, 100), key=RateLimit(1, 10))
     taken(limiter, 8)

@@ -208,7 +208,7 @@ async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
         await log.close()
 
 
-async def test_a_clock_that_was_set_back_does_not_reorder_frames(
+async def test_a_clock_that_was_set_back_does_not_reorder_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
@@ -284,7 +284,7 @@ async def test_the_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
         await log.close()
 
 
-async def test_a_bound_that_was_lowered_below_what_is_there_refuses_and_keeps_it(tmp_path: Path) -> None:
+async def test_a_limit_below_the_present_size_rejects_appends_and_keeps_entries(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     for _ in range(20):
         await log.append(LogEntry(1, b"", bytes(100_000)))
@@ -384,7 +384,7 @@ async def test_trimming_does_not_write_what_it_removes_again(tmp_path: Path) -> 
 # --- A torn write -------------------------------------------------------------------------------------------------
 
 
-async def test_after_a_torn_write_every_frame_before_the_tear_is_there(tmp_path: Path) -> None:
+async def test_after_a_torn_write_every_entry_before_the_tear_is_there(tmp_path: Path) -> None:
     """The end of the file is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     sizes: list[int] = []  # of the file after each append

@@ -36,7 +36,7 @@ def test_the_hint_of_a_short_key_gives_less_of_it_away() -> None:
     assert key_hint("api_0123456789abcdef") == "api_...cdef"
 
 
-async def test_a_revoked_key_opens_nothing_at_once(catalog: Catalog, other: Catalog, workspace: int) -> None:
+async def test_a_revoked_key_opens_nothing_immediately(catalog: Catalog, other: Catalog, workspace: int) -> None:
     made = await create_api_key(catalog, None, "CI", workspace)
     await other.refresh()
     await delete_api_key(catalog, None, made.key.id)

@@ -168,7 +168,7 @@ names = st.text(st.characters(exclude_categories=(), exclude_characters=""), max
 @example(name="😀" * 60)
 @example(name="😀" * 61)
 @example(name=" ")
-async def test_any_name_is_kept_as_it_is_or_refused(catalog: Catalog, workspace: int, name: str) -> None:
+async def test_any_name_is_kept_as_it_is_or_rejected(catalog: Catalog, workspace: int, name: str) -> None:
     request = _but(SERVER, name=name)
     if 1 <= len(name) <= 60 and "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name):
         made = await create_connection(catalog, workspace, request)
@@ -250,7 +250,7 @@ async def test_an_update_replaces(catalog: Catalog, workspace: int, website: Con
         (UpdateConnection(name="x", strategy="Fusion", sending_mode="Server"), "sendingMode"),
     ],
 )
-async def test_refused_updates(
+async def test_rejected_updates(
     catalog: Catalog, workspace: int, website: Connection, request_: UpdateConnection, field: str
 ) -> None:
     async with refused(catalog, 400, "BadRequest", field):

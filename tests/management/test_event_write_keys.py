@@ -57,7 +57,7 @@ async def test_a_new_key_finds_its_connection_and_a_deleted_one_does_not(
     assert catalog.find_source(key) is None
 
 
-async def test_the_21st_key_is_refused(catalog: Catalog, workspace: int, website: Connection) -> None:
+async def test_the_21st_key_is_rejected(catalog: Catalog, workspace: int, website: Connection) -> None:
     for _ in range(19):
         await create_event_write_key(catalog, workspace, website.id)
     async with refused(catalog, 422, "TooManyEventWriteKeys"):

@@ -86,7 +86,7 @@ async def test_a_rotation_without_an_older_key_changes_nothing(catalog: Catalog,
     assert catalog.connection(workspace, made.id) == made
 
 
-async def test_settings_whose_key_is_lost_can_be_given_anew(catalog: Catalog, workspace: int, url: str) -> None:
+async def test_settings_whose_key_is_lost_can_be_entered_again(catalog: Catalog, workspace: int, url: str) -> None:
     made = await create_connection(catalog, workspace, DUMMY)
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=Keyring(NEW)) as new:
         request = UpdateConnection(name="Dummy", sending_mode="Server", settings={"operationDelay": "1ms"})

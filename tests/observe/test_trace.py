@@ -62,7 +62,7 @@ async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: 
     ]
 
 
-async def test_a_refused_event_is_told_with_its_reason(harness: Harness, source: Connection) -> None:
+async def test_a_rejected_event_is_traced_with_its_reason(harness: Harness, source: Connection) -> None:
     await send(harness, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
     await harness.carry()
     [rejected] = await traced(harness)
@@ -152,7 +152,7 @@ async def test_the_outcome_of_each_event_of_a_call(
     assert await wait_for_outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
 
 
-async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(harness: Harness, source: Connection) -> None:
+async def test_an_unreadable_entry_hides_no_other_entry(harness: Harness, source: Connection) -> None:
     await harness.log.append(LogEntry(1, b"no header", b'"m"'))
     await send(harness, source, event())
     assert [each.outcome for each in await traced(harness)] == ["Pending"]

@@ -86,7 +86,7 @@ async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterato
         await engine.dispose()
 
 
-async def test_an_event_whose_effects_the_database_refuses_is_stored_without_them(harness: Harness) -> None:
+async def test_an_event_whose_effects_the_database_rejects_is_stored_without_them(harness: Harness) -> None:
     a, b = await two_sources(harness)
     async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
         failures = await process(
@@ -218,9 +218,7 @@ async def test_no_result_fails_for_a_fault_of_the_system(harness: Harness) -> No
         assert len(await identities(harness, pipeline)) == 2
 
 
-async def test_many_small_results_are_one_write_of_the_ledger(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_small_results_are_one_write_of_messages(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would wait for the disk, while the worker waits for the transaction."""
     source = await new_source(harness)
     for _ in range(3):

@@ -108,7 +108,7 @@ def identify(user: str, email: object, **members: Any) -> dict[str, Any]:
     return {"type": "identify", "userId": user, "messageId": user, "traits": {"email": email}, **members}
 
 
-async def test_an_event_is_stored_at_once_and_its_function_runs_later(harness: Harness) -> None:
+async def test_an_event_is_stored_immediately_and_its_function_runs_later(harness: Harness) -> None:
     source = await new_source(harness)
     pipeline = await add_pipeline(harness, source, COPY)
     await send(harness, source, identify("u", "u@x"))

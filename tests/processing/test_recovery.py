@@ -69,7 +69,7 @@ async def test_stores_restored_from_a_backup_catch_up_from_the_log(tmp_path: Pat
         assert entry.position == 4
 
 
-async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
+async def test_a_message_store_whose_last_write_was_cut_short_accepts_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The power fails while the messages are written: the state store has not committed, and the batch is processed

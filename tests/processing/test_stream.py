@@ -220,7 +220,7 @@ async def test_an_alias_of_the_client_api_works_once(harness: Harness, source: C
     assert len(await harness.documents()) == 7, "all of them are acknowledged, and stored"
 
 
-async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harness, source: Connection) -> None:
+async def test_rejected_events_are_kept_and_their_neighbours_stored(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a"), {"type": "track"}, event("b"))
     rejection = Rejection("Unauthorized", "", "the write key is not known")
     await harness.log.append(
@@ -466,7 +466,7 @@ def failing_loads(harness: Harness, fails: Callable[[Sequence[StoredEvent]], boo
 
 
 @pytest.mark.parametrize("culprits", [{"b"}, {"a"}, {"c"}, {"a", "b"}])
-async def test_an_event_that_cannot_be_carried_holds_up_nobody(
+async def test_an_event_that_cannot_be_processed_delays_no_other(
     harness: Harness, source: Connection, culprits: set[str]
 ) -> None:
     """A bug, or a value that the database rejects: the event is stored with the reason, and the other events
@@ -486,7 +486,7 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
         assert "d" in await message_ids(harness)
 
 
-async def test_where_nothing_can_be_carried_nothing_is_refused(harness: Harness, source: Connection) -> None:
+async def test_no_event_is_rejected_if_none_can_be_processed(harness: Harness, source: Connection) -> None:
     """Then it is not the events: they wait."""
     with failing_loads(harness, bool):
         await send(harness, source, event("a"), event("b"))
@@ -497,7 +497,7 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(harness: Harness,
     assert await message_ids(harness) == ["a", "b"]
 
 
-async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repeats_nothing(
+async def test_a_crash_between_the_messages_and_the_commit_loses_and_repeats_nothing(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB has the messages then, and the warehouse has not their events."""

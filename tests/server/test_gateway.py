@@ -365,7 +365,7 @@ async def test_a_raw_call_arrives_as_it_was_sent(running: Gateway, type_: str) -
     assert response.headers["x-request-id"] == metadata["x-request-id"]
 
 
-async def test_a_raw_call_is_refused_as_its_servicer_says(running: Gateway) -> None:
+async def test_an_intake_call_is_rejected_with_the_body_of_its_protocol(running: Gateway) -> None:
     response = await _post(running, b"refuse")
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     assert response.json() == {"error": {"code": "TooManyRequests", "message": "later"}}
@@ -420,7 +420,7 @@ async def _until_back(running: Gateway) -> None:
     assert (await _post(running, b"{}")).status_code == 200
 
 
-async def test_without_a_backend_a_raw_call_is_503_at_once_until_there_is_one(running: Gateway) -> None:
+async def test_without_a_backend_a_raw_call_is_503_immediately_until_there_is_one(running: Gateway) -> None:
     await running.raw.stop()
     await _refused_at_once(running)  # the backend does not listen
     async with asyncio.timeout(10):

@@ -88,7 +88,7 @@ def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) ->
     assert running.process.wait(60) == 0
 
 
-def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
+def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
     running = starting()
     living = running.children()
     with socket.create_connection(("127.0.0.1", running.port)) as client:

@@ -79,7 +79,7 @@ async def test_each_consumer_has_a_position_of_its_own(state: StateStore) -> Non
 
 
 @pytest.mark.parametrize("after", [0, 4, 6])
-async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateStore, after: int) -> None:
+async def test_a_batch_that_another_consumer_has_processed_is_rolled_back(state: StateStore, after: int) -> None:
     async with state.transaction() as transaction:
         await transaction.advance("warehouse", 0, 5)
     with pytest.raises(Unavailable, match="another process"):
@@ -270,7 +270,7 @@ async def test_a_reason_may_repeat_any_text(state: StateStore) -> None:
     assert (found.path, found.message) == ("batch[0].\ufffd", "\ufffd is no type, \U0001f600 neither")
 
 
-async def test_a_refused_event_is_found_by_its_message_id(state: StateStore) -> None:
+async def test_a_rejected_event_is_found_by_its_message_id(state: StateStore) -> None:
     mine, other = (msgspec.structs.replace(rejected(position), message_id="m") for position in (1, 2))
     await add(state, mine, other, rejected(3), msgspec.structs.replace(rejected(4, workspace=8), message_id="m"))
     assert await state.rejected_messages(7, "m") == [mine, other]

@@ -73,7 +73,7 @@ async def test_what_becomes_too_much_is_replaced(state: StateStore) -> None:
     assert await merged(state, says("u", None)) == [{"b": large}]
 
 
-async def test_what_a_batch_is_told_is_bounded(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_merged_traits_of_a_batch_are_bounded(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a thousand small calls would otherwise hold all that is known of the person."""
     monkeypatch.setattr(module, "MAX_MERGED_BYTES", 250)
     large = "x" * 100
@@ -115,7 +115,7 @@ _sayings = st.one_of(
 
 
 @given(st.lists(_sayings, max_size=8))
-def test_a_trait_is_what_was_said_last_by_somebody_who_was_that_person(updates: list[TraitsUpdate]) -> None:
+def test_a_trait_is_the_latest_value_of_the_same_person(updates: list[TraitsUpdate]) -> None:
     known: dict[PersonKey, Traits] = {}
     for update in updates:
         before = deepcopy(known)

@@ -106,7 +106,7 @@ def test_no_user_agent_tells_nothing(text: bytes) -> None:
 
 
 @given(st.text(min_size=1, max_size=100))
-def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
+def test_every_name_from_a_user_agent_is_in_the_schema(user_agent: str) -> None:
     text = Raw(json.dumps(user_agent).encode())
     for section, names in ((read_agent(text).browser, BROWSERS), (read_agent(text).os, SYSTEMS)):
         if section:

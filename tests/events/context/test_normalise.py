@@ -82,7 +82,7 @@ def test_what_is_normal_or_cannot_be_understood_stays(context: bytes) -> None:
     assert normal_text(context) == context
 
 
-def test_only_the_members_that_change_are_written_anew() -> None:
+def test_only_the_members_that_change_are_written_again() -> None:
     assert normal_text(b'{ "n" : 1.0, "locale":"it_IT" , "sessionId":5, "z":[ 1E400 ]}') == (
         b'{"n":1.0,"locale":"it-IT","z":[ 1E400 ],"session":{"id":"5"}}'
     )

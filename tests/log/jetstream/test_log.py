@@ -247,7 +247,7 @@ async def test_a_server_without_room_for_the_stream_is_unavailable(open_jetstrea
         server.close()
 
 
-async def test_a_frame_larger_than_a_message(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
+async def test_an_entry_larger_than_a_message(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
     log = open_jetstream(nats_server, stream=nats_server.stream())
     large = LogEntry(1, b"header", b'{"type":"track","event":"Order Completed"}' * 50_000)
     await log.append(large)

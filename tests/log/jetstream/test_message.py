@@ -56,7 +56,7 @@ def test_what_is_too_large_for_a_message_is_compressed() -> None:
     assert decode_entries(message) == [entry]
 
 
-def test_what_cannot_be_made_small_enough_is_refused() -> None:
+def test_an_entry_that_cannot_be_compressed_enough_is_rejected() -> None:
     with pytest.raises(Unavailable, match="the call has 10000 bytes, and NATS takes no more than 4096"):
         encode_entries([LogEntry(1, b"", random.Random(1).randbytes(10_000))], LIMIT)
 

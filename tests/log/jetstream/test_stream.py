@@ -44,11 +44,11 @@ def test_a_safe_stream_is_taken() -> None:
         ({"subjects": ["S.frames", "other"]}, "must have the one subject S.frames"),
     ],
 )
-def test_a_stream_that_could_lose_frames_is_refused(changed: dict[str, Any], reason: str) -> None:
+def test_a_stream_that_could_lose_entries_is_rejected(changed: dict[str, Any], reason: str) -> None:
     assert reason in str(unsafe(StreamConfig(**{**SAFE, **changed}), "S.frames", 1))
 
 
-def test_fewer_replicas_than_configured_are_refused() -> None:
+def test_fewer_replicas_than_configured_are_rejected() -> None:
     assert "has 1 replicas" in str(unsafe(StreamConfig(**SAFE), "S.frames", 3))
     assert unsafe(StreamConfig(**{**SAFE, "num_replicas": 5}), "S.frames", 3) is None
 
@@ -114,7 +114,7 @@ async def test_a_stream_that_is_older_than_what_was_read_goes_on_after_it(
     assert await log.append(LogEntry(1, b"", b"new")) > position + 1_000_000
 
 
-async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_positions(
+async def test_a_stream_that_is_deleted_while_open_is_created_again_with_higher_positions(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
     name = nats_server.stream()
@@ -126,7 +126,7 @@ async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_posit
     await client.close()
 
 
-async def test_a_stream_that_someone_made_anew_under_way_is_not_written_at_old_positions(
+async def test_a_stream_that_is_recreated_while_open_is_not_written_at_old_positions(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
     name = nats_server.stream()

@@ -51,7 +51,7 @@ async def test_message_ids_are_compared_exactly(state: StateStore) -> None:
         assert await known(transaction, *entries) == entries
 
 
-async def test_a_large_batch_at_once(state: StateStore) -> None:
+async def test_a_large_batch(state: StateStore) -> None:
     entries = {(2**31 - 1, f"m{position}"): entry(position) for position in range(1, 5001)}
     await record(state, entries)
     async with state.transaction() as transaction:
