@@ -37,7 +37,7 @@ test-long: $(DEV) ## Run the crash, memory and generated-input tests with more r
 	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
 	$(PYTEST) --timeout 3600 $(LONG)
 
-bench: $(DEV) ## Run the benchmarks: ratios to baselines of the same run
+bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 	@$(BIN)/python -m bench
 
 proto: $(DEV) ## Generate gen/ and the descriptor set from protos/

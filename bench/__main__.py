@@ -1,6 +1,6 @@
-"""`make bench`: runs the benchmarks one after another and prints each figure with its baseline.
+"""`make bench`: runs the figures one after another and prints each with its baseline.
 
-`python -m bench intake get` runs only those; `--seconds` sets the duration of each measurement (default 4).
+`python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4).
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Run the selected benchmarks."""
+    """Run the chosen figures."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="figure", help="default: all of them")
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -68,8 +68,7 @@ def get(folder: Path, seconds: float) -> None:
 
 
 def startup(folder: Path, seconds: float) -> None:
-    """Seconds from the command to the first 200 of /healthz, against Python's import of the same libraries; idle
-    memory."""
+    """Seconds from the command to the first 200 of /healthz, against Python importing what it needs; idle memory."""
     for attempt in ("first", "second", "third", "fourth"):
         began = time.perf_counter()
         system = start(folder)
@@ -85,13 +84,13 @@ def startup(folder: Path, seconds: float) -> None:
 
 
 def filters(folder: Path, seconds: float) -> None:
-    """Records/s through a compiled filter of 3 conditions, against a handwritten predicate."""
+    """Records/s through a compiled filter of 3 conditions, against a predicate written by hand."""
     for name, (rate, baseline) in measure_filters(seconds / 2).items():
         print(f"  {rate:9,.0f} records/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f} (goal 0.5)   {name}")
 
 
 def sustained(folder: Path, seconds: float) -> None:
-    """25,000 events/s in batches through Envoy until they can be queried, with stored events."""
+    """25,000 events/s in batches through Envoy until they are queryable, with rows already there."""
     with running(folder) as (system, connection, write_key):
         api_key, rows = system.api_key, delivery.ROWS
         system.stop()
@@ -142,7 +141,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
 
 @contextmanager
 def _databases() -> Iterator[dict[str, dict[str, str]]]:
-    """Return the settings of each database: SQLite, and a temporary PostgreSQL if there is a wheel for it."""
+    """Yield the settings that choose each database: SQLite, and a PostgreSQL server if there is a wheel for it."""
     if postgresql.missing():
         yield {"SQLite": {}}
         return

@@ -1,4 +1,4 @@
-"""Benchmarks of accepting events: in batches, in single requests, and as a stream."""
+"""The figures of accepting events: in batches, one event a request, and as a stream."""
 
 import statistics
 from pathlib import Path
@@ -27,14 +27,13 @@ def intake(folder: Path, seconds: float) -> None:
             ratios.append(rate / baseline)
             print(
                 f"  {rate:9,.0f} events/s   baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   "
-                f"{_latency(result)}   "
-                f"all in the warehouse {backlog:.1f} s later\n    {cost}"
+                f"{_latency(result)}   all in the warehouse {backlog:.1f} s later\n    {cost}"
             )
         print(f"  ratio {statistics.median(ratios):.2f} (median; goal 0.6)   {memory(system)}")
 
 
 def single(folder: Path, seconds: float) -> None:
-    """Requests/s with one event each, 64 connections, durable, against a constant response behind the same Envoy."""
+    """Requests/s with one event each, 64 connections, durable, against a fixed response behind the same Envoy."""
     with running(folder / "system") as (system, _connection, write_key), echo(folder / "echo") as (port, baseline_pid):
         for _ in range(ROUNDS):
             before = seconds_by_process(baseline_pid)
@@ -98,7 +97,7 @@ def _latency(result: Result) -> str:
 
 
 def _cost(result: Result, before: dict[str, float], after: dict[str, float]) -> str:
-    """Return the processor time per request, which varies less than the rate with the load of the machine."""
+    """Return the processor time a request. Other work of the machine changes it less than it changes the rate."""
     spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()} | {"client": result.cpu_seconds}
     parts = [f"{name} {1e6 * seconds / result.requests:.0f}" for name, seconds in sorted(spent.items())]
     return f"processor time, µs a request: {', '.join(parts)}; all {1e6 * sum(spent.values()) / result.requests:.0f}"

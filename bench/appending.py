@@ -1,7 +1,7 @@
-"""Appends per second to each event log, one event per call: `python -m bench.appending [CALLERS] [SECONDS] [BYTES]`.
+"""Appends a second to each event log, one event a call: `python -m bench.appending [CALLERS] [SECONDS] [BYTES]`.
 
 The baseline is NATS publishing and syncing one message for each call, with as many in flight. NATS syncs before it
-acknowledges (`sync_interval: always`), as docs/operating.md requires.
+acknowledges (`sync_interval: always`), as docs/operating.md asks for.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The baselines: the cost of the same work without a system around it."""
+"""The baseline of a worker: the same work in one process, without the parts that make it a system."""
 
 import sqlite3
 import tempfile
@@ -13,19 +13,17 @@ from bench.payload import PAYLOAD, Batch
 
 @dataclass(frozen=True)
 class Baseline:
-    """The result of one process without a system around it."""
+    """The throughput of one process without a system."""
 
     rate: float
-    """Events per second."""
+    """Events a second."""
     cpu_microseconds: float
-    """Processor time per event."""
+    """Processor time an event."""
 
 
 def parse_and_insert(seconds: float, folder: Path, payload: str = PAYLOAD) -> Baseline:
-    """Measure one process that parses each batch with orjson and inserts its events into SQLite.
-
-    Each batch is one durable transaction (WAL, synchronous FULL). There are no network, checks or other readers.
-    """
+    """Measure one process: parse each batch with orjson and insert its events into SQLite in one durable transaction
+    (WAL, synchronous FULL). It uses no network, no checks and no second reader."""
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".db") as file:
         connection = sqlite3.connect(file.name, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""The effect of one workspace on another: acknowledgement, visibility and function of B's events under A's load."""
+"""The effect of workspace A on workspace B: acknowledgement, visibility and function of B's events under A's load."""
 
 import contextlib
 import itertools
@@ -19,11 +19,11 @@ from tests.system import RunningSystem, start
 from tests.tenants import add_tenant, function, mapping
 
 EVENTS = 60
-"""Number of B's events that each case measures, one after another."""
+"""Number of B's events that are measured in each case, one after another."""
 MAPPINGS = 20
 WIDTH = 500
 """Properties of each wide mapping."""
-DONE_WITHIN_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 _ENDLESS = {
     "JavaScript": "function transform(e) { for (;;) {} }",
     "Python": "def transform(e):\n    while True:\n        pass\n",
@@ -33,7 +33,7 @@ _GOOD = "function transform(e) { return { email: e.userId + '@example.com' } }"
 
 @dataclass
 class _Times:
-    """Seconds of each event."""
+    """The seconds of each event."""
 
     acknowledged: list[float] = field(default_factory=list)
     visible: list[float] = field(default_factory=list)
@@ -49,11 +49,11 @@ def containment(folder: Path, seconds: float) -> None:
         "management calls": _management_calls,
     }
     baseline: _Times | None = None
-    for name, beside in cases.items():
+    for name, load in cases.items():
         system = start(folder / name.replace(" ", "-"))
         try:
             source = _good_source(add_tenant(system, "B"))
-            with beside(add_tenant(system, "A")):
+            with load(add_tenant(system, "A")):
                 times = _measure(source)
             baseline = baseline or times
             for what in ("acknowledged", "visible", "transformed"):
@@ -96,7 +96,7 @@ def _measure(source: Source) -> _Times:
                     assert all(step["outcome"] == "Passed" for step in arrival["steps"]), arrival
                     times.transformed.append(time.monotonic() - acknowledged)
                     break
-                assert time.monotonic() < acknowledged + DONE_WITHIN_SECONDS, arrival
+                assert time.monotonic() < acknowledged + TIMEOUT_SECONDS, arrival
                 time.sleep(0.005)
     return times
 
@@ -162,7 +162,7 @@ def _track(client: httpx.Client, source: Source, number: int, properties: dict[s
 def _again_and_again(
     tenant: RunningSystem, *calls: Callable[[httpx.Client, int], None], pause: float
 ) -> Iterator[None]:
-    """Repeat each call in its own thread until the end of the block, which starts after some seconds."""
+    """Repeat each call in a thread of its own until the end of the block, which begins some seconds after them."""
     stop = threading.Event()
 
     def repeat(call: Callable[[httpx.Client, int], None]) -> None:

@@ -1,4 +1,4 @@
-"""Processor time of the processes of a running system, which depends little on the load of the machine."""
+"""Processor time of the processes of a running system: the cost of a figure, whatever other load the machine has."""
 
 import os
 from pathlib import Path
@@ -8,11 +8,10 @@ _TICKS: int = os.sysconf("SC_CLK_TCK")
 
 
 def seconds_by_process(parent: int) -> dict[str, float]:
-    """Return the user and system seconds of the children of a process so far, as the sum of those with the same
-    name."""
+    """Return the user and system seconds of the children of a process. Processes of one name are added up."""
     spent: dict[str, float] = {}
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        name = read_name(pid)
+        name = process_kind(pid)
         if name == "other":
             continue
         user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
@@ -20,7 +19,7 @@ def seconds_by_process(parent: int) -> dict[str, float]:
     return spent
 
 
-def read_name(pid: str) -> str:
-    """Return the name of a process: "envoy", "backend", "worker", "echo" or another."""
+def process_kind(pid: str) -> str:
+    """Return the kind of a process: "envoy", "backend", "worker", "echo" or "other"."""
     command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     return next((name for name in NAMES if name in command), "other")

@@ -1,7 +1,7 @@
-"""From acknowledged to queryable: the sustained rate, the backlog, and the delay of single events.
+"""From acknowledged to queryable: the sustained rate, the backlog, and the delay until an event is visible.
 
-HEADWATER_BENCH_ROWS is the number of events in the warehouse and the deduplication store before `sustained` starts
-(default 200,000; the goal is for 5,000,000, which take some minutes to write).
+HEADWATER_BENCH_ROWS sets the number of events in the warehouse and the deduplication store before `sustained` begins
+(default 200,000). The goal is for 5,000,000, which take some minutes to write.
 """
 
 import asyncio
@@ -29,21 +29,23 @@ from headwater.processing.batch import read_batch
 from headwater.processing.processor import BatchProcessor
 from headwater.state import open_state
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
 from tests.system import RunningSystem
 
 ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))
 OFFERED = 25_000
-"""Events/s of the load in `sustained`, which is the goal."""
+"""Events/s that `sustained` offers: the goal."""
 
 
 async def preload(data_dir: Path, workspace: int, connection: int, rows: int) -> None:
-    """Store this number of events in a system that is stopped, as its worker would."""
+    """Store this number of events in the warehouse of a stopped system, as its worker would."""
     clock = SystemClock()
     async with (
         open_catalog(sqlite_url(data_dir / "catalog.db"), clock=clock, identifiers=Identifiers()) as catalog,
         open_state(sqlite_url(data_dir / "state.db"), writes=True, clock=clock) as state,
+        open_warehouse(sqlite_url(data_dir / "warehouse.db"), writes=True, clock=clock) as warehouse,
     ):
-        processor = BatchProcessor(CONSUMER, catalog, state, clock)
+        processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock)
         batches = [Batch() for _ in range(30)]
         after = await state.position(CONSUMER)
         while rows > 0:
@@ -55,12 +57,12 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
                 )
                 entries.append(StoredEntry(position, LogEntry(batch.events, header, batch.refresh())))
                 position += batch.events
-            after = await processor.process(read_batch(entries), after=after)
+            after = await processor.handle(read_batch(entries), after=after)
             rows -= position - entries[0].position
 
 
 class Progress:
-    """The position of the worker of a running system, read twenty times a second."""
+    """The positions that the worker of a running system has reached, sampled 20 times a second."""
 
     def __init__(self, data_dir: Path) -> None:
         self._url = sqlite_url(data_dir / "state.db")
@@ -68,7 +70,7 @@ class Progress:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Read the position while the block runs."""
+        """Sample while the block runs."""
         stop = Event()
         thread = Thread(target=lambda: asyncio.run(self._watch(stop)))
         thread.start()
@@ -96,7 +98,7 @@ class Progress:
 
 
 def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) -> None:
-    """Send `OFFERED` events/s; print the number of events stored meanwhile, and the backlog."""
+    """Offer `OFFERED` events/s; print the stored rate and the backlog at the end."""
     progress = Progress(system.data_dir)
     before, spent = asyncio.run(progress.finished()), seconds_by_process(system.process.pid)
     plan = Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch", rate=OFFERED / 100)
@@ -114,13 +116,13 @@ def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) 
     print(
         f"  {rows:,} rows there: offered {OFFERED:,}/s   accepted {accepted / result.seconds:,.0f}/s   "
         f"in the warehouse meanwhile {stored / result.seconds:,.0f}/s   left over {accepted - stored:,}, "
-        f"stored {time.perf_counter() - began:.1f} s later   refused {result.failures}   p99 {1000 * result.p99:.0f} ms"
+        f"stored {time.perf_counter() - began:.1f} s later   failed {result.failures}   p99 {1000 * result.p99:.0f} ms"
     )
     print("  processor time an event: " + ", ".join(f"{name} {cost:.1f} µs" for name, cost in sorted(cost.items())))
 
 
 def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Send at full speed for some seconds; print the time until the last event was stored."""
+    """Send at full speed for this time; print the time until the last event is stored."""
     progress = Progress(system.data_dir)
     before = asyncio.run(progress.finished())
     result = measure(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
@@ -128,13 +130,13 @@ def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
     began = time.perf_counter()
     asyncio.run(progress.wait_for(before + accepted))
     print(
-        f"  {seconds:.0f} s at {accepted / result.seconds:,.0f} events/s   refused {result.failures}   "
+        f"  {seconds:.0f} s at {accepted / result.seconds:,.0f} events/s   failed {result.failures}   "
         f"all visible {time.perf_counter() - began:.1f} s later (goal 15 s after 15 s)"
     )
 
 
 def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
-    """Send 1,000 events/s, and measure single events: the time until GET /v1/events returns each."""
+    """Send 1,000 events/s, and single events during that; print the delay until GET /v1/events shows each of these."""
     plan = Plan(system.port, "batch", seconds, 4, f"Bearer {write_key}", "/v1/batch", rate=10)
     loading = Thread(target=lambda: measure(plan))
     loading.start()
@@ -158,7 +160,7 @@ def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
 
 
 async def find_workspace(data_dir: Path) -> int:
-    """Return the only workspace of a system."""
+    """Return the id of the only workspace of a system."""
     async with open_catalog(
         sqlite_url(data_dir / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()
     ) as catalog:

@@ -1,7 +1,7 @@
-"""The baseline of a call: a bare server behind the same Envoy, `python -m bench.echo SOCKET RAW_SOCKET`.
+"""The baseline of a call: a minimal server behind the same Envoy, `python -m bench.echo SOCKET RAW_SOCKET`.
 
-It responds to GetConnection over gRPC, and to Track as a raw call, with one fixed message each: without a key, a
-lookup or a log.
+It responds to GetConnection over gRPC, and to Track as a raw call, with one fixed message each: without a key, a lookup
+or a log.
 """
 
 import sys
@@ -34,7 +34,7 @@ def _pipeline(number: int, target: str) -> pipelines_pb2.Pipeline:
 
 
 ACCEPTED = IngestResponse(b"{}")
-ANSWER = pb.Connection(
+RESPONSE = pb.Connection(
     id=1371036433,
     name="Bench",
     connector="http",
@@ -43,12 +43,12 @@ ANSWER = pb.Connection(
     pipelines=[_pipeline(1371036434, "Event"), _pipeline(1371036435, "User")],
 )
 # The same size as the real response: turning it into JSON is most of the cost of a call.
-ANSWER.pipelines[1].in_schema.CopyFrom(type_message(INCOMING_EVENT_SCHEMA))
+RESPONSE.pipelines[1].in_schema.CopyFrom(type_message(INCOMING_EVENT_SCHEMA))
 
 
 class _Echo(connections_pb2_grpc.ConnectionServiceServicer):
     async def GetConnection(self, request: pb.GetConnectionRequest, context: object) -> pb.Connection:
-        return ANSWER
+        return RESPONSE
 
 
 async def _track(request: IngestRequest) -> IngestResponse:

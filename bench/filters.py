@@ -1,4 +1,4 @@
-"""Compiled filters against handwritten predicates with the same result, on the same records."""
+"""Compiled filters against handwritten predicates for the same conditions, over the same records."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -80,8 +80,7 @@ CASES: dict[str, tuple[str, Schema, Predicate, Callable[[], list[dict[str, Any]]
 
 
 def measure(seconds: float) -> dict[str, tuple[float, float]]:
-    """Return records per second by case: of the compiled filter, and of the handwritten one. They are measured in
-    turns."""
+    """Return records per second by case: of the compiled filter and of the handwritten one, measured in turns."""
     rates: dict[str, tuple[float, float]] = {}
     for name, (text, schema, by_hand, make) in CASES.items():
         filter = parse_text(text)

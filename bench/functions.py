@@ -1,8 +1,5 @@
-"""Functions of users: small users per second through the runner, with all its conversions and checks.
-
-The baseline is the bare sandbox: the same users through the same source, as JSON by the fastest codec, without
-processes, checks or schemas.
-"""
+"""Functions of users: users a second through the runner, with all its conversions and checks, against the bare sandbox.
+The baseline runs the same source on the same users as JSON, without processes, checks or schemas."""
 
 import asyncio
 import os
@@ -73,7 +70,7 @@ async def _functions(seconds: float) -> None:
 
 
 async def _rate(call: Callable[[], Awaitable[None]], tasks: int, seconds: float) -> float:
-    """Return users per second, with this number of batches in flight."""
+    """Return users a second with this number of batches in flight."""
     end = time.perf_counter() + seconds
     count = 0
 
@@ -95,7 +92,7 @@ async def _once(runner: Runner, written: Function) -> float:
 
 
 async def _baseline(language: Language, seconds: float) -> float:
-    """Return users per second of the bare sandbox, in its own process, because V8 does not always end cleanly."""
+    """Return users a second of the bare sandbox. It runs in a process of its own, because V8 may not release one."""
     command = [sys.executable, "-m", "bench.functions", language, str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()

@@ -1,6 +1,6 @@
-"""The load generator, a separate process: `python -m bench.load '{"port": …}'` prints its counts as JSON.
+"""The load generator, a process of its own: `python -m bench.load '{"port": …}'` prints its counts as JSON.
 
-It sends HTTP/1.1 on kept-alive connections, one request at a time on each, and does little work itself, because it
+It sends HTTP/1.1 on kept-alive connections, one request at a time on each, and does little work per request, because it
 shares the machine with the measured system.
 """
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -20,7 +21,7 @@ from bench.payload import Batch, Single
 
 @dataclass
 class Plan:
-    """The load to send."""
+    """The requests to send."""
 
     port: int
     kind: str
@@ -30,12 +31,12 @@ class Plan:
     authorization: str
     path: str
     rate: float = 0
-    """Requests/s, evenly spread; 0: as fast as responses arrive."""
+    """Requests/s, evenly spread; 0: no limit."""
 
 
 @dataclass
 class Result:
-    """The counts of a load. Latencies are in seconds, of requests with a response."""
+    """The counts of a run. Latencies are in seconds, of requests with a response."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -63,7 +64,7 @@ class _Connection(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._send_in_time()
 
     def _send_in_time(self) -> None:
@@ -103,7 +104,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def run(plan: Plan) -> Result:
-    """Send for `plan.seconds`, and wait for the outstanding responses."""
+    """Send for `plan.seconds`, then wait for the outstanding responses."""
     result = Result()
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
@@ -128,7 +129,7 @@ async def run(plan: Plan) -> Result:
     slots = 0
 
     def next_slot() -> float:
-        """Return the seconds until the next request is due. Late requests are sent immediately."""
+        """Return the seconds until the next request is due. Late requests are sent without a pause."""
         nonlocal slots
         slots += 1
         return start + slots / plan.rate - time.perf_counter() if plan.rate else 0
@@ -137,9 +138,8 @@ async def run(plan: Plan) -> Result:
     for _ in range(plan.connections):
         done = loop.create_future()
         finished.append(done)
-        await loop.create_connection(
-            lambda done=done: _Connection(next_request, result, latencies, done, next_slot), "127.0.0.1", plan.port
-        )
+        protocol = partial(_Connection, next_request, result, latencies, done, next_slot)
+        await loop.create_connection(protocol, "127.0.0.1", plan.port)
     await asyncio.wait_for(asyncio.gather(*finished), plan.seconds + 60)
     result.seconds, result.cpu_seconds = time.perf_counter() - start, time.process_time()
     latencies.sort()
@@ -148,7 +148,7 @@ async def run(plan: Plan) -> Result:
 
 
 def measure(plan: Plan) -> Result:
-    """Run the plan in a separate process."""
+    """Run the plan in a process of its own."""
     output = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))], check=True, capture_output=True, text=True
     ).stdout

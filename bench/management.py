@@ -1,4 +1,4 @@
-"""Benchmarks of the management API: long lists, single reads, creation."""
+"""The figures of the management API: long lists, single reads, creating."""
 
 import asyncio
 import statistics
@@ -45,7 +45,7 @@ def listing(folder: Path, seconds: float) -> None:
                     _seconds(lambda: stub.ListConnections(pb.ListConnectionsRequest(), metadata=metadata))
                 )
                 times["REST"].append(_seconds(lambda: client.get("/v1/connections", timeout=60).raise_for_status()))
-                times["baseline"].append(_seconds(lambda: _response().SerializeToString()))
+                times["baseline"].append(_seconds(lambda: _build_response().SerializeToString()))
         baseline = statistics.median(times["baseline"][1:])
         for api in ("gRPC", "REST"):
             median = statistics.median(times[api][1:])
@@ -56,7 +56,7 @@ def listing(folder: Path, seconds: float) -> None:
 
 
 def creating(folder: Path, seconds: float) -> None:
-    """POST /v1/connections through Envoy with 16 clients, each call a transaction on SQLite (goal 300/s)."""
+    """POST /v1/connections through Envoy, 16 in parallel, each a transaction on SQLite (goal 300/s)."""
     with _running(folder) as system:
         for _ in range(3):
             plan = Plan(system.port, "create", seconds, 16, f"Bearer {system.api_key}", "/v1/connections")
@@ -66,7 +66,7 @@ def creating(folder: Path, seconds: float) -> None:
 
 
 def _plain(system: RunningSystem) -> dict[str, str]:
-    """Return the headers of a caller without gzip, which would be measured too."""
+    """Return the headers of a caller that does not accept gzip, which would be measured too."""
     return {**system.authorization, "accept-encoding": "identity"}
 
 
@@ -85,8 +85,8 @@ async def _fill(system: RunningSystem) -> None:
         await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
 
 
-def _response() -> pb.ListConnectionsResponse:
-    """Return the same response, built from objects of the catalog in one process."""
+def _build_response() -> pb.ListConnectionsResponse:
+    """Build the same response from objects of the catalog in one process."""
     now = SystemClock().now()
     response = pb.ListConnectionsResponse()
     for number in range(1, CONNECTIONS + 1):
@@ -126,7 +126,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _running(folder: Path) -> Iterator[RunningSystem]:
-    system = start(folder, **UNLIMITED)
+    system = start(folder, None, **UNLIMITED)
     try:
         yield system
     finally:

@@ -1,9 +1,9 @@
-"""Events as SDKs send them, every message id new and random.
+"""Events as SDKs send them, with new random message ids.
 
 `realistic`, the default, has 100,000 possible users: half of the events are from 500 of them, half are spread evenly.
-Pages, referrers, agents, screens and products differ from event to event; an event has about 850 bytes. `stock` has
-100 events of 700 bytes with 50 users, the same ones in every batch: comparable with older figures only. The
-environment variable HEADWATER_BENCH_PAYLOAD chooses.
+Pages, referrers, agents, screens and products differ from event to event; an event has about 850 bytes. `stock` has 100
+events of 700 bytes with 50 users, the same ones in every batch: comparable with older figures only. The environment
+variable HEADWATER_BENCH_PAYLOAD chooses.
 
 Events are built once. Sending one again writes other ids, another user and another time into its text, which costs the
 load generator about a microsecond an event.
@@ -32,7 +32,7 @@ _USER: Final = "user-00000000"
 _ANONYMOUS: Final = "00000000-0000-4000-9000-000000000000"
 _TIME: Final = "2026-11-22T10:00:00.000Z"
 _SPREAD: Final = 0x9E3779B97F4B
-"""An odd number: multiples of it visit the anonymous ids in no order that an index could use."""
+"""An odd number: its multiples visit the anonymous ids in an order that helps no index."""
 _CLOCK_SECONDS: Final = 60
 """Time between the first and the last event of a batch."""
 
@@ -66,7 +66,7 @@ def random_user() -> tuple[str, str]:
 
 
 class Batch:
-    """One batch, whose events `refresh` replaces."""
+    """One batch. `refresh` gives its events new ids."""
 
     def __init__(self, events: int = EVENTS, payload: str = PAYLOAD) -> None:
         self.events = events
@@ -81,7 +81,7 @@ class Batch:
 
 
 class Single:
-    """The body of a call with one event, which `refresh` replaces."""
+    """The body of a call with one event. `refresh` gives it a new id."""
 
     def __init__(self, payload: str = PAYLOAD) -> None:
         self._payload = payload
@@ -215,7 +215,7 @@ _clock_at: tuple[int, tuple[bytes, list[bytes]]] = 0, (b"", [])
 
 
 def _clock(second: int) -> tuple[bytes, list[bytes]]:
-    """Return the present time as text, and times of the minute before. They are computed once a second."""
+    """Return the present time as text, and times of the minute before; both are made once a second."""
     global _clock_at
     if _clock_at[0] != second:
         times = [_text(second - random.random() * _CLOCK_SECONDS) for _ in range(500)]

@@ -1,4 +1,4 @@
-"""The measured systems: a running system, and the bare echo server that is its baseline."""
+"""Starts the measured system, and the minimal server that is its baseline."""
 
 import asyncio
 import os
@@ -17,9 +17,9 @@ from tests.system import RunningSystem, free_port, start
 
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
-    """Run a system with one `http` connection that stores events and identities. Yields it, the id and the write
+    """Start a system with one `http` connection that stores events and identities; yield it, the id and the write
     key."""
-    system = start(folder, **variables)
+    system = start(folder, None, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}
@@ -35,7 +35,8 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int
 
 @contextmanager
 def echo(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run the bare server behind an Envoy with the same configuration. Yields the port and the parent process."""
+    """Start the minimal server behind an Envoy with Headwater's configuration; yield the port and the parent of both
+    processes."""
     run_dir = folder / "run"
     run_dir.mkdir(parents=True)
     port = free_port()
@@ -63,7 +64,7 @@ def echo(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def catch_up(system: RunningSystem) -> float:
-    """Return the seconds until the worker has processed all accepted events."""
+    """Wait until the worker has processed all accepted events; return the seconds that it took."""
     from headwater.base.clock import SystemClock
     from headwater.log import SqliteEventLog
     from headwater.state import open_state
@@ -86,7 +87,7 @@ def catch_up(system: RunningSystem) -> float:
 
 
 def memory(system: RunningSystem) -> str:
-    """Return the resident megabytes of the system's processes."""
+    """Return the resident megabytes of the system's processes as text."""
     supervisor = system.process.pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     parts = []

@@ -18,7 +18,7 @@ MESSAGES: Final = int(os.environ.get("HEADWATER_BENCH_MESSAGES", "3000000"))
 BATCH: Final = 3_000
 BATCHES: Final = int(os.environ.get("HEADWATER_BENCH_BATCHES", "40"))
 HOT: Final = 1_000
-"""Number of users who have half of the events."""
+"""Number of users that half of the events are about."""
 SOURCE: Final = 1_204_378_112
 PIPELINES: Final = (1_318_440_219, 1_500_211_873)
 
@@ -64,7 +64,7 @@ async def _identities(folder: Path) -> None:
 
 
 def _fill(path: Path) -> None:
-    """Insert identities without the store, which would take minutes."""
+    """Insert identities with SQL: inserting them through the store would take minutes."""
     rows = (
         (7, SOURCE, f"user-{number}", 0, PIPELINES[0], f'["{UUID(int=number)}"]', number, "{}")
         for number in range(IDENTITIES)

@@ -1,6 +1,6 @@
-"""The load generator of the typed stream, a separate process: `python -m bench.stream PORT WRITE_KEY SECONDS`.
+"""The load generator of the typed stream, a process of its own: `python -m bench.stream PORT WRITE_KEY SECONDS`.
 
-It builds one request, replaces the ids of its events for each send, and does not wait for each response.
+It builds one request, gives its events new ids for each sending, and continues while responses are outstanding.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WINDOW = 32
 
 
 def _event(number: int) -> pb.Event:
-    """Return an event of `bench.payload`, typed."""
+    """Return an event of `bench.payload` as a typed message."""
     sent = payload.event(number=number)
     user_id, anonymous_id = payload.random_user()
     context = sent["context"]
@@ -49,7 +49,7 @@ def _event(number: int) -> pb.Event:
 
 
 async def run(port: int, write_key: str, seconds: float) -> Result:
-    """Stream for some seconds, and wait until everything is acknowledged."""
+    """Stream for this time, then wait until all of it is acknowledged."""
     result, latencies, sent_at = Result(), list[float](), list[float]()
     room = asyncio.Semaphore(WINDOW)
     request = pb.StreamEventsRequest(events=map(_event, range(EVENTS)))
@@ -67,13 +67,15 @@ async def run(port: int, write_key: str, seconds: float) -> Result:
 
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         metadata = (("authorization", f"Bearer {write_key}"),)
-        async for answer in EventServiceStub(channel).StreamEvents(requests(), metadata=metadata, timeout=seconds + 60):
+        async for response in EventServiceStub(channel).StreamEvents(
+            requests(), metadata=metadata, timeout=seconds + 60
+        ):
             now = time.perf_counter()
-            for number in range(result.requests, answer.requests):
+            for number in range(result.requests, response.requests):
                 latencies.append(now - sent_at[number])
                 room.release()
-            result.requests = answer.requests
-            result.failures += len(answer.rejected)
+            result.requests = response.requests
+            result.failures += len(response.rejected)
     result.seconds, result.cpu_seconds = time.perf_counter() - began, time.process_time()
     latencies.sort()
     result.p50, result.p99 = latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
@@ -81,7 +83,7 @@ async def run(port: int, write_key: str, seconds: float) -> Result:
 
 
 def measure_stream(port: int, write_key: str, seconds: float) -> Result:
-    """Run the load in a separate process."""
+    """Run the load generator in a process of its own."""
     command = [sys.executable, "-m", "bench.stream", str(port), write_key, str(seconds)]
     return Result(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 

@@ -1,6 +1,6 @@
-"""The default warehouse alone: the cost of storing an event, and the duration of queries.
+"""The default warehouse alone: the cost of storing an event, and the time of queries.
 
-HEADWATER_BENCH_WAREHOUSE is the number of events (default 300,000 and 1,000,000; the goals are for 5,000,000).
+HEADWATER_BENCH_WAREHOUSE sets the numbers of events (default 300,000 and 1,000,000; the goals are for 5,000,000).
 Documents have 900 bytes; half of the events come from a few of 100,000 users; clocks of clients differ by a minute.
 """
 
@@ -96,7 +96,7 @@ def _time(stored: int) -> str:
 
 
 def warehouse(folder: Path, seconds: float) -> None:
-    """Store events and query them, in a process without other work."""
+    """Store events and query them in a process that does nothing else."""
     for size in SIZES:
         place = folder / str(size)
         place.mkdir(parents=True)
@@ -168,7 +168,7 @@ async def _query(path: Path, size: int) -> None:
 
 
 async def _watch() -> float:
-    """Return the maximum delay of a timer, in seconds."""
+    """Return the longest time by which a timer came late, in seconds."""
     worst = 0.0
     try:
         while True:

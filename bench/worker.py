@@ -1,7 +1,7 @@
 """The cost of an event in the worker: a real worker process reads an existing log, and no other process runs.
 
-HEADWATER_BENCH_EVENTS is the number of events in the log (default 200,000). The first fifth is not measured: it
-contains the start of the process and the first look-up of each source.
+HEADWATER_BENCH_EVENTS sets the number of events in the log (default 200,000). The first fifth is not measured: it
+includes the start of the process and the first lookup of each source.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Cost:
 
 
 def worker(folder: Path, seconds: float) -> None:
-    """µs of processor time and bytes written per event in the worker (goals 30 and 2,500), against orjson + SQLite."""
+    """µs of processor time and bytes written an event in the worker (goals 30 and 2,500), against orjson + SQLite."""
     for payload in PAYLOADS:
         folder.mkdir(parents=True, exist_ok=True)
         baseline = parse_and_insert(seconds / 4, folder, payload).cpu_microseconds
@@ -116,7 +116,7 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
             while not (folder / "state.db").exists():
                 assert process.poll() is None and time.monotonic() < deadline, output.name
                 time.sleep(0.05)
-            time.sleep(0.5)  # its tables are created in one transaction
+            time.sleep(0.5)  # its tables are made in one transaction
             yield process.pid
         finally:
             process.terminate()
@@ -124,8 +124,7 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
 
 
 def _usage(pid: int) -> tuple[float, int]:
-    """Return the seconds of processor time of a process so far, over all its threads, and the number of written
-    bytes."""
+    """Return the seconds of processor time of a process, over all its threads, and the bytes that it has written."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return (int(user) + int(system)) / _TICKS, int(counters["write_bytes"])

@@ -247,16 +247,17 @@ def _docstrings(tree: ast.Module) -> Iterator[Text]:
     """Yield the paragraphs of docstrings, those of attributes and constants included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield from _paragraphs(node.lineno, node.value.value)
+            yield from _paragraphs(node.lineno, node.value.value, node.col_offset + 4)
 
 
-def _paragraphs(line: int, words: str) -> Iterator[Text]:
+def _paragraphs(line: int, words: str, code: int) -> Iterator[Text]:
+    """Yield the paragraphs of a docstring. Later paragraphs that are indented by `code` columns or more are code."""
     offset = 0
     is_first = True
     for paragraph in re.split(r"(\n\s*\n|\n(?=\s*[-*] ))", words):
         if paragraph.strip() and not re.match(r"\n?    ? ?( {4,}|[├└│])|\s*\|", paragraph):
             body = paragraph.strip("\n")
-            indented = not is_first and re.match(r" {8,}\S", body)
+            indented = not is_first and re.match(rf" {{{code},}}\S", body)
             if not indented:
                 blank = len(paragraph) - len(paragraph.lstrip("\n"))
                 start = line + words[:offset].count("\n") + blank

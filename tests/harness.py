@@ -1,4 +1,4 @@
-"""The parts below the servicers in one process on real files, for tests of several packages."""
+"""Runs every part below the servicers in one process on real files, for the tests of several packages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ class MovableClock:
 
 @dataclass(frozen=True)
 class Harness:
-    """Catalog, log and warehouse of one installation, and what works on them."""
+    """Catalog, log, stores and processors of one installation."""
 
     folder: Path
     database_url: str | None
@@ -76,19 +76,19 @@ class Harness:
         return Courier(self.catalog, self.state, self.store, self.functions, self.clock)
 
     async def log_entries(self, after: int = 0) -> list[StoredEntry]:
-        """Everything in the log after a position."""
+        """Return all log entries after a position."""
         return await self.log.read(after, max_bytes=1 << 30, wait=timedelta(0))
 
     async def send(self, source: Connection, body: bytes, call: str = "batch") -> Receipt:
-        """A call with the first key of the source."""
+        """Accept a track call with the first write key of the source."""
         key = source.event_write_keys[0]
         return await self.intake.accept(track_call(call=call, body=body, authorization=f"Bearer {key}"))
 
-    async def carry(self) -> None:
-        """Carry all that is in the log and not yet in the warehouse, as the worker does."""
+    async def process_log(self) -> None:
+        """Process every log entry after the position of the consumer, as the worker does."""
         after = await self.state.position(CONSUMER)
         if entries := await self.log_entries(after):
-            await self.processor.process(read_batch(entries), after=after)
+            await self.processor.handle(read_batch(entries), after=after)
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
@@ -102,7 +102,7 @@ class Harness:
             stop.set()
 
     async def documents(self) -> list[bytes]:
-        """The stored events of the workspace, the first accepted first (they have equal times of arrival)."""
+        """Return the stored events of the workspace in the order of acceptance. Their times of arrival are equal."""
         return await self.list_events(limit=1000)
 
     async def list_events(self, workspace: int | None = None, *, offset: int = 0, limit: int = 1000) -> list[bytes]:
@@ -116,7 +116,7 @@ class Harness:
 async def open_harness(
     folder: Path, clock: MovableClock | None = None, database_url: str | None = None
 ) -> AsyncIterator[Harness]:
-    """The parts in `folder`, and in the database at `database_url` if there is one; opening them again is a restart."""
+    """Open the stores in `folder`, or in the database at `database_url` if given. Opening them again is a restart."""
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
         open_catalog(
@@ -140,7 +140,7 @@ async def open_harness(
 
 
 async def add_workspace(catalog: Catalog, name: str = "Shop") -> Workspace:
-    """A new workspace."""
+    """Add a workspace to the catalog."""
     async with catalog.change() as change:
         workspace = Workspace(id=change.new_id(), name=name, created_at=change.now)
         change.add_workspace(workspace)
@@ -154,7 +154,10 @@ async def add_source(
     events: bool | None = True,
     users: tuple[bool, ...] = (True,),
 ) -> Connection:
-    """A source with an Event pipeline (None: without one) and User pipelines; each is enabled or not, as given."""
+    """Add a source with an Event pipeline, unless `events` is None, and User pipelines.
+
+    Each value states whether its pipeline is enabled.
+    """
     request = CreateConnection(name="Website", role="Source", connector="http")
     source = await create_connection(catalog, workspace, request)
     targets = ([] if events is None else [("Event", events)]) + [("User", enabled) for enabled in users]
@@ -167,7 +170,7 @@ async def add_source(
 
 
 def client_call(*, call: str, body: bytes, key: str) -> IncomingCall:
-    """A call of the client API."""
+    """Make a call of the client API."""
     return IncomingCall("client", call, body, f"Bearer {key}")
 
 
@@ -180,5 +183,5 @@ def track_call(
     ip: str = "",
     user_agent: str = "",
 ) -> IncomingCall:
-    """A call of the track API."""
+    """Make a call of the track API."""
     return IncomingCall("track", call, body, authorization, content_encoding, ip, user_agent)

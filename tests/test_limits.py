@@ -12,8 +12,8 @@ from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping import MAX_DEPTH as MAX_CALL_DEPTH
 from headwater.transforms.mapping import MAX_EXPRESSIONS_CHARACTERS, MAX_EXPRESSIONS_PARTS, MAX_LENGTH
+from headwater.transforms.mapping.evaluation import MAX_READ_CHARACTERS, SMALL_CHARACTERS
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS
-from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS, SMALL_CHARACTERS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SENTENCES = {

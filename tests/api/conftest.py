@@ -1,4 +1,4 @@
-"""A real grpc.aio server with all parts on a unix socket, and typed clients of it."""
+"""A real grpc.aio server with all services on a unix socket, and clients of it."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -23,15 +23,15 @@ from tests.harness import Harness, add_source, open_harness
 
 for _package in (headwater.v1, headwater.rest.v1):
     for _module in iter_modules(_package.__path__, f"{_package.__name__}."):
-        import_module(_module.name)  # so that every message and service is known
+        import_module(_module.name)  # so that every message and service is registered
 
 RESTRICTED = "api_restricted-to-one-workspace"
 UNRESTRICTED = "api_opens-every-workspace"
 
 
 @dataclass(frozen=True)
-class Refused:
-    """What a caller learns of an error."""
+class CallError:
+    """An error as a caller receives it."""
 
     status: str
     message: str
@@ -44,14 +44,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Api:
-    """A server, and the one connection to it."""
+    """A server, and a connection to it."""
 
     harness: Harness
     channel: aio.Channel
 
     async def call(self, method: str, request: Any, *metadata: tuple[str, str], key: str | None = RESTRICTED) -> Any:
-        """The answer of "Service/Method" to the request: its message, the one that a stream's pieces make, or how it
-        was refused."""
+        """Call "Service/Method" and return its response: the message, the body that a stream's pieces form, or the
+        error."""
         service = headwater_service(method)
         kind = self.channel.unary_stream if service.server_streaming else self.channel.unary_unary
         callable_: Any = kind(
@@ -67,7 +67,7 @@ class Api:
             pieces = [piece async for piece in call]
             return HttpBody(content_type=pieces[0].content_type, data=b"".join(piece.data for piece in pieces))
         except aio.AioRpcError as error:
-            return _refused(error)
+            return _read_error(error)
 
 
 REST_SERVICES = ("TrackService", "ClientService", "NativeEventService")
@@ -75,7 +75,7 @@ REST_SERVICES = ("TrackService", "ClientService", "NativeEventService")
 
 
 def headwater_service(method: str) -> Any:
-    """The descriptor of "Service/Method" of headwater.v1, or of headwater.rest.v1 with the prefix "rest."."""
+    """Return the descriptor of "Service/Method" of headwater.v1, or of headwater.rest.v1 with the prefix "rest."."""
     from google.protobuf import descriptor_pool
 
     service, _, name = method.partition("/")
@@ -90,7 +90,7 @@ def message_class(descriptor: Any) -> Any:
     return message_factory.GetMessageClass(descriptor)
 
 
-def _refused(error: aio.AioRpcError) -> Refused:
+def _read_error(error: aio.AioRpcError) -> CallError:
     trailers = dict(error.trailing_metadata() or ())
     http = None
     if "x-http-code" in trailers:
@@ -103,7 +103,7 @@ def _refused(error: aio.AioRpcError) -> Refused:
         first.Unpack(info)
         assert [other.TypeName() for other in others] == ["google.rpc.BadRequest"] * ("field" in info.metadata)
         assert info.domain == "headwater"
-    return Refused(
+    return CallError(
         error.code().name,
         error.details() or "",
         info.reason,
@@ -133,7 +133,7 @@ async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Har
 
 @pytest.fixture(scope="session", autouse=True)
 def document_made_once() -> Iterator[None]:
-    """Each server makes the document that it serves when it starts: 20 ms of a thousand tests."""
+    """Build the OpenAPI document once. Each server would build it at its start: 20 ms in each of a thousand tests."""
 
     @cache
     def made(unbuilt: frozenset[str]) -> bytes:
@@ -146,7 +146,7 @@ def document_made_once() -> Iterator[None]:
 
 
 def services(harness: Harness) -> Services:
-    """The dependencies of the servicers."""
+    """Return the dependencies of the servicers."""
     return Services(
         harness.catalog,
         harness.intake,
@@ -177,4 +177,4 @@ async def source(harness: Harness) -> Connection:
 
 
 REST = ("x-envoy-original-path", "/v1/anything")
-"""What the gateway adds to calls that came as JSON over HTTP."""
+"""The metadata that the gateway adds to calls that came as JSON over HTTP."""

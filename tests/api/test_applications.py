@@ -1,4 +1,4 @@
-"""Applications over both faces: the schemas in the documented JSON, users as they are, filters not yet."""
+"""Applications over REST and gRPC: the schemas in the documented JSON, users unchanged; filters are not built."""
 
 import json
 from typing import Any
@@ -28,15 +28,15 @@ def typed(schema: str) -> schemas_pb2.Type:
     return json_format.Parse(schema, schemas_pb2.Type())
 
 
-async def test_users_are_the_same_over_both_faces(api: Api) -> None:
+async def test_users_are_equal_over_rest_and_grpc(api: Api) -> None:
     id_ = await create(api)
     raw = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, schema=EMAIL))
     assert raw.content_type == "application/json"
     page = json.loads(raw.data)
     assert (len(page["users"]), page["users"][0], page["cursor"]) == (10, {"email": "ada@example.com"}, "")
-    answer = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=typed(EMAIL)))
-    assert [json.loads(user) for user in answer.users_json] == page["users"]
-    assert answer.cursor == ""
+    response = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=typed(EMAIL)))
+    assert [json.loads(user) for user in response.users_json] == page["users"]
+    assert response.cursor == ""
 
 
 @pytest.mark.parametrize(
@@ -49,23 +49,23 @@ async def test_users_are_the_same_over_both_faces(api: Api) -> None:
         ({"schema": EMAIL, "filter": "{}"}, "NotImplemented", "filter"),
     ],
 )
-async def test_refused_listings(api: Api, values: dict[str, str], reason: str, field: str | None) -> None:
+async def test_invalid_listings_are_rejected(api: Api, values: dict[str, str], reason: str, field: str | None) -> None:
     id_ = await create(api)
-    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, **values))
-    assert (refused.reason, dict(refused.metadata).get("field")) == (reason, field)
+    failed = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, **values))
+    assert (failed.reason, dict(failed.metadata).get("field")) == (reason, field)
 
 
 @pytest.mark.parametrize(
     "schema", ["{", '{"kind":"string"}', '{"kind":"object"}', '{"kind":"object","properties":[{}]}']
 )
-async def test_what_is_no_schema(api: Api, schema: str) -> None:
-    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=await create(api), schema=schema))
-    assert refused.reason == "BadRequest"
+async def test_an_invalid_schema_is_rejected(api: Api, schema: str) -> None:
+    failed = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=await create(api), schema=schema))
+    assert failed.reason == "BadRequest"
 
 
-async def test_an_unknown_connection_comes_before_its_schema(api: Api) -> None:
-    refused = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=1, schema="{"))
-    assert refused.reason == "NotFound"
+async def test_an_unknown_connection_is_reported_before_an_invalid_schema(api: Api) -> None:
+    failed = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=1, schema="{"))
+    assert failed.reason == "NotFound"
 
 
 async def test_a_filter_is_not_built_for_typed_callers_either(api: Api) -> None:
@@ -73,7 +73,7 @@ async def test_a_filter_is_not_built_for_typed_callers_either(api: Api) -> None:
     assert (await api.call(USERS, request)).reason == "NotImplemented"
 
 
-async def test_user_schemas(api: Api) -> None:
+async def test_user_schemas_are_returned(api: Api) -> None:
     schemas = (await api.call(USER_SCHEMAS, pb.GetUserSchemasRequest(id=await create(api)))).schemas
     source = json_format.MessageToDict(schemas.source)
     assert source["properties"][0] == {
@@ -91,26 +91,26 @@ async def test_user_schemas(api: Api) -> None:
     assert not schemas.HasField("destination")
 
 
-async def test_schemas_that_are_answered_can_be_asked_for(api: Api) -> None:
+async def test_returned_schemas_are_valid_in_requests(api: Api) -> None:
     id_ = await create(api)
     source = (await api.call(USER_SCHEMAS, pb.GetUserSchemasRequest(id=id_))).schemas.source
-    answer = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=source))
-    assert json.loads(answer.users_json[9])["favourite_movie"] == "Algiers"
+    response = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=source))
+    assert json.loads(response.users_json[9])["favourite_movie"] == "Algiers"
     text = serialise(parse_schema(json_format.MessageToJson(source))).decode()
     raw = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, schema=text))
-    assert json.loads(raw.data)["users"] == [json.loads(user) for user in answer.users_json]
+    assert json.loads(raw.data)["users"] == [json.loads(user) for user in response.users_json]
 
 
-async def test_event_type_schemas(api: Api) -> None:
+async def test_event_type_schemas_are_returned(api: Api) -> None:
     id_ = await create(api)
-    answer = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type="send_add_to_cart"))
-    assert [(each.name, each.create_required) for each in answer.schema.properties] == [
+    response = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type="send_add_to_cart"))
+    assert [(each.name, each.create_required) for each in response.schema.properties] == [
         ("email", True),
         ("itemName", False),
         ("itemId", False),
     ]
-    answer = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type="send_event_with_no_schema"))
-    assert not answer.HasField("schema")
+    response = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type="send_event_with_no_schema"))
+    assert not response.HasField("schema")
     for type_, reason in (("", "BadRequest"), ("x", "NotFound")):
-        refused = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type=type_))
-        assert (refused.reason, refused.metadata) == (reason, (("field", "type"),))
+        failed = await api.call(EVENT_SCHEMA, pb.GetEventTypeSchemaRequest(id=id_, type=type_))
+        assert (failed.reason, failed.metadata) == (reason, (("field", "type"),))

@@ -1,4 +1,4 @@
-"""The client API's answers: 204 and nothing, or the documented error body, and what is kept of a refused call."""
+"""The client API: 204 without a body, or the documented error body, and the stored record of a rejected call."""
 
 import gzip
 import json
@@ -43,15 +43,15 @@ async def post(api: Api, call: str, body: object, source: Connection | None, *me
 
 
 async def kept(api: Api, workspace: int) -> list[tuple[str, str, str, bytes]]:
-    await api.harness.carry()
+    await api.harness.process_log()
     rows, _ = await api.harness.state.rejected(workspace, connection_id=None, protocol="client", first=0, limit=100)
     return [(row.code, row.path, row.message, row.body) for row in rows]
 
 
 @pytest.mark.parametrize("call", GOOD)
-async def test_each_call_is_stored_and_answered_with_nothing(api: Api, source: Connection, call: str) -> None:
+async def test_each_call_is_stored_and_returns_an_empty_body(api: Api, source: Connection, call: str) -> None:
     assert await post(api, call, GOOD[call], source) == NOTHING
-    await api.harness.carry()
+    await api.harness.process_log()
     assert [json.loads(document).get("event") for document in await api.harness.documents()] == NAMES[call]
 
 
@@ -59,7 +59,7 @@ async def test_a_repeated_message_id_is_stored_once(api: Api, source: Connection
     for message_id in ("m", "m", "n", None, None):
         await post(api, "PostEvents", [{**EVENT, "message_id": message_id}], source)
         await post(api, "Track", {**EVENT, "message_id": message_id}, source)
-    await api.harness.carry()
+    await api.harness.process_log()
     ids = [json.loads(document)["messageId"] for document in await api.harness.documents()]
     assert (ids.count("m"), ids.count("n"), len(ids)) == (1, 1, 6)
 
@@ -68,12 +68,12 @@ async def test_every_key_opens_the_client_api_and_native_callers_may_use_it(api:
     key = ("authorization", f"Bearer {source.event_write_keys[0]}")
     assert not source.event_write_keys[0].startswith("pk_")
     assert await api.call("ClientService/Track", HttpBody(data=b'{"external_id":"E"}'), key, key=None) == NOTHING
-    refused = await api.call("ClientService/Track", HttpBody(data=b"{}"), key, key=None)
-    assert (refused.status, refused.reason, refused.http) == ("FAILED_PRECONDITION", "ValidationError", None)
+    failed = await api.call("ClientService/Track", HttpBody(data=b"{}"), key, key=None)
+    assert (failed.status, failed.reason, failed.http) == ("FAILED_PRECONDITION", "ValidationError", None)
 
 
 @pytest.mark.parametrize(("encoding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_compressed_bodies(api: Api, source: Connection, encoding: str, encode: Any) -> None:
+async def test_compressed_bodies_are_accepted(api: Api, source: Connection, encoding: str, encode: Any) -> None:
     body = json.dumps(GOOD["PostEvents"]).encode()
     assert await post(api, "PostEvents", encode(body), source, ("content-encoding", encoding)) == NOTHING
     (stored,) = await api.harness.log_entries()
@@ -87,11 +87,11 @@ async def test_compressed_bodies(api: Api, source: Connection, encoding: str, en
 async def test_without_a_known_key_it_is_401(
     api: Api, source: Connection, call: str, authorization: str | None
 ) -> None:
-    """Also of a call that breaks a rule, and of one that has a key in its body."""
+    """Applies also to a call that breaks a rule, and to one with a key in its body."""
     header = () if authorization is None else (("authorization", authorization),)
     for body in (GOOD[call], {}, {"writeKey": source.event_write_keys[0]}):
-        refused = await post(api, call, body, None, *header)
-        assert refused.http == (401, UNAUTHORIZED)
+        failed = await post(api, call, body, None, *header)
+        assert failed.http == (401, UNAUTHORIZED)
     assert {code for code, *_ in await kept(api, 0)} == {"Unauthorized"}
     assert await api.harness.documents() == []
 
@@ -111,13 +111,13 @@ async def test_without_a_known_key_it_is_401(
 async def test_a_call_that_breaks_a_rule_is_422_and_nothing_of_it_is_stored(
     api: Api, source: Connection, call: str, body: object, path: str, message: str
 ) -> None:
-    refused = await post(api, call, body, source)
-    assert refused.http == (422, {"status": "error", "error": message})
+    failed = await post(api, call, body, source)
+    assert failed.http == (422, {"status": "error", "error": message})
     assert await kept(api, api.harness.workspace) == [("ValidationError", path, message, json.dumps(body).encode())]
     assert await api.harness.documents() == []
 
 
-async def test_what_is_kept_of_a_compressed_call_is_readable(api: Api, source: Connection) -> None:
+async def test_a_rejected_compressed_call_is_stored_readable(api: Api, source: Connection) -> None:
     await post(api, "Alias", gzip.compress(b'{"external_id":"E"}'), source, ("content-encoding", "gzip"))
     ((_, _, _, body),) = await kept(api, api.harness.workspace)
     assert body == b'{"external_id":"E"}'
@@ -126,39 +126,39 @@ async def test_what_is_kept_of_a_compressed_call_is_readable(api: Api, source: C
 @pytest.mark.parametrize(
     ("body", "encoding"), [(b"{", None), (b"5", None), (b"\xff", None), (b"{}", "gzip"), (b"{}", "br")]
 )
-async def test_what_cannot_be_read_is_400(api: Api, source: Connection, body: bytes, encoding: str | None) -> None:
+async def test_an_unreadable_body_is_400(api: Api, source: Connection, body: bytes, encoding: str | None) -> None:
     header = () if encoding is None else (("content-encoding", encoding),)
-    refused = await post(api, "Alias", body, source, *header)
-    assert refused.http == (400, UNREADABLE)
+    failed = await post(api, "Alias", body, source, *header)
+    assert failed.http == (400, UNREADABLE)
     ((code, _, _, raw),) = await kept(api, api.harness.workspace)
     assert (code, raw) == ("BadRequest", body)
 
 
-async def test_a_mebibyte_is_taken_and_one_byte_more_is_413(api: Api, source: Connection) -> None:
+async def test_a_mebibyte_is_accepted_and_one_byte_more_is_413(api: Api, source: Connection) -> None:
     body = b'[{"external_id":"E","data":{"x":"' + b"x" * (1_048_576 - 37) + b'"}}]'
     assert len(body) == 1_048_576
     assert await post(api, "PostEvents", body, source) == NOTHING
-    for refused in (
+    for failed in (
         await post(api, "PostEvents", body + b" ", source),
         await post(api, "PostEvents", gzip.compress(body + b" "), source, ("content-encoding", "gzip")),
     ):
-        assert refused.http == (413, {"status": "error", "error": "the body is larger than 1048576 bytes"})
+        assert failed.http == (413, {"status": "error", "error": "the body is larger than 1048576 bytes"})
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(Unavailable("no room"), 503), (TooManyRequests("too much waits", retry_after=2), 429)]
 )
 @pytest.mark.parametrize("body", [GOOD["Alias"], {}, b"{"], ids=str)
-async def test_what_could_not_be_stored_says_so(
+async def test_a_failure_to_store_is_an_error(
     api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Any, status: int, body: object
 ) -> None:
     async def append(_frame: object) -> int:
         raise error
 
     monkeypatch.setattr(api.harness.log, "append", append)
-    refused = await post(api, "Alias", body, source)
-    assert refused.http == (status, {"status": "error", "error": error.message})
-    assert "retry-after" in refused.trailers
+    failed = await post(api, "Alias", body, source)
+    assert failed.http == (status, {"status": "error", "error": error.message})
+    assert "retry-after" in failed.trailers
 
 
 _OBJECTS = st.dictionaries(
@@ -168,16 +168,16 @@ _OBJECTS = st.dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(GOOD)), st.one_of(_OBJECTS, st.lists(_OBJECTS, max_size=3), json_values))
-async def test_whatever_comes_is_accepted_or_refused_as_documented(
+async def test_any_body_is_accepted_or_rejected_as_documented(
     api: Api, source: Connection, call: str, body: Any
 ) -> None:
-    """And the worker reads again what the intake has accepted, and nothing else."""
+    """The worker reads exactly the calls that the intake has accepted."""
     before = len(await api.harness.documents())
-    answer = await post(api, call, body, source)
-    await api.harness.carry()
+    response = await post(api, call, body, source)
+    await api.harness.process_log()
     after = len(await api.harness.documents())
-    if answer == NOTHING:
+    if response == NOTHING:
         assert after == before + (len(body) if call == "PostEvents" else 1)
     else:
-        assert answer.http[0] in (400, 422)
-        assert (answer.http[1]["status"], after) == ("error", before)
+        assert response.http[0] in (400, 422)
+        assert (response.http[1]["status"], after) == ("error", before)

@@ -1,4 +1,4 @@
-"""The list of connections as JSON text: what the gateway would write of the same messages, in pieces."""
+"""The list of connections as JSON text: equal to the gateway's JSON of the same messages, in pieces."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def connection(*kinds_and_members: tuple[str, dict[str, Any]]) -> pb.Connection:
 
 
 def in_pieces(documents: list[dict[str, Any]]) -> list[bytes]:
-    pieces = ListInPieces()
+    pieces = ListInPieces(next_page_token="t")
     return [piece for document in documents for piece in pieces.add(document)] + list(pieces.end())
 
 
@@ -37,7 +37,7 @@ def test_a_document_is_the_messages_json(given_: list[tuple[str, dict[str, Any]]
 
 
 def test_schemas_are_shared() -> None:
-    """Thousands of pipelines read events."""
+    """Thousands of pipelines may read events: they share one schema."""
     one, other = (to_document(connection(("SU", {})))["pipelines"][0]["inSchema"] for _ in range(2))
     assert one is other
 
@@ -48,7 +48,7 @@ def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, s
     monkeypatch.setattr(connections, "PIECE_BYTES", size)
     documents = [{"id": index, "name": "é" * 20} for index in range(count)]
     pieces = in_pieces(documents)
-    assert json.loads(b"".join(pieces)) == {"connections": documents}
+    assert json.loads(b"".join(pieces)) == {"connections": documents, "nextPageToken": "t"}
     assert {len(piece) for piece in pieces[:-1]} <= {size}
     assert 0 < len(pieces[-1]) <= size
 
@@ -56,4 +56,4 @@ def test_pieces_make_one_document(monkeypatch: pytest.MonkeyPatch, count: int, s
 def test_one_connection_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "PIECE_BYTES", 100)
     documents = [{"name": "x" * 1000}] * 3
-    assert json.loads(b"".join(in_pieces(documents))) == {"connections": documents}
+    assert json.loads(b"".join(in_pieces(documents))) == {"connections": documents, "nextPageToken": "t"}

@@ -1,4 +1,4 @@
-"""Links, settings, event types and authorization of connections over the typed face."""
+"""Links, settings, event types and authorization of connections over gRPC."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from google.protobuf import struct_pb2
 
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.v1 import connections_pb2 as pb
-from tests.api.conftest import UNRESTRICTED, Api, Refused
+from tests.api.conftest import UNRESTRICTED, Api, CallError
 
 CREATE, GET, LIST, UPDATE, LINK, UNLINK, AUTH_URL, AUTH_TOKEN = (
     f"ConnectionService/{name}"
@@ -31,12 +31,12 @@ def struct(**members: Any) -> struct_pb2.Struct:
 
 
 async def create(api: Api, connector: str, role: str, **values: Any) -> int:
-    answer = await api.call(CREATE, pb.CreateConnectionRequest(name="x", role=role, connector=connector, **values))
-    assert not isinstance(answer, Refused), answer
-    return int(answer.id)
+    response = await api.call(CREATE, pb.CreateConnectionRequest(name="x", role=role, connector=connector, **values))
+    assert not isinstance(response, CallError), response
+    return int(response.id)
 
 
-async def test_links(api: Api) -> None:
+async def test_connections_are_linked_and_unlinked(api: Api) -> None:
     source, destination = await create(api, "http", "Source"), await create(api, "dummy", "Destination")
     for method, request, links in (
         (LINK, pb.LinkConnectionsRequest(source=source, destination=destination), [destination]),
@@ -44,12 +44,12 @@ async def test_links(api: Api) -> None:
         (UNLINK, pb.UnlinkConnectionsRequest(source=source, destination=destination), []),
         (UNLINK, pb.UnlinkConnectionsRequest(source=source, destination=destination), []),
     ):
-        assert not isinstance(await api.call(method, request), Refused)
+        assert not isinstance(await api.call(method, request), CallError)
         assert (await api.call(GET, pb.GetConnectionRequest(id=source))).linked_connections == links
         other_end = (await api.call(GET, pb.GetConnectionRequest(id=destination))).linked_connections
         assert list(other_end) == [source][: len(links)]
-    refused = await api.call(LINK, pb.LinkConnectionsRequest(source=source, destination=source))
-    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "destination"),))
+    failed = await api.call(LINK, pb.LinkConnectionsRequest(source=source, destination=source))
+    assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "destination"),))
 
 
 async def test_event_types_come_with_one_connection_and_not_with_the_list(api: Api) -> None:
@@ -79,12 +79,12 @@ async def test_event_types_come_with_one_connection_and_not_with_the_list(api: A
 )
 async def test_a_wrong_type_inside_settings_is_named(api: Api, settings: struct_pb2.Struct, field: str) -> None:
     request = pb.CreateConnectionRequest(name="x", role="Source", connector="dummy", settings=settings)
-    refused = await api.call(CREATE, request)
-    assert (refused.status, refused.reason) == ("FAILED_PRECONDITION", "InvalidSettings")
-    assert refused.metadata == (("field", field),)
+    failed = await api.call(CREATE, request)
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "InvalidSettings")
+    assert failed.metadata == (("field", field),)
 
 
-async def test_settings_are_kept_replaced_and_never_answered(api: Api) -> None:
+async def test_settings_are_stored_replaced_and_never_returned(api: Api) -> None:
     id_ = await create(api, "dummy", "Source", settings=struct(operationDelay="0-1ms", unknown=None))
     catalog, workspace = api.harness.catalog, api.harness.workspace
 
@@ -100,8 +100,8 @@ async def test_settings_are_kept_replaced_and_never_answered(api: Api) -> None:
     assert delay() == "0-1ms"
     await api.call(UPDATE, pb.UpdateConnectionRequest(id=id_, name="y", settings=struct(operationDelay="2ms")))
     assert delay() == "2ms"
-    refused = await api.call(UPDATE, pb.UpdateConnectionRequest(id=id_, name="z", settings=struct(operationDelay="x")))
-    assert refused.reason == "InvalidSettings"
+    failed = await api.call(UPDATE, pb.UpdateConnectionRequest(id=id_, name="z", settings=struct(operationDelay="x")))
+    assert failed.reason == "InvalidSettings"
     connection = await api.call(GET, pb.GetConnectionRequest(id=id_))
     assert connection.name == "y"
     assert "2ms" not in str(connection)
@@ -109,15 +109,15 @@ async def test_settings_are_kept_replaced_and_never_answered(api: Api) -> None:
 
 async def test_a_connector_without_an_engine(api: Api) -> None:
     request = pb.CreateConnectionRequest(name="x", role="Source", connector="brevo", settings=struct(apiKey="k"))
-    refused = await api.call(CREATE, request)
-    assert (refused.reason, refused.metadata) == ("ConnectorNotAvailable", (("field", "connector"),))
+    failed = await api.call(CREATE, request)
+    assert (failed.reason, failed.metadata) == ("ConnectorNotAvailable", (("field", "connector"),))
 
 
 async def test_authorization(api: Api) -> None:
     url = pb.GetAuthorizationUrlRequest(connector="dummy", role="Source", redirect_uri="https://example.com")
     for key in (None, UNRESTRICTED):
-        refused = await api.call(AUTH_URL, url, key=key)
-        assert refused.reason == ("Unauthorized" if key is None else "BadRequest"), "no workspace is needed"
+        failed = await api.call(AUTH_URL, url, key=key)
+        assert failed.reason == ("Unauthorized" if key is None else "BadRequest"), "no workspace is needed"
     token = pb.GetAuthorizationTokenRequest(connector="fax", auth_code="x", redirect_uri="https://example.com")
     assert (await api.call(AUTH_TOKEN, token, key=UNRESTRICTED)).reason == "Forbidden", "a workspace is needed"
     assert (await api.call(AUTH_TOKEN, token)).reason == "ConnectorNotExist"

@@ -23,14 +23,14 @@ def connection(id_: int) -> Connection:
     )
 
 
-async def test_it_derives_once_for_each_state() -> None:
+async def test_an_object_is_derived_once_for_each_state() -> None:
     made: list[Connection] = []
 
-    def name_of(connection: Connection) -> str:
+    def read_name(connection: Connection) -> str:
         made.append(connection)
         return connection.name
 
-    shown = ConnectionCache(Computing(), name_of)
+    shown = ConnectionCache(Computing(), read_name)
     first = connection(1)
     renamed = msgspec.structs.replace(first, name="y")
     assert [
@@ -44,7 +44,7 @@ async def test_it_derives_once_for_each_state() -> None:
     assert len(made) == 4
 
 
-async def test_it_caches_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_cached_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connectioncache, "MAX_ENTRIES", 3)
     shown = ConnectionCache(Computing(), lambda each: each.id)
     assert [await shown.get(connection(id_)) for id_ in range(10)] == list(range(10))

@@ -1,4 +1,4 @@
-"""The catalogue over the typed face; what it holds is tested in tests/connectors."""
+"""The catalogue over gRPC. Its content is tested in tests/connectors."""
 
 from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connectors_pb2 as pb
@@ -8,15 +8,15 @@ LIST = "ConnectorService/ListConnectors"
 GET = "ConnectorService/GetConnector"
 
 
-async def test_the_list_is_whole_sorted_and_the_same_for_every_key(api: Api) -> None:
-    answer = await api.call(LIST, pb.ListConnectorsRequest())
-    assert [connector.code for connector in answer.connectors] == sorted(CONNECTORS)
-    assert await api.call(LIST, pb.ListConnectorsRequest(), key=UNRESTRICTED) == answer, "no workspace is needed"
-    for connector in answer.connectors:
+async def test_the_list_is_complete_sorted_and_equal_for_every_key(api: Api) -> None:
+    response = await api.call(LIST, pb.ListConnectorsRequest())
+    assert [connector.code for connector in response.connectors] == sorted(CONNECTORS)
+    assert await api.call(LIST, pb.ListConnectorsRequest(), key=UNRESTRICTED) == response, "no workspace is needed"
+    for connector in response.connectors:
         assert await api.call(GET, pb.GetConnectorRequest(code=connector.code)) == connector
 
 
-async def test_an_application_shows_all_it_is(api: Api) -> None:
+async def test_an_application_has_all_members(api: Api) -> None:
     connector = await api.call(GET, pb.GetConnectorRequest(code="dummy"))
     for role in (connector.as_source, connector.as_destination):
         assert role.settings
@@ -40,7 +40,7 @@ async def test_an_application_shows_all_it_is(api: Api) -> None:
     )
 
 
-async def test_what_a_connector_does_not_have_is_absent(api: Api) -> None:
+async def test_members_that_a_connector_does_not_have_are_absent(api: Api) -> None:
     javascript = await api.call(GET, pb.GetConnectorRequest(code="javascript"))
     assert (javascript.strategies, javascript.available) == (True, True)
     assert not any(javascript.HasField(name) for name in ("as_destination", "oauth", "terms"))
@@ -50,10 +50,10 @@ async def test_what_a_connector_does_not_have_is_absent(api: Api) -> None:
     assert not any(kafka.HasField(name) for name in ("as_source", "as_destination"))
 
 
-async def test_an_unknown_code_and_a_missing_key(api: Api) -> None:
+async def test_an_unknown_code_or_a_missing_key_is_an_error(api: Api) -> None:
     for code in ("", "fax", "Dummy"):
-        refused = await api.call(GET, pb.GetConnectorRequest(code=code))
-        assert (refused.reason, refused.metadata) == ("NotFound", (("field", "code"),))
+        failed = await api.call(GET, pb.GetConnectorRequest(code=code))
+        assert (failed.reason, failed.metadata) == ("NotFound", (("field", "code"),))
     for method, request in ((LIST, pb.ListConnectorsRequest()), (GET, pb.GetConnectorRequest(code="dummy"))):
         assert (await api.call(method, request, key=None)).reason == "Unauthorized"
 

@@ -1,4 +1,4 @@
-"""What one workspace asks of the management API holds up no other: computing, trials, limits and read-only keys."""
+"""Management calls of one workspace do not slow down another: computing, trials, limits and read-only keys."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from headwater.rest.v1 import connections_pb2 as rest_connections_pb2
 from headwater.schemas import parse_schema
 from headwater.transforms.functions import Runner
 from headwater.v1 import api_keys_pb2, connections_pb2, filters_pb2, transformations_pb2, workspaces_pb2
-from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import Harness, add_source, add_workspace
 
 STRING = {"kind": "string"}
@@ -34,7 +34,7 @@ ENDLESS = {"JavaScript": "function transform(x) { while (true) {} }", "Python": 
 TRIVIAL = {"JavaScript": "function transform(x) { return x }", "Python": "def transform(x):\n  return x"}
 BURST = 5
 ATTEMPTS = 3
-"""How often a standstill is measured: other work of the machine makes one longer, and never shorter."""
+"""Number of measurements of a standstill: other work of the machine makes one longer, and never shorter."""
 
 
 def trial(language: str, source: str) -> HttpBody:
@@ -52,7 +52,7 @@ def nested(depth: int, of: str) -> str:
 
 
 def of_size(make: Callable[[int], Any], size: int) -> Any:
-    """The largest of the requests that is not larger."""
+    """Return the largest of the requests that is not larger than `size`."""
     low, high = 1, 1 << 20
     while low < high:
         middle = (low + high + 1) // 2
@@ -65,7 +65,7 @@ def properties(count: int) -> HttpBody:
 
 
 def mapping(count: int) -> HttpBody:
-    """Many properties of many parts, up to what a mapping may have; then larger data."""
+    """Return a mapping with many properties of many parts, up to the limits of a mapping, and then with larger data."""
     names = [f"p{number}" for number in range(min(count, 300))]
     schema = {"kind": "object", "properties": [{"name": name, "type": STRING} for name in names]}
     transformation = {"mapping": dict.fromkeys(names, nested(14, "email"))}
@@ -99,8 +99,8 @@ async def served(harness: Harness, given: Services, limiter: RateLimiter | None 
     return server, Api(harness, aio.insecure_channel(address))
 
 
-def parts_of(harness: Harness) -> Services:
-    """What the servicers work with, without processes for what computes."""
+def make_services(harness: Harness) -> Services:
+    """Return the dependencies of the servicers, without processes for computing."""
     return Services(
         harness.catalog,
         harness.intake,
@@ -115,12 +115,12 @@ def parts_of(harness: Harness) -> Services:
 
 @pytest.fixture
 async def contained(harness: Harness) -> AsyncIterator[Api]:
-    """A server as the backend makes it: with processes for what computes, and with shares of sandboxes."""
+    """Start a server as the backend does: with processes for computing, and with shares of sandboxes."""
     async with (
         open_computing(2, modules=["headwater.api.register"]) as computing,
         Runner(javascript=2, python=2, per_owner=1, max_waiting=4) as functions,
     ):
-        given = replace(parts_of(harness), functions=functions, computing=computing)
+        given = replace(make_services(harness), functions=functions, computing=computing)
         server, api = await served(harness, given)
         yield api
         await api.channel.close()
@@ -129,13 +129,13 @@ async def contained(harness: Harness) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def other(harness: Harness) -> str:
-    """A key of another workspace, B."""
+    """Create another workspace, B, and return its key."""
     workspace = await add_workspace(harness.catalog, "B")
     return (await create_api_key(harness.catalog, None, "B", workspace.id)).token
 
 
 class Ticker:
-    """Measures how long the event loop stands still."""
+    """Measures the longest standstill of the event loop."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -156,7 +156,7 @@ class Ticker:
 
 @pytest.mark.parametrize("case", EXPENSIVE)
 async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, other: str, case: str) -> None:
-    """The loop stands still for a fraction of the time for which it does when the same call is computed on it."""
+    """The loop stands still for a fraction of the time that the same call takes when it is computed on the loop."""
     method, make = EXPENSIVE[case]
     request = of_size(make, 150_000)
     async with Ticker() as on_the_loop:  # `api` has no processes
@@ -164,21 +164,21 @@ async def test_expensive_calls_of_a_do_not_hold_up_b(api: Api, contained: Api, o
     await contained.call(method, request)  # the process starts
     stalls = []
     for _ in range(ATTEMPTS):
-        async with Ticker() as beside:
-            answer = await contained.call(method, request)
+        async with Ticker() as large:
+            response = await contained.call(method, request)
             listed = await contained.call(
                 "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=other
             )
-        async with Ticker() as small:  # what is computed on the loop in any case
+        async with Ticker() as small:  # the part that is always computed on the loop
             await contained.call(method, of_size(make, SMALL_BYTES))
-        assert answer == expected
+        assert response == expected
         assert listed == connections_pb2.ListConnectionsResponse()
-        stalls.append(max(beside.longest, small.longest))
+        stalls.append(max(large.longest, small.longest))
     assert min(stalls) < on_the_loop.longest / 2
 
 
 async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api) -> None:
-    """Reading what takes long to encode, alone and in lists, stops the loop for a fraction of what it does there."""
+    """The same for reads whose response takes long to encode, alone and in lists."""
     harness = api.harness
     source = await add_source(harness.catalog, harness.workspace, events=None, users=())
     names = [f"property_{number}" for number in range(1_000)]
@@ -204,17 +204,17 @@ async def test_large_connections_of_a_do_not_hold_up_b(api: Api, contained: Api)
             expected = await api.call(method, request)
         stalls = []
         for _ in range(ATTEMPTS):
-            async with Ticker() as beside:
-                answer = await contained.call(method, request)
-            stalls.append(beside.longest)
-        if isinstance(answer, HttpBody):  # members of a map come in any order
-            answer, expected = json.loads(answer.data), json.loads(expected.data)
-        assert answer == expected
+            async with Ticker() as large:
+                response = await contained.call(method, request)
+            stalls.append(large.longest)
+        if isinstance(response, HttpBody):  # members of a map come in any order
+            response, expected = json.loads(response.data), json.loads(expected.data)
+        assert response == expected
         assert min(stalls) < on_the_loop.longest / 2
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
-async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, language: str) -> None:
+async def test_endless_trials_of_a_do_not_hold_up_trials_of_b(contained: Api, other: str, language: str) -> None:
     method = "rest.TransformationService/TransformData"
     trivial, endless = trial(language, TRIVIAL[language]), trial(language, ENDLESS[language])
     assert json.loads((await contained.call(method, trivial, key=other)).data) == {"data": {"email": "e"}}
@@ -223,8 +223,8 @@ async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, l
     assert {task.result().reason for task in done} == {"TooManyRequests"}
     assert json.loads((await contained.call(method, trivial, key=other)).data) == {"data": {"email": "e"}}
     assert sum(not task.done() for task in flood) >= 4, "B does not wait for any trial of A"
-    refused = await next(task for task in flood if not task.done())
-    assert (refused.reason, "longer than 2 s" in refused.message or "too long" in refused.message) == (
+    failed = await next(task for task in flood if not task.done())
+    assert (failed.reason, "longer than 2 s" in failed.message or "too long" in failed.message) == (
         "TransformationFailed",
         True,
     )
@@ -235,26 +235,26 @@ async def test_endless_trials_of_a_leave_b_its_own(contained: Api, other: str, l
 
 async def test_the_bounds_name_the_field_and_the_rule(api: Api) -> None:
     many = {"expressions": [{"value": "email", "type": STRING}] * 10_001, "schema": PERSON}
-    refused = await api.call("rest.TransformationService/ListExpressionProperties", body(many))
-    assert (refused.metadata, refused.message) == (
+    failed = await api.call("rest.TransformationService/ListExpressionProperties", body(many))
+    assert (failed.metadata, failed.message) == (
         (("field", "expressions"),),
         "expressions must have at most 10000 expressions",
     )
     expression = transformations_pb2.ListExpressionPropertiesRequest.Expression(value="x" * 50_000)
     long = transformations_pb2.ListExpressionPropertiesRequest(expressions=[expression] * 6)
-    refused = await api.call("TransformationService/ListExpressionProperties", long)
-    assert "250000 characters together" in refused.message
-    refused = await api.call("FilterService/ParseFilter", filter_text(10_000))
-    assert "must have at most 10000 values" in refused.message
+    failed = await api.call("TransformationService/ListExpressionProperties", long)
+    assert "250000 characters together" in failed.message
+    failed = await api.call("FilterService/ParseFilter", filter_text(10_000))
+    assert "must have at most 10000 values" in failed.message
     conditions = filters_pb2.ParseFilterRequest(text=" and ".join(["a is null"] * 5_001))
-    refused = await api.call("FilterService/ParseFilter", conditions)
-    assert "must have at most 5000 conditions" in refused.message
+    failed = await api.call("FilterService/ParseFilter", conditions)
+    assert "must have at most 5000 conditions" in failed.message
 
 
 @pytest.fixture
 async def limited(harness: Harness) -> AsyncIterator[Api]:
     limiter = RateLimiter(harness.clock, key=RateLimit(1, BURST), unit="calls")
-    given = parts_of(harness)
+    given = make_services(harness)
     server, api = await served(harness, given, limiter)
     yield api
     await api.channel.close()
@@ -264,20 +264,20 @@ async def limited(harness: Harness) -> AsyncIterator[Api]:
 async def test_calls_of_a_key_are_limited_and_those_of_others_are_not(limited: Api, other: str) -> None:
     method, request = "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest()
     for _ in range(BURST):
-        assert not isinstance(await limited.call(method, request), Refused)
-    refused = await limited.call(method, request)
-    assert (refused.status, refused.reason) == ("RESOURCE_EXHAUSTED", "TooManyRequests")
-    assert refused.message == "the key sends more than 1 calls a second"
-    assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= set(refused.trailers)
+        assert not isinstance(await limited.call(method, request), CallError)
+    failed = await limited.call(method, request)
+    assert (failed.status, failed.reason) == ("RESOURCE_EXHAUSTED", "TooManyRequests")
+    assert failed.message == "the key sends more than 1 calls a second"
+    assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= set(failed.trailers)
     parse = filters_pb2.ParseFilterRequest(text="")
     assert (await limited.call("FilterService/ParseFilter", parse)).reason == "TooManyRequests", "each call counts"
-    assert not isinstance(await limited.call(method, request, key=other), Refused)
+    assert not isinstance(await limited.call(method, request, key=other), CallError)
     limited.harness.clock.advance(1)
-    assert not isinstance(await limited.call(method, request), Refused)
+    assert not isinstance(await limited.call(method, request), CallError)
 
 
 @pytest.mark.parametrize("package", ["v1", "rest.v1"])
-async def test_answers_say_what_is_left(limited: Api, package: str) -> None:
+async def test_responses_state_the_remaining_calls(limited: Api, package: str) -> None:
     kind: Any = limited.channel.unary_unary if package == "v1" else limited.channel.unary_stream
     call = kind(f"/headwater.{package}.ConnectionService/ListConnections")(
         b"", metadata=(("authorization", f"Bearer {RESTRICTED}"),), timeout=20
@@ -300,7 +300,7 @@ def methods() -> list[MethodDescriptor]:
 
 
 @pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
-def test_reading_calls_are_those_that_are_get(method: MethodDescriptor) -> None:
+def test_reading_calls_are_those_with_a_get_route(method: MethodDescriptor) -> None:
     rules = {field.name: value for field, value in method.GetOptions().ListFields()}
     if "http" in rules:
         assert is_reading(f"/x/{method.name}") == bool(rules["http"].get)
@@ -312,7 +312,8 @@ async def test_a_read_only_key_reads_and_does_nothing_else(api: Api) -> None:
     listed = await api.call("ApiKeyService/ListApiKeys", api_keys_pb2.ListApiKeysRequest(), key=key)
     assert sorted(each.access for each in listed.keys) == ["Full", "Read"]
     assert not isinstance(
-        await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=key), Refused
+        await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=key),
+        CallError,
     )
     connection = connections_pb2.CreateConnectionRequest(name="x", role="Source", connector="http")
     for method, request in (
@@ -322,22 +323,22 @@ async def test_a_read_only_key_reads_and_does_nothing_else(api: Api) -> None:
         ("WorkspaceService/UpdateCurrentWorkspace", workspaces_pb2.UpdateCurrentWorkspaceRequest(name="x")),
         ("FilterService/ParseFilter", filters_pb2.ParseFilterRequest()),
     ):
-        refused = await api.call(method, request, key=key)
-        assert (refused.status, refused.reason) == ("PERMISSION_DENIED", "ReadOnlyKey"), method
+        failed = await api.call(method, request, key=key)
+        assert (failed.status, failed.reason) == ("PERMISSION_DENIED", "ReadOnlyKey"), method
     events = HttpBody(content_type="application/json", data=b'{"type":"track","event":"x","userId":"u"}')
-    refused = await api.call("NativeEventService/PostEvents", events, key=key)
-    assert refused.reason == "ReadOnlyKey"
+    failed = await api.call("NativeEventService/PostEvents", events, key=key)
+    assert failed.reason == "ReadOnlyKey"
     assert api.harness.catalog.connections(api.harness.workspace) == []
 
 
 async def test_a_key_is_read_only_in_every_process(api: Api) -> None:
     request = api_keys_pb2.CreateApiKeyRequest(name="R", access="Write")
-    refused = await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)
-    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "access"),))
+    failed = await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)
+    assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "access"),))
     request = api_keys_pb2.CreateApiKeyRequest(name="R", access="Read")
     token = (await api.call("ApiKeyService/CreateApiKey", request, key=UNRESTRICTED)).token
     catalog = api.harness.catalog
-    catalog._view = type(catalog._view)()  # as a process that starts now
+    catalog._view = type(catalog._view)()  # like a process that starts later
     await catalog.refresh()
     found = catalog.api_key(token)
     assert found is not None and (found.access, found.digest) == ("Read", api_key_digest(token))

@@ -1,4 +1,4 @@
-"""The devices of people, typed: registered through every dialect, listed a page at a time."""
+"""Devices of users over gRPC: registered through every protocol, listed in pages."""
 
 import json
 from typing import Any
@@ -18,19 +18,19 @@ LIST = "DeviceService/ListDevices"
 async def register(api: Api, source: Connection, **members: Any) -> None:
     body = json.dumps({**DEVICE, **members}).encode()
     await api.harness.intake.accept(client_call(call="devices", body=body, key=source.event_write_keys[0]))
-    await api.harness.carry()
+    await api.harness.process_log()
     api.harness.clock.advance(1)
 
 
 async def listed(api: Api, **request: Any) -> list[str]:
-    answer = await api.call(LIST, pb.ListDevicesRequest(**request))
-    assert answer.total == len(answer.devices)
-    return [device.device_id for device in answer.devices]
+    response = await api.call(LIST, pb.ListDevicesRequest(**request))
+    assert response.total == len(response.devices)
+    return [device.device_id for device in response.devices]
 
 
 async def test_a_device_is_listed_with_everything_that_is_known_of_it(api: Api, source: Connection) -> None:
     await register(api, source, os_version="16.3.1", anonymous_id="A")
-    answer = await api.call(LIST, pb.ListDevicesRequest())
+    response = await api.call(LIST, pb.ListDevicesRequest())
     expected = pb.Device(
         device_id="d1",
         connection=source.id,
@@ -44,13 +44,13 @@ async def test_a_device_is_listed_with_everything_that_is_known_of_it(api: Api, 
         app_version="1.2.4",
     )
     expected.updated_at.FromJsonString("2026-11-22T12:00:10.500Z")
-    assert answer == pb.ListDevicesResponse(devices=[expected], total=1)
+    assert response == pb.ListDevicesResponse(devices=[expected], total=1)
 
 
-async def test_what_is_not_known_is_absent(api: Api, source: Connection) -> None:
+async def test_unknown_members_are_absent(api: Api, source: Connection) -> None:
     event = {"event": "Device Created or Updated", "userId": "u", "context": {"device": {"token": "t", "type": "ios"}}}
     await api.harness.send(source, json.dumps(event).encode(), call="track")
-    await api.harness.carry()
+    await api.harness.process_log()
     (device,) = (await api.call(LIST, pb.ListDevicesRequest())).devices
     assert (device.device_id, device.token, device.os, device.model) == ("t", "t", "ios", "")
     assert not device.HasField("anonymous_id")
@@ -73,7 +73,7 @@ async def test_the_most_recently_registered_comes_first_and_filters_choose(api: 
     assert await listed(api, connection=5) == []
 
 
-async def test_pages(api: Api, source: Connection) -> None:
+async def test_pages_list_every_item_once(api: Api, source: Connection) -> None:
     for number in range(5):
         await register(api, source, device_id=f"d{number}", token=f"t{number}")
     found = []
@@ -84,18 +84,18 @@ async def test_pages(api: Api, source: Connection) -> None:
     assert found == ["d4", "d3", "d2", "d1", "d0"]
 
 
-async def test_a_user_has_the_devices_of_the_anonymous_ids_that_became_theirs(api: Api, source: Connection) -> None:
+async def test_a_user_has_the_devices_of_merged_anonymous_ids(api: Api, source: Connection) -> None:
     anonymous = {"external_id": None, "anonymous_id": "A"}
     await register(api, source, **anonymous)
     assert await listed(api, user_id="E") == []
     call = client_call(call="identify", body=b'{"anonymous_id":"A","external_id":"E"}', key=source.event_write_keys[0])
     await api.harness.intake.accept(call)
-    await api.harness.carry()
+    await api.harness.process_log()
     assert await listed(api, user_id="E") == ["d1"]
     assert await listed(api, anonymous_id="A") == ["d1"]
 
 
-async def test_other_workspaces_and_removed_connections_have_none_here(api: Api, source: Connection) -> None:
+async def test_devices_of_other_workspaces_and_deleted_connections_are_not_listed(api: Api, source: Connection) -> None:
     elsewhere = await add_workspace(api.harness.catalog)
     await register(api, source)
     other = await api.call(LIST, pb.ListDevicesRequest(), ("headwater-workspace", str(elsewhere.id)), key=UNRESTRICTED)
@@ -107,9 +107,9 @@ async def test_other_workspaces_and_removed_connections_have_none_here(api: Api,
 @pytest.mark.parametrize(
     ("request_", "field"), [({"first": -1}, "first"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit")]
 )
-async def test_bad_requests(api: Api, request_: dict[str, Any], field: str) -> None:
-    refused = await api.call(LIST, pb.ListDevicesRequest(**request_))
-    assert (refused.status, refused.reason, refused.metadata) == ("INVALID_ARGUMENT", "BadRequest", (("field", field),))
+async def test_bad_requests_are_rejected(api: Api, request_: dict[str, Any], field: str) -> None:
+    failed = await api.call(LIST, pb.ListDevicesRequest(**request_))
+    assert (failed.status, failed.reason, failed.metadata) == ("INVALID_ARGUMENT", "BadRequest", (("field", field),))
 
 
 async def test_a_key_is_needed(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Every exception becomes an answer, and no defect shows its text."""
+"""Every exception becomes a response, and no bug shows its text."""
 
 from collections.abc import AsyncIterator
 
@@ -12,7 +12,7 @@ from headwater.base import errors
 from headwater.rest.v1 import connections_pb2 as rest_pb
 from headwater.rest.v1 import connections_pb2_grpc as rest_grpc
 from headwater.v1 import connections_pb2, system_pb2, system_pb2_grpc
-from tests.api.conftest import REST, Api, Refused
+from tests.api.conftest import REST, Api, CallError
 from tests.harness import Harness
 
 SECRET = "password=hunter2"
@@ -48,8 +48,8 @@ class Raising(system_pb2_grpc.SystemServiceServicer):
         raise self.error
 
 
-async def answers(harness: Harness, error: Exception) -> tuple[Refused, Refused]:
-    """What a native caller and a REST caller are answered."""
+async def call_both(harness: Harness, error: Exception) -> tuple[CallError, CallError]:
+    """Return the errors that a native caller and a REST caller receive."""
     servicer = Raising()
     servicer.error = error
     server = aio.server(interceptors=[ErrorInterceptor()])
@@ -66,11 +66,11 @@ async def answers(harness: Harness, error: Exception) -> tuple[Refused, Refused]
 
 
 @pytest.mark.parametrize(("error", "status", "code", "reason", "metadata"), RAISED, ids=lambda value: repr(value)[:40])
-async def test_the_answer_to_each_error(
+async def test_the_response_to_each_error(
     harness: Harness, error: Exception, status: str, code: int, reason: str, metadata: dict[str, str]
 ) -> None:
     with capture_logs() as logs:
-        native, rest = await answers(harness, error)
+        native, rest = await call_both(harness, error)
     retry = ("retry-after",) if "retryAfter" in metadata else ()
     assert (native.status, native.reason, dict(native.metadata)) == (status, reason, metadata)
     assert (native.http, native.trailers) == (None, ("grpc-status-details-bin", *retry)), (
@@ -102,43 +102,43 @@ class Streaming(rest_grpc.ConnectionServiceServicer):
 
 
 async def streamed(harness: Harness, servicer: rest_grpc.ConnectionServiceServicer) -> object:
-    """What a REST caller is answered."""
+    """Return the error that a REST caller receives."""
     server = aio.server(interceptors=[ErrorInterceptor()])
     rest_grpc.add_ConnectionServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"unix:{harness.folder}/streaming.sock")
     await server.start()
     async with aio.insecure_channel(f"unix:{harness.folder}/streaming.sock") as channel:
         request = rest_pb.ListConnectionsRequest()
-        answer = await Api(harness, channel).call("rest.ConnectionService/ListConnections", request, REST)
+        response = await Api(harness, channel).call("rest.ConnectionService/ListConnections", request, REST)
     await server.stop(None)
-    return answer
+    return response
 
 
 @pytest.mark.parametrize("before", [(), (b"[1,",)], ids=["first", "later"])
-async def test_streams_are_answered_alike(harness: Harness, before: tuple[bytes, ...]) -> None:
+async def test_streams_return_the_same_errors(harness: Harness, before: tuple[bytes, ...]) -> None:
     whole = await streamed(harness, Streaming(*before, b"2]"))
     assert isinstance(whole, HttpBody)
     assert whole.data == b"".join(before) + b"2]"
-    refused = await streamed(harness, Streaming(*before, errors.NotFound("no")))
-    assert isinstance(refused, Refused)
-    assert refused.http == (404, {"error": {"code": "NotFound", "message": "no"}})
+    failed = await streamed(harness, Streaming(*before, errors.NotFound("no")))
+    assert isinstance(failed, CallError)
+    assert failed.http == (404, {"error": {"code": "NotFound", "message": "no"}})
     with capture_logs() as logs:
         broken = await streamed(harness, Streaming(*before, RuntimeError(SECRET)))
-    assert isinstance(broken, Refused)
+    assert isinstance(broken, CallError)
     assert (broken.status, SECRET in repr(broken)) == ("INTERNAL", False)
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")]
 
 
-async def test_a_stream_that_is_not_built_says_so(harness: Harness) -> None:
-    refused = await streamed(harness, rest_grpc.ConnectionServiceServicer())
-    assert isinstance(refused, Refused)
-    assert (refused.status, refused.reason or refused.message) == ("UNIMPLEMENTED", "this call is not built yet")
+async def test_a_stream_that_is_not_built_is_unimplemented(harness: Harness) -> None:
+    failed = await streamed(harness, rest_grpc.ConnectionServiceServicer())
+    assert isinstance(failed, CallError)
+    assert (failed.status, failed.reason or failed.message) == ("UNIMPLEMENTED", "this call is not built yet")
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\n"])
 async def test_a_long_message_is_cut_before_its_header_is_too_large(harness: Harness, letter: str) -> None:
-    """gRPC clients refuse large headers, and then report a failure of their own."""
-    native, rest = await answers(harness, errors.BadRequest(letter * 100_000))
+    """gRPC clients reject large headers, and then report a failure of their own."""
+    native, rest = await call_both(harness, errors.BadRequest(letter * 100_000))
     assert (native.status, native.reason) == ("INVALID_ARGUMENT", "BadRequest")
     assert set(native.message) == {letter}
     assert 1000 < len(native.message.encode()) <= 1500
@@ -151,6 +151,6 @@ async def test_a_clients_own_text_in_a_message_does_no_harm(api: Api) -> None:
 
 
 async def test_a_service_may_have_an_error_body_of_its_own(api: Api) -> None:
-    refused = await api.call("TrackService/Page", HttpBody(data=b"{"), REST, ("x-strict-mode", "1"), key=None)
-    assert refused.http is not None
-    assert set(refused.http[1]) == {"success", "code", "message", "meta"}
+    failed = await api.call("TrackService/Page", HttpBody(data=b"{"), REST, ("x-strict-mode", "1"), key=None)
+    assert failed.http is not None
+    assert set(failed.http[1]) == {"success", "code", "message", "meta"}

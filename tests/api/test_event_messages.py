@@ -1,4 +1,4 @@
-"""Typed events and JSON: nothing is lost by choosing the typed face."""
+"""Typed events and JSON: gRPC loses no data."""
 
 import json
 from datetime import datetime
@@ -27,7 +27,7 @@ TIMES = ("timestamp", "originalTimestamp", "sentAt")
 
 
 def document(event: bytes) -> dict[str, Raw]:
-    """What is stored of an event of a batch."""
+    """Return the stored members of an event of a batch."""
     call = read_call("batch", b'{"batch":[' + event + b"]}")
     wire = check(call.events[0], None)
     assert not isinstance(wire, Rejection), wire
@@ -35,7 +35,7 @@ def document(event: bytes) -> dict[str, Raw]:
 
 
 def texts(members: dict[str, Raw]) -> dict[str, object]:
-    """Comparable: people's own JSON as it is, times to the microsecond, everything else by value."""
+    """Return comparable members: JSON of users as it is, times to the microsecond, everything else by value."""
     own = {name: bytes(text) for name, text in members.items() if name in ("properties", "traits", "integrations")}
     rest = {name: json.loads(bytes(text)) for name, text in members.items() if name not in own}
     times = {name: rest.pop(name).rstrip("Z").removesuffix("000") for name in TIMES}
@@ -43,7 +43,7 @@ def texts(members: dict[str, Raw]) -> dict[str, object]:
 
 
 def exact(value: object) -> object:
-    """1 is 1.0 as a number, but true is not 1."""
+    """Make 1 and 1.0 equal, and 1 and true different."""
     if isinstance(value, dict):
         return {name: exact(member) for name, member in value.items()}
     if isinstance(value, list):
@@ -108,7 +108,7 @@ def test_every_documented_member_has_its_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("context", "beside"),
+    ("context", "extra"),
     [
         ({"active": True}, {"active": True}),
         ({"page": {"url": "x", "keywords": ["a"]}}, {"page": {"url": "x", "keywords": ["a"]}}),
@@ -134,15 +134,15 @@ def test_every_documented_member_has_its_field() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_does_not_fit_travels_beside(context: dict[str, Any], beside: dict[str, Any]) -> None:
+def test_values_without_a_field_are_extra_members(context: dict[str, Any], extra: dict[str, Any]) -> None:
     message = assert_round_trip(
         json.dumps({"type": "page", "userId": "u", "context": {"locale": "it-IT", **context}}).encode()
     )
     assert message.context.locale == "it-IT"
-    assert json.loads(message.context.extra_json) == beside
+    assert json.loads(message.context.extra_json) == extra
 
 
-def test_numbers_that_python_cannot_hold_travel_beside() -> None:
+def test_numbers_out_of_range_are_extra_members() -> None:
     digits = b"9" * 5000
     message = event_message(
         document(
@@ -155,8 +155,8 @@ def test_numbers_that_python_cannot_hold_travel_beside() -> None:
 
 
 @pytest.mark.parametrize("object_type", ["5", "[1]", "null"])
-def test_an_object_type_of_an_older_version_travels_beside(object_type: str) -> None:
-    """Before it was an id, the member was kept as anything."""
+def test_an_object_type_of_an_older_version_is_an_extra_member(object_type: str) -> None:
+    """Older versions accepted any value of the member."""
     stored = document(b'{"type":"page","userId":"u"}') | {"objectTypeId": Raw(object_type.encode())}
     message = event_message(stored)
     assert message.extra_json == '{"objectTypeId":' + object_type + "}"
@@ -165,7 +165,7 @@ def test_an_object_type_of_an_older_version_travels_beside(object_type: str) -> 
 
 @pytest.mark.parametrize("name", ["_metadata", "version", "extraJson", "propertiesJson", "extra_json", "unknown"])
 @pytest.mark.parametrize("value", [None, 5, "x", {"a": 1}, [1]], ids=str)
-def test_unknown_members_travel_beside(name: str, value: object) -> None:
+def test_unknown_members_are_extra_members(name: str, value: object) -> None:
     message = assert_round_trip(json.dumps({"type": "page", "userId": "u", name: value}).encode())
     assert json.loads(message.extra_json) == {name: value}
 
@@ -194,7 +194,7 @@ _contexts = st.dictionaries(
         max_size=3,
     ),
 )
-def test_for_every_event_nothing_is_lost(context: dict[str, Any], members: dict[str, Any]) -> None:
+def test_no_event_loses_data(context: dict[str, Any], members: dict[str, Any]) -> None:
     objects = {
         name: value if isinstance(value, dict) else {"value": value}
         for name, value in members.items()
@@ -204,7 +204,7 @@ def test_for_every_event_nothing_is_lost(context: dict[str, Any], members: dict[
     assert_round_trip(json.dumps(event).encode())
 
 
-# --- From the typed face ------------------------------------------------------------------------------------------
+# --- From gRPC ----------------------------------------------------------------------------------------------------
 
 
 def sent(**values: Any) -> dict[str, Any]:
@@ -212,17 +212,17 @@ def sent(**values: Any) -> dict[str, Any]:
     return members
 
 
-def test_what_is_absent_in_the_message_is_not_sent() -> None:
+def test_absent_fields_are_not_sent() -> None:
     assert sent(type="page", user_id="u") == {"type": "page", "userId": "u"}
     assert sent() == {}
 
 
-def test_what_only_the_server_says_is_not_sent() -> None:
+def test_fields_of_the_server_are_not_sent() -> None:
     assert sent(type="page", connection_id=7, kpid="k", received_at=Timestamp(seconds=1)) == {"type": "page"}
 
 
 @pytest.mark.parametrize("text", ["{", "x", "", "\ufeff{}", "NaN", "[" * 100_000])
-def test_text_that_is_no_json_is_refused_with_the_members_name(text: str) -> None:
+def test_a_text_that_is_not_json_is_rejected_with_the_members_name(text: str) -> None:
     wire = wire_event(pb.Event(type="page", user_id="u", properties_json=text))
     assert json.loads(wire)["properties"] == text
     outcome = check(Raw(wire), None)
@@ -231,7 +231,7 @@ def test_text_that_is_no_json_is_refused_with_the_members_name(text: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "5", '"x"'])
-def test_extra_members_that_are_no_object_are_kept_as_one(text: str) -> None:
+def test_extra_members_that_are_not_an_object_are_one_member(text: str) -> None:
     kept = text if text == "{" else json.loads(text)
     assert sent(extra_json=text) == {"extraJson": kept}
     assert sent(context=pb.EventContext(extra_json=text)) == {"context": {"extraJson": kept}}
@@ -251,7 +251,7 @@ def test_fields_come_before_extra_members() -> None:
 @pytest.mark.parametrize(
     ("seconds", "nanos"), [(10**15, 0), (-(10**15), 0), (0, -1), (0, 2 * 10**9), (253402300800, 0)]
 )
-def test_a_time_that_no_calendar_has_is_refused_with_its_name(field: str, seconds: int, nanos: int) -> None:
+def test_a_time_out_of_range_is_rejected_with_its_name(field: str, seconds: int, nanos: int) -> None:
     event = pb.Event(type="page", user_id="u")
     getattr(event, field).CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
     source = Raw(wire_event(event))

@@ -1,4 +1,4 @@
-"""Events in and out over the typed face, and its equality with the JSON face."""
+"""Sending and reading events over gRPC, with results equal to those of REST."""
 
 import json
 from typing import Any
@@ -16,9 +16,9 @@ from headwater.base.errors import BadRequest, PayloadTooLarge, Unauthorized
 from headwater.catalog import Connection
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.rest.v1 import events_pb2 as rest_pb
-from headwater.v1 import connections_pb2, filters_pb2
+from headwater.v1 import connections_pb2
 from headwater.v1 import events_pb2 as pb
-from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import add_source, add_workspace, track_call
 from tests.jsontexts import json_values
 
@@ -33,10 +33,10 @@ async def send(api: Api, source: Connection, *events: pb.Event, **request: Any) 
 
 
 async def listed(api: Api, **request: Any) -> list[dict[str, Any]]:
-    answer = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**request))
-    assert not isinstance(answer, Refused), answer
-    assert answer.content_type == "application/json"
-    events: list[dict[str, Any]] = json.loads(answer.data)["events"]
+    response = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**request))
+    assert not isinstance(response, CallError), response
+    assert response.content_type == "application/json"
+    events: list[dict[str, Any]] = json.loads(response.data)["events"]
     return events
 
 
@@ -55,7 +55,7 @@ async def test_typed_events_are_stored_and_come_back_typed(api: Api, source: Con
         timestamp=Timestamp(seconds=1_700_000_000, nanos=123_456_000),
     )
     assert await send(api, source, event) == pb.SendEventsResponse(accepted=1)
-    await api.harness.carry()
+    await api.harness.process_log()
     (stored,) = (await api.call(LIST, pb.ListEventsRequest())).events
     event.traits_json = "{}"
     event.connection_id = source.id
@@ -67,19 +67,19 @@ async def test_typed_events_are_stored_and_come_back_typed(api: Api, source: Con
     assert stored == event
 
 
-async def test_the_call_says_when_it_was_sent(api: Api, source: Connection) -> None:
+async def test_the_time_of_sending_is_that_of_the_call(api: Api, source: Connection) -> None:
     now = int(api.harness.clock.now().timestamp())
     event = pb.Event(type="page", user_id="u", timestamp=Timestamp(seconds=now - 10))
     await send(api, source, event, sent_at=Timestamp(seconds=now - 5, nanos=500_000_000))
-    await api.harness.carry()
+    await api.harness.process_log()
     (stored,) = await listed(api)
     assert stored["timestamp"] == "2026-11-22T12:00:05Z"
     assert stored["originalTimestamp"] == "2026-11-22T12:00:00Z"
 
 
-async def test_refused_events_are_answered_and_do_not_hold_up_the_others(api: Api, source: Connection) -> None:
+async def test_rejected_events_are_reported_and_do_not_hold_up_the_others(api: Api, source: Connection) -> None:
     good = pb.Event(type="page", user_id="u")
-    answer = await send(
+    response = await send(
         api,
         source,
         pb.Event(type="track", user_id="u"),
@@ -87,13 +87,13 @@ async def test_refused_events_are_answered_and_do_not_hold_up_the_others(api: Ap
         pb.Event(),
         pb.Event(type="page", user_id="u", traits_json="[]"),
     )
-    assert answer.accepted == 1
-    assert [(each.index, each.code, each.path, each.message) for each in answer.rejected] == [
+    assert response.accepted == 1
+    assert [(each.index, each.code, each.path, each.message) for each in response.rejected] == [
         (0, "BadRequest", "event", "event is required in a track event"),
         (2, "BadRequest", "type", "type must be one of alias, group, identify, page, screen, track"),
         (3, "BadRequest", "traits", "traits must be an object or null"),
     ]
-    await api.harness.carry()
+    await api.harness.process_log()
     assert len(await listed(api)) == 1
     kept = (await api.call(REJECTED, pb.ListRejectedEventsRequest(protocol="grpc"))).events
     assert [event.position for event in kept] == [4, 3, 1]
@@ -106,7 +106,7 @@ async def test_no_events_are_no_error(api: Api, source: Connection) -> None:
 async def test_sending_again_stores_nothing_twice(api: Api, source: Connection) -> None:
     for _ in range(3):
         assert (await send(api, source, pb.Event(type="page", user_id="u", message_id="m"))).accepted == 1
-    await api.harness.carry()
+    await api.harness.process_log()
     assert len(await listed(api)) == 1
 
 
@@ -126,11 +126,11 @@ async def test_sending_again_stores_nothing_twice(api: Api, source: Connection) 
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_a_call_that_is_refused_as_a_whole(
+async def test_a_call_can_be_rejected_as_a_whole(
     api: Api, source: Connection, key: str | None, request_: pb.SendEventsRequest, status: str, reason: str
 ) -> None:
-    refused = await api.call(SEND, request_, key=source.event_write_keys[0] if key == "KEY" else key)
-    assert (refused.status, refused.reason) == (status, reason)
+    failed = await api.call(SEND, request_, key=source.event_write_keys[0] if key == "KEY" else key)
+    assert (failed.status, failed.reason) == (status, reason)
 
 
 # --- ListEvents of both packages --------------------------------------------------------------------------------
@@ -138,14 +138,14 @@ async def test_a_call_that_is_refused_as_a_whole(
 
 @pytest.fixture
 async def ten(api: Api, source: Connection) -> list[str]:
-    """Ten events, one second apart; their message ids, the oldest first."""
+    """Send ten events, one second apart; return their message ids, the oldest first."""
     times = [Timestamp(seconds=1_700_000_000 + number) for number in range(10)]
     await send(
         api,
         source,
         *(pb.Event(type="page", user_id="u", message_id=f"m{number}", timestamp=at) for number, at in enumerate(times)),
     )
-    await api.harness.carry()
+    await api.harness.process_log()
     return [f"m{number}" for number in range(10)]
 
 
@@ -164,7 +164,7 @@ async def ten(api: Api, source: Connection) -> list[str]:
     ],
     ids=str,
 )
-async def test_pages(api: Api, ten: list[str], request_: dict[str, Any], numbers: Any) -> None:
+async def test_pages_list_every_item_once(api: Api, ten: list[str], request_: dict[str, Any], numbers: Any) -> None:
     expected = [ten[number] for number in numbers]
     assert [event["messageId"] for event in await listed(api, **request_)] == expected
     typed = await api.call(LIST, pb.ListEventsRequest(**request_))
@@ -184,22 +184,16 @@ async def test_pages(api: Api, ten: list[str], request_: dict[str, Any], numbers
     ],
     ids=str,
 )
-async def test_requests_that_are_never_valid(api: Api, request_: dict[str, Any], field: str, message: str) -> None:
+async def test_invalid_requests_are_rejected(api: Api, request_: dict[str, Any], field: str, message: str) -> None:
     for method, request in (
         (LIST, pb.ListEventsRequest(**request_)),
         (LIST_JSON, rest_pb.ListEventsRequest(**request_)),
     ):
-        refused = await api.call(method, request)
-        assert (refused.status, refused.message, refused.metadata) == ("INVALID_ARGUMENT", message, (("field", field),))
+        failed = await api.call(method, request)
+        assert (failed.status, failed.message, failed.metadata) == ("INVALID_ARGUMENT", message, (("field", field),))
 
 
-async def test_filters_are_not_built(api: Api) -> None:
-    typed = await api.call(LIST, pb.ListEventsRequest(filter=filters_pb2.Filter()))
-    raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(filter="{}"))
-    assert (typed.reason, raw.reason) == ("NotImplemented", "NotImplemented")
-
-
-async def test_only_some_properties(api: Api, ten: list[str]) -> None:
+async def test_a_page_can_have_only_some_properties(api: Api, ten: list[str]) -> None:
     assert await listed(api, properties=["messageId,type"], limit=1) == [{"messageId": ten[9], "type": "page"}]
     assert await listed(api, properties=["messageId", "integrations", "properties"], limit=1) == [
         {"messageId": ten[9], "properties": {}}
@@ -211,16 +205,16 @@ async def test_only_some_properties(api: Api, ten: list[str]) -> None:
 async def test_events_of_another_workspace_are_not_listed(api: Api) -> None:
     other = await add_workspace(api.harness.catalog)
     await send(api, await add_source(api.harness.catalog, other.id), pb.Event(type="page", user_id="u"))
-    await api.harness.carry()
+    await api.harness.process_log()
     assert await listed(api) == []
 
 
-async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection) -> None:
+async def test_json_of_users_is_returned_as_text(api: Api, source: Connection) -> None:
     own = b'{"b":9007199254740993,"a":1.0,"n":1E400,"u":"\\u00e9"}'
     await api.harness.send(
         source, b'{"type":"track","event":"e","userId":"u","properties":%s,"mine":%s}' % (own, own), "track"
     )
-    await api.harness.carry()
+    await api.harness.process_log()
     raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest())
     assert raw.data.count(own) == 2
     (typed,) = (await api.call(LIST, pb.ListEventsRequest())).events
@@ -250,12 +244,14 @@ async def test_people_s_own_json_comes_back_as_text(api: Api, source: Connection
         max_size=5,
     )
 )
-async def test_both_faces_list_the_same_events(api: Api, source: Connection, members: dict[str, Any]) -> None:
+async def test_rest_and_grpc_list_the_same_events(api: Api, source: Connection, members: dict[str, Any]) -> None:
     await api.harness.send(source, json.dumps({"userId": "u", **members}).encode(), "page")
-    await api.harness.carry()
+    await api.harness.process_log()
     typed = await api.call(LIST, pb.ListEventsRequest(limit=1, order="receivedAt"))
     raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(limit=1, order="receivedAt"))
-    documents = msgspec.json.decode(raw.data, type=dict[str, list[dict[str, msgspec.Raw]]])["events"]
+    documents = msgspec.json.decode(
+        msgspec.json.decode(raw.data, type=dict[str, msgspec.Raw])["events"], type=list[dict[str, msgspec.Raw]]
+    )
     assert list(typed.events) == [event_message(document) for document in documents]
 
 
@@ -266,7 +262,7 @@ async def test_rejected_events_are_listed_with_their_reason_and_bytes(api: Api, 
     other = await add_source(api.harness.catalog, api.harness.workspace)
     await api.harness.send(source, b'{"batch":[{"type":"page"},{"type":"page","userId":"u"}]}')
     await api.harness.send(other, b'{"batch":[7]}')
-    await api.harness.carry()
+    await api.harness.process_log()
     second, first = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
     assert first == pb.RejectedEvent(
         position=1,
@@ -310,7 +306,7 @@ async def test_a_rejected_body_is_readable_when_it_is_text(
 ) -> None:
     with pytest.raises((BadRequest, PayloadTooLarge)):
         await api.harness.send(source, body + b"{" if body.startswith(b"{") else body, "page")
-    await api.harness.carry()
+    await api.harness.process_log()
     (event,) = (await api.call(REJECTED, pb.ListRejectedEventsRequest())).events
     expected = text + "{" if text is not None and text.startswith("{") else text
     assert (event.body_text if event.HasField("body_text") else None) == expected
@@ -322,9 +318,9 @@ async def test_the_largest_page_of_rejected_events_fits_the_gateway(api: Api, so
     for _ in range(3):
         with pytest.raises(PayloadTooLarge):
             await api.harness.send(source, body, "page")
-    await api.harness.carry()
-    answer = await api.call(REJECTED, pb.ListRejectedEventsRequest())
-    sizes = [len(MessageToJson(event)) for event in answer.events]
+    await api.harness.process_log()
+    response = await api.call(REJECTED, pb.ListRejectedEventsRequest())
+    sizes = [len(MessageToJson(event)) for event in response.events]
     assert max(sizes) * (MAX_REJECTED_PAGE // MAX_REJECTED_BYTES) < 64 * 1024 * 1024
 
 
@@ -346,7 +342,7 @@ async def test_calls_with_an_unknown_key_are_listed_for_keys_of_every_workspace(
                 track_call(call="page", body=b'{"userId":"u"}', authorization=authorization)
             )
     await api.harness.send(source, b'{"batch":[7]}')
-    await api.harness.carry()
+    await api.harness.process_log()
     metadata = [("headwater-workspace", str(api.harness.workspace))] if header else []
     listed_ = (await api.call(REJECTED, pb.ListRejectedEventsRequest(), *metadata, key=key)).events
     counts = (
@@ -376,7 +372,7 @@ async def test_rejected_events_are_counted_by_source_and_rule(api: Api, source: 
         await api.harness.send(source, b'{"batch":[{"type":"page"},{"type":"track","userId":"u"}]}')
         await api.harness.send(source, b'{"batch":[{"type":"page"}]}')
     await api.harness.send(other, b'{"batch":[7]}')
-    await api.harness.carry()
+    await api.harness.process_log()
     counts = (await api.call("EventService/CountRejectedEvents", pb.CountRejectedEventsRequest())).counts
     assert [(row.connection, row.code, row.path, row.count) for row in counts] == [
         (source.id, "BadRequest", "userId", 4),
@@ -388,12 +384,12 @@ async def test_rejected_events_are_counted_by_source_and_rule(api: Api, source: 
     assert [row.count for row in (await api.call("EventService/CountRejectedEvents", request)).counts] == [1]
 
 
-async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connection) -> None:
+async def test_a_trace_has_the_outcome_of_a_message(api: Api, source: Connection) -> None:
     body = b'{"batch":[{"type":"page","userId":"u","messageId":"m"},{"type":"page","messageId":"m"}]}'
     await api.harness.send(source, body)
-    await api.harness.carry()
+    await api.harness.process_log()
     await api.harness.send(source, body)
-    await api.harness.carry()
+    await api.harness.process_log()
     traces = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
     assert [(each.connection, each.position, each.outcome, each.duplicates) for each in traces] == [
         (source.id, 1, "Processed", 1),
@@ -419,7 +415,7 @@ async def test_a_trace_tells_what_became_of_a_message(api: Api, source: Connecti
         (False, (True,), "Processed", False),
     ],
 )
-async def test_a_source_without_an_enabled_pipeline_says_so(
+async def test_a_source_without_an_enabled_pipeline_has_that_outcome(
     api: Api, events: bool | None, users: tuple[bool, ...], outcome: str, warned: bool
 ) -> None:
     source = await add_source(api.harness.catalog, api.harness.workspace, events=events, users=users)
@@ -431,7 +427,7 @@ async def test_a_source_without_an_enabled_pipeline_says_so(
         )
         assert all(warning.message for warning in tested.warnings)
         await api.harness.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":"m"}]}')
-        await api.harness.carry()
+        await api.harness.process_log()
     trace, repeated = (await api.call("EventService/TraceEvent", pb.TraceEventRequest(message_id="m"))).traces
     assert (trace.outcome, bool(trace.message), bool(trace.steps)) == (outcome, warned, not warned)
     assert (repeated.outcome, repeated.message) == ("Duplicate", "")

@@ -33,25 +33,25 @@ def opened(api: Api, key: str) -> Any:
 
 
 async def stream(api: Api, source: Connection, requests: Requests) -> list[pb.StreamEventsResponse]:
-    """All answers to a stream of these requests."""
+    """Return all responses to a stream of these requests."""
     call = opened(api, source.event_write_keys[0])
     for each in requests:
         await call.write(each)
     await call.done_writing()
-    return [answer async for answer in call]
+    return [respond async for respond in call]
 
 
 async def stored_ids(api: Api) -> list[str]:
-    await api.harness.carry()
+    await api.harness.process_log()
     return [msgspec.json.decode(document)["messageId"] for document in await api.harness.documents()]
 
 
-async def test_what_is_acknowledged_is_in_the_log_in_the_order_of_the_stream(api: Api, source: Connection) -> None:
+async def test_acknowledged_events_are_in_the_log_in_the_order_of_the_stream(api: Api, source: Connection) -> None:
     call = opened(api, source.event_write_keys[0])
     for number in range(0, 30, 3):
         await call.write(request(*(page(str(number + index)) for index in range(3))))
-        answer = await call.read()
-        assert (answer.requests, answer.accepted, len(answer.rejected)) == (number // 3 + 1, number + 3, 0)
+        respond = await call.read()
+        assert (respond.requests, respond.accepted, len(respond.rejected)) == (number // 3 + 1, number + 3, 0)
         assert sum(entry.entry.events for entry in await api.harness.log_entries()) == number + 3
     await call.done_writing()
     assert await call.read() is aio.EOF
@@ -59,33 +59,33 @@ async def test_what_is_acknowledged_is_in_the_log_in_the_order_of_the_stream(api
 
 
 async def test_requests_that_wait_are_appended_together(api: Api, source: Connection) -> None:
-    answers = await stream(api, source, (request(page(str(number))) for number in range(500)))
-    assert answers[-1] == pb.StreamEventsResponse(requests=500, accepted=500)
-    assert [answer.requests for answer in answers] == sorted({answer.requests for answer in answers})
-    assert len(await api.harness.log_entries()) == len(answers) < 500
+    responses = await stream(api, source, (request(page(str(number))) for number in range(500)))
+    assert responses[-1] == pb.StreamEventsResponse(requests=500, accepted=500)
+    assert [respond.requests for respond in responses] == sorted({respond.requests for respond in responses})
+    assert len(await api.harness.log_entries()) == len(responses) < 500
     assert await stored_ids(api) == [str(number) for number in range(500)]
 
 
-async def test_refused_events_are_told_once_by_request_and_index(api: Api, source: Connection) -> None:
+async def test_rejected_events_are_reported_once_by_request_and_index(api: Api, source: Connection) -> None:
     bad = pb.Event(type="track", user_id="u")
-    answers = await stream(
+    responses = await stream(
         api, source, [request(page("a"), bad), request(), request(page("b")), request(bad, page("c"), bad)]
     )
-    rejected = [rejected for answer in answers for rejected in answer.rejected]
+    rejected = [rejected for respond in responses for rejected in respond.rejected]
     assert [(each.request, each.rejection.index) for each in rejected] == [(0, 1), (3, 0), (3, 2)]
     assert {(each.rejection.code, each.rejection.path) for each in rejected} == {("BadRequest", "event")}
-    assert (answers[-1].requests, answers[-1].accepted) == (4, 3)
+    assert (responses[-1].requests, responses[-1].accepted) == (4, 3)
     assert await stored_ids(api) == ["a", "b", "c"]
 
 
-async def test_each_request_says_when_it_was_sent(api: Api, source: Connection) -> None:
+async def test_the_time_of_sending_is_that_of_each_request(api: Api, source: Connection) -> None:
     now = int(api.harness.clock.now().timestamp())
     happened = Timestamp(seconds=now - 100)
     late = request(page("late", timestamp=happened), sent_at=Timestamp(seconds=now - 50, nanos=500_000_000))
     own = page("own", timestamp=happened, sent_at=Timestamp(seconds=now, nanos=500_000_000))
     right = request(page("right", timestamp=happened))
     await stream(api, source, [late, request(own, sent_at=Timestamp(seconds=now - 10)), right])
-    await api.harness.carry()
+    await api.harness.process_log()
     documents = [msgspec.json.decode(document) for document in await api.harness.documents()]
     assert [(each["messageId"], each["timestamp"][14:19]) for each in documents] == [
         ("late", "59:20"),
@@ -99,54 +99,54 @@ async def test_a_stream_without_requests_ends(api: Api, source: Connection) -> N
     assert await api.harness.log_entries() == []
 
 
-async def test_a_key_that_is_not_known_is_refused_before_the_first_request(api: Api) -> None:
+async def test_an_unknown_key_is_rejected_before_the_first_request(api: Api) -> None:
     call = opened(api, "unknown")
-    with pytest.raises(aio.AioRpcError) as refused:
+    with pytest.raises(aio.AioRpcError) as failed:
         await call.read()
-    assert refused.value.code() == StatusCode.UNAUTHENTICATED
+    assert failed.value.code() == StatusCode.UNAUTHENTICATED
 
 
-async def test_a_request_that_is_too_large_ends_the_stream_after_what_came_before(api: Api, source: Connection) -> None:
+async def test_a_request_that_is_too_large_ends_the_stream_after_earlier_ones(api: Api, source: Connection) -> None:
     large = page("large", properties_json='{"x":"' + "x" * 30_000 + '"}')
     call = opened(api, source.event_write_keys[0])
     await call.write(request(page("before")))
     assert (await call.read()).requests == 1
     await call.write(request(*[large] * 20))
-    with pytest.raises(aio.AioRpcError) as refused:
+    with pytest.raises(aio.AioRpcError) as failed:
         await call.read()
-    assert refused.value.code() == StatusCode.INVALID_ARGUMENT
-    assert "larger than" in (refused.value.details() or "")
+    assert failed.value.code() == StatusCode.INVALID_ARGUMENT
+    assert "larger than" in (failed.value.details() or "")
     assert await stored_ids(api) == ["before"]
 
 
-async def test_requests_are_not_appended_together_beyond_what_a_call_may_hold(api: Api, source: Connection) -> None:
+async def test_requests_are_appended_together_up_to_the_limit_of_a_call(api: Api, source: Connection) -> None:
     large = [page(str(number), properties_json='{"x":"' + "x" * 30_000 + '"}') for number in range(45)]
-    answers = await stream(api, source, (request(*large[number : number + 15]) for number in (0, 15, 30)))
-    assert answers[-1] == pb.StreamEventsResponse(requests=3, accepted=45)
+    responses = await stream(api, source, (request(*large[number : number + 15]) for number in (0, 15, 30)))
+    assert responses[-1] == pb.StreamEventsResponse(requests=3, accepted=45)
 
 
-async def test_a_client_that_goes_away_leaves_what_was_acknowledged(api: Api, source: Connection) -> None:
+async def test_a_client_that_disconnects_loses_no_acknowledged_event(api: Api, source: Connection) -> None:
     call = opened(api, source.event_write_keys[0])
     await call.write(request(page("acknowledged")))
     assert (await call.read()).accepted == 1
     call.cancel()
-    answers = await stream(api, source, [request(page("after"))])
-    assert answers[-1].accepted == 1
+    responses = await stream(api, source, [request(page("after"))])
+    assert responses[-1].accepted == 1
     assert await stored_ids(api) == ["acknowledged", "after"]
 
 
 async def test_a_log_that_cannot_be_written_ends_the_stream(api: Api, source: Connection) -> None:
     await api.harness.log.close()
-    with pytest.raises(aio.AioRpcError) as refused:
+    with pytest.raises(aio.AioRpcError) as failed:
         await stream(api, source, [request(page("lost"))])
-    assert refused.value.code() == StatusCode.UNAVAILABLE
+    assert failed.value.code() == StatusCode.UNAVAILABLE
 
 
 # --- The stream alone -----------------------------------------------------------------------------------------------
 
 
 class SlowLog:
-    """Stores when it is told to."""
+    """A log that stores when the test lets it."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -158,7 +158,7 @@ class SlowLog:
         return Receipt([msgspec.Raw()] * len(msgspec.json.decode(body)["batch"]))  # type: ignore[list-item]  # not looked at
 
 
-async def test_what_waits_is_bounded() -> None:
+async def test_the_waiting_requests_are_bounded() -> None:
     log, taken = SlowLog(), 0
     event = page("x", properties_json='{"x":"' + "x" * 20_000 + '"}')
 
@@ -168,10 +168,10 @@ async def test_what_waits_is_bounded() -> None:
             taken += 1
             yield request(event)
 
-    async def answer(response: pb.StreamEventsResponse) -> None:
+    async def respond(response: pb.StreamEventsResponse) -> None:
         assert response.requests <= taken
 
-    running = asyncio.create_task(EventStream(log.accept, group_bytes=100_000).acknowledge(requests(), answer))
+    running = asyncio.create_task(EventStream(log.accept, group_bytes=100_000).acknowledge(requests(), respond))
     for _ in range(1_000):
         await asyncio.sleep(0)
     assert 1 < taken <= 2 + (WINDOW_BYTES + 100_000) // 20_000
@@ -181,8 +181,8 @@ async def test_what_waits_is_bounded() -> None:
     assert max(map(len, log.bodies)) <= 100_000
 
 
-async def test_requests_without_events_wait_in_bounds_too() -> None:
-    """A client may send them without ever reading an answer."""
+async def test_waiting_requests_without_events_are_bounded() -> None:
+    """A client may send them without ever reading a response."""
     may_answer, taken = asyncio.Event(), 0
     log = SlowLog()
     log.may_store.set()
@@ -193,19 +193,19 @@ async def test_requests_without_events_wait_in_bounds_too() -> None:
             taken += 1
             yield request()
 
-    answers: list[int] = []
+    responses: list[int] = []
 
-    async def answer(response: pb.StreamEventsResponse) -> None:
+    async def respond(response: pb.StreamEventsResponse) -> None:
         await may_answer.wait()
-        answers.append(response.requests)
+        responses.append(response.requests)
 
-    running = asyncio.create_task(EventStream(log.accept, group_bytes=100_000).acknowledge(requests(), answer))
+    running = asyncio.create_task(EventStream(log.accept, group_bytes=100_000).acknowledge(requests(), respond))
     for _ in range(1_000):
         await asyncio.sleep(0)
     assert 1 < taken <= 2 + (WINDOW_BYTES + 100_000) // REQUEST_BYTES
     may_answer.set()
     await running
-    assert answers[-1] == taken == 3 * WINDOW_BYTES // REQUEST_BYTES
+    assert responses[-1] == taken == 3 * WINDOW_BYTES // REQUEST_BYTES
 
 
 async def test_a_group_has_a_bounded_number_of_events() -> None:
@@ -215,18 +215,18 @@ async def test_a_group_has_a_bounded_number_of_events() -> None:
         for _ in range(10):
             yield request(*[pb.Event()] * (GROUP_EVENTS // 4))
 
-    answers: list[int] = []
+    responses: list[int] = []
 
-    async def answer(response: pb.StreamEventsResponse) -> None:
-        answers.append(response.requests)
+    async def respond(response: pb.StreamEventsResponse) -> None:
+        responses.append(response.requests)
 
     log.may_store.set()
-    await EventStream(log.accept, group_bytes=1 << 20).acknowledge(requests(), answer)
-    assert answers[-1] == 10
+    await EventStream(log.accept, group_bytes=1 << 20).acknowledge(requests(), respond)
+    assert responses[-1] == 10
     assert max(len(msgspec.json.decode(body)["batch"]) for body in log.bodies) <= GROUP_EVENTS
 
 
-async def test_when_storing_fails_nothing_goes_on() -> None:
+async def test_a_failure_to_store_ends_the_stream() -> None:
     ended = asyncio.Event()
 
     async def requests() -> AsyncIterator[pb.StreamEventsRequest]:
@@ -239,9 +239,9 @@ async def test_when_storing_fails_nothing_goes_on() -> None:
     async def accept(body: bytes) -> Receipt:
         raise OSError("the disk is gone")
 
-    async def answer(response: pb.StreamEventsResponse) -> None:
+    async def respond(response: pb.StreamEventsResponse) -> None:
         raise AssertionError("nothing is durable")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        await EventStream(accept, group_bytes=1 << 20).acknowledge(requests(), answer)
+        await EventStream(accept, group_bytes=1 << 20).acknowledge(requests(), respond)
     assert ended.is_set()

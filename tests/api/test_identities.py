@@ -1,4 +1,4 @@
-"""Identities of a connection, typed."""
+"""Identities of a connection over gRPC."""
 
 import json
 from typing import Any
@@ -19,26 +19,26 @@ async def seen(api: Api, source: Connection, *people: dict[str, Any]) -> None:
         for second, person in enumerate(people)
     ]
     await api.harness.send(source, json.dumps({"batch": events}).encode())
-    await api.harness.carry()
+    await api.harness.process_log()
 
 
 async def test_the_most_recently_seen_comes_first(api: Api, source: Connection) -> None:
     await seen(api, source, {"userId": "u", "anonymousId": "a"}, {"anonymousId": "b"}, {"userId": "v"})
-    answer = await api.call(LIST, pb.ListConnectionIdentitiesRequest(id=source.id))
+    response = await api.call(LIST, pb.ListConnectionIdentitiesRequest(id=source.id))
     pipeline = next(pipeline.id for pipeline in source.pipelines if pipeline.target == "User")
-    assert answer.total == 3
-    assert [(each.user_id, each.HasField("user_id"), list(each.anonymous_ids)) for each in answer.identities] == [
+    assert response.total == 3
+    assert [(each.user_id, each.HasField("user_id"), list(each.anonymous_ids)) for each in response.identities] == [
         ("v", True, []),
         ("", False, ["b"]),
         ("u", True, ["a"]),
     ]
-    assert {(each.connection, each.pipeline) for each in answer.identities} == {(source.id, pipeline)}
-    assert [each.updated_at.ToJsonString() for each in answer.identities] == [
+    assert {(each.connection, each.pipeline) for each in response.identities} == {(source.id, pipeline)}
+    assert [each.updated_at.ToJsonString() for each in response.identities] == [
         f"2026-11-22T00:00:0{second}Z" for second in (2, 1, 0)
     ]
 
 
-async def test_pages(api: Api, source: Connection) -> None:
+async def test_pages_list_every_item_once(api: Api, source: Connection) -> None:
     await seen(api, source, *({"userId": f"u{number}"} for number in range(5)))
     found = []
     for first in range(0, 6, 2):
@@ -60,14 +60,14 @@ async def test_pages(api: Api, source: Connection) -> None:
     ],
     ids=str,
 )
-async def test_bad_requests(
+async def test_bad_requests_are_rejected(
     api: Api, source: Connection, request_: dict[str, Any], status: str, reason: str, field: str
 ) -> None:
-    refused = await api.call(LIST, pb.ListConnectionIdentitiesRequest(**{"id": source.id, **request_}))
-    assert (refused.status, refused.reason, refused.metadata) == (status, reason, (("field", field),))
+    failed = await api.call(LIST, pb.ListConnectionIdentitiesRequest(**{"id": source.id, **request_}))
+    assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),))
 
 
 async def test_a_connection_of_another_workspace_does_not_exist(api: Api) -> None:
     other = await add_source(api.harness.catalog, (await add_workspace(api.harness.catalog)).id)
-    refused = await api.call(LIST, pb.ListConnectionIdentitiesRequest(id=other.id))
-    assert (refused.status, refused.message) == ("NOT_FOUND", f"connection {other.id} does not exist")
+    failed = await api.call(LIST, pb.ListConnectionIdentitiesRequest(id=other.id))
+    assert (failed.status, failed.message) == ("NOT_FOUND", f"connection {other.id} does not exist")

@@ -1,4 +1,4 @@
-"""The native events API: 200 and nothing for whatever can be read, and who may send."""
+"""The native events API: 200 without a body for every readable call, and the keys that may send."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from headwater.catalog import Connection
 from headwater.events.envelope import decode_envelope
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.rest.v1 import native_events_pb2 as pb
-from tests.api.conftest import REST, RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.api.conftest import REST, RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import add_source, add_workspace
 
 GOOD: dict[str, Any] = {"type": "track", "event": "Signed Up", "userId": "u"}
@@ -37,18 +37,18 @@ async def post(
     return await api.call("NativeEventService/PostEvent", request, REST, *metadata, key=key)
 
 
-def key_of(source: Connection) -> str:
+def first_key(source: Connection) -> str:
     return source.event_write_keys[0]
 
 
 async def stored(api: Api) -> list[dict[str, Any]]:
-    await api.harness.carry()
+    await api.harness.process_log()
     return [json.loads(document) for document in await api.harness.documents()]
 
 
-def refused(answer: Any, status: int, code: str, message: str) -> bool:
-    assert isinstance(answer, Refused), answer
-    assert answer.http == (status, {"error": {"code": code, "message": message}})
+def has_error(response: Any, status: int, code: str, message: str) -> bool:
+    assert isinstance(response, CallError), response
+    assert response.http == (status, {"error": {"code": code, "message": message}})
     return True
 
 
@@ -56,8 +56,8 @@ def refused(answer: Any, status: int, code: str, message: str) -> bool:
 
 
 @pytest.mark.parametrize("body", [GOOD, [GOOD], {"batch": [GOOD]}], ids=["event", "array", "batch"])
-async def test_every_shape_is_stored_and_answered_with_nothing(api: Api, source: Connection, body: object) -> None:
-    assert await post(api, body, key_of(source)) == ACCEPTED
+async def test_every_shape_is_stored_and_returns_an_empty_body(api: Api, source: Connection, body: object) -> None:
+    assert await post(api, body, first_key(source)) == ACCEPTED
     (event,) = await stored(api)
     assert (event["event"], event["userId"], event["connectionId"]) == ("Signed Up", "u", source.id)
 
@@ -65,19 +65,19 @@ async def test_every_shape_is_stored_and_answered_with_nothing(api: Api, source:
 @pytest.mark.parametrize("type_", ["alias", "group", "identify", "page", "screen", "track"])
 async def test_the_type_may_stand_in_the_path(api: Api, source: Connection, type_: str) -> None:
     required = {"alias": {"previousId": "p"}, "group": {"groupId": "g"}, "track": {"event": "E"}}.get(type_, {})
-    assert await post(api, {"userId": "u", **required}, key_of(source), type=type_) == ACCEPTED
+    assert await post(api, {"userId": "u", **required}, first_key(source), type=type_) == ACCEPTED
     assert [event["type"] for event in await stored(api)] == [type_]
 
 
 @pytest.mark.parametrize("type_", ["rejected", "Track", "settings", "", "x" * 100])
 async def test_an_unknown_type_in_the_path_is_not_found(api: Api, source: Connection, type_: str) -> None:
-    answer = await post(api, GOOD, key_of(source), type=type_)
-    assert answer.http[0] == 404
+    response = await post(api, GOOD, first_key(source), type=type_)
+    assert response.http[0] == 404
     assert await api.harness.log_entries() == []
 
 
-async def test_a_refused_event_changes_neither_the_answer_nor_its_neighbours(api: Api, source: Connection) -> None:
-    assert await post(api, [GOOD, {**GOOD, "userId": 42}, 7], key_of(source)) == ACCEPTED
+async def test_a_rejected_event_changes_neither_the_response_nor_other_events(api: Api, source: Connection) -> None:
+    assert await post(api, [GOOD, {**GOOD, "userId": 42}, 7], first_key(source)) == ACCEPTED
     assert len(await stored(api)) == 1
     kept, _ = await api.harness.state.rejected(
         api.harness.workspace, connection_id=source.id, protocol="native", first=0, limit=10
@@ -88,9 +88,9 @@ async def test_a_refused_event_changes_neither_the_answer_nor_its_neighbours(api
     }
 
 
-async def test_gzip_is_inflated(api: Api, source: Connection) -> None:
+async def test_gzip_is_decompressed(api: Api, source: Connection) -> None:
     body = gzip.compress(json.dumps(GOOD).encode())
-    assert await post(api, body, key_of(source), ("content-encoding", "gzip")) == ACCEPTED
+    assert await post(api, body, first_key(source), ("content-encoding", "gzip")) == ACCEPTED
     assert len(await stored(api)) == 1
 
 
@@ -125,7 +125,7 @@ REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str]] = [
 @pytest.mark.parametrize(
     ("body", "header", "content_type", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
 )
-async def test_a_call_that_cannot_be_read_is_refused_and_kept(
+async def test_an_unreadable_call_is_rejected_and_stored(
     api: Api,
     source: Connection,
     body: object,
@@ -136,8 +136,8 @@ async def test_a_call_that_cannot_be_read_is_refused_and_kept(
     message: str,
 ) -> None:
     headers = [header] if header else []
-    answer = await post(api, body, key_of(source), *headers, content_type=content_type)
-    assert refused(answer, status, code, message)
+    response = await post(api, body, first_key(source), *headers, content_type=content_type)
+    assert has_error(response, status, code, message)
     (entry,) = await api.harness.log_entries()
     rejection = decode_envelope(entry.entry.header).rejection
     assert rejection is not None
@@ -145,33 +145,33 @@ async def test_a_call_that_cannot_be_read_is_refused_and_kept(
 
 
 @pytest.mark.parametrize("error", [Unavailable("no room"), TooManyRequests("too much waits")])
-async def test_what_could_not_be_stored_says_so(
+async def test_a_failure_to_store_is_an_error(
     api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Unavailable | TooManyRequests
 ) -> None:
     async def full(entry: object) -> int:
         raise error
 
     monkeypatch.setattr(api.harness.log, "append", full)
-    assert refused(await post(api, GOOD, key_of(source)), error.status, error.code, error.message)
+    assert has_error(await post(api, GOOD, first_key(source)), error.status, error.code, error.message)
 
 
-# --- Who sends ----------------------------------------------------------------------------------------------------
+# --- Keys ---------------------------------------------------------------------------------------------------------
 
 
 async def test_the_write_key_may_stand_in_the_envelope(api: Api, source: Connection) -> None:
-    for body in ({**GOOD, "writeKey": key_of(source)}, {"batch": [GOOD], "writeKey": key_of(source)}):
+    for body in ({**GOOD, "writeKey": first_key(source)}, {"batch": [GOOD], "writeKey": first_key(source)}):
         assert await post(api, body, None) == ACCEPTED
     assert len(await stored(api)) == 2
 
 
 async def test_the_header_comes_before_the_envelope(api: Api, source: Connection) -> None:
-    answer = await post(api, {**GOOD, "writeKey": key_of(source)}, "unknown")
-    assert refused(answer, 401, "Unauthorized", "the write key is not known")
+    response = await post(api, {**GOOD, "writeKey": first_key(source)}, "unknown")
+    assert has_error(response, 401, "Unauthorized", "the write key is not known")
 
 
 async def test_a_type_in_the_path_has_no_envelope(api: Api, source: Connection) -> None:
-    answer = await post(api, {**GOOD, "writeKey": key_of(source)}, None, type="track")
-    assert answer.http[0] == 401
+    response = await post(api, {**GOOD, "writeKey": first_key(source)}, None, type="track")
+    assert response.http[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ async def test_a_type_in_the_path_has_no_envelope(api: Api, source: Connection) 
     ],
     ids=str,
 )
-async def test_who_is_not_known_is_refused(api: Api, metadata: list[str], status: int, message: str) -> None:
-    answer = await post(api, GOOD, None, *(("authorization", value) for value in metadata))
-    assert (answer.http[0], answer.http[1]["error"]["message"]) == (status, message)
+async def test_an_unknown_caller_is_rejected(api: Api, metadata: list[str], status: int, message: str) -> None:
+    response = await post(api, GOOD, None, *(("authorization", value) for value in metadata))
+    assert (response.http[0], response.http[1]["error"]["message"]) == (status, message)
 
 
 def workspace(id_: object) -> tuple[str, str]:
@@ -225,16 +225,16 @@ async def test_an_api_key_opens_its_workspace_only(api: Api, source: Connection)
     ]
     for key, id_, headers, status, code in cases:
         body = GOOD if id_ is None else {**GOOD, "connectionId": id_}
-        answer = await post(api, body, key, *headers)
-        assert isinstance(answer, Refused), (key, id_, headers)
-        assert answer.http is not None
-        assert (answer.http[0], answer.http[1]["error"]["code"]) == (status, code), (key, id_, headers)
+        response = await post(api, body, key, *headers)
+        assert isinstance(response, CallError), (key, id_, headers)
+        assert response.http is not None
+        assert (response.http[0], response.http[1]["error"]["code"]) == (status, code), (key, id_, headers)
     assert await stored(api) == []
 
 
-async def test_a_call_for_a_source_that_is_not_there_is_kept_in_the_keys_workspace(api: Api) -> None:
+async def test_a_call_for_an_unknown_source_is_stored_in_the_keys_workspace(api: Api) -> None:
     await post(api, {**GOOD, "connectionId": 7}, RESTRICTED)
-    await api.harness.carry()
+    await api.harness.process_log()
     ((row,), _) = await api.harness.state.rejected(
         api.harness.workspace, connection_id=None, protocol="native", first=0, limit=10
     )
@@ -245,24 +245,24 @@ async def test_a_revoked_api_key_is_unknown(api: Api, source: Connection) -> Non
     async with api.harness.catalog.change() as change:
         (key,) = (key for key in api.harness.catalog.api_keys() if key.workspace is not None)
         change.remove_api_key(key)
-    answer = await post(api, {**GOOD, "connectionId": source.id}, RESTRICTED)
-    assert refused(answer, 401, "Unauthorized", "the API key is not known")
+    response = await post(api, {**GOOD, "connectionId": source.id}, RESTRICTED)
+    assert has_error(response, 401, "Unauthorized", "the API key is not known")
 
 
 # --- Settings -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_sdk_learns_the_strategy_of_its_source(api: Api, javascript: Connection) -> None:
-    key = key_of(javascript)
-    answer = await api.call(
+async def test_settings_have_the_strategy_of_the_source(api: Api, javascript: Connection) -> None:
+    key = first_key(javascript)
+    response = await api.call(
         "NativeEventService/GetEventSettings", pb.GetEventSettingsRequest(write_key=key), REST, key=None
     )
-    assert answer.content_type == "application/json"
-    assert json.loads(answer.data) == {"strategy": "Fusion", "integrations": {"Krenalis": {"apiKey": key}}}
+    assert response.content_type == "application/json"
+    assert json.loads(response.data) == {"strategy": "Fusion", "integrations": {"Krenalis": {"apiKey": key}}}
 
 
 async def test_a_source_without_a_strategy_has_no_settings(api: Api, source: Connection) -> None:
-    for key in (key_of(source), "unknown"):
+    for key in (first_key(source), "unknown"):
         request = pb.GetEventSettingsRequest(write_key=key)
-        answer = await api.call("NativeEventService/GetEventSettings", request, REST, key=None)
-        assert answer.http[0] == 401
+        response = await api.call("NativeEventService/GetEventSettings", request, REST, key=None)
+        assert response.http[0] == 401

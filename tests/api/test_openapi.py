@@ -1,4 +1,4 @@
-"""GetOpenApi: the document as this server has it, to everybody."""
+"""GetOpenApi: this server's document, without a key."""
 
 import json
 from typing import Any
@@ -11,16 +11,16 @@ from tests.api.conftest import Api
 from tests.api.test_register import unbuilt
 
 
-async def test_it_needs_no_key_and_is_valid_json(api: Api) -> None:
-    answer = await api.call("rest.SystemService/GetOpenApi", system_pb2.GetOpenApiRequest(), key=None)
-    assert isinstance(answer, HttpBody)
-    assert answer.content_type == "application/json"
-    assert [error.message for error in OpenAPIV31SpecValidator(json.loads(answer.data)).iter_errors()] == []
+async def test_the_document_needs_no_key_and_is_valid(api: Api) -> None:
+    response = await api.call("rest.SystemService/GetOpenApi", system_pb2.GetOpenApiRequest(), key=None)
+    assert isinstance(response, HttpBody)
+    assert response.content_type == "application/json"
+    assert [error.message for error in OpenAPIV31SpecValidator(json.loads(response.data)).iter_errors()] == []
 
 
-async def test_calls_that_are_not_built_say_so_and_only_those(api: Api) -> None:
-    answer = await api.call("rest.SystemService/GetOpenApi", system_pb2.GetOpenApiRequest(), key=None)
-    document: dict[str, Any] = json.loads(answer.data)
+async def test_exactly_the_calls_that_are_not_built_state_so(api: Api) -> None:
+    response = await api.call("rest.SystemService/GetOpenApi", system_pb2.GetOpenApiRequest(), key=None)
+    document: dict[str, Any] = json.loads(response.data)
     not_built = unbuilt(api)
     for path in document["paths"].values():
         for operation in path.values():

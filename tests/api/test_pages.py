@@ -29,7 +29,7 @@ def devices(**fields: Any) -> devices_pb2.ListDevicesRequest:
     ],
     ids=str,
 )
-def test_defaults_and_limits(fields: dict[str, int], first: int, limit: int) -> None:
+def test_the_limit_has_a_default_and_a_maximum(fields: dict[str, int], first: int, limit: int) -> None:
     page = Page(devices(**fields), int)
     assert (page.first, page.limit, page.after) == (first, limit, None)
 
@@ -44,7 +44,7 @@ def test_defaults_and_limits(fields: dict[str, int], first: int, limit: int) -> 
     ],
     ids=str,
 )
-def test_out_of_range(fields: dict[str, int], field: str, message: str) -> None:
+def test_values_out_of_range_are_rejected(fields: dict[str, int], field: str, message: str) -> None:
     with pytest.raises(BadRequest) as raised:
         Page(devices(**fields), int)
     assert (raised.value.field, raised.value.message) == (field, message)
@@ -55,7 +55,7 @@ def test_out_of_range(fields: dict[str, int], field: str, message: str) -> None:
     st.integers(1, 20),
     st.sets(st.integers(0, 49)),
 )
-def test_pages_have_every_item_once_though_the_list_changes(items: list[int], limit: int, removed: set[int]) -> None:
+def test_pages_have_every_item_once_while_the_list_changes(items: list[int], limit: int, removed: set[int]) -> None:
     found: list[int] = []
     token = ""
     remaining = items
@@ -66,7 +66,7 @@ def test_pages_have_every_item_once_though_the_list_changes(items: list[int], li
         found += shown
         if not token:
             break
-        # What was shown may vanish: that moves no other item to another page.
+        # A returned item may be deleted: no other item moves to another page.
         remaining = [item for index, item in enumerate(items) if index not in removed or item not in found]
     assert found == items
 
@@ -76,16 +76,16 @@ def test_a_list_without_limits_is_one_page() -> None:
     assert page.select(range(5000), lambda item: item) == (range(5000), "")
 
 
-def token_of(**fields: Any) -> str:
+def make_token(**fields: Any) -> str:
     return Page(devices(**fields), int).token(7)
 
 
 def test_a_token_is_of_its_request_whatever_the_limit() -> None:
-    token = token_of(user_id="u", limit=5)
+    token = make_token(user_id="u", limit=5)
     assert Page(devices(user_id="u", limit=9, page_token=token), int).after == 7
 
 
-TOKEN = token_of(user_id="u")
+TOKEN = make_token(user_id="u")
 DATA = urlsafe_b64decode(TOKEN + "==")
 
 
@@ -124,6 +124,6 @@ def test_first_goes_with_no_token() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_break_it(data: bytes) -> None:
+def test_any_bytes_are_a_valid_or_rejected_token(data: bytes) -> None:
     with pytest.raises(BadRequest):
         Page(devices(page_token=urlsafe_b64encode(b"x" + data).decode()), int)

@@ -1,4 +1,4 @@
-"""Pipelines as messages: shown with the members of their kind, and made again from what was shown."""
+"""Pipelines as messages: with the members of their kind, and created again from a message."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -31,7 +31,7 @@ DD  filter tableName tableKey transformation inSchema outSchema running schedule
 DF  format path sheet compression orderBy filter inSchema running scheduleStart schedulePeriod
 DV  eventType filter transformation inSchema outSchema
 """
-"""As documented, but that a pipeline which collects events shows no inSchema."""
+"""The documented members, except that a pipeline that collects events has no inSchema."""
 COMMON: Final = {"id", "name", "connector", "connectorType", "connection", "connectionRole", "target", "enabled"}
 NULLABLE: Final = {
     "filter", "sheet", "updatedAtColumn", "updatedAtFormat", "scheduleStart", "schedulePeriod", "transformation",
@@ -50,7 +50,7 @@ HUGE: Final = struct_pb2.Struct(fields={"separator": struct_pb2.Value(number_val
 
 
 def message(kind: str, members: dict[str, Any], **values: Any) -> pb.Pipeline:
-    """How a pipeline of the kind with these members, beside the least, is shown."""
+    """Return the message of a pipeline of the kind with these members, added to the minimum."""
     example = EXAMPLES[kind]
     draft = passes(kind, members)
     pipeline = Pipeline(
@@ -100,7 +100,7 @@ def test_the_members_of_each_kind(kind: str) -> None:
 
 
 @kinds
-def test_what_is_optional_is_shown_when_it_is_there(kind: str) -> None:
+def test_optional_members_are_shown_when_present(kind: str) -> None:
     for member, given_ in EXAMPLES[kind].optional.items():
         document = json_format.MessageToDict(message(kind, given_, schedule_start=5))
         assert member in document
@@ -125,8 +125,8 @@ def test_the_input_of_pipelines_that_read_events_is_the_event_without_its_profil
     assert shown == [property_.name for property_ in EVENT_SCHEMA if property_.name != "kpid"]
 
 
-def request_of(shown: pb.Pipeline, kind: str, members: dict[str, Any]) -> pb.CreatePipelineRequest:
-    """The request that a person makes of a pipeline that is shown, with what is never shown."""
+def make_request(shown: pb.Pipeline, kind: str, members: dict[str, Any]) -> pb.CreatePipelineRequest:
+    """Make a request from the message of a pipeline, with the members that no message shows."""
     document = json_format.MessageToDict(shown)
     for member in ("id", "connector", "connectorType", "connectionRole", "running", "scheduleStart", "schedulePeriod"):
         document.pop(member, None)
@@ -140,10 +140,10 @@ def request_of(shown: pb.Pipeline, kind: str, members: dict[str, Any]) -> pb.Cre
 
 @settings(max_examples=60, deadline=None)
 @given(pipelines())
-def test_what_is_shown_makes_the_same_pipeline_again(pipeline: tuple[str, dict[str, Any]]) -> None:
+def test_a_shown_pipeline_can_be_created_again(pipeline: tuple[str, dict[str, Any]]) -> None:
     kind, members = pipeline
     wanted = passes(kind, members)
-    request = request_of(message(kind, members), kind, members)
+    request = make_request(message(kind, members), kind, members)
     again = read_create(request)
     original = creation(kind, 1, members)
     assert (again.connection, again.target, again.name) == (1, original.target, "P")
@@ -193,7 +193,7 @@ def _members(definition: Definition) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_no_schema_and_no_expression(values: dict[str, Any], field: str) -> None:
+def test_an_invalid_schema_or_expression_is_rejected(values: dict[str, Any], field: str) -> None:
     with pytest.raises(BadRequest) as created:
         read_create(pb.CreatePipelineRequest(name="P", **values))
     with pytest.raises(BadRequest) as updated:
@@ -216,7 +216,7 @@ def test_numbers_that_json_does_not_have_reach_the_rules() -> None:
     ],
     ids=["absent", "empty"],
 )
-def test_absent_and_empty_members(request_: pb.CreatePipelineRequest) -> None:
+def test_absent_and_empty_members_are_equal(request_: pb.CreatePipelineRequest) -> None:
     made = read_create(request_)
     assert made.definition == Definition()
     assert (made.filter, made.in_schema, made.out_schema, made.event_type) == (None, None, None, "")

@@ -1,4 +1,4 @@
-"""Pipelines over the typed face: what goes in comes out. The rules are tested in tests/management/pipelines."""
+"""Pipelines over gRPC: the messages have every member. The rules are tested in tests/management/pipelines."""
 
 import json
 from datetime import UTC
@@ -15,8 +15,8 @@ from headwater.processing.lanes import definition_digest
 from headwater.state.lanestore import LaneProgress
 from headwater.v1 import connections_pb2, filters_pb2, schemas_pb2, transformations_pb2
 from headwater.v1 import pipelines_pb2 as pb
-from tests.api.conftest import Api, Refused
-from tests.api.test_pipeline_messages import message, request_of
+from tests.api.conftest import Api, CallError
+from tests.api.test_pipeline_messages import make_request, message
 from tests.harness import Harness, add_source, add_workspace
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
 from tests.processing.test_lanes import COPY, add_pipeline, identify
@@ -40,12 +40,12 @@ USERS: dict[str, Any] = {
 
 @pytest.fixture
 async def source(harness: Harness) -> Connection:
-    """Without pipelines."""
+    """Create a source without pipelines."""
     return await add_source(harness.catalog, harness.workspace, events=None, users=())
 
 
 async def connected(harness: Harness, example: Example) -> Connection:
-    """A connection of any connector, whether it is available or not."""
+    """Create a connection of any connector, whether it is available or not."""
     async with harness.catalog.change() as change:
         connection = Connection(
             id=change.new_id(),
@@ -94,12 +94,12 @@ async def test_what_was_created_can_be_read_alone_and_in_its_connection(api: Api
 async def test_every_kind_is_made_shown_and_made_again(harness: Harness, api: Api, kind: str) -> None:
     example = EXAMPLES[kind]
     connection = await connected(harness, example)
-    request = request_of(message(kind, {}), kind, example.least)
+    request = make_request(message(kind, {}), kind, example.least)
     request.connection = connection.id
     made = await api.call("PipelineService/CreatePipeline", request)
-    assert not isinstance(made, Refused), made
+    assert not isinstance(made, CallError), made
     shown = await get(api, made.id)
-    again = request_of(shown, kind, example.least)
+    again = make_request(shown, kind, example.least)
     assert again == request
     update = pb.UpdatePipelineRequest(id=made.id)
     for field, value in request.ListFields():
@@ -108,7 +108,7 @@ async def test_every_kind_is_made_shown_and_made_again(harness: Harness, api: Ap
                 getattr(update, field.name).CopyFrom(value)
             else:
                 setattr(update, field.name, value)
-    assert not isinstance(await api.call("PipelineService/UpdatePipeline", update), Refused)
+    assert not isinstance(await api.call("PipelineService/UpdatePipeline", update), CallError)
     assert await get(api, made.id) == shown
     listed = await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest())
     assert [list(one.pipelines) for one in listed.connections] == [[shown]]
@@ -140,25 +140,25 @@ async def test_a_schedule_is_set_and_unset(harness: Harness, api: Api) -> None:
     assert not pipeline.HasField("schedule_period") and not pipeline.HasField("schedule_start")
     for period in ("", "7m"):
         request = pb.SetPipelineScheduleRequest(id=ids[0], period=period)
-        refused = await api.call("PipelineService/SetPipelineSchedule", request)
-        assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "period"),))
+        failed = await api.call("PipelineService/SetPipelineSchedule", request)
+        assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "period"),))
 
 
 async def test_a_deleted_pipeline_is_gone(api: Api, source: Connection) -> None:
     id_ = (await create(api, source)).id
     delete = pb.DeletePipelineRequest(id=id_)
     assert await api.call("PipelineService/DeletePipeline", delete) == pb.DeletePipelineResponse()
-    for refused in (await get(api, id_), await api.call("PipelineService/DeletePipeline", delete)):
-        assert isinstance(refused, Refused)
-        assert (refused.status, refused.reason) == ("NOT_FOUND", "NotFound")
+    for failed in (await get(api, id_), await api.call("PipelineService/DeletePipeline", delete)):
+        assert isinstance(failed, CallError)
+        assert (failed.status, failed.reason) == ("NOT_FOUND", "NotFound")
 
 
-async def test_the_pipeline_comes_before_what_is_wrong_with_its_new_members(api: Api, source: Connection) -> None:
+async def test_a_missing_pipeline_is_reported_before_invalid_members(api: Api, source: Connection) -> None:
     wrong = schemas_pb2.Type(kind="nothing")
-    refused = await api.call(
+    failed = await api.call(
         "PipelineService/UpdatePipeline", pb.UpdatePipelineRequest(id=5, name="P", out_schema=wrong)
     )
-    assert (refused.reason, refused.metadata) == ("NotFound", (("field", "id"),))
+    assert (failed.reason, failed.metadata) == ("NotFound", (("field", "id"),))
 
 
 INFINITE = struct_pb2.Struct(fields={"separator": struct_pb2.Value(number_value=float("-inf"))})
@@ -188,8 +188,8 @@ INFINITE = struct_pb2.Struct(fields={"separator": struct_pb2.Value(number_value=
 async def test_members_reach_the_rules_under_their_documented_names(
     api: Api, source: Connection, values: dict[str, Any], reason: str, field: str
 ) -> None:
-    refused = await create(api, source, **values)
-    assert (refused.reason, refused.metadata) == (reason, (("field", field),))
+    failed = await create(api, source, **values)
+    assert (failed.reason, failed.metadata) == (reason, (("field", field),))
 
 
 @pytest.mark.parametrize(
@@ -197,40 +197,38 @@ async def test_members_reach_the_rules_under_their_documented_names(
     [{"query": ""}, {"incremental": False}, {"format": ""}, {"order_by": ""}, {"matching": pb.Matching()}],
     ids=str,
 )
-async def test_empty_members_were_not_given(api: Api, source: Connection, values: dict[str, Any]) -> None:
-    assert not isinstance(await create(api, source, **values), Refused)
+async def test_empty_members_are_absent(api: Api, source: Connection, values: dict[str, Any]) -> None:
+    assert not isinstance(await create(api, source, **values), CallError)
 
 
 async def test_conflicts_with_the_state(harness: Harness, api: Api, source: Connection) -> None:
     await create(api, source, target="Event")
-    refused = await create(api, source, target="Event")
-    assert (refused.status, refused.reason) == ("FAILED_PRECONDITION", "TargetExist")
+    failed = await create(api, source, target="Event")
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "TargetExist")
     application = await connected(harness, EXAMPLES["SA"])
-    refused = await create(api, application, enabled=True, **USERS)
-    assert (refused.status, refused.reason, refused.metadata) == (
+    failed = await create(api, application, enabled=True, **USERS)
+    assert (failed.status, failed.reason, failed.metadata) == (
         "FAILED_PRECONDITION",
         "EngineNotAvailable",
         (("field", "enabled"),),
     )
 
 
-async def test_the_lane_of_a_pipeline_says_what_waits_and_whether_it_is_paused(
-    api: Api, harness: Harness, source: Connection
-) -> None:
+async def test_the_lane_of_a_pipeline_has_its_backlog_and_state(api: Api, harness: Harness, source: Connection) -> None:
     pipeline = await add_pipeline(harness, source, COPY)
     request = pb.GetPipelineLaneRequest(id=pipeline)
     empty = await api.call("PipelineService/GetPipelineLane", request)
     assert (empty.waiting, empty.paused, empty.HasField("oldest_at")) == (0, False, False)
 
     await harness.send(source, json.dumps({"batch": [identify("u", "u@x"), identify("v", "v@x")]}).encode())
-    await harness.carry()
+    await harness.process_log()
     waiting = await api.call("PipelineService/GetPipelineLane", request)
     assert (waiting.waiting, waiting.paused) == (2, False)
     assert waiting.bytes > 0
     assert waiting.oldest_at.ToDatetime(UTC) == harness.clock.now()
 
     paused_until = microseconds(harness.clock.now()) + 5_000_000
-    definition = next(each.definition for each in pipelines_of(harness, source) if each.id == pipeline)
+    definition = next(each.definition for each in list_pipelines(harness, source) if each.id == pipeline)
     paused = LaneProgress(0, 1, paused_until, "too slow", definition_digest(definition))
     await harness.store.complete(pipeline, LaneProgress(), paused, [])
     found = await api.call("PipelineService/GetPipelineLane", request)
@@ -239,15 +237,15 @@ async def test_the_lane_of_a_pipeline_says_what_waits_and_whether_it_is_paused(
     assert not (await api.call("PipelineService/GetPipelineLane", request)).paused
 
 
-async def test_there_is_no_lane_of_a_pipeline_of_another_workspace(api: Api, harness: Harness) -> None:
+async def test_the_lane_of_another_workspaces_pipeline_does_not_exist(api: Api, harness: Harness) -> None:
     other = await add_workspace(harness.catalog, "Other")
     pipeline = await add_pipeline(harness, await add_source(harness.catalog, other.id, users=()), COPY)
-    refused = await api.call("PipelineService/GetPipelineLane", pb.GetPipelineLaneRequest(id=pipeline))
-    assert isinstance(refused, Refused)
-    assert refused.reason == "NotFound"
+    failed = await api.call("PipelineService/GetPipelineLane", pb.GetPipelineLaneRequest(id=pipeline))
+    assert isinstance(failed, CallError)
+    assert failed.reason == "NotFound"
 
 
-def pipelines_of(harness: Harness, source: Connection) -> tuple[Pipeline, ...]:
+def list_pipelines(harness: Harness, source: Connection) -> tuple[Pipeline, ...]:
     found = harness.catalog.connection(harness.workspace, source.id)
     assert found is not None
     return found.pipelines

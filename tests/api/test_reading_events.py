@@ -1,4 +1,4 @@
-"""Conditions and pages of ListEvents, and CountEvents, over both packages."""
+"""Conditions and pages of ListEvents, and CountEvents, in both packages."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,8 @@ from headwater.catalog import Connection
 from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import filters_pb2
-from tests.api.conftest import Api, Refused
+from headwater.warehouse import Capabilities
+from tests.api.conftest import Api, CallError
 from tests.harness import add_source
 
 LIST, LIST_JSON = "EventService/ListEvents", "rest.EventService/ListEvents"
@@ -31,7 +32,7 @@ async def other(api: Api) -> Connection:
 
 @pytest.fixture
 async def stored(api: Api, source: Connection, other: Connection) -> None:
-    """Twelve events, an hour apart: those of even number are named, those of 10 and more come from another source."""
+    """Store twelve events, an hour apart: the even ones have names, those from 10 on come from another source."""
     for number in range(12):
         connection = other if number >= 10 else source
         user = f'"userId":"u{number % 3}"' if number % 4 else '"anonymousId":"a"'
@@ -40,11 +41,11 @@ async def stored(api: Api, source: Connection, other: Connection) -> None:
             f'{{"messageId":"m{number}","timestamp":"{at(3600 * number)}",{kind},{user},"properties":{{"n":{number}}}}}'
         )
         await api.harness.send(connection, f'{{"batch":[{event}]}}'.encode())
-    await api.harness.carry()
+    await api.harness.process_log()
 
 
 def typed(request: type[Any], source: Connection, fields: dict[str, Any]) -> Any:
-    """The typed request of the fields of a REST request."""
+    """Convert the fields of a REST request into the typed request."""
     fields = dict(fields)
     if "connection" in fields:
         fields["connection_ids"] = fields.pop("connection")
@@ -83,17 +84,17 @@ CONDITIONS: list[tuple[dict[str, Any], set[int]]] = [
 
 
 @pytest.mark.parametrize(("fields", "numbers"), CONDITIONS, ids=[str(fields)[:70] for fields, _ in CONDITIONS])
-async def test_conditions(
+async def test_conditions_select_events(
     api: Api, source: Connection, other: Connection, stored: None, fields: dict[str, Any], numbers: set[int]
 ) -> None:
     ids = {"SOURCE": [source.id], "OTHER": [other.id], "BOTH": [other.id, source.id], "NONE": [7]}
     fields = {**fields, **({"connection": ids[fields["connection"]]} if "connection" in fields else {})}
     expected = [f"m{number}" for number in sorted(numbers, reverse=True)]
     raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**fields))
-    assert not isinstance(raw, Refused), raw
+    assert not isinstance(raw, CallError), raw
     assert [event["messageId"] for event in json.loads(raw.data)["events"]] == expected
-    answer = await api.call(LIST, typed(pb.ListEventsRequest, source, fields))
-    assert [event.message_id for event in answer.events] == expected
+    response = await api.call(LIST, typed(pb.ListEventsRequest, source, fields))
+    assert [event.message_id for event in response.events] == expected
     for method, request in (
         (COUNT_JSON, rest_pb.CountEventsRequest(**fields)),
         (COUNT, typed(pb.CountEventsRequest, source, fields)),
@@ -115,19 +116,19 @@ async def test_pages_do_not_shift_while_events_arrive(api: Api, source: Connecti
         moment = at(90_000 + number)
         late = f'{{"batch":[{{"messageId":"m{number}","type":"page","userId":"u","timestamp":"{moment}"}}]}}'
         await api.harness.send(source, late.encode())
-        await api.harness.carry()
+        await api.harness.process_log()
     assert found == [f"m{number}" for number in range(11, -1, -1)]
 
 
-async def test_typed_pages(api: Api, stored: None) -> None:
+async def test_typed_pages_list_every_event_once(api: Api, stored: None) -> None:
     found: list[str] = []
     request = pb.ListEventsRequest(limit=5, ascending=True, order="receivedAt", first=2)
     while True:
-        answer = await api.call(LIST, request)
-        found += [event.message_id for event in answer.events]
-        if not answer.next_page_token:
+        response = await api.call(LIST, request)
+        found += [event.message_id for event in response.events]
+        if not response.next_page_token:
             break
-        request = pb.ListEventsRequest(limit=5, ascending=True, order="receivedAt", page_token=answer.next_page_token)
+        request = pb.ListEventsRequest(limit=5, ascending=True, order="receivedAt", page_token=response.next_page_token)
     assert found == [f"m{number}" for number in range(2, 12)]
 
 
@@ -135,10 +136,10 @@ async def test_counts_by_name_type_source_and_day(
     api: Api, source: Connection, other: Connection, stored: None
 ) -> None:
     async def counts(**fields: Any) -> list[tuple[Any, ...]]:
-        answer = await api.call(COUNT_JSON, rest_pb.CountEventsRequest(**fields))
-        assert not isinstance(answer, Refused), answer
+        response = await api.call(COUNT_JSON, rest_pb.CountEventsRequest(**fields))
+        assert not isinstance(response, CallError), response
         typed_answer = await api.call(COUNT, typed(pb.CountEventsRequest, source, fields))
-        assert answer == typed_answer
+        assert response == typed_answer
         return [
             (
                 each.count,
@@ -147,7 +148,7 @@ async def test_counts_by_name_type_source_and_day(
                 each.type if each.HasField("type") else None,
                 each.connection_id if each.HasField("connection_id") else None,
             )
-            for each in answer.counts
+            for each in response.counts
         ]
 
     assert await counts() == [(12, None, None, None, None)]
@@ -173,13 +174,13 @@ async def test_counts_by_name_type_source_and_day(
     ],
     ids=str,
 )
-async def test_invalid_counts(api: Api, fields: dict[str, Any], field: str) -> None:
+async def test_invalid_counts_are_rejected(api: Api, fields: dict[str, Any], field: str) -> None:
     for method, request in (
         (COUNT, pb.CountEventsRequest(**fields)),
         (COUNT_JSON, rest_pb.CountEventsRequest(**fields)),
     ):
-        refused = await api.call(method, request)
-        assert (refused.reason, dict(refused.metadata)["field"]) == ("BadRequest", field)
+        failed = await api.call(method, request)
+        assert (failed.reason, dict(failed.metadata)["field"]) == ("BadRequest", field)
 
 
 @pytest.mark.parametrize(
@@ -199,18 +200,32 @@ async def test_invalid_counts(api: Api, fields: dict[str, Any], field: str) -> N
     ],
     ids=str,
 )
-async def test_invalid_conditions(api: Api, fields: dict[str, Any], field: str) -> None:
-    refused = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**fields))
-    assert (refused.status, refused.reason) == ("INVALID_ARGUMENT", "BadRequest")
-    assert dict(refused.metadata)["field"] == field
-    assert refused.http is None
+async def test_invalid_conditions_are_rejected(api: Api, fields: dict[str, Any], field: str) -> None:
+    failed = await api.call(LIST_JSON, rest_pb.ListEventsRequest(**fields))
+    assert (failed.status, failed.reason) == ("INVALID_ARGUMENT", "BadRequest")
+    assert dict(failed.metadata)["field"] == field
+    assert failed.http is None
 
 
-async def test_a_typed_moment_out_of_range_is_rejected(api: Api) -> None:
-    refused = await api.call(LIST, pb.ListEventsRequest(since=Timestamp(seconds=2**62)))
-    assert (refused.reason, dict(refused.metadata)["field"]) == ("BadRequest", "since")
+async def test_a_typed_time_out_of_range_is_rejected(api: Api) -> None:
+    failed = await api.call(LIST, pb.ListEventsRequest(since=Timestamp(seconds=2**62)))
+    assert (failed.reason, dict(failed.metadata)["field"]) == ("BadRequest", "since")
 
 
 async def test_a_filter_may_be_null(api: Api, stored: None) -> None:
     raw = await api.call(LIST_JSON, rest_pb.ListEventsRequest(filter="null", limit=1))
     assert json.loads(raw.data)["events"][0]["messageId"] == "m11"
+
+
+async def test_an_optional_part_that_the_warehouse_lacks_is_501(
+    api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = Capabilities(filters=False, counts=False)
+    monkeypatch.setattr(type(api.harness.warehouse), "capabilities", limited)
+    condition = '{"logical":"and","conditions":[{"property":"userId","operator":"is","values":["u1"]}]}'
+    request = typed(pb.ListEventsRequest, source, {"filter": condition})
+    for call, asked in ((LIST, request), (COUNT, pb.CountEventsRequest())):
+        failed = await api.call(call, asked)
+        assert isinstance(failed, CallError)
+        assert (failed.status, failed.reason) == ("UNIMPLEMENTED", "NotImplemented")
+    assert not (await api.call(LIST, pb.ListEventsRequest())).events

@@ -1,4 +1,4 @@
-"""Every call that the protos document has a response: those that are built, and the others with 501."""
+"""Every documented call of the protos has a response: calls that are not built return 501."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2
 
 from headwater.api.register import registrations
-from tests.api.conftest import REST, Api, Refused, headwater_service, message_class, services
+from tests.api.conftest import REST, Api, CallError, headwater_service, message_class, services
 
 UNBUILT_COUNT = 21
-"""How many documented calls are not built. It only goes down."""
+"""Number of documented calls that are not built. It only decreases."""
 
 
 def documented() -> list[str]:
-    """All methods of the descriptor set that the gateway serves, as "package.Service/Method"."""
+    """Return all methods of the gateway's descriptor set, as "package.Service/Method"."""
     descriptors = Path(__file__).parents[2] / "envoy" / "descriptors.pb"
     files = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
     return [
@@ -25,7 +25,7 @@ def documented() -> list[str]:
 
 
 def short_name(call: str) -> str:
-    """The name of a call for `Api.call`."""
+    """Return the name of a call for `Api.call`."""
     return call.removeprefix("headwater.").removeprefix("v1.").replace("rest.v1.", "rest.")
 
 
@@ -42,7 +42,7 @@ async def test_every_documented_call_has_a_response(api: Api) -> None:
         native: Any = await api.call(method, request)
         rest: Any = await api.call(method, request, REST)
         if call not in not_built:
-            if isinstance(native, Refused):
+            if isinstance(native, CallError):
                 assert native.status not in ("INTERNAL", "UNKNOWN", "UNIMPLEMENTED"), (call, native)
                 assert native.reason, (call, native)
         else:

@@ -1,4 +1,4 @@
-"""Who may call, and for which workspace."""
+"""The keys that may call, and the workspace of a call."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from headwater.catalog import ApiKey, api_key_digest
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import system_pb2
-from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import add_source, add_workspace, open_harness
 
 LIST = "ConnectionService/ListConnections"
@@ -18,9 +18,9 @@ def workspace(id_: object) -> tuple[str, str]:
 
 
 async def names(api: Api, *metadata: tuple[str, str], key: str | None = None) -> Any:
-    """How many connections are listed, or how the call is refused."""
-    answer = await api.call(LIST, pb.ListConnectionsRequest(), *metadata, key=key)
-    return answer if isinstance(answer, Refused) else len(answer.connections)
+    """List connections; return their number, or the error."""
+    response = await api.call(LIST, pb.ListConnectionsRequest(), *metadata, key=key)
+    return response if isinstance(response, CallError) else len(response.connections)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ async def names(api: Api, *metadata: tuple[str, str], key: str | None = None) ->
     ids=str,
 )
 async def test_a_call_needs_an_api_key(api: Api, headers: list[str], status: str, reason: str, message: str) -> None:
-    refused = await names(api, *(("authorization", header) for header in headers))
-    assert (refused.status, refused.reason, refused.message) == (status, reason, message)
-    assert refused.metadata == (() if status == "UNAUTHENTICATED" else (("field", "authorization"),))
+    failed = await names(api, *(("authorization", header) for header in headers))
+    assert (failed.status, failed.reason, failed.message) == (status, reason, message)
+    assert failed.metadata == (() if status == "UNAUTHENTICATED" else (("field", "authorization"),))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
@@ -55,7 +55,7 @@ async def test_the_scheme_may_be_written_in_any_case(api: Api, scheme: str) -> N
     assert await names(api, ("authorization", scheme + RESTRICTED)) == 0
 
 
-async def test_a_write_key_is_no_api_key(api: Api) -> None:
+async def test_a_write_key_is_not_an_api_key(api: Api) -> None:
     source = await add_source(api.harness.catalog, api.harness.workspace)
     assert (await names(api, key=source.event_write_keys[0])).reason == "BadRequest"
 
@@ -64,7 +64,7 @@ async def test_a_key_opens_its_workspace(api: Api) -> None:
     other = await add_workspace(api.harness.catalog)
     await add_source(api.harness.catalog, other.id)
     own = api.harness.workspace
-    missing = Refused(
+    missing = CallError(
         "PERMISSION_DENIED",
         "this API key opens several workspaces: name one in the Headwater-Workspace header",
         "Forbidden",
@@ -79,34 +79,34 @@ async def test_a_key_opens_its_workspace(api: Api) -> None:
         (UNRESTRICTED, other.id, 1),
         (UNRESTRICTED, 1, _unknown(1)),
     ):
-        answer = await names(api, *([] if id_ is None else [workspace(id_)]), key=key)
-        if isinstance(answer, Refused) and isinstance(expected, Refused):
-            assert (answer.status, answer.message, answer.reason) == (
+        response = await names(api, *([] if id_ is None else [workspace(id_)]), key=key)
+        if isinstance(response, CallError) and isinstance(expected, CallError):
+            assert (response.status, response.message, response.reason) == (
                 expected.status,
                 expected.message,
                 expected.reason,
             )
         else:
-            assert answer == expected
+            assert response == expected
 
 
-def _unknown(id_: int) -> Refused:
-    return Refused("NOT_FOUND", f"workspace {id_} does not exist", "NotFound")
+def _unknown(id_: int) -> CallError:
+    return CallError("NOT_FOUND", f"workspace {id_} does not exist", "NotFound")
 
 
 @pytest.mark.parametrize("header", ["", "0", "-1", "+1", "01", "1.0", "x", "2147483648", "99999999999999999999"])
 @pytest.mark.parametrize("key", [RESTRICTED, UNRESTRICTED])
 async def test_the_header_names_a_workspace_by_its_identifier(api: Api, key: str, header: str) -> None:
-    refused = await names(api, workspace(header), key=key)
-    assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "headwater-workspace"),))
+    failed = await names(api, workspace(header), key=key)
+    assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "headwater-workspace"),))
 
 
-async def test_the_workspace_is_named_once(api: Api) -> None:
-    refused = await names(api, workspace(api.harness.workspace), workspace(api.harness.workspace), key=UNRESTRICTED)
-    assert (refused.reason, refused.message) == ("BadRequest", "the headwater-workspace header is repeated")
+async def test_the_workspace_is_stated_once(api: Api) -> None:
+    failed = await names(api, workspace(api.harness.workspace), workspace(api.harness.workspace), key=UNRESTRICTED)
+    assert (failed.reason, failed.message) == ("BadRequest", "the headwater-workspace header is repeated")
 
 
-async def test_a_key_that_another_process_registered_is_known_at_once(api: Api) -> None:
+async def test_a_key_of_another_process_is_known_immediately(api: Api) -> None:
     async with (
         open_harness(api.harness.folder, database_url=api.harness.database_url) as other,
         other.catalog.change() as change,

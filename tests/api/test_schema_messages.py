@@ -1,4 +1,4 @@
-"""Schemas as messages: every schema can be shown and sent again, to the last digit of its bounds."""
+"""Schemas as messages: every schema can be read and sent again, to the last digit of its bounds."""
 
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,7 @@ def of(type_: Type) -> ObjectType:
 
 
 def bounded(kind: str, bound: Value) -> pb.Type:
-    """A schema with a number that is bounded below."""
+    """Return a schema of a number with a lower bound."""
     number = pb.Type(kind=kind, minimum=bound)
     for name, value in TYPES[kind].items():
         setattr(number, name, value)
@@ -30,7 +30,7 @@ def bounded(kind: str, bound: Value) -> pb.Type:
 
 @settings(max_examples=100, deadline=None)
 @given(schemas())
-def test_every_schema_comes_back(schema: Schema) -> None:
+def test_every_schema_is_unchanged_in_a_message(schema: Schema) -> None:
     message = type_message(schema)
     assert to_schema(message) == schema
     assert to_schema(json_format.Parse(json_format.MessageToJson(message), pb.Type())) == schema
@@ -50,7 +50,7 @@ def test_every_schema_comes_back(schema: Schema) -> None:
     ],
     ids=str,
 )
-def test_bounds_are_numbers_where_a_double_can_hold_them(type_: Type, shown: Any) -> None:
+def test_bounds_are_numbers_if_a_double_represents_them(type_: Type, shown: Any) -> None:
     bound = type_message(of(type_)).properties[0].type.maximum
     assert json_format.MessageToDict(bound) == shown
 
@@ -78,7 +78,7 @@ def test_bounds_are_read_as_numbers_and_as_text(kind: str) -> None:
     ],
     ids=lambda bound: str(bound).strip()[:30] or "nothing",
 )
-def test_what_is_no_bound(kind: str, bound: Value) -> None:
+def test_an_invalid_bound_is_rejected(kind: str, bound: Value) -> None:
     if kind == "float" and bound.number_value == 1e300:
         return
     with pytest.raises(InvalidType) as caught:

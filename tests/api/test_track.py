@@ -1,4 +1,4 @@
-"""The track API's answers: 200 and {} for everything, unless the caller asks for the truth."""
+"""The track API: 200 and {} for every call, unless the caller requests strict or verbose responses."""
 
 import asyncio
 import base64
@@ -12,7 +12,7 @@ from google.api.httpbody_pb2 import HttpBody
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.catalog import Connection
 from headwater.events.envelope import decode_envelope
-from tests.api.conftest import REST, Api, Refused
+from tests.api.conftest import REST, Api, CallError
 from tests.harness import Harness, add_source
 
 STRICT = ("x-strict-mode", "1")
@@ -30,14 +30,14 @@ async def post(api: Api, route: str, body: object, source: Connection | None, *m
     return await api.call(f"TrackService/{route}", HttpBody(data=data), REST, *key, *metadata, key=None)
 
 
-def accepted(answer: Any) -> bool:
-    return bool(answer == HttpBody(content_type="application/json", data=b"{}"))
+def accepted(response: Any) -> bool:
+    return bool(response == HttpBody(content_type="application/json", data=b"{}"))
 
 
 @pytest.mark.parametrize("route", ROUTES[:-1])
 async def test_each_route_takes_its_event(api: Api, source: Connection, route: str) -> None:
     assert accepted(await post(api, route, GOOD, source, STRICT))
-    await api.harness.carry()
+    await api.harness.process_log()
     (document,) = map(json.loads, await api.harness.documents())
     assert (document["type"], document["userId"]) == (route.lower(), "u")
 
@@ -45,7 +45,7 @@ async def test_each_route_takes_its_event(api: Api, source: Connection, route: s
 async def test_a_batch_takes_them_all(api: Api, source: Connection) -> None:
     batch = [{**GOOD, "type": route.lower()} for route in ROUTES[:-1]]
     assert accepted(await post(api, "Batch", {"batch": batch}, source, STRICT))
-    await api.harness.carry()
+    await api.harness.process_log()
     assert [json.loads(document)["type"] for document in await api.harness.documents()] == [
         event["type"] for event in batch
     ]
@@ -57,7 +57,7 @@ async def test_gzip_whatever_the_content_type(api: Api, source: Connection) -> N
     assert len(await api.harness.log_entries()) == 1
 
 
-async def test_who_called_is_kept_with_the_call(api: Api, source: Connection) -> None:
+async def test_the_address_of_the_caller_is_stored_with_the_call(api: Api, source: Connection) -> None:
     await post(api, "Page", GOOD, source, ("x-envoy-external-address", "203.0.113.9"))
     (stored,) = await api.harness.log_entries()
     assert decode_envelope(stored.entry.header).ip == "203.0.113.9"
@@ -97,7 +97,7 @@ REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] =
 @pytest.mark.parametrize(
     ("route", "body", "with_key", "header", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
 )
-async def test_a_refused_call_is_accepted_unless_it_is_strict(
+async def test_a_rejected_call_returns_200_unless_it_is_strict(
     api: Api,
     source: Connection,
     route: str,
@@ -108,36 +108,34 @@ async def test_a_refused_call_is_accepted_unless_it_is_strict(
     code: str,
     message: str,
 ) -> None:
-    """SDKs would send it again and again. Either way it is kept, with its reason."""
+    """SDKs would send it again and again. It is stored with its reason in both cases."""
     caller = source if with_key else None
     headers = [header] if header else []
     for permissive in ([], [("x-strict-mode", "0")], [("x-strict-mode", "true")]):
         assert accepted(await post(api, route, body, caller, *headers, *permissive))
-    refused = await post(api, route, body, caller, *headers, STRICT)
-    assert refused.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
-    await api.harness.carry()
+    failed = await post(api, route, body, caller, *headers, STRICT)
+    assert failed.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
+    await api.harness.process_log()
     workspace = api.harness.workspace if with_key else 0
     kept, total = await api.harness.state.rejected(workspace, connection_id=None, protocol="track", first=0, limit=10)
     assert (total, {row.message for row in kept}) == (4, {message})
     assert await api.harness.documents() == []
 
 
-async def test_a_strict_batch_says_which_events_were_refused_and_stores_the_others(
-    api: Api, source: Connection
-) -> None:
+async def test_a_strict_batch_lists_rejected_events_and_stores_the_others(api: Api, source: Connection) -> None:
     batch = {"batch": [{"type": "page"}, {**GOOD, "type": "page"}, 7]}
-    refused = await post(api, "Batch", batch, source, STRICT)
+    failed = await post(api, "Batch", batch, source, STRICT)
     first = "userId or anonymousId is required in a page event"
     errors = [f"batch[0]: {first}", "batch[2]: the event must be a JSON object"]
-    assert refused.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
-    await api.harness.carry()
+    assert failed.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
+    await api.harness.process_log()
     assert len(await api.harness.documents()) == 1
 
 
 async def test_an_error_body_lists_no_more_than_20(api: Api, source: Connection) -> None:
-    refused = await post(api, "Batch", {"batch": [{}] * 5000}, source, STRICT)
-    assert refused.http is not None
-    assert len(refused.http[1]["meta"]["errors"]) == 20
+    failed = await post(api, "Batch", {"batch": [{}] * 5000}, source, STRICT)
+    assert failed.http is not None
+    assert len(failed.http[1]["meta"]["errors"]) == 20
 
 
 async def test_an_empty_batch_is_accepted(api: Api, source: Connection) -> None:
@@ -152,7 +150,7 @@ async def test_an_empty_batch_is_accepted(api: Api, source: Connection) -> None:
     ],
 )
 @pytest.mark.parametrize("body", [GOOD, {}, b"{"], ids=str)
-async def test_what_could_not_be_stored_is_never_answered_200(
+async def test_a_failure_to_store_never_returns_200(
     api: Api,
     source: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,23 +163,23 @@ async def test_what_could_not_be_stored_is_never_answered_200(
         raise error
 
     monkeypatch.setattr(api.harness.log, "append", append)
-    refused = await post(api, "Page", body, source)
-    assert isinstance(refused, Refused)
-    assert refused.http is not None
-    assert (refused.http[0], refused.http[1]["code"], "retry-after" in refused.trailers) == (status, code, True)
+    failed = await post(api, "Page", body, source)
+    assert isinstance(failed, CallError)
+    assert failed.http is not None
+    assert (failed.http[0], failed.http[1]["code"], "retry-after" in failed.trailers) == (status, code, True)
 
 
 async def test_native_callers_get_a_status(api: Api, harness: Harness) -> None:
-    refused = await api.call("TrackService/Page", HttpBody(data=b"{"), STRICT, key=None)
-    assert (refused.status, refused.reason, refused.http) == ("INVALID_ARGUMENT", "BadRequest", None)
+    failed = await api.call("TrackService/Page", HttpBody(data=b"{"), STRICT, key=None)
+    assert (failed.status, failed.reason, failed.http) == ("INVALID_ARGUMENT", "BadRequest", None)
 
 
-# --- verbose=true: what became of each event ----------------------------------------------------------------------
+# --- verbose=true: the outcome of each event ------------------------------------------------------------------------
 
 
-async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connection) -> None:
+async def test_a_verbose_response_lists_each_event(api: Api, source: Connection) -> None:
     await post(api, "Page", {"userId": "u", "messageId": "a"}, source)
-    await api.harness.carry()
+    await api.harness.process_log()
     batch = [
         {"type": "page", "userId": "u", "messageId": "a"},
         {"type": "page", "userId": "u", "messageId": "b"},
@@ -190,7 +188,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
     asked = ("x-envoy-original-path", "/v1/batch?x=%26&verbose=true")
     call = asyncio.create_task(post(api, "Batch", {"batch": batch}, source, asked))
     while not call.done():
-        await api.harness.carry()
+        await api.harness.process_log()
         await asyncio.sleep(0)
     assert json.loads((await call).data) == {
         "success": True,
@@ -198,7 +196,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
             {"outcome": "Duplicate", "messageId": "a"},
             {"outcome": "Processed", "messageId": "b"},
             {
-                "outcome": "Refused",
+                "outcome": "CallError",
                 "code": "BadRequest",
                 "path": "event",
                 "message": "event is required in a track event",
@@ -210,7 +208,7 @@ async def test_a_caller_who_asks_is_told_of_each_event(api: Api, source: Connect
 @pytest.mark.parametrize(
     ("route", "body", "with_key", "header", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
 )
-async def test_a_caller_who_asks_is_told_of_a_call_that_is_rejected_as_a_whole(
+async def test_a_verbose_response_gives_the_reason_of_a_rejected_call(
     api: Api,
     source: Connection,
     route: str,
@@ -223,27 +221,27 @@ async def test_a_caller_who_asks_is_told_of_a_call_that_is_rejected_as_a_whole(
 ) -> None:
     headers = [header] if header else []
     asked = ("x-envoy-original-path", f"/v1/{route.lower()}?verbose=true")
-    answer = await post(api, route, body, source if with_key else None, asked, *headers)
-    told = json.loads(answer.data)
-    if body == {} and route == "Page":  # the call is read, and its one event is rejected
-        (told,) = told["events"]
+    response = await post(api, route, body, source if with_key else None, asked, *headers)
+    body_json = json.loads(response.data)
+    if body == {} and route == "Page":  # the call is readable, and its one event is rejected
+        (body_json,) = body_json["events"]
     else:
-        assert (told["success"], told["events"]) == (False, [])
-    assert (told["code"], told["message"]) == (code, message)
+        assert (body_json["success"], body_json["events"]) == (False, [])
+    assert (body_json["code"], body_json["message"]) == (code, message)
     strict = await post(api, route, body, source if with_key else None, asked, *headers, STRICT)
     assert strict.http[0] == status
 
 
-async def test_a_caller_who_asks_is_told_that_there_is_no_pipeline(api: Api) -> None:
+async def test_a_verbose_response_states_a_missing_pipeline(api: Api) -> None:
     source = await add_source(api.harness.catalog, api.harness.workspace, events=False, users=())
     asked = ("x-envoy-original-path", "/v1/page?verbose=true")
     call = asyncio.create_task(post(api, "Page", {"userId": "u", "messageId": "a"}, source, asked))
     while not call.done():
-        await api.harness.carry()
+        await api.harness.process_log()
         await asyncio.sleep(0)
     assert json.loads((await call).data)["events"] == [{"outcome": "NoPipeline", "messageId": "a"}]
 
 
 @pytest.mark.parametrize("path", ["/v1/page", "/v1/page?verbose=false", "/v1/page?verbose", "/v1/page?verbose=true%00"])
-async def test_nobody_else_is(api: Api, source: Connection, path: str) -> None:
+async def test_other_responses_are_empty(api: Api, source: Connection, path: str) -> None:
     assert accepted(await post(api, "Page", {"userId": "u"}, source, ("x-envoy-original-path", path)))

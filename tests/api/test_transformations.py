@@ -1,4 +1,4 @@
-"""TransformationService: expressions are checked and transformations tried, the same over both faces."""
+"""TransformationService: checking expressions and trying transformations, the same over REST and gRPC."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from google.protobuf import json_format
 
 from headwater.v1 import schemas_pb2
 from headwater.v1 import transformations_pb2 as pb
-from tests.api.conftest import Api, Refused
+from tests.api.conftest import Api, CallError
 
 STRING = {"kind": "string"}
 INT = {"kind": "int", "bitSize": 32}
@@ -23,20 +23,20 @@ FUNCTION = {
 
 
 async def raw(api: Api, method: str, body: object) -> Any:
-    """The JSON of the answer to a JSON body."""
+    """Return the JSON of the response to a JSON body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer: Any = await api.call(f"rest.TransformationService/{method}", HttpBody(data=data))
-    return answer if isinstance(answer, Refused) else json.loads(answer.data)
+    response: Any = await api.call(f"rest.TransformationService/{method}", HttpBody(data=data))
+    return response if isinstance(response, CallError) else json.loads(response.data)
 
 
-def type_of(document: dict[str, Any]) -> schemas_pb2.Type:
+def make_type(document: dict[str, Any]) -> schemas_pb2.Type:
     return json_format.ParseDict(document, schemas_pb2.Type())
 
 
 async def test_the_languages_that_run_here(api: Api) -> None:
     request = pb.ListTransformationLanguagesRequest()
-    answer: Any = await api.call("TransformationService/ListTransformationLanguages", request)
-    assert list(answer.languages) == ["JavaScript", "Python"]
+    response: Any = await api.call("TransformationService/ListTransformationLanguages", request)
+    assert list(response.languages) == ["JavaScript", "Python"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def test_an_expression_is_checked(api: Api, expression: str, is_valid: boo
     typed: Any = await api.call(
         "TransformationService/ValidateExpression",
         pb.ValidateExpressionRequest(
-            expression=expression, properties=type_of(PERSON).properties, type=type_of(STRING)
+            expression=expression, properties=make_type(PERSON).properties, type=make_type(STRING)
         ),
     )
     assert typed.problem == problem
@@ -63,9 +63,9 @@ async def test_the_properties_that_expressions_read(api: Api) -> None:
         "TransformationService/ListExpressionProperties",
         pb.ListExpressionPropertiesRequest(
             expressions=[
-                pb.ListExpressionPropertiesRequest.Expression(value=text, type=type_of(STRING)) for text in texts
+                pb.ListExpressionPropertiesRequest.Expression(value=text, type=make_type(STRING)) for text in texts
             ],
-            schema=type_of(PERSON),
+            schema=make_type(PERSON),
         ),
     )
     assert list(typed.properties) == ["email"]
@@ -93,8 +93,8 @@ async def test_a_transformation_is_tried(api: Api, transformation: dict[str, Any
         "TransformationService/TransformData",
         pb.TransformDataRequest(
             data_json=json.dumps(data),
-            in_schema=type_of(PERSON),
-            out_schema=type_of(PERSON),
+            in_schema=make_type(PERSON),
+            out_schema=make_type(PERSON),
             transformation=json_format.ParseDict(transformation, pb.Transformation()),
         ),
     )
@@ -115,9 +115,7 @@ async def test_a_transformation_is_tried(api: Api, transformation: dict[str, Any
         ({"transformation": {"function": {**FUNCTION, "outPaths": ["no"]}}}, "INVALID_ARGUMENT", "BadRequest"),
     ],
 )
-async def test_what_cannot_be_tried_is_refused(
-    api: Api, change: dict[str, Any], status: str | None, reason: str
-) -> None:
+async def test_an_invalid_trial_is_rejected(api: Api, change: dict[str, Any], status: str | None, reason: str) -> None:
     body = {
         "data": {"email": "a@x", "age": 41},
         "inSchema": PERSON,
@@ -125,14 +123,14 @@ async def test_what_cannot_be_tried_is_refused(
         "transformation": {"mapping": {"email": "email"}},
         **change,
     }
-    answer = await raw(api, "TransformData", body)
-    assert isinstance(answer, Refused), answer
-    assert answer.reason == reason
-    assert status is None or answer.status == status
+    response = await raw(api, "TransformData", body)
+    assert isinstance(response, CallError), response
+    assert response.reason == reason
+    assert status is None or response.status == status
 
 
 async def test_a_trial_has_the_limits_of_pipelines(api: Api) -> None:
-    """One request with 900 KB of data and 1,200 characters of mapping needed 1.7 GB."""
+    """One request with 900 KB of data and 1,200 characters of mapping took 1.7 GB."""
     large = {"email": "x" * 900_000, "age": 1}
     wide = {"kind": "object", "properties": [{"name": f"p{number}", "type": STRING} for number in range(2_001)]}
     body = {
@@ -141,27 +139,27 @@ async def test_a_trial_has_the_limits_of_pipelines(api: Api) -> None:
         "outSchema": PERSON,
         "transformation": {"mapping": {"email": "email " * 600}},
     }
-    answer = await raw(api, "TransformData", body)
-    assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
-    assert "larger than 1048576 characters" in str(answer)
+    response = await raw(api, "TransformData", body)
+    assert isinstance(response, CallError) and response.reason == "TransformationFailed"
+    assert "larger than 1048576 characters" in str(response)
     source = "def transform(person):\n    return {'email': person['email'] * 2}"
     function = {**FUNCTION, "source": source, "inPaths": ["email"], "outPaths": ["email"]}
-    answer = await raw(api, "TransformData", {**body, "transformation": {"function": function}})
-    assert isinstance(answer, Refused) and answer.reason == "TransformationFailed"
-    assert "larger than 1048576 characters" in str(answer)
+    response = await raw(api, "TransformData", {**body, "transformation": {"function": function}})
+    assert isinstance(response, CallError) and response.reason == "TransformationFailed"
+    assert "larger than 1048576 characters" in str(response)
     for member in ("inSchema", "outSchema"):
-        answer = await raw(api, "TransformData", {**body, member: wide})
-        assert isinstance(answer, Refused) and answer.reason == "BadRequest"
-        assert f"{member} must have at most 2000 properties" in str(answer)
+        response = await raw(api, "TransformData", {**body, member: wide})
+        assert isinstance(response, CallError) and response.reason == "BadRequest"
+        assert f"{member} must have at most 2000 properties" in str(response)
     expressions = [{"value": "'" + "x" * 40_000 + "'", "type": STRING}] * 6
-    answer = await raw(api, "ListExpressionProperties", {"expressions": expressions, "schema": PERSON})
-    assert isinstance(answer, Refused) and answer.reason == "BadRequest"
-    assert "at most 200000 characters together" in str(answer)
+    response = await raw(api, "ListExpressionProperties", {"expressions": expressions, "schema": PERSON})
+    assert isinstance(response, CallError) and response.reason == "BadRequest"
+    assert "at most 200000 characters together" in str(response)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"expression":5}', b'"\xff"'])
 async def test_bodies_that_are_not_of_the_form_are_400(api: Api, body: bytes) -> None:
     for method in ("ValidateExpression", "ListExpressionProperties", "TransformData"):
-        answer = await raw(api, method, body)
-        assert isinstance(answer, Refused), method
-        assert answer.reason == "BadRequest", method
+        response = await raw(api, method, body)
+        assert isinstance(response, CallError), method
+        assert response.reason == "BadRequest", method

@@ -1,8 +1,8 @@
-"""Workspaces over the typed face."""
+"""Workspaces over gRPC."""
 
 from headwater.v1 import connections_pb2, schemas_pb2
 from headwater.v1 import workspaces_pb2 as pb
-from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, Refused
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import add_workspace
 
 LIST, CREATE, GET, UPDATE, DELETE = (
@@ -40,8 +40,8 @@ async def test_a_workspace_is_made_read_changed_and_deleted(api: Api) -> None:
     assert await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), at(id_), key=UNRESTRICTED) == (
         pb.DeleteCurrentWorkspaceResponse()
     )
-    refused = await api.call(GET, pb.GetCurrentWorkspaceRequest(), at(id_), key=UNRESTRICTED)
-    assert (refused.reason, refused.message) == ("NotFound", f"workspace {id_} does not exist")
+    failed = await api.call(GET, pb.GetCurrentWorkspaceRequest(), at(id_), key=UNRESTRICTED)
+    assert (failed.reason, failed.message) == ("NotFound", f"workspace {id_} does not exist")
 
 
 async def test_a_key_lists_the_workspaces_that_it_opens(api: Api) -> None:
@@ -52,9 +52,9 @@ async def test_a_key_lists_the_workspaces_that_it_opens(api: Api) -> None:
     assert [workspace.id for workspace in everything] == sorted([api.harness.workspace, other.id])
 
 
-async def test_who_may_not(api: Api) -> None:
-    refused = await api.call(CREATE, pb.CreateWorkspaceRequest(name="x"))
-    assert (refused.status, refused.reason) == ("PERMISSION_DENIED", "Forbidden")
+async def test_keys_that_may_not_manage_workspaces(api: Api) -> None:
+    failed = await api.call(CREATE, pb.CreateWorkspaceRequest(name="x"))
+    assert (failed.status, failed.reason) == ("PERMISSION_DENIED", "Forbidden")
     for method, request in (
         (GET, pb.GetCurrentWorkspaceRequest()),
         (UPDATE, pb.UpdateCurrentWorkspaceRequest(name="x")),
@@ -66,28 +66,28 @@ async def test_who_may_not(api: Api) -> None:
         assert (await api.call(method, request, key=None)).reason == "Unauthorized"
 
 
-async def test_refusals(api: Api) -> None:
+async def test_rejected_requests(api: Api) -> None:
     for name in ("", "x" * 101):
         for method, request in (
             (CREATE, pb.CreateWorkspaceRequest(name=name)),
             (UPDATE, pb.UpdateCurrentWorkspaceRequest(name=name)),
         ):
-            refused = await api.call(method, request, at(api.harness.workspace), key=UNRESTRICTED)
-            assert (refused.reason, refused.metadata) == ("BadRequest", (("field", "name"),))
+            failed = await api.call(method, request, at(api.harness.workspace), key=UNRESTRICTED)
+            assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "name"),))
     with_schema = pb.CreateWorkspaceRequest(name="x", profile_schema=schemas_pb2.Type(kind="object"))
     assert (await api.call(CREATE, with_schema, key=UNRESTRICTED)).reason == "NotImplemented"
     assert len(api.harness.catalog.workspaces()) == 1
 
 
 async def test_a_restricted_key_cannot_delete_its_workspace(api: Api) -> None:
-    refused = await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), key=RESTRICTED)
-    assert (refused.reason, refused.status) == ("Forbidden", "PERMISSION_DENIED")
+    failed = await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), key=RESTRICTED)
+    assert (failed.reason, failed.status) == ("Forbidden", "PERMISSION_DENIED")
     assert api.harness.catalog.workspace(api.harness.workspace) is not None
 
 
 async def test_a_key_goes_with_its_workspace(api: Api) -> None:
     await api.call(DELETE, pb.DeleteCurrentWorkspaceRequest(), at(api.harness.workspace), key=UNRESTRICTED)
-    answer = await api.call(
+    response = await api.call(
         "ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest(), key=RESTRICTED
     )
-    assert isinstance(answer, Refused) and answer.reason == "Unauthorized"
+    assert isinstance(response, CallError) and response.reason == "Unauthorized"

@@ -1,9 +1,9 @@
-"""Event write keys send events, and do nothing else: every other call refuses them, whatever it is asked."""
+"""Event write keys send events, and do nothing else: every other call rejects them, with any request."""
 
 import pytest
 
 from headwater.catalog import Connection
-from tests.api.conftest import REST, Api, Refused, headwater_service, message_class
+from tests.api.conftest import REST, Api, CallError, headwater_service, message_class
 from tests.api.test_register import documented, short_name, unbuilt
 
 PROTOCOLS = ("rest.TrackService/", "rest.ClientService/", "rest.NativeEventService/")
@@ -23,9 +23,9 @@ async def test_a_write_key_manages_nothing(api: Api, source: Connection, method:
     before = api.harness.catalog._view.version
     request = message_class(headwater_service(method).input_type)()
     for key in (source.event_write_keys[0], f"pk_{'0' * 8}-0000-4000-8000-{'0' * 12}"):
-        refused = await api.call(method, request, key=key)
-        assert isinstance(refused, Refused)
-        assert (refused.status, refused.reason, refused.message) == (
+        failed = await api.call(method, request, key=key)
+        assert isinstance(failed, CallError)
+        assert (failed.status, failed.reason, failed.message) == (
             "INVALID_ARGUMENT",
             "BadRequest",
             "an API key starts with api_",

@@ -14,7 +14,7 @@ from headwater.base.errors import BadRequest, HeadwaterError, TooManyRequests, U
 from headwater.filters import parse_text
 from headwater.schemas import InvalidValue, StringType
 from headwater.transforms.functions import FunctionFailed
-from headwater.transforms.mapping import InvalidExpression, properties_of
+from headwater.transforms.mapping import InvalidExpression, list_properties
 
 pytestmark = pytest.mark.process
 
@@ -36,7 +36,7 @@ async def test_it_runs_in_another_process_and_tells_results_and_errors(computing
     assert await computing.run("a", os.getpid) != os.getpid()
     assert await computing.run("a", sorted, [2, 1], reverse=True) == [2, 1]
     with pytest.raises(InvalidExpression) as failed:
-        await computing.run("a", properties_of, [("x", StringType())], None)
+        await computing.run("a", list_properties, [("x", StringType())], None)
     assert (failed.value.offset, failed.value.code) == (0, "BadRequest")
     with pytest.raises(RuntimeError, match="a computation failed: TypeError"):
         await computing.run("a", _fail)

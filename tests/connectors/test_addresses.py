@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy, AddressRefused
+from headwater.connectors.addresses import ANY_ADDRESS, AddressForbidden, AddressPolicy
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::808:808"]
 PRIVATE = [
@@ -24,7 +24,7 @@ def test_public_addresses_are_allowed(address: str) -> None:
 
 @pytest.mark.parametrize("address", [*PRIVATE, "localhost", "", "127.1", "0x7f.1", "2130706433", "8.8.8.8.8"])
 def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(AddressRefused):
+    with pytest.raises(AddressForbidden):
         AddressPolicy().check(address, 443)
 
 
@@ -39,7 +39,7 @@ def test_an_installation_can_allow_networks() -> None:
         policy.check(address, 8080)
     policy.check("10.1.2.3", 25)
     for address in ("10.2.0.1", "127.0.0.1", "fc00::1"):
-        with pytest.raises(AddressRefused):
+        with pytest.raises(AddressForbidden):
             policy.check(address, 8080)
 
 
@@ -61,7 +61,7 @@ def test_ports_of_the_system(port: int, allowed: bool) -> None:
     if allowed:
         AddressPolicy().check("8.8.8.8", port)
     else:
-        with pytest.raises(AddressRefused):
+        with pytest.raises(AddressForbidden):
             AddressPolicy().check("8.8.8.8", port)
 
 
@@ -84,7 +84,7 @@ def test_urls_that_are_allowed(url: str) -> None:
     ],
 )
 def test_urls_that_are_refused(url: str) -> None:
-    with pytest.raises(AddressRefused):
+    with pytest.raises(AddressForbidden):
         AddressPolicy().check_url(url)
 
 
@@ -93,7 +93,7 @@ def test_an_address_in_another_notation_is_the_same_address(address: object) -> 
     def allowed(text: str) -> bool:
         try:
             AddressPolicy().check(text, 443)
-        except AddressRefused:
+        except AddressForbidden:
             return False
         return True
 

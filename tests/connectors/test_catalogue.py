@@ -146,6 +146,7 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
     assert {code: CONNECTORS[code].label for code in labels} == labels
 
 
+@pytest.mark.process
 def test_the_catalogue_is_quick_to_import() -> None:
     """Every process imports it, and few send requests."""
     code = (

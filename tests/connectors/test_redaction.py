@@ -92,7 +92,11 @@ def test_a_preview_of_json() -> None:
     [
         (b'{"a":1}\n{"a":2}\n', {"content_type": "application/x-ndjson"}, '{\n    "a": 1\n}\n{\n    "a": 2\n}'),
         (b'{"a":1}', {"content_type": "application/vnd.api+json; charset=utf-8"}, '{\n  "a": 1\n}'),
-        (gzip.compress(b'{"a":1}'), {"content_type": "application/json", "content_encoding": "gzip"}, '{\n  "a": 1\n}'),
+        (
+            gzip.compress(b'{"a":1}', mtime=0),  # the time would be a part of the name of the test
+            {"content_type": "application/json", "content_encoding": "gzip"},
+            '{\n  "a": 1\n}',
+        ),
         (b"a=1&b=2", {"content_type": "application/x-www-form-urlencoded"}, "a=1&b=2"),
         (b"{broken", {"content_type": "application/json"}, "{broken"),
         (b"\xff\xfe", {"content_type": "text/plain"}, "[A binary body of 2 bytes]"),
@@ -106,4 +110,4 @@ def test_bodies_of_previews(body: bytes, headers: dict[str, str], shown: str) ->
 
 
 def test_a_bomb_is_shown_in_part() -> None:
-    assert len(_preview(gzip.compress(b"x" * 50_000_000), content_encoding="gzip")) < 1_100_000
+    assert len(_preview(gzip.compress(b"x" * 50_000_000, mtime=0), content_encoding="gzip")) < 1_100_000

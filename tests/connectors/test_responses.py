@@ -20,7 +20,7 @@ from headwater.connectors.responses import (
     STATUS_ONLY,
     ResponseRules,
     read_response,
-    text_of,
+    read_text,
     transport_failure,
 )
 from tests.connectors.axes import DESTINATIONS
@@ -93,7 +93,7 @@ def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
 @pytest.mark.parametrize("failure", TransportFailure)
 def test_only_a_refused_address_closes_the_destination(failure: TransportFailure) -> None:
     found = transport_failure(TransportError(failure, "text"))
-    refused = failure is TransportFailure.ADDRESS_REFUSED
+    refused = failure is TransportFailure.ADDRESS_FORBIDDEN
     assert found.scope is (FailureScope.CLOSED if refused else FailureScope.DESTINATION)
     assert (found.reason, found.message) == (failure.value, "text")
 
@@ -113,5 +113,5 @@ def test_a_destination_can_have_statuses_of_its_own() -> None:
 
 def test_texts_of_destinations_are_one_line() -> None:
     body = b"  line\r\nnext\x00\x1b[31m \xff" + b"x" * 5_000
-    text = text_of(HttpResponse(status=500, body=body))
+    text = read_text(HttpResponse(status=500, body=body))
     assert text.startswith("line  next") and text.isprintable() and len(text) <= 1_000

@@ -21,6 +21,7 @@ EXPECTED = [
     '"total":1',  # one person so far
     "StatusCode.NOT_FOUND connection 7 does not exist",  # the synchronous client
     "1 accepted",  # the asynchronous one
+    '"counts":[{',  # events by name and day
     '"connectorType": "SDK"',  # the dataclasses
 ]
 

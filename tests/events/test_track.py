@@ -476,7 +476,7 @@ NO_JSON = [
 
 ONE_REASON = re.compile(
     r"the body is (not UTF-8: byte \d+ is wrong|nested too deeply|empty: it must be JSON|not JSON: it ends too early|"
-    r"not JSON: (expected|invalid|trailing) [^()]+)"
+    r"not JSON: ((expected|invalid|trailing) [^()]+|object keys must be strings))"
 )
 
 

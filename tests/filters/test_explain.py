@@ -1,4 +1,4 @@
-"""Why a filter takes a record or not: which condition decided, and what it saw."""
+"""Explanations of filters: the deciding condition and the shown values."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ EVENT: dict[str, Any] = Codec(EVENT_SCHEMA).decode(
 )
 
 
-def explained(said: str, event: dict[str, Any] = EVENT) -> tuple[bool, list[tuple[bool | None, bool, str | None]]]:
-    filter = parse_text(said)
+def explained(source: str, event: dict[str, Any] = EVENT) -> tuple[bool, list[tuple[bool | None, bool, str | None]]]:
+    filter = parse_text(source)
     assert filter is not None
     explanation = explain(check_filter(filter, EVENT_SCHEMA, role="Source", target="Event"), event)
     return explanation.matched, [(seen.result, seen.decided, seen.value) for seen in explanation.conditions]
 
 
 @pytest.mark.parametrize(
-    ("said", "matched", "conditions"),
+    ("source", "matched", "conditions"),
     [
         ('type is "track"', True, [(True, True, '"track"')]),
         ('type is "page"', False, [(False, True, '"track"')]),
@@ -44,13 +44,13 @@ def explained(said: str, event: dict[str, Any] = EVENT) -> tuple[bool, list[tupl
     ],
 )
 def test_which_condition_decided(
-    said: str, matched: bool, conditions: list[tuple[bool | None, bool, str | None]]
+    source: str, matched: bool, conditions: list[tuple[bool | None, bool, str | None]]
 ) -> None:
-    assert explained(said) == (matched, conditions)
+    assert explained(source) == (matched, conditions)
 
 
 @pytest.mark.parametrize(
-    ("said", "value"),
+    ("source", "value"),
     [
         ("properties.total is 1", "49.90"),
         ("properties.products is empty", '[{"sku":"x"}]'),
@@ -67,8 +67,8 @@ def test_which_condition_decided(
         ("traits is empty", "{}"),
     ],
 )
-def test_what_was_seen(said: str, value: str | None) -> None:
-    assert explained(said)[1][0][2] == value
+def test_shown_values(source: str, value: str | None) -> None:
+    assert explained(source)[1][0][2] == value
 
 
 def test_conditions_are_shown_as_they_were_understood() -> None:
@@ -78,10 +78,10 @@ def test_conditions_are_shown_as_they_were_understood() -> None:
     assert outcome.condition.values == ("2024-02-29T10:00:00.5",)
 
 
-def test_what_is_long_is_cut() -> None:
+def test_long_values_are_cut() -> None:
     event = EVENT | {"properties": Json.of({"a": "x" * 5_000})}
-    for said in ("properties exists", "properties.a exists"):
-        value = explained(said, event)[1][0][2]
+    for source in ("properties exists", "properties.a exists"):
+        value = explained(source, event)[1][0][2]
         assert value is not None and len(value) == MAX_SHOWN + 1 and value.endswith("…")
 
 

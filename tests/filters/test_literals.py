@@ -1,4 +1,4 @@
-"""Values are texts: which are accepted for which kind, and the one text that each is shown as."""
+"""Values of conditions: accepted texts for each kind, and the normal form of each."""
 
 import pytest
 from hypothesis import given
@@ -8,8 +8,8 @@ from headwater.filters.literals import JsonLiteral, read_value
 from headwater.schemas import Type, parse_type
 
 
-def type_of(said: str) -> Type:
-    return parse_type(said if said.startswith("{") else f'{{"kind":"{said}"}}')
+def parse_kind(source: str) -> Type:
+    return parse_type(source if source.startswith("{") else f'{{"kind":"{source}"}}')
 
 
 INT = '{"kind":"int","bitSize":8}'
@@ -63,9 +63,9 @@ UUID = "6F1D3C1E-9a3b-4c7e-8f00-1234567890ab"
     ],
 )
 def test_values_and_how_they_are_shown(type: str, text: str, shown: str) -> None:
-    value, normal = read_value(type_of(type), text)
+    value, normal = read_value(parse_kind(type), text)
     assert normal == shown
-    assert read_value(type_of(type), shown) == (value, shown)
+    assert read_value(parse_kind(type), shown) == (value, shown)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_values_and_how_they_are_shown(type: str, text: str, shown: str) -> None
 def test_refused_values(type: str, texts: list[str]) -> None:
     for text in texts:
         with pytest.raises(ValueError, match="must"):
-            read_value(type_of(type), text)
+            read_value(parse_kind(type), text)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_refused_values(type: str, texts: list[str]) -> None:
      ("NaN", False), ("0x1", False), (" 1", False), ("007", False), ("1e" + "9" * 50, False)],
 )  # fmt: skip
 def test_when_a_json_value_is_a_number(text: str, number: bool) -> None:
-    value, _ = read_value(type_of("json"), text)
+    value, _ = read_value(parse_kind("json"), text)
     assert isinstance(value, JsonLiteral)
     assert (value.number is not None) is number
 
@@ -112,8 +112,8 @@ ALPHABET = st.text("0123456789+-.eE:TZ aäf\0\ud800/", max_size=30)
 @given(st.sampled_from(KINDS), ALPHABET | st.floats().map(str) | st.decimals().map(str) | st.datetimes().map(str))
 def test_any_text_is_a_value_or_a_rule(type: str, text: str) -> None:
     try:
-        value, shown = read_value(type_of(type), text)
+        value, shown = read_value(parse_kind(type), text)
     except ValueError as error:
         assert str(error).startswith("must")
     else:
-        assert read_value(type_of(type), shown) == (value, shown)
+        assert read_value(parse_kind(type), shown) == (value, shown)

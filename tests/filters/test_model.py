@@ -1,4 +1,4 @@
-"""The JSON form of filters: what is read, strictly, and what is written."""
+"""The JSON form of filters: strict parsing, and printing."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def test_no_values_are_left_out(values: str) -> None:
         ('{"logical":"and","conditions":[{"property":"a","operator":"is","value":"x"}]}', "conditions[0]"),
     ],
 )
-def test_what_is_not_a_filter(text: str | bytes, field: str | None) -> None:
+def test_invalid_filters(text: str | bytes, field: str | None) -> None:
     with pytest.raises(InvalidFilter) as raised:
         parse_json(text)
     assert raised.value.field == field
@@ -53,7 +53,7 @@ def test_what_is_not_a_filter(text: str | bytes, field: str | None) -> None:
 
 
 def _forms(texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
-    """JSON of the form of a filter, whose parts may break a rule."""
+    """JSON in the form of a filter, whose parts may break a rule."""
     values = st.one_of(st.none(), st.lists(texts, max_size=3), st.lists(st.integers(), max_size=1))
     condition = st.fixed_dictionaries(
         {
@@ -78,7 +78,7 @@ def test_json_of_the_form_of_a_filter_is_read_and_written_alike(form: object) ->
 
 
 @given(st.text(max_size=30) | st.binary(max_size=30))
-def test_any_text_is_a_filter_or_our_error(text: str | bytes) -> None:
+def test_any_text_is_a_filter_or_an_error(text: str | bytes) -> None:
     with contextlib.suppress(InvalidFilter):
         parse_json(text)
 

@@ -1,4 +1,4 @@
-"""What a filter decides about records in memory: every operator, for what is there, missing, null and JSON."""
+"""Results of filters for records in memory: every operator, for values that are present, missing, null or JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -51,16 +51,16 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def compiled(said: str, schema: Schema = SCHEMA) -> Predicate:
-    filter = parse_text(said)
+def compiled(source: str, schema: Schema = SCHEMA) -> Predicate:
+    filter = parse_text(source)
     assert filter is not None
     return compile_filter(check_filter(filter, schema, role="Source", target="User"))
 
 
-def either(said: str) -> bool:
-    """The result for the record, which is the same one object further down."""
-    result = compiled(said)(RECORD)
-    assert compiled(f"in.{said}")({"in": RECORD}) is result
+def either(source: str) -> bool:
+    """Test the record and one that has it in a nested object, and return the common result."""
+    result = compiled(source)(RECORD)
+    assert compiled(f"in.{source}")({"in": RECORD}) is result
     return result
 
 
@@ -178,9 +178,9 @@ doc exists
 """
 
 
-@pytest.mark.parametrize("said", HOLDS.strip().splitlines())
-def test_what_holds(said: str) -> None:
-    assert either(said) is True
+@pytest.mark.parametrize("source", HOLDS.strip().splitlines())
+def test_conditions_that_hold(source: str) -> None:
+    assert either(source) is True
 
 
 DOES_NOT_HOLD = """
@@ -256,9 +256,9 @@ doc.n is between 10 and "x"
 """
 
 
-@pytest.mark.parametrize("said", DOES_NOT_HOLD.strip().splitlines())
-def test_what_does_not_hold(said: str) -> None:
-    assert either(said) is False
+@pytest.mark.parametrize("source", DOES_NOT_HOLD.strip().splitlines())
+def test_conditions_that_do_not_hold(source: str) -> None:
+    assert either(source) is False
 
 
 POSITIVE_OF_NOTHING = {"is empty"}
@@ -276,17 +276,17 @@ ONE_OF_EACH = {
 
 @pytest.mark.parametrize("operator", ONE_OF_EACH)
 @pytest.mark.parametrize("missing", [{}, {"in": None}, {"in": {}}, None])
-def test_what_is_missing_or_null(operator: str, missing: dict[str, Any] | None) -> None:
-    """Both fail every operator but `is empty` and the negated ones."""
-    said = ONE_OF_EACH[operator]
-    name = said.partition(" ")[0]
+def test_missing_and_null_properties(operator: str, missing: dict[str, Any] | None) -> None:
+    """Missing and null properties fail every operator except `is empty` and the negated ones."""
+    source = ONE_OF_EACH[operator]
+    name = source.partition(" ")[0]
     record = {name: None, "in": {name: None}} if missing is None else missing
     expected = operator in POSITIVE_OF_NOTHING
     opposite = next((negated for negated, positive in NEGATED.items() if positive == operator), None)
     for prefix in ("", "in."):
-        assert compiled(prefix + said)(record) is expected
+        assert compiled(prefix + source)(record) is expected
         if opposite is not None:
-            assert compiled(prefix + said.replace(operator, opposite, 1))(record) is not expected
+            assert compiled(prefix + source.replace(operator, opposite, 1))(record) is not expected
 
 
 @pytest.mark.parametrize(
@@ -309,13 +309,13 @@ def test_null_and_missing_are_apart(record: dict[str, Any], null: bool, exists: 
 
 
 def test_json_null_is_null_and_exists() -> None:
-    for said, expected in (
+    for source, expected in (
         ("doc is null", True),
         ("doc exists", True),
         ("doc is empty", True),
         ("doc.a exists", False),
     ):
-        assert compiled(said)({"doc": Json("null")}) is expected
+        assert compiled(source)({"doc": Json("null")}) is expected
     assert compiled("doc.a is null")({"doc": None}) is False
 
 
@@ -323,7 +323,7 @@ def test_and_stops_at_the_first_that_fails_and_or_at_the_first_that_holds() -> N
     asked: list[str] = []
 
     class Asked(Mapping[str, Any]):
-        """A record that makes its values when they are asked for, as an event may."""
+        """A record that computes its values on demand, as an event may."""
 
         def __getitem__(self, name: str) -> Any:
             asked.append(name)
@@ -335,7 +335,7 @@ def test_and_stops_at_the_first_that_fails_and_or_at_the_first_that_holds() -> N
         def __len__(self) -> int:
             raise AssertionError
 
-    for said, result, names in (
+    for source, result, names in (
         ("city is 1 and age is 41 and vip is false", False, ["city"]),
         ('city is "Rome" and age is 1 and vip is false', False, ["city", "age"]),
         ('city is "Rome" and age is 41 and vip is false', True, ["city", "age", "vip"]),
@@ -343,7 +343,7 @@ def test_and_stops_at_the_first_that_fails_and_or_at_the_first_that_holds() -> N
         ("city is 1 or age is 1 or vip is true", False, ["city", "age", "vip"]),
     ):
         asked.clear()
-        assert compiled(said)(Asked()) is result
+        assert compiled(source)(Asked()) is result
         assert asked == names
 
 
@@ -353,18 +353,18 @@ def test_an_event_with_its_properties_as_text() -> None:
         "properties": Json.parse(b'{"total": 49.90, "products": [{"sku": "x"}]}'), "traits": Json("{}"),
         "timestamp": DateTime.parse("2024-02-29T10:00:00Z"),
     }  # fmt: skip
-    for said, expected in (
+    for source, expected in (
         ('type is "track" and event is "Order Completed"', True),
         ("type is 'track' and properties.products is not empty", True),
         ("properties.total is greater than 49.9 or properties.total is 49.9", True),
         ("context.page.url starts with 'https://' and context.app.name does not exist", True),
         ("context.os.name is 'iOS' or userId exists or traits is not empty", False),
     ):
-        assert compiled(said, EVENT_SCHEMA)(event) is expected
+        assert compiled(source, EVENT_SCHEMA)(event) is expected
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "expected"),
+    ("text", "source", "expected"),
     [
         ("9" * 5000, "doc is greater than 1", True),
         ("9" * 5000, "doc is 1", False),
@@ -382,8 +382,8 @@ def test_an_event_with_its_properties_as_text() -> None:
         ('{"a":1,"a":2}', "doc.a is 2", True),
     ],
 )
-def test_strange_json(text: str, said: str, expected: bool) -> None:
-    assert compiled(said)({"doc": Json(text)}) is expected
+def test_strange_json(text: str, source: str, expected: bool) -> None:
+    assert compiled(source)({"doc": Json(text)}) is expected
 
 
 def test_a_long_path_inside_json() -> None:

@@ -1,4 +1,4 @@
-"""Filters as text: what is read, what is written, that both are inverse, and what errors say."""
+"""Filters as text: parsing, printing, that both are inverse, and error messages."""
 
 import pytest
 from hypothesis import given
@@ -85,7 +85,7 @@ def test_nothing_is_no_filter(text: str) -> None:
         ("a is 'x\\'", 5, "a value has no closing quote"),
         ('a is "x\0"', 7, "a value cannot contain NUL"),
         ('a is "\ud800"', 6, "a value cannot contain NUL"),
-        (r'a is "x\q"', 7, "after \\ there must be one of"),
+        (r'a is "x\q"', 7, "a backslash must be followed by one of"),
         (r'a is "\u0000"', 6, "the escape is NUL"),
         (r'a is "\ud800"', 6, "the escape is NUL"),
         (r'a is "\U00110000"', 6, "the escape is NUL"),
@@ -103,7 +103,7 @@ def test_nothing_is_no_filter(text: str) -> None:
         ("😀", 0, "there must be the path of a property"),
     ],
 )
-def test_errors_say_where(text: str, offset: int, rule: str) -> None:
+def test_errors_have_a_position(text: str, offset: int, rule: str) -> None:
     with pytest.raises(InvalidFilterText) as raised:
         parse_text(text)
     error = raised.value
@@ -123,13 +123,13 @@ def test_errors_say_where(text: str, offset: int, rule: str) -> None:
         (Filter("and", (condition("a", "is", "\0"),)), "conditions[0].values[0]"),
     ],
 )
-def test_what_cannot_be_written(filter: Filter, field: str) -> None:
+def test_filters_that_cannot_be_printed(filter: Filter, field: str) -> None:
     with pytest.raises(InvalidFilter) as raised:
         print_text(filter)
     assert raised.value.field == field
 
 
-def test_what_cannot_be_written_is_named() -> None:
+def test_an_error_of_printing_names_the_condition() -> None:
     with pytest.raises(InvalidFilter) as raised:
         print_text(Filter("and", (TRACK, condition("a", "is", "1", "2"))))
     error = raised.value
@@ -141,9 +141,9 @@ def test_how_it_is_written() -> None:
     first = condition("a", "is one of", "1", "01", "x", 'q"\\\n\u2028\uffff\U000e0001')
     filter = Filter("or", (first, condition("b.c", "is between", "-1.5", ""), condition("d", "does not exist")))
     written = r'"q\"\\\n\u2028\uffff\U000e0001"'
-    said = f'a is one of 1, "01", "x", {written} or b.c is between -1.5 and "" or d does not exist'
-    assert print_text(filter) == said
-    assert parse_text(said) == filter
+    source = f'a is one of 1, "01", "x", {written} or b.c is between -1.5 and "" or d does not exist'
+    assert print_text(filter) == source
+    assert parse_text(source) == filter
 
 
 NAMES = st.sampled_from(["a", "and", "or", "is", "not", "between", "_1", "exists", "cart"])
@@ -154,8 +154,8 @@ TEXTS = st.text(max_size=8).filter(lambda text: "\0" not in text) | st.from_rege
 @st.composite
 def conditions(draw: st.DrawFn) -> Condition:
     operator = draw(st.sampled_from(OPERATORS))
-    least, most = arity(operator)
-    values = draw(st.lists(TEXTS, min_size=least, max_size=4 if most is None else most))
+    minimum, maximum = arity(operator)
+    values = draw(st.lists(TEXTS, min_size=minimum, max_size=4 if maximum is None else maximum))
     return Condition(draw(PATHS), operator, tuple(values))
 
 
@@ -176,7 +176,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12).map(" ".join) | st.text(max_size=40) | st.lists(PIECES, max_size=12).map("".join))
-def test_any_text_is_a_filter_or_our_error(text: str) -> None:
+def test_any_text_is_a_filter_or_an_error(text: str) -> None:
     try:
         filter = parse_text(text)
     except InvalidFilterText as error:
@@ -219,13 +219,13 @@ def test_a_text_has_as_many_conditions_as_any_filter() -> None:
         parse_text(f"{text} and b is 1 and c is 2")
     assert raised.value.rule == f"must have at most {MAX_CONDITIONS} conditions"
     assert raised.value.offset == len(text) + 1
-    with pytest.raises(InvalidFilter) as refused:
+    with pytest.raises(InvalidFilter) as rejected:
         print_text(Filter("and", (*filter.conditions, TRACK)))
-    assert refused.value.field == "conditions"
+    assert rejected.value.field == "conditions"
 
 
 def test_a_text_has_as_many_values_as_any_filter() -> None:
-    """Counted while they are read: a text of 450,000 values took a second, in which nobody else was answered."""
+    """The limit applies during parsing: a text of 450,000 values took a second of the event loop."""
     half = "a is one of " + ", ".join(["1"] * (MAX_VALUES // 2))
     filter = parse_text(f"{half} and {half}")
     assert filter is not None and len(filter.conditions) == 2
@@ -233,6 +233,6 @@ def test_a_text_has_as_many_values_as_any_filter() -> None:
         parse_text(f"{half} and {half}, 1" + ", !" * 400_000)
     assert raised.value.rule == f"must have at most {MAX_VALUES} values in all conditions together"
     assert raised.value.offset == len(f"{half} and {half}, ")
-    with pytest.raises(InvalidFilter) as refused:
+    with pytest.raises(InvalidFilter) as rejected:
         print_text(Filter("and", (*filter.conditions, TRACK)))
-    assert refused.value.field == "conditions"
+    assert rejected.value.field == "conditions"

@@ -1,4 +1,4 @@
-"""Which operators go with which properties, in which order rules are looked at, and what the errors say."""
+"""Allowed operators for each property, the order of the rules, and error messages."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def check(
     return check_filter(filter, schema, role=role, target=target).normal.conditions[0]
 
 
-def path_of(name: str) -> str:
+def extend_path(name: str) -> str:
     return "json_within.a.b" if name == "json_within" else name
 
 
@@ -105,7 +105,7 @@ def allowed(operator: str, **pipeline: Any) -> set[str]:
     for name in PROPERTIES:
         count = COUNTS.get(operator, (0 if operator in NULLARY else 1,))[0]
         try:
-            check(path_of(name), operator, *[VALUES.get(name, "7")] * count, **pipeline)
+            check(extend_path(name), operator, *[VALUES.get(name, "7")] * count, **pipeline)
         except InvalidFilter as error:
             assert error.field == "conditions[0].operator"
         else:
@@ -117,7 +117,7 @@ def allowed(operator: str, **pipeline: Any) -> set[str]:
 def test_operators_and_kinds(operator: str) -> None:
     expected = set(ALLOWED[operator].split())
     assert allowed(operator) == expected
-    # In filters of events and profiles no object can be asked whether it is empty, and in those of profiles no JSON.
+    # Filters of events and profiles cannot test objects for emptiness, and those of profiles cannot use JSON.
     assert allowed(operator, target="Event") == expected - {"object"}
     assert allowed(operator, role="Destination") == expected - {"object", "json", "json_within"}
 
@@ -129,10 +129,10 @@ def test_numbers_of_values(operator: str) -> None:
     for count in (0, 1, 2, 3, 5):
         values = [VALUES.get(name, "7")] * count
         if count in right or (len(right) == 3 and count):
-            assert (check(path_of(name), operator, *values).values or ()) == tuple(values)
+            assert (check(extend_path(name), operator, *values).values or ()) == tuple(values)
         else:
             with pytest.raises(InvalidFilter, match="must be"):
-                check(path_of(name), operator, *values)
+                check(extend_path(name), operator, *values)
 
 
 NO_BOOLEAN = "cannot be used with properties of kind boolean; use is true or is false"
@@ -167,7 +167,7 @@ def test_messages(property: str, operator: str, values: list[str], member: str, 
     assert (error.condition, error.property, error.operator, error.rule) == (0, property, operator, rule)
 
 
-def test_messages_name_what_the_pipeline_does_not_allow() -> None:
+def test_messages_name_the_restriction_of_the_pipeline() -> None:
     with pytest.raises(InvalidFilter, match=r"kind object in filters of profiles and events$"):
         check("object", "is empty", target="Event")
     with pytest.raises(InvalidFilter, match=r"kind json in filters of profiles$"):
@@ -193,14 +193,14 @@ def test_unknown_properties(path: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", ".", ".a", "a.", "a..b", "a b", "a-b", "é", "json.1", "json.a b"])
-def test_what_is_not_a_path(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     with pytest.raises(InvalidFilter, match="must be property names") as raised:
         check(path, "is", "x")
     assert raised.value.field == "conditions[0].property"
 
 
 def test_the_order_of_the_rules() -> None:
-    """Each broken rule is mended in turn, and the next one is reported."""
+    """Each broken rule is fixed in turn, and the next one is reported."""
     good = Condition("s", "is", ("x",))
     steps: list[tuple[str, tuple[Condition, ...], str]] = [
         ("xor", (), "logical"),

@@ -49,13 +49,13 @@ async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: 
     await send(harness, source, event("other"), event())
     [pending] = await traced(harness)
     assert (pending.connection, pending.position, pending.outcome, pending.steps) == (source.id, 2, "Pending", ())
-    await harness.carry()
+    await harness.process_log()
     [processed] = await traced(harness)
     assert (processed.position, processed.outcome, processed.received_at) == (2, "Processed", pending.received_at)
     steps = {(step.pipeline, step.connection, step.step, step.outcome) for step in processed.steps}
     assert steps == {(pipeline.id, source.id, "Finalize", "Passed") for pipeline in source.pipelines}
     await send(harness, source, event())
-    await harness.carry()
+    await harness.process_log()
     assert [(each.position, each.outcome, each.duplicates) for each in await traced(harness)] == [
         (2, "Processed", 1),
         (3, "Duplicate", 0),
@@ -64,7 +64,7 @@ async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: 
 
 async def test_a_rejected_event_is_traced_with_its_reason(harness: Harness, source: Connection) -> None:
     await send(harness, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
-    await harness.carry()
+    await harness.process_log()
     [rejected] = await traced(harness)
     assert (rejected.position, rejected.outcome, rejected.message) == (
         1,
@@ -83,7 +83,7 @@ async def test_what_pipelines_held_back_and_could_not_transform(harness: Harness
     change = UpdatePipeline(name="U", enabled=True, out_schema=EMAIL, definition=mapping)
     await update_pipeline(harness.catalog, harness.workspace, seeing.id, change)
     await send(harness, source, event(context={"traits": {"email": "much-longer-than-twenty@example.com"}}))
-    await harness.carry()
+    await harness.process_log()
     [processed] = await traced(harness)
     filtered, failed = processed.steps
     assert (filtered.pipeline, filtered.step, filtered.outcome) == (storing.id, "Filter", "Filtered")
@@ -98,7 +98,7 @@ async def test_sources_of_one_workspace_only(harness: Harness, source: Connectio
     for each in (source, second, foreign):
         await send(harness, each, event())
     assert [each.connection for each in await traced(harness)] == [source.id, second.id]
-    await harness.carry()
+    await harness.process_log()
     assert [each.connection for each in await traced(harness)] == [source.id, second.id]
     assert [each.connection for each in await traced(harness, workspace=elsewhere.id)] == [foreign.id]
 
@@ -110,7 +110,7 @@ async def test_an_id_that_json_writes_in_several_ways(tmp_path: Path, message_id
         text = json.dumps(message_id).replace("/", "\\/")
         await harness.send(source, b'{"batch":[{"type":"page","userId":"u","messageId":%s}]}' % text.encode())
         assert [each.outcome for each in await traced(harness, message_id)] == ["Pending"]
-        await harness.carry()
+        await harness.process_log()
         assert [each.outcome for each in await traced(harness, message_id)] == ["Processed"]
         assert await traced(harness, message_id + "?") == []
 
@@ -122,7 +122,7 @@ async def test_an_id_that_the_server_made(harness: Harness, source: Connection) 
     for index in (0, 2):
         [pending] = await traced(harness, made[index] or "")
         assert (pending.position, pending.outcome) == (index + 1, "Pending")
-    await harness.carry()
+    await harness.process_log()
     documents = [msgspec.json.decode(document)["messageId"] for document in await harness.documents()]
     assert documents == made
 
@@ -142,13 +142,13 @@ async def test_the_outcome_of_each_event_of_a_call(
 ) -> None:
     monkeypatch.setattr("headwater.observe.trace.WAIT_SECONDS", 0)
     await send(harness, source, event("a"))
-    await harness.carry()
+    await harness.process_log()
     batch = [event("a"), event("b"), {"type": "track"}, event(None), event("b")]
     receipt = await harness.send(source, json.dumps({"batch": batch}).encode())
     ids = [receipt.message_id(index) for index in range(len(batch))]
     asked = (receipt.connection, receipt.position, ids, harness.state)
     assert await wait_for_outcomes(*asked) == ["Pending", "Pending", None, "Pending", "Pending"]
-    await harness.carry()
+    await harness.process_log()
     assert await wait_for_outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
 
 
@@ -264,7 +264,7 @@ async def test_only_so_much_is_decoded_and_held(
 
 async def test_a_time_that_could_not_be_read_is_noted(harness: Harness, source: Connection) -> None:
     await send(harness, source, event(timestamp="soon"))
-    await harness.carry()
+    await harness.process_log()
     [found] = await traced(harness)
     assert found.outcome == "Processed"
     [note, *others] = found.steps
@@ -277,6 +277,6 @@ async def test_a_note_is_no_pipeline(harness: Harness) -> None:
     """A source without a pipeline reports that, together with any note about the event."""
     source = await add_source(harness.catalog, harness.workspace, events=None, users=())
     await send(harness, source, event(timestamp="soon"))
-    await harness.carry()
+    await harness.process_log()
     [found] = await traced(harness)
     assert (found.outcome, len(found.steps)) == ("NoPipeline", 1)

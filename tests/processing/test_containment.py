@@ -46,7 +46,7 @@ async def process(harness: Harness, *sent: tuple[Connection, list[dict[str, Any]
         await harness.send(source, json.dumps({"batch": events}).encode())
     processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, failures)
     after = await harness.state.position(CONSUMER)
-    await processor.process(read_batch(await harness.log_entries(after)), after=after)
+    await processor.handle(read_batch(await harness.log_entries(after)), after=after)
     return failures
 
 

@@ -31,7 +31,7 @@ async def attributes(harness: Harness, events: list[dict[str, Any]], **definitio
     found = harness.catalog.connection(harness.workspace, source.id)
     assert found is not None
     await harness.send(found, json.dumps({"batch": events}).encode())
-    await harness.carry()
+    await harness.process_log()
     await harness.drain_lanes()
     async with harness.state.transaction() as transaction:
         rows = await transaction._connection.exec_driver_sql("SELECT attributes FROM identities ORDER BY identity_id")
@@ -81,7 +81,7 @@ async def test_a_pipeline_whose_filter_no_longer_fits_stops_only_itself(tmp_path
         found = harness.catalog.connection(harness.workspace, source.id)
         assert found is not None
         await harness.send(found, json.dumps({"batch": [{"type": "track", "event": "E", "userId": "u"}]}).encode())
-        await harness.carry()
+        await harness.process_log()
         assert len(await harness.documents()) == 1
 
 
@@ -97,5 +97,5 @@ async def test_a_changed_filter_holds_from_the_next_batch(tmp_path: Path) -> Non
             page = {"type": "page", "userId": "u", "messageId": str(number)}
             await harness.send(source, json.dumps({"batch": [page]}).encode())
             after = await harness.state.position(CONSUMER)
-            await processor.process(read_batch(await harness.log_entries(after)), after=after)
+            await processor.handle(read_batch(await harness.log_entries(after)), after=after)
         assert [json.loads(document)["messageId"] for document in await harness.documents()] == ["0", "2"]

@@ -41,7 +41,7 @@ async def send(harness: Harness, source: Connection, *types: str) -> None:
 
 async def finish(harness: Harness) -> None:
     """Process all that is in the log, and tell the log."""
-    await harness.carry()
+    await harness.process_log()
     lease = await harness.log.lease("warehouse")
     await lease.advance(await harness.log.last_position())
     await lease.release()
@@ -62,7 +62,7 @@ async def test_it_trims_entries_that_are_finished_and_old_enough(harness: Harnes
 async def test_it_removes_identities_of_deleted_pipelines(harness: Harness, source: Connection) -> None:
     cleaning = janitor(harness)
     await send(harness, source, "track")
-    await harness.carry()
+    await harness.process_log()
     await cleaning.clean()
     assert (await harness.state.identities(source.id, first=0, limit=10))[1] == 1
     (users,) = [pipeline.id for pipeline in source.pipelines if pipeline.target == "User"]
@@ -73,7 +73,7 @@ async def test_it_removes_identities_of_deleted_pipelines(harness: Harness, sour
 
 async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness, source: Connection) -> None:
     await send(harness, source, "no such type")
-    await harness.carry()
+    await harness.process_log()
     await delete_connection(harness.catalog, harness.workspace, source.id)
     cleaning = janitor(harness)
     for _ in range(3):  # some are removed at a time

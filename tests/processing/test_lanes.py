@@ -84,7 +84,7 @@ async def new_source(harness: Harness, workspace: int | None = None) -> Connecti
 async def send(harness: Harness, source: Connection, *events: dict[str, Any]) -> None:
     """Send a batch of events and process it."""
     await harness.send(source, json.dumps({"batch": events}).encode())
-    await harness.carry()
+    await harness.process_log()
 
 
 async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
@@ -208,7 +208,7 @@ async def test_when_the_lanes_of_a_workspace_are_full_its_records_fail_and_no_ot
         for user in users:
             await harness.send(source, json.dumps({"batch": [identify(user, "")]}).encode())
             after = await harness.state.position(CONSUMER)
-            await processor.process(read_batch(await harness.log_entries(after)), after=after)
+            await processor.handle(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, sources[0], "a")] == ["Pending"]
     [full] = await steps(harness, sources[0], "b")
     assert (full.outcome, full.message) == (
@@ -226,7 +226,7 @@ async def test_a_record_that_finds_no_room_in_its_lane_claims_all_the_same(harne
     await harness.send(source, json.dumps({"batch": [identify("u", "", anonymousId="a")]}).encode())
     processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, lane_bytes=0)
     after = await harness.state.position(CONSUMER)
-    await processor.process(read_batch(await harness.log_entries(after)), after=after)
+    await processor.handle(read_batch(await harness.log_entries(after)), after=after)
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Failed"]
     await harness.drain_lanes()
     assert await identities(harness, pipeline) == []

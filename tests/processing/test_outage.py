@@ -150,7 +150,7 @@ async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_other
         await asyncio.to_thread(postgresql_server.start)
     made = await create_connection(harness.catalog, harness.workspace, request)
     assert harness.catalog.connection(harness.workspace, made.id) == made
-    await harness.carry()
+    await harness.process_log()
     assert await stored(harness) == ["a"]
 
 

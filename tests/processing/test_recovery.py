@@ -46,24 +46,24 @@ async def test_stores_restored_from_a_backup_catch_up_from_the_log(tmp_path: Pat
     async with open_harness(folder) as harness:
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a", "b")
-        await harness.carry()
+        await harness.process_log()
     for store in stores:
         back_up(folder / f"{store}.db", tmp_path / f"{store}.backup")
     async with open_harness(folder) as harness:
         await send(harness, source, "b", "c", "c")
-        await harness.carry()
+        await harness.process_log()
         await send(harness, source, "a", "d")
-        await harness.carry()
+        await harness.process_log()
         before = await harness.documents(), await users(harness, source)
     for store in stores:
         put_back(tmp_path / f"{store}.backup", folder / f"{store}.db")
     async with open_harness(folder) as harness:
         if "warehouse" in stores:
             assert await stored(harness) == ["a", "b"]
-        await harness.carry()
+        await harness.process_log()
         assert (await harness.documents(), await users(harness, source)) == before
         await send(harness, source, "a", "b", "c", "d", "e")
-        await harness.carry()
+        await harness.process_log()
         assert await stored(harness) == ["a", "b", "c", "d", "e"]
         (entry,) = (await harness.state.messages([(source.id, "c")])).values()
         assert entry.position == 4
@@ -86,13 +86,13 @@ async def test_a_message_store_whose_last_write_was_cut_short_accepts_it_again(
     async with open_harness(before) as harness:
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a", "b")
-        await harness.carry()
+        await harness.process_log()
         (log,) = (before / "ledger").glob("*.log")
         synced = log.stat().st_size
         await send(harness, source, "b", "c", *(f"many {number}" for number in range(100)))
         monkeypatch.setattr(Transaction, "save", power_fails)
         with pytest.raises(Unavailable, match="no power"):
-            await harness.carry()
+            await harness.process_log()
         monkeypatch.undo()
     whole = (after / "ledger" / log.name).read_bytes()
     assert len(whole) > synced
@@ -102,9 +102,9 @@ async def test_a_message_store_whose_last_write_was_cut_short_accepts_it_again(
         (torn / "ledger" / log.name).write_bytes(whole[:length])
         async with open_harness(torn) as harness:
             assert await stored(harness) == ["a", "b"]
-            await harness.carry()
+            await harness.process_log()
             await send(harness, source, "many 7", "c", "a", "b", "new")
-            await harness.carry()
+            await harness.process_log()
             assert await stored(harness) == ["a", "b", "c", *(f"many {number}" for number in range(100)), "new"]
 
 
@@ -115,13 +115,13 @@ async def test_a_log_that_is_older_than_the_warehouse_goes_on_after_it(tmp_path:
     async with open_harness(folder) as harness:
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, "a")
-        await harness.carry()
+        await harness.process_log()
     back_up(folder / "log.db", copy)
     async with open_harness(folder) as harness:
         await send(harness, source, "b", "c")
-        await harness.carry()
+        await harness.process_log()
     put_back(copy, folder / "log.db")
     async with open_harness(folder) as harness:
         await send(harness, source, "c", "d")
-        await harness.carry()
+        await harness.process_log()
         assert await stored(harness) == ["a", "b", "c", "d"]

@@ -65,7 +65,7 @@ def user_pipelines(source: Connection) -> list[int]:
 
 async def test_an_event_is_stored_and_its_user_known(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("m1", anonymousId="a"))
-    await harness.carry()
+    await harness.process_log()
     (document,) = map(json.loads, await harness.documents())
     assert (document["messageId"], document["connectionId"], document["userId"]) == ("m1", source.id, "u")
     assert await identities(harness, source) == {("u", ("a",), user_pipelines(source)[0])}
@@ -75,9 +75,9 @@ async def test_an_event_is_stored_and_its_user_known(harness: Harness, source: C
 async def test_duplicates_within_a_call_and_across_calls_are_stored_once(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a", n=1), event("b", n=1), event("a", n=2))
     await send(harness, source, event("b", n=3), event("c", n=3))
-    await harness.carry()
+    await harness.process_log()
     await send(harness, source, event("a", n=4), event("d", n=4))
-    await harness.carry()
+    await harness.process_log()
     stored = {document["messageId"]: document["n"] for document in map(json.loads, await harness.documents())}
     assert stored == {"a": 1, "b": 1, "c": 3, "d": 4}
 
@@ -86,17 +86,17 @@ async def test_duplicates_across_a_restart_are_stored_once(tmp_path: Path, datab
     async with open_harness(tmp_path, database_url=database_url) as harness:
         source = await add_source(harness.catalog, harness.workspace)
         await send(harness, source, event("a"))
-        await harness.carry()
+        await harness.process_log()
     async with open_harness(tmp_path, database_url=database_url) as harness:
         await send(harness, source, event("a"), event("b"))
-        await harness.carry()
+        await harness.process_log()
         assert await message_ids(harness) == ["a", "b"]
 
 
 async def test_a_duplicate_leads_to_nothing_at_all(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a", userId="u"))
     await send(harness, source, event("a", userId="v", anonymousId="x"))
-    await harness.carry()
+    await harness.process_log()
     assert {user for user, _, _ in await identities(harness, source)} == {"u"}
 
 
@@ -104,14 +104,14 @@ async def test_one_message_id_in_two_connections_is_two_events(harness: Harness,
     other = await add_source(harness.catalog, harness.workspace)
     await send(harness, source, event("a"))
     await send(harness, other, event("a"))
-    await harness.carry()
+    await harness.process_log()
     assert {json.loads(document)["connectionId"] for document in await harness.documents()} == {source.id, other.id}
 
 
 async def test_events_without_a_message_id_are_all_stored(harness: Harness, source: Connection) -> None:
     for _ in range(3):
         await send(harness, source, event(), event())
-    await harness.carry()
+    await harness.process_log()
     assert len(set(await message_ids(harness))) == 6
 
 
@@ -136,7 +136,7 @@ async def test_enabled_pipelines_do_their_part(
 ) -> None:
     source = await add_source(harness.catalog, harness.workspace, events=events, users=users)
     await send(harness, source, event("a"))
-    await harness.carry()
+    await harness.process_log()
     assert len(await harness.documents()) == stored
     assert len(await identities(harness, source)) == known
     assert await harness.state.position("warehouse") == 1
@@ -147,14 +147,14 @@ async def test_a_pipeline_that_another_process_disabled_does_nothing(harness: Ha
         for pipeline in source.pipelines:
             await set_pipeline_status(other.catalog, harness.workspace, pipeline.id, enabled=False)
     await send(harness, source, event("a"))
-    await harness.carry()
+    await harness.process_log()
     assert (await harness.documents(), await identities(harness, source)) == ([], set())
 
 
 async def test_events_of_a_deleted_connection_are_passed_over(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a"), {"type": "track"})
     await delete_connection(harness.catalog, harness.workspace, source.id)
-    await harness.carry()
+    await harness.process_log()
     assert (await harness.documents(), await identities(harness, source)) == ([], set())
     assert await rejected(harness) == [(2, "BadRequest")]
     assert await harness.state.position("warehouse") == 2
@@ -164,7 +164,7 @@ async def test_an_event_belongs_to_the_workspace_of_its_source(harness: Harness,
     workspace = await add_workspace(harness.catalog, "Other")
     other = await add_source(harness.catalog, workspace.id)
     await send(harness, other, event("a"))
-    await harness.carry()
+    await harness.process_log()
     assert await harness.documents() == []
     assert len(await harness.list_events(workspace.id)) == 1
 
@@ -188,16 +188,16 @@ async def test_who_is_seen_in_an_event(
     harness: Harness, source: Connection, sent: dict[str, Any], identity: tuple[str | None, tuple[str, ...]] | None
 ) -> None:
     await send(harness, source, sent)
-    await harness.carry()
+    await harness.process_log()
     assert [found[:2] for found in await identities(harness, source)] == ([] if identity is None else [identity])
     assert len(await harness.documents()) == 1
 
 
 async def test_an_alias_joins_two_ids_and_leaves_what_is_known(harness: Harness, source: Connection) -> None:
     await send(harness, source, event(userId=None, anonymousId="a"), event(userId="old"))
-    await harness.carry()
+    await harness.process_log()
     await send(harness, source, event(type_="alias", previousId="a"), event(type_="alias", previousId="old"))
-    await harness.carry()
+    await harness.process_log()
     assert [found[:2] for found in await identities(harness, source)] == [("u", ("a",))]
 
 
@@ -207,7 +207,7 @@ async def test_an_alias_of_the_client_api_works_once(harness: Harness, source: C
         key = source.event_write_keys[0]
         await harness.intake.accept(client_call(call=name, body=body.encode(), key=key))
         if not together:
-            await harness.carry()
+            await harness.process_log()
 
     await call("events", '[{"anonymous_id":"a"},{"anonymous_id":"b"}]')
     await call("alias", '{"anonymous_id":"a","external_id":"E"}')
@@ -215,7 +215,7 @@ async def test_an_alias_of_the_client_api_works_once(harness: Harness, source: C
     await call("alias", '{"anonymous_id":"a","external_id":"F"}')
     await call("alias", '{"anonymous_id":"nobody","external_id":"G"}')
     await call("alias", '{"anonymous_id":"b","external_id":""}')
-    await harness.carry()
+    await harness.process_log()
     assert {found[:2] for found in await identities(harness, source)} == {("E", ("a",)), (None, ("b",))}
     assert len(await harness.documents()) == 7, "all of them are acknowledged, and stored"
 
@@ -226,7 +226,7 @@ async def test_rejected_events_are_kept_and_their_neighbours_stored(harness: Har
     await harness.log.append(
         LogEntry(1, encode_envelope(Envelope("track", "batch", 0, 0, 0, b"", rejection=rejection)), b"{")
     )
-    await harness.carry()
+    await harness.process_log()
     assert await message_ids(harness) == ["a", "b"]
     assert await rejected(harness) == [(2, "BadRequest")]
     assert await rejected(harness, 0) == [(4, "Unauthorized")]
@@ -304,9 +304,9 @@ async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everyt
     before = await everything(harness, source)
     async with failing(harness, table, what):
         with pytest.raises((SQLAlchemyError, sqlite3.Error, asyncpg.PostgresError, Unavailable)):
-            await harness.carry()
+            await harness.process_log()
     assert await everything(harness, source) == before
-    await harness.carry()
+    await harness.process_log()
     documents, known, rejected, finished = await everything(harness, source)
     assert [json.loads(document)["messageId"] for document in documents] == ["a", "b"]  # type: ignore[attr-defined]  # a list
     assert {each[:2] for each in known} == {("u", ("x",)), (None, ("x",))}  # type: ignore[attr-defined]  # a set
@@ -315,7 +315,7 @@ async def test_a_failure_at_any_step_leaves_nothing_and_the_next_try_does_everyt
 
 async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a"), event("b"))
-    await harness.carry()
+    await harness.process_log()
     assert (await harness.log.cursors()).get("warehouse", 0) == 0
     await run(harness.consumer, harness)
     assert await message_ids(harness) == ["a", "b"]
@@ -475,14 +475,14 @@ async def test_an_event_that_cannot_be_processed_delays_no_other(
         harness, lambda events: any(json.loads(each.document).get("messageId") in culprits for each in events)
     ):
         await send(harness, source, event("a"), event("b"), {"type": "track"}, event("c"), event("c"))
-        await harness.carry()
+        await harness.process_log()
         assert set(await message_ids(harness)) == {"a", "b", "c"} - culprits
         assert await harness.state.position("warehouse") == 5
         rows, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=10)
         defects = {row.message_id for row in rows if row.code == "InternalServerError"}
         assert defects == culprits
         await send(harness, source, event("d"))
-        await harness.carry()
+        await harness.process_log()
         assert "d" in await message_ids(harness)
 
 
@@ -491,9 +491,9 @@ async def test_no_event_is_rejected_if_none_can_be_processed(harness: Harness, s
     with failing_loads(harness, bool):
         await send(harness, source, event("a"), event("b"))
         with pytest.raises(ValueError, match="a defect"):
-            await harness.carry()
+            await harness.process_log()
         assert await harness.state.position("warehouse") == 0
-    await harness.carry()
+    await harness.process_log()
     assert await message_ids(harness) == ["a", "b"]
 
 
@@ -511,9 +511,9 @@ async def test_a_crash_between_the_messages_and_the_commit_loses_and_repeats_not
     with monkeypatch.context() as crashing:
         crashing.setattr(Transaction, "save", recorded_and_cut)
         with pytest.raises(Unavailable):
-            await harness.carry()
+            await harness.process_log()
     assert await message_ids(harness) == []
-    await harness.carry()
+    await harness.process_log()
     assert await message_ids(harness) == ["a", "b"]
     entries = await harness.state.messages([(source.id, "a"), (source.id, "b")])
     assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}

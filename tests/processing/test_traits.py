@@ -47,17 +47,17 @@ async def test_what_is_not_said_stays_and_null_clears(harness: Harness, source: 
         key = source.event_write_keys[0]
         await harness.intake.accept(client_call(call=name, body=json.dumps(body).encode(), key=key))
         if not together:
-            await harness.carry()
+            await harness.process_log()
 
     await call("identify", {"anonymous_id": "A", "email": "a@b.c", "data": {"plan": "free"}})
     await call("alias", {"anonymous_id": "A", "external_id": "E"})
     await call("identify", {"external_id": "E", "data": {"plan": "pro"}})
     await call("events", [{"external_id": "E", "name": "Opened"}])
-    await harness.carry()
+    await harness.process_log()
     assert await attributes(harness) == {"E": {"email": "a@b.c", "plan": "pro"}}
     await call("identify", {"external_id": "E", "email": None})
     await call("events", [{"external_id": "E", "user": {"data": {"plan": "team"}}}])
-    await harness.carry()
+    await harness.process_log()
     assert await attributes(harness) == {"E": {"plan": "team"}}
     stored = [json.loads(document)["traits"] for document in await harness.documents()]
     assert stored == [
@@ -73,5 +73,5 @@ async def test_what_is_not_said_stays_and_null_clears(harness: Harness, source: 
 async def test_events_of_the_track_api_stand_for_themselves(harness: Harness, source: Connection) -> None:
     for traits in ({"email": "a@b.c"}, {"plan": "pro"}):
         await harness.send(source, json.dumps({"userId": "u", "traits": traits}).encode(), call="identify")
-        await harness.carry()
+        await harness.process_log()
     assert await attributes(harness) == {"u": {"plan": "pro"}}

@@ -35,7 +35,7 @@ def test_texts(text: str, precision: int, scale: int, number: str) -> None:
     "text",
     ["12.345", "999", "100", "0.001", "1e99999999999999999999", "-1e-99999999999999999999", "1." + "0" * 300 + "1"],
 )
-def test_what_does_not_fit_exactly(text: str) -> None:
+def test_numbers_that_do_not_fit_exactly(text: str) -> None:
     with pytest.raises(
         ValueError, match="must be a decimal number of at most 2 digits before the point and 1 behind it"
     ):
@@ -64,7 +64,7 @@ def test_what_does_not_fit_exactly(text: str) -> None:
         "1" * 1001,
     ],
 )
-def test_what_is_not_a_number(text: str) -> None:
+def test_invalid_numbers(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must be a decimal number$"):
         parse_decimal(text)
 

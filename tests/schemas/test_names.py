@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.schemas import is_property_name, property_name_of
+from headwater.schemas import is_property_name, suggest_property_name
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ from headwater.schemas import is_property_name, property_name_of
     ],
 )
 def test_column_headings(text: str, name: str | None) -> None:
-    assert property_name_of(text) == name
+    assert suggest_property_name(text) == name
 
 
 @given(st.text())
-def test_what_comes_out_is_a_name_and_stays_one(text: str) -> None:
-    name = property_name_of(text)
+def test_a_suggested_name_is_valid_and_stable(text: str) -> None:
+    name = suggest_property_name(text)
     if name is not None:
         assert is_property_name(name)
-        assert property_name_of(name) == name
+        assert suggest_property_name(name) == name

@@ -5,23 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import (
-    ArrayType,
-    BooleanType,
-    DecimalType,
-    FloatType,
-    IntType,
     InvalidType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
     parse_schema,
     parse_type,
     read_schema,
     read_type,
 )
-from tests.growth import assert_linear
+from headwater.schemas import types as t
+from tests.complexity import assert_linear
 from tests.jsontexts import json_values
 
 KINDS_WITHOUT_KEYS = ["boolean", "datetime", "date", "time", "year", "uuid", "json", "ip"]
@@ -30,29 +21,29 @@ KINDS_WITHOUT_KEYS = ["boolean", "datetime", "date", "time", "year", "uuid", "js
 @pytest.mark.parametrize(
     ("text", "type"),
     [
-        ('{"kind":"string"}', StringType()),
-        ('{"kind":"string","maxLength":5,"maxBytes":9}', StringType(max_length=5, max_bytes=9)),
-        ('{"kind":"string","charLen":5}', StringType(max_length=5)),
-        ('{"kind":"string","values":["s","m",""]}', StringType(values=("s", "m", ""))),
-        ('{"kind":"string","values":["e\\u0301"]}', StringType(values=("é",))),
-        ('{"kind":"string","values":["e\u0301"]}', StringType(values=("é",))),
-        ('{"bitSize":8,"kind":"int"}', IntType(8)),
+        ('{"kind":"string"}', t.StringType()),
+        ('{"kind":"string","maxLength":5,"maxBytes":9}', t.StringType(max_length=5, max_bytes=9)),
+        ('{"kind":"string","charLen":5}', t.StringType(max_length=5)),
+        ('{"kind":"string","values":["s","m",""]}', t.StringType(values=("s", "m", ""))),
+        ('{"kind":"string","values":["e\\u0301"]}', t.StringType(values=("é",))),
+        ('{"kind":"string","values":["e\u0301"]}', t.StringType(values=("é",))),
+        ('{"bitSize":8,"kind":"int"}', t.IntType(8)),
         (
             '{"kind":"int","bitSize":64,"unsigned":true,"maximum":18446744073709551614}',
-            IntType(64, True, None, 2**64 - 2),
+            t.IntType(64, True, None, 2**64 - 2),
         ),
-        ('{"kind":"int","bitSize":64,"unsigned":false}', IntType(64)),
-        ('{"kind":"float","bitSize":32,"real":true,"minimum":0,"maximum":1.5e1}', FloatType(32, True, 0.0, 15.0)),
-        ('{"kind":"decimal","precision":10}', DecimalType(10)),
-        ('{"kind":"array","elementType":{"kind":"boolean"},"minElements":1}', ArrayType(BooleanType(), 1)),
-        ('{"kind":"map","elementType":{"kind":"boolean"}}', MapType(BooleanType())),
+        ('{"kind":"int","bitSize":64,"unsigned":false}', t.IntType(64)),
+        ('{"kind":"float","bitSize":32,"real":true,"minimum":0,"maximum":1.5e1}', t.FloatType(32, True, 0.0, 15.0)),
+        ('{"kind":"decimal","precision":10}', t.DecimalType(10)),
+        ('{"kind":"array","elementType":{"kind":"boolean"},"minElements":1}', t.ArrayType(t.BooleanType(), 1)),
+        ('{"kind":"map","elementType":{"kind":"boolean"}}', t.MapType(t.BooleanType())),
         (
             '{"kind":"object","properties":[{"name":"a","type":{"kind":"boolean"}}]}',
-            ObjectType((Property("a", BooleanType()),)),
+            t.ObjectType((t.Property("a", t.BooleanType()),)),
         ),
     ],
 )
-def test_types(text: str, type: Type) -> None:
+def test_types(text: str, type: t.Type) -> None:
     assert parse_type(text) == type
     assert parse_type(text.encode()) == type
 
@@ -102,7 +93,7 @@ def test_kinds_without_keys(kind: str) -> None:
         ('{"kind":"decimal","precision":3,"minimum":0.5}', "minimum must be a decimal(3,0)"),
         ('{"kind":"decimal","precision":3,"maximum":' + "9" * 9999 + "}", "maximum must be a decimal(3,0)"),
         ('{"kind":"decimal","precision":3,"scale":3,"minimum":0.' + "0" * 300 + "1}", "minimum must be a decimal(3,3)"),
-        ('{"kind":"string","maxLength":1,"charLen":1}', "charLen says the same as maxLength: give only one"),
+        ('{"kind":"string","maxLength":1,"charLen":1}', "charLen means the same as maxLength: give only one"),
         ('{"kind":"string","charLen":"1"}', "charLen must be an integer"),
         ('{"kind":"string","values":"a"}', "values must be an array of strings"),
         ('{"kind":"string","values":null}', "values must be an array of strings"),
@@ -141,7 +132,7 @@ def test_kinds_without_keys(kind: str) -> None:
         ),
     ],
 )
-def test_what_is_not_a_type(text: str, message: str) -> None:
+def test_invalid_types(text: str, message: str) -> None:
     with pytest.raises(InvalidType) as caught:
         parse_type(text)
     assert str(caught.value).startswith(message)
@@ -161,7 +152,7 @@ def test_a_schema_is_an_object_or_nothing() -> None:
 
 
 def test_decoded_json_is_read_too() -> None:
-    assert read_type({"kind": "float", "bitSize": 64, "minimum": 0.1}) == FloatType(64, minimum=0.1)
+    assert read_type({"kind": "float", "bitSize": 64, "minimum": 0.1}) == t.FloatType(64, minimum=0.1)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +191,7 @@ _kinds = st.sampled_from(["int", "string", "object", "array", "map", "float", "d
         json_values | _kinds, lambda inner: st.dictionaries(_keys, inner, max_size=5) | st.lists(inner, max_size=3)
     )
 )
-def test_any_json_is_a_type_or_our_error(document: object) -> None:
+def test_any_json_is_a_type_or_an_error(document: object) -> None:
     try:
         parse_type(json.dumps(document))
     except InvalidType as error:
@@ -208,6 +199,6 @@ def test_any_json_is_a_type_or_our_error(document: object) -> None:
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_a_type_or_our_error(text: str | bytes) -> None:
+def test_any_text_is_a_type_or_an_error(text: str | bytes) -> None:
     with pytest.raises(InvalidType):
         parse_type(text)

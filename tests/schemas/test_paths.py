@@ -12,11 +12,11 @@ from headwater.schemas import (
     Schema,
     StringType,
     contains_path,
-    elements_of,
     is_path,
     parse_path,
     property_at,
     resolve,
+    unwrap_elements,
     walk,
     walk_objects,
 )
@@ -41,7 +41,7 @@ def test_paths(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", ".a", "a.", "a..b", "a b", "a-b", "1a", "é", "a.b\n", "a[0]", "a\0"])
-def test_what_is_not_a_path(text: str) -> None:
+def test_invalid_paths(text: str) -> None:
     assert not is_path(text)
     with pytest.raises(InvalidPath, match="the path must be property names joined with points"):
         parse_path(text)
@@ -95,12 +95,12 @@ def test_walks() -> None:
 
 
 def test_elements() -> None:
-    assert elements_of(ArrayType(MapType(SKU))) is SKU
-    assert elements_of(SKU) is SKU
+    assert unwrap_elements(ArrayType(MapType(SKU))) is SKU
+    assert unwrap_elements(SKU) is SKU
 
 
 @given(schemas())
-def test_whatever_is_walked_is_found(schema: Schema) -> None:
+def test_every_walked_path_is_found(schema: Schema) -> None:
     for path, property in walk_objects(schema):
         assert property_at(schema, path) is property
     for path, _ in walk(schema):

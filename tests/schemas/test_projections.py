@@ -1,14 +1,6 @@
 from hypothesis import given
 
 from headwater.schemas import (
-    ArrayType,
-    IntType,
-    MapType,
-    ObjectType,
-    Property,
-    Schema,
-    StringType,
-    Type,
     as_destination,
     as_source,
     contains_path,
@@ -18,30 +10,31 @@ from headwater.schemas import (
     walk_objects,
     without,
 )
+from headwater.schemas import types as t
 from tests.schemas.strategies import schemas
 
-TEXT = StringType()
-SCHEMA = ObjectType(
+TEXT = t.StringType()
+SCHEMA = t.ObjectType(
     (
-        Property("a", TEXT),
-        Property("o", ObjectType((Property("x", TEXT), Property("y", IntType(8))))),
-        Property("list", ArrayType(ObjectType((Property("x", TEXT),)))),
+        t.Property("a", TEXT),
+        t.Property("o", t.ObjectType((t.Property("x", TEXT), t.Property("y", t.IntType(8))))),
+        t.Property("list", t.ArrayType(t.ObjectType((t.Property("x", TEXT),)))),
     )
 )
 
 
-def paths(schema: Schema | None) -> list[str]:
+def paths(schema: t.Schema | None) -> list[str]:
     return [] if schema is None else [path for path, _ in walk_objects(schema)]
 
 
 def test_roles_at_every_depth() -> None:
-    def everything(required: bool = False, read_optional: bool = False) -> ObjectType:
-        def property(name: str, type: Type) -> Property:
-            return Property(name, type, "", required, required, read_optional, nullable=True, description="d")
+    def everything(required: bool = False, read_optional: bool = False) -> t.ObjectType:
+        def property(name: str, type: t.Type) -> t.Property:
+            return t.Property(name, type, "", required, required, read_optional, nullable=True, description="d")
 
-        inner = ObjectType((property("email", TEXT),))
-        types: tuple[Type, ...] = (inner, ArrayType(MapType(inner)), MapType(inner), TEXT)
-        return ObjectType(tuple(property(f"p{index}", type) for index, type in enumerate(types)))
+        inner = t.ObjectType((property("email", TEXT),))
+        types: tuple[t.Type, ...] = (inner, t.ArrayType(t.MapType(inner)), t.MapType(inner), TEXT)
+        return t.ObjectType(tuple(property(f"p{index}", type) for index, type in enumerate(types)))
 
     given = everything(required=True, read_optional=True)
     assert as_source(given) == everything(read_optional=True)
@@ -61,7 +54,7 @@ def test_an_object_left_empty_goes_too() -> None:
     assert paths(without(without(SCHEMA, "o.x"), "o.y")) == ["a", "list"]
     assert paths(without(SCHEMA, "o")) == ["a", "list"]
     assert without(SCHEMA, "missing") is SCHEMA
-    assert without(ObjectType((Property("o", ObjectType((Property("x", TEXT),))),)), ("o", "x")) is None
+    assert without(t.ObjectType((t.Property("o", t.ObjectType((t.Property("x", TEXT),))),)), ("o", "x")) is None
 
 
 def test_select() -> None:
@@ -75,7 +68,7 @@ def test_select() -> None:
 
 
 @given(schemas())
-def test_projections_are_idempotent_and_keep_every_path(schema: Schema) -> None:
+def test_projections_are_idempotent_and_keep_every_path(schema: t.Schema) -> None:
     for project in (as_source, as_destination):
         once = project(schema)
         assert once is not None
@@ -90,7 +83,7 @@ def test_projections_are_idempotent_and_keep_every_path(schema: Schema) -> None:
 
 
 @given(schemas())
-def test_selecting_everything_and_removing_anything(schema: Schema) -> None:
+def test_selecting_everything_and_removing_anything(schema: t.Schema) -> None:
     every = paths(schema)
     assert select(schema, every) is schema
     for path in every:

@@ -65,7 +65,7 @@ def test_no_schema_is_null() -> None:
 
 
 @given(types())
-def test_what_is_written_is_read_again(type: Type) -> None:
+def test_written_text_is_read_again(type: Type) -> None:
     text = serialise(type)
     again = parse_type(text)
     assert again == type

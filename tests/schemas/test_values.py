@@ -49,7 +49,7 @@ def test_addresses(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1", "10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.1/8", "fe80::1%eth0", "::1 ", "\u0661.0.0.1", "a"]
 )
-def test_what_is_not_an_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="must be an IP address"):
         canonical_ip(text)
 

@@ -145,9 +145,16 @@ async def _all_healthy(settings: Settings) -> bool:
     return await gateway.healthy_backends(settings) == 1
 
 
-@pytest.fixture(autouse=True)
-def _fresh_script(running: Gateway) -> None:
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _fresh_script(running: Gateway) -> None:
+    """Start with the default script, and with a backend that is healthy for Envoy.
+
+    A test that computes for seconds does not respond to health checks meanwhile.
+    """
     running.backend.script = Script()
+    async with asyncio.timeout(30):
+        while not await _all_healthy(running.settings):
+            await asyncio.sleep(0.02)
 
 
 def _asked_for(status: int, body: object) -> tuple[tuple[str, str], ...]:

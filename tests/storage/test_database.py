@@ -100,7 +100,7 @@ async def test_the_patience_of_a_migration_does_not_stay(tmp_path: Path, monkeyp
     try:
         with pytest.raises(OperationalError, match="locked"):
             async with asyncio.timeout(20), engine.begin() as connection:
-                await connection.execute(text("DELETE FROM checkpoints"))
+                await connection.execute(text("DELETE FROM calls"))
     finally:
         other.close()
         await engine.dispose()

@@ -153,6 +153,7 @@ split_state(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("former", REVISIONS[-1:], indirect=True)
 def test_a_kill_at_any_statement_loses_nothing(former: Path, tmp_path: Path) -> None:
     before, number, killed = read_rows(former), 0, True

@@ -15,7 +15,7 @@ from tests.postgresql import PostgresqlServer
 DRIVERS = ["sqlite", "sqlite without patience", "postgresql"]
 
 Open = Callable[[], AbstractAsyncContextManager[Warehouse]]
-"""Opens one and the same warehouse, each time it is called."""
+"""Opens the same warehouse on each call."""
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def new_warehouse(driver: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[MovableClock], Open]:
-    """Make a new, empty warehouse, and return how it is opened."""
+    """Make a new, empty warehouse, and return a function that opens it."""
     made: list[str] = []
 
     def make(clock: MovableClock) -> Open:

@@ -1,4 +1,4 @@
-"""Events to store, and a warehouse that is a plain list: what every driver has to agree with."""
+"""Events to store, and a warehouse that is a plain list: the reference for every driver."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ SHAPES: Final[tuple[Shape, ...]] = ("in time", "equal", "spread", "future")
 
 
 def event(position: int, **members: Any) -> StoredEvent:
-    """Return an event; members that are not given have a value that depends on nothing but the position."""
+    """Return an event. Members that are not given have a value that depends only on the position."""
     values: dict[str, Any] = {
         "workspace": 1,
         "connection": 11,
@@ -70,7 +70,7 @@ def event(position: int, **members: Any) -> StoredEvent:
 
 
 def random_events(random: Random, first: int, number: int, shape: Shape) -> list[StoredEvent]:
-    """Return events from position `first` on, some positions apart, of which the times have this shape."""
+    """Return events with increasing positions from `first` on, whose times have this shape."""
     events = []
     position = first
     for _ in range(number):
@@ -123,7 +123,7 @@ FILTERS: Final = (
 
 
 def random_query(random: Random) -> EventQuery:
-    """Return a query of any members."""
+    """Return a query with random members."""
 
     def maybe(value: Any) -> Any:
         return value if random.random() < 0.3 else None
@@ -195,7 +195,7 @@ class Oracle:
 
 
 def find_time(query: EventQuery, event: StoredEvent) -> int:
-    """Return the time by which the query orders."""
+    """Return the time that the query orders by."""
     return event.timestamp if query.order == "timestamp" else event.received_at
 
 
@@ -223,7 +223,7 @@ async def read_all(
 async def read_page(
     warehouse: Warehouse, query: EventQuery, *, limit: int, after: EventCursor | None = None, ascending: bool = False
 ) -> EventPage:
-    """Return a page with `limit` events if there are so many, as if one page had no limit of work."""
+    """Return a page of `limit` events, or of all if there are fewer, as if a page had no limit of work."""
     documents: list[bytes] = []
     while True:
         page = await warehouse.events(query, ascending=ascending, after=after, offset=0, limit=limit - len(documents))

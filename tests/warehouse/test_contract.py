@@ -1,4 +1,4 @@
-"""The contract of warehouses, which every driver keeps."""
+"""The contract of warehouses, which every driver implements."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from tests.warehouse.oracle import DAY, FILTERS, HOUR, MINUTE, START, Oracle, ev
 
 ALL = EventQuery(workspace=1)
 SIZES = (1, 40, 700, 5_000)
-"""Loads of which some are large enough for a block."""
+"""Sizes of loads, of which some are large enough for a block."""
 
 
 def documents(events: Sequence[StoredEvent]) -> list[bytes]:
@@ -54,7 +54,7 @@ async def test_a_load_without_events_moves_the_position(warehouse: Warehouse) ->
     assert await warehouse.loaded() == 7
 
 
-async def test_it_keeps_everything_when_it_is_opened_again(
+async def test_everything_is_there_after_opening_again(
     new_warehouse: Callable[[MovableClock], Open], clock: MovableClock
 ) -> None:
     opens = new_warehouse(clock)
@@ -81,7 +81,7 @@ async def test_an_event_that_cannot_be_stored_fails_the_load_as_a_whole(warehous
 
 
 def _poison(position: int) -> StoredEvent:
-    """An event with a text that UTF-8 cannot write."""
+    """Return an event with a text that UTF-8 cannot encode."""
     good = event(position)
     return StoredEvent(
         position, 1, 11, 21, good.timestamp, good.received_at, "track", "\ud800", "u1", None, good.document
@@ -112,7 +112,7 @@ async def test_pages_do_not_shift_while_events_arrive(warehouse: Warehouse, asce
     assert list(page.documents) == documents(expected[:100])
     assert page.cursor is not None
     last = events[-1].position
-    # On both sides of the place at which the next page begins.
+    # On both sides of the place where the next page begins.
     arrived = [event(last + 1, timestamp=START - HOUR), event(last + 2, timestamp=START + DAY)]
     await warehouse.load(arrived, through=last + 2)
     await warehouse.maintain()
@@ -182,7 +182,7 @@ MEMBERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("members", MEMBERS, ids=",".join)
-async def test_it_answers_every_member_of_a_query(warehouse: Warehouse, members: dict[str, Any]) -> None:
+async def test_every_member_of_a_query_selects_events(warehouse: Warehouse, members: dict[str, Any]) -> None:
     oracle = Oracle()
     position = 1
     for size in (30, 1_500, 20):
@@ -218,7 +218,9 @@ COUNTS: list[tuple[list[CountKey], Interval | None]] = [
 
 @pytest.mark.parametrize(("by", "interval"), COUNTS)
 @pytest.mark.parametrize("order", ["timestamp", "receivedAt"])
-async def test_it_counts(warehouse: Warehouse, by: list[CountKey], interval: Interval | None, order: Any) -> None:
+async def test_counts_by_each_key(
+    warehouse: Warehouse, by: list[CountKey], interval: Interval | None, order: Any
+) -> None:
     oracle = Oracle()
     events = [
         event(
@@ -253,7 +255,7 @@ async def test_counts_come_by_interval_from_the_latest_and_then_the_highest_firs
     ]
 
 
-async def test_maintenance_changes_no_answer(warehouse: Warehouse, clock: MovableClock) -> None:
+async def test_maintenance_changes_no_result(warehouse: Warehouse, clock: MovableClock) -> None:
     events = await loaded(warehouse, [400] * 12 + [510] * 10 + [3])
     counts = await warehouse.counts(ALL, by=["event"], interval="hour", limit=10)
     for _ in range(8):

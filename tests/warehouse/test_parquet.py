@@ -1,4 +1,4 @@
-"""The export of Parquet files: complete, one a day and workspace, and of what other tools can open."""
+"""The export of Parquet files: complete, one a day and workspace, and readable by other tools."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
@@ -20,7 +20,7 @@ TODAY = NOW.date()
 
 @pytest.fixture
 async def events() -> list[StoredEvent]:
-    """Four days; the last event of a day is in its last microsecond."""
+    """Return events of four days; the last event of a day is in its last microsecond."""
     day = START - START % DAY
     times = [day + DAY - 1, *(day + index * DAY // 500 for index in range(1, 2_000))]
     return [event(index + 1, timestamp=time, total=index) for index, time in enumerate(times)]

@@ -32,3 +32,8 @@ class SerialExecutor:
                 await asyncio.shield(self.run(last))
         finally:
             self._thread.shutdown(wait=False)
+
+    def abandon(self, last: Callable[[], object]) -> None:
+        """Run `last` after the work that waits, then end the thread. Does not wait for any of it."""
+        self._thread.submit(last)
+        self._thread.shutdown(wait=False)

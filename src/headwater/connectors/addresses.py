@@ -1,8 +1,8 @@
 """The network addresses that connectors may connect to.
 
-People enter hosts and URLs into settings, so that a server could be made to call itself or its neighbours. Private,
-local and reserved addresses are therefore refused, unless the installation allows them. The check is of the address
-that a socket is connected to, not of a name: a name can resolve to another address a moment later.
+Users enter hosts and URLs into settings and could make a server call itself or its neighbours. Private, local and
+reserved addresses are therefore forbidden, unless the installation allows them. The check applies to the address that a
+socket connects to, not to a name: a name can resolve to another address a moment later.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ MAX_URL_CHARACTERS: Final = 8_000
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _IPV6_GLOBAL: Final = ipaddress.IPv6Network("2000::/3")
-# Beside what `ipaddress` calls private; on some versions it calls these global.
+# In addition to the networks that `ipaddress` calls private: some versions call these global.
 _RESERVED: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -38,14 +38,14 @@ _SYSTEM_PORTS: Final = 1_024
 _WEB_PORTS: Final = frozenset({80, 443})
 
 
-class AddressRefused(Exception):
-    """The address or URL is not allowed. The message is for people."""
+class AddressForbidden(Exception):
+    """The address or URL is not allowed. The message is for users."""
 
 
 class AddressPolicy(msgspec.Struct, frozen=True):
     """Allows public addresses, and those in `allowed` networks.
 
-    Ports below 1024 are refused but for 80 and 443, unless the address is in an allowed network.
+    Of the ports below 1024 only 80 and 443 are allowed, unless the address is in an allowed network.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -63,54 +63,54 @@ class AddressPolicy(msgspec.Struct, frozen=True):
         return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")))
 
     def check(self, host: str, port: int) -> None:
-        """Check the numeric address of a connection about to be made. Raises AddressRefused."""
+        """Check the numeric address of a connection before it is made. Raises AddressForbidden."""
         address = _unwrapped(_parsed(host))
         if any(address in network for network in self.allowed):
             return
         if not _is_public(address):
-            raise AddressRefused("the address is not public")
+            raise AddressForbidden("the address is not public")
         if port < _SYSTEM_PORTS and port not in _WEB_PORTS:
-            raise AddressRefused(f"port {port} is not allowed")
+            raise AddressForbidden(f"port {port} is not allowed")
 
     def check_url(self, url: str) -> None:
-        """Check everything about a URL that can be known without resolving its host. Raises AddressRefused."""
+        """Check a URL without resolving its host. Raises AddressForbidden."""
         parts = _split(url)
         if parts.scheme not in ("http", "https"):
-            raise AddressRefused("the URL must begin with http:// or https://")
+            raise AddressForbidden("the URL must begin with http:// or https://")
         if not parts.hostname:
-            raise AddressRefused("the URL has no host")
+            raise AddressForbidden("the URL has no host")
         if parts.username is not None or parts.password is not None:
-            raise AddressRefused("the URL must not have a user or a password")
+            raise AddressForbidden("the URL must not have a user or a password")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
             _parsed(parts.hostname)
-        except AddressRefused:
-            return  # a name: its addresses are checked when they are connected to
+        except AddressForbidden:
+            return  # a name: its addresses are checked when a socket connects to them
         self.check(parts.hostname, port)
 
 
 ANY_ADDRESS: Final = AddressPolicy((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
-"""For tests, and for installations in which everybody who can make a connection may reach everything."""
+"""Allows every address: for tests, and for installations whose users may reach any system."""
 
 
 def _split(url: str) -> SplitResult:
     if len(url) > MAX_URL_CHARACTERS or not url.isascii() or not url.isprintable() or " " in url:
-        raise AddressRefused("the URL is too long, or has characters that are not allowed")
+        raise AddressForbidden("the URL is too long, or has characters that are not allowed")
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is not a port
     except ValueError:
-        raise AddressRefused("the URL is not valid") from None
+        raise AddressForbidden("the URL is not valid") from None
     return parts
 
 
 def _parsed(host: str) -> Address:
     if "%" in host:
-        raise AddressRefused("the address has a zone")
+        raise AddressForbidden("the address has a zone")
     try:
         return ipaddress.ip_address(host)
     except ValueError:
-        raise AddressRefused("the address is not valid") from None
+        raise AddressForbidden("the address is not valid") from None
 
 
 def _unwrapped(address: Address) -> Address:

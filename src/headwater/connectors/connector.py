@@ -26,7 +26,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     `targets` are the entities that its pipelines can operate on. `sending_modes` are the ways it can send events: one
     of them must be chosen when there are any. `settings` is None if it has none in this role. `summary` is a sentence
-    for people; `sample_query` is a query to start from, for databases.
+    for users; `sample_query` is a query to start from, for databases.
     """
 
     targets: tuple[Target, ...]
@@ -37,7 +37,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """The words of an application for one user, several users, and what identifies a user; empty where it has none."""
+    """The terms of an application for one user, several users, and the user's identifier; empty if it has none."""
 
     user: str = ""
     users: str = ""
@@ -47,13 +47,13 @@ class Terms(msgspec.Struct, frozen=True):
 class Connector(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalogue.
 
-    `code` names it in requests and never changes; `label` is for people, and `categories` are where a catalogue shows
-    it. A role that is None cannot be played. `available` says that there is an engine for it, so that connections can
-    be made. `strategies` says that its source connections must choose a strategy for anonymous users.
-    `falls_back_to_request_ip` says that an event without an IP address gets that of the request, which is right where
-    the SDK runs on the user's own device and wrong where it runs on a server. `public_key` says that its event write
-    keys have the form `pk_` and a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file
-    formats. `engine` has the capabilities that are built.
+    `code` names it in requests and never changes; `label` is shown to users, and `categories` are where a catalogue
+    shows it. A role that is None is not supported. `available` is true if it has an engine, so that connections can be
+    created. If `strategies` is true, its source connections must choose a strategy for anonymous users. If
+    `falls_back_to_request_ip` is true, an event without an IP address gets that of the request: right for an SDK on the
+    user's own device, wrong for one on a server. If `public_key` is true, its event write keys have the form `pk_` and
+    a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file formats. `engine` has the
+    implemented capabilities.
     """
 
     code: str
@@ -72,14 +72,14 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine = NO_ENGINE
 
     def capabilities(self, role: Role) -> Capabilities | None:
-        """Return the capabilities in `role`, or None if it cannot play it."""
+        """Return the capabilities in `role`, or None if the role is not supported."""
         return self.source if role == "Source" else self.destination
 
     def supports_events(self, role: Role) -> bool:
-        """Whether events come from it, or can be sent to it, in this role."""
+        """Return whether events come from it, or can be sent to it, in this role."""
         capabilities = self.capabilities(role)
         return capabilities is not None and "Event" in capabilities.targets
 
     def receives_events(self, role: Role) -> bool:
-        """Whether its connections in this role are called with an event write key."""
+        """Return whether its connections in this role receive calls with an event write key."""
         return role == "Source" and self.type in EVENT_SOURCE_TYPES

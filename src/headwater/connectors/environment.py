@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the contexts of one process have in common."""
+    """The shared dependencies of the contexts of one process."""
 
     addresses: AddressPolicy = AddressPolicy()
     clock: Clock = SystemClock()

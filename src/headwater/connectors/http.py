@@ -1,9 +1,9 @@
 """The HTTP client of connectors, on aiohttp.
 
-It has one pool of connections for one connection of a workspace, so that a slow destination occupies nobody else's. It
-checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no proxy
-settings, and bounds times and bytes. It repeats nothing, with one exception that HTTP allows: aiohttp sends a GET,
-HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on.
+It has one pool of connections for one connection of a workspace, so that a slow destination does not use up the pool of
+another. It checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no
+proxy settings, and limits times and bytes. It retries nothing, with one exception that HTTP allows: aiohttp sends a
+GET, HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
-from headwater.connectors.addresses import AddressPolicy, AddressRefused
+from headwater.connectors.addresses import AddressForbidden, AddressPolicy
 from headwater.connectors.contract.transport import (
     HttpClient,
     HttpRequest,
@@ -33,7 +33,7 @@ from headwater.connectors.redaction import Redactor, format_request
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 15.0
 AccessToken: TypeAlias = Callable[[], Awaitable[str]]
-"""Returns an access token that is valid now. Raises Unavailable."""
+"""Returns a currently valid access token. Raises Unavailable."""
 
 _CHUNK_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 256 * 1024
@@ -44,7 +44,7 @@ _USER_AGENT: Final = "headwater"
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one client. A request may ask for less than these, not for more."""
+    """The limits of one client. A request may state lower limits, not higher ones."""
 
     max_connections: int = 16
     max_request_bytes: int = 32 * 1024 * 1024
@@ -52,12 +52,12 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_seconds: float = 60.0
 
 
-class _Refused(OSError):
-    """Raised where aiohttp makes a socket: it passes on an OSError."""
+class _ForbiddenAddress(OSError):
+    """The address is not allowed. An OSError, because aiohttp passes on that when it makes a socket."""
 
 
 class AiohttpClient:
-    """Implements `HttpClient`. It is made on the event loop that uses it, and closed."""
+    """Implements `HttpClient`. Create and close it on the event loop that uses it."""
 
     def __init__(
         self,
@@ -135,17 +135,17 @@ class AiohttpClient:
     def _checked_url(self, url: str) -> str:
         try:
             self._addresses.check_url(url)
-        except AddressRefused as error:
-            raise TransportError(TransportFailure.ADDRESS_REFUSED, str(error)) from error
+        except AddressForbidden as error:
+            raise TransportError(TransportFailure.ADDRESS_FORBIDDEN, str(error)) from error
         return url
 
     def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """Make the socket for an address that a name was resolved to, or refuse it before anything is sent."""
+        """Make the socket for a resolved address, or raise before anything is sent if the address is not allowed."""
         family, kind, protocol, _, target = address
         try:
             self._addresses.check(target[0], target[1])
-        except AddressRefused as error:
-            raise _Refused(str(error)) from error
+        except AddressForbidden as error:
+            raise _ForbiddenAddress(str(error)) from error
         return socket.socket(family, kind, protocol)
 
     def _failure(self, error: Exception) -> TransportError:
@@ -154,8 +154,8 @@ class AiohttpClient:
 
 
 def _classify(error: BaseException) -> tuple[TransportFailure, str]:
-    if (refused := _find_refused(error)) is not None:
-        return TransportFailure.ADDRESS_REFUSED, str(refused)
+    if (forbidden := _find_forbidden(error)) is not None:
+        return TransportFailure.ADDRESS_FORBIDDEN, str(forbidden)
     if isinstance(error, _TooLarge):
         return TransportFailure.RESPONSE_TOO_LARGE, str(error)
     if isinstance(error, _Invalid):
@@ -171,20 +171,20 @@ def _classify(error: BaseException) -> tuple[TransportFailure, str]:
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return TransportFailure.DISCONNECTED, "the connection ended before the response was complete"
     if isinstance(error, aiohttp.InvalidURL):
-        return TransportFailure.ADDRESS_REFUSED, "the URL is not valid"
+        return TransportFailure.ADDRESS_FORBIDDEN, "the URL is not valid"
     if isinstance(error, aiohttp.ClientResponseError):
         return TransportFailure.INVALID_RESPONSE, "the response is not HTTP"
     return TransportFailure.DISCONNECTED, f"the exchange failed: {type(error).__name__}"
 
 
-def _find_refused(error: BaseException | None) -> BaseException | None:
-    """Return the refusal that is behind an error: aiohttp wraps it, and may wrap several in a group."""
+def _find_forbidden(error: BaseException | None) -> BaseException | None:
+    """Return the `_ForbiddenAddress` inside an error: aiohttp wraps it, and may wrap several in a group."""
     waiting, seen = [error], set[int]()
     while waiting:
         one = waiting.pop()
         if one is None or id(one) in seen:
             continue
-        if isinstance(one, _Refused):
+        if isinstance(one, _ForbiddenAddress):
             return one
         seen.add(id(one))
         waiting += [one.__cause__, one.__context__, getattr(one, "os_error", None)]
@@ -211,7 +211,7 @@ async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         while chunk:
-            piece, chunk = (chunk, b"") if inflate is None else _inflated(inflate, chunk)
+            piece, chunk = (chunk, b"") if inflate is None else _decompress_piece(inflate, chunk)
             body += piece
             if len(body) > limit:
                 response.close()
@@ -231,8 +231,8 @@ def _inflater(encoding: str) -> "zlib._Decompress | None":
     return zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
 
 
-def _inflated(inflate: "zlib._Decompress", chunk: bytes) -> tuple[bytes, bytes]:
-    """Return a piece of the decompressed body, and what remains of the chunk."""
+def _decompress_piece(inflate: "zlib._Decompress", chunk: bytes) -> tuple[bytes, bytes]:
+    """Return a piece of the decompressed body, and the rest of the chunk."""
     try:
         return inflate.decompress(chunk, _PIECE_BYTES), inflate.unconsumed_tail
     except zlib.error:

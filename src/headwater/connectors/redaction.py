@@ -1,7 +1,7 @@
-"""Removes secrets from texts, and writes requests for people to read.
+"""Removes secrets from texts, and formats requests for previews.
 
 Logs, previews, traces and stored responses pass through a `Redactor`. A destination may repeat a secret in an error
-message, in another encoding than the one it was sent in.
+message, in another encoding than that of the request.
 """
 
 import base64
@@ -19,7 +19,7 @@ from headwater.connectors.contract.transport import HttpRequest
 from headwater.connectors.settings import REDACTED
 
 MIN_SECRET_CHARACTERS: Final = 4
-"""Shorter secrets are not searched for: they would be found everywhere."""
+"""Minimum length of a secret. Shorter ones are not replaced, because they would match everywhere."""
 MAX_PREVIEW_BYTES: Final = 1024 * 1024
 
 _SECRET_HEADERS: Final = frozenset(
@@ -28,7 +28,7 @@ _SECRET_HEADERS: Final = frozenset(
 
 
 class Redactor:
-    """Replaces secrets, as they are and in the encodings of URLs, JSON and base64, by `REDACTED`."""
+    """Replaces secrets by `REDACTED`, plain and in the encodings of URLs, JSON and base64."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS for form in _forms(secret)}
@@ -40,7 +40,7 @@ class Redactor:
         return text if self._pattern is None else self._pattern.sub(REDACTED, text)
 
     def redact_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return headers without secrets; those that only carry credentials are redacted as a whole."""
+        """Return headers without secrets; headers for credentials are redacted as a whole."""
         return {
             name: REDACTED if name.lower() in _SECRET_HEADERS else self.redact(value) for name, value in headers.items()
         }
@@ -58,7 +58,7 @@ class Redactor:
 
 
 def format_request(request: HttpRequest, redactor: Redactor) -> str:
-    """Return a request as text for people, in the documented form of previews.
+    """Return a request as text, in the documented form of previews.
 
     The first line is `METHOD URL`; headers follow by name, each ended by CR and LF; then an empty line and the body.
     JSON is indented by 2 spaces, each line of NDJSON by 4. A gzip body is shown decompressed, up to
@@ -114,7 +114,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     raw = secret.encode(errors="surrogatepass")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        # Text that follows or precedes the secret shifts its characters: those that depend on the secret alone remain.
+        # Text next to the secret shifts its base64 characters: keep those that depend on the secret alone.
         for shift in range(3):
             encoded = encode(bytes(shift) + raw).decode().rstrip("=")
             start, end = (shift * 8 + 5) // 6, (shift + len(raw)) * 8 // 6

@@ -1,7 +1,7 @@
 """All connectors by code: the documented ones of the catalogue, and those with a package of their own.
 
-Connectors without an engine are listed too, so that a request for one fails for the documented reason; `available`
-tells them apart.
+Connectors without an engine are listed too, so that a request for one fails with the documented reason; `available`
+distinguishes them.
 """
 
 from collections.abc import Mapping
@@ -38,4 +38,4 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
         )
     }
 )
-"""Sorted by code, as they are listed."""
+"""Sorted by code, as in lists."""

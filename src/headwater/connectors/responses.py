@@ -1,6 +1,6 @@
-"""Reads the responses of destinations by declared rules, so that connectors declare and do not code.
+"""Reads the responses of destinations by declared rules, so that connectors need no code for this.
 
-`ResponseRules` say which statuses mean what and where the wait is. `items` reads the body of a response that speaks of
+`ResponseRules` give statuses their meaning and name the headers with waits. `items` reads the body of a response about
 single items; the readers here are for the forms that vendors use.
 """
 
@@ -30,7 +30,7 @@ from headwater.connectors.contract import (
 )
 
 MAX_WAIT_SECONDS: Final = 3_600.0
-"""The longest wait that a destination can ask for; longer ones are shortened to it."""
+"""Maximum wait that a destination can request; longer ones are shortened to it."""
 
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
 """Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them."""
@@ -39,11 +39,11 @@ WaitForm = Literal["Seconds", "SecondsOrDate", "Milliseconds", "UnixSeconds"]
 
 
 class UnexpectedResponse(Exception):
-    """The response succeeds by its status, but its body is not what the destination documents."""
+    """The status of the response is a success, but its body is not the documented one."""
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """The header in which a response states how long to wait, and its form."""
+    """The header that states how long to wait, and its form."""
 
     header: str
     form: WaitForm = "SecondsOrDate"
@@ -55,10 +55,10 @@ RETRY_AFTER: Final = Wait("retry-after")
 class ResponseRules(msgspec.Struct, frozen=True, kw_only=True):
     """The meaning of responses.
 
-    Statuses that are in no set: 2xx succeeds; 408, 421, 423, 425, 429 and 5xx are the destination's; anything else is
-    `others`. `item_statuses` are read by `items` although they are no success. `waits` are looked for in their order,
-    and `default_wait_seconds` is for a 429 without any. `pause` is a pair of headers: if the first is 0 on a success,
-    the wait is in the second.
+    Statuses that are in no set: 2xx succeeds; 408, 421, 423, 425, 429 and 5xx are failures of the destination; anything
+    else is `others`. `item_statuses` are read by `items` although they are no success. `waits` are tried in their
+    order, and `default_wait_seconds` is for a 429 without any. `pause` is a pair of headers: if the first is 0 on a
+    success, the wait is in the second.
     """
 
     items: ItemsReader | None = None
@@ -74,13 +74,13 @@ class ResponseRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 STATUS_ONLY: Final = ResponseRules()
-"""For destinations that answer by the status alone."""
+"""For destinations that report success by the status alone."""
 
 
 async def exchange(
     context: ConnectorContext, request: HttpRequest, events: Sequence[EncodedEvent], rules: ResponseRules = STATUS_ONLY
 ) -> SendResult:
-    """Send a request and read its response by the rules: all that `EventSink.send` does."""
+    """Send a request and read its response by the rules. It implements `EventSink.send`."""
     try:
         response = await context.http.send(request)
     except TransportError as error:
@@ -90,9 +90,9 @@ async def exchange(
 
 def transport_failure(error: TransportError) -> Failure:
     """Return the failure of an exchange without a response."""
-    refused = error.failure is TransportFailure.ADDRESS_REFUSED
+    is_forbidden = error.failure is TransportFailure.ADDRESS_FORBIDDEN
     return Failure(
-        scope=FailureScope.CLOSED if refused else FailureScope.DESTINATION,
+        scope=FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION,
         reason=error.failure,
         message=error.message,
         may_have_arrived=error.may_have_arrived,
@@ -113,7 +113,7 @@ def read_response(
     failure = Failure(
         scope=scope,
         reason=f"Status{status}",
-        message=text_of(response),
+        message=read_text(response),
         retry_after_seconds=wait,
         is_too_large=status == 413,
     )
@@ -183,8 +183,8 @@ def _number(text: str) -> float | None:
     return float(text)
 
 
-def text_of(response: HttpResponse, max_characters: int = 1_000) -> str:
-    """Return the beginning of the body as text for people."""
+def read_text(response: HttpResponse, max_characters: int = 1_000) -> str:
+    """Return the beginning of the body as text for users."""
     text = response.body[: 4 * max_characters].decode(errors="replace")
     return "".join(each if each.isprintable() else " " for each in text)[:max_characters].strip()
 
@@ -194,7 +194,7 @@ def json_body(response: HttpResponse) -> Any:
     try:
         return msgspec.json.decode(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UnexpectedResponse("its body is not JSON") from None
+        raise UnexpectedResponse("the body is not JSON") from None
 
 
 def results_by_index(events: Sequence[EncodedEvent], reported: Iterable[tuple[object, ItemResult]]) -> list[ItemResult]:

@@ -11,8 +11,8 @@
 
 The same declaration decides how settings are checked, shown, stored and redacted. Reading is total: the result has
 every field, of the declared type and within its limits, with defaults filled in. Unknown members are ignored. Any other
-value raises 422 InvalidSettings, and `field` is the path of the value ("settings.headers[2].key"). Nothing is asked of
-the outside system.
+value raises 422 InvalidSettings, and `field` is the path of the value ("settings.headers[2].key"). Reading does not
+contact the outside system.
 """
 
 import json
@@ -41,9 +41,9 @@ class FormField(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a form.
 
     `name` is the member of the settings. `minimum` and `maximum` are bytes of UTF-8 for a text, values for a number,
-    elements for a list; None is no limit. `rule` completes "the value …" for a text with a pattern. `default` is None
-    when there is none. `options` are those of a choice. `fields` are those of a group or of each element of a list.
-    `one_of` names a set of fields of the same form, of which exactly one must be given.
+    elements for a list; None means no limit. `rule` completes "the value …" for a text with a pattern. `default` is
+    None when there is none. `options` are those of a choice. `fields` are those of a group or of each element of a
+    list. `one_of` names a set of fields of the same form, of which exactly one must be given.
     """
 
     name: str
@@ -67,7 +67,7 @@ def invalid(path: str, rule: str) -> Unprocessable:
 
 
 class Format(msgspec.Struct, frozen=True):
-    """The characters of a text: all of it matches `pattern`; `rule` says so to people."""
+    """The format of a text: `pattern` matches all of it; `rule` describes this to users."""
 
     pattern: re.Pattern[str]
     rule: str
@@ -245,7 +245,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return {name: _plain(value) for name, _, value in _values(self) if value is not None}
 
     def public_document(self) -> dict[str, Any]:
-        """Return the document with `REDACTED` for every secret that is not empty, to show it to people."""
+        """Return the document for display: `REDACTED` replaces every secret that is not empty."""
         return {name: _public(declared, value) for name, declared, value in _values(self) if value is not None}
 
     def secrets(self) -> tuple[str, ...]:

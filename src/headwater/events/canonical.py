@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from headwater.events.context import Locate, normal_context
-from headwater.events.context.fields import find_described_device
+from headwater.events.context.normalise import find_described_device
 from headwater.events.envelope import Envelope
 from headwater.events.event import EMPTY_OBJECT, WITH_PROPERTIES, Event, EventType, encode_document
 from headwater.events.protocol import Call

@@ -60,7 +60,7 @@ _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 def is_plain(text: bytes | Raw) -> bool:
     """Return whether JSON is ASCII without character escapes, as most is. Such JSON has no invalid texts."""
     raw = bytes(text)
-    return raw.isascii() and b"\\u" not in raw
+    return raw.isascii() and (b"\\" not in raw or b"\\u" not in raw)  # one byte is found ten times as fast as two
 
 
 def broken_text(wire: WireEvent) -> tuple[str, str] | None:

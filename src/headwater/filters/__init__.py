@@ -4,16 +4,17 @@
     filter = parse_text('age is between 18 and 30')      text -> Filter, or InvalidFilterText with the position
     print_text(filter), document(filter)                 the same filter as text, and as a JSON value
 
-    checked = check_filter(filter, schema, role="Source", target="User")     or InvalidFilter: which condition, and why
+    checked = check_filter(filter, schema, role="Source", target="User")     or InvalidFilter: the condition and why
     checked.normal                                       the filter to store and to show
     checked.paths                                        the properties that it uses
-    passes = compile_filter(checked)                     compiled once, kept; passes(record) for each record
-    explain(checked, record)                             what each condition came to, and what it saw
+    passes = compile_filter(checked)                     compile it once and keep it; passes(record) for each record
+    explain(checked, record)                             the result of each condition, and the value of its property
 
-Records are those of the codec of the schema (`headwater.schemas.values`); an event is one of `EVENT_SCHEMA`, with
-`properties` and `traits` as `Json`, which is decoded when a condition looks into it, and not twice for the same text.
-A missing property and one that is null fail every operator but the negated ones and `is empty`; `is null` and `exists`
-tell them apart. Texts are compared by code point, numbers exactly, moments to the nanosecond.
+Records are those of the codec of the schema (`headwater.schemas.values`). An event is a record of `EVENT_SCHEMA` with
+`properties` and `traits` as `Json`. That text is decoded when a condition needs it, and only once for equal texts.
+
+A missing property and a null one fail every operator except the negated ones and `is empty`. `is null` and `exists`
+distinguish the two. Texts are compared by code point, numbers exactly, points in time to the nanosecond.
 """
 
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, UnknownProperty

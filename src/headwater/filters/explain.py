@@ -1,4 +1,4 @@
-"""Says why a filter takes a record or does not: what each condition came to, and the value that it saw."""
+"""Explains why a filter accepts or rejects a record: the result of each condition, and the value of its property."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,36 +12,37 @@ from headwater.filters.validation import CheckedCondition, CheckedFilter
 from headwater.schemas import MISSING, Codec, Json, ObjectType, Property, Value, value_at
 
 MAX_SHOWN: Final = 1_000
-"""How much of a value is shown, in code points. What is cut ends with an ellipsis and is no JSON any more."""
+"""Maximum length of a value in the explanation, in code points. A longer value is cut and ends with an ellipsis, so it
+is not valid JSON."""
 
 _NAME: Final = "value"
 
 
 class ConditionOutcome(Struct, frozen=True):
-    """What one condition came to."""
+    """The result of one condition."""
 
     condition: Condition
-    """The condition, its values as they are shown."""
+    """The condition with its values in normal form."""
     result: bool | None
-    """Whether it holds; None when a condition before it had decided already."""
+    """Whether the condition holds; None if an earlier condition already decided."""
     decided: bool
-    """Whether it decided the filter. Exactly one condition did."""
+    """Whether this condition decided the result. Exactly one condition of a filter did."""
     value: str | None
-    """What the property was in the record, as JSON; None when it was missing."""
+    """The value of the property in the record, as JSON; None if it was missing."""
 
 
 class Explanation(Struct, frozen=True):
-    """What a filter did with a record."""
+    """The result of a filter for a record."""
 
     matched: bool
     conditions: tuple[ConditionOutcome, ...]
 
 
 def explain(filter: CheckedFilter, record: Mapping[str, Value]) -> Explanation:
-    """What the filter does with a record that conforms to its schema.
+    """Explain the result of the filter for a record that conforms to its schema.
 
-    The condition that decides is the first that fails under `and` and the first that holds under `or`; where there is
-    none, the last.
+    The deciding condition is the first that fails under `and`, or the first that holds under `or`. If there is none, it
+    is the last.
     """
     decisive = filter.logical == "or"
     results: list[bool] = []
@@ -68,7 +69,7 @@ def _shown(condition: CheckedCondition, record: Mapping[str, Value]) -> str | No
         return None
     if condition.inside:
         found = jsonvalues.find(value if isinstance(value, Json) else None, condition.inside)
-        return None if found is MISSING else _cut(jsonvalues.text_of(found))
+        return None if found is MISSING else _cut(jsonvalues.encode_found(found))
     if isinstance(value, Json):
         return _cut(value.text)
     codec = Codec(ObjectType((Property(_NAME, condition.property.type, nullable=True),)))

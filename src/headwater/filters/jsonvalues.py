@@ -1,7 +1,7 @@
-"""Conditions on JSON values: how they are decoded, followed and compared.
+"""Conditions on JSON values: decoding, lookups and comparisons.
 
-Numbers are compared exactly, and only with values that are numbers themselves; texts by code point. Booleans, null,
-arrays and objects are equal to nothing and in no order.
+Numbers are compared exactly, and only with literals that are numbers. Texts are compared by code point. Booleans, null,
+arrays and objects equal no literal and have no order.
 """
 
 import json
@@ -17,14 +17,14 @@ from headwater.filters.literals import JsonLiteral
 from headwater.schemas import MISSING, Json, Missing, Path
 
 Test = Callable[..., bool]
-"""Takes what was found, MISSING when there is nothing, and the literals of the condition."""
+"""Takes the value, or MISSING if there is none, and the literals of the condition."""
 
-_ALMOST_ENDLESS: Final = 10**17
-"""An exponent that Decimal can hold, and that no literal has."""
+_MAX_EXPONENT: Final = 10**17
+"""An exponent that Decimal supports and that no literal has."""
 
 
 def find(value: Json | Missing | None, inside: Path) -> Any:
-    """What is at the path inside the JSON value, decoded; MISSING when there is nothing, or no value at all."""
+    """Return the decoded value at the path inside the JSON value; MISSING if there is none, or no JSON value."""
     if value is None or value is MISSING:
         return MISSING
     here = decode(value.text)
@@ -35,27 +35,28 @@ def find(value: Json | Missing | None, inside: Path) -> Any:
     return here
 
 
-# The conditions of a filter, and the filters of the pipelines that take the same event, ask for the same text one
-# after another. A text remembers its hash, so asking again costs less than a dict lookup in what was decoded.
+# The conditions of a filter, and the filters of several pipelines, decode the same text of one event in sequence. A
+# text caches its hash, so a repeated call costs less than a lookup in the decoded dict.
 @lru_cache(maxsize=4)
 def decode(text: str) -> Any:
-    """The JSON value, with numbers as ints and Decimals. Not to be changed."""
+    """Return the JSON value, with numbers as ints and Decimals. Do not change it."""
     try:
         return _decode(text)
     except (msgspec.MsgspecError, RecursionError):
         return _decode_anything(text)
 
 
-def text_of(found: Any) -> str:
-    """What `find` found, as JSON again: the digits of its numbers are kept."""
+def encode_found(found: Any) -> str:
+    """Return the result of `find` as JSON. Numbers keep their digits."""
     try:
         return Json.of(found).text
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can only write escaped
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can only represent escaped
         return json.dumps(found, default=str, separators=(",", ":"))
 
 
 def _decode_anything(text: str) -> Any:
-    """What msgspec gives up at: integers of thousands of digits, lone surrogates. MISSING when it is not JSON."""
+    """Decode JSON that msgspec rejects: integers of thousands of digits, lone surrogates. Returns MISSING if it is not
+    JSON."""
     try:
         return json.loads(text, parse_float=_number, parse_int=_number)
     except (ValueError, RecursionError):
@@ -69,7 +70,7 @@ def _number(text: str) -> Decimal:
         mantissa, _, exponent = text.lower().partition("e")
         number = Decimal(mantissa)
         sign, digits, _ = number.as_tuple()
-        edge = -_ALMOST_ENDLESS if exponent.startswith("-") else _ALMOST_ENDLESS
+        edge = -_MAX_EXPONENT if exponent.startswith("-") else _MAX_EXPONENT
         return Decimal((sign, (1,), edge)) if any(digits) else Decimal(0)
 
 
@@ -80,7 +81,8 @@ _decode: Final = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Any, JsonLiteral], bool]:
-    """Compares texts with texts and numbers with numbers. What is found may be true, and Python calls that an int."""
+    """Return a test that compares texts with texts and numbers with numbers. It excludes booleans, which are ints in
+    Python."""
 
     def test(found: Any, literal: JsonLiteral) -> bool:
         kind = type(found)
@@ -97,12 +99,12 @@ is_at_least: Final = _comparison(operator.ge)
 
 
 def is_between(found: Any, low: JsonLiteral, high: JsonLiteral) -> bool:
-    """Bounds included."""
+    """Both bounds are included."""
     return is_at_least(found, low) and is_at_most(found, high)
 
 
 class OneOf:
-    """Whether what is found is equal to one of many, however many they are."""
+    """Tests whether a value equals one of the literals, in time independent of their number."""
 
     def __init__(self, literals: Iterable[JsonLiteral]) -> None:
         self._texts = frozenset(literal.text for literal in literals)
@@ -114,7 +116,7 @@ class OneOf:
 
 
 def contains(found: Any, literal: JsonLiteral) -> bool:
-    """A text that has the text in it, or an array with an element that is the literal."""
+    """Return whether a text contains the text, or an array has an element that equals the literal."""
     if type(found) is str:
         return literal.text in found
     return type(found) is list and any(is_equal(element, literal) for element in found)
@@ -129,7 +131,7 @@ def ends_with(found: Any, literal: JsonLiteral) -> bool:
 
 
 def is_empty(found: Any) -> bool:
-    """Nothing, null, an empty text, array or object."""
+    """Return whether it is missing, null, or an empty text, array or object."""
     return found is MISSING or found is None or (type(found) in (str, list, dict) and not found)
 
 
@@ -138,7 +140,7 @@ def is_true(found: Any) -> bool:
 
 
 def is_false(found: Any) -> bool:
-    """Only JSON's false: a text or a null is not the opposite of true."""
+    """Return whether it is JSON's false: a text or a null is not the opposite of true."""
     return found is False
 
 
@@ -151,7 +153,7 @@ def exists(found: Any) -> bool:
 
 
 def is_before(found: Any, literal: JsonLiteral) -> bool:
-    """JSON has no moments, so nothing is before or after another."""
+    """Return false: JSON has no points in time, so no value is before or after another."""
     return False
 
 
@@ -175,4 +177,4 @@ TESTS: Final[dict[str, Test]] = {
     "is null": is_null,
     "exists": exists,
 }
-"""By operator, save for `is one of`; the other operators are the negations of these."""
+"""The tests by operator, except for `is one of`. The other operators are negations of these."""

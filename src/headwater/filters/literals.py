@@ -1,6 +1,6 @@
-"""Values of conditions: texts that become values of the property's kind, and the one text that each is shown as.
+"""Values of conditions: parses texts into values of the property's kind, and prints each in its normal form.
 
-Reading and showing are inverse: the shown text is read as an equal value, and is shown the same again.
+Parsing the normal form gives an equal value, and prints as the same text.
 """
 
 import math
@@ -30,11 +30,11 @@ from headwater.schemas import (
 )
 
 MAX_VALUE_LENGTH: Final = 60
-"""In code points. Values of strings that have an enumeration are as long as they are there."""
+"""In code points. Strings with an enumeration may have longer values."""
 
 
 class JsonLiteral(Struct, frozen=True):
-    """What a JSON value is compared with: its strings with the text, its numbers with the number, if it is one."""
+    """The literal for JSON values: `text` for comparison with strings, `number` with numbers, if it is one."""
 
     text: str
     number: int | Decimal | None
@@ -57,10 +57,10 @@ _MOMENT: Final = re.compile(
 
 
 def read_value(type: Type, text: str) -> tuple[Scalar, str]:
-    """The value for a property of this type, or for the elements of an array, and the text that it is shown as.
+    """Return the value for a property of this type, or for the elements of an array, and its normal form.
 
-    A number may be beyond what the type can hold: comparing with it is still meaningful. Raises ValueError, with the
-    broken rule as its message.
+    A number may exceed the range of the type, because a comparison with it is still meaningful. Raises ValueError with
+    the broken rule as its message.
     """
     if isinstance(type, ArrayType):
         type = type.element_type
@@ -100,7 +100,7 @@ def _float(type: Type, text: str) -> tuple[Scalar, str]:
     value = to_float32(float(text)) if bits == 32 else float(text)
     if math.isinf(value):
         raise ValueError(f"must fit {bits} bits")
-    value += 0.0  # no negative zero: it is equal to zero, and would be shown otherwise
+    value += 0.0  # no negative zero: it equals zero, and would be printed differently
     return value, float_text(value, bits, exponent_from=TEXT_EXPONENT)
 
 
@@ -163,7 +163,7 @@ def _number(text: str) -> int | Decimal | None:
         return None
     try:
         number = Decimal(text)
-    except InvalidOperation:  # an exponent that no number of a document can have either
+    except InvalidOperation:  # no number of a document can have this exponent either
         return None
     # Comparing two ints is ten times faster than comparing an int with a Decimal.
     return int(number) if number.as_tuple().exponent == 0 else number

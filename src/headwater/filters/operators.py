@@ -1,4 +1,4 @@
-"""The 26 operators: how they are written, how many values they take, and for which properties they are allowed."""
+"""The 26 operators: their texts, their numbers of values, and the properties for which they are allowed."""
 
 from typing import Final, Literal, TypeGuard, get_args
 
@@ -55,21 +55,21 @@ _FOR_ENUMERATIONS: Final = frozenset(
     ("is", "is not", "contains", "does not contain", "is one of", "is not one of",
      "is null", "is not null", "exists", "does not exist")
 )  # fmt: skip
-"""`is empty` is allowed too where the empty text is one of the values."""
+"""`is empty` is also allowed if the empty text is one of the values."""
 
 
 def is_operator(text: str) -> TypeGuard[Operator]:
-    """Whether the text is one of the operators."""
+    """Return whether the text is one of the operators."""
     return text in OPERATORS
 
 
 def is_logical(text: str) -> TypeGuard[Logical]:
-    """Whether conditions can be joined with it."""
+    """Return whether the text joins conditions."""
     return text in ("and", "or")
 
 
 def arity(operator: Operator) -> tuple[int, int | None]:
-    """The least and the greatest number of values; None when there may be any number of them."""
+    """Return the minimum and the maximum number of values; the maximum is None if there is no limit."""
     if operator in _NULLARY:
         return 0, 0
     if operator in ("is one of", "is not one of"):
@@ -77,22 +77,22 @@ def arity(operator: Operator) -> tuple[int, int | None]:
     return (2, 2) if operator in ("is between", "is not between") else (1, 1)
 
 
-def arity_rule(operator: Operator, count: int) -> str | None:
-    """Why the operator cannot take this many values; None when it can."""
-    least, most = arity(operator)
-    if least <= count and (most is None or count <= most):
+def check_arity(operator: Operator, count: int) -> str | None:
+    """Return why the operator cannot take this many values; None if it can."""
+    minimum, maximum = arity(operator)
+    if minimum <= count and (maximum is None or count <= maximum):
         return None
-    if most == 0:
+    if maximum == 0:
         return "must be absent: the operator takes no values"
-    wanted = "at least 1 value" if most is None else "1 value" if most == 1 else f"{most} values"
+    wanted = "at least 1 value" if maximum is None else "1 value" if maximum == 1 else f"{maximum} values"
     return f"must be {wanted}, not {count}"
 
 
-def refusal(operator: Operator, property: Property, *, inside: bool, role: Role, target: Target) -> str | None:
-    """Why the operator cannot be used with the property; None when it can.
+def find_violation(operator: Operator, property: Property, *, inside: bool, role: Role, target: Target) -> str | None:
+    """Return why the operator cannot be used with the property; None if it can.
 
-    `inside` says that the condition goes on into a JSON value. Role and target are those of the pipeline: profiles,
-    which are filtered by the warehouse, are the users of a destination.
+    `inside` states that the path continues inside a JSON value. Role and target are those of the pipeline. The users of
+    a destination are profiles, which the warehouse filters.
     """
     type = property.type
     of_profiles = role == "Destination" and target == "User"

@@ -6,14 +6,15 @@ r"""Filters as text: `type is "track" and event is one of "Order Completed", "Or
     value      =  "…" or '…', with the escapes \a \b \f \n \r \t \v \\ \' \" \uXXXX \UXXXXXXXX,
                   or, without quotes, what begins with a digit, sign or point: 42  -1.5  2025-10-20  10:30:00
 
-Words may be in any case and apart by any white space. A text of white space only is no filter, None. A path comes first
-in a condition, so properties may be called `and` or `is` like the words. Writing and reading are inverse, except that a
-single condition is read as `and`: with one condition `and` and `or` mean the same.
+Words are case-insensitive and separated by any white space. White space only is a missing filter, None. A path comes
+first in a condition, so properties may be called `and` or `is` like the words. Parsing a printed filter gives the same
+filter, except that a single condition is always read as `and`. With one condition, `and` and `or` mean the same.
 """
 
 import re
 from typing import Final
 
+from headwater.base.scanner import Scanner, escape, read_string
 from headwater.filters.errors import InvalidFilter, InvalidFilterText, quoted
 from headwater.filters.model import (
     CONDITIONS_RULE,
@@ -24,31 +25,24 @@ from headwater.filters.model import (
     Filter,
     check_counts,
 )
-from headwater.filters.operators import OPERATORS, Operator, arity, arity_rule, is_logical, is_operator
+from headwater.filters.operators import OPERATORS, Operator, arity, check_arity, is_logical, is_operator
 from headwater.schemas import is_path
 
 _SPACE: Final = re.compile(r"\s*")
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*+(?!\.)")
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTED: Final = re.compile(r"[+-]?\.?[0-9][0-9A-Za-z_.:+-]*")
-_QUOTED: Final = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}", re.DOTALL) for quote in "\"'"}
-_ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\'\"])|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|)")
 _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
-_ESCAPES: Final = {
-    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
-}  # fmt: skip
-_ESCAPE_RULE: Final = "after \\ there must be one of a b f n r t v \\ ' \", uXXXX or UXXXXXXXX"
-_ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.items() if character != "'"}
 
 
 class _Words(dict[str, "_Words"]):
-    """The operators by their words: what may follow those so far, and which operator these are, if one."""
+    """The operators as a tree of words: the possible next words, and the operator that ends here, if any."""
 
     operator: Operator | None = None
 
 
-def _words_of_operators() -> _Words:
+def _build_operator_words() -> _Words:
     first = _Words()
     for operator in OPERATORS:
         here = first
@@ -58,23 +52,23 @@ def _words_of_operators() -> _Words:
     return first
 
 
-_OPERATOR_WORDS: Final = _words_of_operators()
+_OPERATOR_WORDS: Final = _build_operator_words()
 
 
 def parse_text(text: str) -> Filter | None:
-    """The filter that the text says; None for a text of white space. Takes time linear in its length.
+    """Parse a filter; None for white space only. Takes time linear in the length of the text.
 
-    Raises InvalidFilterText, with the position where the text stops being a filter, or where there are more than
-    MAX_CONDITIONS or MAX_VALUES. No schema is looked at.
+    Raises InvalidFilterText with the position of the first character that cannot belong to a filter, or of the part
+    that exceeds MAX_CONDITIONS or MAX_VALUES. Checks no schema.
     """
-    reader = _Reader(text)
-    if reader.at_end():
+    parser = _FilterParser(text)
+    if parser.at_end():
         return None
-    conditions = [reader.condition()]
+    conditions = [parser.condition()]
     logical: str | None = None
-    while not reader.at_end():
-        start = reader.position
-        word = reader.word()
+    while not parser.at_end():
+        start = parser.position
+        word = parser.word()
         if word not in ("and", "or"):
             raise InvalidFilterText('there must be "and", "or" or the end of the filter', start)
         if logical not in (None, word):
@@ -82,13 +76,13 @@ def parse_text(text: str) -> Filter | None:
         logical = word
         if len(conditions) == MAX_CONDITIONS:
             raise InvalidFilterText(CONDITIONS_RULE, start)
-        conditions.append(reader.condition())
+        conditions.append(parser.condition())
     return Filter(logical or "and", tuple(conditions))
 
 
 def print_text(filter: Filter | None) -> str:
-    """The filter as text. Raises InvalidFilter when it is not one for any schema: an unknown operator, too many values,
-    a value with NUL or lone surrogates."""
+    """Return the filter as text. Raises InvalidFilter if no schema could accept it: an unknown operator, too many
+    values, a value with NUL or lone surrogates."""
     if filter is None:
         return ""
     if not is_logical(filter.logical):
@@ -99,17 +93,13 @@ def print_text(filter: Filter | None) -> str:
     return f" {filter.logical} ".join(map(_print_condition, range(len(filter.conditions)), filter.conditions))
 
 
-class _Reader:
-    """Reads from a text, one thing after another."""
+class _FilterParser(Scanner):
+    """Parses the parts of a filter one after another, with the white space after each."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self.position = 0
+        super().__init__(text, _SPACE)
         self._values_read = 0
-        self._skip_space()
-
-    def at_end(self) -> bool:
-        return self.position == len(self._text)
+        self.skip_space()
 
     def condition(self) -> Condition:
         path = self._take(_PATH)
@@ -119,7 +109,7 @@ class _Reader:
         return Condition(path, operator, self._values(operator))
 
     def word(self) -> str | None:
-        """The next word in lower case, None when something else comes next."""
+        """Return the next word in lower case, None if anything else follows."""
         word = self._take(_WORD)
         return None if word is None else word.lower()
 
@@ -140,19 +130,18 @@ class _Reader:
         return here.operator
 
     def _values(self, operator: Operator) -> tuple[str, ...] | None:
-        _, most = arity(operator)
-        if most == 0:
+        _, maximum = arity(operator)
+        if maximum == 0:
             return None
         values = [self._value()]
-        if most == 2:
+        if maximum == 2:
             start = self.position
             if self.word() != "and":
                 raise InvalidFilterText('there must be "and" and a second value', start)
             values.append(self._value())
-        elif most is None:
-            while self._text.startswith(",", self.position):
-                self.position += 1
-                self._skip_space()
+        elif maximum is None:
+            while self.skip(","):
+                self.skip_space()
                 values.append(self._value())
         return tuple(values)
 
@@ -161,49 +150,20 @@ class _Reader:
         if self._values_read == MAX_VALUES:
             raise InvalidFilterText(VALUES_RULE, start)
         self._values_read += 1
-        quote = self._text[start : start + 1]
-        if quote not in ("'", '"'):
+        if self.peek() not in ("'", '"'):
             value = self._take(_UNQUOTED)
             if value is None:
                 raise InvalidFilterText("there must be a value, in quotes unless it begins with a digit", start)
             return value
-        match = _QUOTED[quote].match(self._text, start)
-        if match is None:
-            raise InvalidFilterText("a value has no closing quote", start)
-        forbidden = _FORBIDDEN.search(match[1])
-        if forbidden is not None:
-            rule = "a value cannot contain NUL or lone surrogates"
-            raise InvalidFilterText(rule, start + 1 + forbidden.start())
-        self.position = match.end()
-        self._skip_space()
-        return _unescape(match[1], start + 1)
+        value, self.position = read_string(self.text, start, name="a value", error=InvalidFilterText)
+        self.skip_space()
+        return value
 
     def _take(self, pattern: re.Pattern[str]) -> str | None:
-        match = pattern.match(self._text, self.position)
-        if match is None:
-            return None
-        self.position = match.end()
-        self._skip_space()
-        return match[0]
-
-    def _skip_space(self) -> None:
-        match = _SPACE.match(self._text, self.position)
-        self.position = match.end() if match is not None else self.position
-
-
-def _unescape(body: str, start: int) -> str:
-    def character(escape: re.Match[str]) -> str:
-        letter, short, long = escape.groups()
-        if letter is not None:
-            return _ESCAPES[letter]
-        if short is None and long is None:
-            raise InvalidFilterText(_ESCAPE_RULE, start + escape.start())
-        code = int(short or long, 16)
-        if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
-            raise InvalidFilterText("the escape is NUL or not a Unicode character", start + escape.start())
-        return chr(code)
-
-    return _ESCAPE.sub(character, body) if "\\" in body else body
+        token = self.take(pattern)
+        if token is not None:
+            self.skip_space()
+        return token
 
 
 def _print_condition(index: int, condition: Condition) -> str:
@@ -217,7 +177,7 @@ def _print_condition(index: int, condition: Condition) -> str:
         raise invalid("must be property names joined with points", "property")
     if not is_operator(operator):
         raise invalid("is not an operator", "operator")
-    rule = arity_rule(operator, len(values))
+    rule = check_arity(operator, len(values))
     if rule is not None:
         raise invalid(rule, "values")
     for number, value in enumerate(values):
@@ -234,9 +194,4 @@ def _print_value(value: str) -> str:
 
 
 def _print_character(character: str) -> str:
-    if character in _ESCAPED:
-        return _ESCAPED[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return character if character.isprintable() and character not in '"\\' else escape(character)

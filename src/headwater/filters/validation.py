@@ -1,4 +1,4 @@
-"""Checks a filter against a schema, and reads its values: what comes out can be compiled, rendered and explained.
+"""Checks a filter against a schema and parses its values. The result can be compiled, rendered and explained.
 
 The first broken rule is reported, in this order: logical, conditions; then for each condition path, property, operator,
 number of values, each value.
@@ -9,7 +9,16 @@ from msgspec import Struct
 from headwater.filters.errors import InvalidFilter, UnknownProperty, quoted
 from headwater.filters.literals import Scalar, read_value
 from headwater.filters.model import Condition, Filter, check_counts
-from headwater.filters.operators import Logical, Operator, Role, Target, arity_rule, is_logical, is_operator, refusal
+from headwater.filters.operators import (
+    Logical,
+    Operator,
+    Role,
+    Target,
+    check_arity,
+    find_violation,
+    is_logical,
+    is_operator,
+)
 from headwater.schemas import InvalidPath, JsonType, Path, Property, Schema, parse_path, resolve
 
 
@@ -18,14 +27,14 @@ class CheckedCondition(Struct, frozen=True):
 
     property: Property
     path: Path
-    """Where the property is."""
+    """The path of the property."""
     inside: Path
-    """Where to go on inside the JSON value, if it is one; often empty."""
+    """The rest of the path, inside the JSON value, if the property is one; often empty."""
     operator: Operator
     literals: tuple[Scalar, ...]
-    """The values, each of the class that the property's kind has, or its elements'."""
+    """The values, each of the Python class of the property's kind or its elements'."""
     normal: Condition
-    """The condition with its values as they are shown."""
+    """The condition with its values in normal form."""
 
 
 class CheckedFilter(Struct, frozen=True):
@@ -36,17 +45,18 @@ class CheckedFilter(Struct, frozen=True):
 
     @property
     def normal(self) -> Filter:
-        """The filter as it is stored and shown: equal values have equal texts."""
+        """Return the filter to store and to show: equal values have equal texts."""
         return Filter(self.logical, tuple(condition.normal for condition in self.conditions))
 
     @property
     def paths(self) -> list[str]:
-        """The paths of the properties that are used, sorted; of what is inside JSON, that of the property."""
+        """Return the sorted paths of the properties that are used, without the parts inside JSON values."""
         return sorted({".".join(condition.path) for condition in self.conditions})
 
 
 def check_filter(filter: Filter, schema: Schema, *, role: Role, target: Target) -> CheckedFilter:
-    """The filter, understood. Role and target are the pipeline's: they restrict what may be used.
+    """Return the filter with its parsed values. Role and target are the pipeline's, and restrict the allowed
+    properties.
 
     Raises InvalidFilter, and UnknownProperty for a property that the schema does not have.
     """
@@ -75,11 +85,11 @@ def _check(index: int, condition: Condition, schema: Schema, role: Role, target:
     operator = condition.operator
     if not is_operator(operator):
         raise invalid("is not an operator", "operator")
-    rule = refusal(operator, property, inside=bool(inside), role=role, target=target)
+    rule = find_violation(operator, property, inside=bool(inside), role=role, target=target)
     if rule is not None:
         raise invalid(rule, "operator")
     values = condition.values or ()
-    rule = arity_rule(operator, len(values))
+    rule = check_arity(operator, len(values))
     if rule is not None:
         raise invalid(rule, "values")
     literals: list[Scalar] = []
@@ -96,7 +106,7 @@ def _check(index: int, condition: Condition, schema: Schema, role: Role, target:
 
 
 def _locate(index: int, condition: Condition, components: Path, schema: Schema) -> tuple[Property, Path, Path]:
-    """The property, its path, and what of the path is left to follow inside a JSON value."""
+    """Return the property, its path, and the rest of the path, which is inside a JSON value."""
     found, missing = resolve(schema, components)
     if missing is None and found is not None:
         return found, components, ()

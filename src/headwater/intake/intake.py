@@ -155,7 +155,10 @@ class Intake:
         rejected = {index: outcome for index, outcome in enumerate(checked) if isinstance(outcome, Rejection)}
         envelope = self._envelope(request, principal, rejected=rejected)
         position = await self._log.append(LogEntry(len(checked), encode_envelope(envelope), body))
-        return self._record_metrics(request, Receipt(checked, envelope.connection, position, envelope.nonce, quota))
+        self._metrics.events_accepted(request.protocol, len(checked) - len(rejected))
+        for rejection in rejected.values():
+            self._metrics.events_rejected(request.protocol, rejection.code, 1)
+        return Receipt(checked, envelope.connection, position, envelope.nonce, quota)
 
     def _charge_quota(self, request: IncomingCall, principal: Principal, events: int) -> Quota | None:
         if not principal.workspace:
@@ -165,13 +168,6 @@ class Intake:
         except TooManyRequests as error:
             self._metrics.events_rejected(request.protocol, error.code, events)
             raise
-
-    def _record_metrics(self, request: IncomingCall, receipt: Receipt) -> Receipt:
-        self._metrics.events_accepted(request.protocol, receipt.accepted)
-        for each in receipt.checked:
-            if isinstance(each, Rejection):
-                self._metrics.events_rejected(request.protocol, each.code, 1)
-        return receipt
 
     async def _store_rejected_call(
         self, request: IncomingCall, body: bytes, principal: Principal, error: HeadwaterError

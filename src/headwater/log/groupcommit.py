@@ -11,20 +11,21 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Generic, TypeVar
 
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.threads import SerialExecutor
 
 Item = TypeVar("Item")
 
 SLOW_FSYNC_SECONDS = 0.001
 """Duration of an fsync above which a thread costs less than the event loop: see decision record 0004."""
-GATHER_SECONDS = 0.002
-"""Delay of a commit on the event loop, in which other callers can join it."""
+GATHER_SECONDS = 0.0005
+"""Delay of a commit on the event loop, in which other callers can join it: see decision record 0039."""
 
 
 def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
@@ -64,7 +65,7 @@ class GroupCommit(Generic[Item]):
         self._max_pending_bytes = max_pending_bytes
         self._pending: list[tuple[Item, asyncio.Future[int]]] = []
         self._pending_bytes = 0
-        self._thread = ThreadPoolExecutor(1, "log-commit") if in_thread else None
+        self._thread = SerialExecutor("log-commit") if in_thread else None
         self._commit: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -72,15 +73,16 @@ class GroupCommit(Generic[Item]):
         """Queue the item; return its position when it is durable."""
         if self._closed:
             raise Unavailable("the event log is closed")
-        if self._pending_bytes + self._size(item) > self._max_pending_bytes and self._pending:
+        size = self._pending_bytes + self._size(item)
+        if size > self._max_pending_bytes and self._pending:
             raise TooManyRequests("too many events wait to be written")
-        durable = asyncio.get_running_loop().create_future()
+        durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending.append((item, durable))
-        self._pending_bytes += self._size(item)
+        self._pending_bytes = size
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_pending(), name="log-commit")
-        # A caller that is cancelled (a closed connection, a deadline) must not cancel the write of its group.
-        return await asyncio.shield(durable)
+        # The write is a task of its own: a caller that is cancelled cancels only its own future.
+        return await durable
 
     async def close(self) -> None:
         """Reject further items, and wait until the queued ones are durable."""
@@ -88,7 +90,7 @@ class GroupCommit(Generic[Item]):
         if self._commit is not None:
             await self._commit
         if self._thread is not None:
-            self._thread.shutdown()
+            await self._thread.close()
 
     async def _commit_pending(self) -> None:
         """Write queued items until there are none."""
@@ -103,8 +105,7 @@ class GroupCommit(Generic[Item]):
                     if self._thread is None:
                         positions = self._write(items)
                     else:
-                        loop = asyncio.get_running_loop()
-                        positions = await loop.run_in_executor(self._thread, self._write, items)
+                        positions = await self._thread.run(partial(self._write, items))
                 except Exception as error:  # raised to every caller of the group; the next group may succeed
                     for _, durable in group:
                         if not durable.done():

@@ -29,7 +29,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +37,7 @@ from typing import TypeVar
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.threads import SerialExecutor
 from headwater.log.backpressure import BackPressure
 from headwater.log.contract import Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
@@ -122,7 +122,7 @@ class SqliteEventLog:
         self._writer.execute(f"PRAGMA max_page_count={self._max_pages}")
         self._writer.execute("PRAGMA busy_timeout=0")  # `_begin` waits instead of SQLite
         self._reader = _connect(path)
-        self._reading = ThreadPoolExecutor(1, "log-read")
+        self._reading = SerialExecutor("log-read")
         self._group = GroupCommit[LogEntry](
             self._append_group,
             size=lambda entry: entry.size,
@@ -187,8 +187,7 @@ class SqliteEventLog:
             return
         self._closed = True
         await self._group.close()
-        await self._off_loop(self._reader.close)
-        self._reading.shutdown()
+        await self._reading.close(self._reader.close)
         self._writer.close()
 
     async def advance(self, consumer: str, position: int) -> None:
@@ -279,7 +278,7 @@ class SqliteEventLog:
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+            return await self._reading.run(work)
         except sqlite3.Error as error:  # for example a full disk: cursors and trimming write too
             raise Unavailable(f"the event log does not respond: {error}") from error
 

@@ -13,7 +13,16 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.management.bounds import check_expressions
 from headwater.schemas import Codec, InvalidValue, Record, Schema, all_optional, check_size
-from headwater.transforms.functions import LANGUAGES, Function, Prepared, Ran, RecordError, Runner, outcomes, prepare
+from headwater.transforms.functions import (
+    LANGUAGES,
+    Function,
+    Prepared,
+    RecordError,
+    Runner,
+    RunOutput,
+    outcomes,
+    prepare,
+)
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping, MappingFailed, Purpose
 
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
@@ -66,7 +75,7 @@ def begin_trial(trial: Trial, owner: str) -> bytes | Prepared:
     return _encoded(result, out_schema)
 
 
-def end_trial(trial: Trial, owner: str, ran: Ran) -> bytes:
+def end_trial(trial: Trial, owner: str, ran: RunOutput) -> bytes:
     """Return the JSON of the value that a function returned in a trial. Raises Unprocessable with
     TransformationFailed."""
     in_schema, out_schema, transformation = _checked(trial)
@@ -78,7 +87,7 @@ def end_trial(trial: Trial, owner: str, ran: Ran) -> bytes:
     return _encoded(outcome, out_schema)
 
 
-async def run_trial(runner: Runner, prepared: Prepared, workspace: str) -> Ran:
+async def run_trial(runner: Runner, prepared: Prepared, workspace: str) -> RunOutput:
     """Run the function of a trial in this workspace's share of the sandboxes.
 
     Raises Unprocessable with TransformationFailed; TooManyRequests if too many trials of the workspace wait;

@@ -1,6 +1,5 @@
 """Connects the consumer of the log to the processing of its batches."""
 
-import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -26,27 +25,6 @@ CONSUMER: Final = "warehouse"
 Existing installations have all three under this name. With another name, an earlier version that still runs would
 process the same events, and its cursor would hold back trimming for ever.
 """
-
-
-class BatchHandler:
-    """Processes the batches of the log. Its position is stored in the transaction of each batch."""
-
-    def __init__(self, processor: BatchProcessor, state: StateStore) -> None:
-        self._processor = processor
-        self._state = state
-
-    @property
-    def io_bound(self) -> asyncio.Event:
-        """See `Handler.io_bound`."""
-        return self._processor.io_bound
-
-    async def position(self) -> int:
-        """Return the position up to which events are stored."""
-        return await self._state.position(CONSUMER)
-
-    async def handle(self, batch: Batch, *, after: int) -> int:
-        """Process the batch; see `BatchProcessor.process`."""
-        return await self._processor.process(batch, after=after)
 
 
 def make_consumer(
@@ -77,7 +55,7 @@ def make_consumer(
     return Consumer(
         log,
         CONSUMER,
-        BatchHandler(processor, state),
+        processor,
         decode=partial(BatchReader, locate),
         companions=companions,
         limits=limits,

@@ -25,7 +25,7 @@ from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
-from headwater.state import IdentityChanges, MessageStates, StateStore, Step, Transaction, deduplicate
+from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
 from headwater.warehouse import Warehouse
 
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BatchProcessor:
-    """Processes batches of the log."""
+    """Processes batches of the log: the `Handler` of the consumer that stores events."""
 
     def __init__(
         self,
@@ -64,7 +64,11 @@ class BatchProcessor:
         self.io_bound = asyncio.Event()
         """Set while the large writes of a batch wait for the database, so that this process has time for other work."""
 
-    async def process(self, batch: Batch, *, after: int) -> int:
+    async def position(self) -> int:
+        """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
+        return await self._state.position(self._consumer)
+
+    async def handle(self, batch: Batch, *, after: int) -> int:
         """Process the batch that follows position `after`; return the position up to which the log is processed.
 
         If events make the batch fail and the same work succeeds without them, they are isolated: such an event is
@@ -117,15 +121,16 @@ class BatchProcessor:
     ) -> "_BatchPlan":
         """Compute all effects of the events."""
         messages = [each.message for each in accepted]
-        fresh, entries = deduplicate(messages, await transaction.lookup(messages), now=microseconds(self._clock.now()))
-        lanes = await transaction.lanes()
+        known, lanes = await transaction.lookup(messages), await transaction.lanes()
+        fresh, entries = deduplicate(messages, known, now=microseconds(self._clock.now()))
         evaluation = BatchEvaluation(
             [each for each in accepted if each.position in fresh],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
         )
-        evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
+        if evaluation.traits_updates:
+            evaluation.apply_known_traits(await transaction.merge_traits(evaluation.traits_updates))
         evaluation.filter(self._plans)
         await evaluation.transform()
         for each in evaluation.accepted:
@@ -134,15 +139,20 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
-        identities = await transaction.merge_identities(evaluation.observations())
-        return _BatchPlan(evaluation, identities, entries, len(accepted) - len(fresh))
+        observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
+        identities = await transaction.merge_identities(observations)
+        return _BatchPlan(evaluation, lane_chunks, identities, entries, len(accepted) - len(fresh))
 
     async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
+        evaluation = plan.evaluation
         await transaction.change_identities(plan.identities)
-        await transaction.change_devices(plan.evaluation.devices)
-        now = microseconds(self._clock.now())
-        await transaction.append_to_lanes(plan.evaluation.lane_chunks(), plan.evaluation.lane_documents, now=now)
-        await transaction.add_rejected(batch.rejected)
+        if evaluation.devices:
+            await transaction.change_devices(evaluation.devices)
+        if plan.lane_chunks:
+            now = microseconds(self._clock.now())
+            await transaction.append_to_lanes(plan.lane_chunks, evaluation.lane_documents, now=now)
+        if batch.rejected:
+            await transaction.add_rejected(batch.rejected)
 
     async def _isolate(self, batch: Batch, error: Exception) -> tuple[Batch, set[int]]:
         """Isolate the events that make the batch fail. Raises `error` if even a harmless event cannot be stored.
@@ -245,6 +255,7 @@ class _BatchPlan(Struct):
     """All effects of a batch."""
 
     evaluation: BatchEvaluation
+    lane_chunks: list[NewChunk]
     identities: IdentityChanges
     entries: MessageStates
     """The changed states of the deduplication."""

@@ -1,7 +1,7 @@
-"""Whether a schema that was stored still fits the one that the other system offers now.
+"""Compares the stored schema of a pipeline with the schema that the other system offers today.
 
-Equality, not compatibility: even a wider type is a difference, because people should look at what has changed before
-more data goes through. The first difference, in the order of the stored schema, is the one that is told.
+It tests equality, not compatibility: a wider type is a difference too, so that people review a change before more data
+passes. It reports the first difference, in the order of the stored schema.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from typing import Literal
 
 import msgspec
 
-from headwater.schemas.jsontext import excerpt
+from headwater.schemas.json_value import excerpt
 from headwater.schemas.serialisation import type_document
 from headwater.schemas.types import ArrayType, MapType, ObjectType, Property, Schema, StringType, Type
 
 ExportMode = Literal["CreateOnly", "UpdateOnly", "CreateOrUpdate"]
-"""What an export does with records; None stands for reading."""
+"""The effect of an export on records. None stands for reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,15 @@ class Misalignment:
     """The first difference between two schemas."""
 
     path: str
-    """The path of the property, arrays and maps not counted."""
+    """The path of the property, without array elements and map values."""
     cause: str
-    """For people: names the property and what is different."""
+    """A message for people: names the property and the difference."""
 
 
 def misalignment(stored: Schema | None, offered: Schema | None, mode: ExportMode | None = None) -> Misalignment | None:
-    """The first difference, or None when the schemas are aligned.
+    """Return the first difference, or None if the schemas are aligned.
 
-    Properties that only `offered` has do not matter, unless they are required in the mode. No schema is one without
-    properties.
+    Properties that only `offered` has are ignored unless the mode requires them. None is a schema without properties.
     """
     return _compare_objects(stored, offered, mode, "")
 
@@ -99,7 +98,7 @@ def _compare_types(stored: Type, offered: Type, mode: ExportMode | None, path: s
 
 
 def _differences(stored: Type, offered: Type) -> Iterator[tuple[str, str, str]]:
-    """The constraints that differ, as key and JSON texts, those of elements aside."""
+    """Yield the constraints that differ, as key and JSON texts, without those of elements."""
     if stored == offered:
         return
     before, after = _constraints(stored), _constraints(offered)

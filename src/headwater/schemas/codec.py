@@ -1,6 +1,6 @@
-"""The codec of a schema: records as Python values, and as JSON.
+"""Encodes and decodes the records of a schema: Python values and JSON.
 
-A schema is compiled once; keep the codec. `values` says what the values of each kind are.
+Compiling takes much longer than decoding a record, so keep the codec. `values` lists the Python class of each kind.
 """
 
 from functools import cached_property
@@ -9,11 +9,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.base.nesting import is_deeper
-from headwater.schemas.decoding import Reader, reader_of
-from headwater.schemas.encoding import Writer, writer_of
+from headwater.base.json_depth import is_deeper
+from headwater.schemas.decoding import Decoder, compile_decoder
+from headwater.schemas.encoding import Encoder, compile_encoder
 from headwater.schemas.errors import InvalidValue
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, refuse_repeats
+from headwater.schemas.json_value import MAX_JSON_DEPTH, reject_repeats
 from headwater.schemas.types import MAX_DEPTH, Schema
 from headwater.schemas.values import Record
 
@@ -23,54 +23,54 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Codec:
-    """Reads and writes the records of one schema. Safe to share between threads.
+    """Encodes and decodes the records of one schema. Safe to share between threads.
 
-    Either direction is compiled when it is first used.
+    Each direction is compiled on first use.
     """
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
 
     @cached_property
-    def _read(self) -> Reader:
-        return reader_of(self.schema)
+    def _read(self) -> Decoder:
+        return compile_decoder(self.schema)
 
     @cached_property
-    def _write(self) -> Writer:
-        return writer_of(self.schema)
+    def _write(self) -> Encoder:
+        return compile_encoder(self.schema)
 
     def decode(self, text: str | bytes, *, trusted: bool = False) -> Record:
-        """The record that the JSON text says.
+        """Return the record in the JSON text.
 
-        `trusted` is for texts that an encoder wrote: of a member that an object has twice the last then counts, while
-        otherwise it is looked for, which takes longer than everything else. Raises InvalidValue, with the path of the
-        value that does not conform, and its text.
+        `trusted` is for texts that an encoder wrote: the last of repeated members wins. Otherwise repeated members are
+        an error, and the search for them takes longer than the rest. Raises InvalidValue with the path and text of the
+        value that does not conform.
         """
         try:
             if isinstance(text, bytes):
-                text = text.decode()  # the decoder skips strings that it is not asked for
+                text = text.decode()  # the decoder does not validate strings that it skips
             if is_deeper(text, _MAX_NESTING):
                 raise InvalidValue("is nested too deeply")
             raw = _raw(text)
             if not trusted:
-                refuse_repeats(text)
+                reject_repeats(text)
             record: Record = self._read(raw)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise InvalidValue("must be JSON in UTF-8") from error
         return record
 
     def encode(self, record: Record) -> bytes:
-        """The JSON text of the record: members in the order of the schema, those of maps sorted, no spaces.
+        """Return the JSON text of the record: members in the order of the schema, map keys sorted, no spaces.
 
-        Raises InvalidValue, with the path of the value that does not conform.
+        Raises InvalidValue with the path of the value that does not conform.
         """
         return _encode(self._write(record))
 
     def document(self, record: Record) -> dict[str, Any]:
-        """What `encode` encodes, to be put into a larger document; msgspec encodes it."""
+        """Return the value that `encode` encodes, for use in a larger document that msgspec encodes."""
         document: dict[str, Any] = self._write(record)
         return document
 
     def check(self, record: Record) -> None:
-        """Raises InvalidValue, with the path of the value, when the record does not conform."""
+        """Raise InvalidValue with the path of the value if the record does not conform."""
         self._write(record)

@@ -1,45 +1,35 @@
-"""The constraints of a type, compiled into a function that checks a Python value of the right class against them."""
+"""Compiles the constraints of a type into a function that checks a Python value of the right class."""
 
 import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from headwater.schemas import types as t
 from headwater.schemas.decimals import decimal_text, fits
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import float_text
 from headwater.schemas.patterns import compile_pattern
-from headwater.schemas.types import (
-    MAX_YEAR,
-    MIN_YEAR,
-    ArrayType,
-    DecimalType,
-    FloatType,
-    IntType,
-    StringType,
-    Type,
-    YearType,
-)
 
 Check = Callable[[Any], None]
-"""Raises InvalidValue, with an empty path, when a value breaks a constraint."""
+"""Raises InvalidValue with an empty path if a value breaks a constraint."""
 
 
-def check_of(type: Type) -> Check:
-    """The check of the type's own constraints, not of those of its elements or properties."""
+def compile_check(type: t.Type) -> Check:
+    """Return a check of the type's own constraints, without those of its elements or properties."""
     match type:
-        case StringType():
+        case t.StringType():
             return _string(type)
-        case IntType():
+        case t.IntType():
             low, high = type.range
             return _range(low, high, "an integer")
-        case YearType():
-            return _range(MIN_YEAR, MAX_YEAR, "a year")
-        case FloatType():
+        case t.YearType():
+            return _range(t.MIN_YEAR, t.MAX_YEAR, "a year")
+        case t.FloatType():
             return _float(type)
-        case DecimalType():
+        case t.DecimalType():
             return _decimal(type)
-        case ArrayType():
+        case t.ArrayType():
             return _array(type)
         case _:
             return _nothing
@@ -49,7 +39,7 @@ def _nothing(value: Any) -> None:
     pass
 
 
-def _string(type: StringType) -> Check:
+def _string(type: t.StringType) -> Check:
     if type.values is not None:
         return _enumeration(type.values)
     checks: list[Check] = []
@@ -83,18 +73,18 @@ def _enumeration(values: tuple[str, ...]) -> Check:
     return check
 
 
-def _length(longest: int) -> Check:
+def _length(maximum: int) -> Check:
     def check(value: str) -> None:
-        if len(value) > longest:
-            raise InvalidValue(f"must have at most {longest} characters")
+        if len(value) > maximum:
+            raise InvalidValue(f"must have at most {maximum} characters")
 
     return check
 
 
-def _bytes(most: int) -> Check:
+def _bytes(maximum: int) -> Check:
     def check(value: str) -> None:
-        if len(value) * 4 > most and len(value.encode()) > most:
-            raise InvalidValue(f"must have at most {most} bytes of UTF-8")
+        if len(value) * 4 > maximum and len(value.encode()) > maximum:
+            raise InvalidValue(f"must have at most {maximum} bytes of UTF-8")
 
     return check
 
@@ -117,7 +107,7 @@ def _range(low: int, high: int, what: str) -> Check:
     return check
 
 
-def _float(type: FloatType) -> Check:
+def _float(type: t.FloatType) -> Check:
     real = type.real
     low = -math.inf if type.minimum is None else type.minimum
     high = math.inf if type.maximum is None else type.maximum
@@ -139,7 +129,7 @@ def _float(type: FloatType) -> Check:
     return check
 
 
-def _decimal(type: DecimalType) -> Check:
+def _decimal(type: t.DecimalType) -> Check:
     precision, scale = type.precision, type.scale
     low, high = type.range
 
@@ -152,12 +142,12 @@ def _decimal(type: DecimalType) -> Check:
     return check
 
 
-def _array(type: ArrayType) -> Check:
-    least, most, unique = type.min_elements, type.max_elements, type.unique_elements
+def _array(type: t.ArrayType) -> Check:
+    minimum, maximum, unique = type.min_elements, type.max_elements, type.unique_elements
 
     def check(value: list[Any]) -> None:
-        if not least <= len(value) <= most:
-            raise InvalidValue(f"must have {least} to {most} elements, and has {len(value)}")
+        if not minimum <= len(value) <= maximum:
+            raise InvalidValue(f"must have {minimum} to {maximum} elements, and has {len(value)}")
         if unique and len(set(value)) != len(value):
             seen: set[Any] = set()
             for index, element in enumerate(value):

@@ -1,6 +1,6 @@
-"""Exact decimal numbers: what fits a precision and scale, and how it is written.
+"""Exact decimal numbers: parsing, precision and scale, and printing.
 
-Nothing here rounds, except `from_float`. The numbers of this house have at most 76 digits.
+Only `from_float` rounds. Numbers have at most 76 digits.
 """
 
 import re
@@ -9,22 +9,22 @@ from typing import Final
 
 _CONTEXT: Final = Context(prec=200, Emax=999_999, Emin=-999_999)
 _WIDE: Final = Context(prec=1200, Emax=999_999, Emin=-999_999)
-"""Holds every float exactly: the smallest has 1074 digits behind the point."""
+"""Holds every float exactly: the smallest has 1074 digits after the point."""
 _SYNTAX: Final = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _MAX_TEXT: Final = 1_000
-"""The longest text, in characters, that is worth looking at: far more than any number that could fit."""
+"""Maximum length of a parsed text, in characters: far longer than any number that fits."""
 
 
 def parse_decimal(text: str, precision: int = 76, scale: int = 37) -> Decimal:
-    """The number that the text says: sign, digits without leading zeros, point, exponent.
+    """Parse a number: sign, digits without leading zeros, point, exponent.
 
-    Raises ValueError, with the broken rule as its message, when it is something else or does not fit exactly.
+    Raises ValueError with the broken rule as its message if the text is not a number or does not fit exactly.
     """
     if len(text) > _MAX_TEXT or not _SYNTAX.fullmatch(text):
         raise ValueError("must be a decimal number")
     try:
         number = Decimal(text)
-    except InvalidOperation as error:  # an exponent beyond any bound
+    except InvalidOperation as error:  # the exponent exceeds every limit
         raise ValueError(_range_rule(precision, scale)) from error
     if not fits(number, precision, scale):
         raise ValueError(_range_rule(precision, scale))
@@ -32,8 +32,8 @@ def parse_decimal(text: str, precision: int = 76, scale: int = 37) -> Decimal:
 
 
 def from_float(value: float, precision: int, scale: int) -> Decimal:
-    """The number rounded half away from zero to `scale` digits. Raises ValueError when it is then too large, or not
-    finite."""
+    """Return the number rounded half away from zero to `scale` digits. Raises ValueError if the result is too large or
+    not finite."""
     exact = Decimal(value)
     if not exact.is_finite():
         raise ValueError(_range_rule(precision, scale))
@@ -44,7 +44,7 @@ def from_float(value: float, precision: int, scale: int) -> Decimal:
 
 
 def fits(number: Decimal, precision: int, scale: int) -> bool:
-    """Whether the number has at most `scale` digits behind the point and `precision - scale` before it."""
+    """Return whether the number has at most `scale` digits after the point and `precision - scale` before it."""
     if not number.is_finite():
         return False
     if not number:
@@ -53,19 +53,20 @@ def fits(number: Decimal, precision: int, scale: int) -> bool:
 
 
 def has_scale(number: Decimal, scale: int) -> bool:
-    """Whether the finite number has at most `scale` digits behind the point, zeros at its end aside."""
+    """Return whether the finite number has at most `scale` digits after the point, ignoring trailing zeros."""
     _, digits, exponent = number.as_tuple()
     excess = -scale - int(exponent)
     return excess <= 0 or not any(digits[-excess:])
 
 
 def plain(number: Decimal) -> Decimal:
-    """The same number without zeros at its end and without a negative zero, so that equal numbers print equally."""
+    """Return the same number without trailing zeros and without a negative zero, so that equal numbers print
+    equally."""
     return number.normalize(_CONTEXT) if number else Decimal(0)
 
 
 def decimal_text(number: Decimal) -> str:
-    """The number without an exponent, and without zeros behind the point that say nothing."""
+    """Return the number without an exponent and without redundant zeros after the point."""
     text = format(number, "f") if number else "0"
     return text.rstrip("0").removesuffix(".") if "." in text else text
 

@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that reads its values from JSON.
+"""Compiles a schema into a function that reads its values from JSON.
 
-Strict: nothing is converted that is not written as documented, nothing unknown is skipped. Each level takes its members
-as text and hands them on, so a number keeps its digits, and an error knows the path and the text of what is wrong.
+Decoding is strict: it converts only the documented forms and rejects unknown members. Each level decodes its members as
+raw text and passes them on. So a number keeps its digits, and an error has the path and the text of the value.
 """
 
 import math
@@ -13,34 +13,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.schemas.constraints import Check, check_of
+from headwater.schemas import types as t
+from headwater.schemas.constraints import Check, compile_check
+from headwater.schemas.datetimes import DateTime, Time
 from headwater.schemas.decimals import parse_decimal
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import to_float32
-from headwater.schemas.jsontext import Json, excerpt
-from headwater.schemas.moments import DateTime, Time
+from headwater.schemas.json_value import Json, excerpt
 from headwater.schemas.names import is_property_name
-from headwater.schemas.types import (
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
-)
 from headwater.schemas.values import canonical_ip, canonical_uuid
 
-Reader = Callable[[Raw], Any]
+Decoder = Callable[[Raw], Any]
 """Reads one value from its JSON text. Raises InvalidValue."""
 
 _bool = msgspec.json.Decoder(bool).decode
@@ -56,28 +39,28 @@ _QUOTE: Final = ord('"')
 _NUMBER: Final = frozenset(b"-0123456789")
 
 
-def reader_of(type: Type) -> Reader:
-    """The reader of the type's values, which are never null: that is for the property to allow."""
+def compile_decoder(type: t.Type) -> Decoder:
+    """Return a reader for values of the type. It does not accept null; the reader of the property does."""
     match type:
-        case ObjectType():
-            return _object_reader(type)
-        case ArrayType():
-            return _array_reader(type)
-        case MapType():
-            return _map_reader(type)
-        case JsonType():
+        case t.ObjectType():
+            return _object_decoder(type)
+        case t.ArrayType():
+            return _array_decoder(type)
+        case t.MapType():
+            return _map_decoder(type)
+        case t.JsonType():
             return _read_json
         case _:
             convert, expected = _conversion(type)
-            return _scalar_reader(convert, expected, check_of(type))
+            return _scalar_decoder(convert, expected, compile_check(type))
 
 
 # --- Objects, maps, arrays ----------------------------------------------------------------------------------------
 
 
-def _object_reader(type: ObjectType) -> Reader:
+def _object_decoder(type: t.ObjectType) -> Decoder:
     known = type.by_name
-    fields = [(property.name, _property_reader(property.type, property.nullable), property.read_optional)
+    fields = [(property.name, _property_decoder(property.type, property.nullable), property.read_optional)
               for property in type.properties]  # fmt: skip
 
     def read(raw: Raw) -> dict[str, Any]:
@@ -86,9 +69,9 @@ def _object_reader(type: ObjectType) -> Reader:
         except msgspec.DecodeError:
             raise _unexpected("must be an object", raw) from None
         record: dict[str, Any] = {}
-        text_of = members.get
+        text_by_name = members.get
         for name, read_value, optional in fields:
-            text = text_of(name)
+            text = text_by_name(name)
             if text is None:
                 if not optional:
                     raise InvalidValue("is missing", name)
@@ -105,9 +88,9 @@ def _object_reader(type: ObjectType) -> Reader:
     return read
 
 
-def _property_reader(type: Type, nullable: bool) -> Reader:
-    read_value = reader_of(type)
-    if not nullable or isinstance(type, JsonType):  # of which null is a value
+def _property_decoder(type: t.Type, nullable: bool) -> Decoder:
+    read_value = compile_decoder(type)
+    if not nullable or isinstance(type, t.JsonType):  # accepts null itself
         return read_value
 
     def read(raw: Raw) -> Any:
@@ -116,9 +99,9 @@ def _property_reader(type: Type, nullable: bool) -> Reader:
     return read
 
 
-def _array_reader(type: ArrayType) -> Reader:
-    read_element = reader_of(type.element_type)
-    check = check_of(type)
+def _array_decoder(type: t.ArrayType) -> Decoder:
+    read_element = compile_decoder(type.element_type)
+    check = compile_check(type)
 
     def read(raw: Raw) -> list[Any]:
         try:
@@ -137,8 +120,8 @@ def _array_reader(type: ArrayType) -> Reader:
     return read
 
 
-def _map_reader(type: MapType) -> Reader:
-    read_element = reader_of(type.element_type)
+def _map_decoder(type: t.MapType) -> Decoder:
+    read_element = compile_decoder(type.element_type)
 
     def read(raw: Raw) -> dict[str, Any]:
         try:
@@ -157,19 +140,19 @@ def _map_reader(type: MapType) -> Reader:
 
 
 def name_component(name: str) -> str:
-    """What may be a property name as a component of a path."""
+    """Return a possible property name as a component of a path."""
     return name if is_property_name(name) and len(name) <= 60 else key_component(name)
 
 
 def key_component(key: str) -> str:
-    """A key of a map as a component of a path."""
+    """Return a map key as a component of a path."""
     return f"[{msgspec.json.encode(excerpt(key).encode(errors='replace').decode()).decode()}]"
 
 
 # --- Scalars ------------------------------------------------------------------------------------------------------
 
 
-def _scalar_reader(convert: Reader, expected: str, check: Check) -> Reader:
+def _scalar_decoder(convert: Decoder, expected: str, check: Check) -> Decoder:
     def read(raw: Raw) -> Any:
         try:
             value = convert(raw)
@@ -192,31 +175,32 @@ def _read_json(raw: Raw) -> Json:
     return Json.parse(bytes(raw))
 
 
-def _conversion(type: Type) -> tuple[Reader, str]:
-    """How the text becomes a value, raising ValueError or DecodeError, and the rule that is broken then."""
+def _conversion(type: t.Type) -> tuple[Decoder, str]:
+    """Return the function that converts the text, and the rule that is broken if it raises ValueError or
+    DecodeError."""
     match type:
-        case StringType():
+        case t.StringType():
             return _str, "must be a string"
-        case BooleanType():
+        case t.BooleanType():
             return _bool, "must be a boolean"
-        case IntType(bit_size=64):
+        case t.IntType(bit_size=64):
             return _read_int64, "must be a string of the digits of an integer"
-        case IntType() | YearType():
+        case t.IntType() | t.YearType():
             return _int, "must be an integer"
-        case FloatType():
+        case t.FloatType():
             return (_read_float32 if type.bit_size == 32 else _read_float), f"must be a {type}"
-        case DecimalType():
+        case t.DecimalType():
             precision, scale = type.precision, type.scale
             return lambda raw: parse_decimal(bytes(raw).decode(), precision, scale), f"must be a {type}"
-        case DateTimeType():
+        case t.DateTimeType():
             return lambda raw: DateTime.parse(_str(raw)), "must be a date and time of RFC 3339, in the years 1 to 9999"
-        case DateType():
+        case t.DateType():
             return _read_date, "must be a date as YYYY-MM-DD"
-        case TimeType():
+        case t.TimeType():
             return lambda raw: Time.parse(_str(raw)), "must be a time of day as hh:mm:ss[.fraction]"
-        case UuidType():
+        case t.UuidType():
             return lambda raw: canonical_uuid(_str(raw)), "must be a UUID"
-        case IpType():
+        case t.IpType():
             return lambda raw: canonical_ip(_str(raw)), "must be an IP address"
         case _:
             raise AssertionError(type)

@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that turns its values into what msgspec encodes as JSON.
+"""Compiles a schema into a function that turns its values into objects that msgspec encodes as JSON.
 
-As strict as reading: a value of another class, or one that breaks a constraint, is an error and never written. What
-is written can therefore be read again, and gives an equal value.
+Encoding is as strict as decoding: a value of another class, or one that breaks a constraint, is an error and is never
+written. So every written text can be decoded, and gives an equal value.
 """
 
 import math
@@ -13,68 +13,51 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from headwater.base.nesting import is_deeper
-from headwater.schemas.constraints import Check, check_of
+from headwater.base.json_depth import is_deeper
+from headwater.schemas import types as t
+from headwater.schemas.constraints import Check, compile_check
+from headwater.schemas.datetimes import DateTime, Time
 from headwater.schemas.decimals import decimal_text
 from headwater.schemas.decoding import key_component, name_component
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.floats import float_text, to_float32
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, Json
-from headwater.schemas.moments import DateTime, Time
-from headwater.schemas.types import (
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
-)
+from headwater.schemas.json_value import MAX_JSON_DEPTH, Json
 from headwater.schemas.values import canonical_ip, canonical_uuid
 
-Writer = Callable[[Any], Any]
-"""Turns one value into what msgspec encodes. Raises InvalidValue."""
+Encoder = Callable[[Any], Any]
+"""Turns one value into an object that msgspec encodes. Raises InvalidValue."""
 
 _EXACT: Final = 2.0**53
-"""Below it, the digits of a whole float are those of the int."""
+"""Below this limit, a whole float and the int have the same digits."""
 
 
-def writer_of(type: Type) -> Writer:
-    """The writer of the type's values, which are never None: that is for the property to allow."""
+def compile_encoder(type: t.Type) -> Encoder:
+    """Return an encoder for values of the type. It does not accept None; the encoder of the property does."""
     match type:
-        case ObjectType():
-            return _object_writer(type)
-        case ArrayType():
-            return _array_writer(type)
-        case MapType():
-            return _map_writer(type)
-        case StringType() if type.values is not None or type.pattern is not None:
+        case t.ObjectType():
+            return _object_encoder(type)
+        case t.ArrayType():
+            return _array_encoder(type)
+        case t.MapType():
+            return _map_encoder(type)
+        case t.StringType() if type.values is not None or type.pattern is not None:
             return _scalar(type)
         case _:
             return _shared_scalar(type)
 
 
-def _scalar(type: Type) -> Writer:
+def _scalar(type: t.Type) -> Encoder:
     expected_class, expected, convert = _conversion(type)
-    return _scalar_writer(expected_class, expected, convert, check_of(type))
+    return _scalar_encoder(expected_class, expected, convert, compile_check(type))
 
 
 _shared_scalar: Final = lru_cache(maxsize=256)(_scalar)
-"""The same writer for equal types: schemas have thousands of properties, and few types."""
+"""Equal types share one encoder: a schema has thousands of properties and few distinct types."""
 
 
-def _object_writer(type: ObjectType) -> Writer:
+def _object_encoder(type: t.ObjectType) -> Encoder:
     known = type.by_name
-    fields = [(property.name, writer_of(property.type), property.nullable, property.read_optional)
+    fields = [(property.name, compile_encoder(property.type), property.nullable, property.read_optional)
               for property in type.properties]  # fmt: skip
 
     def write(record: Any) -> dict[str, Any]:
@@ -102,9 +85,9 @@ def _object_writer(type: ObjectType) -> Writer:
     return write
 
 
-def _array_writer(type: ArrayType) -> Writer:
-    write_element = writer_of(type.element_type)
-    check = check_of(type)
+def _array_encoder(type: t.ArrayType) -> Encoder:
+    write_element = compile_encoder(type.element_type)
+    check = compile_check(type)
 
     def write(elements: Any) -> list[Any]:
         if not isinstance(elements, list):
@@ -121,8 +104,8 @@ def _array_writer(type: ArrayType) -> Writer:
     return write
 
 
-def _map_writer(type: MapType) -> Writer:
-    write_element = writer_of(type.element_type)
+def _map_encoder(type: t.MapType) -> Encoder:
+    write_element = compile_encoder(type.element_type)
 
     def write(elements: Any) -> dict[str, Any]:
         if not isinstance(elements, dict):
@@ -141,7 +124,7 @@ def _map_writer(type: MapType) -> Writer:
     return write
 
 
-def _scalar_writer(expected_class: type, expected: str, convert: Writer, check: Check) -> Writer:
+def _scalar_encoder(expected_class: type, expected: str, convert: Encoder, check: Check) -> Encoder:
     def write(value: Any) -> Any:
         if value.__class__ is not expected_class:
             raise _unexpected(expected, value)
@@ -155,38 +138,38 @@ def _unexpected(rule: str, value: object) -> InvalidValue:
     return InvalidValue(f"{rule}, not null" if value is None else f"{rule}, not of class {value.__class__.__name__}")
 
 
-def _conversion(type: Type) -> tuple[Any, str, Writer]:
-    """The class of the values, how it is called, and how a value of it is written."""
+def _conversion(type: t.Type) -> tuple[Any, str, Encoder]:
+    """Return the class of the values, its name in messages, and the encoder of one value."""
     match type:
-        case StringType():
+        case t.StringType():
             return str, "must be a str", _write_text
-        case BooleanType():
-            return bool, "must be a bool", _as_it_is
-        case IntType(bit_size=64):
+        case t.BooleanType():
+            return bool, "must be a bool", _identity
+        case t.IntType(bit_size=64):
             return int, "must be an int", str
-        case IntType() | YearType():
-            return int, "must be an int", _as_it_is
-        case FloatType():
+        case t.IntType() | t.YearType():
+            return int, "must be an int", _identity
+        case t.FloatType():
             return float, "must be a float", _write_float32 if type.bit_size == 32 else _write_float
-        case DecimalType():
+        case t.DecimalType():
             return Decimal, "must be a Decimal", lambda value: Raw(decimal_text(value).encode())
-        case DateTimeType():
+        case t.DateTimeType():
             return DateTime, "must be a DateTime", lambda value: value.json_text
-        case DateType():
+        case t.DateType():
             return date, "must be a date", date.isoformat
-        case TimeType():
+        case t.TimeType():
             return Time, "must be a Time", lambda value: value.json_text
-        case UuidType():
+        case t.UuidType():
             return str, "must be a str", _canonical(canonical_uuid, "must be a UUID in its canonical form")
-        case IpType():
+        case t.IpType():
             return str, "must be a str", _canonical(canonical_ip, "must be an IP address in its canonical form")
-        case JsonType():
+        case t.JsonType():
             return Json, "must be a Json", _write_json
         case _:
             raise AssertionError(type)
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
@@ -229,7 +212,7 @@ def _write_json(value: Json) -> Raw:
     return Raw(value.text.encode())
 
 
-def _canonical(canonical: Callable[[str], str], rule: str) -> Writer:
+def _canonical(canonical: Callable[[str], str], rule: str) -> Encoder:
     def write(value: str) -> str:
         try:
             if canonical(value) == value:

@@ -1,8 +1,7 @@
-"""What goes wrong with schemas, paths and values: always a path and the rule that is broken there.
+"""Errors in schemas, paths and values. Each has a path and the rule that is broken there.
 
-The path is the one that a reader can follow: inside the document of a type (`properties[2].type.bitSize`), or inside
-a value (`address.zip`, `tags[3]`, `prefs["k"]`). It is found while the error travels outwards: every level that it
-passes adds its own component with `under`.
+The path leads into the document of a type (`properties[2].type.bitSize`) or into a value (`address.zip`, `tags[3]`,
+`prefs["k"]`). It is built while the error propagates: each level adds its own component with `under`.
 """
 
 from typing import Self
@@ -11,7 +10,7 @@ from headwater.base.errors import BadRequest
 
 
 class SchemaError(BadRequest):
-    """The base of what this room raises. `field` is the path as well, or None when the whole is to blame."""
+    """The base class of errors in this package. `field` equals the path, or is None if the whole value is the cause."""
 
     subject = "the schema"
 
@@ -20,10 +19,10 @@ class SchemaError(BadRequest):
         self.rule = rule
         """The broken rule, as the predicate of a sentence: "must be at most 12"."""
         self.path = path
-        """Where it is broken; empty when it is the whole type or value."""
+        """The path of the invalid part; empty if it is the whole type or value."""
 
     def under(self, component: str) -> Self:
-        """The same error, seen from one level further out."""
+        """Return the same error with the path as seen from one level further out."""
         separator = "." if self.path and not self.path.startswith("[") else ""
         return type(self)(self.rule, f"{component}{separator}{self.path}")
 
@@ -47,6 +46,6 @@ class InvalidPath(SchemaError):
 
 
 class PropertyNotFound(SchemaError):
-    """A schema has no property at a path. `path` ends with the first component that is missing."""
+    """A schema has no property at a path. `path` ends with the first missing component."""
 
     subject = "the property"

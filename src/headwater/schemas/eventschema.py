@@ -1,50 +1,34 @@
-"""The schema of an event, as people filter and map it.
+"""The schema of events for filters and mappings.
 
-A property that may be missing is written with a question mark below; `kpid`, which only stored events have, is there
-as well, since it may be missing.
+A question mark marks a property that may be missing. `kpid` exists in stored events only, so it is one of these.
 """
 
 from typing import Final
 
-from headwater.schemas.types import (
-    BooleanType,
-    DateTimeType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    Schema,
-    StringType,
-    Type,
-    UuidType,
-)
+from headwater.schemas import types as t
 
-_TEXT: Final = StringType()
-_FLAG: Final = BooleanType()
-_MOMENT: Final = DateTimeType()
-_JSON: Final = JsonType()
-_NUMBER: Final = FloatType(64)
+_TEXT: Final = t.StringType()
+_FLAG: Final = t.BooleanType()
+_MOMENT: Final = t.DateTimeType()
+_JSON: Final = t.JsonType()
+_NUMBER: Final = t.FloatType(64)
 
 
-def _one_of(*values: str) -> StringType:
-    return StringType(values=values)
+def _enum(*values: str) -> t.StringType:
+    return t.StringType(values=values)
 
 
-def _object(**properties: tuple[str, Type]) -> ObjectType:
-    """Properties that may all be missing, each with its description."""
-    return ObjectType(tuple(_optional(name, type, about) for name, (about, type) in properties.items()))
+def _object(**properties: tuple[str, t.Type]) -> t.ObjectType:
+    """Return an object whose properties may all be missing, each with its description."""
+    return t.ObjectType(tuple(_optional(name, type, about) for name, (about, type) in properties.items()))
 
 
-def _optional(name: str, type: Type, about: str) -> Property:
-    return Property(name, type, read_optional=True, description=about)
+def _optional(name: str, type: t.Type, about: str) -> t.Property:
+    return t.Property(name, type, read_optional=True, description=about)
 
 
-def _always(name: str, type: Type, about: str) -> Property:
-    return Property(name, type, description=about)
+def _always(name: str, type: t.Type, about: str) -> t.Property:
+    return t.Property(name, type, description=about)
 
 
 _CONTEXT: Final = _object(
@@ -55,7 +39,7 @@ _CONTEXT: Final = _object(
         namespace=("App namespace", _TEXT),
     )),
     browser=("Browser", _object(
-        name=("Browser name", _one_of("Chrome", "Safari", "Edge", "Firefox", "Samsung Internet", "Opera", "Other")),
+        name=("Browser name", _enum("Chrome", "Safari", "Edge", "Firefox", "Samsung Internet", "Opera", "Other")),
         other=("Name of another browser", _TEXT),
         version=("Browser version", _TEXT),
     )),
@@ -66,7 +50,7 @@ _CONTEXT: Final = _object(
         term=("Campaign term", _TEXT),
         content=("Campaign content", _TEXT),
     )),
-    consents=("Consents by purpose", MapType(_FLAG)),
+    consents=("Consents by purpose", t.MapType(_FLAG)),
     device=("Device", _object(
         id=("Device ID", _TEXT),
         advertisingId=("Advertising ID", _TEXT),
@@ -77,7 +61,7 @@ _CONTEXT: Final = _object(
         type=("Device type", _TEXT),
         token=("Device token", _TEXT),
     )),
-    ip=("IP address", IpType()),
+    ip=("IP address", t.IpType()),
     library=("Library", _object(name=("Library name", _TEXT), version=("Library version", _TEXT))),
     locale=("Locale", _TEXT),
     location=("Location", _object(
@@ -94,7 +78,7 @@ _CONTEXT: Final = _object(
         wifi=("Wi-Fi", _FLAG),
     )),
     os=("Operating system", _object(
-        name=("Operating system name", _one_of("Android", "Windows", "iOS", "macOS", "Linux", "Chrome OS", "Other")),
+        name=("Operating system name", _enum("Android", "Windows", "iOS", "macOS", "Linux", "Chrome OS", "Other")),
         other=("Name of another operating system", _TEXT),
         version=("Operating system version", _TEXT),
     )),
@@ -107,18 +91,18 @@ _CONTEXT: Final = _object(
     )),
     referrer=("Referrer", _object(id=("Referrer ID", _TEXT), type=("Referrer type", _TEXT))),
     screen=("Screen", _object(
-        width=("Screen width", IntType(16)),
-        height=("Screen height", IntType(16)),
-        density=("Screen density", DecimalType(3, 2)),
+        width=("Screen width", t.IntType(16)),
+        height=("Screen height", t.IntType(16)),
+        density=("Screen density", t.DecimalType(3, 2)),
     )),
-    session=("Session", _object(id=("Session ID", IntType(64)), start=("Session start", _FLAG))),
+    session=("Session", _object(id=("Session ID", t.IntType(64)), start=("Session start", _FLAG))),
     timezone=("Time zone", _TEXT),
     userAgent=("User agent", _TEXT),
 )  # fmt: skip
 
-EVENT_SCHEMA: Final[Schema] = ObjectType((
-    _optional("kpid", UuidType(), "Profile ID"),
-    _always("connectionId", IntType(32), "Connection ID"),
+EVENT_SCHEMA: Final[t.Schema] = t.ObjectType((
+    _optional("kpid", t.UuidType(), "Profile ID"),
+    _always("connectionId", t.IntType(32), "Connection ID"),
     _optional("anonymousId", _TEXT, "Anonymous ID"),
     _optional("channel", _TEXT, "Channel"),
     _optional("category", _TEXT, "Category"),
@@ -133,8 +117,8 @@ EVENT_SCHEMA: Final[Schema] = ObjectType((
     _always("originalTimestamp", _MOMENT, "Original timestamp"),
     _always("timestamp", _MOMENT, "Timestamp"),
     _always("traits", _JSON, "Traits"),
-    _always("type", _one_of("alias", "identify", "group", "page", "screen", "track"), "Type"),
+    _always("type", _enum("alias", "identify", "group", "page", "screen", "track"), "Type"),
     _optional("previousId", _TEXT, "Previous ID"),
     _optional("userId", _TEXT, "User ID"),
 ))  # fmt: skip
-"""What `GET /v1/events/schema` shows, and what events are filtered and mapped by."""
+"""The response of `GET /v1/events/schema`, and the schema of events in filters and mappings."""

@@ -1,4 +1,4 @@
-"""The shortest decimal text of a binary floating point number, and rounding to 32 bits."""
+"""Shortest decimal texts of binary floating point numbers, and rounding to 32 bits."""
 
 import struct
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 _FLOAT32: Final = struct.Struct("f")
 
 JSON_EXPONENT: Final = 21
-"""From which decimal exponent on JSON is written with an exponent."""
+"""JSON has an exponent from this decimal exponent on."""
 TEXT_EXPONENT: Final = 6
-"""From which decimal exponent on a conversion to text writes an exponent."""
+"""A conversion to text writes an exponent from this decimal exponent on."""
 
 
 def to_float32(value: float) -> float:
-    """The nearest number of 32 bits, an infinity when the value is beyond the largest one."""
+    """Return the nearest 32-bit number, or an infinity if the value exceeds the largest one."""
     try:
         rounded: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
     except OverflowError:
@@ -21,9 +21,9 @@ def to_float32(value: float) -> float:
 
 
 def float_text(value: float, bit_size: int = 64, *, exponent_from: int = JSON_EXPONENT) -> str:
-    """The fewest digits that give the same finite number of `bit_size` bits, as a JSON number.
+    """Return the fewest digits that give the same finite number of `bit_size` bits, as a JSON number.
 
-    With an exponent, of two digits or more, when the decimal exponent is below -4 or not below `exponent_from`.
+    The text has an exponent, of two digits or more, if the decimal exponent is below -4 or at least `exponent_from`.
     """
     mantissa, _, exponent_text = (_shortest32(value) if bit_size == 32 else _scientific(repr(value))).partition("e")
     sign = "-" if mantissa.startswith("-") else ""
@@ -48,7 +48,7 @@ def _shortest32(value: float) -> str:
 
 
 def _scientific(shortest: str) -> str:
-    """What `repr` gives, with one digit before the point and an exponent."""
+    """Return the output of `repr` with one digit before the point and an exponent."""
     sign = "-" if shortest.startswith("-") else ""
     mantissa, _, exponent = shortest.lstrip("-").partition("e")
     whole, _, fraction = mantissa.partition(".")

@@ -1,4 +1,4 @@
-"""Property names: what is one, and how the heading of a column becomes one."""
+"""Property names: validation, and conversion of column headings."""
 
 import re
 import unicodedata
@@ -9,15 +9,16 @@ _OTHER: Final = re.compile(r"[^A-Za-z0-9_]+")
 
 
 def is_property_name(text: str) -> bool:
-    """Whether the text is an ASCII letter or underscore, followed by ASCII letters, digits and underscores."""
+    """Return whether the text is an ASCII letter or underscore, followed by ASCII letters, digits and underscores."""
     return _NAME.fullmatch(text) is not None
 
 
-def property_name_of(text: str) -> str | None:
-    """A property name that resembles the text, or None when there is none.
+def suggest_property_name(text: str) -> str | None:
+    """Return a property name that resembles the text, or None if there is none.
 
-    A valid name stays as it is. Otherwise spaces around it go, Latin letters lose their accents, whatever else is not
-    a letter or digit becomes one underscore, and so does a digit in front. Any other letter is not guessed at.
+    A valid name stays unchanged. Otherwise surrounding spaces are removed and Latin letters lose their accents. Each
+    character that is not a letter or digit becomes one underscore, as does a leading digit. Letters of other scripts
+    give None.
     """
     if is_property_name(text):
         return text

@@ -1,4 +1,4 @@
-"""Reads types and schemas from their JSON form, strictly: what is not understood is an error, never ignored.
+"""Parses types and schemas from their JSON form. Unknown members and kinds are errors.
 
 Every text is brought into Unicode's normalization form C. `charLen`, which older documents use, is read as `maxLength`.
 """
@@ -9,57 +9,35 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from headwater.schemas import types as t
 from headwater.schemas.errors import InvalidType
-from headwater.schemas.jsontext import first_repeated
-from headwater.schemas.types import (
-    KINDS,
-    MAX_DEPTH,
-    MAX_ELEMENTS,
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    Schema,
-    StringType,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
-)
+from headwater.schemas.json_value import find_repeated
 
 
-def parse_type(text: str | bytes) -> Type:
-    """The type that the JSON text describes. Raises InvalidType, with the path of the offending member."""
+def parse_type(text: str | bytes) -> t.Type:
+    """Parse a type. Raises InvalidType with the path of the invalid member."""
     return read_type(_load(text))
 
 
-def parse_schema(text: str | bytes) -> Schema | None:
-    """The schema that the JSON text describes, None for `null`. Raises InvalidType, also for a kind but object."""
+def parse_schema(text: str | bytes) -> t.Schema | None:
+    """Parse a schema, None for `null`. Raises InvalidType, also for any kind but object."""
     return read_schema(_load(text))
 
 
-def read_type(document: object) -> Type:
-    """The type that a decoded JSON value describes: dicts, lists, texts, booleans, ints, floats or Decimals.
+def read_type(document: object) -> t.Type:
+    """Return the type in a decoded JSON value: dicts, lists, strings, booleans, ints, floats or Decimals.
 
     Raises InvalidType.
     """
-    return _read(document, MAX_DEPTH)
+    return _read(document, t.MAX_DEPTH)
 
 
-def read_schema(document: object) -> Schema | None:
-    """The schema that a decoded JSON value describes, None for None. Raises InvalidType."""
+def read_schema(document: object) -> t.Schema | None:
+    """Return the schema in a decoded JSON value, None for None. Raises InvalidType."""
     if document is None:
         return None
     type = read_type(document)
-    if not isinstance(type, ObjectType):
+    if not isinstance(type, t.ObjectType):
         raise InvalidType("must be object", "kind")
     return type
 
@@ -68,7 +46,7 @@ def read_schema(document: object) -> Schema | None:
 
 
 class _Members(dict[str, object]):
-    """An object, which remembers a member that it had twice."""
+    """An object that remembers a repeated member."""
 
     repeated: str | None = None
 
@@ -76,14 +54,14 @@ class _Members(dict[str, object]):
 def _members(pairs: list[tuple[str, object]]) -> _Members:
     members = _Members(pairs)
     if len(members) != len(pairs):
-        members.repeated = first_repeated(name for name, _ in pairs)
+        members.repeated = find_repeated(name for name, _ in pairs)
     return members
 
 
 def _number(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond any bound; no key accepts what is not a number
+    except InvalidOperation:  # the exponent exceeds every limit; every key rejects a value that is not a number
         return Decimal("NaN")
 
 
@@ -104,8 +82,8 @@ def _load(text: str | bytes) -> object:
     try:
         decoded: object = _decoder.decode(text.decode() if isinstance(text, bytes) else text)
     except RecursionError as error:
-        raise InvalidType(f"is nested deeper than {MAX_DEPTH} levels") from error
-    except ValueError as error:  # also what is not UTF-8
+        raise InvalidType(f"is nested deeper than {t.MAX_DEPTH} levels") from error
+    except ValueError as error:  # also raised for text that is not UTF-8
         raise InvalidType(f"must be JSON in UTF-8: {error}") from error
     return decoded
 
@@ -113,16 +91,16 @@ def _load(text: str | bytes) -> object:
 # --- Types --------------------------------------------------------------------------------------------------------
 
 
-def _read(document: object, levels: int) -> Type:
+def _read(document: object, levels: int) -> t.Type:
     if levels == 0:
-        raise InvalidType(f"is nested deeper than {MAX_DEPTH} levels")
+        raise InvalidType(f"is nested deeper than {t.MAX_DEPTH} levels")
     members = _object(document)
     if "kind" not in members:
         raise InvalidType("is missing", "kind")
     kind = members["kind"]
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
-        raise InvalidType(f"must be one of {', '.join(KINDS)}", "kind")
+        raise InvalidType(f"must be one of {', '.join(t.KINDS)}", "kind")
     keys, read = reader
     for key in members:
         if key != "kind" and key not in keys:
@@ -130,14 +108,14 @@ def _read(document: object, levels: int) -> Type:
     return read(members, levels - 1)
 
 
-def _string(members: Mapping[str, object], levels: int) -> Type:
+def _string(members: Mapping[str, object], levels: int) -> t.Type:
     if "charLen" in members and "maxLength" in members:
-        raise InvalidType("says the same as maxLength: give only one", "charLen")
+        raise InvalidType("means the same as maxLength: give only one", "charLen")
     length = "charLen" if "charLen" in members else "maxLength"
     values = members.get("values")
     if "values" in members and not isinstance(values, list):
         raise InvalidType("must be an array of strings", "values")
-    return StringType(
+    return t.StringType(
         max_length=_int(members, length) if length in members else None,
         max_bytes=_int(members, "maxBytes") if "maxBytes" in members else None,
         pattern=_text(members["pattern"], "pattern") if "pattern" in members else None,
@@ -147,8 +125,8 @@ def _string(members: Mapping[str, object], levels: int) -> Type:
     )
 
 
-def _integer(members: Mapping[str, object], levels: int) -> Type:
-    return IntType(
+def _integer(members: Mapping[str, object], levels: int) -> t.Type:
+    return t.IntType(
         _int(members, "bitSize"),
         _flag(members, "unsigned"),
         _int(members, "minimum") if "minimum" in members else None,
@@ -156,9 +134,9 @@ def _integer(members: Mapping[str, object], levels: int) -> Type:
     )
 
 
-def _float(members: Mapping[str, object], levels: int) -> Type:
+def _float(members: Mapping[str, object], levels: int) -> t.Type:
     minimum, maximum = _bound(members, "minimum"), _bound(members, "maximum")
-    return FloatType(
+    return t.FloatType(
         _int(members, "bitSize"),
         _flag(members, "real"),
         None if minimum is None else float(minimum),
@@ -166,8 +144,8 @@ def _float(members: Mapping[str, object], levels: int) -> Type:
     )
 
 
-def _decimal(members: Mapping[str, object], levels: int) -> Type:
-    return DecimalType(
+def _decimal(members: Mapping[str, object], levels: int) -> t.Type:
+    return t.DecimalType(
         _int(members, "precision"),
         _int(members, "scale") if "scale" in members else 0,
         _bound(members, "minimum"),
@@ -175,20 +153,20 @@ def _decimal(members: Mapping[str, object], levels: int) -> Type:
     )
 
 
-def _array(members: Mapping[str, object], levels: int) -> Type:
-    return ArrayType(
+def _array(members: Mapping[str, object], levels: int) -> t.Type:
+    return t.ArrayType(
         _element(members, levels),
         _int(members, "minElements") if "minElements" in members else 0,
-        _int(members, "maxElements") if "maxElements" in members else MAX_ELEMENTS,
+        _int(members, "maxElements") if "maxElements" in members else t.MAX_ELEMENTS,
         _flag(members, "uniqueElements"),
     )
 
 
-def _map(members: Mapping[str, object], levels: int) -> Type:
-    return MapType(_element(members, levels))
+def _map(members: Mapping[str, object], levels: int) -> t.Type:
+    return t.MapType(_element(members, levels))
 
 
-def _element(members: Mapping[str, object], levels: int) -> Type:
+def _element(members: Mapping[str, object], levels: int) -> t.Type:
     if "elementType" not in members:
         raise InvalidType("is missing", "elementType")
     try:
@@ -197,17 +175,17 @@ def _element(members: Mapping[str, object], levels: int) -> Type:
         raise error.under("elementType") from error
 
 
-def _object_type(members: Mapping[str, object], levels: int) -> Type:
+def _object_type(members: Mapping[str, object], levels: int) -> t.Type:
     documents = members.get("properties")
     if not isinstance(documents, list):
         raise InvalidType("must be an array" if "properties" in members else "is missing", "properties")
-    properties: list[Property] = []
+    properties: list[t.Property] = []
     for index, document in enumerate(documents):
         try:
             properties.append(_property(document, levels))
         except InvalidType as error:
             raise error.under(f"properties[{index}]") from error
-    return ObjectType(tuple(properties))
+    return t.ObjectType(tuple(properties))
 
 
 _PROPERTY_KEYS: Final = (
@@ -215,7 +193,7 @@ _PROPERTY_KEYS: Final = (
 )  # fmt: skip
 
 
-def _property(document: object, levels: int) -> Property:
+def _property(document: object, levels: int) -> t.Property:
     members = _object(document)
     for key in members:
         if key not in _PROPERTY_KEYS:
@@ -227,7 +205,7 @@ def _property(document: object, levels: int) -> Property:
         type = _read(members["type"], levels)
     except InvalidType as error:
         raise error.under("type") from error
-    return Property(
+    return t.Property(
         _text(members["name"], "name"),
         type,
         prefilled=_text(members.get("prefilled", ""), "prefilled"),
@@ -239,26 +217,26 @@ def _property(document: object, levels: int) -> Property:
     )
 
 
-_Reader = tuple[tuple[str, ...], Callable[[Mapping[str, object], int], Type]]
+_Reader = tuple[tuple[str, ...], Callable[[Mapping[str, object], int], t.Type]]
 
 
-def _plain(type: Type) -> _Reader:
+def _plain(type: t.Type) -> _Reader:
     return (), lambda members, levels: type
 
 
 _READERS: Final[dict[str, _Reader]] = {
     "string": (("maxBytes", "maxLength", "charLen", "pattern", "values"), _string),
-    "boolean": _plain(BooleanType()),
+    "boolean": _plain(t.BooleanType()),
     "int": (("bitSize", "unsigned", "minimum", "maximum"), _integer),
     "float": (("bitSize", "real", "minimum", "maximum"), _float),
     "decimal": (("minimum", "maximum", "precision", "scale"), _decimal),
-    "datetime": _plain(DateTimeType()),
-    "date": _plain(DateType()),
-    "time": _plain(TimeType()),
-    "year": _plain(YearType()),
-    "uuid": _plain(UuidType()),
-    "json": _plain(JsonType()),
-    "ip": _plain(IpType()),
+    "datetime": _plain(t.DateTimeType()),
+    "date": _plain(t.DateType()),
+    "time": _plain(t.TimeType()),
+    "year": _plain(t.YearType()),
+    "uuid": _plain(t.UuidType()),
+    "json": _plain(t.JsonType()),
+    "ip": _plain(t.IpType()),
     "array": (("minElements", "maxElements", "uniqueElements", "elementType"), _array),
     "object": (("properties",), _object_type),
     "map": (("elementType",), _map),
@@ -313,7 +291,8 @@ def _text(value: Any, key: str) -> str:
 
 
 def _quoted(key: str) -> str:
-    """The key as a component of a path: as it is if it looks like one of ours, otherwise bounded and in JSON."""
+    """Return the key as a component of a path: unchanged if it resembles a key of the format, otherwise cut and in
+    JSON."""
     return key if key.isidentifier() and key.isascii() and len(key) <= 40 else f"[{json.dumps(key[:40])}]"
 
 

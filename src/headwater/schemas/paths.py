@@ -1,7 +1,7 @@
-"""Property paths, and what a schema has at them.
+"""Property paths, and lookups of properties in schemas.
 
-A path is property names joined with points, `address.geo.lat`. Lookups follow objects only; `contains_path` and `walk`
-also see through arrays and maps, to what their elements have.
+A path is property names joined with points, `address.geo.lat`. Lookups follow objects only. `contains_path` and `walk`
+also enter the elements of arrays and maps.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 
 
 def parse_path(text: str) -> Path:
-    """The components of the path. Raises InvalidPath when one of them is not a property name."""
+    """Return the components of the path. Raises InvalidPath if one of them is not a property name."""
     components = tuple(text.split("."))
     for component in components:
         if not is_property_name(component):
@@ -29,14 +29,14 @@ def parse_path(text: str) -> Path:
 
 
 def is_path(text: str) -> bool:
-    """Whether the text is a property path."""
+    """Return whether the text is a property path."""
     return all(map(is_property_name, text.split(".")))
 
 
 def property_at(schema: Schema, path: Path | str) -> Property:
-    """The property at the path, through objects only.
+    """Return the property at the path, through objects only.
 
-    Raises PropertyNotFound, with the path as far as the first component that is missing.
+    Raises PropertyNotFound with the path up to the first missing component.
     """
     found, missing = resolve(schema, path)
     if missing is None and found is not None:
@@ -47,9 +47,9 @@ def property_at(schema: Schema, path: Path | str) -> Property:
 
 
 def resolve(schema: Schema, path: Path | str) -> tuple[Property | None, str | None]:
-    """The last property that exists on the way down the path, and the path as far as the first component that does not.
+    """Return the last property that exists along the path, and the path up to the first component that is missing.
 
-    The former is None when not even the first component exists, the latter when all do.
+    The property is None if the first component is missing. The path is None if all components exist.
     """
     components = parse_path(path) if isinstance(path, str) else path
     here: Type = schema
@@ -63,11 +63,11 @@ def resolve(schema: Schema, path: Path | str) -> tuple[Property | None, str | No
 
 
 def contains_path(schema: Schema, path: Path | str) -> bool:
-    """Whether the schema has a property at the path, seeing through arrays and maps."""
+    """Return whether the schema has a property at the path, also inside arrays and maps."""
     components = parse_path(path) if isinstance(path, str) else path
     here: Type = schema
     for component in components:
-        inside = elements_of(here)
+        inside = unwrap_elements(here)
         below = inside.get(component) if isinstance(inside, ObjectType) else None
         if below is None:
             return False
@@ -76,26 +76,26 @@ def contains_path(schema: Schema, path: Path | str) -> bool:
 
 
 def walk(schema: Schema) -> Iterator[tuple[str, Property]]:
-    """Every property with its path, parents before their children, seeing through arrays and maps."""
+    """Yield every property with its path, parents before their children, also inside arrays and maps."""
     return _walk(schema, "", through_elements=True)
 
 
 def walk_objects(schema: Schema) -> Iterator[tuple[str, Property]]:
-    """Every property with its path, parents before their children, through objects only."""
+    """Yield every property with its path, parents before their children, through objects only."""
     return _walk(schema, "", through_elements=False)
 
 
-def elements_of(type: Type) -> Type:
-    """What stands inside arrays and maps, however deep; any other type is itself."""
+def unwrap_elements(type: Type) -> Type:
+    """Return the innermost element type of nested arrays and maps; any other type is returned unchanged."""
     while isinstance(type, ArrayType | MapType):
         type = type.element_type
     return type
 
 
 def check_size(schema: Schema | None, member: str) -> None:
-    """Raises BadRequest, its field the member, for a schema of more than MAX_PROPERTIES.
+    """Raise BadRequest with the member as its field for a schema of more than MAX_PROPERTIES.
 
-    Types do not check it themselves: a schema that was stored before the limit can still be read.
+    Types do not check this themselves, because schemas stored before the limit existed must stay readable.
     """
     if schema is not None and next(islice(walk(schema), MAX_PROPERTIES, None), None) is not None:
         rule = f"{member} must have at most {MAX_PROPERTIES} properties, those of the objects in it included"
@@ -106,6 +106,6 @@ def _walk(type: ObjectType, prefix: str, *, through_elements: bool) -> Iterator[
     for property in type.properties:
         path = prefix + property.name
         yield path, property
-        inside = elements_of(property.type) if through_elements else property.type
+        inside = unwrap_elements(property.type) if through_elements else property.type
         if isinstance(inside, ObjectType):
             yield from _walk(inside, f"{path}.", through_elements=through_elements)

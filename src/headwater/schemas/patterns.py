@@ -1,4 +1,4 @@
-"""Regular expressions of RE2: matching takes time linear in the text, whatever the expression."""
+"""Regular expressions of RE2: matching takes time linear in the text, for every expression."""
 
 from functools import lru_cache
 from typing import Final, Protocol
@@ -8,22 +8,22 @@ import re2  # type: ignore[import-untyped]  # carries no types
 from headwater.schemas.errors import InvalidType
 
 MAX_PATTERN_LENGTH: Final = 10_000
-"""In code points. RE2 also refuses what would take it more than 8 MiB."""
+"""In code points. RE2 also rejects expressions that need more than 8 MiB."""
 
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False  # it would print to standard error
 
 
 class Pattern(Protocol):
-    """The part of a compiled expression that we use."""
+    """The part of a compiled expression that this project uses."""
 
     def search(self, text: str, /) -> object | None:
-        """Something if the expression is found anywhere in the text, otherwise None."""
+        """Return a match if the expression occurs anywhere in the text, otherwise None."""
 
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Pattern:
-    """The compiled expression. Raises InvalidType when it is not one of RE2, or is too large."""
+    """Compile the expression. Raises InvalidType if RE2 does not support it, or if it is too large."""
     if len(pattern) > MAX_PATTERN_LENGTH:
         raise InvalidType(f"must have at most {MAX_PATTERN_LENGTH} characters", "pattern")
     try:

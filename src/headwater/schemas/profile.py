@@ -1,4 +1,5 @@
-"""The restrictions of a workspace's profile schema: what every warehouse can hold, and every source can leave out."""
+"""The restrictions of a workspace's profile schema: every warehouse can store it, and every source can omit any
+property."""
 
 from typing import Final
 
@@ -10,11 +11,11 @@ _NESTING: Final = ("array", "object", "map")
 
 
 def check_profile_schema(schema: Schema) -> None:
-    """Raises InvalidType, with the path of the property, when the schema breaks a restriction.
+    """Raise InvalidType with the path of the property if the schema breaks a restriction.
 
-    These are: every property may be missing when read, and has no other attribute but a description; no name begins
-    with an underscore, as ours do; texts and arrays are unconstrained, save for a text's length; elements are scalars;
-    no two properties share a column.
+    The restrictions: every property may be missing when read and has no other attribute but a description. Names that
+    begin with an underscore are reserved. Strings and arrays are unconstrained, except for the length of strings;
+    elements are scalars. No two properties share a column.
     """
     for path, property in walk(schema):
         rule = _broken_rule(property)
@@ -22,13 +23,13 @@ def check_profile_schema(schema: Schema) -> None:
             raise InvalidType(rule, path)
     columns: dict[str, str] = {}
     for path, _ in walk_objects(schema):
-        other = columns.setdefault(column_of(path).lower(), path)
+        other = columns.setdefault(name_column(path).lower(), path)
         if other != path:
             raise InvalidType(f"would share a column with {other}", path)
 
 
-def column_of(path: str) -> str:
-    """The name of the warehouse column that holds the property at the path. Columns are told apart ignoring case."""
+def name_column(path: str) -> str:
+    """Return the name of the warehouse column for the property at the path. Column names are compared ignoring case."""
     return path.replace(".", "_")
 
 

@@ -1,7 +1,7 @@
-"""Schemas made of schemas: with fewer properties, or with the attributes that matter in one role.
+"""Schemas derived from schemas: with fewer properties, or with the attributes that matter in one role.
 
-An object that loses its last property goes too, and a schema that loses everything is None. What stays the same is
-returned as the same object, so projecting twice costs nothing and changes nothing.
+An object that loses its last property is removed too, and a schema that loses everything is None. Unchanged parts are
+returned as the same object, so a second projection costs nothing and changes nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,25 +11,26 @@ from headwater.schemas.paths import Path, parse_path
 from headwater.schemas.types import ArrayType, MapType, ObjectType, Property, Schema, Type
 
 Keep = Callable[[str, Property], bool]
-"""Says of a path and its property whether it stays."""
+"""Decides by path and property whether the property stays."""
 
 
 def prune(schema: Schema | None, keep: Keep) -> Schema | None:
-    """The schema without the properties that `keep` refuses. Parents are asked first, then children of those that stay.
+    """Return the schema without the properties that `keep` rejects. `keep` is called for parents first, then for the
+    children of those that stay.
 
-    Goes through objects only.
+    Follows objects only.
     """
     return None if schema is None else _prune(schema, "", keep)
 
 
 def without(schema: Schema | None, path: Path | str) -> Schema | None:
-    """The schema without the property at the path, or as it is when there is none."""
+    """Return the schema without the property at the path, or unchanged if there is none."""
     gone = ".".join(parse_path(path) if isinstance(path, str) else path)
     return prune(schema, lambda at, _: at != gone)
 
 
 def select(schema: Schema | None, paths: Iterable[Path | str]) -> Schema | None:
-    """The schema with only the properties at the paths: each with all that it contains, and what contains it."""
+    """Return the schema with only the properties at the paths, including their children and parents."""
     wholes: set[str] = set()
     parents: set[str] = set()
     for path in paths:
@@ -46,12 +47,14 @@ def select(schema: Schema | None, paths: Iterable[Path | str]) -> Schema | None:
 
 
 def as_source(schema: Schema | None) -> Schema | None:
-    """The schema for reading: nothing is required of those who write. At every depth, also in arrays and maps."""
+    """Return the schema for reading: nothing is required of writers. Applies at every depth, also in arrays and
+    maps."""
     return None if schema is None else _project_object(schema, _for_reading)
 
 
 def as_destination(schema: Schema | None) -> Schema | None:
-    """The schema for writing: nothing is optional for those who read. At every depth, also in arrays and maps."""
+    """Return the schema for writing: nothing is optional for readers. Applies at every depth, also in arrays and
+    maps."""
     return None if schema is None else _project_object(schema, _for_writing)
 
 
@@ -66,7 +69,8 @@ def _for_writing(property: Property) -> Property:
 
 
 def all_optional(schema: Schema) -> Schema:
-    """The schema with properties that may all be missing: that of what a transformation gives, which is a part."""
+    """Return the schema with properties that may all be missing. Results of transformations conform to it, because they
+    are partial."""
     return _project_object(schema, lambda property: replace(property, read_optional=True))
 
 

@@ -1,8 +1,8 @@
-"""The 15 kinds of types, as immutable values that are valid from their construction on.
+"""The 15 kinds of types, as immutable values that are valid after construction.
 
-A type knows its constraints and checks them against each other; it neither reads JSON (`parsing`) nor converts values
-(`codec`). Constraints that say nothing new, such as a minimum that is the natural one, become None, so that two types
-are equal exactly when they accept the same values in the same way, `description` and the like aside.
+A type knows its constraints and checks them against each other. It neither reads JSON (`parsing`) nor converts values
+(`codec`). Redundant constraints, such as a minimum that is the natural one, become None. So two types are equal exactly
+if they accept the same values in the same way, apart from `description` and the like.
 """
 
 import unicodedata
@@ -26,14 +26,13 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 """In the order of the documentation's tables."""
 
 MAX_DEPTH: Final = 64
-"""How deep types may stand in each other. Everything that walks a type recurses, and this keeps it from running out of
-stack."""
+"""Maximum nesting of types. Functions on types recurse, and this limit keeps them within the stack."""
 MAX_PROPERTIES: Final = 2_000
-"""Properties of a schema of a pipeline, those of the objects in it included. See `check_size`."""
+"""Properties of a schema of a pipeline, including those of nested objects. See `check_size`."""
 MAX_TEXT_SIZE: Final = 2**32 - 1
-"""The largest `max_length` and `max_bytes`."""
+"""Maximum of `max_length` and `max_bytes`."""
 MAX_ELEMENTS: Final = 2**31 - 1
-"""The most elements that any array may have."""
+"""Maximum number of elements of any array."""
 MAX_PRECISION: Final = 76
 MAX_SCALE: Final = 37
 MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127
@@ -45,12 +44,12 @@ _FLOAT_SIZES: Final = (32, 64)
 
 
 class _Scalar:
-    """What the types share that hold no other types."""
+    """The common members of types that contain no other types."""
 
     __slots__ = ()
     kind: ClassVar[Kind]
     depth: ClassVar[int] = 1
-    """How many types stand in each other, this one included."""
+    """Levels of nested types, including this one."""
 
     def __str__(self) -> str:
         return self.kind
@@ -58,7 +57,7 @@ class _Scalar:
 
 @dataclass(frozen=True, slots=True)
 class StringType(_Scalar):
-    """Text: any Unicode but lone surrogates. With `values`, only these (an enumeration)."""
+    """Text: any Unicode except lone surrogates. With `values`, only these (an enumeration)."""
 
     kind: ClassVar[Kind] = "string"
     max_length: int | None = None
@@ -66,7 +65,7 @@ class StringType(_Scalar):
     max_bytes: int | None = None
     """In bytes of UTF-8."""
     pattern: str | None = None
-    """A regular expression of RE2 that is found somewhere in the text."""
+    """A regular expression of RE2 that must match somewhere in the text."""
     values: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -124,7 +123,7 @@ class IntType(_Scalar):
 
     @property
     def range(self) -> tuple[int, int]:
-        """The least and the greatest value."""
+        """Return the minimum and the maximum."""
         low, high = self._natural
         return low if self.minimum is None else self.minimum, high if self.maximum is None else self.maximum
 
@@ -134,9 +133,9 @@ class IntType(_Scalar):
 
 @dataclass(frozen=True, slots=True)
 class FloatType(_Scalar):
-    """A binary floating point number (IEEE 754), NaN and the infinities included unless it is `real`.
+    """A binary floating point number (IEEE 754), including NaN and the infinities unless it is `real`.
 
-    A bound is a comparison that must hold, so NaN is below none and passes none.
+    A bound is a comparison that must hold. Every comparison with NaN is false, so NaN is outside every bound.
     """
 
     kind: ClassVar[Kind] = "float"
@@ -159,13 +158,13 @@ class FloatType(_Scalar):
         object.__setattr__(self, "maximum", None if self.maximum in (None, highest) else self._own(self.maximum))
 
     def _own(self, bound: float) -> float:
-        """The bound as a value of this type, or a value that is written like it would miss it; never a negative zero,
-        which compares equal to zero and is written otherwise."""
+        """Return the bound as a value of this type, because a value with the same text could otherwise miss the bound.
+        A negative zero, which equals zero but is written differently, becomes zero."""
         return (to_float32(bound) if self.bit_size == 32 else float(bound)) + 0.0
 
     @property
     def largest(self) -> float:
-        """The largest finite number of this size."""
+        """Return the largest finite number of this size."""
         return MAX_FLOAT32 if self.bit_size == 32 else _MAX_FLOAT64
 
     def __str__(self) -> str:
@@ -174,13 +173,13 @@ class FloatType(_Scalar):
 
 @dataclass(frozen=True, slots=True)
 class DecimalType(_Scalar):
-    """An exact number of at most `precision` decimal digits, `scale` of them behind the point."""
+    """An exact number of at most `precision` decimal digits, `scale` of them after the point."""
 
     kind: ClassVar[Kind] = "decimal"
     precision: int
     """1 to 76."""
     scale: int = 0
-    """0 to 37, and not above the precision."""
+    """0 to 37, and at most the precision."""
     minimum: Decimal | None = None
     maximum: Decimal | None = None
 
@@ -204,7 +203,7 @@ class DecimalType(_Scalar):
 
     @property
     def range(self) -> tuple[Decimal, Decimal]:
-        """The least and the greatest value."""
+        """Return the minimum and the maximum."""
         low, high = self._natural
         return low if self.minimum is None else self.minimum, high if self.maximum is None else self.maximum
 
@@ -214,7 +213,7 @@ class DecimalType(_Scalar):
 
 @dataclass(frozen=True, slots=True)
 class DateTimeType(_Scalar):
-    """A moment in UTC, to the nanosecond, in the years 1 to 9999."""
+    """A point in time in UTC, to the nanosecond, in the years 1 to 9999."""
 
     kind: ClassVar[Kind] = "datetime"
 
@@ -249,14 +248,14 @@ class UuidType(_Scalar):
 
 @dataclass(frozen=True, slots=True)
 class JsonType(_Scalar):
-    """Any JSON value, `null` included, kept to the digit."""
+    """Any JSON value including `null`, with all digits."""
 
     kind: ClassVar[Kind] = "json"
 
 
 @dataclass(frozen=True, slots=True)
 class IpType(_Scalar):
-    """An address of IPv4 or IPv6."""
+    """An IPv4 or IPv6 address."""
 
     kind: ClassVar[Kind] = "ip"
 
@@ -270,9 +269,9 @@ class ArrayType:
     min_elements: int = 0
     max_elements: int = MAX_ELEMENTS
     unique_elements: bool = False
-    """Whether no two elements may be equal; not for elements of kind json, array, object or map."""
+    """Whether all elements must be different; not for elements of kind json, array, object or map."""
     depth: int = field(init=False, repr=False, compare=False)
-    """How many types stand in each other, this one included."""
+    """Levels of nested types, including this one."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_elements <= MAX_ELEMENTS:
@@ -289,12 +288,12 @@ class ArrayType:
 
 @dataclass(frozen=True, slots=True)
 class MapType:
-    """Values of one type under keys that are any text."""
+    """Values of one type, by keys that are any text."""
 
     kind: ClassVar[Kind] = "map"
     element_type: "Type"
     depth: int = field(init=False, repr=False, compare=False)
-    """How many types stand in each other, this one included."""
+    """Levels of nested types, including this one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depth", _depth_above(self.element_type.depth))
@@ -311,7 +310,7 @@ class Property:
     """An ASCII identifier."""
     type: "Type"
     prefilled: str = ""
-    """A suggested mapping expression; empty when there is none."""
+    """A suggested mapping expression, or ""."""
     create_required: bool = False
     """Must be present when a record is created in a destination."""
     update_required: bool = False
@@ -331,12 +330,12 @@ class Property:
 
 @dataclass(frozen=True)
 class ObjectType:
-    """Named properties, at least one, in an order that is kept. A schema is an object type."""
+    """Named properties, at least one, in a fixed order. A schema is an object type."""
 
     kind: ClassVar[Kind] = "object"
     properties: tuple[Property, ...]
     depth: int = field(init=False, repr=False, compare=False)
-    """How many types stand in each other, this one included."""
+    """Levels of nested types, including this one."""
 
     def __post_init__(self) -> None:
         if not self.properties:
@@ -350,11 +349,11 @@ class ObjectType:
 
     @cached_property
     def by_name(self) -> dict[str, Property]:
-        """The properties by their names, in their order. Not to be changed."""
+        """The properties by name, in their order. Do not change it."""
         return {property.name: property for property in self.properties}
 
     def get(self, name: str) -> Property | None:
-        """The property with this name, if there is one."""
+        """Return the property with this name, if there is one."""
         return self.by_name.get(name)
 
     def __iter__(self) -> Iterator[Property]:
@@ -370,7 +369,7 @@ Type = (
 )  # fmt: skip
 
 Schema = ObjectType
-"""What records conform to. Where there may be none, the documentation's invalid type, it is `Schema | None`."""
+"""The type of records. An optional schema, the documentation's invalid type, is `Schema | None`."""
 
 _MAX_FLOAT64: Final = (2 - 2**-52) * 2.0**1023
 

@@ -1,12 +1,12 @@
-"""What values look like in Python, and how to reach one inside a record.
+"""The Python classes of values, and lookups inside records.
 
     string, uuid, ip    str             date        datetime.date       json      Json
     boolean             bool            datetime    DateTime            array     list
     int, year           int             time        Time                object    dict, missing properties left out
     float               float           decimal     Decimal             map       dict
 
-Missing, null and JSON null are three things: a property that is missing has no key, one that is null is None, and a
-property of kind json may also hold `Json("null")`.
+Missing, null and JSON null differ: a missing property has no key, a null property is None, and a property of kind json
+may also hold `Json("null")`.
 """
 
 import ipaddress
@@ -17,8 +17,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final, TypeAlias
 
-from headwater.schemas.jsontext import Json
-from headwater.schemas.moments import DateTime, Time
+from headwater.schemas.datetimes import DateTime, Time
+from headwater.schemas.json_value import Json
 from headwater.schemas.paths import Path
 
 Value: TypeAlias = (
@@ -37,17 +37,18 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
-"""What a lookup gives for a property that a record does not have."""
+"""The result of looking up a property that a record does not have."""
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
-"""What is canonical as it stands."""
+"""Matches addresses that are already canonical."""
 
 
 def value_at(record: Mapping[str, Value], path: Path) -> Value | Missing:
-    """The value at the path, through objects only; MISSING when it, or an object on the way, is missing or null."""
+    """Return the value at the path, through objects only; MISSING if it, or an object on the way, is missing or
+    null."""
     here: Value | Mapping[str, Value] = record
     for component in path[:-1]:
         here = here.get(component) if isinstance(here, dict) else None
@@ -55,14 +56,15 @@ def value_at(record: Mapping[str, Value], path: Path) -> Value | Missing:
 
 
 def canonical_uuid(text: str) -> str:
-    """The UUID in lower case. Raises ValueError unless it is hexadecimal digits in groups of 8-4-4-4-12."""
+    """Return the UUID in lower case. Raises ValueError unless it is hexadecimal digits in groups of 8-4-4-4-12."""
     if not _UUID.fullmatch(text):
         raise ValueError("must be a UUID")
     return text.lower()
 
 
 def canonical_ip(text: str) -> str:
-    """The address in its canonical text (RFC 5952). Raises ValueError for another text, and for one with a zone."""
+    """Return the address in its canonical text (RFC 5952). Raises ValueError for any other text and for addresses with
+    a zone."""
     if _IPV4.fullmatch(text):
         return text
     try:
@@ -73,5 +75,5 @@ def canonical_ip(text: str) -> str:
         return str(address)
     if address.scope_id is not None:
         raise ValueError("must be an IP address without a zone")
-    mapped = address.ipv4_mapped  # which newer versions of Python write so by themselves
+    mapped = address.ipv4_mapped  # newer versions of Python write these in the canonical form
     return str(address) if mapped is None else f"::ffff:{mapped}"

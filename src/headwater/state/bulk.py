@@ -101,14 +101,13 @@ async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]
 async def remove_some(connection: AsyncConnection, column: Column[int], values: Sequence[int], *, limit: int) -> int:
     """Delete at most `limit` rows with one of these values in a column that an index begins with. Return their
     number."""
-    row = "rowid" if connection.dialect.name == "sqlite" else "ctid"
-    table = column.table.name
+    is_sqlite = connection.dialect.name == "sqlite"
+    row, table = "rowid" if is_sqlite else "ctid", column.table.name
     removed = 0
     for value in values:
-        text = (
-            f"DELETE FROM {table} WHERE {row} IN "
-            f"(SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed})"
-        )
+        chosen = f"SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed}"
+        condition = f"IN ({chosen})" if is_sqlite else f"= ANY (ARRAY({chosen}))"
+        text = f"DELETE FROM {table} WHERE {row} {condition}"
         removed += (await connection.exec_driver_sql(text)).rowcount
         if removed >= limit:
             break

@@ -167,8 +167,6 @@ def _is_anothers(device: Device, event: DeviceEvent) -> bool:
 
 async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> None:
     """Apply the events to the stored devices, in their order."""
-    if not events:
-        return
     table = tables.devices.c
     before: dict[int, Device] = {}
     tokens = {event.token for event in events if event.token[1] is not None}

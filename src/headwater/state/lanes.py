@@ -15,13 +15,12 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.state import bulk, tables
 
 NO_DOCUMENT: Final = -1
-_BODIES_PER_QUERY: Final = 200
 MAX_REMOVED_CHUNKS: Final = 5_000
 """Maximum number of chunks of one lane that `remove_except` deletes per call."""
 _COMPRESSION: Final = 1
@@ -98,8 +97,6 @@ async def append(
     connection: AsyncConnection, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
 ) -> None:
     """Append chunks. `documents` are those of each source connection, `now` is in microseconds since the epoch."""
-    if not chunks:
-        return
     # In a thread: 5 ms for each megabyte.
     bodies = {source: await asyncio.to_thread(_packed, texts) for source, texts in documents.items() if texts}
     # A position belongs to one event, so the first position of a source in a batch is unique among bodies.
@@ -200,10 +197,10 @@ async def _remove(connection: AsyncConnection, pipeline: int, condition: ColumnE
     if not found:
         return
     await connection.execute(delete(tables.lane_chunks).where(*mine))
-    bodies = tables.lane_bodies.c
-    for some in bulk.chunks({row.body for row in found if row.body}, _BODIES_PER_QUERY):
-        is_used = exists().where(table.body == bodies.id)
-        await connection.execute(delete(tables.lane_bodies).where(bodies.id.in_(some), ~is_used))
+    bodies = {row.body for row in found if row.body}
+    used = await bulk.lookup(connection, (table.body,), (table.body,), ((body,) for body in bodies))
+    unused = bodies - {body for (body,) in used}
+    await bulk.remove(connection, (tables.lane_bodies.c.id,), ((body,) for body in unused))
     lane = tables.lanes.c
     await connection.execute(
         update(tables.lanes)

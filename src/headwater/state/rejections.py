@@ -88,8 +88,6 @@ class Rejections:
 
     async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
         """Store and count rejected events. Only the newest `MAX_UNKNOWN_REJECTED` with an unknown key are kept."""
-        if not rejected:
-            return
         rows = [
             (
                 row.position,

@@ -61,8 +61,6 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
     If that exceeds `MAX_MERGED_BYTES`, only the last update of each person returns the merged traits. The others return
     their own traits.
     """
-    if not updates:
-        return []
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}

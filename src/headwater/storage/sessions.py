@@ -7,13 +7,14 @@ The work is the same for both.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from headwater.base.threads import SerialExecutor
 from headwater.storage.database import configure_sqlite
 
 MAX_SESSIONS: Final = 6
@@ -104,13 +105,13 @@ class _ThreadSession:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._thread = SerialExecutor("sqlite")
         self._is_settled = True
         """True if certainly no transaction is open."""
 
     async def run(self, work: Callable[[Connection], _Result]) -> _Result:
         self._is_settled = False
-        result, self._is_settled = await asyncio.wrap_future(self._thread.submit(self._do, work))
+        result, self._is_settled = await self._thread.run(partial(self._do, work))
         return result
 
     async def settle(self) -> None:
@@ -120,8 +121,7 @@ class _ThreadSession:
 
     def close(self) -> None:
         """Close without waiting. An open transaction is rolled back when its work has ended."""
-        self._thread.submit(self._disconnect)
-        self._thread.shutdown(wait=False)
+        self._thread.abandon(self._disconnect)
 
     def _do(self, work: Callable[[Connection], _Result]) -> tuple[_Result, bool]:
         if self._connection is None:

@@ -1,5 +1,5 @@
-"""How records become other records: mappings, which are expressions, and functions, which are people's own code.
+"""Transformations of records into other records: mappings, which are expressions, and functions, which are user code.
 
-`mapping` is pure and runs here; `functions` runs in worker processes. Neither reads anything but the records that it is
-given.
+`mapping` is pure and runs in this process. `functions` runs code in worker processes. Both read only the records that
+they receive.
 """

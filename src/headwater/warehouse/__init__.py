@@ -1,4 +1,4 @@
-"""Warehouses: the data that people query, in a database with a driver."""
+"""Warehouses: the data for queries, in a database with a driver."""
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 
 from headwater.base.clock import Clock
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -19,15 +20,15 @@ from headwater.warehouse.contract import (
 )
 
 __all__ = [
-    "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval", "StoredEvent",
-    "Warehouse", "open_warehouse",
+    "Capabilities", "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval",
+    "StoredEvent", "Warehouse", "open_warehouse",
 ]  # fmt: skip
 
 
 def open_warehouse(url: str, *, writes: bool, clock: Clock) -> AbstractAsyncContextManager[Warehouse]:
-    """Open the warehouse at `url`, migrate its tables, and close it at the end of the block.
+    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
 
-    The URL selects the driver: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may open
+    The URL decides the driver: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may open
     a warehouse for writing.
     """
     if url.startswith("postgresql"):

@@ -13,5 +13,5 @@ __all__ = ["compress", "decompress"]
 
 
 def compress(data: bytes) -> bytes:
-    """Compress at level 1. Higher levels take more time and did not make these documents smaller in measurements."""
+    """Compress at level 1: higher levels take more time and were measured to make these documents no smaller."""
     return _compress(data, 1)

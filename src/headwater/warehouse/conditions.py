@@ -1,4 +1,4 @@
-"""Splits filters on events into conditions on columns and tests of documents."""
+"""Splits filters on events into conditions on columns and a test of documents."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -30,13 +30,13 @@ class Selection(Struct, frozen=True):
     values: dict[str, str]
     """The required values of the columns `type`, `event`, `user_id` and `anonymous_id`."""
     test: Callable[[bytes], bool] | None
-    """The test of documents; None if the columns decide all conditions."""
+    """None when the columns are enough to decide."""
     is_empty: bool = False
-    """True if no event can meet the conditions."""
+    """Whether the conditions contradict each other, so that no event can meet them."""
 
     @property
     def has_columns(self) -> bool:
-        """True if there are conditions on columns."""
+        """Whether there are conditions on columns."""
         return self.connections is not None or bool(self.values)
 
 
@@ -61,7 +61,7 @@ def select(query: EventQuery) -> Selection:
 
 
 def _split(filter: CheckedFilter, required: dict[str, set[Any]]) -> Callable[[bytes], bool] | None:
-    """Add the conditions on columns to `required`, and return the test of the others. All conditions must hold."""
+    """Add the conditions on columns to `required` if all have to hold; return the test of the others."""
     others = []
     for condition in filter.conditions:
         column = _COLUMNS.get(condition.path[0]) if len(condition.path) == 1 else None

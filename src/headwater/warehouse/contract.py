@@ -1,11 +1,11 @@
-"""The contract of warehouses: the data that people query.
+"""The contract of warehouses: the data for queries.
 
-A warehouse loads events in the order of their positions and executes queries on them. A driver implements it for one
-kind of database (`headwater.warehouse.drivers`); each passes the same contract suite.
+A warehouse loads events in the order of their positions and runs queries on them. A driver implements it for one kind
+of database (`headwater.warehouse.drivers`); each passes the same contract suite.
 
-Loads are idempotent. The warehouse stores the position up to which it is loaded, in the same transaction as the events,
-and ignores events at or before it. The worker loads a batch before it commits the batch to the state store: a crash
-between the two makes the worker process the batch again, and the second load changes nothing.
+Loads are idempotent. The warehouse stores the position through which it is loaded in the same transaction as the
+events, and ignores events at or before it. The worker loads a batch before it commits the batch to the state store.
+After a crash between the two the worker processes the batch again, and the second load adds nothing.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ Interval = Literal["hour", "day"]
 class StoredEvent(Struct, frozen=True):
     """An event to load. Times are microseconds since the epoch.
 
-    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers use them
-    for conditions on the members.
+    `type`, `event`, `user_id` and `anonymous_id` are equal to the document's members of these names: drivers evaluate
+    conditions on the members by them.
     """
 
     position: int
@@ -38,7 +38,7 @@ class StoredEvent(Struct, frozen=True):
     received_at: int
     type: str
     event: str | None
-    """The name of a track event; None if the document has no such member."""
+    """The name of a track event; None where the document has no such member."""
     user_id: str | None
     anonymous_id: str | None
     document: bytes
@@ -55,33 +55,30 @@ class EventQuery(Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     anonymous_id: str | None = None
     since: int | None = None
-    """The first included time, in microseconds since the epoch."""
+    """The first moment included, in microseconds since the epoch."""
     until: int | None = None
-    """The first excluded time, in microseconds since the epoch."""
+    """The first moment excluded, in microseconds since the epoch."""
     filter: CheckedFilter | None = None
     """A condition on the event schema, as `check_filter` returns it."""
     order: EventOrder = "timestamp"
 
 
 class EventCursor(Struct, frozen=True, array_like=True):
-    """A place in a list of events: directly after this time and position, whether or not there is such an event."""
+    """A place in a list of events: just after the event with this time and position, or after where it would be."""
 
     time: int
     position: int
 
 
 class EventPage(Struct, frozen=True):
-    """Some events of a list, and the start of the next page."""
+    """Some events of a list, and where the next page begins."""
 
     documents: tuple[bytes, ...]
     cursor: EventCursor | None
-    """The start of the next page; None at the end of the list.
-
-    A page may have fewer events than its limit, even none, and have a cursor: the query then reached the limit of work
-    of one page.
-    """
+    """None on the last page. A page may have fewer events than its limit, even none, and have a cursor: then the query
+    reached the limit of work of one page."""
     offset: int = 0
-    """The part of the offset that the page could not skip within its limit of work: pass it with the cursor."""
+    """The part of the offset that the page did not skip within its limit of work: pass it with the cursor."""
 
 
 class EventCount(Struct, frozen=True):
@@ -95,26 +92,40 @@ class EventCount(Struct, frozen=True):
     connection: int | None = None
 
 
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """The optional parts of the contract that a driver implements. The API returns 501 for the others."""
+
+    filters: bool
+    """Whether `events` and `counts` apply `EventQuery.filter`."""
+    counts: bool
+    """Whether `counts` is implemented."""
+
+
 class Warehouse(Protocol):
     """A warehouse. One process writes it, any number read it.
 
     All methods raise Unavailable while the database is unavailable.
     """
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the driver implements; constant."""
+        ...
+
     async def loaded(self) -> int:
-        """Return the position up to which events are loaded; initially 0."""
+        """Return the position through which events are loaded; 0 at first."""
         ...
 
     async def load(self, events: Sequence[StoredEvent], *, through: int) -> None:
         """Load events, which are in the order of their positions, and mark everything up to `through` as loaded.
 
-        Events that were loaded before are ignored. The load is durable on return; after an exception nothing was
-        loaded, unless the connection was lost during the commit.
+        Ignore events that were loaded before. Durable on return. After an exception nothing was loaded, unless the
+        connection to the database broke during the commit.
         """
         ...
 
     async def check(self, events: Sequence[StoredEvent]) -> None:
-        """Raise the errors that `load` would raise for these events, and store nothing."""
+        """Raise what `load` would raise for these events, and store nothing."""
         ...
 
     async def events(
@@ -122,28 +133,26 @@ class Warehouse(Protocol):
     ) -> EventPage:
         """Return the events after `after`, without the first `offset` of them, at most `limit`.
 
-        Of events with equal times the one with the higher position is the later.
+        Events with equal times are ordered by position.
         """
         ...
 
     async def counts(
         self, query: EventQuery, *, by: Sequence[CountKey], interval: Interval | None, limit: int
     ) -> list[EventCount]:
-        """Return the number of events for each combination of values: the latest interval first, then the highest
-        counts.
+        """Return the number of events for each combination of values: by interval from the latest, then the highest
+        counts first, at most `limit` of them.
 
-        At most `limit` combinations are returned. Intervals are those of the query's `order`. Raises Unprocessable,
-        with the code TooExpensive, if counting exceeds the limit of work of one call.
+        Intervals are those of the query's `order`. Raises Unprocessable, with the code TooExpensive, when counting
+        takes more work than the limit of one call.
         """
         ...
 
     async def maintain(self) -> None:
-        """Do some of the pending maintenance, such as compacting small loads.
-
-        The writing process calls it every few seconds. It takes at most about a second.
-        """
+        """Do some of the maintenance that is due, such as compacting small loads. Called every few seconds by the
+        process that writes; takes at most about a second."""
         ...
 
     async def close(self) -> None:
-        """Close all open resources."""
+        """Close everything that is open."""
         ...

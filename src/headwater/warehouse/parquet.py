@@ -25,7 +25,7 @@ from headwater.warehouse.contract import EventCursor, EventQuery, Warehouse
 PAGE_EVENTS: Final = 500
 ROW_GROUP_EVENTS: Final = 20_000
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
-"""Size of documents at which a row group is written. The number of its events has a limit too."""
+"""Size of the documents at which a row group is written, unless it has its maximum number of events before."""
 
 _TIME: Final = pyarrow.timestamp("us", tz="UTC")
 SCHEMA: Final = pyarrow.schema(
@@ -69,7 +69,7 @@ _decode: Final = msgspec.json.Decoder(_Members).decode
 
 
 class ExportedDay(Struct, frozen=True):
-    """A written file."""
+    """A file that was written."""
 
     path: Path
     day: date
@@ -79,9 +79,9 @@ class ExportedDay(Struct, frozen=True):
 async def export_events(
     warehouse: Warehouse, workspace: int, folder: Path, *, since: date | None = None, until: date | None = None
 ) -> list[ExportedDay]:
-    """Write a file for each day that has events, from `since` up to and without `until`. Existing files are replaced.
+    """Write a file for each day that has events, from `since` up to and without `until`; replace existing files.
 
-    Events that arrive meanwhile may be missing. The memory is that of one row group, whatever the size of the export.
+    Events that arrive meanwhile may be missing. Takes memory for one row group, whatever the number of events.
     """
     query = EventQuery(
         workspace=workspace,
@@ -127,7 +127,7 @@ def _by_day(documents: Sequence[bytes]) -> list[tuple[date, _Rows]]:
 
 
 class _DayFile:
-    """The file of one day, during its export."""
+    """The file of one day, while it is written."""
 
     def __init__(self, path: Path, day: date) -> None:
         self.day = day
@@ -140,14 +140,14 @@ class _DayFile:
         self._events = 0
 
     def add(self, rows: _Rows) -> None:
-        """Add events; write them if they fill a row group."""
+        """Add events; write a row group when they are enough for one."""
         self._rows += rows
         self._bytes += sum(len(document) for _, document in rows)
         if len(self._rows) >= ROW_GROUP_EVENTS or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def finish(self) -> ExportedDay:
-        """Complete the file, make it durable, and rename it."""
+        """Complete the file, make it durable, and give it its name."""
         self._flush()
         self._writer.close()
         _sync(self._part)
@@ -156,7 +156,7 @@ class _DayFile:
         return ExportedDay(self._path, self.day, self._events)
 
     def abandon(self) -> None:
-        """Delete the incomplete file."""
+        """Remove the incomplete file."""
         self._writer.close()
         self._part.unlink(missing_ok=True)
 

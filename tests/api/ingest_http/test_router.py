@@ -1,4 +1,4 @@
-"""The http rules of the protos are the routes: every RPC with a raw body is found by its path, and no other."""
+"""The http rules of the protos are the routes: each RPC with a raw body has its path, and no other path is routed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ ROUTES = [
 
 
 def naming(name: str) -> IngestHandler:
-    """A handler whose response names it, with the request's body and variables."""
+    """Return a handler whose response has this name, and the request's body and variables."""
 
     async def handle(request: IngestRequest) -> IngestResponse:
         return IngestResponse(f"{name} {request.body.decode()} {dict(request.variables)}".encode())

@@ -206,7 +206,7 @@ class EventSinkConformance(ABC):
     @pytest.mark.parametrize("failure", TransportFailure)
     async def test_no_response_is_a_result(self, failure: TransportFailure) -> None:
         result, _ = await self.exchange(TransportError(failure, "no response"))
-        refused = failure is TransportFailure.ADDRESS_REFUSED
+        refused = failure is TransportFailure.ADDRESS_FORBIDDEN
         assert result.failure is not None and result.status is None
         assert result.failure.scope is (FailureScope.CLOSED if refused else FailureScope.DESTINATION)
         assert result.failure.may_have_arrived is TransportError(failure, "").may_have_arrived

@@ -11,8 +11,7 @@ from msgspec import Raw
 
 from headwater.events import Envelope
 from headwater.events.context import Locate, Location, normal_context
-from headwater.events.context.fields import Sections
-from headwater.events.context.normalise import MAX_CACHED_BYTES
+from headwater.events.context.normalise import MAX_CACHED_BYTES, Sections
 from tests.events.contexts import context_texts
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"

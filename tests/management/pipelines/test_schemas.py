@@ -8,7 +8,7 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import FunctionDefinition, Matching, TransformationDefinition
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
 from headwater.schemas import MAX_PROPERTIES, ArrayType, JsonType, MapType, ObjectType, Property, StringType, Type
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 from tests.management.pipelines.drafts import fails, passes
 from tests.management.pipelines.examples import EXAMPLES, TEXT, mapped, profile, schema, where
 

@@ -1,4 +1,4 @@
-"""One runner for each module: what it promises is that no call leaves anything behind."""
+"""One runner for each module, because no call may leave anything behind."""
 
 from collections.abc import AsyncIterator
 

@@ -1,54 +1,37 @@
-"""Functions and schemas as the tests write them."""
+"""Short forms of functions and schemas for tests."""
 
-from headwater.schemas import (
-    BooleanType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
-    JsonType,
-    ObjectType,
-    Property,
-    Schema,
-    StringType,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
-)
+from headwater.schemas import types as t
 from headwater.transforms.functions import Function, Language
 
-KINDS: dict[str, Type] = {
-    "string": StringType(),
-    "boolean": BooleanType(),
-    "int": IntType(32),
-    "int64": IntType(64),
-    "float": FloatType(64),
-    "decimal": DecimalType(10, 3),
-    "datetime": DateTimeType(),
-    "date": DateType(),
-    "time": TimeType(),
-    "year": YearType(),
-    "uuid": UuidType(),
-    "ip": IpType(),
-    "json": JsonType(),
+KINDS: dict[str, t.Type] = {
+    "string": t.StringType(),
+    "boolean": t.BooleanType(),
+    "int": t.IntType(32),
+    "int64": t.IntType(64),
+    "float": t.FloatType(64),
+    "decimal": t.DecimalType(10, 3),
+    "datetime": t.DateTimeType(),
+    "date": t.DateType(),
+    "time": t.TimeType(),
+    "year": t.YearType(),
+    "uuid": t.UuidType(),
+    "ip": t.IpType(),
+    "json": t.JsonType(),
 }
 
-USER = ObjectType(
+USER = t.ObjectType(
     (
-        Property("id", IntType(32), read_optional=True),
-        Property("name", StringType(), read_optional=True),
-        Property("email", StringType(), read_optional=True, nullable=True),
-        Property("active", BooleanType(), read_optional=True),
+        t.Property("id", t.IntType(32), read_optional=True),
+        t.Property("name", t.StringType(), read_optional=True),
+        t.Property("email", t.StringType(), read_optional=True, nullable=True),
+        t.Property("active", t.BooleanType(), read_optional=True),
     )
 )
 
 
-def function(language: Language, source: str, schema: Schema = USER, out: Schema | None = None, *,
+def function(language: Language, source: str, schema: t.Schema = USER, out: t.Schema | None = None, *,
              owner: str = "test", preserve_json: bool = False) -> Function:  # fmt: skip
-    """A function of all properties of its schemas."""
+    """Return a function of all properties of its schemas."""
     returned = schema if out is None else out
     return Function(
         owner, language, source, preserve_json,
@@ -56,9 +39,9 @@ def function(language: Language, source: str, schema: Schema = USER, out: Schema
     )  # fmt: skip
 
 
-def one(type: Type, **attributes: bool) -> Schema:
-    """A schema with the one property `v`."""
-    return ObjectType((Property("v", type, **attributes),))  # type: ignore[arg-type]  # flags, not texts
+def one(type: t.Type, **attributes: bool) -> t.Schema:
+    """Return a schema with the one property `v`."""
+    return t.ObjectType((t.Property("v", type, **attributes),))  # type: ignore[arg-type]  # flags, not texts
 
 
 IDENTITY: dict[Language, str] = {

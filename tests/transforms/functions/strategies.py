@@ -1,4 +1,4 @@
-"""Schemas and their records, as hypothesis makes them: within what both languages can say."""
+"""Strategies for schemas and their records, within the ranges that both languages support."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from headwater.schemas import ArrayType, DateTime, Json, JsonType, MapType, Obje
 from tests.transforms.functions.make import KINDS
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-_MOMENTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)  # microseconds, which is what Python keeps
+_MOMENTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)  # microseconds, the precision of Python
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=5,
@@ -35,7 +35,7 @@ _NAMES = st.sampled_from(
 
 @st.composite
 def typed(draw: st.DrawFn, depth: int = 2) -> tuple[Type, st.SearchStrategy[Any]]:
-    """A type, and its values."""
+    """A type and a strategy for its values."""
     shape = draw(st.sampled_from(["scalar", "scalar", "array", "map", "object"])) if depth else "scalar"
     if shape == "scalar":
         kind = draw(st.sampled_from(list(KINDS)))
@@ -50,13 +50,13 @@ def typed(draw: st.DrawFn, depth: int = 2) -> tuple[Type, st.SearchStrategy[Any]
 
 @st.composite
 def schemas(draw: st.DrawFn, depth: int = 2) -> tuple[ObjectType, st.SearchStrategy[Any]]:
-    """A schema, and its records: with properties that are missing, and null where it may be."""
+    """A schema and a strategy for its records, with missing and null properties if allowed."""
     properties, members = [], {}
     for name in draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True)):
         type, values = draw(typed(depth))
         nullable = draw(st.booleans())
         properties.append(Property(name, type, nullable=nullable, read_optional=True))
         if nullable and isinstance(type, JsonType):
-            values = values.filter(lambda value: not value.is_null)  # which comes back as null
+            values = values.filter(lambda value: not value.is_null)  # it returns as null
         members[name] = st.none() | values if nullable else values
     return ObjectType(tuple(properties)), st.fixed_dictionaries({}, optional=members)

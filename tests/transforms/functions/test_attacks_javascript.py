@@ -1,4 +1,4 @@
-"""What hostile JavaScript does, and what becomes of it: an error in bounded time, and a next call that works."""
+"""Hostile JavaScript gives an error in bounded time, and the next call works."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What hostile Python does, and what becomes of it: an error in bounded time, and a next call that works."""
+"""Hostile Python gives an error in bounded time, and the next call works."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a process finds that broke out of an interpreter. Tried in processes that confine themselves."""
+"""Restrictions of a process that escaped from an interpreter, tested in processes that confine themselves."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_memory_is_bounded() -> None:
     assert _try("memory.bound(50 << 20); bytearray(60 << 20)") == "MemoryError"
 
 
-# --- A program that is launched: here a shell or Python, where in the server it is the interpreter of functions ------
+# --- A launched program: a shell or Python here, the interpreter of functions in the server ---------------------------
 
 
 def _launch(*arguments: str, mode: str = "require", data: int = 1 << 30) -> subprocess.CompletedProcess[str]:
@@ -99,7 +99,7 @@ LAUNCHED_FORBIDDEN = {
 
 
 @pytest.mark.parametrize("name", LAUNCHED_FORBIDDEN)
-def test_a_launched_program_is_refused(name: str) -> None:
+def test_a_launched_program_is_rejected(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         secret = Path(folder) / "secret"
         secret.write_text("hidden\n")
@@ -157,7 +157,7 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("part", PATCHES)
-def test_what_the_system_refuses_is_named(part: str) -> None:
+def test_refused_parts_are_named(part: str) -> None:
     if part == "user" and os.getuid() != 0:
         pytest.skip("only root changes the user")
     script = REFUSING.format(patch=PATCHES[part], program="__import__('os').open(sys.executable, 0)")

@@ -1,4 +1,4 @@
-"""Encoding and decoding have an outcome for every record, whatever it is and whatever the sandbox answers."""
+"""Encoding and decoding give an outcome for every record, whatever the record and the output of the sandbox."""
 
 import json
 from pathlib import Path
@@ -11,22 +11,16 @@ from structlog.testing import capture_logs
 
 from headwater.base.throttle import Throttle
 from headwater.schemas import (
-    ArrayType,
     Codec,
-    DateTimeType,
     InvalidValue,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     all_optional,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions import FunctionFailed, Language, Purpose, RecordError
+from headwater.transforms.functions.compiled_function import CompiledFunction
 from headwater.transforms.functions.contract import Results
-from headwater.transforms.functions.plan import Plan
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from tests.transforms.functions.make import IDENTITY, KINDS, function, one
 from tests.transforms.functions.strategies import schemas
@@ -58,11 +52,11 @@ def _containers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 NASTY = st.recursive(st.one_of(_NUMBERS, _TEXTS, _LITERALS, _DEEP), _containers, max_leaves=4)
-"""Text that is JSON, or nearly."""
+"""Text that is JSON or nearly JSON."""
 
 
 def results(lines: list[str | RecordError]) -> Results:
-    """The answer of a sandbox with these lines."""
+    """Return the output of a sandbox with these lines."""
     texts = ["!" if isinstance(line, RecordError) else line for line in lines]
     return Results("\n".join(texts).encode(errors="replace"), lambda: lines)
 
@@ -71,7 +65,7 @@ def results(lines: list[str | RecordError]) -> Results:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_every_result_has_an_outcome(language: Language, data: st.DataObject) -> None:
-    """A record that conforms, so that it can be stored, or an error whose message can be."""
+    """The outcome is a record that conforms, so that it can be stored, or an error whose message can be stored."""
     schema, _ = data.draw(schemas())
     names = st.sampled_from([property.name for property in schema] + ["unknown", "\\ud800"])
     nasty = st.lists(st.tuples(names.map('"{}"'.format), NASTY).map(":".join), max_size=3)
@@ -82,8 +76,10 @@ def test_every_result_has_an_outcome(language: Language, data: st.DataObject) ->
     preserve = data.draw(st.booleans())
     purposes: tuple[Purpose, ...] = ("Import", "Create", "Update")
     purpose = data.draw(st.sampled_from(purposes))
-    plan = Plan(function(language, IDENTITY[language], schema, preserve_json=preserve), schema, schema, purpose)
-    outcomes = plan.decode(results(["{}", *lines, "{}"]), len(lines) + 2)
+    compiled = CompiledFunction(
+        function(language, IDENTITY[language], schema, preserve_json=preserve), schema, schema, purpose
+    )
+    outcomes = compiled.decode(results(["{}", *lines, "{}"]), len(lines) + 2)
     assert outcomes[0] == outcomes[-1] == {}
     codec = Codec(all_optional(schema))
     for outcome in outcomes:
@@ -101,16 +97,18 @@ def test_every_value_of_every_kind_has_an_outcome(
     language: Language, kind: str, text: str, nullable: bool, preserve: bool
 ) -> None:
     types = KINDS | {
-        "map": MapType(StringType()),
-        "array": ArrayType(ArrayType(StringType())),
-        "object": one(MapType(JsonType()), read_optional=True),
-        "map of json": MapType(JsonType()),
-        "array of json": ArrayType(JsonType()),
+        "map": t.MapType(t.StringType()),
+        "array": t.ArrayType(t.ArrayType(t.StringType())),
+        "object": one(t.MapType(t.JsonType()), read_optional=True),
+        "map of json": t.MapType(t.JsonType()),
+        "array of json": t.ArrayType(t.JsonType()),
     }
     schema = one(types[kind], read_optional=True, nullable=nullable)
-    plan = Plan(function(language, IDENTITY[language], schema, preserve_json=preserve), schema, schema, "Import")
+    compiled = CompiledFunction(
+        function(language, IDENTITY[language], schema, preserve_json=preserve), schema, schema, "Import"
+    )
     for line in (f'{{"v":{text}}}', f'{{"v":{json.dumps(text)}}}'):
-        (outcome,) = plan.decode(results([line]), 1)
+        (outcome,) = compiled.decode(results([line]), 1)
         if isinstance(outcome, RecordError):
             outcome.message.encode()
         else:
@@ -121,7 +119,7 @@ def test_every_value_of_every_kind_has_an_outcome(
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_every_record_is_encoded_or_replaced_by_the_reason(language: Language, data: st.DataObject) -> None:
-    """Also one that does not conform, which is a bug of the caller: the batch goes on without it."""
+    """A record that does not conform, which is a bug of the caller, does not affect the rest of the batch."""
     schema, values = data.draw(schemas())
     anything = st.one_of(
         st.none(), st.text(), st.integers(), st.floats(), NASTY.map(Json), st.binary(), st.lists(st.text())
@@ -132,52 +130,52 @@ def test_every_record_is_encoded_or_replaced_by_the_reason(language: Language, d
     records: list[Any] = data.draw(
         st.lists(values | wrong | st.just({schema.properties[0].name: cyclic}), min_size=1, max_size=4)
     )
-    plan = Plan(function(language, IDENTITY[language], schema), schema, schema, "Import")
-    text = plan.encode(records)
+    compiled = CompiledFunction(function(language, IDENTITY[language], schema), schema, schema, "Import")
+    text = compiled.encode(records)
     assert text[:1] == b"[" and text[-1:] == b"]"
     if language == "Python":
         assert len(text.split(b",\n")) == len(records)
 
 
 def test_records_that_do_not_conform_are_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.transforms.functions.plan._throttle", Throttle())
-    schema = one(DateTimeType())
-    plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
+    monkeypatch.setattr("headwater.transforms.functions.compiled_function._throttle", Throttle())
+    schema = one(t.DateTimeType())
+    compiled = CompiledFunction(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     with capture_logs() as lines:
         for _ in range(3):
-            plan.encode([{"v": cast(Any, Path())}] * 3)
+            compiled.encode([{"v": cast(Any, Path())}] * 3)
     assert [line["event"] for line in lines] == ["a record cannot be passed to a function"]
 
 
 def test_a_result_may_have_as_many_characters_as_the_limit() -> None:
-    plan = Plan(
-        function("Python", IDENTITY["Python"], one(StringType())), one(StringType()), one(StringType()), "Import"
+    compiled = CompiledFunction(
+        function("Python", IDENTITY["Python"], one(t.StringType())), one(t.StringType()), one(t.StringType()), "Import"
     )
     fits = "x" * (MAX_RESULT_CHARACTERS - len('{"v":""}'))
     largest, larger = f'{{"v":"{fits}"}}', f'{{"v":"{fits}x"}}'
-    outcomes = plan.decode(results([largest, larger, '{"v":"y"}']), 3)
+    outcomes = compiled.decode(results([largest, larger, '{"v":"y"}']), 3)
     assert outcomes[0] == {"v": fits} and outcomes[2] == {"v": "y"}
     assert isinstance(outcomes[1], RecordError)
     assert outcomes[1].message == f"the result is larger than {MAX_RESULT_CHARACTERS} characters of JSON"
 
 
 def test_results_of_a_large_batch_are_decoded_while_they_are_taken() -> None:
-    """In memory, empty arrays are twenty times as large as their text: a batch of 32 MB would need 700."""
-    schema = one(ArrayType(ArrayType(StringType())))
-    plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
-    bulk, decoded = plan._bulk, 0
-    assert bulk is not None
+    """Empty arrays take twenty times their text in memory: a batch of 32 MB would need 700 MB."""
+    schema = one(t.ArrayType(t.ArrayType(t.StringType())))
+    compiled = CompiledFunction(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
+    fast_decode, decoded = compiled._fast_decode, 0
+    assert fast_decode is not None
 
     def counting(text: bytes) -> list[Record]:
         nonlocal decoded
-        assert bulk is not None
-        records = bulk(text)
+        assert fast_decode is not None
+        records = fast_decode(text)
         decoded += len(records)
         return records
 
-    plan._bulk = counting
+    compiled._fast_decode = counting
     line = '{"v":[' + ",".join(["[]"] * 30_000) + "]}"
-    outcomes = plan.outcomes(results([line] * 60), 60)
+    outcomes = compiled.outcomes(results([line] * 60), 60)
     assert decoded == 0
     for number, outcome in enumerate(outcomes):
         assert isinstance(outcome, dict)
@@ -187,16 +185,16 @@ def test_results_of_a_large_batch_are_decoded_while_they_are_taken() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_sandbox_that_answers_with_too_few_or_too_many_lines_fails_the_batch_when_called(count: int) -> None:
-    schema = one(StringType())
-    plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
+    schema = one(t.StringType())
+    compiled = CompiledFunction(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     for line in ('{"v":"x"}', '{"v":"' + "x" * 600_000 + '"}'):
         with pytest.raises(FunctionFailed):
-            plan.outcomes(results([line, line]), count)
+            compiled.outcomes(results([line, line]), count)
 
 
 def test_chunks_with_a_bad_result_lose_no_other() -> None:
-    schema = ObjectType((Property("v", StringType()),))
-    plan = Plan(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
+    schema = t.ObjectType((t.Property("v", t.StringType()),))
+    compiled = CompiledFunction(function("Python", IDENTITY["Python"], schema), schema, schema, "Import")
     error = RecordError("Transformation", "no")
     lines: list[str | RecordError] = []
     expected: list[Any] = []
@@ -206,14 +204,14 @@ def test_chunks_with_a_bad_result_lose_no_other() -> None:
         expected += [{"v": text}]
     lines[150], expected[150] = error, error
     lines[390], expected[390] = '{"v":7}', RecordError("OutputValidation", "«v» is not of type str")
-    assert plan.decode(results(lines), 400) == expected
+    assert compiled.decode(results(lines), 400) == expected
 
 
 def test_a_key_with_a_lone_surrogate_is_refused_where_it_is() -> None:
-    """The codec would refuse it when the record is stored, and then it is no longer known whose fault it was."""
-    schema = one(MapType(StringType()))
-    plan = Plan(function("JavaScript", IDENTITY["JavaScript"], schema), schema, schema, "Import")
-    (outcome,) = plan.decode(results(['{"v":{"a\\ud800":"x"}}']), 1)
+    """The codec would reject it later, when the record is stored, without a link to the function."""
+    schema = one(t.MapType(t.StringType()))
+    compiled = CompiledFunction(function("JavaScript", IDENTITY["JavaScript"], schema), schema, schema, "Import")
+    (outcome,) = compiled.decode(results(['{"v":{"a\\ud800":"x"}}']), 1)
     assert outcome == RecordError("OutputValidation", '«v["a\\ud800"]» must not have lone surrogates in its key')
     with pytest.raises(InvalidValue):
         Codec(schema).encode({"v": {"a\ud800": "x"}})

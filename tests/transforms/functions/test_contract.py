@@ -1,4 +1,4 @@
-"""What a function may look like before anything runs it."""
+"""Validation of functions before they run."""
 
 import pytest
 

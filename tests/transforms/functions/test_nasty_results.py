@@ -1,4 +1,5 @@
-"""Whatever a function returns, each record has an outcome, its neighbours keep theirs, and results can be stored."""
+"""For any result of a function, each record has an outcome, other records are not affected, and results can be
+stored."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,38 +7,25 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from headwater.schemas import (
-    ArrayType,
-    Codec,
-    DateTimeType,
-    DecimalType,
-    FloatType,
-    IntType,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
-)
+from headwater.schemas import Codec, Json
+from headwater.schemas import types as t
 from headwater.transforms.functions import Function, Language, Limits, RecordError, Runner
 
-TYPES: dict[str, Type] = {
-    "v": JsonType(),
-    "s": StringType(),
-    "n": IntType(32),
-    "b": IntType(64),
-    "f": FloatType(64),
-    "d": DecimalType(20, 3),
-    "t": DateTimeType(),
-    "m": MapType(StringType()),
-    "j": MapType(JsonType()),
-    "a": ArrayType(ArrayType(JsonType())),
-    "o": ObjectType((Property("x", StringType(), read_optional=True),)),
+TYPES: dict[str, t.Type] = {
+    "v": t.JsonType(),
+    "s": t.StringType(),
+    "n": t.IntType(32),
+    "b": t.IntType(64),
+    "f": t.FloatType(64),
+    "d": t.DecimalType(20, 3),
+    "t": t.DateTimeType(),
+    "m": t.MapType(t.StringType()),
+    "j": t.MapType(t.JsonType()),
+    "a": t.ArrayType(t.ArrayType(t.JsonType())),
+    "o": t.ObjectType((t.Property("x", t.StringType(), read_optional=True),)),
 }
-OUT = ObjectType(tuple(Property(name, type, read_optional=True) for name, type in TYPES.items()))
-IN = ObjectType((Property("case", IntType(32)),))
+OUT = t.ObjectType(tuple(t.Property(name, type, read_optional=True) for name, type in TYPES.items()))
+IN = t.ObjectType((t.Property("case", t.IntType(32)),))
 
 JAVASCRIPT = """
 const deep = (n, wrap) => { let v = 1; for (let i = 0; i < n; i++) v = wrap(v); return v; };
@@ -289,7 +277,7 @@ WORKS_IN_PYTHON = r"""
 
 
 def cases(table: str) -> list[tuple[str, str]]:
-    """The expression of each line, and what the message of its failure says."""
+    """Return the expression of each line, and a part of the message of its failure."""
     lines = [line.rpartition("~") if "~" in line else (line, "", "") for line in table.strip().split("\n")]
     return [(expression.strip(), expected.strip()) for expression, _, expected in lines]
 
@@ -308,8 +296,8 @@ async def runner() -> AsyncIterator[Runner]:
         yield runner
 
 
-async def outcome_of(runner: Runner, language: Language, expression: str) -> Any:
-    """The outcome of a record between two others, whose results must not change."""
+async def run_between(runner: Runner, language: Language, expression: str) -> Any:
+    """Return the outcome of a record between two others, whose results must not change."""
     source, form, *_ = TABLES[language]
     body = f"({expression})" if expression.startswith("{") else expression
     source = source.replace("CASES", form.replace("{}", body))
@@ -324,7 +312,7 @@ async def outcome_of(runner: Runner, language: Language, expression: str) -> Any
 async def test_a_result_that_cannot_be_kept_fails_its_record(
     runner: Runner, language: Language, expression: str, expected: str
 ) -> None:
-    outcome = await outcome_of(runner, language, expression)
+    outcome = await run_between(runner, language, expression)
     assert isinstance(outcome, RecordError), str(outcome)[:200]
     assert expected in outcome.message
     assert len(outcome.message.encode()) < 5_000
@@ -333,7 +321,7 @@ async def test_a_result_that_cannot_be_kept_fails_its_record(
 @pytest.mark.parametrize(("language", "expression"), WORKING)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_strange_result_that_can_be_kept_is(runner: Runner, language: Language, expression: str) -> None:
-    outcome = await outcome_of(runner, language, expression)
+    outcome = await run_between(runner, language, expression)
     assert not isinstance(outcome, RecordError), outcome
     assert len(Codec(OUT).encode(outcome)) < 7 << 20
 
@@ -355,14 +343,14 @@ NASTY_INPUTS = {
 async def test_a_record_that_a_language_cannot_hold_fails_alone(
     runner: Runner, language: Language, text: str, expected: str
 ) -> None:
-    """Also in a session that has run a batch before, whose results it must not return."""
-    schema = ObjectType((Property("v", JsonType()), Property("n", IntType(32))))
+    """The session has run a batch before, whose results it must not return."""
+    schema = t.ObjectType((t.Property("v", t.JsonType()), t.Property("n", t.IntType(32))))
     sources = {
         "JavaScript": "const transform = (record) => ({ n: record.n + 1 })",
         "Python": "def transform(record):\n    return {'n': record['n'] + 1}",
     }
     function = Function("test", language, sources[language], in_paths=("v", "n"), out_paths=("n",))
-    out = ObjectType((Property("n", IntType(32), read_optional=True),))
+    out = t.ObjectType((t.Property("n", t.IntType(32), read_optional=True),))
     plain: list[Any] = [{"v": Json("1"), "n": number} for number in range(3)]
     assert await runner.run(function, plain, schema, out) == [{"n": 1}, {"n": 2}, {"n": 3}]
     nasty: list[Any] = [{"v": Json('[1,\n"a,\\nb"]'), "n": 10}, {"v": Json(text), "n": 20}, {"v": Json("1"), "n": 30}]
@@ -383,8 +371,8 @@ async def test_a_record_that_does_not_conform_fails_alone(runner: Runner, langua
         "JavaScript": "const transform = (record) => ({ s: record.s })",
         "Python": "def transform(record):\n    return {'s': record['s']}",
     }
-    schema = ObjectType(
-        (Property("s", StringType(), read_optional=True), Property("d", DecimalType(9, 3), read_optional=True))
+    schema = t.ObjectType(
+        (t.Property("s", t.StringType(), read_optional=True), t.Property("d", t.DecimalType(9, 3), read_optional=True))
     )
     function = Function("test", language, sources[language], in_paths=("s", "d"), out_paths=("s",))
     records: list[Any] = [{"s": "a"}, {"s": "\ud800"}, {"s": "b", "d": "no decimal"}, {"s": "c\n"}]

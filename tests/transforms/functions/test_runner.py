@@ -141,7 +141,7 @@ async def test_languages(runner: Runner) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_a_sandbox_is_confined(runner: Runner, language: Language) -> None:
     await runner.run(function(language, IDENTITY[language]), users(1), USER, USER)
-    pids = [sandbox.pid for sandbox in runner._slots[language]._all]  # type: ignore[attr-defined]  # both have it
+    pids = [sandbox.pid for sandbox in runner._pools[language]._all]  # type: ignore[attr-defined]  # both have it
     process = Path(f"/proc/{next(filter(None, pids))}")
     status = dict(line.split(":\t", 1) for line in process.joinpath("status").read_text().splitlines() if ":\t" in line)
     assert process.joinpath("environ").read_bytes() == b""
@@ -166,7 +166,7 @@ async def test_a_sandbox_is_confined(runner: Runner, language: Language) -> None
 async def test_a_worker_that_is_killed_is_replaced(runner: Runner, language: Language) -> None:
     written = function(language, IDENTITY[language])
     await runner.run(written, users(1), USER, USER)
-    pids = [sandbox.pid for sandbox in runner._slots[language]._all]  # type: ignore[attr-defined]  # both have it
+    pids = [sandbox.pid for sandbox in runner._pools[language]._all]  # type: ignore[attr-defined]  # both have it
     for pid in filter(None, pids):
         os.kill(pid, signal.SIGKILL)
     for _ in range(5):
@@ -189,7 +189,7 @@ async def main():
         pids = []
         for language in ("JavaScript", "Python"):
             await runner.run(function(language, IDENTITY[language]), [{"id": 1}], USER, USER)
-            pids += [sandbox.pid for sandbox in runner._slots[language]._all]
+            pids += [sandbox.pid for sandbox in runner._pools[language]._all]
         print(*pids, flush=True)
         if sys.argv[1] == "busy":
             endless = {"JavaScript": "const transform = () => { for (;;); }",

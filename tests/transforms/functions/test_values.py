@@ -1,4 +1,4 @@
-"""Values on their way into functions and out of them: a table for each kind, and the round trip of any record."""
+"""Values passed into functions and out of them: a table for each kind, and the round trip of any record."""
 
 import json
 from datetime import date
@@ -11,22 +11,12 @@ from hypothesis import strategies as st
 
 from headwater.schemas import (
     JSON_NULL,
-    ArrayType,
-    BooleanType,
     DateTime,
-    DecimalType,
-    FloatType,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     Time,
-    Type,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions import Function, Language, RecordError, Runner
 from tests.transforms.functions.make import IDENTITY, KINDS, USER, function, one
 from tests.transforms.functions.strategies import schemas
@@ -35,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INF = float("inf")
 
-# kind, value, what JavaScript's function and Python's must see: an expression that is true
+# kind, value, and for each language an expression that is true in the function
 SEEN: list[tuple[str, Any, str, str]] = [
     ("string", "é\u2028'\"\\", "v === 'é\\u2028\\'\"\\\\'", "v == 'é\\u2028\\'\"\\\\'"),
     ("boolean", True, "v === true", "v is True"),
@@ -67,7 +57,7 @@ IMPORTS = "from datetime import date, datetime, time, timezone, timedelta\nfrom 
 
 
 @pytest.mark.parametrize(("kind", "value", "javascript", "python"), SEEN)
-async def test_what_functions_see(runner: Runner, kind: str, value: Any, javascript: str, python: str) -> None:
+async def test_values_passed_to_functions(runner: Runner, kind: str, value: Any, javascript: str, python: str) -> None:
     schema, seen = one(KINDS[kind]), one(KINDS["boolean"])
     for language, source in (
         ("JavaScript", f"function transform(r) {{ const v = r.v; return {{ v: {javascript} }} }}"),
@@ -77,7 +67,7 @@ async def test_what_functions_see(runner: Runner, kind: str, value: Any, javascr
         assert outcomes == [{"v": True}], language
 
 
-# kind, what the function returns, the value, or the rule that it breaks
+# kind, returned expression, and the value, or the broken rule
 FROM_JAVASCRIPT: list[tuple[str, str, Any]] = [
     ("string", "'a'", "a"),
     ("string", "1", "«v» is not of type string"),
@@ -170,16 +160,16 @@ FROM_PYTHON: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "returned", "expected"), FROM_JAVASCRIPT)
-async def test_what_javascript_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+async def test_values_returned_by_javascript(runner: Runner, kind: str, returned: str, expected: Any) -> None:
     await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {returned} }})", KINDS[kind], expected)
 
 
 @pytest.mark.parametrize(("kind", "returned", "expected"), FROM_PYTHON)
-async def test_what_python_returns(runner: Runner, kind: str, returned: str, expected: Any) -> None:
+async def test_values_returned_by_python(runner: Runner, kind: str, returned: str, expected: Any) -> None:
     await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {returned}}}", KINDS[kind], expected)
 
 
-async def _returns(runner: Runner, language: Language, source: str, type: Type, expected: Any) -> None:
+async def _returns(runner: Runner, language: Language, source: str, type: t.Type, expected: Any) -> None:
     schema = one(type)
     [outcome] = await runner.run(function(language, source, schema), [{}], schema, schema)
     if isinstance(outcome, RecordError):
@@ -190,39 +180,41 @@ async def _returns(runner: Runner, language: Language, source: str, type: Type, 
 
 
 CONTAINERS = [
-    (ArrayType(IntType(64)), "[1n, 2]", "«v[1]» is not of type bigint", None),
-    (ArrayType(DecimalType(5, 2)), "['1', null]", "«v[1]»", "[Decimal(1), 1.5]"),
-    (MapType(IntType(32)), "{ a: 1, b: 'x' }", '«v["b"]» is not of type', "{'a': 1, 'b': 'x'}"),
-    (MapType(StringType()), "new Map()", "«v» is not of type object", None),
-    (ArrayType(StringType()), "'a'", "«v» is not of type", "'a'"),
-    (ArrayType(StringType(), max_elements=1), "['a', 'b']", "«v» must have 0 to 1 elements", "['a', 'b']"),
-    (ObjectType((Property("a", ObjectType((Property("b", IntType(8)),))),)), "{ a: { b: 'x' } }",
+    (t.ArrayType(t.IntType(64)), "[1n, 2]", "«v[1]» is not of type bigint", None),
+    (t.ArrayType(t.DecimalType(5, 2)), "['1', null]", "«v[1]»", "[Decimal(1), 1.5]"),
+    (t.MapType(t.IntType(32)), "{ a: 1, b: 'x' }", '«v["b"]» is not of type', "{'a': 1, 'b': 'x'}"),
+    (t.MapType(t.StringType()), "new Map()", "«v» is not of type object", None),
+    (t.ArrayType(t.StringType()), "'a'", "«v» is not of type", "'a'"),
+    (t.ArrayType(t.StringType(), max_elements=1), "['a', 'b']", "«v» must have 0 to 1 elements", "['a', 'b']"),
+    (t.ObjectType((t.Property("a", t.ObjectType((t.Property("b", t.IntType(8)),))),)), "{ a: { b: 'x' } }",
      "«v.a.b» is not of type",
      "{'a': {'b': 'x'}}"),
-    (ObjectType((Property("a", IntType(8)),)), "{ a: 1, c: 2 }", "«v.c» does not exist", "{'a': 1, 'c': 2}"),
+    (t.ObjectType((t.Property("a", t.IntType(8)),)), "{ a: 1, c: 2 }", "«v.c» does not exist", "{'a': 1, 'c': 2}"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("type", "javascript", "message", "python"), CONTAINERS)
 async def test_errors_name_the_place(
-    runner: Runner, type: Type, javascript: str, message: str, python: str | None
+    runner: Runner, type: t.Type, javascript: str, message: str, python: str | None
 ) -> None:
     await _returns(runner, "JavaScript", f"const transform = () => ({{ v: {javascript} }})", type, message)
     if python is not None:
         await _returns(runner, "Python", f"{IMPORTS}def transform(r): return {{'v': {python}}}", type, message)
 
 
-@pytest.mark.parametrize("type", [ArrayType(JsonType()), MapType(JsonType()), ObjectType((Property("k", JsonType()),))])
+@pytest.mark.parametrize(
+    "type", [t.ArrayType(t.JsonType()), t.MapType(t.JsonType()), t.ObjectType((t.Property("k", t.JsonType()),))]
+)
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
 async def test_a_number_that_json_cannot_hold_fails_its_record_and_no_other(
-    runner: Runner, language: Language, type: Type
+    runner: Runner, language: Language, type: t.Type
 ) -> None:
     nan = "NaN" if language == "JavaScript" else "float('nan')"
-    if isinstance(type, ArrayType):
+    if isinstance(type, t.ArrayType):
         good, bad, place = "[1, {'k': 2}]", f"[1, {{'k': {nan}}}]", "«v[1]"
     else:
-        good, bad, place = "{'k': 2}", f"{{'k': {nan}}}", '«v["k"]' if isinstance(type, MapType) else "«v.k"
-    schema = ObjectType((Property("v", type), Property("bad", BooleanType(), read_optional=True)))
+        good, bad, place = "{'k': 2}", f"{{'k': {nan}}}", '«v["k"]' if isinstance(type, t.MapType) else "«v.k"
+    schema = t.ObjectType((t.Property("v", type), t.Property("bad", t.BooleanType(), read_optional=True)))
     source = (
         f"const transform = (r) => ({{ v: r.bad ? {bad} : {good} }})"
         if language == "JavaScript"
@@ -262,18 +254,18 @@ NULL = [("JavaScript", "const transform = () => ({ v: null })"), ("Python", "def
 @pytest.mark.parametrize(
     ("type", "nullable", "preserve", "purpose", "expected"),
     [
-        (StringType(), True, False, "Import", {"v": None}),
-        (StringType(), False, False, "Import", {}),
-        (StringType(), False, False, "Create", "«v» must not be null"),
-        (StringType(), False, False, "Update", "«v» must not be null"),
-        (JsonType(), True, False, "Import", {"v": None}),
-        (JsonType(), False, False, "Create", {"v": JSON_NULL}),
-        (JsonType(), False, True, "Import", {}),
-        (JsonType(), True, True, "Create", {"v": None}),
+        (t.StringType(), True, False, "Import", {"v": None}),
+        (t.StringType(), False, False, "Import", {}),
+        (t.StringType(), False, False, "Create", "«v» must not be null"),
+        (t.StringType(), False, False, "Update", "«v» must not be null"),
+        (t.JsonType(), True, False, "Import", {"v": None}),
+        (t.JsonType(), False, False, "Create", {"v": JSON_NULL}),
+        (t.JsonType(), False, True, "Import", {}),
+        (t.JsonType(), True, True, "Create", {"v": None}),
     ],
 )
 async def test_null(
-    runner: Runner, language: Language, source: str, type: Type, nullable: bool, preserve: bool, purpose: Any,
+    runner: Runner, language: Language, source: str, type: t.Type, nullable: bool, preserve: bool, purpose: Any,
     expected: Any
 ) -> None:  # fmt: skip
     schema = one(type, nullable=nullable)
@@ -287,7 +279,7 @@ async def test_null(
     ("Python", "def transform(r): return {'v': r['v'] if type(r['v']) is str else 'false'}"),
 ])  # fmt: skip
 async def test_preserved_json_is_text(runner: Runner, language: Language, source: str) -> None:
-    schema = one(JsonType())
+    schema = one(t.JsonType())
     written = function(language, source, schema, preserve_json=True)
     records: list[Record] = [{"v": Json('{"a":1.0,"a":12345678901234567890123.450}')}, {"v": JSON_NULL}]
     assert await runner.run(written, records, schema, schema) == records
@@ -301,7 +293,7 @@ async def test_preserved_json_is_text(runner: Runner, language: Language, source
     ("JavaScript", "const transform = () => ({ v: '{' })"), ("Python", "def transform(r): return {'v': '{'}"),
 ])  # fmt: skip
 async def test_preserved_json_must_be_json(runner: Runner, language: Language, source: str) -> None:
-    schema = one(JsonType())
+    schema = one(t.JsonType())
     [outcome] = await runner.run(function(language, source, schema, preserve_json=True), [{}], schema, schema)
     assert isinstance(outcome, RecordError) and "«v» must be JSON" in outcome.message
 
@@ -309,16 +301,18 @@ async def test_preserved_json_must_be_json(runner: Runner, language: Language, s
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
 @pytest.mark.parametrize(("purpose", "message"), [("Import", None), ("Create", "«a.b» is required"), ("Update", None)])
 async def test_required(runner: Runner, language: Language, purpose: Any, message: str | None) -> None:
-    inner = ObjectType((Property("b", IntType(8), create_required=True), Property("c", IntType(8))))
-    schema = ObjectType((Property("a", inner),))
+    inner = t.ObjectType((t.Property("b", t.IntType(8), create_required=True), t.Property("c", t.IntType(8))))
+    schema = t.ObjectType((t.Property("a", inner),))
     written = function(language, IDENTITY[language], schema)
     [outcome] = await runner.run(written, [{"a": {"c": 1}}], schema, schema, purpose=purpose)
     assert outcome == {"a": {"c": 1}} if message is None else isinstance(outcome, RecordError)
 
 
 async def test_only_the_paths_pass(runner: Runner) -> None:
-    address = ObjectType((Property("city", StringType()), Property("zip", StringType())))
-    schema = ObjectType((Property("email", StringType()), Property("name", StringType()), Property("address", address)))
+    address = t.ObjectType((t.Property("city", t.StringType()), t.Property("zip", t.StringType())))
+    schema = t.ObjectType(
+        (t.Property("email", t.StringType()), t.Property("name", t.StringType()), t.Property("address", address))
+    )
     source = "const transform = (r) => ({ name: JSON.stringify(r) })"
     written = Function("t", "JavaScript", source, in_paths=("email", "address.city"), out_paths=("name",))
     record: Record = {"email": "e", "name": "n", "address": {"city": "c", "zip": "z"}, "unknown": 1}
@@ -332,7 +326,7 @@ async def test_no_input_paths(runner: Runner) -> None:
         ("Python", "def transform(r): return {'v': len(r)}"),
     ):
         written = Function("t", language, source, out_paths=("v",))  # type: ignore[arg-type]  # a language
-        assert await runner.run(written, [{"v": 1}], None, one(IntType(32))) == [{"v": 0}]
+        assert await runner.run(written, [{"v": 1}], None, one(t.IntType(32))) == [{"v": 0}]
 
 
 # --- Any schema, any record ---------------------------------------------------------------------------------------
@@ -351,7 +345,7 @@ async def test_identity(runner: Runner, language: Language, preserve_json: bool,
 
 
 def _plain(value: Any) -> Any:
-    """The value with JSON as what it says: its text may write the same in another way."""
+    """Replace JSON texts by their values, because different texts may represent the same value."""
     if isinstance(value, list):
         return [_plain(element) for element in value]
     if isinstance(value, dict):
@@ -360,7 +354,7 @@ def _plain(value: Any) -> Any:
 
 
 async def test_floats_of_32_bits_are_rounded(runner: Runner) -> None:
-    schema = one(FloatType(32))
+    schema = one(t.FloatType(32))
     [outcome] = await runner.run(
         function("JavaScript", "const transform = () => ({ v: 0.1 })", schema), [{}], schema, schema
     )

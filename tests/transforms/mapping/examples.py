@@ -1,73 +1,57 @@
-"""What the tables of this room's tests share: one schema with every kind, a record of it, and how to evaluate."""
+"""Shared data of the tables: one schema with every kind, a record, and evaluation."""
 
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from headwater.schemas import (
-    ArrayType,
-    BooleanType,
     DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    IpType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     Time,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
 )
+from headwater.schemas import types as t
 from headwater.transforms.mapping import CompiledMapping
 
-TEXT = StringType()
-JSON = JsonType()
-INT32 = IntType(32)
-ADDRESS = ObjectType(
+TEXT = t.StringType()
+JSON = t.JsonType()
+INT32 = t.IntType(32)
+ADDRESS = t.ObjectType(
     (
-        Property("street", TEXT),
-        Property("zip", TEXT, nullable=True),
-        Property("geo", ObjectType((Property("lat", FloatType(64)), Property("lon", FloatType(64))))),
+        t.Property("street", TEXT),
+        t.Property("zip", TEXT, nullable=True),
+        t.Property("geo", t.ObjectType((t.Property("lat", t.FloatType(64)), t.Property("lon", t.FloatType(64))))),
     )
 )
-SCHEMA = ObjectType(
+SCHEMA = t.ObjectType(
     (
-        Property("first", TEXT),
-        Property("empty", TEXT),
-        Property("plan", StringType(values=("free", "pro"))),
-        Property("vip", BooleanType()),
-        Property("n", INT32),
-        Property("tiny", IntType(8)),
-        Property("big", IntType(64)),
-        Property("score", FloatType(64)),
-        Property("small", FloatType(32)),
-        Property("price", DecimalType(10, 2)),
-        Property("at", DateTimeType()),
-        Property("day", DateType()),
-        Property("clock", TimeType()),
-        Property("born", YearType()),
-        Property("id", UuidType()),
-        Property("ip", IpType()),
-        Property("doc", JSON),
-        Property("null", JSON),
-        Property("tags", ArrayType(TEXT)),
-        Property("counts", ArrayType(INT32)),
-        Property("address", ADDRESS),
-        Property("prefs", MapType(INT32)),
-        Property("places", MapType(ADDRESS)),
-        Property("gone", TEXT, read_optional=True),
-        Property("unknown", TEXT, nullable=True),
-        Property("missing", ADDRESS, read_optional=True),
-        Property("maybe", BooleanType(), nullable=True),
+        t.Property("first", TEXT),
+        t.Property("empty", TEXT),
+        t.Property("plan", t.StringType(values=("free", "pro"))),
+        t.Property("vip", t.BooleanType()),
+        t.Property("n", INT32),
+        t.Property("tiny", t.IntType(8)),
+        t.Property("big", t.IntType(64)),
+        t.Property("score", t.FloatType(64)),
+        t.Property("small", t.FloatType(32)),
+        t.Property("price", t.DecimalType(10, 2)),
+        t.Property("at", t.DateTimeType()),
+        t.Property("day", t.DateType()),
+        t.Property("clock", t.TimeType()),
+        t.Property("born", t.YearType()),
+        t.Property("id", t.UuidType()),
+        t.Property("ip", t.IpType()),
+        t.Property("doc", JSON),
+        t.Property("null", JSON),
+        t.Property("tags", t.ArrayType(TEXT)),
+        t.Property("counts", t.ArrayType(INT32)),
+        t.Property("address", ADDRESS),
+        t.Property("prefs", t.MapType(INT32)),
+        t.Property("places", t.MapType(ADDRESS)),
+        t.Property("gone", TEXT, read_optional=True),
+        t.Property("unknown", TEXT, nullable=True),
+        t.Property("missing", ADDRESS, read_optional=True),
+        t.Property("maybe", t.BooleanType(), nullable=True),
     )
 )
 RECORD: Record = {
@@ -99,7 +83,7 @@ RECORD: Record = {
 }
 
 
-def evaluate(expression: str, type: Type = JSON, record: Record = RECORD) -> Any:
-    """The result of the expression for the record, converted to the type; None when it is null."""
-    out = ObjectType((Property("x", type, nullable=True),))
+def evaluate(expression: str, type: t.Type = JSON, record: Record = RECORD) -> Any:
+    """Return the result of the expression for the record, converted to the type; None if it is null."""
+    out = t.ObjectType((t.Property("x", type, nullable=True),))
     return CompiledMapping({"x": expression}, SCHEMA, out).apply(record)["x"]

@@ -1,12 +1,12 @@
-"""Expressions for hypothesis: trees of any shape, and pairs of types of which one can become the other."""
+"""Strategies for expressions: trees of any shape, and pairs of convertible types."""
 
 from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from headwater.schemas import ArrayType, FloatType, JsonType, MapType, ObjectType, StringType, Type
-from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.schemas import types as t
+from headwater.transforms.mapping.conversions.matrix import find_mismatch
 from headwater.transforms.mapping.functions import FUNCTIONS
 from headwater.transforms.mapping.language.tree import (
     BOOLEAN,
@@ -52,7 +52,7 @@ paths = st.builds(
 
 
 def _without_neighbours(parts: list[Part]) -> Expression:
-    """A concatenation of the parts, without the strings that would be one string when they are read."""
+    """A concatenation of the parts, with adjacent strings joined, as the parser does."""
     kept: list[Part] = []
     for part in parts:
         if not (kept and _is_string(part) and _is_string(kept[-1])):
@@ -67,7 +67,7 @@ def _is_string(part: Part) -> bool:
 def expressions(
     paths: st.SearchStrategy[PathReference], names: st.SearchStrategy[str] | None = None
 ) -> st.SearchStrategy[Expression]:
-    """Expressions of these paths and functions, by default all that exist."""
+    """Expressions of these paths and functions, by default all."""
     functions = st.sampled_from(sorted(FUNCTIONS)) if names is None else names
 
     def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
@@ -79,38 +79,38 @@ def expressions(
 
 
 @st.composite
-def convertible_types(draw: st.DrawFn) -> tuple[Type, Type]:
-    """Two types, of which the first can become the second as far as types can tell."""
+def convertible_types(draw: st.DrawFn) -> tuple[t.Type, t.Type]:
+    """Two types, of which the first can become the second, as far as types can tell."""
     match draw(st.integers(0, 5)):
         case 0:
-            pair: tuple[Type, Type] = (JsonType(), draw(schemas.types()))
+            pair: tuple[t.Type, t.Type] = (t.JsonType(), draw(schemas.types()))
         case 1:
-            pair = (draw(schemas.types()), JsonType())
+            pair = (draw(schemas.types()), t.JsonType())
         case 2:
-            pair = (StringType(), draw(schemas.scalar_types()))
+            pair = (t.StringType(), draw(schemas.scalar_types()))
         case 3:
-            pair = (draw(schemas.scalar_types()), StringType(max_length=draw(st.integers(1, 30))))
+            pair = (draw(schemas.scalar_types()), t.StringType(max_length=draw(st.integers(1, 30))))
         case 4:
             numbers = schemas.scalar_types().filter(lambda type: type.kind in ("int", "float", "decimal"))
-            pair = (draw(numbers | st.just(FloatType(64))), draw(numbers))
+            pair = (draw(numbers | st.just(t.FloatType(64))), draw(numbers))
         case _:
             pair = (draw(schemas.types()), draw(schemas.types()))
-    return pair if refusal(*pair) is None else (pair[0], pair[0])
+    return pair if find_mismatch(*pair) is None else (pair[0], pair[0])
 
 
-def paths_of(schema: ObjectType) -> st.SearchStrategy[PathReference]:
-    """References to the properties of the schema, some of them with keys behind."""
+def references(schema: t.ObjectType) -> st.SearchStrategy[PathReference]:
+    """References to the properties of the schema, some of them followed by keys."""
     first = st.sampled_from([property.name for property in schema])
     more = st.lists(steps(st.sampled_from(["a", "b", "c"])), max_size=1)
     return st.builds(lambda name, others: PathReference((Step(name), *others)), first, more)
 
 
-def lenient(type: Type) -> Type:
-    """The type with properties that may all be missing, as in records that are written."""
+def lenient(type: t.Type) -> t.Type:
+    """Return the type with properties that may all be missing, as in written records."""
     match type:
-        case ArrayType() | MapType():
+        case t.ArrayType() | t.MapType():
             return replace(type, element_type=lenient(type.element_type))
-        case ObjectType():
-            return ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
+        case t.ObjectType():
+            return t.ObjectType(tuple(replace(each, type=lenient(each.type), read_optional=True) for each in type))
         case _:
             return type

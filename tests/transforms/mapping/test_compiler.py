@@ -1,25 +1,16 @@
-"""Paths, concatenations, and what the checker says about expressions that cannot work."""
+"""Paths, concatenations, and the errors of expressions that cannot work."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from headwater.schemas import (
-    JSON_NULL,
-    DateType,
-    IntType,
-    Json,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-    Type,
-)
+from headwater.schemas import JSON_NULL, Json
+from headwater.schemas import types as t
 from headwater.transforms.mapping import FUNCTIONS, MAX_DEPTH, InvalidExpression, InvalidMapping, TransformationError
 from headwater.transforms.mapping.compiler import compile_expression
-from headwater.transforms.mapping.typed import Input
-from tests.growth import assert_linear
+from headwater.transforms.mapping.evaluation import Input
+from tests.complexity import assert_linear
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT, evaluate
 
 
@@ -66,7 +57,7 @@ def test_there_are_18_functions() -> None:
         ("address", JSON, Json('{"street":"Via Roma","zip":null,"geo":{"lat":45.5,"lon":9}}')),
     ],
 )
-def test_follows_paths(expression: str, type: Type, value: Any) -> None:
+def test_follows_paths(expression: str, type: t.Type, value: Any) -> None:
     assert evaluate(expression, type) == value
 
 
@@ -101,10 +92,10 @@ def test_a_member_with_half_a_surrogate_is_an_error() -> None:
         ("first.x", "first is string and has no properties or keys, at character 6"),
         ("tags.x", "tags is array(string) and has no properties or keys"),
         ("prefs.a.b", "prefs.a is int(32) and has no properties or keys"),
-        ("first?", "? can stand only behind what is inside a json value, at character 1"),
-        ("doc?", "? can stand only behind what is inside a json value"),
-        ("address.street?", "? can stand only behind what is inside a json value, at character 8"),
-        ("prefs.a?", "? can stand only behind what is inside a json value"),
+        ("first?", "? is allowed only after a key inside a json value, at character 1"),
+        ("doc?", "? is allowed only after a key inside a json value"),
+        ("address.street?", "? is allowed only after a key inside a json value, at character 8"),
+        ("prefs.a?", "? is allowed only after a key inside a json value"),
         ("lowr(first)", "there is no function lowr; did you mean lower?, at character 1"),
         ("now()", "there is no function now"),
         ("first tags", "array(string) cannot be converted to string, at character 7"),
@@ -113,9 +104,9 @@ def test_a_member_with_half_a_surrogate_is_an_error() -> None:
     ],
 )
 def test_refuses(expression: str, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, TEXT)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -123,25 +114,25 @@ def test_refuses(expression: str, reason: str) -> None:
     [
         ("'abc'", INT32, "'abc' cannot be converted to int(32): it must be the digits of an integer, at character 1"),
         ("''", INT32, "'' cannot be converted to int(32), at character 1"),
-        ("''", StringType(values=("a",)), "'' cannot be converted to string, at character 1"),
-        ("''", StringType(pattern="x"), "'' cannot be converted to string"),
-        ("'b'", StringType(values=("a",)), "'b' cannot be converted to string: it must be one of \"a\""),
-        ("300", IntType(8), "300 cannot be converted to int(8): it must be an integer in the range -128 to 127"),
+        ("''", t.StringType(values=("a",)), "'' cannot be converted to string, at character 1"),
+        ("''", t.StringType(pattern="x"), "'' cannot be converted to string"),
+        ("'b'", t.StringType(values=("a",)), "'b' cannot be converted to string: it must be one of \"a\""),
+        ("300", t.IntType(8), "300 cannot be converted to int(8): it must be an integer in the range -128 to 127"),
         ("true", INT32, "boolean cannot be converted to int(32)"),
-        ("2024", DateType(), "int(32) cannot be converted to date"),
+        ("2024", t.DateType(), "int(32) cannot be converted to date"),
         ("day", INT32, "date cannot be converted to int(32), at character 1"),
         ("'" + "x" * 100 + "'", INT32, "'" + "x" * 59 + "… cannot be converted"),
-        ("'a' n", DateType(), None),
-        ("'a'", MapType(TEXT), "string cannot be converted to map(string)"),
+        ("'a' n", t.DateType(), None),
+        ("'a'", t.MapType(TEXT), "string cannot be converted to map(string)"),
     ],
 )
-def test_converts_constants_at_once(expression: str, type: Type, reason: str | None) -> None:
+def test_converts_constants_at_once(expression: str, type: t.Type, reason: str | None) -> None:
     if reason is None:
         compile_expression(expression, SCHEMA, type)
         return
-    with pytest.raises(InvalidExpression) as refused:
+    with pytest.raises(InvalidExpression) as raised:
         compile_expression(expression, SCHEMA, type)
-    assert refused.value.message.startswith(reason)
+    assert raised.value.message.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +225,7 @@ def test_the_work_for_wide_expressions_grows_with_them_and_no_faster(source: Cal
 
 def test_schemas_may_have_thousands_of_properties() -> None:
     def compiled(size: int) -> None:
-        schema = ObjectType(tuple(Property(f"p{index}", TEXT) for index in range(size)))
+        schema = t.ObjectType(tuple(t.Property(f"p{index}", TEXT) for index in range(size)))
         for index in range(0, size, 10):
             compile_expression(f"upper(p{index})", schema, TEXT)
         entries = ", ".join(f"'k{index}', p{index}" for index in range(0, size, 3))

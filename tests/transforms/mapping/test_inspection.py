@@ -1,9 +1,9 @@
-"""What people ask about expressions before they save them."""
+"""Checks of expressions before they are saved."""
 
 import pytest
 
 from headwater.schemas import InvalidType, Property, Type
-from headwater.transforms.mapping import InvalidExpression, properties_of, validate_expression
+from headwater.transforms.mapping import InvalidExpression, list_properties, validate_expression
 from tests.transforms.mapping.examples import INT32, JSON, SCHEMA, TEXT
 
 PROPERTIES = (Property("email", TEXT), Property("traits", JSON))
@@ -43,11 +43,11 @@ def test_lists_properties() -> None:
         ("places.k.zip", TEXT),
         ("1", TEXT),
     ]
-    assert properties_of(expressions, SCHEMA) == ["doc", "first", "n", "places.zip"]
-    assert properties_of([], SCHEMA) == []
-    assert properties_of([("1", TEXT)], None) == []
+    assert list_properties(expressions, SCHEMA) == ["doc", "first", "n", "places.zip"]
+    assert list_properties([], SCHEMA) == []
+    assert list_properties([("1", TEXT)], None) == []
 
 
 def test_lists_properties_of_valid_expressions_only() -> None:
     with pytest.raises(InvalidExpression, match="first is string and has no"):
-        properties_of([("n", TEXT), ("first.x", TEXT)], SCHEMA)
+        list_properties([("n", TEXT), ("first.x", TEXT)], SCHEMA)

@@ -1,4 +1,4 @@
-"""Mappings as a whole: what goes in, what comes out, and what goes wrong with one record."""
+"""Mappings as a whole: inputs, outputs, and errors of single records."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,18 +12,12 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.base.throttle import Throttle
 from headwater.schemas import (
     EVENT_SCHEMA,
-    ArrayType,
     Codec,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     as_destination,
 )
+from headwater.schemas import types as t
 from headwater.transforms.mapping import (
     CompiledMapping,
     InvalidMapping,
@@ -38,17 +32,17 @@ from tests.schemas import strategies as schemas
 from tests.transforms.mapping import strategies
 from tests.transforms.mapping.examples import INT32, JSON, RECORD, SCHEMA, TEXT
 
-OUT = ObjectType(
+OUT = t.ObjectType(
     (
-        Property("A", TEXT),
-        Property("B", TEXT, nullable=True),
-        Property("J", JSON),
-        Property("N", INT32),
-        Property("R", TEXT, create_required=True),
-        Property("U", TEXT, update_required=True, nullable=True),
-        Property("user", ObjectType((
-            Property("name", TEXT),
-            Property("address", ObjectType((Property("zip", TEXT), Property("city", TEXT, nullable=True)))),
+        t.Property("A", TEXT),
+        t.Property("B", TEXT, nullable=True),
+        t.Property("J", JSON),
+        t.Property("N", INT32),
+        t.Property("R", TEXT, create_required=True),
+        t.Property("U", TEXT, update_required=True, nullable=True),
+        t.Property("user", t.ObjectType((
+            t.Property("name", TEXT),
+            t.Property("address", t.ObjectType((t.Property("zip", TEXT), t.Property("city", TEXT, nullable=True)))),
         ))),
     )
 )  # fmt: skip
@@ -102,16 +96,18 @@ def test_maps(mapping: dict[str, str], purpose: Purpose, output: Record) -> None
         ({"N": ""}, "N", "the expression «» for «N» is not valid: the expression is empty"),
     ],
 )
-def test_refuses_mappings(mapping: dict[str, str], field: str | None, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+def test_rejects_mappings(mapping: dict[str, str], field: str | None, reason: str) -> None:
+    with pytest.raises(InvalidMapping) as raised:
         apply(mapping)
-    assert reason in refused.value.message
-    assert refused.value.field == field
-    assert isinstance(refused.value, BadRequest)
+    assert reason in raised.value.message
+    assert raised.value.field == field
+    assert isinstance(raised.value, BadRequest)
 
 
-def test_names_that_only_begin_alike_are_no_trouble() -> None:
-    out = ObjectType((Property("a", ObjectType((Property("b", TEXT),))), Property("a_b", TEXT), Property("ab", TEXT)))
+def test_paths_with_a_common_prefix() -> None:
+    out = t.ObjectType(
+        (t.Property("a", t.ObjectType((t.Property("b", TEXT),))), t.Property("a_b", TEXT), t.Property("ab", TEXT))
+    )
     assert CompiledMapping({"a": "map('b', 1)", "a_b": "2", "ab": "3"}, None, out).apply({}) == {
         "a": {"b": "1"}, "a_b": "2", "ab": "3",
     }  # fmt: skip
@@ -122,12 +118,12 @@ def test_a_failure_names_expression_path_and_step() -> None:
         apply({"N": "n", "A": "doc.a.x '»'"})
     assert failed.value.message == "«doc.a.x '≫'» for «A»: doc.a is not a JSON object"
     assert (failed.value.path, failed.value.expression, failed.value.step) == ("A", "doc.a.x '»'", "Transformation")
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as raised:
         apply({"A": "n", "N": "first"})
-    assert refused.value.message == "«first» for «N»: the result must be the digits of an integer"
-    assert (refused.value.path, refused.value.expression, refused.value.step) == ("N", "first", "OutputValidation")
-    assert isinstance(refused.value, Unprocessable)
-    assert refused.value.code == "TransformationFailed"
+    assert raised.value.message == "«first» for «N»: the result must be the digits of an integer"
+    assert (raised.value.path, raised.value.expression, raised.value.step) == ("N", "first", "OutputValidation")
+    assert isinstance(raised.value, Unprocessable)
+    assert raised.value.code == "TransformationFailed"
 
 
 def test_a_long_expression_is_cut_in_messages() -> None:
@@ -144,19 +140,19 @@ def test_one_bad_record_does_not_fail_the_others() -> None:
     assert isinstance(results[1], MappingFailed)
 
 
-def test_knows_what_it_reads_and_writes() -> None:
+def test_paths_of_inputs_and_outputs() -> None:
     mapping = CompiledMapping({"user.name": "first n", "A": "doc.x", "B": "1"}, SCHEMA, OUT)
     assert mapping.in_paths == ("doc", "first", "n")
     assert mapping.out_paths == ("user.name", "A", "B")
 
 
-def test_does_not_change_what_goes_in() -> None:
+def test_records_are_not_changed() -> None:
     record: Record = {"address": {"street": "x"}, "tags": ["1"]}
-    out = ObjectType(
+    out = t.ObjectType(
         (
-            Property(
+            t.Property(
                 "a",
-                ObjectType((Property("b", JSON), Property("c", ArrayType(INT32)))),
+                t.ObjectType((t.Property("b", JSON), t.Property("c", t.ArrayType(INT32)))),
             ),
         )
     )
@@ -177,7 +173,7 @@ def test_maps_events() -> None:
     assert mapping.apply(event) == {"A": "Ada L", "N": 2}
 
 
-def test_what_one_expression_decodes_does_not_change_what_another_sees() -> None:
+def test_expressions_share_decoded_json_unchanged() -> None:
     mapping = {"A": "doc.a.x?.y", "B": "doc.b.c", "J": "doc.b.c.d?.e", "N": "doc.a"}
     assert apply(mapping) == {"B": None, "N": 5}
     with pytest.raises(TransformationError, match=r"doc\.a is not a JSON object"):
@@ -187,14 +183,14 @@ def test_what_one_expression_decodes_does_not_change_what_another_sees() -> None
 
 # --- Required properties ------------------------------------------------------------------------------------------
 
-PERSON = ObjectType((Property("id", TEXT, create_required=True), Property("note", TEXT, update_required=True)))
-REQUIRING = ObjectType(
+PERSON = t.ObjectType((t.Property("id", TEXT, create_required=True), t.Property("note", TEXT, update_required=True)))
+REQUIRING = t.ObjectType(
     (
-        Property("key", TEXT, create_required=True, update_required=True),
-        Property("one", PERSON),
-        Property("must", PERSON, create_required=True),
-        Property("list", ArrayType(PERSON)),
-        Property("named", MapType(PERSON)),
+        t.Property("key", TEXT, create_required=True, update_required=True),
+        t.Property("one", PERSON),
+        t.Property("must", PERSON, create_required=True),
+        t.Property("list", t.ArrayType(PERSON)),
+        t.Property("named", t.MapType(PERSON)),
     )
 )
 
@@ -231,15 +227,15 @@ def test_required_properties(mapping: dict[str, str], purpose: Purpose, missing:
     assert failed.value.expression == next(iter(mapping.values()))
 
 
-# --- Whatever the schemas, expressions and records ----------------------------------------------------------------
+# --- Any schemas, expressions and records --------------------------------------------------------------------------
 
 
 @st.composite
-def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, ObjectType]:
+def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, t.ObjectType]:
     """A mapping of any expressions that fit, a record for it, and its output schema."""
     schema, record = draw(schemas.schemas_and_records())
     out = draw(schemas.schemas(2) | st.sampled_from([OUT, REQUIRING]))
-    trees = strategies.expressions(strategies.paths_of(schema))
+    trees = strategies.expressions(strategies.references(schema))
     outputs: dict[str, str] = {}
     for property in out:
         source = print_expression(draw(trees))
@@ -254,22 +250,22 @@ def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, ObjectType]:
 
 @settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(mappings(), st.sampled_from(["Import", "Create", "Update"]))
-def test_results_conform_or_are_our_error(drawn: tuple[CompiledMapping, Record, ObjectType], purpose: Purpose) -> None:
+def test_results_conform_or_are_errors(drawn: tuple[CompiledMapping, Record, t.ObjectType], purpose: Purpose) -> None:
     mapping, record, out = drawn
     (result,) = mapping.apply_all([record], purpose)
     if isinstance(result, MappingFailed):
         assert result.path
         return
     conforming = strategies.lenient(as_destination(out) or out)
-    assert isinstance(conforming, ObjectType)
+    assert isinstance(conforming, t.ObjectType)
     for property in conforming:
-        if result.get(property.name) is None and isinstance(property.type, JsonType):
+        if result.get(property.name) is None and isinstance(property.type, t.JsonType):
             result.pop(property.name, None)
     Codec(conforming).check(result)
 
 
 @given(schemas.schemas_and_records())
-def test_a_schema_maps_to_itself(drawn: tuple[ObjectType, dict[str, Any]]) -> None:
+def test_a_schema_maps_to_itself(drawn: tuple[t.ObjectType, dict[str, Any]]) -> None:
     schema, record = drawn
     mapping = CompiledMapping({property.name: "." + property.name for property in schema}, schema, schema)
     expected = {property.name: record.get(property.name) for property in schema
@@ -278,7 +274,7 @@ def test_a_schema_maps_to_itself(drawn: tuple[ObjectType, dict[str, Any]]) -> No
 
 
 def test_bounds_hold_everywhere() -> None:
-    out = ObjectType((Property("x", StringType(max_length=2)), Property("y", IntType(8))))
+    out = t.ObjectType((t.Property("x", t.StringType(max_length=2)), t.Property("y", t.IntType(8))))
     with pytest.raises(ValidationError, match="at most 2 characters"):
         CompiledMapping({"x": "first"}, SCHEMA, out).apply(RECORD)
     with pytest.raises(ValidationError, match="in the range -128 to 127"):
@@ -287,8 +283,8 @@ def test_bounds_hold_everywhere() -> None:
 
 def test_an_unexpected_error_of_an_expression_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater.transforms.mapping.mapping._throttle", Throttle())
-    out = ObjectType((Property("v", StringType(), read_optional=True),))
-    mapping = CompiledMapping({"v": "lower(a)"}, ObjectType((Property("a", StringType()),)), out)
+    out = t.ObjectType((t.Property("v", t.StringType(), read_optional=True),))
+    mapping = CompiledMapping({"v": "lower(a)"}, t.ObjectType((t.Property("a", t.StringType()),)), out)
     with capture_logs() as lines:
         failed = list(mapping.apply_all([{"a": cast(Any, Path())}] * 3))
     assert [str(each) for each in failed] == ["«lower(a)» for «v»: it cannot be computed for this record"] * 3

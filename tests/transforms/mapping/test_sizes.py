@@ -1,4 +1,4 @@
-"""No mapping makes more of a record than the limit, nor holds more while it tries."""
+"""No mapping produces a result above the limit, or holds more in memory while it computes one."""
 
 import subprocess
 import sys
@@ -13,19 +13,12 @@ from hypothesis import strategies as st
 
 from headwater.schemas import (
     EVENT_SCHEMA,
-    ArrayType,
-    BooleanType,
     Codec,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
     Record,
-    StringType,
     all_optional,
 )
+from headwater.schemas import types as t
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping import (
     MAX_EXPRESSIONS_CHARACTERS,
@@ -36,26 +29,28 @@ from headwater.transforms.mapping import (
     TransformationError,
     ValidationError,
     compiler,
+    list_properties,
     mapping,
-    properties_of,
 )
+from headwater.transforms.mapping.evaluation import MAX_READ_CHARACTERS
 from headwater.transforms.mapping.functions import structures
-from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of
-from headwater.transforms.mapping.typed import MAX_READ_CHARACTERS
+from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, compile_size
 from tests.examples import examples
 
-OUT = ObjectType(
+OUT = t.ObjectType(
     (
-        Property("text", StringType(), nullable=True),
-        Property("short", StringType(max_length=50), nullable=True),
-        Property("json", JsonType()),
-        Property("list", ArrayType(JsonType())),
-        Property("texts", ArrayType(StringType())),
-        Property("deep", ArrayType(ArrayType(StringType()))),
-        Property("map", MapType(JsonType())),
-        Property("number", IntType(32)),
-        Property("flag", BooleanType()),
-        Property("object", ObjectType((Property("a", StringType(), nullable=True), Property("b", JsonType())))),
+        t.Property("text", t.StringType(), nullable=True),
+        t.Property("short", t.StringType(max_length=50), nullable=True),
+        t.Property("json", t.JsonType()),
+        t.Property("list", t.ArrayType(t.JsonType())),
+        t.Property("texts", t.ArrayType(t.StringType())),
+        t.Property("deep", t.ArrayType(t.ArrayType(t.StringType()))),
+        t.Property("map", t.MapType(t.JsonType())),
+        t.Property("number", t.IntType(32)),
+        t.Property("flag", t.BooleanType()),
+        t.Property(
+            "object", t.ObjectType((t.Property("a", t.StringType(), nullable=True), t.Property("b", t.JsonType())))
+        ),
     )
 )
 LARGE = 100_000
@@ -94,7 +89,7 @@ def test_a_value_that_is_repeated_is_counted_before_it_is_built(path: str, expre
 
 
 def test_properties_are_counted_together() -> None:
-    out = ObjectType(tuple(Property(f"p{number}", StringType()) for number in range(2_000)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.StringType()) for number in range(2_000)))
     compiled = CompiledMapping({property.name: "properties.p" for property in out}, EVENT_SCHEMA, out)
     tracemalloc.start()
     try:
@@ -112,9 +107,9 @@ def test_properties_are_counted_together() -> None:
 
 @pytest.mark.parametrize("others", [0, 100, 4_000])
 def test_a_record_may_have_as_many_characters_as_the_limit(others: int) -> None:
-    """Of a property that its type bounds the largest value counts, or the true one when there are many of them."""
-    short = [Property(f"s{number}", StringType(max_length=200)) for number in range(others)]
-    out = ObjectType((Property("text", StringType()), *short))
+    """The maximum size by type counts for properties that have one, or the true size if there are many of them."""
+    short = [t.Property(f"s{number}", t.StringType(max_length=200)) for number in range(others)]
+    out = t.ObjectType((t.Property("text", t.StringType()), *short))
     compiled = CompiledMapping({"text": "userId"} | {each.name: "type" for each in short}, EVENT_SCHEMA, out)
     counted = 4 if others == 4_000 else 200
     largest = "x" * (MAX_RESULT_CHARACTERS - counted * others)
@@ -124,7 +119,7 @@ def test_a_record_may_have_as_many_characters_as_the_limit(others: int) -> None:
 
 
 def test_outputs_are_made_while_they_are_taken() -> None:
-    """Those of a batch together may be larger than memory."""
+    """The outputs of a batch together may exceed the memory."""
     compiled = CompiledMapping({"text": "userId userId userId userId"}, EVENT_SCHEMA, OUT)
     codec = Codec(all_optional(OUT))
     taken: list[int] = []
@@ -150,25 +145,25 @@ def test_outputs_are_made_while_they_are_taken() -> None:
 
 def test_the_expressions_of_a_mapping_have_a_size_together() -> None:
     half = "'" + "x" * (MAX_EXPRESSIONS_CHARACTERS // 8 - 2) + "'"
-    out = ObjectType(tuple(Property(f"p{number}", StringType()) for number in range(9)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.StringType()) for number in range(9)))
     expressions = {f"p{number}": half for number in range(8)}
     CompiledMapping(expressions, None, out)
-    properties_of([(text, StringType()) for text in expressions.values()], None)
+    list_properties([(text, t.StringType()) for text in expressions.values()], None)
     rule = f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together"
     with pytest.raises(InvalidMapping, match=rule):
         CompiledMapping(expressions | {"p8": "1"}, None, out)
     with pytest.raises(InvalidMapping, match=rule):
-        properties_of([*((text, StringType()) for text in expressions.values()), ("1", StringType())], None)
+        list_properties([*((text, t.StringType()) for text in expressions.values()), ("1", t.StringType())], None)
 
 
 def test_the_expressions_of_a_mapping_have_a_number_of_parts_together() -> None:
-    """Each costs time for each record, also when it gives nothing."""
+    """Each part costs time for each record, even if its value is null."""
     half = f"array({', '.join(['name'] * (MAX_EXPRESSIONS_PARTS // 2 - 1))})"
-    out = ObjectType(tuple(Property(f"p{number}", ArrayType(JsonType())) for number in range(3)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.ArrayType(t.JsonType())) for number in range(3)))
     CompiledMapping({"p0": half, "p1": half}, EVENT_SCHEMA, out)
-    with pytest.raises(InvalidMapping, match=f"at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls") as refused:
+    with pytest.raises(InvalidMapping, match=f"at most {MAX_EXPRESSIONS_PARTS} constants, paths and calls") as raised:
         CompiledMapping({"p0": half, "p1": half, "p2": "name"}, EVENT_SCHEMA, out)
-    assert refused.value.field == "p2"
+    assert raised.value.field == "p2"
 
 
 WORKING = {
@@ -183,14 +178,14 @@ WORKING = {
 
 @pytest.mark.parametrize("expression", WORKING.values(), ids=WORKING)
 def test_a_large_value_is_not_worked_on_too_often(expression: str) -> None:
-    """A mapping runs where everybody else's events wait: 500 KB compared 2,000 times would take minutes."""
+    """Mappings run next to events of other workspaces: 500 KB compared 2,000 times would take minutes."""
     properties = {"p": "x" * LARGE, "a": ["y" * 1_000] * 100, "t": '"' + "t" * LARGE + '"'}
     record: Record = {
         "userId": "u" * LARGE,
         "properties": Json.of(properties),
         "traits": Json.of(properties | {"b": 1}),
     }
-    out = ObjectType(tuple(Property(f"p{number}", JsonType()) for number in range(200)))
+    out = t.ObjectType(tuple(t.Property(f"p{number}", t.JsonType()) for number in range(200)))
     assert CompiledMapping({"p0": expression}, EVENT_SCHEMA, out).apply(record)
     often = CompiledMapping({f"p{number}": expression for number in range(200)}, EVENT_SCHEMA, out)
     with pytest.raises(TransformationError) as failed:
@@ -270,10 +265,10 @@ RECORDS = st.fixed_dictionaries(
         st.sampled_from([property.name for property in OUT]), EXPRESSIONS, min_size=1, max_size=4
     ),
     record=RECORDS,
-    most=st.integers(40, 800),
+    maximum=st.integers(40, 800),
 )
 def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
-    expressions: dict[str, str], record: Record, most: int
+    expressions: dict[str, str], record: Record, maximum: int
 ) -> None:
     fitting: dict[str, str] = {}
     for path, expression in expressions.items():
@@ -286,7 +281,7 @@ def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
         return
     with limit(10**9):
         (full,) = CompiledMapping(fitting, EVENT_SCHEMA, OUT).apply_all([record])
-    with limit(most):
+    with limit(maximum):
         before, bounded, after = CompiledMapping(fitting, EVENT_SCHEMA, OUT).apply_all(
             [{"traits": Json("1")}, record, {}]
         )
@@ -296,7 +291,9 @@ def test_every_record_has_an_outcome_that_is_not_larger_than_the_limit(
         assert isinstance(full, MappingFailed) or "larger than" in bounded.reason
     else:
         assert bounded == full
-        assert size_of(OUT)(bounded) - SCALAR_CHARACTERS * len(bounded) <= most + SCALAR_CHARACTERS * len(bounded)
+        assert compile_size(OUT)(bounded) - SCALAR_CHARACTERS * len(bounded) <= maximum + SCALAR_CHARACTERS * len(
+            bounded
+        )
 
 
 WORST = """
@@ -323,7 +320,7 @@ print(int(status["VmHWM"].split()[0]) // 1024)
 
 @pytest.mark.process
 def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
-    """Twenty pipelines, on 6 MB of events of three sizes: everything is more than the results may be."""
+    """Twenty pipelines, with 6 MB of events of three sizes: all outputs together may exceed the limit for results."""
     done = subprocess.run([sys.executable, "-c", WORST], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 300, "MiB"
 
@@ -336,12 +333,14 @@ def test_the_largest_mappings_that_are_accepted_take_little_memory() -> None:
 ])  # fmt: skip
 def test_a_large_type_is_compiled_once_for_a_mapping(expression: str) -> None:
     """A thousand conversions to an object of a thousand properties took gigabytes."""
-    properties = tuple(Property(f"a{number}", StringType(), read_optional=True) for number in range(1_000))
-    schema = ObjectType((Property("properties", JsonType()), Property("object", ObjectType(properties))))
-    other = ObjectType(tuple(Property(each.name, StringType(max_length=9), read_optional=True) for each in properties))
+    properties = tuple(t.Property(f"a{number}", t.StringType(), read_optional=True) for number in range(1_000))
+    schema = t.ObjectType((t.Property("properties", t.JsonType()), t.Property("object", t.ObjectType(properties))))
+    other = t.ObjectType(
+        tuple(t.Property(each.name, t.StringType(max_length=9), read_optional=True) for each in properties)
+    )
     tracemalloc.start()
     try:
-        compiled = CompiledMapping({"out": expression}, schema, ObjectType((Property("out", other),)))
+        compiled = CompiledMapping({"out": expression}, schema, t.ObjectType((t.Property("out", other),)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

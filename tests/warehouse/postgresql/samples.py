@@ -78,7 +78,7 @@ def _event(random: Random, position: int, workspaces: int) -> StoredEvent:
 
 
 def moment(microseconds: int) -> str:
-    """Return a time as documents have it."""
+    """Return a time in the form of documents."""
     seconds, rest = divmod(microseconds, 1_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:06}Z"
 
@@ -121,7 +121,7 @@ _PATHS: Final = (
 
 
 def filter(random: Random) -> CheckedFilter:
-    """Return a random filter that fits the schema of events."""
+    """Return a random filter on the schema of events."""
     word = random.choice((" and ", " or "))
     conditions: list[str] = []
     while len(conditions) < random.choice((1, 1, 2, 3)):
@@ -162,7 +162,7 @@ def checked(text: str) -> CheckedFilter:
 
 
 def place(event: StoredEvent, query: EventQuery) -> tuple[int, int]:
-    """Return what sorts events in the query's order."""
+    """Return the sort key of an event in the query's order."""
     return (event.timestamp if query.order == "timestamp" else event.received_at), event.position
 
 
@@ -223,5 +223,5 @@ async def all_documents(
 
 
 async def connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """Return a connection past the warehouse."""
+    """Connect to the database directly, not through the warehouse."""
     return await asyncpg.connect(url.replace("+asyncpg", ""))

@@ -1,4 +1,4 @@
-"""SQL and the predicate of a filter agree: the SQL keeps every event that passes, and no other when it says so."""
+"""SQL and the predicate of a filter agree: the SQL keeps every event that passes, and only those if it is exact."""
 
 import asyncio
 from random import Random
@@ -78,7 +78,7 @@ async def test_sql_keeps_what_the_predicate_passes(url: str, events: list[Stored
         ("properties.plan is empty", None, False),
     ],
 )
-def test_what_becomes_of_conditions(text: str, sql: str | None, is_exact: bool) -> None:
+def test_conditions_as_sql(text: str, sql: str | None, is_exact: bool) -> None:
     where = render(samples.checked(text), COLUMNS, Parameters())
     assert (None if where is None else where.sql) == sql
     assert where is None or where.exact is is_exact

@@ -1,4 +1,4 @@
-"""A load is done once, as a whole or not at all, whoever else loads and whenever it is interrupted."""
+"""A load happens once and completely, or not at all, with concurrent loads and after any interruption."""
 
 import asyncio
 from itertools import chain
@@ -47,7 +47,7 @@ async def test_events_that_were_loaded_are_ignored(warehouse: PostgresqlWarehous
     assert await _counted(warehouse) == 64
 
 
-async def test_writers_side_by_side_store_nothing_twice(url: str) -> None:
+async def test_concurrent_writers_store_nothing_twice(url: str) -> None:
     events = samples.events(Random(3), 300)
 
     async def write(seed: int) -> None:
@@ -64,10 +64,10 @@ async def test_writers_side_by_side_store_nothing_twice(url: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["events", "event_counts", "event_spans"])
-async def test_a_load_whose_connection_is_cut_stores_nothing(
+async def test_a_load_with_a_broken_connection_stores_nothing(
     url: str, warehouse: PostgresqlWarehouse, statement: str
 ) -> None:
-    """Another transaction holds a table, so the load waits in the middle when its connection is cut."""
+    """Another transaction locks a table, so the load waits in the middle when its connection is cut."""
     await warehouse.load(samples.events(Random(4), 10), through=10)
     events = samples.events(Random(5), 20, first=11)
     other = await samples.connect(url)
@@ -166,7 +166,7 @@ async def test_partitions_are_made_ahead_and_on_demand(url: str, warehouse: Post
 
 
 async def test_a_load_does_not_wait_for_readers_of_the_events(url: str, warehouse: PostgresqlWarehouse) -> None:
-    """A client's long query holds the table while a day begins."""
+    """A client's long query locks the table when a day begins."""
     connection = await samples.connect(url)
     async with connection.transaction():
         await connection.fetch("SELECT count(*) FROM warehouse.events")
@@ -176,7 +176,7 @@ async def test_a_load_does_not_wait_for_readers_of_the_events(url: str, warehous
     await connection.close()
 
 
-async def test_a_large_load_lets_the_event_loop_turn(
+async def test_a_large_load_does_not_block_the_event_loop(
     warehouse: PostgresqlWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "MAX_SLICE_EVENTS", 100)
@@ -196,7 +196,7 @@ async def test_a_large_load_lets_the_event_loop_turn(
     assert await _counted(warehouse) == 1_000
 
 
-async def test_without_the_database_all_is_unavailable(
+async def test_every_call_is_unavailable_without_the_database(
     postgresql_server: PostgresqlServer, warehouse: PostgresqlWarehouse
 ) -> None:
     events = samples.events(Random(12), 3)

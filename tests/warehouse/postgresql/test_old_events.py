@@ -1,4 +1,4 @@
-"""The events of an earlier version are read, moved and counted, whenever that is interrupted."""
+"""The events of an earlier version are read, moved and counted, also after an interruption."""
 
 import asyncio
 import sys
@@ -25,7 +25,7 @@ def _open(url: str) -> AbstractAsyncContextManager[PostgresqlWarehouse]:
 
 @pytest.fixture
 async def old(url: str) -> list[StoredEvent]:
-    """Events as an earlier version stored them, and the worker's position in the schema of the warehouse."""
+    """Store events as an earlier version did, with the worker's position in the schema of the warehouse."""
     events = samples.events(Random("old"), COUNT)
     connection = await samples.connect(url)
     await connection.execute(
@@ -68,7 +68,7 @@ async def _check_pages(warehouse: PostgresqlWarehouse, events: list[StoredEvent]
 
 async def test_old_events_are_read_and_moved(url: str, old: list[StoredEvent], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oldevents, "MAX_MOVED", 70)
-    monkeypatch.setattr(oldevents, "MOVING_SECONDS", 0.0001)  # one transaction a call
+    monkeypatch.setattr(oldevents, "MOVING_SECONDS", 0.0001)  # one transaction in each call
     async with _open(url) as warehouse:
         assert await warehouse.loaded() == 210
         new = samples.events(Random("new"), 50, first=205)
@@ -90,9 +90,7 @@ async def test_old_events_are_read_and_moved(url: str, old: list[StoredEvent], m
     await connection.close()
 
 
-async def test_a_cut_move_goes_on_where_it_was(
-    url: str, old: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_interrupted_move_continues(url: str, old: list[StoredEvent], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oldevents, "MAX_MOVED", 70)
     monkeypatch.setattr(oldevents, "MOVING_SECONDS", 0.0001)
     async with _open(url) as warehouse:
@@ -223,7 +221,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("order", ["state first", "warehouse first", "together"])
 @pytest.mark.parametrize("revision", ["0001", "0009"])
 async def test_an_installation_of_an_earlier_release_is_taken_over(url: str, revision: str, order: str) -> None:
-    """The state store moves its tables out of the schema, and the warehouse sets the events aside."""
+    """The state store moves its tables out of the schema, and the warehouse renames the table of events."""
     await install(url, revision)
 
     async def open_state_store() -> int:

@@ -23,7 +23,7 @@ Statements = list[tuple[str, tuple[Any, ...]]]
 
 @pytest.fixture(scope="module")
 def url(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """A warehouse with so many rows of each table that a scan costs more than an index."""
+    """Fill a warehouse with enough rows in each table that a scan costs more than an index."""
     url = postgresql_server.create(empty=True)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, _fill(url)).result()
@@ -65,7 +65,7 @@ async def connection(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Reco
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
-    """The statements that are executed, with their values."""
+    """Record the executed statements with their values."""
     statements: Statements = []
 
     def recording(method: str) -> Callable[..., Any]:

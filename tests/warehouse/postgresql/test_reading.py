@@ -1,4 +1,4 @@
-"""Pages and counts are those of a model, however small the slices and however little time a page has."""
+"""Pages and counts are those of a model, with slices of any size and pages with any limit of time."""
 
 from random import Random
 
@@ -23,7 +23,7 @@ async def loaded(warehouse: PostgresqlWarehouse) -> list[StoredEvent]:
 
 @pytest.fixture(params=["whole", "slices"])
 def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a slice has all rows or a few."""
+    """Choose whether a slice has all rows or a few."""
     if request.param == "slices":
         for name, rows in (
             ("INITIAL_SLICE_ROWS", 3),
@@ -60,7 +60,7 @@ async def test_a_page_without_time_ends_after_a_slice(
         assert await samples.all_documents(warehouse, query, limit=20, offset=offset) == wanted
 
 
-async def test_a_page_goes_on_after_a_place_where_no_event_is(
+async def test_a_page_continues_after_a_place_without_an_event(
     warehouse: PostgresqlWarehouse, loaded: list[StoredEvent]
 ) -> None:
     query = EventQuery(workspace=1)
@@ -99,7 +99,7 @@ async def test_counts_are_those_of_the_model(warehouse: PostgresqlWarehouse, loa
         assert await warehouse.counts(query, by=by, interval=interval, limit=2) == found[:2]
 
 
-async def test_counting_that_takes_too_long_is_refused(
+async def test_counting_that_takes_too_long_is_rejected(
     warehouse: PostgresqlWarehouse, loaded: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "COUNTING_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""A process that is killed between any two statements: nothing is lost, and nothing is there twice."""
+"""A process that is killed between any two statements neither loses nor duplicates events."""
 
 import os
 import sqlite3
@@ -61,7 +61,7 @@ def load_all(connection: sqlite3.Connection) -> None:
 
 
 def work(connection: sqlite3.Connection) -> None:
-    """Load, which does nothing when it was done, and maintain."""
+    """Load and maintain. A load that was done before has no effect."""
     load_all(connection)
     while step(connection, START + 2 * HOUR):
         pass
@@ -69,7 +69,7 @@ def work(connection: sqlite3.Connection) -> None:
 
 @pytest.fixture
 def killed(tmp_path: Path) -> list[Path]:
-    """Copies of a warehouse: one after each process that was killed, or that was done."""
+    """Return copies of a warehouse: one after each killed process, and one after the last, which completes."""
     path = tmp_path / "w.db"
     make_old_file(path, OLD, progress=3_000)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,4 @@
-"""Files that an older release has made: every event is a row of `events`, without columns for type and ids."""
+"""Files of an older release: every event is a row of `events`, without columns for type and ids."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -71,7 +71,7 @@ async def opened(path: Path, *, writes: bool = True) -> AsyncIterator[Warehouse]
 
 @pytest.mark.parametrize("writes", [True, False])
 @pytest.mark.parametrize(("progress", "expected"), [(FINAL_POSITION + 5, FINAL_POSITION + 5), (None, FINAL_POSITION)])
-async def test_it_goes_on_where_the_older_release_ended(
+async def test_loading_continues_where_the_older_release_ended(
     tmp_path: Path, progress: int | None, expected: int, writes: bool
 ) -> None:
     make_old_file(tmp_path / "w.db", EVENTS, progress=progress)

@@ -29,7 +29,7 @@ ALLOWED: Final = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> sqlite3.Connection:
-    """A file with old rows, rows and blocks."""
+    """Return a file with old rows, rows and blocks."""
     make_old_file(tmp_path / "w.db", [event(position) for position in range(1, 50)], progress=50)
     connection = connect(tmp_path / "w.db", writes=True)
     return connection
@@ -80,7 +80,7 @@ def test_no_statement_scans_a_table_that_grows(file: sqlite3.Connection, work: C
 
 
 def test_the_newest_events_of_a_workspace_open_few_blocks(file: sqlite3.Connection) -> None:
-    """Late events are kept apart: with one of them in every block, all blocks would be opened."""
+    """Late events are stored separately: if every block had one of them, all blocks would be opened."""
     for number in range(20):
         first = 1_000 + number * 600
         events = [

@@ -1,4 +1,4 @@
-"""The driver's own promises: when rows become blocks, when pages end, how it fails."""
+"""The guarantees of the driver itself: when rows become blocks, when pages end, how it fails."""
 
 import asyncio
 import sqlite3
@@ -37,7 +37,7 @@ async def warehouse(path: Path, clock: MovableClock) -> AsyncIterator[SqliteWare
 
 
 def sizes(path: Path) -> tuple[int, list[int]]:
-    """The number of rows, and of events in each block."""
+    """Return the number of rows, and of events in each block."""
     connection = sqlite3.connect(path)
     try:
         (rows,) = connection.execute("SELECT count(*) FROM event_rows").fetchone()
@@ -112,7 +112,7 @@ async def test_late_events_wait_for_a_block_of_their_own(
 @pytest.mark.parametrize(
     "query", [ALL, EventQuery(workspace=1, filter=FILTERS[8]), EventQuery(workspace=1, user_id="x")]
 )
-async def test_a_page_without_any_time_comes_further(path: Path, query: EventQuery, ascending: bool) -> None:
+async def test_a_page_without_time_makes_progress(path: Path, query: EventQuery, ascending: bool) -> None:
     clock = MovableClock()
     async with open_sqlite_warehouse(path, writes=True, clock=clock) as warehouse:
         for number in (30, 600, 600, 40):
@@ -169,7 +169,7 @@ async def test_a_bug_is_no_outage(warehouse: SqliteWarehouse) -> None:
         await warehouse.load([event(1), event(1)], through=1)
 
 
-async def test_calls_that_are_cancelled_leave_it_usable(warehouse: SqliteWarehouse) -> None:
+async def test_cancelled_calls_leave_the_warehouse_usable(warehouse: SqliteWarehouse) -> None:
     await load(warehouse, 3_000)
     calls = [asyncio.create_task(read_all(warehouse, ALL)) for _ in range(20)]
     await asyncio.sleep(0)

@@ -6,6 +6,7 @@ is the client's mistake and returns 400: a connection that just ends would be 50
 """
 
 import asyncio
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
@@ -21,18 +22,20 @@ HEALTH_PATH: Final = "/healthz"
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted: more than the gateway opens."""
 
-_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 _log = structlog.get_logger(__name__)
 
 
 def serialise(response: IngestResponse) -> bytes:
     """Return a complete HTTP/1.1 response."""
-    lines = [_STATUS_LINES[response.status]]
+    body = response.body
+    head = _STATUS_LINES[response.status]
     if response.status != HTTPStatus.NO_CONTENT:
-        lines += (f"content-type: {response.content_type}", f"content-length: {len(response.body)}")
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    return "\r\n".join((*lines, "", "")).encode() + response.body
+        head += f"content-type: {response.content_type}\r\ncontent-length: {len(body)}\r\n"
+    for name, value in response.headers.items():
+        head += f"{name}: {value}\r\n"
+    return f"{head}\r\n".encode() + body
 
 
 def header_text(value: bytes) -> str:
@@ -41,6 +44,12 @@ def header_text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _header_name(name: bytes) -> str:
+    """Return a header's name in lower case. Most requests have the same few."""
+    return header_text(name).lower()
 
 
 def _error(status: int, code: str, message: str, *, closes: bool = False) -> bytes:
@@ -138,7 +147,7 @@ class _Connection(asyncio.Protocol):
         self._url += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((header_text(name).lower(), header_text(value)))
+        self._headers.append((_header_name(name), header_text(value)))
 
     def on_body(self, piece: bytes) -> None:
         self._size += len(piece)

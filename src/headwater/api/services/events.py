@@ -9,14 +9,14 @@ from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from headwater.api.messages.eventquery import count_interval, count_keys, event_query, split_names
+from headwater.api.messages.eventquery import Request, count_interval, count_keys, event_query, split_names
 from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
 from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
 from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
 from headwater.api.services.eventstream import EventStream, event_rejection
 from headwater.base.computing import Computing
-from headwater.base.errors import BadRequest
+from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
@@ -26,7 +26,7 @@ from headwater.rest.v1 import events_pb2_grpc as rest_grpc
 from headwater.state import RejectedEvent, RejectionCount, RejectionCountCursor, StateStore
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from headwater.warehouse import EventCount, EventCursor, Warehouse
+from headwater.warehouse import EventCount, EventCursor, EventQuery, Warehouse
 
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
@@ -162,7 +162,7 @@ class EventReader:
             if name not in _PROPERTIES:
                 raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
         page = Page(request, EventPlace)
-        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        query = await self._query(request, workspace)
         found = await self._warehouse.events(
             query,
             ascending=request.ascending,
@@ -182,10 +182,18 @@ class EventReader:
         limit = request.limit if request.HasField("limit") else MAX_LIMIT
         if not 1 <= limit <= MAX_LIMIT:
             raise BadRequest(f"limit must be in the range from 1 to {MAX_LIMIT}", field="limit")
+        if not self._warehouse.capabilities.counts:
+            raise Unimplemented("the warehouse of this installation does not count events")
         by, interval = count_keys(request), count_interval(request)
-        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        query = await self._query(request, workspace)
         counts = await self._warehouse.counts(query, by=by, interval=interval, limit=limit)
         return pb.CountEventsResponse(counts=[_event_count(each) for each in counts])
+
+    async def _query(self, request: Request, workspace: int) -> EventQuery:
+        query = await compute(self._computing, f"workspace {workspace}", event_query, request, workspace)
+        if query.filter is not None and not self._warehouse.capabilities.filters:
+            raise Unimplemented("the warehouse of this installation does not filter events", field="filter")
+        return query
 
 
 def _event_count(row: EventCount) -> pb.EventCount:

@@ -19,8 +19,8 @@ from headwater.management.bounds import check_expressions
 from headwater.management.transformations import Trial, begin_trial, end_trial, run_trial, trial_owner
 from headwater.rest.v1 import transformations_pb2_grpc as rest_grpc
 from headwater.schemas import ObjectType, Property, Schema, Type, parse_schema, parse_type
-from headwater.transforms.functions import Prepared, Ran, Runner
-from headwater.transforms.mapping import properties_of, validate_expression
+from headwater.transforms.functions import Prepared, Runner, RunOutput
+from headwater.transforms.mapping import list_properties, validate_expression
 from headwater.v1 import schemas_pb2, transformations_pb2_grpc
 from headwater.v1 import transformations_pb2 as pb
 
@@ -151,21 +151,21 @@ def _list_properties(request: pb.ListExpressionPropertiesRequest) -> pb.ListExpr
     check_expressions([each.value for each in request.expressions], "expressions")
     expressions = [(each.value, _type(each.type)) for each in request.expressions]
     schema = to_schema(request.schema) if request.HasField("schema") else None
-    return pb.ListExpressionPropertiesResponse(properties=properties_of(expressions, schema))
+    return pb.ListExpressionPropertiesResponse(properties=list_properties(expressions, schema))
 
 
 def _list_properties_json(request: HttpBody) -> HttpBody:
     body = _read(request, _Expressions)
     check_expressions([each.value for each in body.expressions], "expressions")
     expressions = [(each.value, _parsed_type(each.type)) for each in body.expressions]
-    return _json(properties_of(expressions, parse_schema(bytes(body.schema))))
+    return _json(list_properties(expressions, parse_schema(bytes(body.schema))))
 
 
 def _begin_trial(request: pb.TransformDataRequest | HttpBody, owner: str) -> bytes | Prepared:
     return begin_trial(_trial(request), owner)
 
 
-def _end_trial(request: pb.TransformDataRequest | HttpBody, owner: str, ran: Ran) -> bytes:
+def _end_trial(request: pb.TransformDataRequest | HttpBody, owner: str, ran: RunOutput) -> bytes:
     return end_trial(_trial(request), owner, ran)
 
 

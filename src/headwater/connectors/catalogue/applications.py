@@ -103,7 +103,7 @@ def _application(
     writes: tuple[Target, ...],
     terms: Terms | None = None,
 ) -> Connector:
-    """`reads` means that users are read from it; `writes` are the entities written to it."""
+    """Describe an application. Users are read from it if `reads` is set; `writes` are the entities written to it."""
     written = " and ".join({"User": "profiles", "Event": "events"}[target] for target in writes)
     return Connector(
         code=code,

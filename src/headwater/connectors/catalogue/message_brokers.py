@@ -1,4 +1,4 @@
-"""Message brokers: announced, so that they are listed, but no connection to one can be made in either role."""
+"""Message brokers. They are listed as announced: connections to them cannot be created in either role."""
 
 from typing import Final
 

@@ -10,7 +10,7 @@ def _source(label: str) -> Capabilities:
 
 
 def _on_a_device(code: str, label: str, categories: tuple[str, ...]) -> Connector:
-    """An SDK inside a page or an app: it meets people before they say who they are."""
+    """Describe an SDK inside a page or an app. Its users are anonymous until they identify themselves."""
     return Connector(
         code=code,
         label=label,
@@ -51,7 +51,7 @@ CONNECTORS: Final = (
         source=_source("plain HTTP calls"),
         available=True,
     ),
-    Connector(  # no fall-back to the request's address: its calls have no context, in which a person could decline that
+    Connector(  # No fall-back to the request's address: calls have no context in which a user could opt out of it.
         code="client",
         label="Client API",
         type="SDK",

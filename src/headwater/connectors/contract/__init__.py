@@ -1,17 +1,19 @@
 """The contract of connectors, split by capability.
 
-    UserSource      users are read from an application, page by page       async
-    UserSink        users are written to an application, in batches        async
-    EventSink       events are sent to a destination                       async
-    QuerySource     rows are read from a database with a query             synchronous
-    TableSink       rows are written to a table                            synchronous
-    FileStorage     files are read and written                             synchronous
-    FileFormat      tables are read from and written to files              synchronous
-    OAuthProvider   access to an application is granted by a person        async
+| protocol | capability | calls |
+| --- | --- | --- |
+| `UserSource` | reads users from an application, page by page | async |
+| `UserSink` | writes users to an application, in batches | async |
+| `EventSink` | sends events to a destination | async |
+| `QuerySource` | reads rows from a database with a query | synchronous |
+| `TableSink` | writes rows to a table | synchronous |
+| `FileStorage` | reads and writes files | synchronous |
+| `FileFormat` | reads tables from files and writes them | synchronous |
+| `OAuthProvider` | gets access to an application that a user grants | async |
 
-A connector implements those that it has; its `Engine` makes them. Each has a suite of conformance tests in
-tests/connectors/conformance. All raise errors of `headwater.base.errors`: Unavailable if the outside system does not
-answer or fails, and the error that the method names. Any other exception is a bug.
+A connector implements some of them; its `Engine` makes them. Each has a suite of conformance tests in
+tests/connectors/conformance. All raise errors of `headwater.base.errors`: Unavailable if the outside system fails or
+does not respond, and the error that the method names. Any other exception is a bug.
 """
 
 from headwater.connectors.contract.context import ConnectorContext

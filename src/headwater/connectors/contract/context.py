@@ -1,4 +1,4 @@
-"""The surroundings of an engine: everything that it uses of the system."""
+"""The dependencies of an engine: everything that it uses of the system."""
 
 import msgspec
 import structlog
@@ -10,8 +10,8 @@ from headwater.connectors.contract.transport import HttpClient
 class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP client, the clock and the logger of one connection.
 
-    `http` is closed by whoever made the context. `logger` names the connection and the connector, and removes the
-    secrets of the settings.
+    The maker of the context closes `http`. `logger` adds the connection and the connector to each entry, and removes
+    the secrets of the settings.
     """
 
     http: HttpClient

@@ -15,7 +15,7 @@ from headwater.connectors.contract.users import UserSink, UserSource
 _Capability = TypeVar("_Capability")
 
 Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
-"""Makes a capability for one connection, of the connector's settings for that role. It does no I/O."""
+"""Makes a capability for one connection from the connector's settings for that role. It does no I/O."""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """Sending events: `EventSink`.
 
-    encode(event)                one event as the destination wants it: checked, and with a known size
-    request(events, attempt)     the request for some encoded events; nothing is sent, so that it can be previewed
-    send(request, events)        one exchange, and the outcome of each event
+| method | result |
+| --- | --- |
+| `encode(event)` | one event in the destination's form: checked, and with a known size |
+| `request(events, attempt)` | the request for some encoded events; it is not sent, so that it can be previewed |
+| `send(request, events)` | one exchange, and the outcome of each event |
 
-The caller encodes each event once, forms batches by the sink's policy, and keeps a batch as it is over all attempts.
+The caller encodes each event once, forms batches by the sink's policy, and keeps a batch unchanged over all attempts.
 """
 
 from collections.abc import Sequence
@@ -88,7 +90,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventRejected(Unprocessable):
-    """This event can never be sent. `reason` is a short code."""
+    """The event can never be sent. `reason` is a short code."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__("InvalidEvent", message)
@@ -100,11 +102,11 @@ class EventSink(Protocol):
 
     @property
     def policy(self) -> SinkPolicy:
-        """The limits that the caller keeps."""
+        """The limits that the caller must respect."""
         ...
 
     async def event_types(self) -> Sequence[EventType]:
-        """Return the event types, in the order in which people should see them. Raises Unavailable."""
+        """Return the event types in the order of display. Raises Unavailable."""
         ...
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
@@ -123,8 +125,8 @@ class EventSink(Protocol):
         ...
 
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
-        """Send a request that `request` has made of `events`, once, and return what became of each event.
+        """Send a request that `request` has made of `events`, once, and return the outcome of each event.
 
-        Everything that the outside world does is a result. Raises nothing: any exception is a bug.
+        Failures of the destination and the network are results. Raises nothing: any exception is a bug.
         """
         ...

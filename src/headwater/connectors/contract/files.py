@@ -19,11 +19,11 @@ class InvalidFileName(BadRequest):
 
 
 class FileMissing(NotFound):
-    """There is no file of that name."""
+    """The storage has no file of that name."""
 
 
 class InvalidFile(BadRequest):
-    """The content is not of the format. The message names the row, or the byte, where reading ended."""
+    """The content is not in the format. The message names the row, or the byte, at which reading ended."""
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +38,11 @@ class FileStorage(Protocol):
     """A storage of files."""
 
     def absolute_path(self, name: str) -> str:
-        """Return where the file of that name is, to show it to people. Raises InvalidFileName."""
+        """Return the full path of the file, for display. Raises InvalidFileName."""
         ...
 
     def open(self, name: str) -> AbstractContextManager[StoredFile]:
-        """Open a file to read, as it is at this moment. Raises InvalidFileName, FileMissing, Unavailable."""
+        """Open a snapshot of a file for reading. Raises InvalidFileName, FileMissing, Unavailable."""
         ...
 
     def create(self, name: str, content_type: str) -> AbstractContextManager[BinaryIO]:
@@ -55,7 +55,7 @@ class FileStorage(Protocol):
 
 
 class RowRead(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a file. `number` counts from 1. With an `error`, for people, the row could not be read."""
+    """One row of a file. `number` counts from 1. With an `error`, a text for users, the row could not be read."""
 
     number: int
     values: Row = ()
@@ -69,7 +69,7 @@ class FileReader(Protocol):
     def columns(self) -> tuple[Column, ...]: ...
 
     def rows(self) -> Iterator[RowRead]:
-        """Return the rows in their order, in constant memory. Raises InvalidFile where no more can be read."""
+        """Return the rows in their order, in constant memory. Raises InvalidFile when reading cannot continue."""
         ...
 
 

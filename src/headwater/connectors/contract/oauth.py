@@ -17,8 +17,8 @@ OAuthRole = Literal["Source", "Destination"]
 class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens of an account.
 
-    `refresh_token` is empty if the provider gives none; after a refresh, empty means that the old one remains valid.
-    `expires_at` is in UTC; None if the provider does not tell. The printed form shows no token.
+    `refresh_token` is empty if the provider returns none; after a refresh, empty means that the old one remains valid.
+    `expires_at` is in UTC; None if the provider does not state it. The printed form shows no token.
     """
 
     access_token: str
@@ -30,7 +30,7 @@ class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that a person takes to the provider.
+    """The request that opens the provider's consent page.
 
     `state` is opaque. `code_challenge` is that of PKCE with S256; empty for none.
     """
@@ -42,7 +42,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthorizationRevoked(Unprocessable):
-    """The provider does not accept the code or the refresh token, and never will: a person must authorize again."""
+    """The provider rejects the code or the refresh token permanently: a user must authorize again."""
 
     def __init__(self, message: str) -> None:
         super().__init__("AuthorizationRevoked", message)
@@ -52,7 +52,8 @@ class OAuthProvider(Protocol):
     """The authorization server of an application."""
 
     def authorization_url(self, request: AuthorizationRequest) -> str:
-        """Return the URL to send a person to. Computes only. Raises BadRequest for a redirect URI it does not allow."""
+        """Return the URL of the consent page. Computes only. Raises BadRequest for a redirect URI that is not
+        allowed."""
         ...
 
     async def exchange(self, code: str, redirect_uri: str, code_verifier: str) -> OAuthTokens:

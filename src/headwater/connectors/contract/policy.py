@@ -1,7 +1,7 @@
 """The policy of a sink: limits, rates, order, retries and versions, declared as data.
 
-A connector declares these, and the caller acts by them: it forms batches, spends rate tokens, keeps order, drops what
-is too old, and repeats. Two connections with the same credentials share the rates of one account.
+The caller applies it: it forms batches, spends rate tokens, keeps order, drops events that are too old, and retries.
+Two connections with the same credentials share the rates of one account.
 """
 
 from datetime import date
@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 RequestScope = Literal["Event", "User", "Any"]
-"""The events that one request can carry: a single one, those of one user, or any."""
+"""The events that one request can contain: a single one, those of one user, or any."""
 
 Order = Literal["PerUser", "None"]
 """`PerUser`: events of a user are sent in their order. `None`: the destination orders by time itself."""
@@ -20,11 +20,11 @@ IdempotencyForm = Literal["None", "Text", "UUID", "ULID"]
 
 Overflow = Literal["Wait", "Summarise"]
 """The treatment of events that exceed the rate for long. `Summarise`: `request` gets them together, beyond the limits,
-and makes one message of them. It is for destinations that people read, such as a chat."""
+and makes one message of them. It is for destinations with human readers, such as a chat."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one request. Bytes are those of the body before compression; None is no limit."""
+    """The limits of one request. Bytes are those of the body before compression; None means no limit."""
 
     max_events: int = 1
     max_bytes: int | None = None
@@ -34,9 +34,9 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """At most `count` of `unit` in `seconds`.
 
-    `Rolling` limits are spent evenly, but for a `burst`; `Fixed` windows start by the vendor's clock. `per` says
-    what is counted separately. Several limits of a sink hold together. `group` names the endpoints that share one
-    limit of the account.
+    `Rolling` limits are spent evenly, except for a `burst`; `Fixed` windows start by the vendor's clock. Each `per` is
+    counted separately. All limits of a sink apply together. `group` names the endpoints that share one limit of the
+    account.
     """
 
     count: int
@@ -51,9 +51,9 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
     """How the destination recognises a repetition.
 
-    `seconds` is for how long; None is not documented. `needs_equal_time` means that the key works only with an
-    unchanged timestamp. `uses_message_id` means that the key must be the event's own message id, because the same
-    events come to the destination from elsewhere too.
+    `seconds` is the time for which it does; None means not documented. `needs_equal_time` means that the key works only
+    with an unchanged timestamp. `uses_message_id` means that the key must be the event's own message id, because the
+    destination receives the same events from elsewhere too.
     """
 
     form: IdempotencyForm = "None"
@@ -64,7 +64,7 @@ class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """The version of the vendor's API, and the day on which the vendor ends it; None is not announced."""
+    """The version of the vendor's API, and the day on which the vendor ends it; None if not announced."""
 
     name: str
     ends_on: date | None = None
@@ -73,9 +73,9 @@ class ApiVersion(msgspec.Struct, frozen=True, kw_only=True):
 class SinkPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The policy of one sink.
 
-    Events older than `max_age_seconds`, or later than `max_future_seconds` from now, are rejected before a batch is
-    formed; None is no limit. `max_concurrency` is how many requests may be under way. `version` is None if the API has
-    no versions.
+    Events older than `max_age_seconds`, or later than `max_future_seconds` from the present, are rejected before a
+    batch is formed; None means no limit. `max_concurrency` is the number of requests in flight. `version` is None if
+    the API has no versions.
     """
 
     scope: RequestScope = "Event"

@@ -1,7 +1,8 @@
-"""The result of sending: one outcome per item, and what failed if the request failed as a whole.
+"""The result of sending: one outcome per item, and the failure if the request failed as a whole.
 
-An item has exactly one of four outcomes. Two are not enough: a vendor may take one item of a request, reject a second,
-and throttle the user of a third. The number of results is always the number of items that were sent, in their order.
+An item has exactly one of four outcomes. Two are not enough: a vendor may accept one item of a request, reject a
+second, and throttle the user of a third. The number of results is always the number of items that were sent, in their
+order.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ class Outcome(StrEnum):
 
     DELIVERED = "Delivered"
     REJECTED = "Rejected"
-    """The destination will never take it as it is."""
+    """The destination will never accept it in this form."""
     RETRY = "Retry"
-    """This item can be sent again later, alone: its user is throttled, or its row is locked."""
+    """Only this item can be sent again later: its user is throttled, or its row is locked."""
     NOT_ATTEMPTED = "NotAttempted"
-    """The request failed as a whole, so that nothing is known about the item."""
+    """The request failed as a whole, so the outcome of the item is unknown."""
 
 
 class ItemResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +31,7 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `reason` is a short code, the same for equal causes ("InvalidEmail"), and `message` is the destination's text, at
     most `MAX_MESSAGE_CHARACTERS`: both are empty for a delivered item. `retry_after_seconds` is only for `RETRY`; None
-    is the caller's own back-off. `id` is the identifier that the destination has for a written user; empty where it has
-    none.
+    means the caller's own back-off. `id` is the destination's identifier of a written user, or empty.
     """
 
     outcome: Outcome
@@ -59,22 +59,22 @@ def retry(reason: str, message: str = "", after_seconds: float | None = None) ->
 
 
 class FailureScope(StrEnum):
-    """The subject of a failure, from which follows what the caller does."""
+    """The scope of a failure. It decides the caller's reaction."""
 
     BATCH = "Batch"
-    """The content of the request, without naming an item: halve the batch. A single item is rejected."""
+    """The content of the request, without a named item: halve the batch. A single item is rejected."""
     DESTINATION = "Destination"
-    """The destination is overloaded or away: send the same request again later, and nothing else meanwhile."""
+    """The destination is overloaded or unavailable: retry the same request later, and send nothing else until then."""
     CREDENTIALS = "Credentials"
-    """The credentials are not accepted: refresh them once, and then pause the destination."""
+    """The credentials are not accepted: refresh them once, then pause the destination."""
     CLOSED = "Closed"
-    """The endpoint is gone, or its address is refused: stop sending until a person changes the connection."""
+    """The endpoint is gone, or its address is forbidden: stop sending until a user changes the connection."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request failed as a whole.
+    """The cause of a request that failed as a whole.
 
-    `retry_after_seconds` is the least wait that the destination asked for. `is_too_large` means that the request has
+    `retry_after_seconds` is the minimum wait that the destination requested. `is_too_large` means that the request has
     too many bytes: the caller lowers its limit. `may_have_arrived` is False only if the destination has not seen it.
     """
 

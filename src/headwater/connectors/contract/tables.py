@@ -21,7 +21,7 @@ Row = tuple[Value, ...]
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column. `type` is None for a type that is not supported, and then `issue` says so to people."""
+    """One column. `type` is None for a type that is not supported; `issue` then explains this to users."""
 
     name: str
     type: Type | None
@@ -31,7 +31,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueryRejected(BadRequest):
-    """The database does not accept the query, it writes, or it returns two columns of one name."""
+    """The database does not accept the query, the query writes, or it returns two columns of one name."""
 
 
 class Rows(Protocol):
@@ -49,7 +49,7 @@ class QuerySource(Protocol):
     """A database that rows are read from."""
 
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> AbstractContextManager[Rows]:
-        """Run a query that only reads, with at most `limit` rows; None is all.
+        """Run a query that only reads, with at most `limit` rows; None means all.
 
         `${name}` in the text stands for the parameter of that name, which is passed as a value and never as text.
         Leaving the context ends the query. Raises QueryRejected, also for an unknown or missing parameter; Unavailable.

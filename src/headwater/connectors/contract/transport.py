@@ -1,7 +1,7 @@
-"""HTTP as connectors see it: requests and responses as values, and the client that exchanges them.
+"""HTTP for connectors: requests and responses as values, and the client that exchanges them.
 
-A connector never opens a connection by itself. The client that it is given has limits, checks addresses, and retries
-nothing: repeating is decided by the caller, who knows whether a repetition is safe.
+A connector never opens a connection by itself. Its client has limits and checks addresses. It retries nothing, because
+only the caller knows whether a repetition is safe.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request.
 
-    `url` is absolute, http or https, without user and password. `headers` have names in lower case; `host`,
-    `content-length`, `transfer-encoding` and `connection` are set by the client. `timeout_seconds` is for the whole
-    exchange. A response body over `max_response_bytes`, after decompression, is an error. With `authorize` the client
-    adds the access token of the connection's OAuth account, which the connector never sees.
+    `url` is absolute, http or https, without user and password. `headers` have names in lower case; the client sets
+    `host`, `content-length`, `transfer-encoding` and `connection`. `timeout_seconds` is for the whole exchange. A
+    response body over `max_response_bytes`, after decompression, is an error. With `authorize` the client adds the
+    access token of the connection's OAuth account, which the connector never sees.
     """
 
     method: str
@@ -47,12 +47,12 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransportFailure(StrEnum):
-    """Why there is no response."""
+    """The cause of a missing response."""
 
-    ADDRESS_REFUSED = "AddressRefused"
-    """The URL or the address behind its name is one that this installation does not connect to."""
+    ADDRESS_FORBIDDEN = "AddressForbidden"
+    """The URL or the address that its name resolves to is one that this installation does not connect to."""
     CONNECT_FAILED = "ConnectFailed"
-    """The name was not resolved, or no connection was made in time."""
+    """The name was not resolved, or the connection was not established in time."""
     TLS_FAILED = "TlsFailed"
     TIMED_OUT = "TimedOut"
     DISCONNECTED = "Disconnected"
@@ -63,12 +63,12 @@ class TransportFailure(StrEnum):
 
 
 _NOT_SENT: Final = frozenset(
-    {TransportFailure.ADDRESS_REFUSED, TransportFailure.CONNECT_FAILED, TransportFailure.TLS_FAILED}
+    {TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.CONNECT_FAILED, TransportFailure.TLS_FAILED}
 )
 
 
 class TransportError(Unavailable):
-    """There is no usable response. The message names neither the URL's query nor any secret."""
+    """The exchange has no usable response. The message contains neither the URL's query nor any secret."""
 
     def __init__(self, failure: TransportFailure, message: str) -> None:
         super().__init__(message)
@@ -76,7 +76,7 @@ class TransportError(Unavailable):
 
     @property
     def may_have_arrived(self) -> bool:
-        """Whether the other side may have acted on the request."""
+        """Return whether the other side may have acted on the request."""
         return self.failure not in _NOT_SENT
 
 

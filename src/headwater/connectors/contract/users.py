@@ -17,7 +17,7 @@ class SourceUser(msgspec.Struct, frozen=True, kw_only=True):
     """One user of an application.
 
     `id` is the application's own identifier, never empty. `attributes` conform to the readable schema. `updated_at` is
-    in UTC; None if the application does not tell. With an `error` only the id counts: the user could not be read.
+    in UTC; None if the application does not state it. With an `error` only the id is valid: the user could not be read.
     """
 
     id: str
@@ -27,7 +27,7 @@ class SourceUser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsersPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some users, and where to continue.
+    """Some users, and the cursor of the next page.
 
     `cursor` is opaque text of at most 1,000 characters, and empty after the last page. It remains valid for days. A
     page may be empty although others follow.
@@ -47,8 +47,8 @@ class UserSource(Protocol):
     async def users(self, cursor: str, updated_since: datetime | None = None) -> UsersPage:
         """Return the page of at most `MAX_PAGE_USERS` users that `cursor` points to; the first if it is empty.
 
-        With `updated_since`, users that were not updated at or after that time may be left out. Users are returned
-        once while nobody changes them. Raises BadRequest for a cursor that this connector has not made; Unavailable.
+        With `updated_since`, users that were not updated at or after that time may be left out. Users are returned once
+        while no user changes. Raises BadRequest for a cursor that this connector has not made; Unavailable.
         """
         ...
 
@@ -85,6 +85,6 @@ class UserSink(Protocol):
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         """Write users, either all to create or all to update, and return one result for each in their order.
 
-        A delivered result has the `id` of the user. Raises Unavailable if nothing is known about any of them.
+        A delivered result has the `id` of the user. Raises Unavailable if the outcome of all of them is unknown.
         """
         ...

@@ -15,7 +15,7 @@ from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import DummyUsers
 
 _CUSTOMERS: Final = Customers()
-"""One store for the process, as an application has one set of users for all that connect to it."""
+"""One store for the process, as an application has one set of users for all its connections."""
 
 CONNECTOR: Final = Connector(
     code="dummy",

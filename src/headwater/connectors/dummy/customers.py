@@ -1,4 +1,4 @@
-"""The dummy's customers: ten at first, in memory, gone with the process."""
+"""The dummy's customers: ten initially, in memory, lost when the process ends."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -40,9 +40,10 @@ class Customers:
         return page, max(0, len(self._users) - position - len(page))
 
     def write(self, id_: str, attributes: Record, key: str, now: datetime) -> str | None:
-        """Update a customer, or create one if `id_` is empty, once for each key. Return its id; None if it is missing.
+        """Update a customer, or create one if `id_` is empty, once for each key. Return its id; None if it does not
+        exist.
 
-        A customer is missing too when there are `MAX_CUSTOMERS`.
+        None is also returned when there are `MAX_CUSTOMERS` already.
         """
         id_ = id_ or self._created.get(key, "")
         if not id_:
@@ -98,6 +99,6 @@ def _user(
         "favouriteDrink": drink,
         "address": None if address is None else dict(zip(("street", "postal_code", "city"), address, strict=True)),
     }
-    if movie is not None:  # the one property that may be missing
+    if movie is not None:  # the only property that may be missing
         record["favourite_movie"] = movie
     return SourceUser(id=f"dummy{number}", attributes=record, updated_at=_CREATED_AT)

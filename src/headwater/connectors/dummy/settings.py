@@ -23,7 +23,7 @@ _PART: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(ns|us|
 
 
 def parse_delay(text: str) -> tuple[timedelta, timedelta]:
-    """Return the least and the most of a duration ("10ms", "1m30s") or of a range ("10ms-50ms"); empty is 0.
+    """Return the minimum and maximum of a duration ("10ms", "1m30s") or of a range ("10ms-50ms"); empty is 0.
 
     Raises ValueError.
     """
@@ -64,7 +64,7 @@ def _url_rule(text: str) -> str | None:
         return rule
     try:
         parts = urlsplit(text)
-        _ = parts.port  # raises when it is no port
+        _ = parts.port  # raises if the port is not valid
     except ValueError:
         return rule
     return None if parts.scheme in ("http", "https") and parts.hostname else rule
@@ -95,5 +95,5 @@ class DummySettings(Settings, frozen=True, kw_only=True):
 
     @property
     def delay_range(self) -> tuple[timedelta, timedelta]:
-        """The least and the most time of an operation."""
+        """The minimum and maximum duration of an operation."""
         return parse_delay(self.operation_delay)

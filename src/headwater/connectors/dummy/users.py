@@ -77,7 +77,7 @@ class DummyUsers:
 
 
 async def operate(settings: DummySettings) -> None:
-    """Take as long as the settings say."""
+    """Wait for a random time within the delay of the settings."""
     minimum, maximum = settings.delay_range
     if maximum > timedelta(0):
         await asyncio.sleep(random.uniform(minimum.total_seconds(), maximum.total_seconds()))

@@ -12,13 +12,12 @@ Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until t
 `_FORMER_KEY` has that time.
 """
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
+from headwater.base.threads import SerialExecutor
 from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
 
@@ -57,7 +57,7 @@ class RocksMessageStore:
         self._database: Rdict | None = None
         self._own_scratch = scratch
         self._scratch: Path | None = None
-        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._thread = SerialExecutor("ledger")
         self._durably = WriteOptions()
         self._durably.sync = True
 
@@ -80,12 +80,11 @@ class RocksMessageStore:
             await self._off_loop(self._mark)
 
     async def close(self) -> None:
-        await self._off_loop(self._let_go)
-        self._thread.shutdown()
+        await self._thread.close(self._let_go)
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         """Run work in the one thread of the store, in the order of the calls."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+        return await self._thread.run(partial(self._guarded, work))
 
     def _guarded(self, work: Callable[[], Result]) -> Result:
         try:

@@ -1,6 +1,6 @@
-"""What a function is, what running it gives, and how it fails: the words that every language shares.
+"""The interface of functions for all languages: functions, sandboxes, outcomes and errors.
 
-A failure of one record is a value, `RecordError`; a failure of the whole batch is an exception, `FunctionFailed`.
+A failure of one record is a value, `RecordError`. A failure of the whole batch is an exception, `FunctionFailed`.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,27 +17,27 @@ Language = Literal["JavaScript", "Python"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 Purpose = Literal["Import", "Create", "Update"]
-"""What the results are for. When importing, a null where there may be none is dropped; when a record is created or
-updated in a destination it is an error, and what the schema requires must be there."""
+"""The use of the results. An import drops a null that the schema does not allow. When a record is created or updated in
+a destination, such a null is an error, and the required properties must be present."""
 
 MAX_SOURCE_LENGTH: Final = 50_000
-"""Of a function's source, in code points."""
+"""Maximum length of a function's source, in code points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function as people write it: `transform`, of one record, returning a record. Raises BadRequest when a rule
-    about its text or paths is broken; whether it compiles is for a sandbox to say."""
+    """A user function: `transform`, from one record to one record. Raises BadRequest if its text or paths break a rule.
+    Only a sandbox finds out whether the source compiles."""
 
     owner: str
-    """Who may see what the function remembers between calls: the workspace, the pipeline and the version, or a random
-    text for a trial. Functions with different owners never share a context, even when everything else is equal."""
+    """The scope of values that the function keeps between calls: the workspace, the pipeline and the version, or a
+    random text for a trial. Functions with different owners never share a context, even if everything else is equal."""
     language: Language
     source: str
     preserve_json: bool = False
-    """Whether values of kind json are passed as JSON text instead of native values, so that every digit survives."""
+    """Whether values of kind json are passed as JSON text instead of native values, so that all digits are kept."""
     in_paths: tuple[str, ...] = ()
-    """The properties that the function gets; with none it gets an empty record."""
+    """The properties that the function receives. Without any it receives an empty record."""
     out_paths: tuple[str, ...] = ()
     """The properties that it may return."""
 
@@ -58,33 +58,34 @@ class Function:
         _check_overlap("outPaths", self.out_paths)
 
     def check_paths(self, in_schema: Schema | None, out_schema: Schema | None) -> None:
-        """Raises BadRequest when a path is not in its schema, or leads through an array or a map."""
+        """Raise BadRequest if a path is not in its schema, or leads through an array or a map."""
         _check_paths("inPaths", self.in_paths, in_schema)
         _check_paths("outPaths", self.out_paths, out_schema)
 
 
 class RecordError(Struct, frozen=True):
-    """Why one record has no result. The other records of the batch are not affected."""
+    """The reason why one record has no result. The other records of the batch are not affected."""
 
     step: ProcessingStep
     """"Transformation": the function failed. "OutputValidation": its result does not conform to the output schema."""
     message: str
-    """For people. Of a function's own exception it starts with the language; property paths stand in «…»."""
+    """A message for people. The message of a function's own exception starts with the language; property paths are in
+    «…»."""
     line: int | None = None
-    """Of the source, from 1; None when the error is not at a line of it."""
+    """The line of the source, from 1; None if the error has no line there."""
 
 
 Outcome: TypeAlias = Record | RecordError
-"""The result for one record: what the function returned, as values of the output schema, or why there is none."""
+"""The result for one record, as values of the output schema, or the reason why there is none."""
 
 
 class FunctionFailed(Unprocessable):
-    """The whole batch failed: the source does not compile, or a limit was reached. Nothing was transformed."""
+    """The whole batch failed: the source does not compile, or exceeded a limit. No record was transformed."""
 
     def __init__(self, message: str, *, line: int | None = None) -> None:
         super().__init__("TransformationFailed", message if line is None else f"{message} (line {line})")
         self.line = line
-        """Of the source, from 1; None when the failure is not at a line of it."""
+        """The line of the source, from 1; None if the failure has no line there."""
 
     @property
     def details(self) -> dict[str, str]:
@@ -93,59 +94,59 @@ class FunctionFailed(Unprocessable):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one function may use. Over a limit the batch fails, and the sandbox is replaced."""
+    """Resources of one function. If it exceeds a limit, the batch fails and the sandbox is replaced."""
 
     seconds: float = 10.0
-    """For one batch, when the caller says nothing else."""
+    """Default for one batch."""
     memory: int = 128 << 20
-    """Bytes that the function's own values may take, in a sandbox that itself needs up to 100 MB."""
+    """Bytes of the function's own values, in a sandbox that itself needs up to 100 MB."""
     output: int = 8 << 20
     """Characters of the JSON of all results of a batch."""
     printed: int = 1 << 20
-    """Bytes that a batch may print. What is printed is thrown away."""
+    """Bytes that a batch may print. The output is discarded."""
 
 
 class Program(Protocol):
-    """A function made ready for one pair of schemas: what a sandbox loads, and then runs on batches of JSON text."""
+    """A function compiled for one pair of schemas. A sandbox loads it, and then runs it on batches of JSON text."""
 
     @property
     def key(self) -> object:
-        """Equal for programs that may share a context."""
+        """Return the key. Programs with equal keys may share a context."""
 
     @property
     def source(self) -> str:
-        """As people wrote it."""
+        """Return the source that the user wrote."""
 
     @property
     def adapter(self) -> str:
-        """Code of our own, in the function's language, around it: the loop, and the conversion of values."""
+        """Return the generated code around it, in the function's language: the loop, and the conversion of values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a sandbox gave for a batch. Whoever reads it believes nothing of it."""
+    """The output of a sandbox for a batch. Do not trust it: user code may have changed it."""
 
     text: bytes
-    """A line for each record: when none failed, the JSON text of each result."""
-    each: Callable[[], Sequence[str | RecordError]]
-    """The lines one by one, those that are not results as the errors that they stand for."""
+    """One line for each record. If no record failed, each line is the JSON text of a result."""
+    split: Callable[[], Sequence[str | RecordError]]
+    """Returns the lines separately, as errors if they are not results."""
 
 
 class Sandbox(Protocol):
-    """One place where functions of one language run, one batch at a time. It starts when it is needed, and again after
-    it was ended."""
+    """One sandbox for functions of one language. It runs one batch at a time, starts on demand, and starts again after
+    it was stopped."""
 
     def holds(self, key: object) -> bool:
-        """Whether the program with this key is loaded."""
+        """Return whether the program with this key is loaded."""
 
     async def run(self, program: Program, batch: bytes, seconds: float) -> Results:
-        """The results for a JSON array of records.
+        """Return the results for a JSON array of records.
 
-        Raises FunctionFailed; the sandbox is usable again afterwards, as it is after a cancellation.
+        Raises FunctionFailed. The sandbox is usable again afterwards, also after a cancellation.
         """
 
     async def load(self, program: Program, seconds: float) -> None:
-        """Only compile it, and run what stands outside `transform`. Raises FunctionFailed."""
+        """Compile the program and run the code outside `transform`. Raises FunctionFailed."""
 
     async def stop(self) -> None:
         """End the process, if there is one."""

@@ -1,4 +1,4 @@
-"""Decodes the texts of errors that a sandbox reports, whatever characters they hold."""
+"""Decodes error texts that a sandbox reports, with any characters."""
 
 import json
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 def decode_texts(line: str, type: type[_T]) -> _T:
     """Decode the JSON of a string or of a list of strings, with U+FFFD for each half of a surrogate pair.
 
-    Raises msgspec.ValidationError when the line is not JSON, or not of the type.
+    Raises msgspec.ValidationError if the line is not JSON, or not of the type.
     """
     try:
         value = json.loads(line)

@@ -1,63 +1,49 @@
-"""The names of the native types, as messages to those who write functions use them."""
+"""The names of native types in messages to authors of functions."""
 
-from headwater.schemas import (
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    JsonType,
-    MapType,
-    ObjectType,
-    TimeType,
-    Type,
-    YearType,
-)
+from headwater.schemas import types as t
 
 
-def javascript_name(type: Type, preserve_json: bool) -> str:
-    """What a value of the type is called in JavaScript."""
+def javascript_name(type: t.Type, preserve_json: bool) -> str:
+    """Return the JavaScript name of the type of values."""
     match type:
-        case BooleanType():
+        case t.BooleanType():
             return "boolean"
-        case IntType(bit_size=64):
+        case t.IntType(bit_size=64):
             return "bigint"
-        case IntType() | YearType() | FloatType():
+        case t.IntType() | t.YearType() | t.FloatType():
             return "number"
-        case ArrayType():
+        case t.ArrayType():
             return f"array of {javascript_name(type.element_type, preserve_json)}"
-        case ObjectType() | MapType():
+        case t.ObjectType() | t.MapType():
             return "object"
-        case JsonType() if not preserve_json:
+        case t.JsonType() if not preserve_json:
             return "any"
         case _:
             return "string"
 
 
-def python_name(type: Type, preserve_json: bool) -> str:
-    """What a value of the type is called in Python."""
+def python_name(type: t.Type, preserve_json: bool) -> str:
+    """Return the Python name of the type of values."""
     match type:
-        case BooleanType():
+        case t.BooleanType():
             return "bool"
-        case IntType() | YearType():
+        case t.IntType() | t.YearType():
             return "int"
-        case FloatType():
+        case t.FloatType():
             return "float"
-        case DecimalType():
+        case t.DecimalType():
             return "decimal.Decimal"
-        case DateTimeType():
+        case t.DateTimeType():
             return "datetime.datetime"
-        case DateType():
+        case t.DateType():
             return "datetime.date"
-        case TimeType():
+        case t.TimeType():
             return "datetime.time"
-        case ArrayType():
+        case t.ArrayType():
             return f"list of {python_name(type.element_type, preserve_json)}"
-        case ObjectType() | MapType():
+        case t.ObjectType() | t.MapType():
             return "dict"
-        case JsonType() if not preserve_json:
+        case t.JsonType() if not preserve_json:
             return "any"
         case _:
             return "str"

@@ -1,7 +1,7 @@
-"""One run of a function in three steps, so that the conversion of values can happen in another process than the run.
+"""One run of a function in three steps, so that another process than the one that runs it can convert the values.
 
-`prepare` compiles and encodes, `Runner.run_prepared` runs, and `outcomes` decodes. All that passes between the steps
-can be pickled.
+`prepare` compiles and encodes, `Runner.run_prepared` runs, and `outcomes` decodes. The values that pass between the
+steps can be pickled.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.schemas import Record, Schema
+from headwater.transforms.functions.compiled_function import CompiledFunction
 from headwater.transforms.functions.contract import Function, Language, Outcome, Purpose, RecordError, Results
-from headwater.transforms.functions.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A program for a sandbox, and the batch of records that it is to run on."""
+    """A program for a sandbox, and the batch of records for it."""
 
     language: Language
     key: Any
@@ -25,7 +25,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunOutput:
     """The text that a sandbox returned, and its lines."""
 
     text: bytes
@@ -37,13 +37,18 @@ def prepare(
 ) -> Prepared:
     """Compile the function and encode the records. Raises BadRequest for paths that the schemas do not have."""
     function.check_paths(in_schema, out_schema)
-    plan = Plan(function, in_schema, out_schema, purpose)
-    return Prepared(function.language, plan.key, plan.source, plan.adapter, plan.encode(records))
+    compiled = CompiledFunction(function, in_schema, out_schema, purpose)
+    return Prepared(function.language, compiled.key, compiled.source, compiled.adapter, compiled.encode(records))
 
 
 def outcomes(
-    function: Function, ran: Ran, count: int, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
+    function: Function,
+    output: RunOutput,
+    count: int,
+    in_schema: Schema | None,
+    out_schema: Schema | None,
+    purpose: Purpose,
 ) -> list[Outcome]:
-    """The outcome of each of `count` records. Raises FunctionFailed when the lines are not as many."""
-    plan = Plan(function, in_schema, out_schema, purpose)
-    return list(plan.outcomes(Results(ran.text, lambda: ran.lines), count))
+    """Return the outcome of each of `count` records. Raises FunctionFailed if the number of lines differs."""
+    compiled = CompiledFunction(function, in_schema, out_schema, purpose)
+    return list(compiled.outcomes(Results(output.text, lambda: output.lines), count))

@@ -1,7 +1,7 @@
 """Runs functions on batches of records: schema values in, schema values out, and an outcome for each record.
 
-It owns the sandboxes, and ends them when it is closed. Converting values happens here, in the server's process;
-people's code never does.
+It owns the sandboxes, and stops them when it is closed. Values are converted in the server's process. User code runs
+only in sandboxes.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from headwater.base.errors import BadRequest
 from headwater.schemas import Record, Schema
+from headwater.transforms.functions.compiled_function import CompiledFunction
 from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import (
     LANGUAGES,
@@ -22,31 +23,30 @@ from headwater.transforms.functions.contract import (
     Purpose,
 )
 from headwater.transforms.functions.javascript.sandbox import JavaScriptSandbox
-from headwater.transforms.functions.plan import Plan
-from headwater.transforms.functions.prepared import Prepared, Ran
+from headwater.transforms.functions.prepared import Prepared, RunOutput
 from headwater.transforms.functions.python.pool import open_pool
 from headwater.transforms.functions.python.sandbox import PythonSandbox
-from headwater.transforms.functions.slots import WAIT, Slots
+from headwater.transforms.functions.sandbox_pool import DEFAULT_WAIT_SECONDS, SandboxPool
 
-_PLANS: Final = 256
-"""How many pairs of schemas and functions are kept compiled."""
+_MAX_COMPILED: Final = 256
+"""Maximum number of compiled functions that are kept."""
 
-_SETTLE: Final = 0.05
-"""Seconds that threads get to leave, when a runner is closed."""
+_SETTLE_SECONDS: Final = 0.05
+"""Time that threads have to exit when a runner is closed."""
 
 MAX_SECONDS: Final = 300.0
-"""The longest that a caller may give one batch."""
+"""Maximum time limit that a caller may give one batch."""
 
 
 class Runner:
-    """The functions of one server. Used as an async context manager, in one event loop.
+    """The functions of one server. Use it as an async context manager, in one event loop.
 
-    Any number of tasks may run functions at the same time; they share `javascript` worker processes, each with the
-    contexts of several functions, and `python` ones, each with one function. Of each, one owner gets `per_owner` at a
-    time, and at most `max_waiting` of its calls wait; None is no limit. Owners are served in turn.
+    Any number of tasks may run functions concurrently. They share `javascript` worker processes, each with the contexts
+    of several functions, and `python` ones, each with one function. One owner gets at most `per_owner` of each, and at
+    most `max_waiting` of its calls wait; None is no limit. Owners are served in turn.
 
-    With `require_confinement` functions do not run (Unavailable) when the system refuses a part of their confinement;
-    otherwise that is logged as a warning.
+    With `require_confinement`, functions do not run (Unavailable) if the system refuses a part of their confinement.
+    Otherwise a warning is logged.
     """
 
     def __init__(
@@ -63,55 +63,60 @@ class Runner:
         self._report = Report(required=require_confinement)
         self._counts = javascript, python
         self._shares = per_owner, max_waiting
-        self._slots: dict[Language, Slots] = {}
-        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._pools: dict[Language, SandboxPool] = {}
+        self._compiled: OrderedDict[tuple[object, ...], CompiledFunction] = OrderedDict()
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         javascript, python = self._counts
-        pool = await self._exits.enter_async_context(open_pool(python, self._limits, self._report))
-        self._slots = {
-            "JavaScript": Slots(
+        processes = await self._exits.enter_async_context(open_pool(python, self._limits, self._report))
+        self._pools = {
+            "JavaScript": SandboxPool(
                 [JavaScriptSandbox(self._limits, self._report) for _ in range(javascript)], *self._shares
             ),
-            "Python": Slots([PythonSandbox(pool, self._limits) for _ in range(python)], *self._shares),
+            "Python": SandboxPool([PythonSandbox(processes, self._limits) for _ in range(python)], *self._shares),
         }
-        for slots in self._slots.values():
-            self._exits.push_async_callback(slots.stop)
+        for pool in self._pools.values():
+            self._exits.push_async_callback(pool.stop)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
-        # A thread of pydantic-monty has told the event loop that its pool ended, and may not have returned from that.
-        # If the interpreter ended at this very moment, the thread would abort the process.
-        await asyncio.sleep(_SETTLE)
+        # A thread of pydantic-monty may still be in the call that reported the end of its pool to the event loop. If
+        # the interpreter ended at that point, the thread would abort the process.
+        await asyncio.sleep(_SETTLE_SECONDS)
 
     def languages(self) -> tuple[Language, ...]:
-        """The languages in which functions may be written here."""
+        """Return the supported languages of functions."""
         return LANGUAGES
 
     async def check(self, function: Function, in_schema: Schema | None, out_schema: Schema | None) -> None:
-        """Load the function without running it: what to do before one is stored. Raises BadRequest for its paths, and
-        FunctionFailed, with the line, when it does not compile or has no `transform`."""
+        """Load the function without running it; call this before storing one. Raises BadRequest for its paths, and
+        FunctionFailed with the line if it does not compile or has no `transform`."""
         function.check_paths(in_schema, out_schema)
-        plan = self._plan(function, in_schema, out_schema, "Import")
-        async with self._slots[function.language].lend(plan.key) as sandbox:
-            await sandbox.load(plan, self._limits.seconds)
+        compiled = self._compile(function, in_schema, out_schema, "Import")
+        async with self._pools[function.language].acquire(compiled.key) as sandbox:
+            await sandbox.load(compiled, self._limits.seconds)
 
-    async def load_prepared(self, prepared: Prepared, seconds: float, *, owner: str, wait: float = WAIT) -> None:
+    async def load_prepared(
+        self, prepared: Prepared, seconds: float, *, owner: str, wait: float = DEFAULT_WAIT_SECONDS
+    ) -> None:
         """Load a prepared function without running it. Raises as `run_prepared` does."""
-        async with self._slots[prepared.language].lend(prepared.key, owner, wait) as sandbox:
+        async with self._pools[prepared.language].acquire(prepared.key, owner, wait) as sandbox:
             await sandbox.load(prepared, seconds)
 
-    async def run_prepared(self, prepared: Prepared, seconds: float, *, owner: str, wait: float = WAIT) -> Ran:
-        """Run a prepared function on its batch, for at most `seconds`, after waiting at most `wait` for a sandbox.
+    async def run_prepared(
+        self, prepared: Prepared, seconds: float, *, owner: str, wait: float = DEFAULT_WAIT_SECONDS
+    ) -> RunOutput:
+        """Run a prepared function on its batch, for at most `seconds`, after waiting at most `wait` seconds for a
+        sandbox.
 
-        Raises FunctionFailed; TooManyRequests when too many calls of the owner wait; Unavailable when no sandbox was
-        free in time or could be started.
+        Raises FunctionFailed; TooManyRequests if too many calls of the owner wait; Unavailable if no sandbox was free
+        in time or could be started.
         """
-        async with self._slots[prepared.language].lend(prepared.key, owner, wait) as sandbox:
+        async with self._pools[prepared.language].acquire(prepared.key, owner, wait) as sandbox:
             results = await sandbox.run(prepared, prepared.batch, seconds)
-        return Ran(results.text, results.each())
+        return RunOutput(results.text, results.split())
 
     async def run(
         self,
@@ -123,12 +128,12 @@ class Runner:
         *,
         purpose: Purpose = "Import",
     ) -> list[Outcome]:
-        """The outcome of each record, in their order.
+        """Return the outcome of each record, in their order.
 
-        The records conform to `in_schema`; the function gets what is at its `in_paths`. Results conform to what
-        `out_schema` has at its `out_paths`, none of which need be there unless the purpose requires it. `seconds` is
-        the limit for the whole batch, waiting for a sandbox aside. Raises FunctionFailed when the batch as a whole
-        failed, and Unavailable when no sandbox was free or could be started.
+        The records conform to `in_schema`. The function receives the properties at its `in_paths`. Results conform to
+        `out_schema` at the `out_paths`, all of which may be missing unless the purpose requires them. `seconds` limits
+        the whole batch, without the wait for a sandbox. Raises FunctionFailed if the batch as a whole failed, and
+        Unavailable if no sandbox was free or could be started.
         """
         return list(await self.stream(function, records, in_schema, out_schema, seconds, purpose=purpose))
 
@@ -142,28 +147,31 @@ class Runner:
         *,
         purpose: Purpose = "Import",
     ) -> Iterator[Outcome]:
-        """Run a function as `run` does; return the outcomes decoded while they are taken.
+        """Run a function as `run` does; return the outcomes lazily, decoded during iteration.
 
-        Outcomes may be forty times as large as their text: a caller that keeps something smaller needs less memory.
+        Outcomes may be forty times as large as their text, so callers that keep only an extract save memory.
         """
         if not records:
             return iter(())
         limit = self._limits.seconds if seconds is None else seconds
         if not 0 < limit <= MAX_SECONDS:
             raise BadRequest(f"seconds must be above 0 and at most {MAX_SECONDS:g}", field="seconds")
-        plan = self._plan(function, in_schema, out_schema, purpose)
-        async with self._slots[function.language].lend(plan.key) as sandbox:
-            results = await sandbox.run(plan, plan.encode(records), limit)
-        return plan.outcomes(results, len(records))
+        compiled = self._compile(function, in_schema, out_schema, purpose)
+        async with self._pools[function.language].acquire(compiled.key) as sandbox:
+            results = await sandbox.run(compiled, compiled.encode(records), limit)
+        return compiled.outcomes(results, len(records))
 
-    def _plan(self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose) -> Plan:
-        # By identity, as comparing large schemas takes longer than a small batch. The plan keeps them alive.
+    def _compile(
+        self, function: Function, in_schema: Schema | None, out_schema: Schema | None, purpose: Purpose
+    ) -> CompiledFunction:
+        # Keyed by identity, because comparing large schemas takes longer than a small batch. The value keeps them
+        # alive.
         key = (function, id(in_schema), id(out_schema), purpose)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = Plan(function, in_schema, out_schema, purpose)
-            if len(self._plans) > _PLANS:
-                self._plans.popitem(last=False)
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            compiled = self._compiled[key] = CompiledFunction(function, in_schema, out_schema, purpose)
+            if len(self._compiled) > _MAX_COMPILED:
+                self._compiled.popitem(last=False)
         else:
-            self._plans.move_to_end(key)
-        return plan
+            self._compiled.move_to_end(key)
+        return compiled

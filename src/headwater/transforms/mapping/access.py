@@ -1,4 +1,4 @@
-"""Compiles paths: down objects and maps, which are dicts, and then down the text of a JSON value."""
+"""Compiles paths: through objects and maps, which are dicts, and then inside the text of a JSON value."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -9,26 +9,27 @@ from msgspec import Raw
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.fromjson import Reader
 from headwater.transforms.mapping.errors import CannotEvaluate
+from headwater.transforms.mapping.evaluation import SMALL_CHARACTERS, Evaluator, Input, charge
 from headwater.transforms.mapping.language.printer import path_text
 from headwater.transforms.mapping.language.tree import PathReference, Step
-from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Evaluator, Input, charge
 
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _OPENS_OBJECT: Final = ord("{")
 _NO_OBJECT: Final[dict[str, Raw]] = {}
-"""What is remembered of a JSON value that is not an object."""
+"""The cached members of a JSON value that is not an object."""
 _NOTHING: Final[dict[str, Raw]] = {}
-"""The members of what does not exist."""
+"""The members of a value that does not exist."""
 
 
-MembersOf = Callable[[Input], dict[str, Raw]]
-Parents = dict[tuple[tuple[Step, ...], bool], tuple[tuple[str, ...], MembersOf]]
-"""The access to objects, by the steps that lead there and whether the next step is optional: shared by all paths of a
-mapping, which has thousands."""
+DecodeMembers = Callable[[Input], dict[str, Raw]]
+Parents = dict[tuple[tuple[Step, ...], bool], tuple[tuple[str, ...], DecodeMembers]]
+"""The access to objects, by the steps to them and whether the next step is optional. All paths of a mapping, which may
+be thousands, share it."""
 
 
-def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Evaluator:
-    """The value at a path of properties and keys, converted; None when it, or a parent, is missing or null."""
+def compile_dict_access(names: Sequence[str], convert: Conversion | None = None) -> Evaluator:
+    """Return an evaluator of the value at a path of properties and keys, converted. It gives None if the value or a
+    parent is missing or null."""
     first, *others = names
     if not others:
         if convert is None:
@@ -51,23 +52,23 @@ def dict_access(names: Sequence[str], convert: Conversion | None = None) -> Eval
     return get
 
 
-def json_access(path: PathReference, length: int, read: Reader, parents: Parents) -> Evaluator:
-    """What `read` makes of the JSON inside the value at the first `length` steps of the path.
+def compile_json_access(path: PathReference, length: int, read: Reader, parents: Parents) -> Evaluator:
+    """Return an evaluator that applies `read` to the JSON inside the value at the first `length` steps of the path.
 
-    A key that an object does not have gives None. Asking anything but an object for a key raises CannotEvaluate, unless
-    the key is marked as optional. Of a member that an object has twice the last counts. Objects are decoded one level
-    at a time, and once for all expressions on the same record.
+    A key that an object does not have gives None. A key of anything but an object raises CannotEvaluate, unless the key
+    is marked as optional. The last of repeated members wins. Objects are decoded one level at a time, and once for all
+    expressions on the same record.
     """
     above, last = path.steps[:-1], path.steps[-1]
     if (above, last.optional) not in parents:
-        parents[above, last.optional] = _parent_access(path, length)
-    parent, members_of_parent = parents[above, last.optional]
+        parents[above, last.optional] = _compile_parent_access(path, length)
+    parent, decode_parent = parents[above, last.optional]
     name = last.name
 
     def follow(given: Input) -> Any:
         members = given.decoded.get(parent)
-        if not members:  # not decoded yet, or nothing in there
-            members = members_of_parent(given)
+        if not members:  # not decoded yet, or empty
+            members = decode_parent(given)
         raw = members.get(name)
         if raw is None:
             return None
@@ -78,15 +79,15 @@ def json_access(path: PathReference, length: int, read: Reader, parents: Parents
     return follow
 
 
-def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], MembersOf]:
-    """The names above the last step, and what gives the members of the JSON object there."""
+def _compile_parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], DecodeMembers]:
+    """Return the names above the last step, and a function for the members of the JSON object there."""
     names = tuple(step.name for step in path.steps)
-    evaluate = dict_access(names[:length])
+    evaluate = compile_dict_access(names[:length])
     levels = [
         (index, names[:index], names[index - 1], path.steps[index].optional) for index in range(length, len(names))
     ]
 
-    def members_of_parent(given: Input) -> dict[str, Raw]:
+    def decode_parent(given: Input) -> dict[str, Raw]:
         decoded = given.decoded
         above = _NOTHING
         for index, prefix, name, optional in levels:
@@ -100,7 +101,7 @@ def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], M
                     text = None if raw is None else bytes(raw)
                 if text is None:
                     return _NOTHING
-                members = decoded[prefix] = _members_of(text, path, index)
+                members = decoded[prefix] = _decode_members(text, path, index)
             if members is _NO_OBJECT:
                 if optional:
                     return _NOTHING
@@ -108,11 +109,11 @@ def _parent_access(path: PathReference, length: int) -> tuple[tuple[str, ...], M
             above = members
         return above
 
-    return names[:-1], members_of_parent
+    return names[:-1], decode_parent
 
 
-def charged(evaluate: Evaluator) -> Evaluator:
-    """The JSON values that `evaluate` gives, counted since expressions convert or compare them."""
+def with_charge(evaluate: Evaluator) -> Evaluator:
+    """Return an evaluator that charges the JSON values of `evaluate`, because expressions convert or compare them."""
 
     def evaluate_and_charge(given: Input) -> Any:
         value = evaluate(given)
@@ -123,7 +124,7 @@ def charged(evaluate: Evaluator) -> Evaluator:
     return evaluate_and_charge
 
 
-def _members_of(text: bytes, path: PathReference, length: int) -> dict[str, Raw]:
+def _decode_members(text: bytes, path: PathReference, length: int) -> dict[str, Raw]:
     if text[0] != _OPENS_OBJECT:
         return _NO_OBJECT
     try:

@@ -1,14 +1,15 @@
-"""What goes wrong with mappings: when they are written, and when they meet a record.
+"""Errors in mappings: when they are written, and when they are applied to a record.
 
     BadRequest
     └── InvalidMapping              a mapping, or one expression of it, can never work
-        └── InvalidExpression       with the position of the offending character
+        └── InvalidExpression       with the position of the invalid character
     Unprocessable (TransformationFailed)
-    └── MappingFailed               this record only; the mapping goes on with the next
+    └── MappingFailed               this record only; the mapping continues with the next
         ├── TransformationError     an expression cannot be computed: step Transformation
         └── ValidationError         its result does not fit the output property: step OutputValidation
 
-Messages name expressions, paths and rules, never a value of a record: they are stored and shown where values are not.
+Messages contain expressions, paths and rules, never a value of a record, because they are stored and shown to people
+without access to values.
 """
 
 from typing import ClassVar
@@ -17,29 +18,29 @@ from headwater.base.errors import BadRequest, Unprocessable
 from headwater.base.steps import ProcessingStep
 
 MAX_QUOTED = 200
-"""How much of an expression a message repeats, in code points."""
+"""Maximum length of an expression in a message, in code points."""
 
 
 class InvalidMapping(BadRequest):
-    """A mapping breaks a rule. `field` is the output path that is to blame, if one is."""
+    """A mapping breaks a rule. `field` is the invalid output path, if there is one."""
 
 
 class InvalidExpression(InvalidMapping):
-    """An expression breaks a rule of the language, or does not fit its schema or the type that it must give."""
+    """An expression breaks a rule of the language, or does not fit its schema or its target type."""
 
     def __init__(self, rule: str, offset: int) -> None:
         super().__init__(f"{rule}, at character {offset + 1}")
         self.rule = rule
-        """What is wrong, without the position."""
+        """The broken rule, without the position."""
         self.offset = offset
-        """Where, in code points from the start of the expression."""
+        """The position, in code points from the start of the expression."""
 
 
 class MappingFailed(Unprocessable):
     """A record cannot be mapped."""
 
     step: ClassVar[ProcessingStep] = "Transformation"
-    """The step of a run that counts it."""
+    """The processing step that counts the error."""
 
     def __init__(self, reason: str, *, expression: str, path: str) -> None:
         super().__init__("TransformationFailed", f"{quoted(expression)} for {quoted(path)}: {reason}", field=path)
@@ -63,11 +64,11 @@ class ValidationError(MappingFailed):
 
 
 class CannotEvaluate(Exception):
-    """Raised by compiled expressions, with the reason; the mapping, which knows expression and path, makes a
-    TransformationError of it."""
+    """Raised by compiled expressions with the reason. The mapping adds expression and path, and converts it to a
+    TransformationError."""
 
 
 def quoted(text: str) -> str:
-    """The text in the marks that expressions and paths stand in within messages, cut when it is long."""
+    """Return the text in the quotation marks of expressions and paths in messages, cut if it is long."""
     cut = text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
     return "«" + cut.replace("»", "≫") + "»"

@@ -1,4 +1,4 @@
-"""What people who write expressions ask before they save a mapping: is it valid, and what does it read?"""
+"""Checks of expressions before a mapping is saved: validity, and the properties that they read."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,9 +9,9 @@ from headwater.transforms.mapping.mapping import check_length
 
 
 def validate_expression(expression: str, properties: Sequence[Property], type: Type) -> str:
-    """Why the expression cannot give a value of the type from these properties; empty when it can.
+    """Return why the expression cannot give a value of the type from these properties; empty if it can.
 
-    Raises InvalidType when two properties have the same name.
+    Raises InvalidType if two properties have the same name.
     """
     schema = ObjectType(tuple(properties)) if properties else None
     try:
@@ -21,10 +21,10 @@ def validate_expression(expression: str, properties: Sequence[Property], type: T
     return ""
 
 
-def properties_of(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
-    """The paths of the properties that the expressions read, each given with the type of its result; sorted.
+def list_properties(expressions: Iterable[tuple[str, Type]], schema: Schema | None) -> list[str]:
+    """Return the sorted paths of the properties that the expressions read. Each comes with the type of its result.
 
-    Raises InvalidExpression for the first expression that is not valid, and InvalidMapping when they have more than
+    Raises InvalidExpression for the first expression that is not valid, and InvalidMapping if they have more than
     MAX_EXPRESSIONS_CHARACTERS together.
     """
     paths: set[str] = set()

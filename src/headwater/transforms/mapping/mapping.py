@@ -1,7 +1,7 @@
-"""A mapping: for each path of an output schema, the expression that gives its value.
+"""A mapping: for each path of an output schema, the expression that computes its value.
 
-It is checked and compiled as a whole, once, and applied to any number of records. What comes out conforms to the output
-schema or is an error of that record alone. Records that go in are not changed, but what comes out may share parts with
+It is checked and compiled as a whole, once, and applied to any number of records. Each output conforms to the output
+schema; otherwise there is an error for that record alone. Records are not changed, but outputs may share parts with
 them.
 """
 
@@ -34,17 +34,18 @@ from headwater.transforms.mapping.errors import (
     ValidationError,
     quoted,
 )
+from headwater.transforms.mapping.evaluation import Evaluator, Input
 from headwater.transforms.mapping.language.parser import parse
 from headwater.transforms.mapping.language.tree import Expression, count_parts
-from headwater.transforms.mapping.requirements import Purpose, Requirement, requirements_of
-from headwater.transforms.mapping.sizes import Size, largest_of, size_of
-from headwater.transforms.mapping.typed import Evaluator, Input
+from headwater.transforms.mapping.requirements import Purpose, Requirement, list_requirements
+from headwater.transforms.mapping.sizes import Size, compile_size, find_max_size
 
 MAX_EXPRESSIONS_CHARACTERS: Final = 200_000
-"""Size of all expressions of a mapping together, in characters: bounds the time of compiling it and of each record."""
+"""Maximum size of all expressions of a mapping together, in characters. It bounds the time to compile it and to apply
+it."""
 MAX_EXPRESSIONS_PARTS: Final = 5_000
-"""Constants, paths and calls in all expressions of a mapping together. Each takes about 1.5 KB in every worker, and up
-to half a microsecond for each record."""
+"""Maximum number of constants, paths and calls in all expressions of a mapping together. Each takes about 1.5 KB in
+every worker, and up to half a microsecond for each record."""
 _MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
 _TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
 _log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ PURPOSES: Final[tuple[Purpose, ...]] = ("Import", "Create", "Update")
 
 
 def check_length(expressions: Iterable[str]) -> None:
-    """Raises InvalidMapping when the expressions are longer than MAX_EXPRESSIONS_CHARACTERS together."""
+    """Raise InvalidMapping if the expressions are longer than MAX_EXPRESSIONS_CHARACTERS together."""
     if sum(map(len, expressions)) > MAX_EXPRESSIONS_CHARACTERS:
         raise InvalidMapping(f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together")
 
@@ -70,12 +71,12 @@ class _Output(NamedTuple):
 
 
 class CompiledMapping:
-    """A mapping that is ready for records. Holds no state: any number of threads may use it."""
+    """A mapping that is ready for records. It is immutable: any number of threads may use it."""
 
     def __init__(self, expressions: Dictionary[str, str], in_schema: Schema | None, out_schema: Schema) -> None:
-        """Compiles the expressions, given by output path, in their order.
+        """Compile the expressions, given by output path, in their order.
 
-        Without an input schema they can use constants only. Raises InvalidMapping, its `field` the path to blame.
+        Without an input schema they can use constants only. Raises InvalidMapping with the invalid path as its `field`.
         """
         if not expressions:
             raise InvalidMapping("a mapping must have at least one expression")
@@ -87,7 +88,7 @@ class CompiledMapping:
         for path, expression in expressions.items():
             property = properties[path]
             try:
-                evaluate = compiler.toward(trees[path], property.type)
+                evaluate = compiler.compile_to(trees[path], property.type)
             except InvalidExpression as error:
                 raise _invalid(path, expression, error) from error
             *parents, name = parse_path(path)
@@ -102,25 +103,25 @@ class CompiledMapping:
             for each, size in zip(outputs, sizes, strict=True)
         ]
         self._requirements: Final[dict[Purpose, tuple[Requirement, ...]]] = {
-            purpose: requirements_of(self.out_paths, out_schema, purpose) for purpose in PURPOSES
+            purpose: list_requirements(self.out_paths, out_schema, purpose) for purpose in PURPOSES
         }
 
     def apply(self, record: Record, purpose: Purpose = "Import") -> Record:
-        """The output for the record, which conforms to the input schema.
+        """Return the output for the record, which conforms to the input schema.
 
-        Raises MappingFailed and nothing else, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements
-        are counted before they are joined, and properties while they are made, so no larger output is ever held.
+        Raises only MappingFailed, also for an output of more than MAX_RESULT_CHARACTERS. Texts and elements are counted
+        before they are joined, and properties while they are computed, so no larger output is ever held.
         """
         result: Record = {}
         size = self._known_size
         output = self._outputs[0]
         given = Input(record, {})
         try:
-            for evaluate, nullable, name, parents, size_of_value, output in self._plan:  # noqa: B007  # the error names it
+            for evaluate, nullable, name, parents, measure_value, output in self._plan:  # noqa: B007  # for the error message
                 value = evaluate(given)
                 if value is not None or nullable:
-                    if size_of_value is not None and value is not None:
-                        size += size_of_value(value)
+                    if measure_value is not None and value is not None:
+                        size += measure_value(value)
                         if size > MAX_RESULT_CHARACTERS:
                             raise InvalidValue(_TOO_LARGE)
                     if parents:
@@ -133,7 +134,7 @@ class CompiledMapping:
             where = f"the result at {error.path}" if error.path else "the result"
             reason = f"{where} {error.rule}"
             raise ValidationError(reason, expression=output.expression, path=output.path) from None
-        except Exception as error:  # a bug, which must cost no more than this record
+        except Exception as error:  # a bug, which must affect this record only
             reason = "a value is nested too deeply"
             if not isinstance(error, RecursionError):
                 kind = type(error).__name__
@@ -146,10 +147,10 @@ class CompiledMapping:
         return result
 
     def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> Iterator[Record | MappingFailed]:
-        """For each of the records its output, or why there is none.
+        """Yield the output of each record, or the reason why there is none.
 
-        Outputs are made while they are taken: encode each before taking the next, since together they may be larger
-        than memory. Never raises for a record.
+        Outputs are computed during iteration. Encode each before taking the next, because together they may exceed the
+        memory. Never raises for a record.
         """
         apply = self.apply
         for record in records:
@@ -170,17 +171,19 @@ class CompiledMapping:
 
 
 def _sizes(outputs: list[_Output]) -> tuple[list[Size | None], int]:
-    """How each output is measured, None when its type bounds it; and the sum of these bounds."""
-    bounds = [largest_of(output.type) for output in outputs]
+    """Return the measure of each output, None if its type bounds the size; and the sum of these bounds."""
+    bounds = [find_max_size(output.type) for output in outputs]
     bounds = [None if bound is None or bound > _MAX_KNOWN_CHARACTERS else bound for bound in bounds]
     known = sum(bound or 0 for bound in bounds)
     if known > _MAX_KNOWN_CHARACTERS:
-        return [size_of(output.type) for output in outputs], 0
-    return [size_of(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)], known
+        return [compile_size(output.type) for output in outputs], 0
+    sizes = [compile_size(each.type) if bound is None else None for each, bound in zip(outputs, bounds, strict=True)]
+    return sizes, known
 
 
 def _parse(expressions: Dictionary[str, str]) -> dict[str, Expression]:
-    """The trees of the expressions by output path: counted before any is compiled, which takes much longer."""
+    """Return the trees of the expressions by output path. They are counted before any is compiled, which takes much
+    longer."""
     trees: dict[str, Expression] = {}
     parts = 0
     for path, expression in expressions.items():

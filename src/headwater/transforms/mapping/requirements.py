@@ -1,7 +1,7 @@
-"""What an output must have for its purpose: properties that are required where a record is created or updated.
+"""Required properties of an output, if its purpose is to create or update a record.
 
-Asked of the properties that a mapping gives, of what they contain and of what contains them. Other properties may come
-from elsewhere, such as the one by which an export finds its record.
+The requirements concern mapped properties, their contents and their parents. Other properties may come from elsewhere,
+such as the one by which an export finds its record.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,25 +23,25 @@ from headwater.schemas import (
 from headwater.schemas.decoding import key_component
 
 Purpose = Literal["Import", "Create", "Update"]
-"""What the output is for: to be stored here, or to create or update a record elsewhere."""
+"""The use of the output: to be stored here, or to create or update a record elsewhere."""
 
 Missing = Callable[[Any], str | None]
-"""Gives the path of what is missing inside a value that is not None, or None."""
+"""Returns the path of a missing property inside a value that is not None, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What must hold at one path."""
+    """The requirement at one path."""
 
     path: Path
     source: str
-    """The output path that was mapped, which is this path or one below."""
+    """The mapped output path, which is this path or one below."""
     required: bool
     inside: Missing | None
-    """What must hold inside the value, if there is one."""
+    """The requirement inside the value, if there is one."""
 
     def missing(self, record: Record) -> str | None:
-        """The path of a property that is required and that the record does not have; None when there is none."""
+        """Return the path of a required property that the record does not have; None if there is none."""
         here: Any = record
         for name in self.path:
             if not isinstance(here, dict) or name not in here:
@@ -51,10 +51,10 @@ class Requirement:
         return None if below is None else _joined(".".join(self.path), below)
 
 
-def requirements_of(
+def list_requirements(
     paths: Iterable[str], schema: Schema, purpose: Literal["Import", "Create", "Update"]
 ) -> tuple[Requirement, ...]:
-    """The requirements of what is mapped to these paths of the schema, parents first."""
+    """Return the requirements of these mapped paths of the schema, parents first."""
 
     def required(property: Property) -> bool:
         return {"Import": False, "Create": property.create_required, "Update": property.update_required}[purpose]

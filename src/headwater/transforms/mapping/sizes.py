@@ -1,13 +1,14 @@
-"""Sizes of values in characters: what `MAX_RESULT_CHARACTERS` counts in the results of mappings.
+"""Sizes of values in characters, for the limit `MAX_RESULT_CHARACTERS` on results of mappings.
 
-A text counts its characters, a json value those of its JSON, any other scalar `SCALAR_CHARACTERS`. Arrays, maps and
-objects count what they hold, `SCALAR_CHARACTERS` more for each element or member, and the keys of maps.
+The size of a text is its length, that of a json value the length of its JSON, that of any other scalar
+`SCALAR_CHARACTERS`. Arrays, maps and objects have the size of their contents, plus `SCALAR_CHARACTERS` for each element
+or member, plus the keys of maps.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import ArrayType, JsonType, MapType, ObjectType, StringType, Type
+from headwater.schemas import types as t
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.errors import CannotEvaluate
 
@@ -15,58 +16,58 @@ SCALAR_CHARACTERS: Final = 8
 """Size of a number, a boolean, a date, a time, a UUID or an IP address."""
 
 Size = Callable[[Any], int]
-"""The size of a value that is not None."""
+"""Returns the size of a value that is not None."""
 
 
-def size_of(type: Type) -> Size:
-    """How values of the type are measured."""
+def compile_size(type: t.Type) -> Size:
+    """Return a function that measures values of the type."""
     match type:
-        case StringType():
+        case t.StringType():
             return len
-        case JsonType():
+        case t.JsonType():
             return lambda value: len(value.text)
-        case ArrayType():
+        case t.ArrayType():
             return _sequence(type.element_type)
-        case MapType():
-            of_values = _sequence(type.element_type)
-            return lambda value: sum(map(len, value)) + of_values(value.values())
-        case ObjectType():
-            return _object({property.name: size_of(property.type) for property in type})
+        case t.MapType():
+            measure_values = _sequence(type.element_type)
+            return lambda value: sum(map(len, value)) + measure_values(value.values())
+        case t.ObjectType():
+            return _object({property.name: compile_size(property.type) for property in type})
         case _:
             return lambda value: SCALAR_CHARACTERS
 
 
-def largest_of(type: Type) -> int | None:
-    """The largest size of a value of the type, None when the type alone does not bound it."""
+def find_max_size(type: t.Type) -> int | None:
+    """Return the maximum size of a value of the type, None if the type alone does not bound it."""
     match type:
-        case StringType(values=tuple() as values):
+        case t.StringType(values=tuple() as values):
             return max(map(len, values))
-        case StringType():
+        case t.StringType():
             return type.max_length
-        case JsonType() | ArrayType() | MapType() | ObjectType():
+        case t.JsonType() | t.ArrayType() | t.MapType() | t.ObjectType():
             return None
         case _:
             return SCALAR_CHARACTERS
 
 
 def too_large(what: str) -> CannotEvaluate:
-    """The error for a part of a result that is larger than the whole may be."""
+    """Return the error for a part of a result that exceeds the maximum size of the whole."""
     return CannotEvaluate(f"{what} is larger than {MAX_RESULT_CHARACTERS} characters")
 
 
-def _sequence(element: Type) -> Size:
-    if largest_of(element) == SCALAR_CHARACTERS and not isinstance(element, StringType):
+def _sequence(element: t.Type) -> Size:
+    if find_max_size(element) == SCALAR_CHARACTERS and not isinstance(element, t.StringType):
         return lambda values: 2 * SCALAR_CHARACTERS * len(values)
-    of_element = size_of(element)
-    return lambda values: SCALAR_CHARACTERS * len(values) + sum(map(of_element, values))
+    measure_element = compile_size(element)
+    return lambda values: SCALAR_CHARACTERS * len(values) + sum(map(measure_element, values))
 
 
 def _object(members: dict[str, Size]) -> Size:
-    def of_object(record: dict[str, Any]) -> int:
+    def measure_object(record: dict[str, Any]) -> int:
         size = SCALAR_CHARACTERS * len(record)
         for name, value in record.items():
             if value is not None:
                 size += members[name](value)
         return size
 
-    return of_object
+    return measure_object

@@ -1,11 +1,11 @@
-"""When two values of a type are equal, for the types whose values Python compares otherwise."""
+"""Equality of two values of a type, for the types that Python compares differently."""
 
 from typing import Any
 
 import pytest
 
 from headwater.schemas import ArrayType, Json, MapType, ObjectType, Property, Type
-from headwater.transforms.mapping.functions.equality import equality_of
+from headwater.transforms.mapping.functions.equality import compile_equality
 from tests.transforms.mapping.examples import JSON, TEXT
 
 JSONS, KEYED = ArrayType(JSON), MapType(JSON)
@@ -39,4 +39,4 @@ ENDLESS = "1e99999999999999999999"
     ],
 )
 def test_equality(type: Type, one: Any, other: Any, equal: bool) -> None:
-    assert equality_of(type)(one, other) is equal
+    assert compile_equality(type)(one, other) is equal

@@ -1,4 +1,4 @@
-"""and, or, not, eq, ne, if, coalesce: what they take and what they give."""
+"""and, or, not, eq, ne, if, coalesce: arguments and results."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ FLAG = BooleanType()
         ("and(null, true, true)", None),
         ("and(vip, 'yes', tiny)", True),
         ("and(vip, maybe)", None),
-        ("and(false, doc.a.x)", False),  # what does not matter any more is not asked
+        ("and(false, doc.a.x)", False),  # irrelevant operands are not evaluated
         ("or(false, false)", False),
         ("or(false, true)", True),
         ("or(null, 'yes')", True),
@@ -41,7 +41,7 @@ FLAG = BooleanType()
         ("not('no')", True),
         ("not(null)", None),
         ("not(maybe)", None),
-        ("not(empty)", None),  # as an empty text says nothing
+        ("not(empty)", None),  # an empty text is null
     ],
 )
 def test_logical_functions(expression: str, value: bool | None) -> None:
@@ -68,12 +68,12 @@ def test_logical_functions(expression: str, value: bool | None) -> None:
         ("eq(small, 0.1)", True),
         ("eq(0.1, small)", True),
         ("eq(small, score)", False),
-        ("eq(n, 2.6)", False),  # and not because 2.6 would be rounded
+        ("eq(n, 2.6)", False),  # 2.6 is not rounded
         ("eq(2.6, n)", False),
         ("eq(big, 9007199254740992.0)", False),
         ("eq(born, 1815)", True),
         ("eq(at, day)", False),
-        ("eq(at, '2024-03-05T10:00:00.500Z')", False),  # which is not how it is written as text
+        ("eq(at, '2024-03-05T10:00:00.500Z')", False),  # the text form of the date differs
         ("eq('2024-03-05T10:00:00.500Z', at)", True),
         ("eq(vip, 'true')", True),
         ("eq('yes', vip)", True),
@@ -87,7 +87,7 @@ def test_logical_functions(expression: str, value: bool | None) -> None:
         ("eq(5, doc.a)", True),
         ("eq(doc.s, 'Text')", True),
         ("eq(doc.l, 'Text')", False),
-        ("eq(doc.b.c, first)", False),  # as JSON null is a value
+        ("eq(doc.b.c, first)", False),  # JSON null is a value
         ("eq(coalesce(doc.b.c, 'x'), first)", False),
         ("eq(json_parse('{\"a\":1,\"b\":[1.50]}'), json_parse('{\"b\":[15e-1],\"a\":1.0}'))", True),
         ("eq(json_parse('{\"a\":1}'), json_parse('{\"a\":1,\"b\":null}'))", False),
@@ -168,9 +168,9 @@ def test_choice(expression: str, type: Type, value: Any) -> None:
     ],
 )
 def test_refuses(expression: str, type: Type, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, type)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 def test_an_argument_that_cannot_be_converted_is_no_fault_of_the_result() -> None:

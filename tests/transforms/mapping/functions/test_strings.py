@@ -27,7 +27,7 @@ from tests.transforms.mapping.examples import INT32, TEXT, evaluate
         (r"trim('\u2003 a b\u00a0\n')", "a b"),
         (r"ltrim('\u2003 a b ')", "a b "),
         (r"rtrim(' a b\u3000\u0085')", " a b"),
-        (r"trim('\u001c\u200ba\u001f')", "\x1c\u200ba\x1f"),  # which Unicode does not call white space
+        (r"trim('\u001c\u200ba\u001f')", "\x1c\u200ba\x1f"),  # not white space in Unicode
         ("trim(n)", "3"),
         ("trim(gone)", None),
         ("substring('résumé', 2, 4)", "ésum"),
@@ -52,7 +52,7 @@ def test_gives_text(expression: str, value: str | None) -> None:
     assert evaluate(expression, TEXT) == value
 
 
-def test_text_is_converted_to_what_is_wanted() -> None:
+def test_text_is_converted_to_the_target() -> None:
     assert evaluate("substring(2024, 3)", INT32) == 24
     assert evaluate("lower('YES')", BooleanType()) is True
     assert evaluate("substring('abc', 4)", INT32) is None
@@ -130,9 +130,9 @@ def test_len(expression: str, length: int) -> None:
     ],
 )
 def test_refuses(expression: str, type: Type, reason: str) -> None:
-    with pytest.raises(InvalidMapping) as refused:
+    with pytest.raises(InvalidMapping) as raised:
         evaluate(expression, type)
-    assert reason in refused.value.message
+    assert reason in raised.value.message
 
 
 @pytest.mark.parametrize(

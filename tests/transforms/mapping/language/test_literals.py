@@ -1,4 +1,4 @@
-"""Constants: which texts there are for which strings and numbers."""
+"""Constants: texts of strings and numbers."""
 
 from decimal import Decimal
 
@@ -24,12 +24,12 @@ from headwater.transforms.mapping.language.literals import (
         ("""'"'""", '"'),
         ('''"'"''', "'"),
         (r"'\u00e9'", "é"),
-        (r"'\u0001\ud7ff\ue000\U0010ffff'", "\x01\ud7ff\ue000\U0010ffff"),  # the bounds of what there is
+        (r"'\u0001\ud7ff\ue000\U0010ffff'", "\x01\ud7ff\ue000\U0010ffff"),  # the limits of the ranges
         (r"'\u00E9x'", "éx"),
         (r"'\U0001F600'", "😀"),
         ("'two\nlines'", "two\nlines"),
-        ("'e\u0301'", "é"),  # normalized, as what is typed is
-        (r"'e\u0301'", "e\u0301"),  # but not what is escaped
+        ("'e\u0301'", "é"),  # normalized, like all input
+        (r"'e\u0301'", "e\u0301"),  # escapes are not normalized
         (r"'\\u0041'", r"\u0041"),
     ],
 )
@@ -58,10 +58,10 @@ def test_reads_strings(source: str, value: str) -> None:
         (r"'\é'", 1),
     ],
 )
-def test_refuses_strings(source: str, offset: int) -> None:
-    with pytest.raises(InvalidExpression) as refused:
+def test_rejects_strings(source: str, offset: int) -> None:
+    with pytest.raises(InvalidExpression) as raised:
         read_string(source, 0)
-    assert refused.value.offset == offset
+    assert raised.value.offset == offset
 
 
 def test_bounds_combining_marks() -> None:
@@ -77,20 +77,20 @@ def test_a_written_string_is_read_as_itself(value: str) -> None:
     assert read_string(source, 0) == (value, len(source))
 
 
-def test_writes_what_people_can_read() -> None:
+def test_printed_strings_are_readable() -> None:
     assert write_string("Grüße, 'Ada'\n") == "\"Grüße, 'Ada'\\n\""
     assert write_string("say \"hi\" and 'hi'") == r"""'say "hi" and \'hi\''"""
     assert write_string("e\u0301\x7f") == r"'e\u0301\u007f'"
 
 
 @pytest.mark.parametrize("source", ["1_000", "0x1F", "3e", "2kg", "1.2.3", "1..", "1e5e", "1e5.", "3_"])
-def test_refuses_what_follows_a_number_directly(source: str) -> None:
+def test_rejects_characters_directly_after_a_number(source: str) -> None:
     with pytest.raises(InvalidExpression, match="must not be followed directly"):
         read_number(source, 0)
 
 
 @pytest.mark.parametrize("source", ["1e40", "1e-38", "1" * 40, "1e99999999999999999999", "-1e-99999999999999999999"])
-def test_refuses_numbers_that_no_decimal_holds(source: str) -> None:
+def test_rejects_numbers_that_no_decimal_holds(source: str) -> None:
     with pytest.raises(InvalidExpression, match="39 digits before the point and 37 behind"):
         read_number(source, 0)
 

@@ -1,4 +1,4 @@
-"""Expressions as people write them, and every way to write what is none."""
+"""Valid expressions, and every kind of invalid one."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,7 +21,7 @@ from headwater.transforms.mapping.language.tree import (
     PathReference,
     Step,
 )
-from tests.growth import assert_linear
+from tests.complexity import assert_linear
 
 A, B, X = (PathReference((Step(name),)) for name in "abx")
 NULL = Constant(None, None)
@@ -151,11 +151,11 @@ def test_reads(source: str, tree: Expression) -> None:
         ("'abc", 0, "a string has no closing quote"),
     ],
 )
-def test_refuses_with_the_position(source: str, offset: int, rule: str) -> None:
-    with pytest.raises(InvalidExpression) as refused:
+def test_rejects_with_the_position(source: str, offset: int, rule: str) -> None:
+    with pytest.raises(InvalidExpression) as raised:
         parse(source)
-    assert (refused.value.offset, refused.value.rule) == (offset, rule)
-    assert refused.value.message == f"{rule}, at character {offset + 1}"
+    assert (raised.value.offset, raised.value.rule) == (offset, rule)
+    assert raised.value.message == f"{rule}, at character {offset + 1}"
 
 
 def test_remembers_where_parts_stand() -> None:
@@ -175,9 +175,9 @@ def test_has_a_longest_expression() -> None:
 
 def test_has_a_deepest_expression() -> None:
     assert isinstance(parse("f(" * MAX_DEPTH + "a" + ")" * MAX_DEPTH), Call)
-    with pytest.raises(InvalidExpression, match=f"deeper than {MAX_DEPTH} levels") as refused:
+    with pytest.raises(InvalidExpression, match=f"deeper than {MAX_DEPTH} levels") as raised:
         parse("f(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1))
-    assert refused.value.offset == 2 * MAX_DEPTH
+    assert raised.value.offset == 2 * MAX_DEPTH
 
 
 def test_has_a_longest_path() -> None:
@@ -220,7 +220,7 @@ def test_its_work_grows_with_the_text_and_no_faster(source: Callable[[int], str]
 
 @given(st.text() | st.text("ab.[]()?,'\"\\ u0163-e\n"))
 @example("a\ud800")
-def test_gives_a_tree_or_our_error(source: str) -> None:
+def test_any_text_is_a_tree_or_an_error(source: str) -> None:
     try:
         parse(source)
     except InvalidExpression as error:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import Unprocessable
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.events.devices import MAX_KEY_BYTES
 from headwater.events.protocol import MAX_DEPTH
 from headwater.events.raw import is_absent, is_object, is_string, members

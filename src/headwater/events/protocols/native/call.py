@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
 from headwater.base.identifiers import MAX_ID
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.events.decode_errors import explain_native, explain_syntax
 from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_array, is_object, repeated_member

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.events.decode_errors import explain_native
 from headwater.events.event import EVENT_TYPES
 from headwater.events.protocol import MAX_DEPTH, BrokenRule, Call, Limits, Rejection

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.base.errors import BadRequest, PayloadTooLarge
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.events.decode_errors import explain_syntax, explain_track
 from headwater.events.protocol import MAX_BATCH_EVENTS, MAX_DEFAULTS_BYTES, MAX_DEPTH, Call
 from headwater.events.raw import ABSENT, is_absent, is_object
@@ -26,7 +26,12 @@ class _Key(Struct, rename="camel"):
 
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
-_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+def _decode_single(body: bytes) -> tuple[Raw, str | None]:
+    """Return the text of the only event of a call, which is checked to be JSON, and its write key."""
+    write_key = _decode_key(body).write_key
+    return Raw(body.strip()), write_key
 
 
 def read_call(call: str, body: bytes) -> Call:
@@ -38,13 +43,13 @@ def read_call(call: str, body: bytes) -> Call:
     try:
         body.decode()  # the decoder does not check skipped strings, and stored data must be text
         if call != "batch":
-            event, other_event = decode_well_formed(_decode_raw, body)
+            (event, write_key), other_event = decode_well_formed(_decode_single, body)
             return Call(
                 type=call,
                 events=[event],
-                write_key=_decode_key(event).write_key,
+                write_key=write_key,
                 has_plain_texts=is_plain(body),
-                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event]),
+                rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event[0]]),
             )
         batch, other = decode_well_formed(_decode_batch, body)
     except msgspec.ValidationError as error:

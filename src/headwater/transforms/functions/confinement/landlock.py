@@ -1,7 +1,7 @@
-"""Landlock: the kernel refuses this process all files but some. Linux 5.13 or newer; needs no root.
+"""Landlock: denies this process all files except a list. Needs Linux 5.13 or newer, and no root.
 
-A program that is executed has to load its libraries, so `seccomp` cannot refuse to open files: this does, for all files
-but the program and the system's libraries.
+An executed program has to load its libraries, so `seccomp` cannot deny opening files. Landlock can: it denies all files
+except the program and the system's libraries.
 """
 
 import ctypes
@@ -18,11 +18,11 @@ _RULE_PATH_BENEATH = 1
 _EXECUTE = 1 << 0
 _READ_FILE = 1 << 2
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""How many rights, the lowest bits, each version of the interface knows."""
-_LAST_RIGHTS = 16
+"""Number of rights, the lowest bits, by version of the interface."""
+_MAX_RIGHTS = 16
 
 LIBRARIES = ("/etc/ld.so.cache", "/lib", "/lib64", "/usr/lib", "/usr/lib64")
-"""What a dynamic linker reads."""
+"""The files and folders that a dynamic linker reads."""
 
 
 def open_allowed(program: int) -> list[int]:
@@ -31,21 +31,21 @@ def open_allowed(program: int) -> list[int]:
     for path in LIBRARIES:
         try:
             found.append(os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC))
-        except OSError:  # this system has none
+        except OSError:  # this system does not have it
             continue
     return found
 
 
 def restrict(allowed: list[int]) -> bool:
-    """Refuse this process all files but those of these descriptors, and what is in folders among them: they can be read
-    and executed. Return whether that is in force. Needs PR_SET_NO_NEW_PRIVS, or root."""
+    """Deny this process all files except these descriptors and the contents of folders among them, which it can read
+    and execute. Return whether the restriction is in force. Needs PR_SET_NO_NEW_PRIVS, or root."""
     if sys.platform != "linux":
         return False
     call = ctypes.CDLL(None).syscall
     version = call(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)
     if version < 1:
         return False
-    handled = struct.pack("Q", (1 << _RIGHTS.get(version, _LAST_RIGHTS)) - 1)
+    handled = struct.pack("Q", (1 << _RIGHTS.get(version, _MAX_RIGHTS)) - 1)
     ruleset = call(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
     if ruleset < 0:
         return False

@@ -1,10 +1,10 @@
-"""Confines itself and becomes another program: `python -I -S launch.py MODE DATA PROGRAM ARGUMENT…`.
+"""Confines itself and executes another program: `python -I -S launch.py MODE DATA PROGRAM ARGUMENT…`.
 
-MODE is `require`, with which the program does not run when the system refuses a part of the confinement, or `warn`.
-DATA is the number of bytes of memory that the program may write to, PROGRAM its path. With the argument `--check` the
-process prints the refused parts, separated by spaces, and ends.
+MODE `require` does not execute the program if the system refuses a part of the confinement; `warn` does. DATA is the
+number of bytes of memory that the program may write to, PROGRAM its path. With the argument `--check` the process
+prints the refused parts, separated by spaces, and exits.
 
-The program's standard error is discarded, because messages of an interpreter that crashes may hold data of users.
+The program's standard error is discarded, because messages of a crashing interpreter may contain user data.
 
 It runs before each session of a function, so it imports few modules: json or pathlib would double its time.
 """
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from headwater.transforms.functions.confinement import process
 else:
-    # The package `headwater` would import what its parts need, which takes longer than everything else.
+    # The package `headwater` would import the dependencies of its parts, which takes longer than everything else.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     from confinement import process
 
@@ -46,19 +46,20 @@ def main(mode: str, data: int, path: str, arguments: list[str]) -> None:
 
 
 def _drop_descriptors(program: int) -> None:
-    """Close all but input, output and the program, and discard what is written to standard error."""
+    """Close all descriptors except input, output and the program, and discard writes to standard error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor > 2 and descriptor != program:
             try:
                 os.close(descriptor)
-            except OSError:  # that of the listing itself
+            except OSError:  # the descriptor of the listing itself
                 continue
 
 
 def _execute(program: int, command: list[str]) -> None:
-    """Become the program, with an empty environment. By its descriptor: its path may be closed to the new user."""
+    """Replace this process by the program, with an empty environment. Uses its descriptor, because the new user may not
+    be able to read its path."""
     texts = [os.fsencode(text) for text in command]
     arguments = (ctypes.c_char_p * (len(texts) + 1))(*texts, None)
     environment = (ctypes.c_char_p * 1)(None)

@@ -1,4 +1,4 @@
-"""Gives up privileges, files and memory of this process, before it runs any code of users."""
+"""Gives up privileges, files and memory of this process, before it runs any user code."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ import sys
 from . import landlock, seccomp
 
 ANONYMOUS = 65_534
-"""User and group of sandboxes, where the server runs as root."""
+"""User and group of sandboxes if the server runs as root."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -17,7 +17,7 @@ _EXECUTABLE_BY_OTHERS = 0o001
 
 
 def die_with(parent: int) -> None:
-    """From now on the kernel kills this process when its parent ends. Exits when that happened already."""
+    """Make the kernel kill this process when its parent ends. Exits if the parent already ended."""
     if sys.platform == "linux":
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -25,16 +25,16 @@ def die_with(parent: int) -> None:
 
 
 def confine(*, program: int | None = None) -> tuple[str, ...]:
-    """Confine this process and all that it starts. Return the names of the parts that the system refused.
+    """Confine this process and its children. Return the names of the parts that the system refused.
 
-    The parts are `user` (only as root), `no_new_privs`, `files` and `seccomp`. Without `program` nothing can be opened
-    or executed afterwards; with it, the file descriptor of a program, that program can be executed and can read the
-    system's libraries.
+    The parts are `user` (only as root), `no_new_privs`, `files` and `seccomp`. Without `program`, nothing can be opened
+    or executed afterwards. With `program`, a file descriptor, that program can be executed and can read the system's
+    libraries.
     """
     _enter_empty_folder(keep_root=program is not None)
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
-    # Opened while we may: another user cannot reach what is in a private folder.
+    # Open it before the change of user: another user cannot read a private folder.
     allowed = [] if program is None else landlock.open_allowed(program)
     missing = []
     if os.getuid() == 0 and not _become_nobody(program):
@@ -53,22 +53,22 @@ def confine(*, program: int | None = None) -> tuple[str, ...]:
 
 
 class Memory:
-    """The memory of this process, as the kernel counts it. Made while /proc can still be opened."""
+    """The memory of this process, as counted by the kernel. Create it while /proc can still be opened."""
 
     def __init__(self) -> None:
         self._status = os.open("/proc/self/status", os.O_RDONLY) if sys.platform == "linux" else -1
 
     def bound(self, more: int) -> None:
-        """From now on this process may write to at most `more` bytes that it has not mapped yet.
+        """Limit this process to writing at most `more` bytes of memory that it has not mapped yet.
 
-        Of all limits only this one works: V8 reserves far more addresses than it uses, and counts only its own heap.
+        No other kind of limit works: V8 reserves far more addresses than it uses, and counts only its own heap.
         """
         if self._status >= 0:
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (self._read(b"VmData:") + more, hard))
 
     def held(self) -> int:
-        """Bytes of it that are in use."""
+        """Return the used bytes."""
         return self._read(b"RssAnon:") if self._status >= 0 else 0
 
     def _read(self, name: bytes) -> int:
@@ -78,7 +78,7 @@ class Memory:
 
 
 def _enter_empty_folder(*, keep_root: bool) -> None:
-    """Change to a folder that has no name any more, in which nothing can be created; make it the root as well."""
+    """Change to a deleted folder, in which nothing can be created; make it the root as well."""
     path = f"{os.environ.get('TMPDIR', '/tmp')}/headwater-function-{os.urandom(8).hex()}"
     try:
         os.mkdir(path, 0o700)
@@ -86,7 +86,7 @@ def _enter_empty_folder(*, keep_root: bool) -> None:
         os.rmdir(path)
         if not keep_root:
             os.chroot(".")
-    except OSError:  # only root may change the root; `seccomp` and `landlock` refuse files as well
+    except OSError:  # only root may change the root; `seccomp` and `landlock` deny files as well
         return
 
 

@@ -1,6 +1,6 @@
-"""Reports confinement that the system refused: a warning in the log, or an error where confinement is required.
+"""Reports confinement that the system refused: a warning in the log, or an error if confinement is required.
 
-Unlike its neighbours this module runs in the server.
+Unlike the other modules of this package, this one runs in the server.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,21 @@ PARTS: Final = {
     "files": "files (Landlock)",
     "seccomp": "system calls (seccomp)",
 }
-"""The parts of the confinement, as `confinement.process.confine` names them, for people."""
+"""Descriptions of the parts of the confinement, by their names in `confinement.process.confine`."""
 
 _reported: set[tuple[str, tuple[str, ...]]] = set()
 
 
 class Report:
-    """What becomes of refused confinement: with `required` functions do not run, else they run and a warning is logged
+    """Handles refused confinement. With `required`, functions do not run. Otherwise they run, and a warning is logged
     once per process and language."""
 
     def __init__(self, *, required: bool) -> None:
         self.required = required
 
     def add(self, language: str, missing: Sequence[str]) -> None:
-        """Report the parts that a sandbox of this language lacks, if any. Raises Unavailable when they are required."""
+        """Report the parts that a sandbox of this language lacks, if any. Raises Unavailable if confinement is
+        required."""
         if not missing:
             return
         parts = tuple(PARTS.get(name, name) for name in missing)

@@ -1,9 +1,8 @@
-"""A filter of system calls: those that reach files, the network, other processes or large parts of the kernel fail with
-EPERM from then on, for this thread and all that it starts. Pairs of connected sockets stay: event loops wake each other
-with them.
+"""A filter of system calls. Calls that reach files, the network, other processes or large parts of the kernel fail with
+EPERM, for this thread and its children. Pairs of connected sockets stay allowed: event loops use them to wake up.
 
 It is the second line of defence: functions cannot make system calls at all, so the filter matters only to code that
-broke out of the interpreter. It is a list of refused calls, because V8 and the C library may use any of the others.
+escaped from the interpreter. It lists the denied calls, because V8 and the C library may use any of the others.
 """
 
 import ctypes
@@ -20,7 +19,7 @@ _EPERM = 1
 _ENOSYS = 38
 _CLONE_THREAD = 0x00010000
 
-# Classic BPF, as the kernel's documentation of seccomp has it.
+# Classic BPF, as described in the kernel's documentation of seccomp.
 _LOAD = 0x20
 _JUMP_EQUAL = 0x15
 _JUMP_AT_LEAST = 0x35
@@ -33,7 +32,7 @@ _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _X32 = 0x40000000
-"""From here on numbers name the calls of a second interface of x86-64, which the list does not know."""
+"""The first number of the second interface of x86-64, whose calls the list does not contain."""
 
 _OPENAT = {"x86_64": 257, "aarch64": 56}
 _EXECVEAT = {"x86_64": 322, "aarch64": 281}
@@ -68,10 +67,10 @@ _REFUSED = {
 
 
 def refuse(*, executes: bool = False) -> bool:
-    """Install the filter. Return whether it is in force: it is not on other systems and machines, nor where the kernel
-    refuses.
+    """Install the filter. Return whether it is in force. It is not on other systems and machines, or if the kernel
+    refuses it.
 
-    With `executes` a program can still be executed by its descriptor, and files can be opened to read: its libraries.
+    With `executes`, the process can still execute a program by its descriptor, and open files to read: its libraries.
     Needs PR_SET_NO_NEW_PRIVS, or root.
     """
     machine = os.uname().machine
@@ -84,8 +83,8 @@ def refuse(*, executes: bool = False) -> bool:
 
 
 def _program(machine: str, *, executes: bool) -> list[bytes]:
-    """Return the filter. It allows threads and no processes; `clone3`, whose flags lie in memory, does not exist, so
-    the C library falls back on `clone`."""
+    """Return the filter. It allows threads but no processes. `clone3`, whose flags are in memory, fails as nonexistent,
+    so the C library falls back to `clone`."""
     exceptions = {_OPENAT[machine], _EXECVEAT[machine]} if executes else set()
     refused = sorted(set(_REFUSED[machine]) - exceptions)
     head = [

@@ -1,27 +1,15 @@
-"""Writes the JavaScript that converts records between JSON and what functions see, for one pair of schemas.
+"""Generates the JavaScript that converts records between JSON and values of functions, for one pair of schemas.
 
-`read` turns what JSON cannot say (64-bit integers, NaN and the infinities) into JavaScript's values, in place. `write`
-makes a new object of what a function returned, and refuses values of the wrong native type, with their path. Whether
-values keep their type's constraints, and which may be null, is for the server to check. `runtime.js` has the words.
+`read` turns the JSON forms of 64-bit integers, NaN and the infinities into JavaScript values, in place. `write` copies
+the result of a function into a new object, and rejects values of the wrong native type with their path. The server
+checks constraints and nulls. `runtime.js` has the helper functions.
 """
 
 import json
 from collections.abc import Sequence
 from typing import Final
 
-from headwater.schemas import (
-    ArrayType,
-    BooleanType,
-    DateTimeType,
-    FloatType,
-    IntType,
-    JsonType,
-    MapType,
-    ObjectType,
-    Schema,
-    Type,
-    YearType,
-)
+from headwater.schemas import types as t
 from headwater.transforms.functions.native import javascript_name
 
 _INHERITED: Final = frozenset(
@@ -30,11 +18,11 @@ _INHERITED: Final = frozenset(
         "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
     }
 )  # fmt: skip
-"""What every object has without having been given it."""
+"""The inherited properties of every object."""
 
 
-def adapter(in_schema: Schema | None, out_schema: Schema | None, preserve_json: bool) -> str:
-    """The definitions of `read` and `write`."""
+def adapter(in_schema: t.Schema | None, out_schema: t.Schema | None, preserve_json: bool) -> str:
+    """Return the definitions of `read` and `write`."""
     code = _Code(preserve_json)
     read = code.reader(in_schema) if in_schema is not None else None
     write = code.object_writer(out_schema)
@@ -53,24 +41,24 @@ class _Code:
         self.lines.append(f"const {name} = {body};")
         return name
 
-    def reader(self, type: Type) -> str | None:
-        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+    def reader(self, type: t.Type) -> str | None:
+        """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
-            case IntType(bit_size=64):
+            case t.IntType(bit_size=64):
                 return "bigint"
-            case FloatType(real=False):
+            case t.FloatType(real=False):
                 return "number"
-            case ArrayType() | MapType():
+            case t.ArrayType() | t.MapType():
                 element = self.reader(type.element_type)
                 if element is None:
                     return None
-                names = "value" if isinstance(type, ArrayType) else "keys(value)"
-                at = "index" if isinstance(type, ArrayType) else "names[index]"
+                names = "value" if isinstance(type, t.ArrayType) else "keys(value)"
+                at = "index" if isinstance(type, t.ArrayType) else "names[index]"
                 return self._define(
                     f"(value) => {{ const names = {names}; for (let index = 0; index < names.length; index++) "
                     f"set(value, {at}, {element}(value[{at}])); return value; }}"
                 )
-            case ObjectType():
+            case t.ObjectType():
                 steps = []
                 for property in type:
                     convert = self.reader(property.type)
@@ -84,7 +72,7 @@ class _Code:
             case _:
                 return None
 
-    def object_writer(self, type: ObjectType | None) -> str:
+    def object_writer(self, type: t.ObjectType | None) -> str:
         properties: Sequence[tuple[str, str]] = (
             [(property.name, self.writer(property.type)) for property in type] if type is not None else ()
         )
@@ -103,32 +91,33 @@ class _Code:
             '  if (!isPlain(value)) unlike("object");\n'
             '  let at = "";\n'
             "  try {\n    " + "\n    ".join(lines) + "\n"
-            f"    at = null;\n    refuseUnknown(keys(value), {known});\n    return {{ {members} }};\n"
+            f"    at = null;\n    rejectUnknown(keys(value), {known});\n    return {{ {members} }};\n"
             "  } catch (error) { throw at === null ? error : under(error, at); }\n}"
         )
 
-    def writer(self, type: Type) -> str:
-        """The name of the function that checks and converts a value of the type, which is never null or undefined."""
+    def writer(self, type: t.Type) -> str:
+        """Return the name of the function that checks and converts a value of the type, which is never null or
+        undefined."""
         match type:
-            case BooleanType():
+            case t.BooleanType():
                 return "toBoolean"
-            case IntType(bit_size=64):
+            case t.IntType(bit_size=64):
                 return "toBigInt"
-            case IntType() | YearType():
+            case t.IntType() | t.YearType():
                 return "toInteger"
-            case FloatType():
+            case t.FloatType():
                 return "toFloat"
-            case DateTimeType():
+            case t.DateTimeType():
                 return "toMoment"
-            case JsonType() if not self._preserve_json:
+            case t.JsonType() if not self._preserve_json:
                 return "toJson"
-            case ArrayType():
+            case t.ArrayType():
                 element = self.writer(type.element_type)
                 name = json.dumps(javascript_name(type, self._preserve_json))
                 return self._define(f"(value) => toArray(value, {element}, {name})")
-            case MapType():
+            case t.MapType():
                 return self._define(f"(value) => toMap(value, {self.writer(type.element_type)})")
-            case ObjectType():
+            case t.ObjectType():
                 return self.object_writer(type)
             case _:
                 return "toText"

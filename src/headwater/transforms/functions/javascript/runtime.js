@@ -1,7 +1,7 @@
 // The loop around a JavaScript function, evaluated once for each context, before the function's own source.
 //
-// What it uses of the language it takes here, so a function that changes globals or prototypes changes its own results
-// and nothing else: the server checks every result again. ADAPTER stands for the schemas' own code, `read` and `write`.
+// It copies the built-in functions that it uses. So a function that changes globals or prototypes affects only its own
+// results, and the server checks every result again. ADAPTER stands for the code of the schemas, `read` and `write`.
 (function () {
   "use strict";
   for (const name of ["WebAssembly", "SharedArrayBuffer", "Atomics", "setTimeout", "clearTimeout", "__timer_manager"])
@@ -24,8 +24,8 @@
   const includes = uncurry(String.prototype.includes);
   const numberOf = uncurry(Number.prototype.valueOf);
 
-  // What is thrown for a value that is not of the output schema's type. A set says which objects these are, as asking an
-  // unknown object for its class runs code of that object.
+  // Errors for values that are not of the output schema's type. A set identifies them, because reading the class of an
+  // unknown object runs code of that object.
   const invalids = new WeakSet();
   const isInvalid = uncurry(WeakSet.prototype.has).bind(null, invalids);
   const addInvalid = uncurry(WeakSet.prototype.add).bind(null, invalids);
@@ -96,23 +96,23 @@
     }
     return result;
   };
-  const refuseUnknown = (names, known) => {
+  const rejectUnknown = (names, known) => {
     for (let index = 0; index < names.length; index++)
       if (!own(known, names[index])) throw under(invalid("does not exist in the schema"), slice(names[index], 0, 60));
   };
 
   // JSON.stringify writes null for NaN and the infinities, for Number objects of these, and for invalid dates.
-  const refuseNotFinite = (value) => {
+  const rejectNotFinite = (value) => {
     if (typeof value === "number" && !finite(value)) throw invalid("must be JSON, which has neither NaN nor infinities");
     if (typeof value !== "object" || value === null) return;
     if (isArray(value)) {
       for (let index = 0; index < value.length; index++) {
-        try { refuseNotFinite(value[index]); } catch (error) { throw under(error, "[" + index + "]"); }
+        try { rejectNotFinite(value[index]); } catch (error) { throw under(error, "[" + index + "]"); }
       }
     } else if (isPlain(value)) {
       const names = keys(value);
       for (let index = 0; index < names.length; index++) {
-        try { refuseNotFinite(value[names[index]]); } catch (error) { throw under(error, slice(names[index], 0, 60)); }
+        try { rejectNotFinite(value[names[index]]); } catch (error) { throw under(error, slice(names[index], 0, 60)); }
       }
     } else {
       let wrapped = 0;
@@ -120,16 +120,16 @@
         try { if (!finite(time(value))) throw invalid("is an invalid date"); }
         catch (error) { if (isInvalid(error)) throw error; }
       }
-      refuseNotFinite(wrapped);
+      rejectNotFinite(wrapped);
     }
   };
 
   /*ADAPTER*/
 
-  const part = (value, name, most) => {
+  const part = (value, name, maximum) => {
     try {
       const found = value[name];
-      return typeof found === "string" ? slice(found, 0, most) : "";
+      return typeof found === "string" ? slice(found, 0, maximum) : "";
     } catch { return ""; }
   };
   const describe = (error) => {
@@ -145,13 +145,13 @@
     return value instanceof PROMISE ? "a promise" : "an object of a class";
   };
 
-  return (transform, most) => (batch) => {
+  return (transform, maximum) => (batch) => {
     const records = parse(batch);
     let lines = "";
     for (let index = 0; index < records.length; index++) {
       let line;
       let result;
-      if (typeof records[index] === "string") { // in place of a record that cannot be passed: the reason
+      if (typeof records[index] === "string") { // the reason why the record cannot be passed
         lines += "<" + stringify(records[index]) + "\n";
         continue;
       }
@@ -166,14 +166,14 @@
         try {
           const written = write(result);
           line = stringify(written);
-          if (typeof line === "string" && includes(line, "null")) refuseNotFinite(written);
+          if (typeof line === "string" && includes(line, "null")) rejectNotFinite(written);
           if (typeof line !== "string") line = "?an object with a toJSON method";
         } catch (error) {
           line = isInvalid(error) ? "-" + stringify([error.path, error.rule]) : "!" + stringify(describe(error));
         }
       }
       lines += line + "\n";
-      if (lines.length > most) return "#";
+      if (lines.length > maximum) return "#";
     }
     return lines;
   };

@@ -1,8 +1,7 @@
-"""The supervisor's side of a JavaScript worker: starts it, feeds it, kills it when it overruns, starts it again.
+"""The supervisor of a JavaScript worker: starts it, sends it batches, kills it if it exceeds a limit, starts it again.
 
-A worker that reached any limit is killed rather than asked whether it recovered: what it does next cannot be known, and
-the next one is there in a fifth of a second. One worker keeps the contexts of several functions, each in a V8 isolate
-of its own.
+A worker that exceeded a limit is killed, because its state is unknown and a replacement starts in a fifth of a second.
+One worker keeps the contexts of several functions, each in its own V8 isolate.
 """
 
 import asyncio
@@ -25,27 +24,27 @@ from headwater.transforms.functions.confinement.report import Report
 from headwater.transforms.functions.contract import FunctionFailed, Limits, Program, RecordError, Results
 from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.javascript.frames import (
-    ANSWER,
     DONE,
     DROP,
     ERROR,
     LOAD,
     REQUEST,
+    RESPONSE,
     RUN,
     SOURCE_NAME,
     TOO_SLOW,
 )
 
 _WORKER: Final = Path(__file__).with_name("worker.py")
-_CONTEXTS: Final = 8
-"""Of how many functions one worker keeps the contexts."""
-_GRACE: Final = 1.0
-"""Seconds beyond the limit that a worker has to report that it stopped by itself."""
-_START: Final = 20.0
-"""Seconds that a worker may take to start, on a machine that is busy."""
+_MAX_CONTEXTS: Final = 8
+"""Maximum number of functions whose contexts one worker keeps."""
+_GRACE_SECONDS: Final = 1.0
+"""Time beyond the limit that a worker has to report that it stopped by itself."""
+_START_TIMEOUT_SECONDS: Final = 20.0
+"""Maximum time for the start of a worker, on a busy machine."""
 _LINE: Final = re.compile(rf"\b{re.escape(SOURCE_NAME)}:([0-9]+)")
 _FAILED_LINE: Final = re.compile(rf"^(?:{re.escape(SOURCE_NAME)}|<anonymous>):([0-9]+): ")
-"""V8 has not read the source's name yet when it stumbles over the syntax."""
+"""V8 has not read the source's name yet when it reports a syntax error."""
 _NO_OBJECT: Final = "JavaScript: transform must return an object"
 _BUFFER: Final = 1 << 20
 
@@ -53,14 +52,14 @@ _Do = Callable[[Program, bytes, float], Awaitable[bytes]]
 
 
 class JavaScriptSandbox:
-    """One worker process. Used by one task at a time; see `Sandbox` for the promises."""
+    """One worker process. Used by one task at a time; see `Sandbox` for the contract."""
 
     def __init__(self, limits: Limits, report: Report) -> None:
         self._limits = limits
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
         self._handle: int | None = None
-        """A descriptor of the process, which is never another one's, where the system has them."""
+        """A descriptor of the process, if the system supports it. Unlike the pid it is never reused."""
         self._contexts: OrderedDict[object, int] = OrderedDict()
         self._next = 0
         self._at_rest = 0
@@ -69,7 +68,7 @@ class JavaScriptSandbox:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, when there is one."""
+        """The pid of the worker, if there is one."""
         return self._process.pid if self._process is not None else None
 
     def holds(self, key: object) -> bool:
@@ -92,30 +91,30 @@ class JavaScriptSandbox:
             with suppress(ProcessLookupError):
                 if handle is None:
                     process.kill()
-                else:  # asyncio's own way reaps a process that is dead already, and then waits for it in vain
+                else:  # asyncio would reap a dead process, and then wait for it for ever
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             await process.wait()
         if handle is not None:
             os.close(handle)
 
     async def _guard(self, do: _Do, program: Program, batch: bytes, seconds: float) -> bytes:
-        """Whatever goes wrong in between, a worker that may be in the middle of something is not used again."""
+        """Run `do` in the worker. After an unexpected failure the worker is not used again."""
         good = False
         try:
             try:
-                async with asyncio.timeout(_START):
+                async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                     await self._start()
             except (TimeoutError, asyncio.IncompleteReadError):
                 raise Unavailable("the sandbox for JavaScript did not start") from None
             try:
-                async with asyncio.timeout(seconds + _GRACE):
-                    answer = await do(program, batch, seconds)
+                async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                    response = await do(program, batch, seconds)
             except TimeoutError:
                 raise _too_slow(seconds) from None
-            # What functions keep between calls must not narrow the room of those that share the worker.
+            # Values that functions keep between calls must not reduce the memory of others in the same worker.
             good = not self._is_full
-            return answer
-        except _Refused as error:
+            return response
+        except _ProgramError as error:
             good = True
             raise _failure(str(error)) from None
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -128,7 +127,7 @@ class JavaScriptSandbox:
         if program.key in self._contexts:
             self._contexts.move_to_end(program.key)
             return b""
-        while len(self._contexts) >= _CONTEXTS:
+        while len(self._contexts) >= _MAX_CONTEXTS:
             _, oldest = self._contexts.popitem(last=False)
             await self._send(DROP, oldest, 0, b"")
         self._next += 1
@@ -148,25 +147,25 @@ class JavaScriptSandbox:
 
     async def _ask(self, kind: int, context: int, seconds: float, payload: bytes) -> bytes:
         await self._send(kind, context, seconds, payload)
-        answer, held, length = await self._header()
+        response, held, length = await self._header()
         assert self._process is not None and self._process.stdout is not None
         if length > 4 * self._limits.output + 4096:
             raise self._too_much()
         body = await self._process.stdout.readexactly(length)
-        if answer == ERROR:
-            raise _Refused(body.decode(errors="replace"))
-        if answer == TOO_SLOW:
+        if response == ERROR:
+            raise _ProgramError(body.decode(errors="replace"))
+        if response == TOO_SLOW:
             raise _too_slow(seconds)
-        if answer != DONE:
+        if response != DONE:
             raise self._too_much()
         self._is_full = held > self._at_rest + self._limits.memory
         return body
 
     async def _header(self) -> tuple[int, int, int]:
-        """The kind of the next answer, the bytes that the worker holds, and the length of what follows."""
+        """Return the kind of the next response, the bytes that the worker holds, and the length of the payload."""
         assert self._process is not None and self._process.stdout is not None
-        answer, held, length = ANSWER.unpack(await self._process.stdout.readexactly(ANSWER.size))
-        return answer, held, length
+        response, held, length = RESPONSE.unpack(await self._process.stdout.readexactly(RESPONSE.size))
+        return response, held, length
 
     async def _start(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -196,12 +195,12 @@ class JavaScriptSandbox:
         return FunctionFailed(f"JavaScript: the function was stopped: it needs more than {_mib(self._limits.memory)}")
 
 
-class _Refused(Exception):
-    """The worker's error, which is about the program."""
+class _ProgramError(Exception):
+    """The worker's error, which the program caused."""
 
 
 def _packages() -> Path:
-    """Where mini-racer lies, found without importing it: V8 has no place in this process."""
+    """Return the folder of mini-racer, found without importing it: V8 must not run in this process."""
     found = importlib.util.find_spec("py_mini_racer")
     if found is None or found.origin is None:
         raise Unavailable("functions in JavaScript need the package mini-racer")
@@ -217,7 +216,7 @@ def _too_slow(seconds: float) -> FunctionFailed:
 
 
 def _failure(text: str) -> FunctionFailed:
-    """What V8 says of a source that does not compile, or that throws outside `transform`."""
+    """Convert V8's error for a source that does not compile, or that throws outside `transform`."""
     found = _FAILED_LINE.search(text)
     first, _, rest = text.partition("\n")
     reason = next((line for line in rest.splitlines() if re.match(r"(Uncaught )?\w*Error\b", line)), first)
@@ -231,7 +230,7 @@ def _each(lines: bytes) -> list[str | RecordError]:
 
 
 def _error(line: str) -> RecordError:
-    """What the loop says of one record."""
+    """Convert the loop's report about one record."""
     try:
         if line[:1] == "?":
             return RecordError(

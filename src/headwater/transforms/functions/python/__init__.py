@@ -1,1 +1,1 @@
-"""Functions in Python: pydantic-monty, an interpreter of a part of Python, in worker processes of its own."""
+"""Functions in Python: pydantic-monty, an interpreter for a subset of Python, in dedicated worker processes."""

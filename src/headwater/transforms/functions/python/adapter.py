@@ -1,35 +1,27 @@
-"""Writes the Python around a function, for one pair of schemas: the loop over a batch, and the conversion of values.
+"""Generates the Python code around a function, for one pair of schemas: the loop over a batch, and the conversion of
+values.
 
-JSON says most of what functions see. `read` makes the decimals, dates and times of their texts, in place; `write`
-makes texts of them again, in a copy, and refuses another class. Everything else is encoded as it is, and for the
-server to check. It lives in a closure, so that a function which names something `list` or `type` is no trouble.
+Most values need no conversion from JSON. `read` parses the texts of decimals, dates and times in place. `write` turns
+them into texts again, in a copy, and rejects other classes. Other values are encoded unchanged, and the server checks
+them. The code is in a closure, so a function may use names like `list` or `type` for its own values.
 """
 
 from typing import Final
 
-from headwater.schemas import (
-    ArrayType,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    MapType,
-    ObjectType,
-    Schema,
-    TimeType,
-    Type,
-)
+from headwater.schemas import types as t
 from headwater.transforms.functions.native import python_name
 
 START: Final = "__headwater_start"
 """The name of the function that takes a batch as JSON, and stops at the first exception of the function.
 
-It returns `UNREADABLE`, and runs nothing, when the interpreter cannot decode the batch."""
+It returns `UNREADABLE`, and runs nothing, if the interpreter cannot decode the batch.
+"""
 START_EACH: Final = "__headwater_start_each"
-"""Does the same for a list of the JSON of each record. A record that cannot be decoded fails alone."""
+"""The same for a list with the JSON of each record. A record that cannot be decoded fails alone."""
 RESUME: Final = "__headwater_resume"
-"""The name of the function that goes on behind it."""
+"""The name of the function that continues after an exception."""
 BIND: Final = "__headwater_bind"
-"""The name of the function that is told `transform`, and how many characters the results may have."""
+"""The name of the function that receives `transform`, and the maximum size of the results in characters."""
 TOO_LARGE: Final = "#"
 UNREADABLE: Final = "%"
 
@@ -82,9 +74,9 @@ def __headwater_make():
 
     {definitions}
 
-    def bind(transform, most):
+    def bind(transform, maximum):
         state["transform"] = transform
-        state["most"] = most
+        state["maximum"] = maximum
 
     def begin(records):
         state["records"] = records
@@ -111,7 +103,7 @@ def __headwater_make():
 
     def resume():
         transform, records, lines = state["transform"], state["records"], state["lines"]
-        most, length = state["most"], state["length"]
+        maximum, length = state["maximum"], state["length"]
         if size(lines) < state["next"]:
             lines.append("")
         for index in count(state["next"], size(records)):
@@ -130,7 +122,7 @@ def __headwater_make():
             lines.append(line)
             length = length + size(line)
             state["length"] = length
-            if length > most:
+            if length > maximum:
                 return "#"
         state["records"] = []
         return "\\n".join(lines)
@@ -141,8 +133,8 @@ __headwater_bind, __headwater_start, __headwater_start_each, __headwater_resume 
 """
 
 
-def adapter(in_schema: Schema | None, out_schema: Schema | None) -> str:
-    """The source, which defines the functions named `BIND`, `START` and `RESUME`."""
+def adapter(in_schema: t.Schema | None, out_schema: t.Schema | None) -> str:
+    """Return the source, which defines the functions named `BIND`, `START` and `RESUME`."""
     code = _Code()
     read = code.reader(in_schema) if in_schema is not None else None
     write = code.writer(out_schema) if out_schema is not None else None
@@ -163,26 +155,26 @@ class _Code:
         self.definitions.append([f"def {name}(value):", *(f"    {line}" for line in body)])
         return name
 
-    def reader(self, type: Type) -> str | None:
-        """The name of the function that converts a value of the type, or None when it is already as it should be."""
+    def reader(self, type: t.Type) -> str | None:
+        """Return the name of the function that converts a value of the type, or None if no conversion is needed."""
         match type:
-            case DecimalType():
+            case t.DecimalType():
                 return "Decimal"
-            case DateTimeType():
+            case t.DateTimeType():
                 return "Moment.fromisoformat"
-            case DateType():
+            case t.DateType():
                 return "Day.fromisoformat"
-            case TimeType():
+            case t.TimeType():
                 return "Clock.fromisoformat"
-            case ArrayType():
+            case t.ArrayType():
                 element = self.reader(type.element_type)
                 return None if element is None else self._define(f"return [{element}(item) for item in value]")
-            case MapType():
+            case t.MapType():
                 element = self.reader(type.element_type)
                 return (
                     None if element is None else self._define(f"return {{key: {element}(value[key]) for key in value}}")
                 )
-            case ObjectType():
+            case t.ObjectType():
                 body = []
                 for property in type:
                     convert = self.reader(property.type)
@@ -196,19 +188,20 @@ class _Code:
             case _:
                 return None
 
-    def writer(self, type: Type) -> str | None:
-        """The name of the function that makes JSON of a value of the type, or None when it is that already."""
+    def writer(self, type: t.Type) -> str | None:
+        """Return the name of the function that converts a value of the type to JSON, or None if no conversion is
+        needed."""
         name = repr(python_name(type, False))
         match type:
-            case DecimalType():
+            case t.DecimalType():
                 return self._scalar("Decimal", name, "text(value)")
-            case DateTimeType():
+            case t.DateTimeType():
                 return self._scalar("Moment", name, "value.isoformat()")
-            case DateType():
+            case t.DateType():
                 return self._scalar("Day", name, "value.isoformat()")
-            case TimeType():
+            case t.TimeType():
                 return self._scalar("Clock", name, "value.isoformat()")
-            case ArrayType():
+            case t.ArrayType():
                 element = self.writer(type.element_type)
                 if element is None:
                     return None
@@ -222,7 +215,7 @@ class _Code:
                     "        raise under('[' + text(size(result)) + ']', error)",
                     "return result",
                 )  # fmt: skip
-            case MapType():
+            case t.MapType():
                 element = self.writer(type.element_type)
                 if element is None:
                     return None
@@ -236,7 +229,7 @@ class _Code:
                     "        raise under('[' + dumps(text(key)) + ']', error)",
                     "return result",
                 )  # fmt: skip
-            case ObjectType():
+            case t.ObjectType():
                 writers = [(p.name, write) for p in type if (write := self.writer(p.type)) is not None]
                 if not writers:
                     return None

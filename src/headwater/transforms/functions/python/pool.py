@@ -1,6 +1,6 @@
 """Starts the interpreter's processes through `confinement.launch`, so that they are confined before they run.
 
-The pool executes one file, without arguments of ours. That file is a shell script in memory which runs the launcher.
+The pool executes one file without arguments. That file is a shell script in memory that runs the launcher.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from headwater.transforms.functions.confinement.report import PARTS, Report
 from headwater.transforms.functions.contract import Limits
 
 START_SECONDS: Final = 20.0
-"""How long a session may take to start, on a machine that is busy."""
+"""Maximum time for the start of a session, on a busy machine."""
 _INTERPRETER_BYTES: Final = 128 << 20
 """Memory of the interpreter without the values of a function, which count twice while they are copied."""
 REAP_SECONDS: Final = 0.5
-"""How long the pool has to reap a process that ended, before it is done here."""
+"""Time that the pool has to reap an ended process, before this module does."""
 _MAX_SUSPENSIONS: Final = 1_000_000
-"""Names that a session may look up in vain; the default of a thousand is for the session's whole life."""
+"""Maximum number of failed name lookups of a session. The default of a thousand is for the session's whole life."""
 
 
 class Pool:
@@ -41,7 +41,7 @@ class Pool:
         self._report = report
         self._is_checked = False
         self._ended: set[int] = set()
-        """Descriptors of processes that end and may have to be reaped."""
+        """Descriptors of processes that are ending and may have to be reaped."""
 
     async def start_session(self, seconds: float) -> AsyncMontySession:
         """Start a process with one session, in which each feed may take `seconds`. Raises Unavailable."""
@@ -56,9 +56,9 @@ class Pool:
         ).__aenter__()
 
     def reap(self, process: int) -> None:
-        """Reap a process that is ending, unless the pool does; `process` is its descriptor, which is closed.
+        """Reap a process that is ending, unless the pool does. `process` is its descriptor, which is closed.
 
-        The pool waits for SIGCHLD, whose handler uvloop removes when a process that uvloop started has ended.
+        The pool waits for SIGCHLD. uvloop removes that handler when a process that it started has ended.
         """
         self._ended.add(process)
         asyncio.get_running_loop().call_later(REAP_SECONDS, self._reap, process)
@@ -81,7 +81,7 @@ class Pool:
             os.close(self._ended.pop())
 
     async def _check(self) -> None:
-        """Report once what the system refuses to confine."""
+        """Report once the parts of the confinement that the system refuses."""
         if self._is_checked:
             return
         self._report.add("Python", tuple(PARTS) if self._script is None else await _refused(self._script))
@@ -112,7 +112,7 @@ async def open_pool(size: int, limits: Limits, report: Report) -> AsyncIterator[
 
 
 def _write_script(limits: Limits, report: Report) -> int:
-    """Return a descriptor of the script, open for reading only: a file that is open for writing is not executed."""
+    """Return a descriptor of the script, open for reading only: a file that is open for writing cannot be executed."""
     command = (
         *(sys.executable, "-I", "-S", str(Path(confinement.__file__).with_name("launch.py"))),
         launch.REQUIRE if report.required else "warn",

@@ -1,8 +1,8 @@
-"""One session of the Python sandbox: starts it for a function, feeds it batches, ends it when a limit was reached.
+"""One session of the Python sandbox: starts it for a function, sends it batches, ends it if a limit was exceeded.
 
-The interpreter runs in a process of its own for each session, which is never used for a second one. Three things that
-it leaves open by itself are closed here: what is printed goes nowhere, nothing may sleep, and every feed has a limit in
-time, without which a busy process would outlive a server that was killed.
+The interpreter of each session runs in its own process, which is never used for a second session. The interpreter
+allows three things by default that are closed here. Printed output is discarded, nothing may sleep, and every feed has
+a time limit. Without that limit, a busy process would survive a killed server.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ from headwater.transforms.functions.errortexts import decode_texts
 from headwater.transforms.functions.python.adapter import BIND, RESUME, START, START_EACH, TOO_LARGE, UNREADABLE
 from headwater.transforms.functions.python.pool import START_SECONDS, Pool
 
-_GRACE: Final = 1.0
-"""Seconds beyond the limit that the interpreter has to stop by itself."""
+_GRACE_SECONDS: Final = 1.0
+"""Time beyond the limit that the interpreter has to stop by itself."""
 _SOURCE_NAME: Final = "<python-input-1>"
-"""What the interpreter calls the second text that a session is fed, which is the function's source."""
+"""The interpreter's name of the second text of a session, which is the function's source."""
 
 
 class PythonSandbox:
-    """A session at a time, for one function. Used by one task at a time; see `Sandbox` for the promises."""
+    """One session at a time, for one function. Used by one task at a time; see `Sandbox` for the contract."""
 
     def __init__(self, pool: Pool, limits: Limits) -> None:
         self._pool = pool
         self._limits = limits
         self._session: AsyncMontySession | None = None
         self._process: int | None = None
-        """A descriptor of the session's process, where the system has such descriptors."""
+        """A descriptor of the session's process, if the system has such descriptors."""
         self._key: tuple[object, float] | None = None
 
     @property
     def pid(self) -> int | None:
-        """Of the session's process, when there is one that is idle."""
+        """The pid of the session's process, if there is one that is idle."""
         return self._session.worker_pid if self._session is not None else None
 
     def holds(self, key: object) -> bool:
@@ -66,7 +66,7 @@ class PythonSandbox:
         process, self._process = self._process, None
         try:
             if session is not None:
-                with suppress(MontyError, RuntimeError):  # of a session that broke, or whose feed was cancelled
+                with suppress(MontyError, RuntimeError):  # the session broke, or its feed was cancelled
                     await session.__aexit__(None, None, None)
         finally:
             if process is not None:
@@ -76,7 +76,7 @@ class PythonSandbox:
         good = False
         try:
             await self._open(program, seconds)
-            async with asyncio.timeout(seconds + 2 * _GRACE):
+            async with asyncio.timeout(seconds + 2 * _GRACE_SECONDS):
                 results = None if batch is None else await self._run(batch.decode())
             good = True
             return results
@@ -89,7 +89,7 @@ class PythonSandbox:
                 await asyncio.shield(self.stop())
 
     async def _open(self, program: Program, seconds: float) -> None:
-        """A session in which the program is loaded. The limit in time belongs to the session, so it is in the key."""
+        """Open a session and load the program in it. The time limit belongs to the session, so it is in the key."""
         key = (program.key, seconds)
         if self._session is not None and self._key == key:
             return
@@ -103,7 +103,7 @@ class PythonSandbox:
         if sys.platform == "linux" and (pid := self._session.worker_pid) is not None:
             with suppress(OSError):
                 self._process = os.pidfd_open(pid)
-        async with asyncio.timeout(seconds + 2 * _GRACE):
+        async with asyncio.timeout(seconds + 2 * _GRACE_SECONDS):
             await self._feed(program.adapter)
             try:
                 await self._feed(program.source)
@@ -117,7 +117,8 @@ class PythonSandbox:
                 raise FunctionFailed(f"Python: {_message(error)}", line=_line(error)) from None
 
     async def _run(self, batch: str) -> Results:
-        """Feed the batch, and again after each exception: it is not caught inside, where its line is not known."""
+        """Feed the batch, and resume it after each exception. The code inside does not catch it, because the line would
+        be lost."""
         errors: list[RecordError] = []
         code = f"{START}(batch)"
         given: str | list[str] | None = batch
@@ -127,7 +128,7 @@ class PythonSandbox:
                 lines = await self._feed(code, given)
                 if lines != UNREADABLE or given is not batch:
                     break
-                code, given = f"{START_EACH}(batch)", _records(batch)
+                code, given = f"{START_EACH}(batch)", _split_batch(batch)
             except MontyRuntimeError as error:
                 self._refuse_limits(error)
                 count = count or batch.count("{")
@@ -151,7 +152,7 @@ class PythonSandbox:
         return result
 
     def _refuse_limits(self, error: MontyRuntimeError) -> None:
-        """Raises FunctionFailed when the error is a limit, after which the session is not to be used."""
+        """Raise FunctionFailed if the error is a limit. The session must not be used afterwards."""
         inner, text = error.exception(), str(error)
         if isinstance(inner, TimeoutError) and "sleep limit exceeded" in text:
             raise FunctionFailed("Python: a function cannot sleep", line=_line(error)) from None
@@ -162,7 +163,7 @@ class PythonSandbox:
         if isinstance(inner, MemoryError):
             raise self._too_much() from None
         if isinstance(inner, RuntimeError) and "suspension" in text:
-            raise FunctionFailed("Python: the function was stopped: it asked too often for what is not there") from None
+            raise FunctionFailed("Python: the function was stopped: it used unknown names too often") from None
 
     def _too_much(self) -> FunctionFailed:
         return FunctionFailed(
@@ -181,8 +182,8 @@ def _message(error: MontyRuntimeError) -> str:
     return error.display("type-msg")[:1000]
 
 
-def _records(batch: str) -> list[str]:
-    """The JSON of each record of a batch; see `Plan.encode`."""
+def _split_batch(batch: str) -> list[str]:
+    """Return the JSON of each record of a batch; see `CompiledFunction.encode`."""
     return batch[1:-1].split(",\n")
 
 
@@ -197,7 +198,7 @@ def _each(lines: str, errors: Sequence[RecordError]) -> list[str | RecordError]:
 
 
 def _error(line: str, raised: Iterator[RecordError]) -> RecordError:
-    """What the loop says of one record; nothing when it raised."""
+    """Convert the loop's report about one record. An empty line stands for the next raised exception."""
     try:
         if not line:
             return next(raised)

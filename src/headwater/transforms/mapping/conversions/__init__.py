@@ -1,1 +1,1 @@
-"""What each type can become, and how: the documentation's conversion matrix, compiled into functions."""
+"""The documentation's conversion matrix, compiled into functions between types."""

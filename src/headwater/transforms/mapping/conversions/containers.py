@@ -1,38 +1,38 @@
-"""Conversions of arrays, maps and objects, made of the conversions of what they contain.
+"""Conversions of arrays, maps and objects, built from the conversions of their contents.
 
-What becomes null inside cannot always stay: in an array it is an error, since positions matter; in a map it is left
-out; in an object it depends on the property.
+A value inside that becomes null is an error in an array, because positions matter. A map omits it. In an object, the
+property decides.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from headwater.schemas import ArrayType, InvalidValue, Property, check_of
+from headwater.schemas import ArrayType, InvalidValue, Property, compile_check
 from headwater.schemas.decoding import key_component
 
 Conversion = Callable[[Any], Any]
-"""Converts a value that is not None; `conversion` says how."""
+"""Converts a value that is not None; see `conversion`."""
 
 WhenNull = Literal["keep", "drop", "refuse"]
 
 
 class Member(NamedTuple):
-    """How one member of an object is converted."""
+    """The conversion of one member of an object."""
 
     name: str
     convert: Conversion | None
-    """None when the value stays as it is."""
+    """None if the value stays unchanged."""
     when_null: WhenNull
 
 
 def when_null(property: Property) -> WhenNull:
-    """What to do with null where it is no error."""
+    """Return how to handle a null that is not an error."""
     return "keep" if property.nullable else "drop"
 
 
 def array_conversion(convert: Conversion | None, target: ArrayType) -> Conversion:
-    """The conversion of lists, given that of their elements."""
-    check = check_of(target)
+    """Return the conversion of lists, given that of their elements."""
+    check = compile_check(target)
 
     def convert_array(elements: list[Any]) -> list[Any]:
         converted = elements if convert is None else convert_elements(elements, convert)
@@ -43,7 +43,7 @@ def array_conversion(convert: Conversion | None, target: ArrayType) -> Conversio
 
 
 def convert_elements(elements: Iterable[Any], convert: Conversion) -> list[Any]:
-    """The elements converted. Raises InvalidValue with the index of one that cannot be, or becomes null."""
+    """Convert the elements. Raises InvalidValue with the index of one that cannot be converted, or becomes null."""
     converted: list[Any] = []
     try:
         for element in elements:
@@ -57,7 +57,7 @@ def convert_elements(elements: Iterable[Any], convert: Conversion) -> list[Any]:
 
 
 def map_conversion(convert: Conversion) -> Conversion:
-    """The conversion of dicts with any keys, given that of their elements."""
+    """Return the conversion of dicts with any keys, given that of their elements."""
 
     def convert_map(elements: dict[str, Any]) -> dict[str, Any]:
         converted: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def map_conversion(convert: Conversion) -> Conversion:
 
 
 def object_conversion(members: list[Member]) -> Conversion:
-    """The conversion of dicts to dicts that have these members only."""
+    """Return the conversion of dicts to dicts that have only these members."""
 
     def convert_object(record: dict[str, Any]) -> dict[str, Any]:
         converted: dict[str, Any] = {}

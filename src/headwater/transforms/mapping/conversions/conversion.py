@@ -1,28 +1,17 @@
-"""Compiles the conversion of values of one type to another, for pairs of types that `matrix` does not refuse.
+"""Compiles the conversion of values of one type to another, for pairs of types that `matrix` allows.
 
-A conversion takes a value, never None, and gives one that conforms to the target, or None: for JSON null where the
-target is not json, and for the empty string where the target has no empty string. It raises InvalidValue, with the path
-inside the value, for all that cannot be converted. It changes nothing, but the result may share parts with the value.
+A conversion takes a value, never None, and returns one that conforms to the target. It returns None for JSON null if
+the target is not json, and for the empty string if the target has no empty string. It raises InvalidValue, with the
+path inside the value, for values that cannot be converted. It does not change the value, but the result may share parts
+with it.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from headwater.schemas import (
-    ArrayType,
-    DateTime,
-    DecimalType,
-    FloatType,
-    IntType,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    check_of,
-)
-from headwater.transforms.mapping.conversions import moments, numbers
+from headwater.schemas import DateTime, Json, compile_check
+from headwater.schemas import types as t
+from headwater.transforms.mapping.conversions import datetimes, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
     Member,
@@ -32,56 +21,56 @@ from headwater.transforms.mapping.conversions.containers import (
     when_null,
 )
 from headwater.transforms.mapping.conversions.fromjson import from_json
-from headwater.transforms.mapping.conversions.texts import json_text_of, text_check, text_of
+from headwater.transforms.mapping.conversions.texts import compile_json_text, compile_text, compile_text_check
 
 _FROM_TEXT: Final[dict[str, Conversion]] = {
-    "boolean": numbers.boolean_of_text,
-    "datetime": moments.datetime_of_text,
-    "date": moments.date_of_text,
-    "time": moments.time_of_text,
-    "year": numbers.year_of_text,
-    "uuid": moments.uuid_of_text,
-    "ip": moments.ip_of_text,
+    "boolean": numbers.text_to_boolean,
+    "datetime": datetimes.text_to_datetime,
+    "date": datetimes.text_to_date,
+    "time": datetimes.text_to_time,
+    "year": numbers.text_to_year,
+    "uuid": datetimes.text_to_uuid,
+    "ip": datetimes.text_to_ip,
 }
-_WHOLE: Final[dict[str, Callable[[Any], int]]] = {"float": numbers.int_of_float, "decimal": numbers.int_of_decimal}
-_BETWEEN_MOMENTS: Final[dict[tuple[str, str], Conversion]] = {
+_WHOLE: Final[dict[str, Callable[[Any], int]]] = {"float": numbers.float_to_int, "decimal": numbers.decimal_to_int}
+_BETWEEN_DATETIMES: Final[dict[tuple[str, str], Conversion]] = {
     ("date", "datetime"): DateTime.at,
     ("datetime", "date"): lambda moment: moment.date,
     ("datetime", "time"): lambda moment: moment.time,
 }
 
 
-def conversion(source: Type, target: Type) -> Conversion | None:
-    """The conversion, or None when every value of the source is the same value of the target."""
+def conversion(source: t.Type, target: t.Type) -> Conversion | None:
+    """Return the conversion, or None if every value of the source is the same value of the target."""
     if source == target:
         return None
     match source, target:
-        case JsonType(), _:
+        case t.JsonType(), _:
             return from_json(target)
-        case _, JsonType():
-            write = json_text_of(source)
+        case _, t.JsonType():
+            write = compile_json_text(source)
             return lambda value: Json(write(value))
-        case _, StringType():
+        case _, t.StringType():
             return _to_string(source, target)
-        case StringType(), _:
+        case t.StringType(), _:
             return _unless_empty(_from_text(target))
-        case ArrayType(), ArrayType():
+        case t.ArrayType(), t.ArrayType():
             return array_conversion(conversion(source.element_type, target.element_type), target)
-        case MapType(), MapType():
+        case t.MapType(), t.MapType():
             convert = conversion(source.element_type, target.element_type)
             return None if convert is None else map_conversion(convert)
-        case MapType(), ObjectType():
+        case t.MapType(), t.ObjectType():
             return object_conversion(
                 [
                     Member(property.name, conversion(source.element_type, property.type), when_null(property))
                     for property in target
                 ]
             )
-        case ObjectType(), MapType():
+        case t.ObjectType(), t.MapType():
             return object_conversion(
                 [Member(property.name, conversion(property.type, target.element_type), "drop") for property in source]
             )
-        case ObjectType(), ObjectType():
+        case t.ObjectType(), t.ObjectType():
             return object_conversion(
                 [
                     Member(here.name, conversion(there.type, here.type), "keep" if here.nullable else "refuse")
@@ -90,17 +79,17 @@ def conversion(source: Type, target: Type) -> Conversion | None:
                 ]
             )
         case _:
-            return _BETWEEN_MOMENTS.get((source.kind, target.kind)) or _number(source, target)
+            return _BETWEEN_DATETIMES.get((source.kind, target.kind)) or _number(source, target)
 
 
 # --- Scalars ------------------------------------------------------------------------------------------------------
 
 
-def _to_string(source: Type, target: StringType) -> Conversion | None:
-    finish = text_check(target)
-    if isinstance(source, StringType):
+def _to_string(source: t.Type, target: t.StringType) -> Conversion | None:
+    finish = compile_text_check(target)
+    if isinstance(source, t.StringType):
         return finish
-    write = text_of(source)
+    write = compile_text(source)
     return write if finish is None else lambda value: finish(write(value))
 
 
@@ -108,29 +97,29 @@ def _unless_empty(convert: Conversion) -> Conversion:
     return lambda text: convert(text) if text else None
 
 
-def _from_text(target: Type) -> Conversion:
+def _from_text(target: t.Type) -> Conversion:
     match target:
-        case IntType():
-            return numbers.int_of_text(target)
-        case FloatType():
+        case t.IntType():
+            return numbers.text_to_int(target)
+        case t.FloatType():
             finish = numbers.to_float(target)
-            return lambda text: finish(numbers.float_of_text(text))
-        case DecimalType():
-            return numbers.decimal_of_text(target)
+            return lambda text: finish(numbers.text_to_float(text))
+        case t.DecimalType():
+            return numbers.text_to_decimal(target)
         case _:
             return _FROM_TEXT[target.kind]
 
 
-def _number(source: Type, target: Type) -> Conversion:
-    """Between boolean, int, float, decimal and year."""
+def _number(source: t.Type, target: t.Type) -> Conversion:
+    """Convert between boolean, int, float, decimal and year."""
     match target:
-        case FloatType():
+        case t.FloatType():
             return numbers.to_float(target)
-        case DecimalType():
-            return numbers.decimal_of_float(target) if source.kind == "float" else numbers.decimal_of_number(target)
+        case t.DecimalType():
+            return numbers.float_to_decimal(target) if source.kind == "float" else numbers.number_to_decimal(target)
         case _ if target.kind == "boolean":
             return bool
-    check = check_of(target)
+    check = compile_check(target)
     whole = _WHOLE.get(source.kind, int)
 
     def convert(value: Any) -> int:

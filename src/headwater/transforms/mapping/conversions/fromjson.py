@@ -1,6 +1,6 @@
-"""Conversions of JSON values to every type, and the way into them by keys.
+"""Conversions of JSON values to every type, and lookups inside them by keys.
 
-Strict about what a JSON value is: no string becomes a number or a boolean, and no number becomes a date.
+JSON types are strict: strings do not convert to numbers or booleans, nor numbers to dates.
 """
 
 import re
@@ -10,22 +10,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.schemas import (
-    ArrayType,
-    DecimalType,
-    FloatType,
-    IntType,
-    InvalidValue,
-    Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    YearType,
-    check_of,
-)
-from headwater.transforms.mapping.conversions import moments, numbers
+from headwater.schemas import InvalidValue, Json, compile_check
+from headwater.schemas import types as t
+from headwater.transforms.mapping.conversions import datetimes, numbers
 from headwater.transforms.mapping.conversions.containers import (
     Conversion,
     Member,
@@ -34,12 +21,13 @@ from headwater.transforms.mapping.conversions.containers import (
     object_conversion,
     when_null,
 )
-from headwater.transforms.mapping.conversions.texts import text_check
+from headwater.transforms.mapping.conversions.texts import compile_text_check
 
 _INTEGER: Final = re.compile(rb"(-?[0-9]+)(?:\.0)?")
 _MAX_DIGITS: Final = 22
 _SURROGATES: Final = "must not contain lone surrogates"
-"""What is wrong with JSON that cannot be decoded: an escape of half a surrogate pair, which is JSON but not Unicode."""
+"""The rule for JSON with an escape of half a surrogate pair. It is valid JSON but not Unicode, so it cannot be
+decoded."""
 _QUOTE, _BRACE, _BRACKET = b'"{['
 _OPENING: Final = b"{["
 _NUMERIC: Final = b"-0123456789"
@@ -47,59 +35,60 @@ _string = msgspec.json.Decoder(str).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _elements = msgspec.json.Decoder(list[Raw]).decode
 _BOOLEANS: Final = {b"true": True, b"false": False}
-_OF_STRING: Final[dict[str, Callable[[str], Any]]] = {
-    "datetime": moments.datetime_of_iso,
-    "date": moments.date_of_iso,
-    "time": moments.time_of_text,
-    "uuid": moments.uuid_of_text,
-    "ip": moments.ip_of_text,
+_FROM_STRING: Final[dict[str, Callable[[str], Any]]] = {
+    "datetime": datetimes.iso_to_datetime,
+    "date": datetimes.iso_to_date,
+    "time": datetimes.text_to_time,
+    "uuid": datetimes.text_to_uuid,
+    "ip": datetimes.text_to_ip,
 }
 
 
 Text = bytes | Raw
 Reader = Callable[[Text], Any]
-"""Reads a value from its JSON text, without spaces between its tokens; gives None for null. Raises InvalidValue."""
+"""Reads a value from its JSON text, without spaces between its tokens. Returns None for null. Raises InvalidValue."""
 
 
-def from_json(target: Type) -> Conversion | None:
-    """The conversion to the target; None when it is json as well."""
-    if isinstance(target, JsonType):
+def from_json(target: t.Type) -> Conversion | None:
+    """Return the conversion to the target; None if it is json as well."""
+    if isinstance(target, t.JsonType):
         return None
-    read = reader_of(target)
+    read = compile_reader(target)
     return lambda value: read(value.text.encode())
 
 
-def reader_of(target: Type) -> Reader:
-    """What `from_json` does, on the text of a JSON value."""
+def compile_reader(target: t.Type) -> Reader:
+    """Return `from_json` for the text of a JSON value."""
     match target:
-        case JsonType():
+        case t.JsonType():
             return lambda raw: Json(bytes(raw).decode())
-        case StringType():
+        case t.StringType():
             return _string_reader(target)
-        case IntType() | YearType():
+        case t.IntType() | t.YearType():
             read = _int_reader(target)
-        case FloatType():
-            read = _chain(_number, numbers.float_of_text, numbers.to_float(target))
-        case DecimalType():
-            read = _chain(_number, numbers.decimal_of_text(target))
-        case ArrayType():
+        case t.FloatType():
+            read = _chain(_number, numbers.text_to_float, numbers.to_float(target))
+        case t.DecimalType():
+            read = _chain(_number, numbers.text_to_decimal(target))
+        case t.ArrayType():
             read = _array_reader(target)
-        case MapType():
-            read = _chain(_decode_members, map_conversion(reader_of(target.element_type)))
-        case ObjectType():
-            members = [Member(each.name, reader_of(each.type), when_null(each)) for each in target]
+        case t.MapType():
+            read = _chain(_decode_members, map_conversion(compile_reader(target.element_type)))
+        case t.ObjectType():
+            members = [Member(each.name, compile_reader(each.type), when_null(each)) for each in target]
             read = _chain(_decode_members, object_conversion(members))
         case _ if target.kind == "boolean":
             read = _boolean
         case _:
-            read = _chain(_decode_string, _OF_STRING[target.kind])
+            read = _chain(_decode_string, _FROM_STRING[target.kind])
     return lambda raw: None if (text := bytes(raw)) == b"null" else read(text)
 
 
-def text_of_json(raw: Text) -> str:
-    """What a JSON string says, or the text of a number, boolean or null. Raises InvalidValue for arrays and objects."""
+def json_to_text(raw: Text) -> str:
+    """Return the decoded JSON string, or the text of a number, boolean or null. Raises InvalidValue for arrays and
+    objects."""
     try:
-        string: str = _string(raw)  # first, since nearly all are strings, and to look costs as much as to decode
+        string: str = _string(raw)  # first, because nearly all are strings, and checking costs as much as decoding
     except msgspec.DecodeError:
         pass
     else:
@@ -112,8 +101,8 @@ def text_of_json(raw: Text) -> str:
     return text.decode()
 
 
-def size_of_json(text: bytes) -> int:
-    """How many members, elements or code points there are; 0 for null."""
+def measure_json(text: bytes) -> int:
+    """Return the number of members, elements or code points; 0 for null."""
     match text[:1]:
         case b"{":
             return len(_decode_members(text))
@@ -122,7 +111,7 @@ def size_of_json(text: bytes) -> int:
         case b"n":
             return 0
         case _:
-            return len(text_of_json(text))
+            return len(json_to_text(text))
 
 
 def _chain(first: Callable[[Any], Any], *others: Callable[[Any], Any]) -> Callable[[bytes], Any]:
@@ -161,8 +150,8 @@ def _decode(decode: Callable[[bytes], Any], text: bytes) -> Any:
         raise InvalidValue(_SURROGATES) from None
 
 
-def _string_reader(target: StringType) -> Reader:
-    finish = text_check(target)
+def _string_reader(target: t.StringType) -> Reader:
+    finish = compile_text_check(target)
 
     def read(raw: Text) -> str | None:
         try:
@@ -170,7 +159,7 @@ def _string_reader(target: StringType) -> Reader:
         except msgspec.DecodeError:
             if bytes(raw) == b"null":
                 return None
-            string = text_of_json(raw)
+            string = json_to_text(raw)
         return string if finish is None else finish(string)
 
     return read
@@ -189,8 +178,8 @@ def _number(text: bytes) -> str:
     return text.decode()
 
 
-def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
-    check = check_of(target)
+def _int_reader(target: t.IntType | t.YearType) -> Callable[[bytes], Any]:
+    check = compile_check(target)
 
     def read(text: bytes) -> int:
         digits = text
@@ -199,15 +188,15 @@ def _int_reader(target: IntType | YearType) -> Callable[[bytes], Any]:
             if match is None:
                 raise InvalidValue("must be a JSON number without a fraction or exponent")
             digits = match[1]
-        number = int(digits[:_MAX_DIGITS])  # of a longer number the first digits are still out of every range
+        number = int(digits[:_MAX_DIGITS])  # the first digits of a longer number are already out of every range
         check(number)
         return number
 
     return read
 
 
-def _array_reader(target: ArrayType) -> Callable[[bytes], Any]:
-    of_array = array_conversion(reader_of(target.element_type), target)
+def _array_reader(target: t.ArrayType) -> Callable[[bytes], Any]:
+    of_array = array_conversion(compile_reader(target.element_type), target)
 
     def read(text: bytes) -> Any:
         if text[0] == _BRACE:

@@ -1,9 +1,9 @@
-"""Which types can be converted to which, as far as types can tell; the values decide the rest (`conversion`)."""
+"""The possible conversions between types. Values decide the rest (`conversion`)."""
 
 from collections.abc import Iterable
 from typing import Final
 
-from headwater.schemas import ArrayType, IntType, JsonType, MapType, ObjectType, Type
+from headwater.schemas import types as t
 
 _ALWAYS: Final[dict[str, frozenset[str]]] = {
     "string": frozenset(
@@ -20,37 +20,37 @@ _ALWAYS: Final[dict[str, frozenset[str]]] = {
     "uuid": frozenset(("string", "uuid")),
     "ip": frozenset(("string", "ip")),
 }
-"""The scalars that each scalar can become. Everything becomes json, and json becomes everything."""
+"""The scalars that each scalar can become. Everything converts to json, and json to everything."""
 
 
-def refusal(source: Type, target: Type) -> str | None:
-    """Why no value of `source` can be converted to `target`; None when there are values that can."""
-    if isinstance(source, JsonType) or isinstance(target, JsonType):
+def find_mismatch(source: t.Type, target: t.Type) -> str | None:
+    """Return why no value of `source` can be converted to `target`; None if some can."""
+    if isinstance(source, t.JsonType) or isinstance(target, t.JsonType):
         return None
     match source, target:
-        case ArrayType(), ArrayType():
-            return refusal(source.element_type, target.element_type)
-        case MapType(), MapType():
-            return refusal(source.element_type, target.element_type)
-        case MapType(), ObjectType():
+        case t.ArrayType(), t.ArrayType():
+            return find_mismatch(source.element_type, target.element_type)
+        case t.MapType(), t.MapType():
+            return find_mismatch(source.element_type, target.element_type)
+        case t.MapType(), t.ObjectType():
             return _members((property.name, source.element_type, property.type) for property in target)
-        case ObjectType(), MapType():
+        case t.ObjectType(), t.MapType():
             return _members((property.name, property.type, target.element_type) for property in source)
-        case ObjectType(), ObjectType():
+        case t.ObjectType(), t.ObjectType():
             common = [(here.name, there.type, here.type) for here in target if (there := source.get(here.name))]
             return _members(common) if common else "the objects have no property in common"
-        case IntType(), _ if target.kind == "boolean" and source.bit_size == 8:
+        case t.IntType(), _ if target.kind == "boolean" and source.bit_size == 8:
             return None
-        case _, IntType() if source.kind == "boolean" and target.bit_size == 8:
+        case _, t.IntType() if source.kind == "boolean" and target.bit_size == 8:
             return None
     if target.kind in _ALWAYS.get(source.kind, ()):
         return None
     return f"{source} cannot be converted to {target}"
 
 
-def _members(pairs: Iterable[tuple[str, Type, Type]]) -> str | None:
+def _members(pairs: Iterable[tuple[str, t.Type, t.Type]]) -> str | None:
     for name, source, target in pairs:
-        reason = refusal(source, target)
+        reason = find_mismatch(source, target)
         if reason is not None:
             return f"{name}: {reason}"
     return None

@@ -1,4 +1,4 @@
-"""Conversions to boolean, int, float, decimal and year. Nothing is rounded but floats."""
+"""Conversions to boolean, int, float, decimal and year. Only floats are rounded."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from headwater.schemas import DecimalType, FloatType, IntType, InvalidValue, check_of, parse_decimal, to_float32
+from headwater.schemas import DecimalType, FloatType, IntType, InvalidValue, compile_check, parse_decimal, to_float32
 from headwater.schemas.decimals import from_float
 
 _TRUE: Final = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES"))
@@ -17,11 +17,11 @@ _REAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-
 _YEAR: Final = re.compile(r"[1-9][0-9]{0,3}")
 _NOT_REAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MAX_DIGITS: Final = 20
-"""More than any int has: longer texts are out of range, however long."""
+"""More than any int has: longer texts are always out of range."""
 
 
-def boolean_of_text(text: str) -> bool:
-    """The words for true and false."""
+def text_to_boolean(text: str) -> bool:
+    """Parse the words for true and false."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -29,10 +29,10 @@ def boolean_of_text(text: str) -> bool:
     raise InvalidValue("must be one of true, True, TRUE, yes, Yes, YES, false, False, FALSE, no, No, NO")
 
 
-def int_of_text(target: IntType) -> Callable[[str], int]:
-    """Digits, with a sign unless the target has none."""
+def text_to_int(target: IntType) -> Callable[[str], int]:
+    """Return a parser of digits, with a sign unless the target is unsigned."""
     syntax = _DIGITS if target.unsigned else _SIGNED
-    check = check_of(target)
+    check = compile_check(target)
 
     def convert(text: str) -> int:
         if not syntax.fullmatch(text):
@@ -47,8 +47,8 @@ def int_of_text(target: IntType) -> Callable[[str], int]:
     return convert
 
 
-def int_of_float(value: float) -> int:
-    """Rounded half away from zero."""
+def float_to_int(value: float) -> int:
+    """Round half away from zero."""
     if not math.isfinite(value):
         raise InvalidValue("must be a finite number")
     whole = int(value)
@@ -57,16 +57,16 @@ def int_of_float(value: float) -> int:
     return whole
 
 
-def int_of_decimal(value: Decimal) -> int:
-    """The same number, which must be whole."""
+def decimal_to_int(value: Decimal) -> int:
+    """Return the same number, which must be whole."""
     whole = int(value)
     if whole != value:
         raise InvalidValue("must be a whole number")
     return whole
 
 
-def float_of_text(text: str) -> float:
-    """A decimal number, or NaN, Infinity or -Infinity."""
+def text_to_float(text: str) -> float:
+    """Parse a decimal number, or NaN, Infinity or -Infinity."""
     if _REAL.fullmatch(text):
         value = float(text)
         if math.isinf(value):
@@ -79,8 +79,8 @@ def float_of_text(text: str) -> float:
 
 
 def to_float(target: FloatType) -> Callable[[Any], float]:
-    """A finite or infinite number of any kind, rounded to the size of the target and checked."""
-    check = check_of(target)
+    """Return a conversion of any number, rounded to the size of the target and checked."""
+    check = compile_check(target)
     if target.bit_size == 64:
 
         def convert(value: Any) -> float:
@@ -101,9 +101,9 @@ def to_float(target: FloatType) -> Callable[[Any], float]:
     return convert32
 
 
-def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
-    """Exactly what the text says."""
-    check = check_of(target)
+def text_to_decimal(target: DecimalType) -> Callable[[str], Decimal]:
+    """Return a parser that keeps the exact number."""
+    check = compile_check(target)
     precision, scale = target.precision, target.scale
 
     def convert(text: str) -> Decimal:
@@ -117,9 +117,9 @@ def decimal_of_text(target: DecimalType) -> Callable[[str], Decimal]:
     return convert
 
 
-def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
-    """Rounded half away from zero to the scale of the target."""
-    check = check_of(target)
+def float_to_decimal(target: DecimalType) -> Callable[[float], Decimal]:
+    """Return a conversion that rounds half away from zero to the scale of the target."""
+    check = compile_check(target)
     precision, scale = target.precision, target.scale
 
     def convert(value: float) -> Decimal:
@@ -133,9 +133,9 @@ def decimal_of_float(target: DecimalType) -> Callable[[float], Decimal]:
     return convert
 
 
-def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
-    """The same number."""
-    check = check_of(target)
+def number_to_decimal(target: DecimalType) -> Callable[[int | Decimal], Decimal]:
+    """Return a conversion to the same number."""
+    check = compile_check(target)
 
     def convert(value: int | Decimal) -> Decimal:
         number = Decimal(value)
@@ -145,8 +145,8 @@ def decimal_of_number(target: DecimalType) -> Callable[[int | Decimal], Decimal]
     return convert
 
 
-def year_of_text(text: str) -> int:
-    """One to four digits, the first of them not zero."""
+def text_to_year(text: str) -> int:
+    """Parse one to four digits, the first of them not zero."""
     if not _YEAR.fullmatch(text):
         raise InvalidValue("must be a year in the range 1 to 9999")
     return int(text)

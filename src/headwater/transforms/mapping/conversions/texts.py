@@ -7,36 +7,30 @@ from typing import Any, Final
 
 import msgspec
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.schemas import (
     JSON_NULL,
     MAX_JSON_DEPTH,
     TEXT_EXPONENT,
-    ArrayType,
-    FloatType,
     InvalidValue,
-    JsonType,
-    MapType,
-    ObjectType,
-    StringType,
-    Type,
-    check_of,
+    compile_check,
     decimal_text,
-    elements_of,
     float_text,
+    unwrap_elements,
 )
+from headwater.schemas import types as t
 
-TextOf = Callable[[Any], str]
-"""Gives the text of a value that is not None."""
+ToText = Callable[[Any], str]
+"""Returns the text of a value that is not None."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def text_of(type: Type) -> TextOf:
-    """How values of a scalar type are written when they become strings; json is not among them."""
+def compile_text(type: t.Type) -> ToText:
+    """Return the conversion of values of a scalar type, except json, to strings."""
     match type.kind:
         case "string" | "uuid" | "ip":
-            return _as_it_is
+            return _identity
         case "boolean":
             return _boolean
         case "date":
@@ -44,15 +38,15 @@ def text_of(type: Type) -> TextOf:
         case "decimal":
             return decimal_text
         case "float":
-            return _float(type.bit_size if isinstance(type, FloatType) else 64)
+            return _float(type.bit_size if isinstance(type, t.FloatType) else 64)
         case _:
             return str
 
 
-def json_text_of(type: Type) -> TextOf:
-    """How values of any type are written as JSON: integers and decimals as numbers with all their digits.
+def compile_json_text(type: t.Type) -> ToText:
+    """Return the conversion of values of any type to JSON text: integers and decimals as numbers with all their digits.
 
-    Raises InvalidValue when the JSON is nested too deep.
+    Raises InvalidValue if the JSON is nested too deep.
     """
     write = _json_text(type)
     if not _holds_json(type):
@@ -67,16 +61,16 @@ def json_text_of(type: Type) -> TextOf:
     return write_bounded
 
 
-def quoted_json(text: str) -> str:
-    """The text as a JSON string."""
+def quote_json(text: str) -> str:
+    """Return the text as a JSON string."""
     return _encode(text).decode()
 
 
-def text_check(target: StringType) -> Callable[[str], str | None] | None:
-    """Checks a text against the constraints of its type; None when there are none."""
-    if target == StringType():
+def compile_text_check(target: t.StringType) -> Callable[[str], str | None] | None:
+    """Return a check of a text against the constraints of its type; None if there are none."""
+    if target == t.StringType():
         return None
-    check = check_of(target)
+    check = compile_check(target)
 
     def finish(text: str) -> str | None:
         try:
@@ -84,13 +78,13 @@ def text_check(target: StringType) -> Callable[[str], str | None] | None:
         except InvalidValue:
             if text:
                 raise
-            return None  # only values and patterns refuse the empty string: it then says that there is nothing
+            return None  # only enumerations and patterns reject the empty string, which then stands for null
         return text
 
     return finish
 
 
-def _as_it_is(value: str) -> str:
+def _identity(value: str) -> str:
     return value
 
 
@@ -98,15 +92,17 @@ def _boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _float(bit_size: int) -> TextOf:
+def _float(bit_size: int) -> ToText:
     def write(value: float) -> str:
-        return float_text(value, bit_size, exponent_from=TEXT_EXPONENT) if math.isfinite(value) else not_finite(value)
+        return (
+            float_text(value, bit_size, exponent_from=TEXT_EXPONENT) if math.isfinite(value) else name_not_finite(value)
+        )
 
     return write
 
 
-def not_finite(value: float) -> str:
-    """The name of NaN and the infinities."""
+def name_not_finite(value: float) -> str:
+    """Return the name of NaN or an infinity."""
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
@@ -115,21 +111,21 @@ def not_finite(value: float) -> str:
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _json_text(type: Type) -> TextOf:
+def _json_text(type: t.Type) -> ToText:
     match type:
-        case JsonType():
+        case t.JsonType():
             return lambda value: value.text
-        case FloatType():
+        case t.FloatType():
             return _json_float(type.bit_size)
-        case ArrayType():
+        case t.ArrayType():
             return _json_array(_json_text(type.element_type))
-        case MapType():
+        case t.MapType():
             return _json_map(_json_text(type.element_type))
-        case ObjectType():
+        case t.ObjectType():
             return _json_object([(property.name, _json_text(property.type)) for property in type])
     match type.kind:
         case "string":
-            return quoted_json
+            return quote_json
         case "uuid" | "ip":
             return lambda value: f'"{value}"'
         case "datetime" | "time":
@@ -137,28 +133,28 @@ def _json_text(type: Type) -> TextOf:
         case "date":
             return lambda value: f'"{value.isoformat()}"'
         case _:
-            return text_of(type)
+            return compile_text(type)
 
 
-def _json_float(bit_size: int) -> TextOf:
+def _json_float(bit_size: int) -> ToText:
     def write(value: float) -> str:
-        return float_text(value, bit_size) if math.isfinite(value) else f'"{not_finite(value)}"'
+        return float_text(value, bit_size) if math.isfinite(value) else f'"{name_not_finite(value)}"'
 
     return write
 
 
-def _json_array(write: TextOf) -> TextOf:
+def _json_array(write: ToText) -> ToText:
     return lambda elements: f"[{','.join(map(write, elements))}]"
 
 
-def _json_map(write: TextOf) -> TextOf:
+def _json_map(write: ToText) -> ToText:
     def write_map(elements: dict[str, Any]) -> str:
-        return "{" + ",".join(f"{quoted_json(key)}:{write(element)}" for key, element in elements.items()) + "}"
+        return "{" + ",".join(f"{quote_json(key)}:{write(element)}" for key, element in elements.items()) + "}"
 
     return write_map
 
 
-def _json_object(members: list[tuple[str, TextOf]]) -> TextOf:
+def _json_object(members: list[tuple[str, ToText]]) -> ToText:
     def write_object(record: dict[str, Any]) -> str:
         texts: list[str] = []
         for name, write in members:
@@ -170,8 +166,8 @@ def _json_object(members: list[tuple[str, TextOf]]) -> TextOf:
     return write_object
 
 
-def _holds_json(type: Type) -> bool:
-    inside = elements_of(type)
-    if isinstance(inside, ObjectType):
+def _holds_json(type: t.Type) -> bool:
+    inside = unwrap_elements(type)
+    if isinstance(inside, t.ObjectType):
         return any(_holds_json(property.type) for property in inside)
-    return isinstance(inside, JsonType) and inside is not type
+    return isinstance(inside, t.JsonType) and inside is not type

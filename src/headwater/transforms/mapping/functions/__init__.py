@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from headwater.transforms.mapping.evaluation import Function
 from headwater.transforms.mapping.functions import logic, strings, structures
-from headwater.transforms.mapping.typed import Function
 
 FUNCTIONS: Final[dict[str, Function]] = {**logic.FUNCTIONS, **strings.FUNCTIONS, **structures.FUNCTIONS}
-"""All of them by their names."""
+"""All functions by name."""

@@ -1,5 +1,5 @@
-"""When two values of a type are equal: as Python says, but for JSON, whose numbers are numbers and whose objects have
-no order."""
+"""Equality of two values of a type. It is Python's, except for JSON: 1 equals 1.0, and the order of members is
+ignored."""
 
 import json
 import operator
@@ -12,26 +12,26 @@ from headwater.schemas import ArrayType, Json, JsonType, MapType, ObjectType, Ty
 Same = Callable[[Any, Any], bool]
 
 
-def equality_of(type: Type) -> Same:
-    """The comparison of two values, neither of them None."""
+def compile_equality(type: Type) -> Same:
+    """Return the comparison of two values, neither of them None."""
     match type:
         case JsonType():
             return same_json
         case ArrayType():
-            return _arrays(equality_of(type.element_type))
+            return _arrays(compile_equality(type.element_type))
         case MapType():
-            same_element = equality_of(type.element_type)
+            same_element = compile_equality(type.element_type)
             return lambda one, other: (
                 one.keys() == other.keys() and all(same_element(element, other[key]) for key, element in one.items())
             )
         case ObjectType():
-            return _objects({property.name: equality_of(property.type) for property in type})
+            return _objects({property.name: compile_equality(property.type) for property in type})
         case _:
             return operator.eq
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Whether the texts say the same value."""
+    """Return whether the texts have the same JSON value."""
     return one.text == other.text or _same(_decode(one.text), _decode(other.text))
 
 
@@ -68,7 +68,7 @@ def _same(one: object, other: object) -> bool:
 def _number(text: str) -> object:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond any bound: equal only to the same text
+    except InvalidOperation:  # the exponent exceeds every limit: equal only to the same text
         return text.encode()
 
 

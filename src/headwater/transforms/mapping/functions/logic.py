@@ -1,6 +1,6 @@
 """The functions that compare and choose: and, or, not, eq, ne, if, coalesce.
 
-Their logic has three values, as in SQL: what is unknown because it is null stays null, unless it does not matter.
+Logic has three values, as in SQL: a null operand gives null, unless the other operands decide.
 """
 
 from collections.abc import Callable
@@ -9,21 +9,30 @@ from typing import Any, Final
 from headwater.schemas import FloatType, InvalidValue, JsonType, Type, to_float32
 from headwater.transforms.mapping.conversions.containers import Conversion
 from headwater.transforms.mapping.conversions.conversion import conversion
-from headwater.transforms.mapping.conversions.matrix import refusal
+from headwater.transforms.mapping.conversions.matrix import find_mismatch
 from headwater.transforms.mapping.errors import InvalidExpression
-from headwater.transforms.mapping.functions.equality import equality_of
+from headwater.transforms.mapping.evaluation import (
+    JSON,
+    Evaluator,
+    Function,
+    Input,
+    Scope,
+    TypedExpression,
+    constant,
+    with_conversion,
+)
+from headwater.transforms.mapping.functions.equality import compile_equality
 from headwater.transforms.mapping.language.tree import BOOLEAN, Call, Expression, PathReference
-from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed, always, converted
 
 _NUMBERS: Final = frozenset(("int", "float", "decimal", "year"))
 Same = Callable[[Any, Any], bool]
 
 
-def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
-    """Both and, which a false decides, and or, which a true decides."""
+def _compile_logical(decisive: bool) -> Callable[[Scope, Call, Type | None], TypedExpression]:
+    """Compile `and`, which a false decides, or `or`, which a true decides."""
 
-    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
-        arguments = [scope.argument(call, index, BOOLEAN) for index in range(len(call.arguments))]
+    def compile(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+        arguments = [scope.compile_argument(call, index, BOOLEAN) for index in range(len(call.arguments))]
 
         def evaluate(given: Input) -> bool | None:
             result: bool | None = not decisive
@@ -35,36 +44,38 @@ def _first_of(decisive: bool) -> Callable[[Scope, Call, Type | None], Typed]:
                     return decisive
             return result
 
-        return Typed(BOOLEAN, evaluate)
+        return TypedExpression(BOOLEAN, evaluate)
 
     return compile
 
 
-def _not(scope: Scope, call: Call, target: Type | None) -> Typed:
-    argument = scope.argument(call, 0, BOOLEAN)
+def _not(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    argument = scope.compile_argument(call, 0, BOOLEAN)
 
     def evaluate(given: Input) -> bool | None:
         value: bool | None = argument(given)
         return None if value is None else not value
 
-    return Typed(BOOLEAN, evaluate)
+    return TypedExpression(BOOLEAN, evaluate)
 
 
-def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
-    """Both eq and ne."""
+def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], TypedExpression]:
+    """Compile eq or ne."""
 
-    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
-        left, right = (scope.typed(argument) for argument in call.arguments)
+    def compile(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+        left, right = (scope.compile(argument) for argument in call.arguments)
         if left.type is None or right.type is None:
-            return Typed(BOOLEAN, always(None))
-        reason = scope.shared(refusal, left.type, right.type) or scope.shared(refusal, right.type, left.type)
+            return TypedExpression(BOOLEAN, constant(None))
+        reason = scope.memoize(find_mismatch, left.type, right.type) or scope.memoize(
+            find_mismatch, right.type, left.type
+        )
         if reason is not None:
             raise InvalidExpression(f"{call.name} cannot compare its arguments: {reason}", call.offset)
-        same = scope.shared(_comparison, left.type, right.type)
+        same = scope.memoize(_comparison, left.type, right.type)
         evaluate_left, evaluate_right = left.evaluate, right.evaluate
         if isinstance(call.arguments[0], PathReference) and isinstance(left.type, JsonType) and right.type != left.type:
-            evaluate_left, convert = scope.alternative(call.arguments[0], right.type)
-            same = _comparison_after(convert, scope.shared(equality_of, right.type))
+            evaluate_left, convert = scope.compile_branch(call.arguments[0], right.type)
+            same = _comparison_after(convert, scope.memoize(compile_equality, right.type))
 
         def evaluate(given: Input) -> bool | None:
             one = evaluate_left(given)
@@ -73,20 +84,20 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], Typed]:
                 return None
             return same(one, other) is expected
 
-        return Typed(BOOLEAN, evaluate)
+        return TypedExpression(BOOLEAN, evaluate)
 
     return compile
 
 
 def _comparison(left: Type, right: Type) -> Same:
-    """Numbers are compared as numbers, whatever their types; everything else after conversion to the right type."""
+    """Compare numbers as numbers, whatever their types, and everything else after conversion to the right type."""
     if left.kind in _NUMBERS and right.kind in _NUMBERS:
         return _number_comparison(left, right)
-    return _comparison_after(conversion(left, right), equality_of(right))
+    return _comparison_after(conversion(left, right), compile_equality(right))
 
 
 def _comparison_after(convert: Conversion | None, equal: Same) -> Same:
-    """Converts the left value to the type of the right one; not equal when it cannot be."""
+    """Convert the left value to the type of the right one; they are not equal if it cannot be converted."""
     if convert is None:
         return equal
 
@@ -101,7 +112,7 @@ def _comparison_after(convert: Conversion | None, equal: Same) -> Same:
 
 
 def _number_comparison(left: Type, right: Type) -> Same:
-    """As Python compares them, exactly; but 0.1 is the float next to it where a float is on the other side."""
+    """Compare exactly, as Python does. But a decimal and a float are equal if the decimal rounds to the float."""
     floats = [type for type in (left, right) if isinstance(type, FloatType)]
     if len(floats) == 2 and left != right:
         return lambda one, other: to_float32(one) == to_float32(other)
@@ -111,48 +122,48 @@ def _number_comparison(left: Type, right: Type) -> Same:
     return lambda one, other: one == other
 
 
-def _if(scope: Scope, call: Call, target: Type | None) -> Typed:
-    condition = scope.argument(call, 0, BOOLEAN)
-    type, alternatives = _alternatives(scope, call.arguments[1:], target)
-    branches = [converted(evaluate, convert) for evaluate, convert in alternatives]
-    chosen = branches[0]
-    otherwise = branches[1] if len(branches) == 2 else always(None)
-    return Typed(type, lambda given: chosen(given) if condition(given) else otherwise(given))
+def _if(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    condition = scope.compile_argument(call, 0, BOOLEAN)
+    type, branches = _compile_branches(scope, call.arguments[1:], target)
+    evaluators = [with_conversion(evaluate, convert) for evaluate, convert in branches]
+    chosen = evaluators[0]
+    otherwise = evaluators[1] if len(evaluators) == 2 else constant(None)
+    return TypedExpression(type, lambda given: chosen(given) if condition(given) else otherwise(given))
 
 
-def _coalesce(scope: Scope, call: Call, target: Type | None) -> Typed:
-    type, alternatives = _alternatives(scope, call.arguments, target)
+def _coalesce(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    type, branches = _compile_branches(scope, call.arguments, target)
 
     def evaluate(given: Input) -> Any:
-        for alternative, convert in alternatives:
-            value = alternative(given)
+        for evaluate_branch, convert in branches:
+            value = evaluate_branch(given)
             if value is not None:
                 return value if convert is None else convert(value)
         return None
 
-    return Typed(type, evaluate)
+    return TypedExpression(type, evaluate)
 
 
-def _alternatives(
+def _compile_branches(
     scope: Scope, expressions: tuple[Expression, ...], target: Type | None
 ) -> tuple[Type | None, list[tuple[Evaluator, Conversion | None]]]:
-    """What the call may give, and one type for all of it: the target, or else the type that they have in common, or
-    else json, which everything can become."""
+    """Return the possible values of the call, and their common type. That is the target, or else the type that they
+    share, or else json, which everything converts to."""
     if target is not None:
-        return target, [scope.alternative(expression, target) for expression in expressions]
-    typed = [scope.typed(expression) for expression in expressions]
+        return target, [scope.compile_branch(expression, target) for expression in expressions]
+    typed = [scope.compile(expression) for expression in expressions]
     types = [each.type for each in typed if each.type is not None]
     if not types:
         return None, [(each.evaluate, None) for each in typed]
     common = types[0] if all(type == types[0] for type in types) else JSON
     return common, [
-        (each.evaluate, None if each.type is None else scope.shared(conversion, each.type, common)) for each in typed
+        (each.evaluate, None if each.type is None else scope.memoize(conversion, each.type, common)) for each in typed
     ]
 
 
 FUNCTIONS: Final = {
-    "and": Function(2, None, _first_of(False)),
-    "or": Function(2, None, _first_of(True)),
+    "and": Function(2, None, _compile_logical(False)),
+    "or": Function(2, None, _compile_logical(True)),
     "not": Function(1, 1, _not),
     "eq": Function(2, 2, _equal(True)),
     "ne": Function(2, 2, _equal(False)),

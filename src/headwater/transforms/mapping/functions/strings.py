@@ -5,21 +5,29 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headwater.schemas import Type
-from headwater.transforms.mapping.conversions.fromjson import size_of_json
-from headwater.transforms.mapping.conversions.texts import text_of
+from headwater.transforms.mapping.conversions.fromjson import measure_json
+from headwater.transforms.mapping.conversions.texts import compile_text
 from headwater.transforms.mapping.errors import CannotEvaluate
+from headwater.transforms.mapping.evaluation import (
+    SMALL_CHARACTERS,
+    Function,
+    Input,
+    Scope,
+    TypedExpression,
+    charge,
+    constant,
+)
 from headwater.transforms.mapping.language.tree import INT32, STRING, Call
-from headwater.transforms.mapping.typed import SMALL_CHARACTERS, Function, Input, Scope, Typed, always, charge
 
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
-"""Unicode's White_Space. `str.strip` alone would also take the separators of ASCII, which are not."""
+"""Unicode's White_Space. `str.strip` would also remove the separators of ASCII, which do not belong to it."""
 
 
-def _of_text(change: Callable[[str], str]) -> Function:
-    """A function of one text."""
+def _text_function(change: Callable[[str], str]) -> Function:
+    """Return a function of one text."""
 
-    def compile(scope: Scope, call: Call, target: Type | None) -> Typed:
-        argument = scope.argument(call, 0, STRING)
+    def compile(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+        argument = scope.compile_argument(call, 0, STRING)
 
         def evaluate(given: Input) -> str | None:
             text = argument(given)
@@ -29,15 +37,15 @@ def _of_text(change: Callable[[str], str]) -> Function:
                 charge(given, size)
             return change(text)
 
-        return Typed(STRING, evaluate)
+        return TypedExpression(STRING, evaluate)
 
     return Function(1, 1, compile)
 
 
 def initcap(text: str) -> str:
-    """The text with the first letter of each word in upper case and everything else as it was.
+    """Return the text with the first letter of each word in upper case, and the rest unchanged.
 
-    A word begins with a letter that does not follow one. A combining mark belongs to what it stands on.
+    A word begins with a letter that does not follow one. A combining mark belongs to the character before it.
     """
     pieces: list[str] = []
     inside = False
@@ -51,15 +59,15 @@ def initcap(text: str) -> str:
     return "".join(pieces)
 
 
-def _substring(scope: Scope, call: Call, target: Type | None) -> Typed:
-    text_of_record = scope.argument(call, 0, STRING)
-    start_of_record = scope.argument(call, 1, INT32)
-    length_of_record = scope.argument(call, 2, INT32) if len(call.arguments) == 3 else always(2**31)
+def _substring(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    get_text = scope.compile_argument(call, 0, STRING)
+    get_start = scope.compile_argument(call, 1, INT32)
+    get_length = scope.compile_argument(call, 2, INT32) if len(call.arguments) == 3 else constant(2**31)
 
     def evaluate(given: Input) -> str | None:
-        text = text_of_record(given)
-        start = start_of_record(given)
-        length = length_of_record(given)
+        text = get_text(given)
+        start = get_start(given)
+        length = get_length(given)
         if text is None or start is None or length is None:
             return None
         if length < 0:
@@ -68,20 +76,20 @@ def _substring(scope: Scope, call: Call, target: Type | None) -> Typed:
         piece: str = text[first : first + length]
         return piece
 
-    return Typed(STRING, evaluate)
+    return TypedExpression(STRING, evaluate)
 
 
-def _len(scope: Scope, call: Call, target: Type | None) -> Typed:
-    argument = scope.typed(call.arguments[0])
+def _len(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    argument = scope.compile(call.arguments[0])
     if argument.type is None:
-        return Typed(INT32, always(0))
+        return TypedExpression(INT32, constant(0))
     evaluate_argument, measure = argument.evaluate, _measure(argument.type)
 
     def evaluate(given: Input) -> int:
         value = evaluate_argument(given)
         return 0 if value is None else measure(value)
 
-    return Typed(INT32, evaluate)
+    return TypedExpression(INT32, evaluate)
 
 
 def _measure(type: Type) -> Callable[[Any], int]:
@@ -91,19 +99,19 @@ def _measure(type: Type) -> Callable[[Any], int]:
         case "datetime":
             return lambda value: len("YYYY-MM-DDThh:mm:ssZ")
         case "json":
-            return lambda value: size_of_json(value.text.encode())
+            return lambda value: measure_json(value.text.encode())
         case _:
-            write = text_of(type)
+            write = compile_text(type)
             return lambda value: len(write(value))
 
 
 FUNCTIONS: Final = {
-    "lower": _of_text(str.lower),
-    "upper": _of_text(str.upper),
-    "initcap": _of_text(initcap),
-    "trim": _of_text(lambda text: text.strip(_SPACE)),
-    "ltrim": _of_text(lambda text: text.lstrip(_SPACE)),
-    "rtrim": _of_text(lambda text: text.rstrip(_SPACE)),
+    "lower": _text_function(str.lower),
+    "upper": _text_function(str.upper),
+    "initcap": _text_function(initcap),
+    "trim": _text_function(lambda text: text.strip(_SPACE)),
+    "ltrim": _text_function(lambda text: text.lstrip(_SPACE)),
+    "rtrim": _text_function(lambda text: text.rstrip(_SPACE)),
     "substring": Function(2, 3, _substring),
     "len": Function(1, 1, _len),
 }

@@ -1,28 +1,28 @@
-"""The functions that make values of several parts: array, map, json_parse."""
+"""The functions that build values of several parts: array, map, json_parse."""
 
 from typing import Any, Final
 
-from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, check_of
+from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, compile_check
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.conversions.containers import convert_elements
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
+from headwater.transforms.mapping.evaluation import JSON, Evaluator, Function, Input, Scope, TypedExpression, charge
 from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
-from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, size_of, too_large
-from headwater.transforms.mapping.typed import JSON, Evaluator, Function, Input, Scope, Typed, charge
+from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, compile_size, too_large
 
 _ARRAY_OF_JSON: Final = ArrayType(JSON)
 _MAP_OF_JSON: Final = MapType(JSON)
 
 
-def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
+def _array(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
     type = target if isinstance(target, ArrayType) else _ARRAY_OF_JSON
     of_json = isinstance(type.element_type, JsonType)
     if not of_json:
         for argument in call.arguments:
             if isinstance(argument, Constant) and argument.value is None:
                 raise InvalidExpression(f"null cannot be an element of {type}", argument.offset)
-    elements = [scope.toward(argument, type.element_type) for argument in call.arguments]
-    check, size_of_element = check_of(type), scope.shared(size_of, type.element_type)
+    elements = [scope.compile_to(argument, type.element_type) for argument in call.arguments]
+    check, measure_element = compile_check(type), scope.memoize(compile_size, type.element_type)
 
     def evaluate(given: Input) -> list[Any]:
         size = 0
@@ -32,8 +32,8 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
             value = element(given)
             if value is None:
                 return JSON_NULL if of_json else None
-            size += SCALAR_CHARACTERS + size_of_element(value)
-            if size > MAX_RESULT_CHARACTERS:  # before so many elements are held
+            size += SCALAR_CHARACTERS + measure_element(value)
+            if size > MAX_RESULT_CHARACTERS:  # before more elements are held
                 raise too_large("the array")
             return value
 
@@ -41,10 +41,10 @@ def _array(scope: Scope, call: Call, target: Type | None) -> Typed:
         check(values)
         return values
 
-    return Typed(type, evaluate)
+    return TypedExpression(type, evaluate)
 
 
-def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
+def _map(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
     if len(call.arguments) % 2:
         raise InvalidExpression("map takes pairs of keys and values", call.offset)
     members: dict[str, tuple[Any, bool]] = {}
@@ -53,7 +53,7 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
             raise InvalidExpression("a key of map must be a string constant", key.offset)
         if key.value in members:
             raise InvalidExpression("the key is given twice", key.offset)
-        members[key.value] = scope.toward(value, JSON), isinstance(value, PathReference)
+        members[key.value] = scope.compile_to(value, JSON), isinstance(value, PathReference)
     evaluators = [(key, evaluate, may_be_missing) for key, (evaluate, may_be_missing) in members.items()]
 
     def evaluate(given: Input) -> dict[str, Json]:
@@ -63,18 +63,18 @@ def _map(scope: Scope, call: Call, target: Type | None) -> Typed:
             value = evaluate_value(given)
             if value is not None:
                 size += SCALAR_CHARACTERS + len(key) + len(value.text)
-                if size > MAX_RESULT_CHARACTERS:  # before so many values are held
+                if size > MAX_RESULT_CHARACTERS:  # before more values are held
                     raise too_large("the map")
                 result[key] = value
             elif not may_be_missing:
                 result[key] = JSON_NULL
         return result
 
-    return Typed(_MAP_OF_JSON, evaluate)
+    return TypedExpression(_MAP_OF_JSON, evaluate)
 
 
-def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
-    argument = scope.argument(call, 0, STRING)
+def _json_parse(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
+    argument = scope.compile_argument(call, 0, STRING)
 
     def evaluate(given: Input) -> Json | None:
         text = argument(given)
@@ -86,7 +86,7 @@ def _json_parse(scope: Scope, call: Call, target: Type | None) -> Typed:
         except InvalidValue as error:
             raise CannotEvaluate(f"the text for json_parse {error.rule}") from None
 
-    return Typed(JSON, evaluate)
+    return TypedExpression(JSON, evaluate)
 
 
 FUNCTIONS: Final = {

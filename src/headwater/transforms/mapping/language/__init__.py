@@ -1,1 +1,1 @@
-"""The language of mapping expressions: text to syntax tree and back. Knows no schemas and no functions."""
+"""The language of mapping expressions: text to syntax tree and back, independent of schemas and functions."""

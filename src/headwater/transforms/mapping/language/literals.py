@@ -1,7 +1,7 @@
-"""String constants and number constants: from text and to text.
+"""String constants and number constants: parsing and printing.
 
-What is written in a string is brought into Unicode's normalization form C, as everything that people type is; what is
-escaped stays as it is. So the writer escapes whatever is not in that form, and reading gives the same string back.
+Unescaped characters of a string are brought into Unicode's normalization form C, like all input of people. Escaped ones
+stay unchanged. So printing escapes every string that is not in that form, and parsing gives the same string.
 """
 
 import re
@@ -9,55 +9,21 @@ import unicodedata
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from headwater.base import scanner
 from headwater.schemas.decimals import decimal_text, fits, plain
 from headwater.transforms.mapping.errors import InvalidExpression
 from headwater.transforms.mapping.language.tree import INT32, NUMBER, Constant
 
 MAX_MARKS: Final = 100
-"""How many combining marks may follow each other. Normalising takes time quadratic in their number."""
+"""Maximum number of consecutive combining marks. Normalising takes time quadratic in their number."""
 
 _NUMBER: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _GLUED: Final = re.compile(r"[A-Za-z0-9_.]")
-_PLAIN: Final = {quote: re.compile(rf"[^{quote}\\\0\ud800-\udfff]+") for quote in "'\""}
-_HEXADECIMAL: Final = re.compile(r"u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})")
-_ESCAPES: Final = {
-    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
-}  # fmt: skip
-_ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.items() if character not in "'\""}
 
 
 def read_string(text: str, start: int) -> tuple[str, int]:
-    """The string whose opening quote is at `start`, and the offset behind its closing quote."""
-    quote = text[start]
-    position = start + 1
-    pieces: list[str] = []
-    while True:
-        if plain_run := _PLAIN[quote].match(text, position):
-            pieces.append(_normalised(plain_run[0], position))
-            position = plain_run.end()
-        if position >= len(text):
-            raise InvalidExpression("a string has no closing quote", start)
-        if text[position] == quote:
-            return "".join(pieces), position + 1
-        if text[position] != "\\":
-            raise InvalidExpression("a string cannot contain NUL or lone surrogates", position)
-        piece, position = _escape(text, position)
-        pieces.append(piece)
-
-
-def _escape(text: str, start: int) -> tuple[str, int]:
-    letter = text[start + 1 : start + 2]
-    if letter in _ESCAPES:
-        return _ESCAPES[letter], start + 2
-    digits = _HEXADECIMAL.match(text, start + 1)
-    if digits is None:
-        raise InvalidExpression(
-            "a backslash must be followed by one of a b f n r t v \\ ' \", uXXXX or UXXXXXXXX", start
-        )
-    code = int(digits[1] or digits[2], 16)
-    if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
-        raise InvalidExpression("the escape is NUL or not a Unicode character", start)
-    return chr(code), digits.end()
+    """Return the string whose opening quote is at `start`, and the offset after its closing quote."""
+    return scanner.read_string(text, start, name="a string", error=InvalidExpression, convert=_normalised)
 
 
 def _normalised(run: str, offset: int) -> str:
@@ -72,26 +38,20 @@ def _normalised(run: str, offset: int) -> str:
 
 
 def write_string(value: str) -> str:
-    """A string constant with this value, in single quotes unless that takes more escapes."""
+    """Return a string constant with this value, in single quotes unless double quotes need fewer escapes."""
     quote = '"' if value.count("'") > value.count('"') else "'"
-    as_it_is = unicodedata.is_normalized("NFC", value)
-    pieces = [quote]
-    for character in value:
-        if character in _ESCAPED:
-            pieces.append(_ESCAPED[character])
-        elif character == quote:
-            pieces.append("\\" + character)
-        elif (as_it_is or character.isascii()) and character.isprintable():
-            pieces.append(character)
-        else:
-            code = ord(character)
-            pieces.append(f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
-    pieces.append(quote)
-    return "".join(pieces)
+    is_normalized = unicodedata.is_normalized("NFC", value)
+    characters = (
+        character
+        if character.isprintable() and character not in (quote, "\\") and (is_normalized or character.isascii())
+        else scanner.escape(character)
+        for character in value
+    )
+    return f"{quote}{''.join(characters)}{quote}"
 
 
 def read_number(text: str, start: int) -> tuple[Constant, int] | None:
-    """The number that begins at `start`, and the offset behind it; None when none does."""
+    """Return the number that begins at `start`, and the offset after it; None if there is none."""
     match = _NUMBER.match(text, start)
     if match is None:
         return None
@@ -107,7 +67,7 @@ def read_number(text: str, start: int) -> tuple[Constant, int] | None:
                 return Constant(number, INT32, start), end
     try:
         exact = Decimal(literal)
-    except InvalidOperation:  # an exponent beyond any bound
+    except InvalidOperation:  # the exponent exceeds every limit
         exact = Decimal("NaN")
     if not fits(exact, NUMBER.precision, NUMBER.scale):
         raise InvalidExpression(
@@ -119,10 +79,10 @@ def read_number(text: str, start: int) -> tuple[Constant, int] | None:
 
 
 def write_number(value: int | Decimal) -> str:
-    """A number constant with this value and type."""
+    """Return a number constant with this value and type."""
     if isinstance(value, int):
         return str(value)
     text = decimal_text(value)
     if "." not in text and -(2**31) <= value < 2**31:
-        return text + ".0"  # without, it would be read as a whole number of 32 bits
+        return text + ".0"  # otherwise it would be read as a whole number of 32 bits
     return text

@@ -1,10 +1,10 @@
-"""Reads mapping expressions. Anything but an expression is an InvalidExpression with the position of the first
-character that cannot be right; nothing here depends on schemas, or on which functions there are.
-"""
+"""Parses mapping expressions. Any other text is an InvalidExpression with the position of the first invalid character.
+Parsing does not depend on schemas, or on the existing functions."""
 
 import re
 from typing import Final, TypeGuard
 
+from headwater.base.scanner import Scanner
 from headwater.transforms.mapping.errors import InvalidExpression
 from headwater.transforms.mapping.language.literals import read_number, read_string
 from headwater.transforms.mapping.language.tree import (
@@ -21,24 +21,23 @@ from headwater.transforms.mapping.language.tree import (
 )
 
 MAX_LENGTH: Final = 50_000
-"""The longest expression, in code points."""
+"""Maximum length of an expression, in code points."""
 MAX_DEPTH: Final = 100
-"""How deep calls may stand in each other. Everything that walks an expression recurses, and this keeps it from running
-out of stack."""
+"""Maximum nesting of calls. Functions on expressions recurse, and this limit keeps them within the stack."""
 MAX_STEPS: Final = 256
-"""How many steps a path can have: more than types and JSON values are ever deep."""
+"""Maximum number of steps of a path: more than the nesting of any type or JSON value."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse(text: str) -> Expression:
-    """The syntax tree of the expression. Raises InvalidExpression."""
+    """Parse an expression. Raises InvalidExpression."""
     if len(text) > MAX_LENGTH:
         raise InvalidExpression(f"an expression can have at most {MAX_LENGTH} characters", MAX_LENGTH)
     parser = _Parser(text)
     expression = parser.expression(0)
-    if parser.position < len(text):
+    if not parser.at_end():
         raise parser.unexpected()
     return expression
 
@@ -47,22 +46,21 @@ def _is_string(part: Part | None) -> TypeGuard[Constant]:
     return isinstance(part, Constant) and isinstance(part.value, str)
 
 
-class _Parser:
+class _Parser(Scanner):
     def __init__(self, text: str) -> None:
-        self._text = text
-        self.position = 0
+        super().__init__(text, _SPACE)
 
     def unexpected(self) -> InvalidExpression:
-        """The error for the character here."""
-        if self.position >= len(self._text):
+        """Return the error for the character at the position."""
+        if self.at_end():
             return InvalidExpression("the expression ends too early", self.position)
-        character = self._text[self.position]
+        character = self.text[self.position]
         shown = f"'{character}'" if character.isprintable() else f"U+{ord(character):04X}"
         return InvalidExpression(f"unexpected {shown}", self.position)
 
     def expression(self, depth: int) -> Expression:
-        """One or more parts, up to the first character that cannot begin one."""
-        self._skip_space()
+        """Parse one or more parts, up to the first character that cannot begin one."""
+        self.skip_space()
         start = self.position
         parts: list[Part] = []
         while (part := self._part(depth)) is not None:
@@ -71,35 +69,35 @@ class _Parser:
                 parts[-1] = Constant(f"{before.value}{part.value}", STRING, before.offset)
             else:
                 parts.append(part)
-            self._skip_space()
+            self.skip_space()
         if not parts:
-            if self.position >= len(self._text) and depth == 0:
+            if self.at_end() and depth == 0:
                 raise InvalidExpression("the expression is empty", 0)
             raise self.unexpected()
         return parts[0] if len(parts) == 1 else Concatenation(tuple(parts), start)
 
     def _part(self, depth: int) -> Part | None:
         start = self.position
-        character = self._peek()
+        character = self.peek()
         if character in ("'", '"'):
-            value, self.position = read_string(self._text, start)
+            value, self.position = read_string(self.text, start)
             return Constant(value, STRING, start)
-        if number := read_number(self._text, start):
+        if number := read_number(self.text, start):
             constant, self.position = number
             return constant
         if character == ".":
             self.position += 1
             return self._path(start, self._name())
-        name = _NAME.match(self._text, start)
+        name = _NAME.match(self.text, start)
         if name is None:
             return None
         self.position = name.end()
-        after = _SPACE.match(self._text, self.position)
-        if after and self._text.startswith("(", after.end()):
+        after = _SPACE.match(self.text, self.position)
+        if after and self.text.startswith("(", after.end()):
             self.position = after.end() + 1
             return self._call(name[0], start, depth + 1)
         if name[0] in KEYWORDS:
-            if self._peek() in (".", "[", "?"):
+            if self.peek() in (".", "[", "?"):
                 raise InvalidExpression(
                     f"{name[0]} is a constant: write .{name[0]} for the property of that name", self.position
                 )
@@ -110,59 +108,42 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise InvalidExpression(f"calls are nested deeper than {MAX_DEPTH} levels", start)
         arguments: list[Expression] = []
-        self._skip_space()
-        if self._peek() != ")":
+        self.skip_space()
+        if self.peek() != ")":
             arguments.append(self.expression(depth))
-            while self._peek() == ",":
-                self.position += 1
+            while self.skip(","):
                 arguments.append(self.expression(depth))
         self._expect(")")
         return Call(name, tuple(arguments), start)
 
     def _path(self, start: int, first: str) -> PathReference:
-        steps = [Step(first, self._question_mark(), start)]
-        while (character := self._peek()) in (".", "["):
+        steps = [Step(first, self.skip("?"), start)]
+        while (character := self.peek()) in (".", "["):
             at = self.position
             if len(steps) == MAX_STEPS:
                 raise InvalidExpression(f"a path can have at most {MAX_STEPS} steps", at)
             self.position += 1
             name = self._name() if character == "." else self._key()
-            steps.append(Step(name, self._question_mark(), at))
+            steps.append(Step(name, self.skip("?"), at))
         return PathReference(tuple(steps), start)
 
     def _name(self) -> str:
-        name = _NAME.match(self._text, self.position)
+        name = self.take(_NAME)
         if name is None:
             raise self.unexpected()
-        self.position = name.end()
-        return name[0]
+        return name
 
     def _key(self) -> str:
-        self._skip_space()
-        if self._peek() not in ("'", '"'):
-            if self.position < len(self._text):
+        self.skip_space()
+        if self.peek() not in ("'", '"'):
+            if not self.at_end():
                 raise InvalidExpression("a key in brackets must be a string: elements have no index", self.position)
             raise self.unexpected()
-        key, self.position = read_string(self._text, self.position)
-        self._skip_space()
+        key, self.position = read_string(self.text, self.position)
+        self.skip_space()
         self._expect("]")
         return key
 
-    def _question_mark(self) -> bool:
-        if self._peek() != "?":
-            return False
-        self.position += 1
-        return True
-
     def _expect(self, character: str) -> None:
-        if self._peek() != character:
+        if not self.skip(character):
             raise self.unexpected()
-        self.position += 1
-
-    def _peek(self) -> str:
-        return self._text[self.position : self.position + 1]
-
-    def _skip_space(self) -> None:
-        space = _SPACE.match(self._text, self.position)
-        if space:
-            self.position = space.end()

@@ -1,4 +1,4 @@
-"""Writes mapping expressions in one canonical form. `parse` of it gives an equal tree back."""
+"""Prints mapping expressions in one canonical form, which `parse` reads into an equal tree."""
 
 from headwater.schemas import is_property_name
 from headwater.transforms.mapping.language.literals import write_number, write_string
@@ -13,7 +13,7 @@ from headwater.transforms.mapping.language.tree import (
 
 
 def print_expression(expression: Expression) -> str:
-    """The text of the expression."""
+    """Return the text of the expression."""
     match expression:
         case Constant():
             return _constant(expression)
@@ -26,7 +26,7 @@ def print_expression(expression: Expression) -> str:
 
 
 def path_text(path: PathReference, length: int | None = None) -> str:
-    """The first `length` steps of the path, all by default, as they are written in an expression."""
+    """Return the first `length` steps of the path, by default all, as an expression."""
     return _path(PathReference(path.steps[:length]))
 
 

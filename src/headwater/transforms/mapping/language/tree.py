@@ -1,7 +1,7 @@
-"""The syntax tree of mapping expressions: what was written, before anything is known about schemas.
+"""The syntax tree of mapping expressions, independent of schemas.
 
-Trees are immutable. Positions are kept for messages but do not count when trees are compared, and neither does how
-something was written: `a["b"]` is `a.b`, and `'A' 'B'` is `'AB'`.
+Trees are immutable. Positions are kept for messages but ignored in comparisons. Equivalent forms give equal trees:
+`a["b"]` is `a.b`, and `'A' 'B'` is `'AB'`.
 """
 
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ NUMBER: Final = DecimalType(76, 37)
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A string, number, boolean or null that stands in the expression."""
+    """A string, number, boolean or null in the expression."""
 
     value: str | bool | int | Decimal | None
     type: StringType | BooleanType | IntType | DecimalType | None
-    """None for null, which is of no type."""
+    """None for null, which has no type."""
     offset: int = field(default=0, compare=False, repr=False)
 
 
@@ -35,13 +35,13 @@ class Step:
 
     name: str
     optional: bool = False
-    """Marked with `?`: asking it of something that has no keys gives null."""
+    """Marked with `?`: a value without keys gives null."""
     offset: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PathReference:
-    """What the record has at a path: at least one step, the first of them a property name."""
+    """The value of the record at a path: at least one step, the first of them a property name."""
 
     steps: tuple[Step, ...]
     offset: int = field(default=0, compare=False, repr=False)
@@ -58,7 +58,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
-    """Two or more parts whose texts are joined. None is a concatenation, and no two neighbours are string constants."""
+    """Two or more parts whose texts are joined. No part is a concatenation, and no two string constants are
+    adjacent."""
 
     parts: tuple["Constant | PathReference | Call", ...]
     offset: int = field(default=0, compare=False, repr=False)
@@ -69,7 +70,7 @@ Expression = Part | Concatenation
 
 
 def count_parts(expression: Expression) -> int:
-    """How many constants, paths and calls there are."""
+    """Return the number of constants, paths and calls."""
     match expression:
         case Concatenation():
             return sum(map(count_parts, expression.parts))

@@ -1,6 +1,6 @@
-"""Counts events: from the counts by slot of time if they have all requested properties, otherwise from the events.
+"""Counts events: from the counts by slot of time if these have all required columns, otherwise from the events.
 
-If a period starts or ends within a slot, the events of that slot are counted.
+If a period does not begin or end with a slot, the events of that slot are counted.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from headwater.warehouse.drivers.postgresql.reading import (
     MAX_ROWS,
     TIMES,
     Source,
-    build_conditions,
     has_nul,
+    make_conditions,
     read_spans,
 )
 
 COUNTING_SECONDS: Final = 10.0
-"""Time limit of counting with a filter that SQL cannot decide."""
+"""Maximum duration of counting with a filter that SQL cannot decide."""
 
 _KEYS: Final[tuple[CountKey, ...]] = ("event", "type", "connection")
 _SQL_TYPES: Final[dict[CountKey, str]] = {"event": "text", "type": "text", "connection": "integer"}
@@ -41,7 +41,7 @@ async def read_counts(
 ) -> list[EventCount]:
     """Count events within the caller's snapshot.
 
-    Raises Unprocessable if it takes too long, and Unavailable while events of an earlier version are being moved.
+    Raise Unprocessable when it takes too long, and Unavailable while events of an earlier version are being moved.
     """
     query = without_equalities(query)
     if has_nul(query):
@@ -95,7 +95,7 @@ async def _in_sql(
 
 
 def _whole_slots(query: EventQuery) -> tuple[int | None, int | None, list[EventQuery]]:
-    """Return the first slot and the slot after the last that are in the period, and queries for the rest."""
+    """Return the first slot in the period, the slot after the last, and queries for the rest."""
     since = None if query.since is None else -(-query.since // SLOT_MICROSECONDS)
     until = None if query.until is None else query.until // SLOT_MICROSECONDS
     if since is not None and until is not None and since > until:
@@ -139,7 +139,7 @@ def _from_counts(
 def _from_events(
     query: EventQuery, table: str, by: Sequence[CountKey], interval: Interval | None, parameters: Parameters
 ) -> str:
-    conditions = build_conditions(query, parameters=parameters)
+    conditions = make_conditions(query, parameters=parameters)
     columns = _grouped_columns(TIMES[query.order], by, interval)
     return f"SELECT {columns}, 1 AS count FROM warehouse.{table} WHERE {conditions.all}"
 
@@ -160,7 +160,7 @@ async def _in_python(
     driver: Driver, query: EventQuery, by: Sequence[CountKey], interval: Interval | None, limit: int
 ) -> list[EventCount]:
     end = time.monotonic() + COUNTING_SECONDS
-    conditions = await asyncio.to_thread(build_conditions, query)
+    conditions = await asyncio.to_thread(make_conditions, query)
     length = None if interval is None else _INTERVALS[interval]
     counts: Counter[tuple[int | None, str | None, str | None, int | None]] = Counter()
     for span in await read_spans(driver, query):
@@ -184,7 +184,7 @@ async def _in_python(
 
 
 def _rank(count: EventCount) -> tuple[int, int, bool, str, str, int]:
-    """Return the sort key of SQL: the latest first, the highest count first, and names without NULL first."""
+    """Return a sort key with the order of SQL: the latest first, the highest count first, names without NULL first."""
     return (
         -(count.start or 0),
         -count.count,

@@ -17,7 +17,7 @@ else:
     Driver = asyncpg.Connection
 
 READ_TIMEOUT_SECONDS: Final = 10.0
-"""Time limit of one statement of a read."""
+"""Maximum duration of one statement of a read."""
 _WHAT: Final = "the warehouse's database"
 
 
@@ -29,10 +29,9 @@ class Database:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Driver]:
-        """Take a connection for the duration of the block.
+        """Take a connection for the time of a block.
 
-        Raises Unavailable if the database is unavailable or busy for too long, or if the connection is lost during the
-        block.
+        Raise Unavailable when the database is unavailable, is busy for too long, or fails during the block.
         """
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             driver = cast(Driver, (await connection.get_raw_connection()).driver_connection)
@@ -43,16 +42,14 @@ class Database:
                     raise Unavailable(f"{_WHAT} does not respond") from error
                 raise
             finally:
-                if (
-                    driver.is_in_transaction()
-                ):  # the end of its transaction was interrupted: the pool would give it to another caller
+                if driver.is_in_transaction():  # its end was interrupted: do not let the pool give it to another caller
                     driver.terminate()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Driver]:
-        """Read one state of the database during the block.
+        """Read one state of the database for the time of a block.
 
-        PostgreSQL plans each statement for its values: a name may be that of every event, or of one in a million.
+        PostgreSQL plans each statement for its values, because a name may occur in every event or in one of a million.
         """
         async with self.connect() as driver, driver.transaction(isolation="repeatable_read", readonly=True):
             await driver.execute(

@@ -1,8 +1,9 @@
 """Filters on the event schema as SQL over the columns of the events.
 
-A condition on a property with a column is rendered as that condition. The predicate decides any other condition. For
-it, SQL searches a text that every matching document contains, if there is one. Documents are never parsed in SQL:
-parsing takes longer than searching a text, and PostgreSQL's JSON has no `\u0000`, which documents may contain.
+A condition on a property that has a column is rendered as that condition. The predicate decides any other. If all
+events that meet it have a text in common, it is also rendered as a search of the document for that text. The document
+is never parsed in SQL. Parsing takes longer than searching, and PostgreSQL's JSON does not support `\u0000`, which
+documents may contain.
 """
 
 from collections.abc import Mapping
@@ -44,12 +45,12 @@ EQUALITY_COLUMNS: Final[Mapping[str, str]] = {
     "type": "type",
     "userId": "user_id",
 }
-"""Members of queries that require properties to have a value."""
+"""The members of queries that require a property to have a value."""
 
 MAX_NEEDLES: Final = 8
-"""Maximum number of texts that one condition searches in a document."""
+"""Maximum number of texts that a document is searched for because of one condition."""
 MAX_SEARCHES: Final = 20
-"""Maximum number of conditions of a filter that search documents."""
+"""Maximum number of conditions of a filter for which documents are searched."""
 _SYMBOLS: Final[dict[Operator, Symbol]] = {
     "is": "=",
     "is less than": "<",
@@ -71,11 +72,11 @@ class Where(Struct, frozen=True):
 
     sql: str
     exact: bool
-    """False if it also keeps rows that the filter rejects, so that the predicate must decide each."""
+    """False if it also keeps rows that do not pass the filter, so that the predicate must decide about each."""
 
 
 def render(filter: CheckedFilter, columns: Columns, parameters: Parameters, *, documents: bool = True) -> Where | None:
-    """Return the filter as SQL; None if SQL can decide nothing.
+    """Return the filter as SQL, or None if SQL can decide nothing.
 
     Without `documents`, conditions on the document are left out. Appends the values to `parameters`.
     """
@@ -103,9 +104,9 @@ def _condition(condition: CheckedCondition, columns: Columns, parameters: Parame
 
 
 def without_equalities(query: EventQuery) -> EventQuery:
-    """Return an equal query that has the required values of columns as its own members.
+    """Return an equal query that moves required equalities of its filter to its own members.
 
-    An index or the counts can then be used for them.
+    Then an index or the counts can serve them.
     """
     if query.filter is None or (query.filter.logical == "or" and len(query.filter.conditions) > 1):
         return query
@@ -145,7 +146,7 @@ def _positive(column: str, operator: Operator, condition: CheckedCondition, para
             low, high = literals
             return f"({_compare(column, '>=', low, parameters)} AND {_compare(column, '<=', high, parameters)})"
         case "is one of":
-            return _render_choice(column, literals, parameters)
+            return _render_membership(column, literals, parameters)
         case "contains":
             return f"(position({_text(literals, parameters)} IN {column}) > 0)"
         case "starts with":
@@ -166,7 +167,7 @@ def _compare(column: str, symbol: Symbol, value: Scalar, parameters: Parameters)
     return f"{column} {symbol} {parameters.add(value)}::{'text' if isinstance(value, str) else 'bigint'}"
 
 
-def _render_choice(column: str, values: tuple[Scalar, ...], parameters: Parameters) -> str:
+def _render_membership(column: str, values: tuple[Scalar, ...], parameters: Parameters) -> str:
     stored: list[Any] = []
     for value in values:
         if isinstance(value, DateTime):
@@ -184,7 +185,7 @@ def _text(literals: tuple[Scalar, ...], parameters: Parameters) -> str:
 
 
 def _to_microseconds(symbol: Symbol, value: DateTime) -> tuple[Symbol, int] | None:
-    """Return an equivalent comparison of whole microseconds; None if it uses `=` and never holds."""
+    """Return an equivalent comparison of whole microseconds; None for a `=` that never holds."""
     microseconds, rest = divmod(value.nanoseconds, 1000)
     if not rest:
         return symbol, microseconds
@@ -197,7 +198,7 @@ def _to_microseconds(symbol: Symbol, value: DateTime) -> tuple[Symbol, int] | No
 
 
 def _sought(condition: CheckedCondition) -> list[str] | None:
-    """Return texts one of which is in every matching document; None if there are none."""
+    """Return texts of which every document that meets the condition has at least one; None when there are none."""
     operator = condition.operator
     if operator in NEGATED or operator == "is empty":
         return None
@@ -218,7 +219,7 @@ def _sought_values(condition: CheckedCondition) -> list[str] | None:
     for literal in condition.literals:
         if isinstance(literal, JsonLiteral):
             if literal.number is not None and operator not in ("starts with", "ends with"):
-                return None  # an equal number may be written in another way
+                return None  # an equal number may be written differently
             texts.append(literal.text)
         else:
             texts.append(cast(str, literal))
@@ -226,7 +227,7 @@ def _sought_values(condition: CheckedCondition) -> list[str] | None:
 
 
 def _is_written_plainly(text: str) -> bool:
-    r"""Return whether JSON can write the text only in this way, apart from `\u` escapes."""
+    r"""Return whether JSON has no other way to write the text than with `\u`."""
     return bool(text) and not any(character in '"\\/' or character < " " or character == "\x7f" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Loads events with COPY, and updates their counts and the time range of each partition in the same transaction."""
+"""Loads events with COPY, and updates their counts and the time spans of partitions in the same transaction."""
 
 import asyncio
 import hashlib
@@ -11,11 +11,11 @@ from headwater.warehouse.drivers.postgresql.database import Driver
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS
 
 MAX_SLICE_EVENTS: Final = 2_000
-"""Number of events that are encoded without a pause: about 10 ms."""
+"""Events that are encoded without a pause: about 10 ms."""
 SLOT_MICROSECONDS: Final = 300_000_000
-"""Length of the periods for which events are counted.
+"""The length of the periods for which events are counted.
 
-The events of a period that starts or ends within a slot are counted one by one: some 300,000 at 1,000 per second.
+The events of a period that begins or ends within a slot are counted one by one: some 300,000 at 1,000 a second.
 """
 
 _COLUMNS: Final = (
@@ -51,10 +51,10 @@ _CountKey = tuple[int, int, int, int, str, str | None]
 async def load_after_fence(
     driver: Driver, events: Sequence[StoredEvent], through: int, partition_name: Callable[[int], str]
 ) -> None:
-    """Load the events after the warehouse's position, and move it to `through`, in the caller's transaction.
+    """Load the events after the loaded position, and move that position to `through`.
 
-    The row of the position is locked until its end, so that two writers load one after the other and the second finds
-    its events loaded.
+    Runs in the caller's transaction. It locks the row of the position, so that two writers load one after the other and
+    the second finds its events loaded.
     """
     loaded: int = await driver.fetchval(_FENCE, through)
     if events and events[0].position <= loaded:
@@ -63,7 +63,8 @@ async def load_after_fence(
 
 
 async def insert(driver: Driver, events: Sequence[StoredEvent], partition_name: Callable[[int], str]) -> None:
-    """Insert events in the caller's transaction. Their partitions exist; `name_of` returns that of a day."""
+    """Insert events in the caller's transaction. Their partitions exist; `partition_name` returns the partition of a
+    day."""
     if not events:
         return
     counts: Counter[_CountKey] = Counter()
@@ -134,7 +135,7 @@ async def _upsert_counts(driver: Driver, counts: Counter[_CountKey]) -> None:
 
 
 def _event_key(event: str | None) -> bytes:
-    """Return a name as part of a key: a name may be longer than an entry of an index, and no key may be NULL."""
+    """Return a name as part of a key. A name may be longer than an index entry, and a key must not be NULL."""
     return b"" if event is None else hashlib.blake2b(event.encode(), digest_size=16).digest()
 
 

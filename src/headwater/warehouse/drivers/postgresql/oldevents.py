@@ -1,7 +1,7 @@
-"""The events of an earlier version, in a table that is not partitioned and has no columns for names and people.
+"""The events of an earlier version, in a table that is not partitioned and has no columns for names and users.
 
-They are read with the others and moved, a few thousand in a transaction, the oldest first. `event_loading` has the
-position up to which they are moved; the rows stay until all are moved, and then the table is dropped.
+They are read with the others and moved, a few thousand in a transaction, from the oldest on. `event_loading` has the
+position through which they are moved; the rows stay until all are moved, and then the table is dropped.
 """
 
 import time
@@ -18,13 +18,13 @@ from headwater.warehouse.drivers.postgresql.loading import insert
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, Partitions
 
 DocumentTest = Callable[[bytes], bool]
-"""Decides by its document whether an event is selected."""
+"""Whether an event passes, by its document."""
 
 TABLE: Final = "old_events"
 MAX_MOVED: Final = 2_000
-"""Number of events that one transaction moves."""
+"""Maximum number of events that one transaction moves."""
 MOVING_SECONDS: Final = 0.7
-"""Approximate time limit of one call of `move`."""
+"""Approximate duration of one call of `move`."""
 
 
 class _Columns(Struct, rename="camel"):
@@ -39,7 +39,7 @@ _decode: Final = msgspec.json.Decoder(_Columns).decode
 
 
 def equalities(query: EventQuery) -> list[DocumentTest]:
-    """Return the conditions of the query on members without a column, as tests of documents."""
+    """Return the query's conditions on properties without a column of the table, as tests of documents."""
     wanted = {
         "type": query.type,
         "event": query.event,
@@ -58,7 +58,7 @@ def equalities(query: EventQuery) -> list[DocumentTest]:
 
 
 async def move(database: Database, partitions: Partitions) -> bool:
-    """Move old events for a limited time. Return whether none are left."""
+    """Move old events for a while. Return whether none are left."""
     end = time.monotonic() + MOVING_SECONDS
     while time.monotonic() < end:
         if await _move_some(database, partitions):
@@ -108,7 +108,7 @@ def _stored(row: asyncpg.Record) -> StoredEvent:
 
 
 def _read_columns(document: bytes) -> _Columns:
-    """Return the values of the columns, without any that PostgreSQL rejects, whatever an earlier version accepted."""
+    """Return the values of the columns. They are valid for PostgreSQL, whatever an earlier version accepted."""
     try:
         columns = _decode(document)
     except msgspec.MsgspecError:

@@ -1,6 +1,6 @@
 """The partitions of the events: one for each day of `received_at`, in UTC.
 
-Days before the first start, or long after it, share a partition each, so that a wrong clock cannot create many.
+Days before the first start, or long after it, share a partition each, so that a wrong clock cannot make many.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from headwater.warehouse.drivers.postgresql.database import Driver
 
 DAY_MICROSECONDS: Final = 86_400_000_000
 MAX_DAYS: Final = 36_500
-"""Maximum number of days with a partition, from the first one, as in the first revision."""
+"""Number of days from the first one that can have a partition, as in the first revision."""
 DAYS_AHEAD: Final = 2
-"""Number of days after today whose partitions are created in advance."""
+"""Number of days after today that already have a partition."""
 MAX_KNOWN: Final = 4_000
-"""Maximum number of partitions that a process caches."""
+"""Maximum number of partitions that a process remembers."""
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LOCK: Final = 0x6576656E7473  # "events"
 
@@ -28,7 +28,7 @@ class Partitions:
         self._known: set[int] = set()
 
     def partition_name(self, day: int) -> str:
-        """Return the partition of a day since the epoch."""
+        """Return the name of the partition of a day since the epoch."""
         if day < self._first_day:
             return "events_before"
         if day >= self._first_day + MAX_DAYS:
@@ -48,7 +48,7 @@ class Partitions:
             self._known.add(day)
 
     def forget(self) -> None:
-        """Clear the cache, so that the database is read again."""
+        """Forget the known partitions, so that the next call queries the database."""
         self._known.clear()
 
     async def _create(self, driver: Driver, day: int) -> None:

@@ -1,9 +1,9 @@
 """Reads pages of events: a few partitions at a time, in slices, merged in the order of the page.
 
-`event_spans` has the time range of a workspace's events in each partition, so a page opens a partition only when its
-events may come next. A condition that an index covers in the order of the page is read with a LIMIT. Any other is read
-in slices: first the place some thousand rows further on, then the matching rows up to there. So the work of every
-statement is bounded, whatever the planner's statistics.
+`event_spans` has the range of times that the events of a workspace have in each partition. A page opens a partition
+when its events may come before all events of the open ones. A condition that an index serves in the order of the page
+is read with a LIMIT. Any other is read in slices: first the place some thousand rows further on, then the matching rows
+up to it. So the work of every statement is bounded, whatever statistics the planner has.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
 from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render, without_equalities
 
 PAGE_SECONDS: Final = 0.7
-"""Time after which a page reads no further slice."""
+"""Maximum time after which reading a page begins no further slice."""
 EXTRA_SECONDS: Final = 0.05
-"""Time that a full page may spend on checking whether an event follows it."""
+"""Maximum time that a full page spends on finding whether an event follows it."""
 MAX_ROWS: Final = 2_000
 """Maximum number of rows with documents that one statement returns."""
 MAX_PLACES: Final = 5_000
@@ -37,7 +37,7 @@ INITIAL_SLICE_ROWS: Final = 1_000
 MAX_SLICE_ROWS: Final = 20_000
 """Maximum number of rows that one statement examines."""
 MAX_INDEXED_BYTES: Final = 2_000
-"""Maximum size of a name in the index."""
+"""Length of the longest name in the index."""
 
 TIMES: Final[dict[EventOrder, str]] = {"timestamp": "timestamp", "receivedAt": "received_at"}
 _MAX_INT64: Final = 2**63 - 1
@@ -49,7 +49,7 @@ class Row(Struct, frozen=True):
     time: int
     position: int
     document: str = ""
-    """The document; empty if only the place is read."""
+    """Empty if only the place is read."""
     event: str | None = None
     type: str | None = None
     connection: int | None = None
@@ -58,11 +58,11 @@ class Row(Struct, frozen=True):
 _PLACE: Final = "{moment}, position"
 _DOCUMENT: Final = f"{_PLACE}, document"
 COUNTED: Final = f"{_DOCUMENT}, event, type, connection"
-"""The columns of a row with all properties by which events are counted."""
+"""The columns of a row with everything that counts need."""
 
 
 class Span(Struct, frozen=True):
-    """A table with events of the workspace, and their time range."""
+    """A table with events of the workspace, and the range of their times."""
 
     table: str
     first: int
@@ -70,7 +70,7 @@ class Span(Struct, frozen=True):
 
     @property
     def is_old(self) -> bool:
-        """True for the table of an earlier version."""
+        """Return whether it is the table of an earlier version."""
         return self.table == oldevents.TABLE
 
 
@@ -78,28 +78,28 @@ class Conditions(Struct, frozen=True):
     """The conditions on the rows of one table."""
 
     indexed: list[str]
-    """Conditions that an index covers in the order of the page."""
+    """The conditions that an index serves in the order of the page."""
     others: list[str]
     tests: list[oldevents.DocumentTest]
     indexed_parameters: Parameters
     parameters: Parameters
-    """The parameters of `indexed`, followed by those of `others`."""
+    """The values of `indexed`, followed by those of `others`."""
 
     @property
     def is_direct(self) -> bool:
-        """True if the index covers all conditions."""
+        """Return whether the index serves all conditions."""
         return not self.others and not self.tests
 
     @property
     def all(self) -> str:
-        """All conditions in SQL."""
+        """All conditions of SQL."""
         return " AND ".join([*self.indexed, *self.others])
 
 
-def build_conditions(query: EventQuery, *, is_old: bool = False, parameters: Parameters | None = None) -> Conditions:
+def make_conditions(query: EventQuery, *, is_old: bool = False, parameters: Parameters | None = None) -> Conditions:
     """Return the conditions of a query on the rows of a partition, or of the old events.
 
-    Their values are added to the parameters of a statement, if given.
+    Adds their values to the `parameters` of a statement, if given.
     """
     parameters = Parameters() if parameters is None else parameters
     moment = TIMES[query.order]
@@ -145,7 +145,7 @@ def _equalities(query: EventQuery) -> dict[str, str]:
 def _indexed_column(query: EventQuery, equalities: Mapping[str, str]) -> str | None:
     """Return the column whose index finds the events; None for the index by time alone.
 
-    A person has few events, whatever their order. Events with a name may be most events.
+    The events of one user are few, so any order can be sorted. Those with a name may be most events.
     """
     for column in ("user_id", "anonymous_id"):
         if column in equalities:
@@ -185,7 +185,7 @@ class Source:
     ) -> None:
         self.rows: deque[Row] = deque()
         self.is_read = False
-        """True if no events follow those in `rows`."""
+        """Whether `rows` has all remaining events."""
         self.conditions = conditions
         self._span = span
         self._table = f"warehouse.{span.table}"
@@ -198,16 +198,16 @@ class Source:
         self._test_rows = INITIAL_TEST_ROWS
         self._slice_rows = INITIAL_SLICE_ROWS
         self.frontier = EventCursor(span.first, -1) if ascending else EventCursor(span.last, _MAX_INT64)
-        """The place up to which all events were read into `rows`."""
+        """The place up to which all events are in `rows` or were returned."""
 
     def start_after(self, cursor: EventCursor) -> bool:
-        """Skip the events up to the cursor. Return whether others may follow."""
+        """Drop the events up to the cursor. Return whether there may be others."""
         if self.key(cursor) > self.key(self.frontier):
             self.frontier = cursor
         return self._span.last >= cursor.time if self._is_ascending else self._span.first <= cursor.time
 
     def key(self, place: EventCursor | Row) -> tuple[int, int]:
-        """Return the sort key of a place in the order of the list."""
+        """Return a key that sorts places in the order of the list."""
         return (place.time, place.position) if self._is_ascending else (-place.time, -place.position)
 
     async def read(self, driver: Driver, wanted: int) -> None:
@@ -238,7 +238,7 @@ class Source:
         tests = self.conditions.tests
         if not tests:
             return rows
-        # The interpreter switches to the event loop while a thread computes.
+        # Let the event loop run while a thread computes.
         return await asyncio.to_thread(
             lambda: [row for row in rows if all(test(row.document.encode()) for test in tests)]
         )
@@ -288,14 +288,14 @@ class Walk:
 
     @property
     def place(self) -> EventCursor | None:
-        """The place before which there are no further events; None at the end."""
+        """The place before which all events were returned; None at the end."""
         if not self._heap:
             return None
         source = self._heap[0][3]
         return source.frontier if not source.rows else EventCursor(source.rows[0].time, source.rows[0].position)
 
     async def next(self, wanted: int, *, until: float) -> Row | None:
-        """Return the next event; None at the end, where `place` is None, and if none was found by the time `until`.
+        """Return the next event; None at the end, when `place` is None, and if none was found by the time `until`.
 
         `wanted` is the number of events that the page still needs.
         """
@@ -323,7 +323,7 @@ class Walk:
 async def read_page(
     driver: Driver, query: EventQuery, *, ascending: bool, after: EventCursor | None, offset: int, limit: int
 ) -> EventPage:
-    """Read a page within the caller's snapshot."""
+    """Read a page in the caller's snapshot."""
     query = without_equalities(query)
     if has_nul(query):
         return EventPage((), None)
@@ -349,7 +349,7 @@ async def read_page(
 
 
 async def _skip(walk: Walk, offset: int, *, until: float) -> tuple[EventCursor | None, int]:
-    """Return the place after `offset` events, None if there are fewer, and the number that remains at `until`."""
+    """Return the place after `offset` events, None if there are fewer, and the part of the offset left at `until`."""
     row: Row | None = None
     for number in range(offset):
         row = await walk.next(offset - number, until=until)
@@ -370,12 +370,12 @@ async def _walk(
     columns: str,
 ) -> Walk:
     def make() -> list[Source]:
-        conditions = {is_old: build_conditions(query, is_old=is_old) for is_old in {span.is_old for span in spans}}
+        conditions = {is_old: make_conditions(query, is_old=is_old) for is_old in {span.is_old for span in spans}}
         return [
             Source(span, conditions[span.is_old], query.order, ascending=ascending, columns=columns) for span in spans
         ]
 
-    # Checking a filter and compiling it may take long.
+    # Checking and compiling a filter may take long.
     sources = make() if query.filter is None else await asyncio.to_thread(make)
     if after is not None:
         sources = [source for source in sources if source.start_after(after)]
@@ -383,6 +383,6 @@ async def _walk(
 
 
 def has_nul(query: EventQuery) -> bool:
-    """Return whether a text of the query has NUL, which PostgreSQL texts cannot contain."""
+    """Return whether a text of the query has NUL, which texts of PostgreSQL cannot have."""
     texts = (query.type, query.event, query.user_id, query.anonymous_id)
     return any(text is not None and "\0" in text for text in texts)

@@ -9,6 +9,7 @@ import asyncpg
 from headwater.base.clock import Clock, microseconds
 from headwater.storage.database import open_database
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -30,14 +31,16 @@ _Result = TypeVar("_Result")
 
 
 class PostgresqlWarehouse(Warehouse):
-    """Events in a table that is partitioned by day. Opened by `open_postgresql_warehouse`."""
+    """Events in a table that is partitioned by day. Open it with `open_postgresql_warehouse`."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(self, database: Database, partitions: Partitions, clock: Clock) -> None:
         self._database = database
         self._partitions = partitions
         self._clock = clock
         self._has_old_events = True
-        """True if events of an earlier version may be left."""
+        """Whether events of an earlier version may be left."""
 
     async def loaded(self) -> int:
         async with self._database.connect() as driver:
@@ -66,7 +69,7 @@ class PostgresqlWarehouse(Warehouse):
         return await self._read(lambda driver: read_counts(driver, query, by=by, interval=interval, limit=limit))
 
     async def maintain(self) -> None:
-        """Create the partitions of the next days, and move events of an earlier version for a limited time."""
+        """Create the partitions of the next days, and move events of an earlier version for a while."""
         await self.create_partitions()
         if self._has_old_events:
             self._has_old_events = not await oldevents.move(self._database, self._partitions)
@@ -78,7 +81,7 @@ class PostgresqlWarehouse(Warehouse):
             await self._partitions.create(driver, range(today, today + DAYS_AHEAD + 1))
 
     async def close(self) -> None:
-        """Do nothing: the engine that `open_postgresql_warehouse` disposes of owns the connections."""
+        """Do nothing: `open_postgresql_warehouse` disposes of the engine and its connections."""
 
     async def _load(
         self, driver: Driver, events: Sequence[StoredEvent], through: int, then: Callable[[], None] = lambda: None
@@ -96,13 +99,13 @@ class PostgresqlWarehouse(Warehouse):
         try:
             async with self._database.snapshot() as driver:
                 return await read(driver)
-        except asyncpg.UndefinedTableError:  # the last of the old events were moved meanwhile, and their table dropped
+        except asyncpg.UndefinedTableError:  # another call moved the last old events meanwhile, and dropped their table
             async with self._database.snapshot() as driver:
                 return await read(driver)
 
 
 class _GivenUp(Exception):
-    """A transaction is rolled back on purpose."""
+    """Rolls back a transaction on purpose."""
 
 
 def _give_up() -> None:
@@ -111,9 +114,9 @@ def _give_up() -> None:
 
 @asynccontextmanager
 async def open_postgresql_warehouse(url: str, *, writes: bool, clock: Clock) -> AsyncIterator[PostgresqlWarehouse]:
-    """Open the warehouse at `url`, migrate its tables, and close it at the end of the block.
+    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
 
-    Raises UnusableDatabase if the database cannot be reached, is too old, or cannot be written.
+    Raises UnusableDatabase when the database is unreachable, too old, or not writable.
     """
     async with open_database(url, MIGRATIONS) as engine:
         database = Database(engine)

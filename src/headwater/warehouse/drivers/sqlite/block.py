@@ -1,7 +1,7 @@
 """Blocks: some thousand events of one workspace, as compressed columns and compressed documents.
 
-A column is decompressed at its first use. Documents are compressed in chunks, so that one of them can be read without
-the others.
+A column is decompressed when it is first needed. Documents are compressed in chunks, so that reading one of them does
+not require the others.
 """
 
 from bisect import bisect_right
@@ -24,21 +24,22 @@ from headwater.warehouse.drivers.sqlite.columns import (
     pack_integers,
     pack_people,
     pack_values,
-    split_chunks,
+    split_into_chunks,
     unpack_integers,
     unpack_values,
 )
 
 MIN_BLOCK_EVENTS: Final = 500
-"""Minimum number of events in a block. Fewer events remain rows."""
+"""Minimum number of events in a block. Fewer are kept as rows."""
 FULL_BLOCK_EVENTS: Final = 4_000
-"""Number of a workspace's rows that become a block, and number of events up to which smaller blocks are merged."""
+"""Number of events of a full block: a workspace's rows become a block at this number, and smaller blocks are merged up
+to it."""
 MAX_BLOCK_EVENTS: Final = 8_192
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of the documents of a block; a block with one event may be larger."""
 CHUNK_EVENTS: Final = 128
 CHUNK_BYTES: Final = 256 * 1024
-"""Size at which a chunk of documents ends. Its number of events has a limit too."""
+"""Size at which a chunk of documents ends, unless it has `CHUNK_EVENTS` before."""
 HOUR: Final = 3_600_000_000
 """One hour in microseconds."""
 
@@ -50,8 +51,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Columns(Struct, frozen=True, array_like=True):
-    """The packed columns of a block, in the order of positions. They are stored as MessagePack: add fields at the end
-    only."""
+    """The packed columns of a block, in the order of positions. Stored as MessagePack: add fields at the end only."""
 
     positions: bytes
     timestamps: bytes
@@ -85,11 +85,11 @@ class NewBlock(Struct, frozen=True):
     people: bytes
     columns: bytes
     chunks: list[tuple[int, bytes]]
-    """Documents, each chunk with the index of its first event."""
+    """Chunks of documents, each with the index of its first event."""
 
 
 def make_block(events: Sequence[StoredEvent]) -> NewBlock:
-    """Return a block of at most MAX_BLOCK_EVENTS events of one workspace, which are in the order of their positions.
+    """Make a block of at most MAX_BLOCK_EVENTS events of one workspace, which are in the order of their positions.
 
     Raises OverflowError for times and positions beyond 64 bits, and UnicodeEncodeError for texts with surrogates.
     """
@@ -103,7 +103,8 @@ def make_block(events: Sequence[StoredEvent]) -> NewBlock:
     anonymous_ids = [event.anonymous_id for event in events]
     documents = [event.document for event in events]
     chunks = [
-        (start, pack_documents(some)) for start, some in split_chunks(documents, most=CHUNK_EVENTS, size=CHUNK_BYTES)
+        (start, pack_documents(some))
+        for start, some in split_into_chunks(documents, maximum=CHUNK_EVENTS, size=CHUNK_BYTES)
     ]
     columns = Columns(
         pack_integers(positions),
@@ -210,7 +211,7 @@ class Block:
         return self._by_timestamp if order == "timestamp" else self._by_received_at
 
     def find_chunk(self, index: int) -> int:
-        """Return the index of the first event of the chunk that contains this event's document."""
+        """Return the index of the first event of the chunk that has this event's document."""
         return self.chunks[bisect_right(self.chunks, index) - 1]
 
     def stored_events(self, workspace: int, documents: Sequence[bytes]) -> list[StoredEvent]:

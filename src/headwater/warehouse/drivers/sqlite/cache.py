@@ -1,4 +1,4 @@
-"""Caches the blocks and documents that were opened last."""
+"""Caches the most recently opened blocks and documents."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,14 +10,14 @@ from headwater.warehouse.drivers.sqlite.columns import unpack_documents
 
 MAX_CACHE_BYTES: Final = 24 * 1024 * 1024
 _EVENT_BYTES: Final = 250
-"""The size of an event in an open block: lists of integers, and texts that most events share."""
+"""The memory of an event in an open block: lists of integers, and texts that most events share."""
 _OBJECT_BYTES: Final = 60
 
 _Value = TypeVar("_Value")
 
 
 class Cache:
-    """Open blocks and documents, shared by threads. Blocks never change, and no id is used twice."""
+    """Open blocks and documents, shared by threads. Blocks never change, and ids are not reused."""
 
     def __init__(self, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -26,11 +26,11 @@ class Cache:
         self._lock = Lock()
 
     def block(self, id: int, columns: Callable[[], bytes], events: int) -> Block:
-        """Return the block with this id; build it from its columns if it is not cached."""
+        """Return the block with this id, built from its columns if it is not cached."""
         return self._get(("block", id), lambda: Block(id, columns()), lambda _: events * _EVENT_BYTES)
 
     def documents(self, id: int, packed: Callable[[], bytes]) -> list[bytes]:
-        """Return the documents of a chunk; unpack them if they are not cached."""
+        """Return the documents of a chunk, unpacked if they are not cached."""
         return self._get(
             ("documents", id),
             lambda: unpack_documents(packed()),

@@ -1,7 +1,7 @@
-"""Columns of a block as compressed bytes: lists of integers, and lists of values with many repeats.
+"""Columns of a block: lists of integers, and lists of values with many repetitions, as compressed bytes.
 
 Integers are stored as differences from the minimum, in as few bytes as they need, and values as a list of distinct ones
-with an index for each event. So both can be read without decoding the others. Everything is little-endian.
+with an index for each event. So both can be read without looking at the others. Everything is little-endian.
 """
 
 import sys
@@ -24,14 +24,14 @@ _OFFSETS: Final = {"H": 16, "I": 32, "Q": 64}
 """Types of arrays, and the bits of their items."""
 _USER: Final = 0
 _ANONYMOUS: Final = 1
-"""The prefix of anonymous ids before hashing, so that an equal user id has another hash."""
+"""Prefixes of hashed ids, so that a user id and an equal anonymous id have different hashes."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
 class Integers:
-    """A column of integers: the minimum, and each event's difference from it."""
+    """A column of integers: their minimum, and the difference from it for each event."""
 
     def __init__(self, minimum: int, offsets: Sequence[int]) -> None:
         self.minimum = minimum
@@ -50,10 +50,10 @@ class Integers:
 def pack_integers(values: Sequence[int]) -> bytes:
     """Compress 64-bit integers. Raises OverflowError for others."""
     array("q", values)  # an offset may fit although the value does not
-    minimum, greatest = min(values), max(values)
-    if greatest - minimum == len(values) - 1 and values[0] == minimum and all(map(gt, islice(values, 1, None), values)):
+    minimum, maximum = min(values), max(values)
+    if maximum - minimum == len(values) - 1 and values[0] == minimum and all(map(gt, islice(values, 1, None), values)):
         return compress(_encode((minimum, len(values), b"")))
-    kind = next(kind for kind, bits in _OFFSETS.items() if (greatest - minimum) >> bits == 0)
+    kind = next(kind for kind, bits in _OFFSETS.items() if (maximum - minimum) >> bits == 0)
     return compress(_encode((minimum, kind, _to_bytes(array(kind, map(sub, values, repeat(minimum)))))))
 
 
@@ -79,8 +79,7 @@ class Distinct(Generic[Value]):
             wanted = self.values.index(value)
         except ValueError:
             return
-        # Finding two bytes is far faster than comparing the items of an array. A match at an odd offset spans two
-        # items.
+        # Finding two bytes is far quicker than comparing the items of an array. A match at an odd place is two halves.
         data, item = _to_bytes(self.indexes[:]), wanted.to_bytes(2, "little")
         place = data.find(item)
         while place >= 0:
@@ -89,7 +88,7 @@ class Distinct(Generic[Value]):
             place = data.find(item, place + 2 - place % 2)
 
     def among(self, wanted: Iterable[Value]) -> frozenset[int]:
-        """Return the indexes of these values, without those that the column does not contain."""
+        """Return the indexes of the wanted values that the column has."""
         wanted = set(wanted)
         return frozenset(index for index, value in enumerate(self.values) if value in wanted)
 
@@ -120,10 +119,10 @@ def unpack_documents(packed: bytes) -> list[bytes]:
 
 
 def pack_people(user_ids: Iterable[str | None], anonymous_ids: Iterable[str | None]) -> bytes:
-    """Return the data of `may_have`: the sorted 32-bit hashes of all ids, 4 bytes each.
+    """Return the index for `may_have`: the sorted 32-bit hashes of all ids, 4 bytes each.
 
-    With 5,000 ids one lookup in 850,000 is a false positive. A Bloom filter of 8 KB takes as long to build, and one
-    lookup in 50 is a false positive: opening a block for it takes longer than 300 lookups.
+    With 5,000 ids one lookup in 850,000 is a false positive. A Bloom filter of 8 KB takes as long to make and has one
+    false positive in 50 lookups. A false positive opens a block for nothing, which takes longer than 300 lookups.
     """
     users = map(str.encode, {each for each in user_ids if each is not None})
     anonymous = map(str.encode, {each for each in anonymous_ids if each is not None})
@@ -132,21 +131,18 @@ def pack_people(user_ids: Iterable[str | None], anonymous_ids: Iterable[str | No
 
 
 def may_have(people: bytes, *, user_id: str | None = None, anonymous_id: str | None = None) -> bool:
-    """Return False if no event of the block has this user id, or this anonymous id, of those that are given."""
+    """Return False if no event of the block has the given user id, or the given anonymous id."""
     hashes = _to_array("I", people)
     return (user_id is None or _is_in(hashes, crc32(user_id.encode(), _USER))) and (
         anonymous_id is None or _is_in(hashes, crc32(anonymous_id.encode(), _ANONYMOUS))
     )
 
 
-def split_chunks(documents: Sequence[bytes], *, most: int, size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield the documents in pieces, each with the index of its first document.
-
-    A piece has at most `most` documents, and about `size` bytes.
-    """
+def split_into_chunks(documents: Sequence[bytes], *, maximum: int, size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yield the documents in pieces of at most `maximum` and about `size` bytes, each with the index of its first."""
     start = bytes_ = 0
     for index, document in enumerate(documents):
-        if index - start == most or (bytes_ >= size and index > start):
+        if index - start == maximum or (bytes_ >= size and index > start):
             yield start, documents[start:index]
             start, bytes_ = index, 0
         bytes_ += len(document)

@@ -1,4 +1,4 @@
-"""Counts events: from the counts of each block if they suffice, and otherwise event by event."""
+"""Counts events: by the counts of each block if these are enough, and event by event otherwise."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from headwater.warehouse.drivers.sqlite.rows import COLUMNS as ROW_COLUMNS
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row, read_row
 
 MAX_GROUPS: Final = 200_000
-"""Maximum number of combinations of values in one call."""
+"""Maximum number of combinations of values that one call may count."""
 _INTERVALS: Final[dict[Interval, int]] = {"hour": HOUR, "day": 24 * HOUR}
 
 Group = tuple[int | None, str | None, str | None, int | None]
@@ -60,7 +60,7 @@ class Counter:
         self._counts: dict[Group, int] = {}
 
     def count(self, limit: int) -> list[EventCount]:
-        """Return the counts. Raises Unprocessable if they take too much time or memory."""
+        """Return the counts. Raises Unprocessable when they take too much time or space."""
         self._count_rows()
         self._count_blocks()
         groups = sorted(self._counts.items(), key=_rank)
@@ -127,7 +127,7 @@ class Counter:
         return any(counts_row_matches(self._selection, *row[2:5]) for row in unpack_counts(counts))
 
     def _count_whole_hours(self, counts: bytes) -> set[int]:
-        """Add the counts of all hours that are completely in the period; return the other hours of the period."""
+        """Add the counts of all hours that are completely in the period; return the hours that are partly in it."""
         by_timestamp = self._query.order == "timestamp"
         since, until, add, selection = self._since, self._until, self._add, self._selection
         is_selecting = selection.has_columns
@@ -162,6 +162,6 @@ class Counter:
 
 
 def _rank(counted: tuple[Group, int]) -> tuple[int, int, tuple[str, str, int]]:
-    """Return the sort key: the latest intervals first, then the highest counts, then by name."""
+    """Return a sort key: the latest intervals first, then the highest counts, then by name."""
     (start, event, type, connection), count = counted
     return -(start or 0), -count, (event or "", type or "", connection or 0)

@@ -1,11 +1,13 @@
-"""The file of a warehouse: its tables, its connections, and the migration of files of earlier releases.
+"""The file of a warehouse: its tables, how it is opened, and the migration of files of older releases.
 
-        loaded             the position up to which events are loaded
-        event_rows         events that are not in a block yet
-        row_counts         the number of rows of each workspace, and the time of the first
-        event_blocks       blocks: the ranges of their positions and times, counts, hashes of ids, columns
-        event_documents    the documents of blocks, in chunks
-        events             rows of earlier releases, which maintenance moves into blocks; absent in later files
+| table | content |
+| --- | --- |
+| `loaded` | the position through which events are loaded |
+| `event_rows` | events that are not in a block yet |
+| `row_counts` | for each workspace the number of its rows, and the time of the first |
+| `event_blocks` | blocks: the ranges of their positions and times, counts, hashes of ids, columns |
+| `event_documents` | the documents of blocks, in chunks |
+| `events` | rows of older releases, which maintenance moves into blocks; absent in files made since |
 
 The file is in WAL mode with `synchronous=FULL`: committed data survives a power cut, and readers in any process never
 wait for the writer.
@@ -23,16 +25,15 @@ from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOC
 
 PAGE_BYTES: Final = 16 * 1024
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
-"""Size at which the WAL is moved into the file. A block has some 700 KB."""
+"""The size at which the WAL is checkpointed into the file: a block has about 700 KB."""
 CACHE_KIB: Final = 4 * 1024
-"""Size of SQLite's cache of one connection. Blocks are read once and decompressed, so caching their pages is
-useless."""
+"""SQLite's cache of one connection. Blocks are read once and decompressed, so caching their pages is useless."""
 VERSION: Final = 1
 """The `user_version` of files that have all tables."""
 IS_SMALL: Final = f"events < {FULL_BLOCK_EVENTS // 2} AND document_bytes < {MAX_BLOCK_BYTES // 2}"
-"""The condition of blocks to merge. It is written out at each use, because their partial index has this condition."""
+"""The condition of blocks to merge. Use it literally: the index of small blocks has this very condition."""
 _CONSUMER: Final = "warehouse"
-"""The consumer whose position earlier releases kept in the same file."""
+"""The consumer whose position older releases kept in the same file."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE loaded (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL);
@@ -82,20 +83,20 @@ CREATE TABLE event_documents (id INTEGER PRIMARY KEY, documents BLOB NOT NULL);
 
 
 def documents_id(block: int, first: int) -> int:
-    """Return the id of the chunk of documents that starts with this event of the block."""
+    """Return the id of the chunk of documents that begins with this event of the block."""
     return block * MAX_BLOCK_EVENTS + first
 
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    """Open the file, create missing tables, and return a connection for one thread at a time."""
+    """Open the file, make its tables if need be, and return a connection for one thread at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
     try:
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # works only before the first table
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has an effect only before the first table
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // PAGE_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        # Deleted data was copied into a block, so overwriting it with zeros protects nothing.
+        # Deleted data was copied into a block: overwriting it with zeros protects nothing.
         connection.execute("PRAGMA secure_delete=FAST")
         if _version(connection) < VERSION:
             _make_tables(connection)
@@ -109,7 +110,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, *, commit: bool = True) -> Iterator[None]:
-    """Run the block in one write transaction. It is rolled back without `commit`, and after an exception."""
+    """Run the block in one write transaction; without `commit`, or after an exception, roll it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -122,7 +123,7 @@ def transaction(connection: sqlite3.Connection, *, commit: bool = True) -> Itera
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Make all statements of the block see the same state."""
+    """Run all statements of the block on one state of the database."""
     connection.execute("BEGIN")
     try:
         yield
@@ -132,7 +133,7 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def as_unavailable() -> Iterator[None]:
-    """Raise Unavailable if the file is busy for too long or cannot be used. Other errors are bugs and pass through."""
+    """Raise Unavailable when the file is busy for too long or cannot be used. Other errors are bugs and pass."""
     try:
         yield
     except sqlite3.Error as error:
@@ -142,7 +143,7 @@ def as_unavailable() -> Iterator[None]:
 
 
 def has_old_rows(connection: sqlite3.Connection) -> bool:
-    """Return whether an earlier release, which kept every event as a row of the table `events`, created the file."""
+    """Return whether the file was made by a release that kept every event as a row of the table `events`."""
     return _has_table(connection, "events")
 
 
@@ -162,7 +163,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 def _old_position(connection: sqlite3.Connection) -> int:
-    """Return the position up to which an earlier release has loaded events into this file."""
+    """Return the position through which an older release has loaded events into this file."""
     found = None
     if _has_table(connection, "progress"):
         found = connection.execute("SELECT position FROM progress WHERE consumer = ?", (_CONSUMER,)).fetchone()

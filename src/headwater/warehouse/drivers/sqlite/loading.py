@@ -16,7 +16,7 @@ from headwater.warehouse.drivers.sqlite.block import (
 from headwater.warehouse.drivers.sqlite.database import documents_id, transaction
 
 MAX_DELAY: Final = HOUR
-"""Maximum difference between the time of an event and its arrival, in microseconds. Above it the event is late."""
+"""Maximum difference between time and arrival, in microseconds. An event with a larger one is late."""
 
 _INSERT_ROW: Final = "INSERT INTO event_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BLOCK: Final = "INSERT INTO event_blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,7 +27,7 @@ INSERT INTO row_counts VALUES (?, ?, ?) ON CONFLICT (workspace) DO UPDATE SET ev
 
 
 def loaded(connection: sqlite3.Connection) -> int:
-    """Return the position up to which events are loaded."""
+    """Return the position through which events are loaded."""
     (position,) = connection.execute("SELECT position FROM loaded").fetchone()
     return int(position)
 
@@ -35,9 +35,9 @@ def loaded(connection: sqlite3.Connection) -> int:
 def load(
     connection: sqlite3.Connection, events: Sequence[StoredEvent], *, through: int, now: int, commit: bool = True
 ) -> None:
-    """Load events as defined by the contract. Without `commit`, only raise the errors of a load.
+    """Load events as the contract says. Without `commit`, raise what that would raise and store nothing.
 
-    Blocks are built before the transaction starts, so that no reader of another process waits for it.
+    Blocks are made before the transaction begins, so that no reader of another process waits for it.
     """
     after = loaded(connection)
     if through <= after:
@@ -64,9 +64,9 @@ def _after(events: Sequence[StoredEvent], position: int) -> Sequence[StoredEvent
 
 
 def _groups(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
-    """Yield the events of each workspace, with late events in separate groups.
+    """Yield the events of each workspace, with the late ones separate from the others.
 
-    A query opens every block that may have events of its period. With a few late events in each, every block would
+    A query opens each block whose time range overlaps its own. A few late events in each block would make every block
     cover days, and a query for the newest events would open all of them.
     """
     groups: dict[int, list[StoredEvent]] = {}

@@ -1,7 +1,7 @@
 """Moves rows into blocks and merges small blocks, one step at a time.
 
-A step is one transaction that reads, inserts and deletes, so a crash between any two statements loses nothing and
-leaves nothing twice. It takes some 50 ms, and loads may come between two steps.
+A step is one transaction that reads, inserts and deletes, so a crash between two statements neither loses nor
+duplicates events. It takes about 50 ms, and loads may run between two steps.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from headwater.warehouse.drivers.sqlite.loading import insert_block, is_late, pi
 from headwater.warehouse.drivers.sqlite.rows import COLUMNS, OLD_COLUMNS, read_old_row, read_row
 
 MAX_ROW_AGE: Final = HOUR
-"""Age at which rows become a block even if they are fewer than `FULL_BLOCK_EVENTS`, in microseconds."""
+"""The age, in microseconds, at which rows become a block although they are fewer than `FULL_BLOCK_EVENTS`."""
 
 _FULL: Final = "SELECT workspace FROM row_counts WHERE events >= ? ORDER BY events DESC LIMIT 1"
 _AGED: Final = "SELECT workspace FROM row_counts WHERE events >= ? AND since <= ? LIMIT 1"
@@ -43,14 +43,14 @@ _DOCUMENTS: Final = "SELECT documents FROM event_documents WHERE id = ?"
 
 
 def step(connection: sqlite3.Connection, now: int) -> bool:
-    """Do one step of the pending maintenance; return False if there is none."""
+    """Do one step of the maintenance that is due; return False when nothing is due."""
     return _seal_rows(connection, now) or _move_old_rows(connection) or _merge_blocks(connection)
 
 
 def _seal_rows(connection: sqlite3.Connection, now: int) -> bool:
     """Make a block of the rows of a workspace that has many, or has had them for an hour.
 
-    Late events remain rows until there are enough of them for their own block.
+    Late events stay rows until there are enough of them for a block of their own.
     """
     found = (
         connection.execute(_FULL, (FULL_BLOCK_EVENTS,)).fetchone()
@@ -66,7 +66,7 @@ def _seal_rows(connection: sqlite3.Connection, now: int) -> bool:
         for group in (late, in_time):
             if len(group) >= MIN_BLOCK_EVENTS or _size(group) >= MAX_BLOCK_BYTES // 2:
                 _delete(connection, "event_rows", _insert(connection, group))
-        # Also if nothing was sealed, so that these rows are checked again in an hour, and not in a second.
+        # Also if nothing was sealed, so that the next look at these rows is in an hour, and not in a second.
         (remaining,) = connection.execute(_REMAINING, (workspace, FULL_BLOCK_EVENTS)).fetchone()
         if remaining:
             connection.execute("REPLACE INTO row_counts VALUES (?, ?, ?)", (workspace, remaining, now))
@@ -76,7 +76,7 @@ def _seal_rows(connection: sqlite3.Connection, now: int) -> bool:
 
 
 def _move_old_rows(connection: sqlite3.Connection) -> bool:
-    """Make a block of the oldest rows of an earlier release, however few there are."""
+    """Make a block of the oldest rows that an older release has made, however few there are."""
     if not has_old_rows(connection):
         return False
     (workspace,) = connection.execute(_OLD_WORKSPACE).fetchone()

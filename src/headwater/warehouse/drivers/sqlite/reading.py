@@ -1,4 +1,4 @@
-"""Lists events: merges rows and blocks by time, and opens a block only when its events may be next."""
+"""Lists events: merges rows and blocks by time, and opens a block only if its events may be next."""
 
 import sqlite3
 import time
@@ -26,13 +26,13 @@ LATEST: Final = 2**63 - 1
 
 
 class Budget:
-    """The processor time that one page may take. On a busy machine a page takes longer, but is not shorter."""
+    """The processor time of one page: on a busy machine a page takes longer, and is not shorter."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.thread_time() + seconds
 
     def is_spent(self) -> bool:
-        """Return whether the time is used up. Call it in the thread that created the budget."""
+        """Return whether the thread that made the budget has used it up."""
         return time.thread_time() > self._end
 
 
@@ -47,7 +47,7 @@ class Window(Struct, frozen=True):
 
 
 def make_window(query: EventQuery, *, ascending: bool, after: EventCursor | None) -> Window:
-    """Return the range of the query after the cursor."""
+    """Return the range of the query that begins after the cursor."""
     low = (EARLIEST if query.since is None else query.since, -1)
     high = (LATEST, 0) if query.until is None else (query.until, 0)
     if after is not None:
@@ -97,7 +97,7 @@ class PageReader:
         self._streams = 0
 
     def read(self, offset: int, limit: int) -> EventPage:
-        """Return the page. It always advances beyond the start of its window, however little time there is."""
+        """Return the page. It makes progress, however little time there is."""
         for stream in self._row_streams():
             self._push(stream)
         headers = self._headers()
@@ -163,7 +163,7 @@ class PageReader:
     # --- Blocks -------------------------------------------------------------------------------------------------------
 
     def _headers(self) -> Iterator["_Header"]:
-        """Yield the blocks that overlap the window, by the key that their first event may have."""
+        """Yield the blocks that overlap the window, by the smallest possible key of their events."""
         column = COLUMNS[self._query.order]
         edge, position = (f"min_{column}", "first_position") if self._sign > 0 else (f"max_{column}", "last_position")
         direction = "ASC" if self._sign > 0 else "DESC"
@@ -202,11 +202,11 @@ class PageReader:
 
 
 class _Header(Struct, frozen=True):
-    """A block that is not open yet."""
+    """A block that is not open."""
 
     id: int
     bound: Key
-    """Lower limit of the keys of the block's events in the window."""
+    """Lower bound of the keys of the block's events in the window."""
     events: int
     people: bytes | None
     counts: bytes | None
@@ -253,10 +253,10 @@ def matching(block: Block, selection: Selection, order: EventOrder, window: Wind
     else:
         found = block.sorted(order)
 
-    def make_key(index: int) -> Key:
+    def find_key(index: int) -> Key:
         return times[index], positions[index]
 
-    return list(found[bisect_right(found, window.low, key=make_key) : bisect_left(found, window.high, key=make_key)])
+    return list(found[bisect_right(found, window.low, key=find_key) : bisect_left(found, window.high, key=find_key)])
 
 
 def selected(block: Block, selection: Selection) -> Iterable[int]:

@@ -1,4 +1,4 @@
-"""Reads events that are stored as rows: those that wait for a block, and those of earlier releases."""
+"""Reads events that are stored as rows: those that wait for a block, and those of older releases."""
 
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ def read_row(row: tuple[Any, ...]) -> StoredEvent:
 
 
 def read_old_row(row: tuple[Any, ...]) -> StoredEvent:
-    """Return the event of a row of `events`, which has neither type nor ids: they are read from the document."""
+    """Return the event of a row of `events`. Such a row has neither type nor ids, so they are read from the
+    document."""
     position, workspace, connection, pipeline, timestamp, received_at, text = row
     document = text.encode()
     members = _members(document)

@@ -13,6 +13,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
 from headwater.warehouse.conditions import select
 from headwater.warehouse.contract import (
+    Capabilities,
     CountKey,
     EventCount,
     EventCursor,
@@ -29,21 +30,23 @@ from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_
 
 MAX_READERS: Final = 3
 MAX_COUNTING: Final = MAX_READERS - 1
-"""Counting may take seconds, so one reader is left for pages."""
+"""Maximum number of counts in parallel. Counting may take seconds, so one reader is left for pages."""
 READER_TIMEOUT_SECONDS: Final = 5.0
-"""Time limit of waiting for a reader."""
+"""Maximum time that a call waits for a reader."""
 PAGE_SECONDS: Final = 0.15
-"""Processor time after which a page ends early."""
+"""Maximum processor time of a page before it ends early."""
 COUNT_SECONDS: Final = 5.0
-"""Processor time that counting may take."""
+"""Maximum processor time of counting."""
 MAINTENANCE_SECONDS: Final = 0.5
-"""Time after which `maintain` starts no further step."""
+"""The time after which `maintain` begins no further step."""
 
 _Result = TypeVar("_Result")
 
 
 class SqliteWarehouse:
-    """A `Warehouse` in the file `path`. Only an instance with `writes` may load and maintain."""
+    """A `Warehouse` in the file `path`. Only one that `writes` may load and maintain."""
+
+    capabilities = Capabilities(filters=True, counts=True)
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class SqliteWarehouse:
             self._counting.release()
 
     async def maintain(self) -> None:
-        """Loads can run between two steps."""
+        """Do some of the maintenance that is due. Loads may run between two steps."""
         deadline = time.monotonic() + MAINTENANCE_SECONDS
         now = microseconds(self._clock.now())
         while await self._write(lambda connection: maintenance.step(connection, now)):
@@ -159,7 +162,7 @@ async def _timeout() -> AsyncIterator[None]:
 
 
 class _Connection:
-    """A connection that is opened at its first use, and its thread."""
+    """A connection that is opened on first use, and the thread that owns it."""
 
     def __init__(self, path: Path, *, writes: bool) -> None:
         self._path = path
@@ -185,9 +188,9 @@ class _Connection:
 
 @asynccontextmanager
 async def open_sqlite_warehouse(path: Path, *, writes: bool, clock: Clock) -> AsyncIterator[SqliteWarehouse]:
-    """Open the warehouse in the file `path`, migrate its tables, and close it at the end of the block.
+    """Open the warehouse in the file `path` and migrate its tables; close it at the end of the block.
 
-    One process at a time may open it for writing. A file of an earlier release is read as it is. Raises Unavailable if
+    One process at a time may open it for writing. Reads a file of an older release as it is. Raises Unavailable when
     the file cannot be used.
     """
     warehouse = SqliteWarehouse(path, writes=writes, clock=clock)

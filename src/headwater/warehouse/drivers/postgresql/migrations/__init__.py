@@ -1,6 +1,6 @@
 """Alembic revisions of the warehouse on PostgreSQL.
 
-A new revision moves `HEAD`; a released revision is never edited.
+A new revision moves `HEAD`, and never edits one that was released.
 """
 
 HEAD = "0001"

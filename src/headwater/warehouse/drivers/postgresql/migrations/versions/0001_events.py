@@ -1,8 +1,8 @@
-"""Create the events, partitioned by day, with their counts and the position up to which they are loaded.
+"""Create the events, partitioned by day, with their counts and the position through which they are loaded.
 
-The events of an earlier version are in a table of the same name that is not partitioned. It is renamed to `old_events`,
-which takes no time: `headwater.warehouse.drivers.postgresql.oldevents` reads it and moves its rows. They are loaded up
-to the position that the worker had reached then, which the state store has.
+The events of an earlier version are in a table of the same name that is not partitioned. It becomes `old_events`, which
+takes no time: `headwater.warehouse.drivers.postgresql.oldevents` reads it and moves its rows. They are loaded through
+the position that the worker had reached then, which the state store has.
 """
 
 import zlib

@@ -1,15 +1,15 @@
-"""How texts become dates and times."""
+"""Conversions of texts to dates and times."""
 
 from datetime import date
 
 import pytest
 
 from headwater.schemas import DateTime, InvalidValue, Time
-from headwater.transforms.mapping.conversions.moments import (
-    date_of_text,
-    datetime_of_iso,
-    time_of_text,
-    uuid_of_text,
+from headwater.transforms.mapping.conversions.datetimes import (
+    iso_to_datetime,
+    text_to_date,
+    text_to_time,
+    text_to_uuid,
 )
 
 
@@ -29,7 +29,7 @@ from headwater.transforms.mapping.conversions.moments import (
     ],
 )
 def test_reads_iso_8601(text: str, moment: str) -> None:
-    assert datetime_of_iso(text) == DateTime.parse(moment)
+    assert iso_to_datetime(text) == DateTime.parse(moment)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_reads_iso_8601(text: str, moment: str) -> None:
     ["", "2024", "2024-05", "2024-05-01T", "2024-05-01T10", "2024-05-01T10:00.5", "2024-05-01T25:00", "2024-02-30",
      "2024-05-01Z", "20240501T100000Z", "2024-05-01T10:00:00 UTC", "2024-05-01T10:00:60Z", "0000-01-01"],
 )  # fmt: skip
-def test_refuses_other_moments(text: str) -> None:
+def test_rejects_other_moments(text: str) -> None:
     with pytest.raises(InvalidValue):
-        datetime_of_iso(text)
+        iso_to_datetime(text)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ def test_refuses_other_moments(text: str) -> None:
     ],
 )
 def test_reads_days_of_spreadsheets(text: str, day: date) -> None:
-    assert date_of_text(text) == day
+    assert text_to_date(text) == day
 
 
 @pytest.mark.parametrize("text", ["1", "59", "060.5", "2958466", "9" * 50_000, ".50", "-45292", "٤٥٢٩٢", "02/30/2024"])
-def test_refuses_other_days(text: str) -> None:
+def test_rejects_other_days(text: str) -> None:
     with pytest.raises(InvalidValue):
-        date_of_text(text)
+        text_to_date(text)
 
 
 @pytest.mark.parametrize("text", ["10:20:30Z", "10:20:30.000000000", "10:20:30.0000000009Z", "10:20:30"])
 def test_reads_times_as_files_write_them(text: str) -> None:
-    assert time_of_text(text) == Time.parse("10:20:30")
+    assert text_to_time(text) == Time.parse("10:20:30")
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_reads_times_as_files_write_them(text: str) -> None:
     ],
 )
 def test_reads_uuids_as_programs_write_them(text: str) -> None:
-    assert uuid_of_text(text) == "7f3a1c52-9f3d-4c1b-8d2e-0a1b2c3d4e5f"
+    assert text_to_uuid(text) == "7f3a1c52-9f3d-4c1b-8d2e-0a1b2c3d4e5f"

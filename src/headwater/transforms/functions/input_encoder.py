@@ -1,6 +1,7 @@
-"""Compiles a schema into the function that makes of a record what is encoded as JSON and given to a function.
+"""Compiles a schema into a function that turns a record into JSON for a user function.
 
-It passes what the schema names and nothing else. What JSON cannot say, the adapters in the sandboxes undo.
+It passes only the properties of the schema. Values without a JSON form are passed as texts, which the adapters in the
+sandboxes convert.
 """
 
 import math
@@ -10,72 +11,62 @@ from typing import Any, Final
 from msgspec import Raw
 
 from headwater.schemas import (
-    ArrayType,
     DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
     Time,
-    TimeType,
-    Type,
     decimal_text,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language
 
-Writer = Callable[[Any], Any]
+Encoder = Callable[[Any], Any]
 
 _NOT_FINITE: Final = {"JavaScript": '"{}"', "Python": "{}"}
-"""How a number that JSON does not have is written: Python's own decoder reads it as it is."""
+"""The forms of numbers that JSON does not have. Python's own decoder reads them."""
 
 
-def writer_of(type: Type, language: Language, preserve_json: bool) -> Writer | None:
-    """What makes of a value something that msgspec encodes as the language's adapter expects it, or None when it is
-    that already."""
+def compile_encoder(type: t.Type, language: Language, preserve_json: bool) -> Encoder | None:
+    """Return a function that turns a value into an object that msgspec encodes for the language's adapter, or None if
+    values need no conversion."""
     match type:
-        case ObjectType():
+        case t.ObjectType():
             return _object(type, language, preserve_json)
-        case ArrayType():
-            return _array(writer_of(type.element_type, language, preserve_json))
-        case MapType():
-            return _map(writer_of(type.element_type, language, preserve_json))
-        case IntType(bit_size=64) if language == "JavaScript":
+        case t.ArrayType():
+            return _array(compile_encoder(type.element_type, language, preserve_json))
+        case t.MapType():
+            return _map(compile_encoder(type.element_type, language, preserve_json))
+        case t.IntType(bit_size=64) if language == "JavaScript":
             return str
-        case FloatType(real=False):
+        case t.FloatType(real=False):
             return _float(language)
-        case DecimalType():
+        case t.DecimalType():
             return decimal_text
-        case DateTimeType():
+        case t.DateTimeType():
             return str if language == "JavaScript" else _python_datetime
-        case DateType():
+        case t.DateType():
             return str
-        case TimeType():
+        case t.TimeType():
             return str if language == "JavaScript" else _python_time
-        case JsonType():
+        case t.JsonType():
             return _json_text if preserve_json else _json
         case _:
             return None
 
 
-def _array(write: Writer | None) -> Writer | None:
+def _array(write: Encoder | None) -> Encoder | None:
     return None if write is None else lambda values: [write(value) for value in values]
 
 
-def _map(write: Writer | None) -> Writer | None:
+def _map(write: Encoder | None) -> Encoder | None:
     return None if write is None else lambda values: {key: write(value) for key, value in values.items()}
 
 
-def _object(type: ObjectType, language: Language, preserve_json: bool) -> Writer:
+def _object(type: t.ObjectType, language: Language, preserve_json: bool) -> Encoder:
     names = [property.name for property in type]
     every = frozenset(names)
-    writers: list[tuple[str, Writer]] = []
+    writers: list[tuple[str, Encoder]] = []
     for property in type:
-        write_value = writer_of(property.type, language, preserve_json)
+        write_value = compile_encoder(property.type, language, preserve_json)
         if write_value is not None:
             writers.append((property.name, write_value))
 
@@ -93,7 +84,7 @@ def _object(type: ObjectType, language: Language, preserve_json: bool) -> Writer
     return write if writers else write_all
 
 
-def _float(language: Language) -> Writer:
+def _float(language: Language) -> Encoder:
     form = _NOT_FINITE[language]
 
     def write(value: float) -> Any:

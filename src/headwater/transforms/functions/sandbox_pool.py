@@ -1,4 +1,4 @@
-"""A fixed number of sandboxes, lent to one task at a time, to each function the one that knows it where possible."""
+"""A fixed number of sandboxes. Each is used by one task at a time, preferably one that has the function loaded."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,12 +9,12 @@ from headwater.base.errors import Unavailable
 from headwater.base.fairness import FairSlots
 from headwater.transforms.functions.contract import Sandbox
 
-WAIT: Final = 60.0
-"""Seconds that a batch waits for a sandbox."""
+DEFAULT_WAIT_SECONDS: Final = 60.0
+"""Default time that a batch waits for a sandbox."""
 
 
-class Slots:
-    """Sandboxes of one language, shared fairly: owners that wait are served in turn."""
+class SandboxPool:
+    """Sandboxes of one language, shared fairly: waiting owners are served in turn."""
 
     def __init__(
         self, sandboxes: Sequence[Sandbox], per_owner: int | None = None, max_waiting: int | None = None
@@ -27,11 +27,11 @@ class Slots:
         self._free = FairSlots(count, per_owner=per_owner or count, max_waiting=max_waiting, what="functions")
 
     @asynccontextmanager
-    async def lend(self, key: object, owner: str = "", wait: float = WAIT) -> AsyncIterator[Sandbox]:
-        """A sandbox for the program with this key.
+    async def acquire(self, key: object, owner: str = "", wait: float = DEFAULT_WAIT_SECONDS) -> AsyncIterator[Sandbox]:
+        """Acquire a sandbox for the program with this key until the block ends.
 
-        Raises Unavailable when none became free within `wait` seconds, and TooManyRequests when too many calls of the
-        owner wait.
+        Raises Unavailable if none became free within `wait` seconds, and TooManyRequests if too many calls of the owner
+        wait.
         """
         granted = False
         try:
@@ -49,5 +49,5 @@ class Slots:
             raise Unavailable("all sandboxes are busy") from None
 
     async def stop(self) -> None:
-        """End all sandboxes, also those that are lent."""
+        """Stop all sandboxes, also those in use."""
         await asyncio.gather(*(sandbox.stop() for sandbox in self._all))

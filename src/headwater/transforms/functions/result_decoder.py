@@ -1,7 +1,7 @@
-"""Compiles a schema into the function that makes a record of what a function returned, decoded from JSON.
+"""Compiles a schema into a function that builds a record from the decoded JSON result of a user function.
 
-The one place where results are checked: whatever a sandbox says, a record that comes out of here conforms to the
-schema. Native types are named as the language names them, and null is treated as the purpose asks.
+Results are checked only here: a sandbox may return anything, and every record that is built conforms to the schema.
+Messages use the native type names of the language, and the purpose decides about nulls.
 """
 
 import json
@@ -17,104 +17,89 @@ from msgspec import Raw
 
 from headwater.schemas import (
     JSON_NULL,
-    ArrayType,
-    BooleanType,
     DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
     InvalidValue,
-    IpType,
     Json,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
     Time,
-    TimeType,
-    Type,
-    UuidType,
-    YearType,
     canonical_ip,
     canonical_uuid,
-    check_of,
+    compile_check,
     parse_decimal,
     to_float32,
 )
+from headwater.schemas import types as t
 from headwater.transforms.functions.contract import Language, Purpose
 from headwater.transforms.functions.native import javascript_name, python_name
 
-Reader = Callable[[Any], Any]
-"""Makes a value of a kind of what the decoder gave. Raises InvalidValue."""
+Converter = Callable[[Any], Any]
+"""Converts a decoded value to a value of a kind. Raises InvalidValue."""
 
 _MAX_DIGITS: Final = 24
-"""Characters of a 64-bit integer that are read: of a longer number the first ones are still out of range."""
+"""Characters of a 64-bit integer that are read. The first digits of a longer number are already out of range."""
 _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How to read what functions of one kind return."""
+class ResultDecoder:
+    """Compiles decoders for results of functions with these attributes."""
 
     language: Language
     preserve_json: bool
     purpose: Purpose
 
-    def shape(self, type: Type) -> Any:
-        """What msgspec decodes the JSON of a value to: text where a value of kind json is, so that no digit is lost."""
+    def shape(self, type: t.Type) -> Any:
+        """Return the type that msgspec decodes the JSON of a value to. Values of kind json stay text, so that no digit
+        is lost."""
         if not self._has_text(type):
             return Any
         match type:
-            case ArrayType():
-                return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made while running
-            case MapType():
+            case t.ArrayType():
+                return list[self.shape(type.element_type)]  # type: ignore[misc]  # a type made at run time
+            case t.MapType():
                 return dict[str, self.shape(type.element_type)]  # type: ignore[misc]  # likewise
-            case ObjectType():
+            case t.ObjectType():
                 return dict[str, Raw]
             case _:
                 return Raw
 
-    def requires(self, property: Property) -> bool:
-        """Whether a result must have the property."""
+    def requires(self, property: t.Property) -> bool:
+        """Return whether a result must have the property."""
         if self.purpose == "Create":
             return property.create_required
         return self.purpose == "Update" and property.update_required
 
-    def reader(self, type: Type) -> Reader:
-        """The reader of the type's values, which are never None: that is for what holds them to judge."""
+    def compile(self, type: t.Type) -> Converter:
+        """Return a reader for values of the type, which are never None: the container handles None."""
         match type:
-            case ObjectType():
+            case t.ObjectType():
                 return self._object(type)
-            case ArrayType():
+            case t.ArrayType():
                 return self._array(type)
-            case MapType():
+            case t.MapType():
                 return self._map(type)
-            case JsonType() if not self.preserve_json:
+            case t.JsonType() if not self.preserve_json:
                 return _read_json
             case _:
                 return self._scalar(type)
 
-    def _has_text(self, type: Type) -> bool:
+    def _has_text(self, type: t.Type) -> bool:
         match type:
-            case ArrayType() | MapType():
+            case t.ArrayType() | t.MapType():
                 return self._has_text(type.element_type)
-            case ObjectType():
+            case t.ObjectType():
                 return any(self._has_text(property.type) for property in type)
             case _:
-                return isinstance(type, JsonType) and not self.preserve_json
+                return isinstance(type, t.JsonType) and not self.preserve_json
 
-    def _name(self, type: Type) -> str:
+    def _name(self, type: t.Type) -> str:
         name = javascript_name if self.language == "JavaScript" else python_name
         return name(type, self.preserve_json)
 
-    def _unlike(self, type: Type) -> InvalidValue:
+    def _unlike(self, type: t.Type) -> InvalidValue:
         return InvalidValue(f"is not of type {self._name(type)}")
 
-    def _object(self, type: ObjectType) -> Reader:
-        fields = {property.name: self.member(property.type, property.nullable) for property in type}
+    def _object(self, type: t.ObjectType) -> Converter:
+        fields = {property.name: self.compile_member(property.type, property.nullable) for property in type}
         required = [property.name for property in type if self.requires(property)]
         drop_null = self.purpose == "Import"
         unlike = self._unlike(type)
@@ -142,10 +127,11 @@ class Reading:
 
         return read
 
-    def member(self, type: Type, nullable: bool) -> Reader:
-        """Reads the value of a property, or the text of one: NO_VALUE is a null where there may be none."""
-        read_value = self.reader(type)
-        is_json = isinstance(type, JsonType) and not self.preserve_json
+    def compile_member(self, type: t.Type, nullable: bool) -> Converter:
+        """Return a reader for the value of a property, or its text. It returns NO_VALUE for a null that the schema does
+        not allow."""
+        read_value = self.compile(type)
+        is_json = isinstance(type, t.JsonType) and not self.preserve_json
         null = None if nullable else JSON_NULL if is_json else NO_VALUE
         decode = None if is_json else msgspec.json.Decoder(self.shape(type)).decode
 
@@ -164,9 +150,9 @@ class Reading:
 
         return read
 
-    def _array(self, type: ArrayType) -> Reader:
-        read_element = self.member(type.element_type, False)
-        check = check_of(type)
+    def _array(self, type: t.ArrayType) -> Converter:
+        read_element = self.compile_member(type.element_type, False)
+        check = compile_check(type)
         unlike = self._unlike(type)
 
         def read(elements: Any) -> list[Any]:
@@ -186,8 +172,8 @@ class Reading:
 
         return read
 
-    def _map(self, type: MapType) -> Reader:
-        read_element = self.member(type.element_type, False)
+    def _map(self, type: t.MapType) -> Converter:
+        read_element = self.compile_member(type.element_type, False)
         unlike = self._unlike(type)
 
         def read(elements: Any) -> dict[str, Any]:
@@ -208,9 +194,9 @@ class Reading:
 
         return read
 
-    def _scalar(self, type: Type) -> Reader:
+    def _scalar(self, type: t.Type) -> Converter:
         classes, convert = self._conversion(type)
-        unlike, check = self._unlike(type), check_of(type)
+        unlike, check = self._unlike(type), compile_check(type)
 
         def read(value: Any) -> Any:
             if value.__class__ not in classes:
@@ -228,38 +214,39 @@ class Reading:
             check(value)
             return value
 
-        return read_as_it_is if convert is _as_it_is else read
+        return read_as_it_is if convert is _identity else read
 
-    def _conversion(self, type: Type) -> tuple[tuple[type, ...], Reader]:
-        """The classes that the decoder may give, and what makes a value of them. Its ValueError says why not."""
+    def _conversion(self, type: t.Type) -> tuple[tuple[type, ...], Converter]:
+        """Return the possible classes of the decoded value, and its converter. The ValueError of the converter has the
+        rule."""
         from_javascript = self.language == "JavaScript"
         match type:
-            case StringType():
+            case t.StringType():
                 return (str,), _text
-            case BooleanType():
-                return (bool,), _as_it_is
-            case IntType(bit_size=64) if from_javascript:
+            case t.BooleanType():
+                return (bool,), _identity
+            case t.IntType(bit_size=64) if from_javascript:
                 return (str,), _bigint
-            case IntType() | YearType():
-                return ((int, float), int) if from_javascript else ((int,), _as_it_is)
-            case FloatType():
+            case t.IntType() | t.YearType():
+                return ((int, float), int) if from_javascript else ((int,), _identity)
+            case t.FloatType():
                 return (float, int, str) if from_javascript else (
                     float,
                     int,
                 ), _float32 if type.bit_size == 32 else _float
-            case DecimalType():
+            case t.DecimalType():
                 return (str,), lambda text: parse_decimal(text, type.precision, type.scale)
-            case DateTimeType():
+            case t.DateTimeType():
                 return (str,), DateTime.parse if from_javascript else _python_datetime
-            case DateType():
+            case t.DateType():
                 return (str,), _date
-            case TimeType():
+            case t.TimeType():
                 return (str,), Time.parse
-            case UuidType():
+            case t.UuidType():
                 return (str,), _uuid
-            case IpType():
+            case t.IpType():
                 return (str,), canonical_ip
-            case JsonType():
+            case t.JsonType():
                 return (str,), _preserved
             case _:
                 raise AssertionError(type)
@@ -270,10 +257,10 @@ class _NoValue:
 
 
 NO_VALUE: Final = _NoValue()
-"""What the reader of a member gives for a null where there may be none."""
+"""The result of a member's reader for a null that the schema does not allow."""
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
@@ -312,7 +299,7 @@ def _raise(rule: str) -> Any:
 
 
 def _python_datetime(text: str) -> DateTime:
-    """Python's ISO format; a moment without a zone is in UTC."""
+    """Parse Python's ISO format. A datetime without a zone is in UTC."""
     has_zone = text[19:].find("+") >= 0 or text[19:].find("-") >= 0
     return DateTime.parse(text if has_zone else f"{text}Z")
 
@@ -345,7 +332,7 @@ def _preserved(text: str) -> Json:
 def _read_json(value: Any) -> Json:
     if isinstance(value, Raw):
         text: str | bytes = bytes(value)
-    else:  # of a record that is not JSON as a whole, since a number in it is not one
+    else:  # part of a record that is not JSON as a whole, because it contains a number that JSON does not have
         try:
             text = json.dumps(value, allow_nan=False)
         except ValueError:
@@ -353,6 +340,6 @@ def _read_json(value: Any) -> Json:
     try:
         return Json.parse(text)
     except InvalidValue as error:
-        if isinstance(error.__cause__, msgspec.DecodeError):  # it is JSON, but for escapes of half a surrogate pair
+        if isinstance(error.__cause__, msgspec.DecodeError):  # valid JSON except for escapes of half a surrogate pair
             raise InvalidValue("must not contain lone surrogates") from None
         raise

@@ -5,7 +5,7 @@ import json
 import pytest
 from msgspec import Raw
 
-from headwater.events.context.fields import (
+from headwater.events.context.normalise import (
     find_described_device,
     normalise_locale,
     normalise_screen,

@@ -1,4 +1,4 @@
-"""Asserts that work grows linearly. A ratio of processor times has the same value on a slow machine."""
+"""Asserts that work has linear complexity. A ratio of processor times has the same value on a slow machine."""
 
 import gc
 import time
@@ -8,16 +8,17 @@ from collections.abc import Callable
 # times if it is quadratic.
 _NOISE_SECONDS = 0.005
 _STEP = 4
-_MAX_GROWTH = 10
+_MAX_RATIO = 10
 
 
 def assert_linear(work: Callable[[int], object], size: int) -> None:
-    """Work of ``size`` costs less than ten times what a quarter of it costs; each is the least of three."""
+    """Assert that work of `size` takes less than ten times the processor time of a quarter of it.
+
+    Each time is the minimum of three measurements.
+    """
     small, large = _cost(work, size // _STEP), _cost(work, size)
-    growth = (large + _NOISE_SECONDS) / (small + _NOISE_SECONDS)
-    assert growth < _MAX_GROWTH, (
-        f"{_STEP} times the size costs {growth:.1f} times the work: {small:.3f} s, {large:.3f} s"
-    )
+    ratio = (large + _NOISE_SECONDS) / (small + _NOISE_SECONDS)
+    assert ratio < _MAX_RATIO, f"{_STEP} times the size costs {ratio:.1f} times the work: {small:.3f} s, {large:.3f} s"
 
 
 def _cost(work: Callable[[int], object], size: int) -> float:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import DateTime, Time
-from tests.schemas.strategies import FIRST_MOMENT, LAST_MOMENT
+from tests.schemas.strategies import MAX_DATETIME, MIN_DATETIME
 
-moments = st.integers(FIRST_MOMENT, LAST_MOMENT).map(DateTime)
+moments = st.integers(MIN_DATETIME, MAX_DATETIME).map(DateTime)
 times = st.integers(0, 86_400 * 10**9 - 1).map(Time)
 
 
@@ -60,12 +60,12 @@ def test_moments(given: str, text: str, json_text: str) -> None:
         "2024-W10-2T10:00:00Z",
     ],
 )
-def test_what_is_not_a_moment(text: str) -> None:
+def test_invalid_datetimes(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must be"):
         DateTime.parse(text)
 
 
-@pytest.mark.parametrize("nanoseconds", [FIRST_MOMENT - 1, LAST_MOMENT + 1, 10**40])
+@pytest.mark.parametrize("nanoseconds", [MIN_DATETIME - 1, MAX_DATETIME + 1, 10**40])
 def test_moments_outside_the_years(nanoseconds: int) -> None:
     with pytest.raises(ValueError, match="must be in the years 1 to 9999"):
         DateTime(nanoseconds)
@@ -97,7 +97,7 @@ def test_times(given: str, text: str, json_text: str) -> None:
     "text",
     ["", "10:00", "24:00:00", "10:00:00Z", "10:00:00 x", "1:00:00", "10:00:60", "10:00:00.", "10:00:00.1234567890"],
 )
-def test_what_is_not_a_time(text: str) -> None:
+def test_invalid_times(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time of day"):
         Time.parse(text)
     with pytest.raises(ValueError, match="must be in the range"):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.schemas import JSON_NULL, InvalidValue, Json
-from headwater.schemas.jsontext import MAX_JSON_DEPTH, excerpt, refuse_repeats
-from tests.growth import assert_linear
+from headwater.schemas.json_value import MAX_JSON_DEPTH, excerpt, reject_repeats
+from tests.complexity import assert_linear
 from tests.jsontexts import json_text, json_values
 
 
@@ -48,7 +48,7 @@ def test_the_text_survives_but_not_its_spaces(given: str, text: str) -> None:
         "\ufeff1",
     ],
 )
-def test_what_is_not_json(text: str | bytes) -> None:
+def test_invalid_json(text: str | bytes) -> None:
     with pytest.raises(InvalidValue, match="the value must be JSON in UTF-8"):
         Json.parse(text)
 
@@ -74,30 +74,30 @@ def test_of_python() -> None:
 @pytest.mark.parametrize("text", ['{"a":1,"b":2,"a":3}', '[{"x":{"a":1,"a":1}}]', '{"a":1,"\\u0061":2}'])
 def test_repeats(text: str) -> None:
     with pytest.raises(InvalidValue, match='has the member "a" twice'):
-        refuse_repeats(text)
+        reject_repeats(text)
 
 
 def test_finding_a_late_repeat_is_linear_in_the_number_of_members() -> None:
-    def refused(size: int) -> None:
+    def rejected(size: int) -> None:
         members = ",".join(f'"{index}":0' for index in range(size))
         with pytest.raises(InvalidValue, match=f'has the member "{size - 1}" twice'):
-            refuse_repeats(f'{{{members},"{size - 1}":0}}')
+            reject_repeats(f'{{{members},"{size - 1}":0}}')
 
-    assert_linear(refused, 100_000)
+    assert_linear(rejected, 100_000)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a":{"a":1}}', "1" * 10_000, "1e999999999999"])
 def test_a_text_without_repeats_passes(text: str) -> None:
-    refuse_repeats(text)
-    with pytest.raises(InvalidValue, match="twice"):  # the same text is searched inside of another one
-        refuse_repeats(f'{{"x":{text},"x":{text}}}')
+    reject_repeats(text)
+    with pytest.raises(InvalidValue, match="twice"):  # the same text, inside another one
+        reject_repeats(f'{{"x":{text},"x":{text}}}')
 
 
 def test_repeats_are_looked_for_in_json_only() -> None:
     with pytest.raises(InvalidValue, match="must be JSON"):
-        refuse_repeats("{")
+        reject_repeats("{")
     with pytest.raises(InvalidValue, match="is nested too deeply"):
-        refuse_repeats("[" * 100_000)
+        reject_repeats("[" * 100_000)
 
 
 def test_excerpts_are_short() -> None:
@@ -105,13 +105,13 @@ def test_excerpts_are_short() -> None:
 
 
 @given(st.data(), json_values)
-def test_it_says_the_same(data: st.DataObject, value: object) -> None:
+def test_the_text_has_the_same_value(data: st.DataObject, value: object) -> None:
     text = json_text(value, data.draw)
     assert json.loads(Json.parse(text).text) == json.loads(text)
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_json_or_our_error(text: str | bytes) -> None:
+def test_any_text_is_json_or_an_error(text: str | bytes) -> None:
     try:
         json.loads(Json.parse(text).text)
     except InvalidValue as error:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from headwater.base.nesting import is_deeper
-from tests.growth import assert_linear
+from headwater.base.json_depth import is_deeper
+from tests.complexity import assert_linear
 from tests.jsontexts import json_text, json_values
 
 

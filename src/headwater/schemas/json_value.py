@@ -1,4 +1,4 @@
-"""Values of kind json: JSON that stays text, so that every digit of a number and every repeated member survives."""
+"""Values of kind json. They stay JSON text, so every digit of a number and every repeated member survives."""
 
 import json
 from collections.abc import Iterable
@@ -7,25 +7,25 @@ from typing import Final, Self
 import msgspec
 from msgspec import Raw, Struct
 
-from headwater.base.nesting import is_deeper
+from headwater.base.json_depth import is_deeper
 from headwater.schemas.errors import InvalidValue
 
 MAX_JSON_DEPTH: Final = 100
-"""How deep arrays and objects of a value may stand in each other. The decoder's own limit depends on how deep the stack
-is where it is called."""
+"""Maximum nesting of arrays and objects in a value. The decoder's own limit depends on the depth of the stack at the
+call."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Json(Struct, frozen=True):
-    """A JSON value. Two are equal when their texts are."""
+    """A JSON value. Two values are equal if their texts are."""
 
     text: str
-    """Valid JSON without spaces between its tokens. Use `parse` for a text that may be something else."""
+    """Valid JSON without spaces between its tokens. Use `parse` for text that is not known to be valid."""
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """The value that the text says, digit by digit. Raises InvalidValue when it is not JSON, or nested too deep."""
+        """Parse JSON text and keep all digits. Raises InvalidValue if it is not JSON or is nested too deep."""
         try:
             decoded = text.decode() if isinstance(text, bytes) else text
             if is_deeper(decoded, MAX_JSON_DEPTH):
@@ -36,20 +36,20 @@ class Json(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """The JSON of dicts, lists, texts, numbers, Decimals, booleans and None."""
+        """Return the JSON of dicts, lists, strings, numbers, Decimals, booleans and None."""
         return cls(_encode(value).decode())
 
     @property
     def is_null(self) -> bool:
-        """Whether it is JSON's null, which is a value, unlike a property that is null."""
+        """Return whether this is JSON's null, which is a value, unlike a property that is null."""
         return self.text == "null"
 
 
 JSON_NULL: Final = Json("null")
 
 
-def refuse_repeats(text: str) -> None:
-    """Raises InvalidValue when an object anywhere in the JSON text has a member twice, or the text is not JSON."""
+def reject_repeats(text: str) -> None:
+    """Raise InvalidValue if an object anywhere in the JSON text has a repeated member, or the text is not JSON."""
     try:
         _repeats.decode(text)
     except RecursionError as error:
@@ -61,13 +61,13 @@ def refuse_repeats(text: str) -> None:
 
 
 def excerpt(text: Raw | str) -> str:
-    """The beginning of a JSON text, for messages."""
+    """Return the beginning of a JSON text, for messages."""
     shown = bytes(text).decode(errors="replace") if isinstance(text, Raw) else text
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
-def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that was there before, if any."""
+def find_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs for the second time, if any."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -77,7 +77,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def _refuse_repeat(pairs: list[tuple[str, object]]) -> None:
-    repeated = first_repeated(name for name, _ in pairs)
+    repeated = find_repeated(name for name, _ in pairs)
     if repeated is not None:
         raise InvalidValue(f"has the member {json.dumps(repeated[:60])} twice")
 

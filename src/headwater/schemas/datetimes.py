@@ -1,6 +1,7 @@
-"""Moments and times of day, to the nanosecond: what values of kind datetime and time are.
+"""Points in time and times of day with nanoseconds: the values of kinds datetime and time.
 
-Python's own types end at the microsecond. Both types here are a whole number, so they compare, sort and hash as one.
+Python's own types end at the microsecond. Both classes here wrap one whole number, so they compare, sort and hash like
+it.
 """
 
 import re
@@ -13,8 +14,8 @@ _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 _EPOCH: Final = datetime(1970, 1, 1)
 _EPOCH_DAY: Final = _EPOCH.toordinal()
-_FIRST: Final = (1 - _EPOCH_DAY) * _DAY
-_END: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
+_MIN_NANOSECONDS: Final = (1 - _EPOCH_DAY) * _DAY
+_END_NANOSECONDS: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
 _CLOCK: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _RFC_3339: Final = re.compile(
     rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_CLOCK})(?:\.([0-9]{{1,9}}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
@@ -23,18 +24,18 @@ _TIME: Final = re.compile(rf"({_CLOCK})(?:\.([0-9]{{1,9}}))?")
 
 
 class DateTime(Struct, frozen=True, order=True):
-    """A moment in the years 1 to 9999, in UTC."""
+    """A point in time in the years 1 to 9999, in UTC."""
 
     nanoseconds: int
-    """Since 1970-01-01T00:00:00Z, leap seconds not counted."""
+    """Since 1970-01-01T00:00:00Z, without leap seconds."""
 
     def __post_init__(self) -> None:
-        if not _FIRST <= self.nanoseconds < _END:
+        if not _MIN_NANOSECONDS <= self.nanoseconds < _END_NANOSECONDS:
             raise ValueError("must be in the years 1 to 9999")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads RFC 3339, with any offset. Raises ValueError, with the rule as its message, for anything else."""
+        """Parse RFC 3339 with any offset. Raises ValueError with the rule as its message for any other text."""
         match = _RFC_3339.fullmatch(text)
         if match is None:
             raise ValueError("must be a date and time of RFC 3339")
@@ -51,7 +52,8 @@ class DateTime(Struct, frozen=True, order=True):
 
     @classmethod
     def of(cls, moment: datetime) -> Self:
-        """The same moment, in UTC if it names no zone. Raises ValueError when it is outside the years."""
+        """Return the same point in time; a datetime without a zone is in UTC. Raises ValueError outside the years 1 to
+        9999."""
         if moment.tzinfo is not None:
             try:
                 moment = moment.astimezone(UTC).replace(tzinfo=None)
@@ -62,31 +64,31 @@ class DateTime(Struct, frozen=True, order=True):
 
     @classmethod
     def at(cls, day: date, time: "Time | None" = None) -> Self:
-        """That time of the day, midnight when none is given."""
+        """Return this time of the day, by default midnight."""
         return cls((day.toordinal() - _EPOCH_DAY) * _DAY + (time.nanoseconds if time is not None else 0))
 
     def to_datetime(self) -> datetime:
-        """The moment without what is below a microsecond, in UTC."""
+        """Return the point in time in UTC, truncated to microseconds."""
         return (_EPOCH + timedelta(microseconds=self.nanoseconds // 1000)).replace(tzinfo=UTC)
 
     @property
     def date(self) -> date:
-        """The day, in UTC."""
+        """Return the day in UTC."""
         return date.fromordinal(self.nanoseconds // _DAY + _EPOCH_DAY)
 
     @property
     def time(self) -> "Time":
-        """The time of day, in UTC."""
+        """Return the time of day in UTC."""
         return Time(self.nanoseconds % _DAY)
 
     def __str__(self) -> str:
-        """RFC 3339 with as many digits as it takes: `2024-03-05T10:00:00.5Z`."""
+        """Return RFC 3339 with the fewest digits: `2024-03-05T10:00:00.5Z`."""
         seconds, fraction = divmod(self.nanoseconds, _SECOND)
         return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_trimmed(fraction)}Z"
 
     @property
     def json_text(self) -> str:
-        """RFC 3339 with a fraction of 0, 3, 6 or 9 digits: `2024-03-05T10:00:00.500Z`."""
+        """Return RFC 3339 with a fraction of 0, 3, 6 or 9 digits: `2024-03-05T10:00:00.500Z`."""
         seconds, fraction = divmod(self.nanoseconds, _SECOND)
         return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_grouped(fraction)}Z"
 
@@ -103,8 +105,8 @@ class Time(Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `hh:mm:ss`, with 1 to 9 digits of a fraction or none. Raises ValueError, with the rule as its message,
-        for anything else."""
+        """Parse `hh:mm:ss` with an optional fraction of 1 to 9 digits. Raises ValueError with the rule as its message
+        for any other text."""
         match = _TIME.fullmatch(text)
         if match is None:
             raise ValueError("must be a time of day as hh:mm:ss, with a fraction of at most 9 digits")
@@ -113,12 +115,12 @@ class Time(Struct, frozen=True, order=True):
         return cls(seconds * _SECOND + _nanoseconds(fraction))
 
     def __str__(self) -> str:
-        """With as many digits as it takes: `10:00:00.5`."""
+        """Return the time with the fewest digits: `10:00:00.5`."""
         return self._clock + _trimmed(self.nanoseconds % _SECOND)
 
     @property
     def json_text(self) -> str:
-        """With a fraction of 0, 3, 6 or 9 digits: `10:00:00.500`."""
+        """Return the time with a fraction of 0, 3, 6 or 9 digits: `10:00:00.500`."""
         return self._clock + _grouped(self.nanoseconds % _SECOND)
 
     @property
