@@ -1,9 +1,9 @@
-"""Makes everything that comes out of protos/: Python code and the OpenAPI document in gen/, and Envoy's descriptor set.
+"""Generates everything from protos/: Python code and the OpenAPI document in gen/, and Envoy's descriptor set.
 
     generate.py                  vendor, lint, breaking, generate
     generate.py --lint           vendor, lint, breaking
-    generate.py --check          vendor, generate elsewhere, fail when the committed files differ
-    generate.py --move-baseline  accept the present protos as the ones that must not be broken
+    generate.py --check          vendor, generate elsewhere, fail if the committed files differ
+    generate.py --move-baseline  accept the present protos as the baseline of later checks
 
 It uses the tools of the environment whose Python runs it, and no network.
 """
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def lint() -> None:
-    """Style of the protos, and no change that breaks a client of the baseline, on the wire or in JSON."""
+    """Check the style of the protos, and that no change breaks a client of the baseline, on the wire or in JSON."""
     buf("format", "protos", "--diff", "--exit-code")
     buf("lint")
     buf("breaking", "protos", "--against", str(BASELINE))
@@ -73,7 +73,7 @@ def generate(target: Path) -> None:
 
 
 def replace() -> None:
-    """Put newly generated files in the place of the committed ones, once all of them are there."""
+    """Replace the committed files by generated ones, once all of them are complete."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
@@ -86,7 +86,7 @@ def replace() -> None:
 
 
 def check() -> int:
-    """Compare the committed files with newly generated ones, without touching the former."""
+    """Compare the committed files with generated ones, without changing them."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
@@ -97,19 +97,19 @@ def check() -> int:
 
 
 def drifted(fresh: Path) -> list[Path]:
-    """The files that are not the same in the checkout and below `fresh`, or are in one of them only."""
+    """Return the files that differ between the checkout and `fresh`, or exist in one of them only."""
     names = files(fresh) | files(ROOT / GENERATED, ROOT) | {DESCRIPTORS}
     return [name for name in sorted(names) if not same(ROOT / name, fresh / name)]
 
 
 def files(folder: Path, root: Path | None = None) -> set[Path]:
-    """The files below `folder` but compiled Python, relative to `root` (by default the folder itself)."""
+    """Return the files below `folder` except compiled Python, relative to `root` (by default the folder itself)."""
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(root or folder) for path in found}
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether both exist and hold the same bytes."""
+    """Return whether both files exist and have the same bytes."""
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 

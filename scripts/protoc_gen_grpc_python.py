@@ -1,6 +1,6 @@
-"""A buf plugin that makes the gRPC stubs. grpcio-tools has that generator only inside its own protoc, so this calls it.
+"""A buf plugin that generates the gRPC stubs. It calls the generator of grpcio-tools, which exists only in its protoc.
 
-It takes a CodeGeneratorRequest on standard input and writes a CodeGeneratorResponse on standard output.
+It reads a CodeGeneratorRequest from standard input and writes a CodeGeneratorResponse to standard output.
 """
 
 import sys
@@ -13,7 +13,7 @@ from grpc_tools import protoc
 
 
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """The stubs of the files that the request names."""
+    """Return the stubs of the requested files."""
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
     )

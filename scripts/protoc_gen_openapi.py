@@ -1,6 +1,6 @@
-"""A buf plugin that makes openapi.json: the REST API of the protos as an OpenAPI 3.1 document.
+"""A buf plugin that generates openapi.json: the REST API of the protos as an OpenAPI 3.1 document.
 
-It takes a CodeGeneratorRequest on standard input and writes a CodeGeneratorResponse on standard output.
+It reads a CodeGeneratorRequest from standard input and writes a CodeGeneratorResponse to standard output.
 """
 
 import json
@@ -32,7 +32,7 @@ Bodies that carry people's own JSON (events) are read strictly and kept to the l
 
 
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """The document about the files that the request names."""
+    """Return the document about the requested files."""
     ours = [file for file in request.proto_file if file.name in request.file_to_generate]
     text = json.dumps(document(ours, Options(request.proto_file)), indent=1, ensure_ascii=False) + "\n"
     response = plugin_pb2.CodeGeneratorResponse(
@@ -43,7 +43,7 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerat
 
 
 def document(files: list[Any], options: Options) -> dict[str, Any]:
-    """The document as JSON values."""
+    """Return the document as JSON values."""
     comments = Comments(files)
     schemas = Schemas(files, comments, options)
     raw = rawbodies.raw_bodies(schemas)

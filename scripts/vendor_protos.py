@@ -1,6 +1,6 @@
-"""Copies the few google/api protos that ours import out of the installed googleapis-common-protos.
+"""Copies the google/api protos that Headwater imports from the installed googleapis-common-protos.
 
-They land in .protos-vendor, which is not in git: the package is their one source. buf then needs no network.
+The copies in .protos-vendor are not in git, because the package is their one source. buf then needs no network.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ NEEDED = (
 
 
 def vendor(target: Path) -> None:
-    """Make `target` hold exactly the needed files."""
+    """Make `target` contain exactly the needed files."""
     package = importlib.metadata.distribution("googleapis-common-protos")
     shutil.rmtree(target, ignore_errors=True)
     for name in NEEDED:

@@ -1,6 +1,6 @@
-"""Makes an OpenAPI 3.1 document out of the protos: what the gateway's JSON over HTTP really looks like.
+"""Generates an OpenAPI 3.1 document from the protos: the JSON over HTTP that the gateway really serves.
 
-`schemas` turns messages into JSON Schemas, `operations` turns calls into paths, `answers` knows which statuses a call
-can have, and `rawbodies` holds by hand what the protos cannot say: the JSON inside google.api.HttpBody. `options`
-reads the rules of fields and the errors of calls, `texts` the comments.
+`schemas` converts messages to JSON Schemas, and `operations` converts calls to paths. `answers` has the possible
+statuses of calls. `rawbodies` has, written by hand, the JSON inside google.api.HttpBody. `options` reads the rules of
+fields and the errors of calls, `texts` the comments.
 """

@@ -18,7 +18,7 @@ import headwater.rest.v1
 import headwater.v1
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, register
 from headwater.api.openapi import served_document
-from headwater.catalog import ApiKey, Connection, digest_of
+from headwater.catalog import ApiKey, Connection, api_key_digest
 from tests.harness import Harness, add_source, open_harness
 
 for _package in (headwater.v1, headwater.rest.v1):
@@ -123,7 +123,7 @@ async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Har
                         id=change.new_id(),
                         workspace=workspace,
                         name="CI",
-                        digest=digest_of(token),
+                        digest=api_key_digest(token),
                         hint="",
                         created_at=change.now,
                     )

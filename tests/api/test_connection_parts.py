@@ -91,7 +91,7 @@ async def test_settings_are_stored_replaced_and_never_returned(api: Api) -> None
     def delay() -> object:
         connection = catalog.connection(workspace, id_)
         assert connection is not None
-        settings = catalog.settings_of(connection)
+        settings = catalog.decrypt_settings(connection)
         assert isinstance(settings, DummySettings)
         return settings.operation_delay
 

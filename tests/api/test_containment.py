@@ -17,7 +17,7 @@ from headwater.api import ERROR_BODIES, ErrorInterceptor, Services, register
 from headwater.api.admission import is_reading
 from headwater.api.offloop import SMALL_BYTES
 from headwater.base.computing import open_computing
-from headwater.catalog import Definition, TransformationDefinition, digest_of
+from headwater.catalog import Definition, TransformationDefinition, api_key_digest
 from headwater.intake import RateLimit, RateLimiter
 from headwater.management.api_keys import create_api_key
 from headwater.management.pipelines import CreatePipeline, create_pipeline
@@ -341,4 +341,4 @@ async def test_a_key_is_read_only_in_every_process(api: Api) -> None:
     catalog._view = type(catalog._view)()  # like a process that starts later
     await catalog.refresh()
     found = catalog.api_key(token)
-    assert found is not None and (found.access, found.digest) == ("Read", digest_of(token))
+    assert found is not None and (found.access, found.digest) == ("Read", api_key_digest(token))

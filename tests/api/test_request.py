@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headwater.catalog import ApiKey, digest_of
+from headwater.catalog import ApiKey, api_key_digest
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import system_pb2
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
@@ -116,7 +116,7 @@ async def test_a_key_of_another_process_is_known_immediately(api: Api) -> None:
                 id=change.new_id(),
                 workspace=api.harness.workspace,
                 name="CI",
-                digest=digest_of("api_new"),
+                digest=api_key_digest("api_new"),
                 hint="",
                 created_at=change.now,
             )

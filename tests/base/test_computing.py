@@ -1,4 +1,4 @@
-"""What computes for long runs in another process, within limits, and shared fairly."""
+"""Long computations run in another process, within limits, and are shared fairly."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ async def computing() -> AsyncIterator[Computing]:
 
 @pytest.fixture
 async def brief() -> AsyncIterator[Computing]:
-    """One that gives each computation a second, which includes loading what its arguments need."""
+    """A `Computing` with a limit of one second, which includes imports."""
     async with open_computing(2, max_seconds=1) as computing:
         yield computing
 
@@ -91,7 +91,7 @@ async def test_a_process_without_work_is_ended(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_one_owner_cannot_take_all_processes(computing: Computing) -> None:
-    """A asks for what never ends, as often as it may; B is answered while all of that still waits."""
+    """A requests endless computations, as many as allowed; B gets a result while all of them still wait."""
     flood = [asyncio.create_task(computing.run("a", time.sleep, 100)) for _ in range(8)]
     await asyncio.sleep(0)
     assert await computing.run("b", abs, -1) == 1
@@ -102,7 +102,7 @@ async def test_one_owner_cannot_take_all_processes(computing: Computing) -> None
 
 
 async def test_the_event_loop_goes_on(computing: Computing) -> None:
-    """The loop's longest standstill beside a computation is a fraction of the computation."""
+    """The longest pause of the event loop during a computation is a fraction of the computation."""
     text = "a is one of " + ", ".join(["1"] * 10_000)
     began = time.perf_counter()
     for _ in range(20):

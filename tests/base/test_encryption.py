@@ -1,4 +1,4 @@
-"""Encryption: what is sealed is opened only whole, only with its key, and only where it belongs."""
+"""Encryption: a sealed value opens only complete, only with its key, and only in its own context."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The error tree: statuses, codes, and what programs learn."""
+"""The error tree: statuses, codes, and details for programs."""
 
 import pytest
 

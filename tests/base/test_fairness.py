@@ -1,4 +1,4 @@
-"""Slots are shared fairly between owners, whatever one of them asks for."""
+"""Slots are shared fairly between owners, however many calls one owner makes."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ OWNERS = st.sampled_from("abcd")
 
 
 class Held:
-    """A call that holds a slot until it is told to let go."""
+    """A call that holds a slot until the test releases it."""
 
     def __init__(self, slots: FairSlots, owner: str, order: list[str]) -> None:
         self.owner = owner
@@ -45,9 +45,9 @@ async def settle() -> None:
 def test_shares_are_kept_and_no_owner_waits_longer_than_a_round(
     slots: int, per_owner: int | None, calls: list[str], choices: list[tuple[int, bool]]
 ) -> None:
-    """Invariants after every step: no more slots are held than there are, none by one owner beyond its share, and no
-    slot is free while somebody waits who may have it. In the order of grants, no owner gets a second slot while another
-    one, which waits and may have one, gets none."""
+    """Invariants after every step: at most the existing slots are held, no owner exceeds its share, and no slot is free
+    while a waiting owner may have it. In the order of grants, no owner gets a second slot while another waiting owner
+    has none."""
     share = max(1, slots - 1) if per_owner is None else per_owner
 
     async def run() -> None:
@@ -76,7 +76,7 @@ def test_shares_are_kept_and_no_owner_waits_longer_than_a_round(
         for each in held:
             each.task.cancel()
         await asyncio.gather(*(each.task for each in held), return_exceptions=True)
-        async with asyncio.timeout(1):  # nothing is lost, whoever was cancelled when
+        async with asyncio.timeout(1):  # no slot is lost by a cancellation
             for owner in "abcd":
                 async with fair.slot(owner):
                     pass

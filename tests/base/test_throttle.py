@@ -1,4 +1,4 @@
-"""How often the same thing is logged."""
+"""Throttling of equal log lines."""
 
 from headwater.base.throttle import MAX_KEYS, Throttle
 

@@ -19,7 +19,7 @@ def url(database_url: str | None, tmp_path: Path) -> str:
 
 @pytest.fixture
 def empty_url(empty_database_url: str | None, tmp_path: Path) -> str:
-    """Where no table is yet."""
+    """A database without tables."""
     return empty_database_url or sqlite_url(tmp_path / "catalog.db")
 
 

@@ -1,8 +1,8 @@
-"""Makes objects of the catalog with only what a test says about them."""
+"""Creates objects of the catalog from the members that a test sets."""
 
 from typing import Any
 
-from headwater.catalog import ApiKey, Catalog, Change, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog import ApiKey, Catalog, Change, Connection, Pipeline, Workspace, api_key_digest
 
 
 def connection(change: Change, workspace: Workspace, name: str = "Website", **values: Any) -> Connection:
@@ -48,7 +48,7 @@ def api_key(change: Change, token: str, **values: Any) -> ApiKey:
             "id": change.new_id(),
             "workspace": None,
             "name": "CI",
-            "digest": digest_of(token),
+            "digest": api_key_digest(token),
             "hint": token[-4:],
             "created_at": change.now,
             **values,
@@ -65,12 +65,12 @@ async def added(catalog: Catalog, workspace: Workspace, name: str = "Website", *
 
 
 def everything(catalog: Catalog) -> list[object]:
-    """All that a catalog answers, to compare two of them."""
+    """Return the results of all lookups in a catalog, to compare two catalogs."""
     workspaces = catalog.workspaces()
     connections = [connection for workspace in workspaces for connection in catalog.connections(workspace.id)]
     return [
         workspaces,
         connections,
-        [catalog.source_of(key) for connection in connections for key in connection.event_write_keys],
+        [catalog.find_source(key) for connection in connections for key in connection.event_write_keys],
         [catalog.pipeline(each.workspace, pipeline.id) for each in connections for pipeline in each.pipelines],
     ]

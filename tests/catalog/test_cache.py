@@ -1,4 +1,4 @@
-"""Several processes on one catalog: each sees what the others changed, and reads no more than that."""
+"""Several processes on one catalog: each reads the changes of the others, and nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,14 +33,14 @@ def _statements(catalog: Catalog) -> list[str]:
 
 async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
-    assert other.source_of(made.event_write_keys[0]) is None
+    assert other.find_source(made.event_write_keys[0]) is None
     await other.refresh()
     assert make.everything(other) == make.everything(catalog)
     async with other.change() as change:
         change.remove_connection(made)
     await catalog.refresh()
     assert catalog.connections(workspace.id) == []
-    assert catalog.source_of(made.event_write_keys[0]) is None
+    assert catalog.find_source(made.event_write_keys[0]) is None
 
 
 async def test_a_refresh_without_news_is_one_query(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
@@ -67,12 +67,12 @@ async def test_a_key_that_another_process_made_a_moment_ago_is_found(
 ) -> None:
     await other.refresh()
     statements = _statements(other)
-    for _ in range(MAX_MISSES + 1):  # what is found is no miss
+    for _ in range(MAX_MISSES + 1):  # a key that is found is no miss
         made = await make.added(catalog, workspace)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
         assert await other.get_or_refresh(other.connection, workspace.id, made.id) == made
     statements.clear()
-    assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+    assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
     assert statements == []
 
 
@@ -81,15 +81,15 @@ async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: 
     async with open_catalog(url, clock=clock, identifiers=Identifiers()) as other:
         statements = _statements(other)
         for _ in range(100):
-            assert await other.get_or_refresh(other.source_of, "unknown") is None
+            assert await other.get_or_refresh(other.find_source, "unknown") is None
         assert len(statements) == 1
         for number in range(100):
-            assert await other.get_or_refresh(other.source_of, f"unknown {number}") is None
+            assert await other.get_or_refresh(other.find_source, f"unknown {number}") is None
         assert len(statements) == MAX_MISSES
         made = await make.added(catalog, workspace)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) is None
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) is None
         clock.advance(WINDOW_SECONDS)
-        assert await other.get_or_refresh(other.source_of, made.event_write_keys[0]) == made
+        assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) == made
 
 
 async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace) -> None:
@@ -97,7 +97,7 @@ async def test_lookups_touch_no_database(catalog: Catalog, workspace: Workspace)
     statements = _statements(catalog)
     make.everything(catalog)
     catalog.api_key("api_x")
-    catalog.source_of(made.event_write_keys[0])
+    catalog.find_source(made.event_write_keys[0])
     assert statements == []
 
 
@@ -119,7 +119,7 @@ async def test_a_change_begins_with_what_others_have_changed(
         assert other.connection(workspace.id, made.id) == made
 
 
-async def test_a_view_that_is_far_behind_is_loaded_anew(
+async def test_a_view_that_is_far_behind_is_loaded_again(
     catalog: Catalog, other: Catalog, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "KEPT_CHANGES", 3)
@@ -153,7 +153,7 @@ async def test_nothing_is_missed_at_the_edge_of_what_is_kept(
     assert make.everything(other) == make.everything(catalog)
 
 
-async def test_refreshes_at_once_agree(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+async def test_concurrent_refreshes_agree(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     async def write(index: int) -> None:
         await make.added(catalog, workspace, f"{index:03}")
 
@@ -203,7 +203,7 @@ async def test_a_change_during_a_refresh_is_not_lost(
 
 
 async def test_changes_from_two_catalogs_never_overlap(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
-    """A rule that is checked by a lookup inside the block holds, whoever else writes."""
+    """A rule that is checked by a lookup inside the block holds, even if other processes write."""
 
     async def add_if_fewer_than_five(which: Catalog) -> None:
         async with which.change() as change:

@@ -1,4 +1,4 @@
-"""The catalog of one process: what it is given it answers, at once and without the database."""
+"""The catalog of one process: changes are visible immediately, and read without the database."""
 
 import asyncio
 from typing import ClassVar
@@ -19,14 +19,14 @@ async def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
     assert catalog.workspaces() == []
     assert catalog.workspace(1) is None
     assert catalog.connections(1) == []
-    assert catalog.source_of("unknown") is None
+    assert catalog.find_source("unknown") is None
     assert catalog.api_key("api_unknown") is None
 
 
-async def test_the_one_who_writes_reads_it_at_once(catalog: Catalog, workspace: Workspace) -> None:
+async def test_the_one_who_writes_reads_it_immediately(catalog: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
     assert catalog.connection(workspace.id, made.id) == made
-    assert catalog.source_of(made.event_write_keys[0]) == made
+    assert catalog.find_source(made.event_write_keys[0]) == made
 
 
 async def test_what_was_written_is_there_after_a_restart(catalog: Catalog, workspace: Workspace, url: str) -> None:
@@ -182,7 +182,7 @@ async def test_the_parts_of_a_connection_go_with_it(catalog: Catalog, workspace:
         change.remove_connection(linked)
     assert catalog.connection(workspace.id, source.id) is None
     assert catalog.pipeline(workspace.id, pipeline.id) is None
-    assert catalog.source_of(source.event_write_keys[0]) is None
+    assert catalog.find_source(source.event_write_keys[0]) is None
     left = catalog.connection(workspace.id, destination.id)
     assert left is not None and left.linked_connections == ()
     engine = open_engine(url, schema="catalog")

@@ -28,7 +28,7 @@ def test_head_is_the_newest_revision() -> None:
 
 
 def _names(metadata: MetaData) -> set[str]:
-    """Of all constraints and indexes: a later revision drops them by name."""
+    """The names of all constraints and indexes, by which a later revision drops them."""
     made = metadata.tables.values()
     constraints = {str(constraint.name) for table in made for constraint in table.constraints}
     return constraints | {str(index.name) for table in made for index in table.indexes}

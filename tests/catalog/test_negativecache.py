@@ -1,4 +1,4 @@
-"""What is remembered of things that were not there: for a moment, and not too many."""
+"""Missing keys are cached for a moment, and in a limited number."""
 
 from headwater.catalog.negativecache import MAX_MISSES, WINDOW_SECONDS, NegativeCache
 from tests.harness import MovableClock

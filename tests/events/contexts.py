@@ -1,4 +1,4 @@
-"""Contexts for hypothesis: what SDKs send, what they nearly send, and anything."""
+"""Contexts for hypothesis: those of SDKs, similar ones, and any JSON."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reads events of the track dialect as the intake and the worker do, in one step."""
+"""Reads events of the track protocol as the intake and the worker do, in one step."""
 
 from msgspec import Raw
 

@@ -1,4 +1,4 @@
-"""What becomes of an event's own members: ids, the type of a group, the channel, the device."""
+"""The members of canonical events: ids, the type of a group, the channel, the device."""
 
 import json
 from typing import Any

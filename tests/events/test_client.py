@@ -1,4 +1,4 @@
-"""The client dialect: which calls are taken, what is said of the others, and what an accepted call becomes."""
+"""The client protocol: accepted calls with their documents, and rejected calls with their messages."""
 
 import json
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def text(body: object) -> bytes:
 
 
 def documents(call: str, body: object) -> list[dict[str, Any]]:
-    """The documents of an accepted call, without what the server adds to each."""
+    """Return the documents of an accepted call, without the members that the server adds."""
     read = client.read_call(call, text(body))
     found = []
     for index, event in enumerate(read.events):
@@ -51,7 +51,7 @@ def without(object_: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in object_.items() if name not in names}
 
 
-# --- What an accepted call becomes --------------------------------------------------------------------------------
+# --- Documents of accepted calls ------------------------------------------------------------------------------------
 
 BECOMES: list[tuple[str, object, dict[str, Any]]] = [
     (
@@ -240,7 +240,7 @@ def test_a_message_id_is_an_id(call: str, body: dict[str, Any], message_id: obje
         ("devices", "token"),
     ],
 )
-def test_an_identifier_with_an_unpaired_surrogate_refuses_the_call(call: str, member: str, cut: str) -> None:
+def test_an_identifier_with_an_unpaired_surrogate_rejects_the_call(call: str, member: str, cut: str) -> None:
     good = dict(IDENTIFIED)[call]
     broken = {**good, member: cut}
     path = f"1/{member}" if call == "events" else member
@@ -250,7 +250,7 @@ def test_an_identifier_with_an_unpaired_surrogate_refuses_the_call(call: str, me
     assert (raised.value.field, raised.value.message) == (member, expected)
 
 
-# --- What is refused, and in which words --------------------------------------------------------------------------
+# --- Rejected calls and their messages ------------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, object, str | None, str]] = [
     ("alias", {}, "external_id", "Must have required property 'external_id'"),
@@ -330,7 +330,7 @@ REFUSED: list[tuple[str, object, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("call", "body", "path", "message"), REFUSED, ids=lambda value: str(value)[:40])
-def test_a_call_that_breaks_a_rule_is_refused_as_a_whole(
+def test_a_call_that_breaks_a_rule_is_rejected_as_a_whole(
     call: str, body: object, path: str | None, message: str
 ) -> None:
     with pytest.raises(Unprocessable) as raised:
@@ -369,8 +369,8 @@ _BODIES = st.one_of(_OBJECTS, st.lists(_OBJECTS, max_size=3), json_values)
 
 
 @given(st.sampled_from(["alias", "identify", "devices", "events", "track"]), _BODIES)
-def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> None:
-    """And what the intake accepts, the worker reads again, to the same documents."""
+def test_a_call_is_accepted_or_rejected_as_documented(call: str, body: Any) -> None:
+    """The worker reads the same documents as the intake accepted."""
     try:
         first = documents(call, body)
     except HeadwaterError as error:
@@ -384,7 +384,7 @@ def test_a_call_is_accepted_or_refused_as_documented(call: str, body: Any) -> No
             assert not {"kpid", "writeKey"} & document.keys()
 
 
-def test_it_is_a_dialect() -> None:
+def test_it_implements_the_wire_protocol() -> None:
     assert PROTOCOLS["client"] is client
     assert not client.KEY_IN_BODY
 

@@ -1,4 +1,4 @@
-"""What events say of devices, wherever their clients put it."""
+"""Device changes in events, from every place where clients put them."""
 
 import json
 from typing import Any

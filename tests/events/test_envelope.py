@@ -1,4 +1,4 @@
-"""Frames that were written once can be read for ever: the header's format is part of the data on disk."""
+"""Stored log entries remain readable: the format of the header is part of the data on disk."""
 
 from datetime import UTC, datetime
 
@@ -29,7 +29,7 @@ def test_a_header_is_read_as_it_was_written() -> None:
 
 
 def test_a_header_is_an_array_in_this_order() -> None:
-    """Frames in people's logs look like this; a new field goes to the end."""
+    """A header in existing logs. Add fields at the end only."""
     rejection = {"code": "BadRequest", "path": "batch", "message": "batch must be an array of events"}
     assert msgspec.msgpack.decode(encode_envelope(FULL)) == [
         "grpc",

@@ -1,4 +1,4 @@
-"""The native dialect: what is accepted, what is refused and why, and what an accepted event becomes."""
+"""The native protocol: accepted events, rejected events with their reasons, and stored documents."""
 
 import json
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def rejected(event: object) -> Rejection:
 
 
 def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
-    """What is stored of the accepted events of a call."""
+    """Return the stored documents of the accepted events of a call."""
     taken = read(body, call)
     stored = []
     for index, event in enumerate(taken.events):
@@ -57,7 +57,7 @@ def documents(body: object, call: str = EVENTS) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("member", ["messageId", "userId", "anonymousId"])
-def test_an_identifier_with_an_unpaired_surrogate_is_refused(member: str) -> None:
+def test_an_identifier_with_an_unpaired_surrogate_is_rejected(member: str) -> None:
     rejection = Rejection("BadRequest", member, f"{member} contains an unpaired surrogate")
     broken = {**TRACK, member: "a\ud800"}
     assert read(broken).rejected == read(broken, "track").rejected == {0: rejection}
@@ -125,7 +125,7 @@ REFUSED_CALLS: list[tuple[object, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("body", "field", "message"), REFUSED_CALLS, ids=lambda value: str(value)[:40])
-def test_a_call_that_cannot_be_read_is_refused_as_a_whole(body: object, field: str | None, message: str) -> None:
+def test_a_call_that_cannot_be_read_is_rejected_as_a_whole(body: object, field: str | None, message: str) -> None:
     with pytest.raises(BadRequest) as raised:
         read(body)
     assert (raised.value.field, raised.value.message) == (field, message)
@@ -213,7 +213,7 @@ REFUSED: list[tuple[object, str, str]] = [
     ({**TRACK, "channel": None}, "channel", "channel must be a string"),
     ({**TRACK, "timestamp": "soon"}, "timestamp", "timestamp is not an ISO 8601 date and time"),
     ({**TRACK, "timestamp": 5}, "timestamp", "timestamp must be a string or null"),
-    ({**TRACK, "originalTimestamp": "2026-01-01"}, "originalTimestamp", "originalTimestamp needs timestamp beside it"),
+    ({**TRACK, "originalTimestamp": "2026-01-01"}, "originalTimestamp", "originalTimestamp requires timestamp"),
     ({**TRACK, "context": None}, "context", "context must be an object"),
     (Raw(b'{"type":"page","userId":"a","user\\u0049d":"b"}'), "userId", "userId is repeated"),
     (Raw(b'{"a":' * 101 + b"1" + b"}" * 101), "", "the event is nested deeper than 100 levels"),
@@ -225,7 +225,7 @@ def _shown(value: object) -> str:
 
 
 @pytest.mark.parametrize(("event", "path", "message"), REFUSED, ids=_shown)
-def test_refuses(event: object, path: str, message: str) -> None:
+def test_rejects_each_broken_rule(event: object, path: str, message: str) -> None:
     assert rejected(event) == Rejection("BadRequest", path, message)
 
 
@@ -269,14 +269,14 @@ WRONG_CONTEXTS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("context", "path", "rule"), WRONG_CONTEXTS, ids=str)
-def test_refuses_a_context_with_a_wrong_value(context: dict[str, Any], path: str, rule: str) -> None:
+def test_rejects_a_context_with_a_wrong_value(context: dict[str, Any], path: str, rule: str) -> None:
     expected = Rejection("BadRequest", f"context.{path}", f"context.{path} {rule}")
     assert rejected({**TRACK, "context": context}) == expected
     call = read({"batch": [TRACK], "context": context})
     assert outcome(call.events[0], call) == expected, "of a default too"
 
 
-def test_refuses_a_consent_that_is_neither_given_nor_refused() -> None:
+def test_rejects_a_consent_that_is_neither_granted_nor_denied() -> None:
     rejection = rejected({**TRACK, "context": {"consents": {"ads": "yes"}}})
     assert (rejection.path, rejection.message) == (
         "context.consents",
@@ -312,7 +312,7 @@ assert isinstance(CONTEXT, ObjectType)
 
 @pytest.mark.parametrize("section", CONTEXT.properties, ids=lambda section: section.name)
 def test_every_property_of_the_schema_has_its_type(section: Any) -> None:
-    """Whatever is added to the schema is held to its type without a line here."""
+    """Each member of the schema is checked against its type, so that additions need no test."""
     wrong: dict[type, Any] = {StringType: 5, BooleanType: "x", MapType: 5}
     members = section.type.properties if isinstance(section.type, ObjectType) else ()
     for member in members:
@@ -321,7 +321,7 @@ def test_every_property_of_the_schema_has_its_type(section: Any) -> None:
     assert rejected({**TRACK, "context": {section.name: []}}).path == f"context.{section.name}"
 
 
-# --- What is stored -----------------------------------------------------------------------------------------------
+# --- Stored documents -----------------------------------------------------------------------------------------------
 
 
 def test_the_documented_example_of_a_mixed_array() -> None:
@@ -357,7 +357,7 @@ def test_traits_of_the_context_are_the_events_and_leave_the_context() -> None:
     assert (stored["traits"], stored["context"]) == ({"n": 1}, {"x": 2})
 
 
-def test_traits_of_the_context_stay_beside_the_events_own() -> None:
+def test_traits_of_the_context_stay_next_to_the_events_own() -> None:
     (stored,) = documents(
         {"type": "group", "userId": "u", "groupId": "g", "traits": {"a": 1}, "context": {"traits": {"b": 2}}}
     )
@@ -442,8 +442,8 @@ EVENT_BODIES = st.one_of(
 
 
 @given(data=st.data(), events=st.lists(EVENT_BODIES, max_size=3), call=st.sampled_from([EVENTS, "track", "page"]))
-def test_every_body_is_read_or_refused_and_always_the_same(data: st.DataObject, events: list[Any], call: str) -> None:
-    """The worker reads what the intake has read: every accepted event becomes the same document again."""
+def test_every_body_is_read_or_rejected_and_always_the_same(data: st.DataObject, events: list[Any], call: str) -> None:
+    """The worker reads the same as the intake: every accepted event becomes the same document."""
     wrapped = data.draw(st.sampled_from([events, {"batch": events}, events[:1] and events[0]]))
     body = json_text(wrapped, data.draw).encode()
     first, second = (_everything(call, body) for _ in range(2))
@@ -471,7 +471,7 @@ def _everything(call: str, body: bytes) -> list[object]:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_read_or_rejected(body: bytes) -> None:
     try:
         read_call(EVENTS, body)
     except HeadwaterError as error:

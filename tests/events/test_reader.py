@@ -1,4 +1,4 @@
-"""Reading a call in one decode gives what its protocol and `canonical` give event by event, whatever is sent."""
+"""Reading a call in one decode equals reading each event by its protocol and `canonical`, for any call."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The record of an event: what of it fits the event schema, whatever the client sent."""
+"""The record of an event: the part of it that fits the event schema, for any event."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ CODEC = Codec(EVENT_SCHEMA)
 PLACE = Location("Rome", "IT", 41.9, 12.5)
 
 
-def event_of(text: str, *, is_client_side: bool = False) -> Event:
+def make_event(text: str, *, is_client_side: bool = False) -> Event:
     source = Raw(text.encode())
     envelope = Envelope(
         "track", "batch", 7, 42, 1_000_000, bytes(16), "203.0.113.9", USER_AGENT, is_client_side=is_client_side
@@ -32,7 +32,7 @@ def event_of(text: str, *, is_client_side: bool = False) -> Event:
 
 
 def seen_context(context: dict[str, Any]) -> Any:
-    return event_record(event_of(json.dumps({"type": "page", "userId": "u", "context": context})))["context"]
+    return event_record(make_event(json.dumps({"type": "page", "userId": "u", "context": context})))["context"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_the_record_of_every_event_satisfies_the_schema(
     texts = {"context": context, "properties": own, "traits": own}
     members = [f'"{name}":{json.dumps(value)}' for name, value in {**ids, **required}.items()]
     members += [f'"{name}":{json_text(value, data.draw)}' for name, value in texts.items()]
-    record = event_record(event_of("{" + ",".join(members) + "}", is_client_side=is_client_side))
+    record = event_record(make_event("{" + ",".join(members) + "}", is_client_side=is_client_side))
     text = CODEC.encode(record)
     assert json.loads(CODEC.encode(CODEC.decode(text))) == json.loads(text)

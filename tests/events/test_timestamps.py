@@ -103,7 +103,7 @@ NO_MOMENTS = [
 
 
 @pytest.mark.parametrize("text", [*NO_MOMENTS, "1795306839", "1795306839000"], ids=lambda text: text[:40])
-def test_refuses_the_rest(text: str) -> None:
+def test_rejects_the_rest(text: str) -> None:
     with pytest.raises(ValueError, match="is not an ISO 8601 date and time"):
         parse_timestamp(text)
 
@@ -129,7 +129,7 @@ def test_reads_what_python_writes(moment: datetime) -> None:
 
 @st.composite
 def written_moments(draw: st.DrawFn) -> tuple[str, datetime]:
-    """A time in any form of the grammar, and what it means by the arithmetic of `datetime`."""
+    """A time in any form of the grammar, and its value by the arithmetic of `datetime`."""
     day = draw(st.dates(date(2, 1, 1), date(9998, 12, 31)))
     year, week, weekday = day.isocalendar()
     dash = draw(st.sampled_from(["-", ""]))
@@ -174,7 +174,7 @@ def test_reads_every_form_to_the_microsecond(written: tuple[str, datetime]) -> N
 
 @st.composite
 def _spoiled(draw: st.DrawFn) -> str:
-    """Something like what SDKs write, and of a length for which `fromisoformat` is asked."""
+    """A text similar to those of SDKs, of a length for which `fromisoformat` is used."""
     fraction = draw(st.sampled_from(["", ".123", ".123456"]))
     text = list("2026-11-22T12:34:56" + fraction + draw(st.sampled_from(["Z", "+01:30", "+00:00", ""])))
     for _ in range(draw(st.integers(1, 3))):

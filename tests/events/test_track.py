@@ -1,4 +1,4 @@
-"""The track dialect: what is accepted, what is refused and why, and what an accepted event becomes."""
+"""The track protocol: accepted events, rejected events with their reasons, and stored documents."""
 
 import json
 import re
@@ -121,7 +121,7 @@ LACKING: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("event", "path", "message"), LACKING, ids=str)
-def test_refuses_what_lacks_something(event: dict[str, Any], path: str, message: str) -> None:
+def test_rejects_objects_with_missing_members(event: dict[str, Any], path: str, message: str) -> None:
     rejection = rejected(event)
     assert (rejection.code, rejection.path) == ("BadRequest", path)
     assert rejection.message == message or (not message and rejection.message.startswith(path))
@@ -160,7 +160,7 @@ WRONG_TYPES = [
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), WRONG_TYPES, ids=str)
-def test_refuses_wrong_json_types(name: str, value: object, rule: str) -> None:
+def test_rejects_wrong_json_types(name: str, value: object, rule: str) -> None:
     assert rejected({**TRACK, name: value}) == Rejection("BadRequest", name, f"{name} {rule}")
 
 
@@ -371,7 +371,7 @@ _TIMES_IN_ANY_FORM = st.one_of(
 
 
 @given(_TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, _TIMES_IN_ANY_FORM, st.booleans())
-def test_no_time_ever_refuses_an_event(
+def test_no_time_ever_rejects_an_event(
     timestamp: Any, original: Any, sent: Any, sent_of_batch: Any, has_other: bool
 ) -> None:
     times = {"timestamp": timestamp, "originalTimestamp": original, "sentAt": sent}
@@ -404,7 +404,7 @@ def rejection_counts(call: str, body: str) -> list[Rejection | None]:
 
 @pytest.mark.parametrize("cut", CUT)
 @pytest.mark.parametrize("field", IDS)
-def test_an_identifier_with_an_unpaired_surrogate_is_refused_and_not_repaired(field: str, cut: str) -> None:
+def test_an_identifier_with_an_unpaired_surrogate_is_rejected_and_not_repaired(field: str, cut: str) -> None:
     member = MEMBERS[field]
     event = f'{{"type":"track","event":"e","groupId":"g","ratio":NaN,"{member}":"{cut}"}}'
     expected = Rejection("BadRequest", member, f"{member} contains an unpaired surrogate")
@@ -517,7 +517,7 @@ def test_what_sdks_write_and_json_does_not_have_costs_no_event() -> None:
         ("batch", b'{"batch":[],"integrations":"All"}', "integrations", "integrations must be an object or null"),
     ],
 )
-def test_refuses_a_call_of_another_shape(call: str, body: bytes, field: str | None, message: str) -> None:
+def test_rejects_a_call_of_another_shape(call: str, body: bytes, field: str | None, message: str) -> None:
     with pytest.raises(BadRequest) as raised:
         read_call(call, body)
     assert (raised.value.field, raised.value.message) == (field, message)
@@ -794,7 +794,7 @@ _EVENTS = st.dictionaries(st.one_of(st.sampled_from(_NAMES), st.text(max_size=5)
 
 
 @given(_EVENTS, st.data())
-def test_every_object_is_an_event_or_a_refusal_and_nothing_of_it_is_lost(
+def test_every_object_is_an_event_or_a_rejection_and_nothing_of_it_is_lost(
     event: dict[str, Any], data: st.DataObject
 ) -> None:
     event = {

@@ -1,4 +1,4 @@
-"""The dialect of the typed API: that of the track API, with strict times."""
+"""The protocol of the typed API: the track API with strict times."""
 
 import json
 
@@ -15,7 +15,7 @@ PAGE = {"type": "page", "userId": "u"}
 
 @pytest.mark.parametrize("member", ["timestamp", "originalTimestamp", "sentAt"])
 @pytest.mark.parametrize("time", ["soon", "253402300800 s and 0 ns", 1795306839, "1795306839", True, {}])
-def test_a_time_that_is_not_iso_8601_is_refused(member: str, time: object) -> None:
+def test_a_time_that_is_not_iso_8601_is_rejected(member: str, time: object) -> None:
     body = json.dumps({"batch": [{**PAGE, member: time}, {**PAGE, member: "2026-11-22T12:00:00Z"}]}).encode()
     rejection, accepted = check_events(TYPED, TYPED.read_call("batch", body), DEFAULT_LIMITS)
     assert rejection == Rejection("BadRequest", member, f"{member} is not an ISO 8601 date and time")

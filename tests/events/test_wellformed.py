@@ -1,4 +1,4 @@
-"""What SDKs write and JSON does not have."""
+"""Values of SDKs that JSON does not allow."""
 
 import json
 import math
@@ -62,7 +62,7 @@ JSON = st.recursive(
 
 
 def meant(value: object) -> object:
-    """What JSON can say of a value."""
+    """Return the possible JSON spellings of a value."""
     match value:
         case float() if not math.isfinite(value):
             return None

@@ -1,9 +1,9 @@
-"""Who sends a call: by its headers, and by what its body says."""
+"""Authentication of calls, by their headers and by their body."""
 
 import pytest
 
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized, Unprocessable
-from headwater.catalog import ApiKey, Connection, digest_of
+from headwater.catalog import ApiKey, Connection, api_key_digest
 from headwater.events import ProtocolName
 from headwater.events.protocol import Call
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
@@ -19,7 +19,7 @@ async def api_key(harness: Harness) -> ApiKey:
             id=change.new_id(),
             workspace=harness.workspace,
             name="CI",
-            digest=digest_of(TOKEN),
+            digest=api_key_digest(TOKEN),
             hint="",
             created_at=change.now,
         )
@@ -81,7 +81,7 @@ async def test_a_write_key_has_one_source(harness: Harness, source: Connection) 
         assert rejected.value.field == "connectionId"
 
 
-async def test_a_source_that_another_process_made_is_known_at_once(harness: Harness, api_key: ApiKey) -> None:
+async def test_a_source_that_another_process_made_is_known_immediately(harness: Harness, api_key: ApiKey) -> None:
     authenticator = Authenticator(harness.catalog)
     principal = await authenticator.from_headers("native", f"Bearer {TOKEN}", None)
     async with open_harness(harness.folder, harness.clock) as other:
@@ -92,7 +92,7 @@ async def test_a_source_that_another_process_made_is_known_at_once(harness: Harn
 
 
 @pytest.mark.parametrize("authorization", ["Basic eDo=", "Bearer", "nonsense"])
-async def test_the_native_dialect_takes_bearer_tokens_only(harness: Harness, authorization: str) -> None:
+async def test_the_native_protocol_takes_bearer_tokens_only(harness: Harness, authorization: str) -> None:
     with pytest.raises(HeadwaterError) as rejected:
         await Authenticator(harness.catalog).from_headers("native", authorization, None)
     assert rejected.value.status == 400

@@ -1,4 +1,4 @@
-"""Compressed bodies: exact, or refused, and never larger than the limit."""
+"""Compressed bodies: decoded exactly or rejected, and never larger than the limit."""
 
 import codecs
 import gzip
@@ -51,7 +51,7 @@ def test_deflate_is_undone(encoded: Callable[[bytes], bytes]) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\x78", BODY, COMPRESSED])
-def test_corrupt_deflate_is_refused(body: bytes) -> None:
+def test_corrupt_deflate_is_rejected(body: bytes) -> None:
     with pytest.raises(BadRequest, match=r"the deflate body ends too early|the body is not valid deflate"):
         decompress(body, "deflate", limit=10_000)
 
@@ -78,19 +78,19 @@ def test_corrupt_deflate_is_refused(body: bytes) -> None:
         ),
     ],
 )
-def test_corrupt_gzip_is_refused(body: bytes, message: str) -> None:
+def test_corrupt_gzip_is_rejected(body: bytes, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         decompress(body, "gzip", limit=10_000)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, deflate", "gzip, gzip", "x" * 1000])
-def test_another_encoding_is_refused(encoding: str) -> None:
+def test_another_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(BadRequest, match="is not supported: send gzip, deflate or none") as raised:
         decompress(BODY, encoding, limit=10_000)
     assert len(raised.value.message) < 120
 
 
-def test_a_bomb_is_refused_before_it_goes_off() -> None:
+def test_a_decompression_bomb_is_rejected_early() -> None:
     bomb = gzip.compress(bytes(200_000_000), compresslevel=1)
     with pytest.raises(PayloadTooLarge):
         decompress(bomb, "gzip", limit=500 * 1024)
@@ -98,7 +98,7 @@ def test_a_bomb_is_refused_before_it_goes_off() -> None:
 
 @example(codecs.BOM_UTF8, 3)
 @given(st.binary(max_size=200), st.integers(0, 220))
-def test_gives_the_body_or_refuses_it(body: bytes, limit: int) -> None:
+def test_gives_the_body_or_rejects_it(body: bytes, limit: int) -> None:
     compressed = gzip.compress(body)
     if len(body) <= limit:
         assert decompress(compressed, "gzip", limit=limit) == body.removeprefix(codecs.BOM_UTF8)
@@ -141,12 +141,12 @@ def test_one_byte_order_mark_is_skipped(encode: Callable[[bytes], bytes]) -> Non
     mark = b"\xef\xbb\xbf"
     assert decompress(encode(mark + BODY), encoding, limit=10_000) == BODY
     assert decompress(encode(mark + mark + BODY), encoding, limit=10_000) == mark + BODY
-    with pytest.raises(PayloadTooLarge):  # and what is cut at the limit is not taken for the whole
+    with pytest.raises(PayloadTooLarge):  # a body that is cut at the limit is not accepted as complete
         decompress(encode(mark + BODY), encoding, limit=len(BODY))
 
 
 @given(st.binary(max_size=60), st.booleans(), st.sampled_from(["gzip", "deflate"]))
-def test_raises_nothing_but_refusals(junk: bytes, with_magic: bool, encoding: str) -> None:
+def test_raises_nothing_but_rejections(junk: bytes, with_magic: bool, encoding: str) -> None:
     try:
         decompress(gzip.compress(b"")[:10] + junk if with_magic else junk, encoding, limit=100)
     except HeadwaterError as error:

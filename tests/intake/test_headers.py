@@ -46,7 +46,7 @@ def test_finds_the_key(header: str | None, key: str | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["Digest abc", KEY, "Token abc", "Basic:abc", "AWS4-HMAC-SHA256 Credential=x"])
-def test_refuses_another_scheme(header: str) -> None:
+def test_rejects_another_scheme(header: str) -> None:
     with pytest.raises(Unauthorized, match="'Basic' with the write key as user, or 'Bearer'"):
         parse_write_key(header)
 

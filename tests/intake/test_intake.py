@@ -1,4 +1,4 @@
-"""From the bytes of a call to the log: what is appended, what is kept as refused, what the caller learns."""
+"""From the bytes of a call to the log: appended entries, stored rejections, and responses."""
 
 import asyncio
 import base64
@@ -47,7 +47,7 @@ async def envelopes(harness: Harness) -> list[Envelope]:
 # --- Accepting ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_is_one_frame_of_its_own_bytes(harness: Harness, source: Connection) -> None:
+async def test_a_call_is_one_entry_of_its_own_bytes(harness: Harness, source: Connection) -> None:
     body = b' {"batch": [' + GOOD + b" ," + BAD + b'], "sentAt":"2026-01-01"} '
     key = base64.b64encode(f"{source.event_write_keys[0]}:".encode()).decode()
     receipt = await harness.intake.accept(
@@ -176,7 +176,7 @@ async def test_a_call_without_a_known_key_is_unauthorized_and_kept(
     assert envelope.rejection == Rejection("Unauthorized", "", message)
 
 
-async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness, source: Connection) -> None:
+async def test_a_key_that_another_process_made_is_known_immediately(harness: Harness, source: Connection) -> None:
     async with open_harness(harness.folder, harness.clock) as other:
         key = await create_event_write_key(other.catalog, harness.workspace, source.id)
     assert (
@@ -184,7 +184,7 @@ async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness
     ).accepted == 1
 
 
-# --- Refusing a whole call ----------------------------------------------------------------------------------------
+# --- Rejecting a whole call -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_a_refused_call_is_kept_with_its_reason(
+async def test_a_rejected_call_is_kept_with_its_reason(
     harness: Harness, source: Connection, call: str, body: bytes, encoding: str | None, code: str, path: str
 ) -> None:
     key = source.event_write_keys[0]
@@ -234,7 +234,7 @@ async def test_calls_with_unknown_keys_cannot_fill_the_disk(harness: Harness) ->
     assert len(await harness.log_entries()) == 14, "a clock that is set back does not stop it"
 
 
-async def test_refused_calls_with_a_known_key_are_all_kept(harness: Harness, source: Connection) -> None:
+async def test_rejected_calls_with_a_known_key_are_all_kept(harness: Harness, source: Connection) -> None:
     for _ in range(25):
         with pytest.raises(BadRequest):
             await harness.send(source, b"{")
@@ -245,7 +245,7 @@ async def test_refused_calls_with_a_known_key_are_all_kept(harness: Harness, sou
 
 
 class FullLog(SqliteEventLog):
-    """A log that has no room."""
+    """A log that is full."""
 
     error: HeadwaterError = Unavailable("the event log cannot be written")
 
@@ -258,7 +258,7 @@ class FullLog(SqliteEventLog):
 async def test_a_caller_learns_that_nothing_was_stored(
     harness: Harness, source: Connection, error: HeadwaterError, body: bytes
 ) -> None:
-    """Even of a call that would be refused: its refusal could not be kept."""
+    """Calls that would be rejected are included, because their rejection could not be stored."""
     log = FullLog(harness.folder / "full.db", harness.clock)
     log.error = error
     intake = Intake(harness.catalog, log, harness.clock, Identifiers())
@@ -271,11 +271,11 @@ async def test_a_caller_learns_that_nothing_was_stored(
         await log.close()
 
 
-async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
+async def test_a_call_that_could_not_be_checked_is_not_stored_as_rejected(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
-        raise Unavailable("the catalog's database does not answer")
+        raise Unavailable("the catalog's database does not respond")
 
     monkeypatch.setattr(harness.catalog, "refresh", away)
     with pytest.raises(Unavailable):
@@ -296,7 +296,7 @@ async def test_a_call_that_could_not_be_judged_is_not_kept_as_refused(
     encoding=st.sampled_from([None, "gzip", "br"]),
     authorization=st.one_of(st.none(), st.sampled_from(["Bearer k", "Basic Og==", "Basic", "x"]), st.text(max_size=20)),
 )
-async def test_every_call_is_accepted_or_refused(
+async def test_every_call_is_accepted_or_rejected(
     harness: Harness, body: bytes, encoding: str | None, authorization: str | None
 ) -> None:
     for call in ("batch", "track"):
@@ -330,7 +330,7 @@ def limited(
     return Intake(harness.catalog, harness.log, harness.clock, Identifiers(), metrics, limiter=limiter)
 
 
-async def test_each_event_counts_stored_or_refused(harness: Harness, source: Connection) -> None:
+async def test_each_event_counts_stored_or_rejected(harness: Harness, source: Connection) -> None:
     intake = limited(harness, key=RateLimit(1, 5))
     key = f"Bearer {source.event_write_keys[0]}"
     receipt = await intake.accept(track_call(call="batch", body=batch(GOOD, BAD, GOOD), authorization=key))
@@ -370,7 +370,7 @@ async def test_without_a_limit_nothing_is_said(harness: Harness, source: Connect
 
 
 @pytest.mark.parametrize("protocol", ["track", "native"])
-async def test_two_message_ids_that_differ_in_an_unpaired_surrogate_are_refused_not_merged(
+async def test_two_message_ids_that_differ_in_an_unpaired_surrogate_are_rejected_not_merged(
     harness: Harness, source: Connection, protocol: ProtocolName
 ) -> None:
     ids = [r"a\ud800", r"a\udfff", r"a\ufffd"]
@@ -417,7 +417,8 @@ NATIVE_EVENT = st.one_of(
 async def test_the_worker_finds_what_the_intake_has_promised(
     harness: Harness, source: Connection, body: object
 ) -> None:
-    """Of the native dialect, which has the most rules: what was accepted, what was refused and why, and no more."""
+    """The native protocol has the most rules: the receipt has the accepted and the rejected events with their
+    reasons."""
     before = await harness.log.last_position()
     call = IncomingCall("native", "events", json.dumps(body).encode(), f"Bearer {source.event_write_keys[0]}")
     try:

@@ -61,8 +61,8 @@ def test_more_than_a_burst_will_never_pass() -> None:
     assert taken(limiter, 10).remaining == 0
 
 
-def test_what_is_refused_takes_nothing() -> None:
-    """Neither from the limit that refuses it nor from the other one."""
+def test_a_rejected_call_uses_no_quota() -> None:
+    """A rejected call uses up neither limit."""
     limiter = RateLimiter(MovableClock(), workspace=RateLimit(1, 100), key=RateLimit(1, 10))
     taken(limiter, 8)
     for events in (3, 11):
@@ -122,7 +122,7 @@ def test_full_buckets_are_forgotten() -> None:
 def test_never_more_than_the_limit_and_never_less_without_need(
     per_second: int, burst: int, processes: int, calls: list[tuple[float, int]]
 ) -> None:
-    """In no window more than its time allows and one burst; and a call that is refused would have been too much."""
+    """Every window has at most the rate and one burst, and every rejected call would have exceeded them."""
     clock = MovableClock()
     limiter = RateLimiter(clock, key=RateLimit(per_second, burst), processes=processes)
     rate, share = Fraction(per_second, processes), max(1, burst // processes)

@@ -1,4 +1,4 @@
-"""What SDKs are told before they send anything."""
+"""The settings that SDKs request before they send events."""
 
 import json
 
@@ -40,7 +40,7 @@ async def test_an_unknown_key_has_no_settings(harness: Harness, source: Connecti
         await native_settings(harness.catalog, source.event_write_keys[0])
 
 
-async def test_a_key_that_another_process_made_is_known_at_once(harness: Harness) -> None:
+async def test_a_key_that_another_process_made_is_known_immediately(harness: Harness) -> None:
     request = CreateConnection(name="Web", role="Source", connector="javascript", strategy="Isolation")
     web = await create_connection(harness.catalog, harness.workspace, request)
     async with open_harness(harness.folder, harness.clock) as other:

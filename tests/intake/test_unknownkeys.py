@@ -1,4 +1,4 @@
-"""Calls of unknown senders: what the log says of them, and how many are stored."""
+"""Calls with unknown keys: their log lines, and the number that is stored."""
 
 from typing import Any
 

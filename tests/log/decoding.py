@@ -1,4 +1,4 @@
-"""A decoder for the tests of what reads a log: a batch is the list of its entries."""
+"""A decoder for tests of consumers: a batch is the list of its entries."""
 
 from headwater.log import StoredEntry
 

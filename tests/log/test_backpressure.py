@@ -1,4 +1,4 @@
-"""Back-pressure: when events are refused, and how long callers are told to wait."""
+"""Back-pressure: the condition of rejections, and the delay for callers."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def rejection(pressure: BackPressure) -> int | None:
     return None
 
 
-def test_refuses_beyond_the_bound_only() -> None:
+def test_rejects_beyond_the_bound_only() -> None:
     pressure = BackPressure(1000)
     assert rejection(pressure) is None
     for lag, refused in ((1000, False), (1001, True), (1000, False)):
@@ -68,7 +68,7 @@ async def test_a_lag_that_cannot_be_looked_up_stays_what_it_was(monkeypatch: pyt
         assert rejection(pressure) is not None
 
 
-async def test_a_log_refuses_while_its_consumer_is_too_far_behind(
+async def test_a_log_rejects_while_its_consumer_is_too_far_behind(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(log, SqliteEventLog | JetStreamEventLog)

@@ -1,4 +1,4 @@
-"""The consumer: every entry once and in order, whatever fails, and one process at a time."""
+"""The consumer: every entry once and in order, after any failure, in one process at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ SMALL = Limits(batch_bytes=200, decoded_bytes=300, slice_bytes=1, gather_seconds
 
 
 class ListHandler:
-    """Keeps what it has handled, with its position, as a database would."""
+    """Stores the handled entries with the position, as a database would."""
 
     def __init__(self) -> None:
         self.io_bound = asyncio.Event()

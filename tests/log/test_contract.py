@@ -1,4 +1,4 @@
-"""What every log promises, whatever it is kept in."""
+"""The guarantees of every log, in any storage."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ async def test_an_empty_log_has_position_0(log: EventLog) -> None:
     assert await log.cursors() == {}
 
 
-async def test_positions_ascend_and_those_of_a_frame_are_consecutive(log: EventLog) -> None:
+async def test_positions_ascend_and_those_of_an_entry_are_consecutive(log: EventLog) -> None:
     counts = [1, 3, 1, 100, 20_000, MAX_ENTRY_EVENTS, 1]
     positions = [await log.append(entry(number, events)) for number, events in enumerate(counts)]
     found = await read(log)
@@ -44,7 +44,7 @@ async def test_positions_ascend_and_those_of_a_frame_are_consecutive(log: EventL
     assert await log.last_position() == found[-1].last
 
 
-async def test_frames_come_back_as_they_were(log: EventLog) -> None:
+async def test_entries_come_back_as_they_were(log: EventLog) -> None:
     entries = [LogEntry(2, bytes(range(256)), b""), LogEntry(1, b"", b"\0" * 70_000)]
     for each in entries:
         await log.append(each)
@@ -98,7 +98,7 @@ async def test_reads_from_where_the_consumer_has_finished(log: EventLog) -> None
 
 
 async def test_reads_on_after_any_entry_of_those_that_were_appended_together(log: EventLog, other: EventLog) -> None:
-    """They may share one message: a reader can stop, and another continue, in the middle of it."""
+    """The entries may share one message: a reader can stop, and another continue, in the middle of it."""
     await asyncio.gather(*(log.append(entry(number, 1 + number % 3)) for number in range(40)))
     found = await read(log)
     for index, stored in enumerate(found):
@@ -124,7 +124,7 @@ async def test_callers_at_different_positions_read_at_the_same_time(log: EventLo
         assert [stored.entry for stored in await asyncio.wait_for(reading, 60)] == [entry(5)]
 
 
-async def test_reads_about_so_many_bytes_but_at_least_one_frame(log: EventLog) -> None:
+async def test_reads_about_so_many_bytes_but_at_least_one_entry(log: EventLog) -> None:
     at = [await log.append(entry(number, size=1000)) for number in range(10)]
     assert [stored.position for stored in await read(log, max_bytes=1)] == at[:1]
     assert [stored.position for stored in await read(log, max_bytes=1009)] == at[:2]
@@ -132,12 +132,12 @@ async def test_reads_about_so_many_bytes_but_at_least_one_frame(log: EventLog) -
     assert len(await read(log, max_bytes=EVERYTHING)) == 10
 
 
-async def test_the_headers_of_frames_without_a_body_count_too(log: EventLog) -> None:
+async def test_the_headers_of_entries_without_a_body_count_too(log: EventLog) -> None:
     at = [await log.append(LogEntry(1, b"h" * 100, b"")) for _ in range(10)]
     assert [stored.position for stored in await read(log, max_bytes=250)] == at[:3]
 
 
-async def test_waits_for_the_first_frame(log: EventLog, other: EventLog) -> None:
+async def test_waits_for_the_first_entry(log: EventLog, other: EventLog) -> None:
     reading = asyncio.create_task(log.read(0, max_bytes=EVERYTHING, wait=timedelta(seconds=120)))
     done, _ = await asyncio.wait([reading], timeout=0.1)
     assert not done
@@ -151,7 +151,7 @@ async def test_waits_no_longer_than_it_was_told(log: EventLog) -> None:
     assert 0.1 <= time.monotonic() - start < 5
 
 
-async def test_a_reader_sees_no_frame_before_one_that_it_has_read(log: EventLog, other: EventLog) -> None:
+async def test_a_reader_sees_no_entry_before_one_that_it_has_read(log: EventLog, other: EventLog) -> None:
     async def write(writer: EventLog, count: int) -> None:
         await asyncio.gather(*(writer.append(entry(number, events=2)) for number in range(count)))
 
@@ -232,7 +232,7 @@ async def test_trims_nothing_without_a_consumer(log: EventLog) -> None:
     assert await log.trim(older_than=NOT_AT_ALL) == 0
 
 
-async def test_never_trims_the_newest_frame_so_that_positions_go_on(log: EventLog, open_log: Open) -> None:
+async def test_never_trims_the_newest_entry_so_that_positions_go_on(log: EventLog, open_log: Open) -> None:
     at = [await log.append(entry(number, events=10)) for number in range(3)]
     await finish(log, "warehouse", at[-1] + 9)
     assert await log.trim(older_than=NOT_AT_ALL) == 2
@@ -245,7 +245,7 @@ async def test_never_trims_the_newest_frame_so_that_positions_go_on(log: EventLo
         await reopened.close()
 
 
-async def test_trims_any_number_of_frames(log: EventLog) -> None:
+async def test_trims_any_number_of_entries(log: EventLog) -> None:
     await asyncio.gather(*(log.append(entry(number)) for number in range(1000)))
     at = await positions(log)
     await finish(log, "warehouse", at[989])
@@ -260,7 +260,7 @@ async def test_trims_any_number_of_frames(log: EventLog) -> None:
 
 
 async def fill(log: EventLog) -> list[tuple[int, LogEntry]]:
-    """Append until it is refused; what was acknowledged."""
+    """Append until the log rejects an entry. Return the acknowledged positions."""
     acknowledged = []
     with pytest.raises(Unavailable, match="cannot be written"):
         for number in range(1000):
@@ -269,7 +269,7 @@ async def fill(log: EventLog) -> list[tuple[int, LogEntry]]:
     return acknowledged
 
 
-async def test_a_log_that_is_full_of_unfinished_frames_refuses_and_loses_nothing(log: EventLog) -> None:
+async def test_a_log_full_of_unprocessed_entries_rejects_appends_and_loses_nothing(log: EventLog) -> None:
     await (await log.lease("warehouse")).release()
     acknowledged = await fill(log)
     assert 0.7 * SMALL < sum(each.size for _, each in acknowledged) < SMALL
@@ -278,7 +278,7 @@ async def test_a_log_that_is_full_of_unfinished_frames_refuses_and_loses_nothing
         await log.append(entry(0, size=50_000))
 
 
-async def test_finished_frames_make_room_the_oldest_first(log: EventLog, other: EventLog) -> None:
+async def test_processed_entries_are_removed_for_space_the_oldest_first(log: EventLog, other: EventLog) -> None:
     acknowledged = await fill(log)
     finished = acknowledged[len(acknowledged) // 2][0]
     await finish(other, "warehouse", finished)
@@ -289,7 +289,7 @@ async def test_finished_frames_make_room_the_oldest_first(log: EventLog, other: 
     assert left[0] <= acknowledged[len(acknowledged) // 2 + 1][0], "what is not finished stays"
 
 
-async def test_near_its_bound_younger_frames_are_trimmed_too(log: EventLog) -> None:
+async def test_near_its_bound_younger_entries_are_trimmed_too(log: EventLog) -> None:
     acknowledged = await fill(log)
     await finish(log, "warehouse", acknowledged[-1][0])
     assert await log.trim(older_than=timedelta(hours=1)) > 0

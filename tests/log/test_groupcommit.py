@@ -11,7 +11,7 @@ from headwater.log.groupcommit import GroupCommit, measure_fsync
 
 
 class Disk:
-    """Keeps what is written; stands still, or fails, when it is told to."""
+    """Stores written items; blocks or fails on request."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -117,7 +117,7 @@ async def test_what_may_wait_is_bounded(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-async def test_closing_waits_for_what_is_queued_and_refuses_more(disk: Disk, in_thread: bool) -> None:
+async def test_closing_waits_for_what_is_queued_and_rejects_more(disk: Disk, in_thread: bool) -> None:
     group = commit(disk, in_thread=in_thread)
     callers = [asyncio.create_task(group.submit(item)) for item in "ab"]
     await asyncio.sleep(0)

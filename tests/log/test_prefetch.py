@@ -1,4 +1,4 @@
-"""The next batch: when it is decoded, and what belongs to it."""
+"""The next batch: the time of its decoding, and its entries."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The log in SQLite: what must hold when processes are killed, share the file, or meet a full disk."""
+"""The log in SQLite, with killed processes, several processes, and a full disk."""
 
 import asyncio
 import os
@@ -198,7 +198,7 @@ async def test_a_lease_that_cannot_be_written_down_is_not_held(tmp_path: Path) -
 
 
 async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
-    """A hundred callers cost a few fsyncs, not a hundred: the group commit is what makes the log quick."""
+    """A hundred callers need a few fsyncs: group commit makes the log fast."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     try:
         await asyncio.gather(*(log.append(LogEntry(1, b"", b"x")) for _ in range(100)))
@@ -208,7 +208,7 @@ async def test_one_commit_carries_all_that_has_gathered(tmp_path: Path) -> None:
         await log.close()
 
 
-async def test_a_clock_that_was_set_back_does_not_reorder_frames(
+async def test_a_clock_that_was_set_back_does_not_reorder_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
@@ -222,7 +222,7 @@ async def test_a_clock_that_was_set_back_does_not_reorder_frames(
 
 
 async def test_a_log_that_was_lost_goes_on_after_what_was_finished(tmp_path: Path) -> None:
-    """Its consumers would take lower positions for old ones, and never see them."""
+    """Consumers would treat lower positions as old ones, and never read them."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), after=41)
     try:
         assert await log.append(LogEntry(2, b"", b"first")) == 42
@@ -240,7 +240,7 @@ async def test_positions_have_no_gaps(tmp_path: Path) -> None:
         await log.close()
 
 
-# --- Room ---------------------------------------------------------------------------------------------------------
+# --- Space ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.process
@@ -284,7 +284,7 @@ async def test_the_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
         await log.close()
 
 
-async def test_a_bound_that_was_lowered_below_what_is_there_refuses_and_keeps_it(tmp_path: Path) -> None:
+async def test_a_limit_below_the_present_size_rejects_appends_and_keeps_entries(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", SystemClock())
     for _ in range(20):
         await log.append(LogEntry(1, b"", bytes(100_000)))
@@ -384,7 +384,7 @@ async def test_trimming_does_not_write_what_it_removes_again(tmp_path: Path) -> 
 # --- A torn write -------------------------------------------------------------------------------------------------
 
 
-async def test_after_a_torn_write_every_frame_before_the_tear_is_there(tmp_path: Path) -> None:
+async def test_after_a_torn_write_every_entry_before_the_tear_is_there(tmp_path: Path) -> None:
     """The end of the file is cut off, or spoilt, anywhere: as after a power cut in the middle of a write."""
     log = SqliteEventLog(tmp_path / "log.db", SystemClock(), commit_in_thread=False)
     sizes: list[int] = []  # of the file after each append

@@ -1,4 +1,4 @@
-"""The tail: what watchers see, and what slow ones lose."""
+"""The tail: the entries of watchers, and the losses of slow ones."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -103,7 +103,7 @@ async def test_a_watcher_may_begin_at_any_position_without_loss(
             await stack.enter_async_context(live.watch())
         watcher = await stack.enter_async_context(live.watch(after=position))
         found = (await watcher.next()).items
-        await append(log, *bodies[30:58])  # more than a queue has room for
+        await append(log, *bodies[30:58])  # more than a queue can hold
         found += await collect(watcher, 48 - len(found))
         await append(log, *bodies[58:])
         found += await collect(watcher, 50 - len(found))

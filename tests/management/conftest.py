@@ -1,5 +1,5 @@
-"""A workspace of a catalog that knows some connectors of its own beside the documented ones, so that every rule can be
-met whatever the documented ones are like."""
+"""A workspace of a catalog with some test connectors in addition to the documented ones, so that every rule can be
+tested."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

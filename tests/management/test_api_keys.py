@@ -5,7 +5,7 @@ import re
 import pytest
 
 from headwater.base.errors import HeadwaterError
-from headwater.catalog import ApiKey, Catalog, digest_of
+from headwater.catalog import ApiKey, Catalog, api_key_digest
 from headwater.management.api_keys import create_api_key, delete_api_key, key_hint, list_api_keys
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
@@ -23,7 +23,7 @@ async def restricted(catalog: Catalog, workspace: int) -> ApiKey:
 async def test_a_key_is_shown_once_and_kept_as_its_digest(catalog: Catalog, other: Catalog, workspace: int) -> None:
     made = await create_api_key(catalog, None, "CI", workspace)
     assert re.fullmatch(r"api_[A-Za-z0-9]{43}", made.token)
-    assert made.key.digest == digest_of(made.token)
+    assert made.key.digest == api_key_digest(made.token)
     assert made.key.hint == f"{made.token[:8]}...{made.token[-6:]}"
     assert made.token not in repr(made)
     await other.refresh()
@@ -36,7 +36,7 @@ def test_the_hint_of_a_short_key_gives_less_of_it_away() -> None:
     assert key_hint("api_0123456789abcdef") == "api_...cdef"
 
 
-async def test_a_revoked_key_opens_nothing_at_once(catalog: Catalog, other: Catalog, workspace: int) -> None:
+async def test_a_revoked_key_opens_nothing_immediately(catalog: Catalog, other: Catalog, workspace: int) -> None:
     made = await create_api_key(catalog, None, "CI", workspace)
     await other.refresh()
     await delete_api_key(catalog, None, made.key.id)
@@ -74,7 +74,7 @@ async def test_who_makes_which(
     allowed = [(None, None), (None, stranger), (unrestricted, None), (unrestricted, stranger), (restricted, workspace)]
     for caller, scope in allowed:
         assert (await create_api_key(catalog, caller, "x", scope)).key.workspace == scope
-    for scope in (None, stranger, UNKNOWN_ID):  # what is not its own need not exist to be refused
+    for scope in (None, stranger, UNKNOWN_ID):  # a key of another workspace need not exist to be rejected
         async with refused(catalog, 403, "Forbidden"):
             await create_api_key(catalog, restricted, "x", scope)
 

@@ -1,4 +1,4 @@
-"""What applications are asked: only where there is one, for what it supports, and for no longer than we wait."""
+"""Calls to applications: only for connections that have one, for supported capabilities, and within the time limit."""
 
 import asyncio
 from collections.abc import AsyncIterator

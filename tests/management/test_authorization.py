@@ -1,4 +1,4 @@
-"""The two steps of OAuth, before any connector has it: the documented refusals, in their order."""
+"""The two steps of OAuth, before any connector has it: the documented errors, in their order."""
 
 import pytest
 

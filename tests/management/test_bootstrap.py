@@ -1,4 +1,4 @@
-"""The first workspace and its key: made once, however many start at once, and never twice."""
+"""The first workspace and its key: created once, even by concurrent starts, and never twice."""
 
 import asyncio
 
@@ -68,7 +68,7 @@ async def test_a_key_that_cannot_be_one(catalog: Catalog, key: str) -> None:
     assert catalog.workspaces() == []
 
 
-async def test_starts_at_once_make_one_workspace_and_one_key(catalog: Catalog, other: Catalog) -> None:
+async def test_concurrent_starts_create_one_workspace_and_one_key(catalog: Catalog, other: Catalog) -> None:
     results = await asyncio.gather(*(bootstrap(each) for _ in range(5) for each in (catalog, other)))
     assert len({result.workspace.id for result in results}) == 1
     assert sum(result.created for result in results) == 1

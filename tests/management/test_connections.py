@@ -1,4 +1,5 @@
-"""Connections: each rule of the documented sequence, in its order, and what creating, replacing and deleting does."""
+"""Connections: each rule of the documented sequence, in its order, and the effects of creation, replacement and
+deletion."""
 
 import asyncio
 from itertools import product
@@ -51,7 +52,7 @@ async def test_the_documented_example(catalog: Catalog, workspace: int) -> None:
         event_write_keys=made.event_write_keys,
     )
     assert await get_connection(catalog, workspace, made.id) == made
-    assert catalog.source_of(made.event_write_keys[0]) == made
+    assert catalog.find_source(made.event_write_keys[0]) == made
 
 
 @pytest.mark.parametrize("connector", [*ON_A_DEVICE, *ON_A_SERVER, "webhook"])
@@ -109,7 +110,7 @@ async def test_a_connection_that_breaks_a_rule_is_rejected(
 
 
 async def test_the_first_rule_that_fails_answers(catalog: Catalog, workspace: int) -> None:
-    """Everything is wrong at first; what is named is put right, one after the other."""
+    """All members are invalid at first. Each reported member is corrected, one after the other."""
     request = CreateConnection(
         name="",
         role="",
@@ -167,7 +168,7 @@ names = st.text(st.characters(exclude_categories=(), exclude_characters=""), max
 @example(name="😀" * 60)
 @example(name="😀" * 61)
 @example(name=" ")
-async def test_any_name_is_kept_as_it_is_or_refused(catalog: Catalog, workspace: int, name: str) -> None:
+async def test_any_name_is_kept_as_it_is_or_rejected(catalog: Catalog, workspace: int, name: str) -> None:
     request = _but(SERVER, name=name)
     if 1 <= len(name) <= 60 and "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name):
         made = await create_connection(catalog, workspace, request)
@@ -249,7 +250,7 @@ async def test_an_update_replaces(catalog: Catalog, workspace: int, website: Con
         (UpdateConnection(name="x", strategy="Fusion", sending_mode="Server"), "sendingMode"),
     ],
 )
-async def test_refused_updates(
+async def test_rejected_updates(
     catalog: Catalog, workspace: int, website: Connection, request_: UpdateConnection, field: str
 ) -> None:
     async with refused(catalog, 400, "BadRequest", field):
@@ -287,7 +288,7 @@ async def test_a_deleted_connection_takes_its_parts_along(
     assert [connection.id for connection in await list_connections(catalog, workspace)] == [crm.id]
     assert (await get_connection(catalog, workspace, crm.id)).linked_connections == ()
     assert catalog.pipeline(workspace, pipeline.id) is None
-    assert catalog.source_of(website.event_write_keys[0]) is None
+    assert catalog.find_source(website.event_write_keys[0]) is None
     async with refused(catalog, 404, "NotFound", "id"):
         await delete_connection(catalog, workspace, website.id)
 

@@ -1,4 +1,4 @@
-"""Creating a connection of every documented connector: what is refused, why, and what has no engine yet."""
+"""Creating a connection of every documented connector: rejected requests, and connectors without an engine."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def _request(connector: str, role: str = "Destination", **values: Any) -> Create
     return CreateConnection(name="x", role=role, connector=connector, **values)
 
 
-#  what is asked for, the status, the code and the field of the refusal
+# the request, and the status, the code and the field of the error
 REFUSED: list[tuple[CreateConnection, int, str, str]] = [
     (_request("csv"), 400, "BadRequest", "connector"),
     (_request("parquet", "Source"), 400, "BadRequest", "connector"),
@@ -67,7 +67,7 @@ async def test_a_connection_that_breaks_a_rule_of_its_connector_is_rejected(
 
 
 async def test_availability_is_the_last_thing_that_is_looked_at(catalog: Catalog, workspace: int) -> None:
-    """Each value that is put right uncovers the next refusal, and only at the end the connector itself is to blame."""
+    """Each corrected value reveals the next error. The last error is about the connector itself."""
     request: dict[str, Any] = {"strategy": "Fusion", "sending_mode": "Client", "auth_token": "x", "settings": None}
     fixes: list[dict[str, Any]] = [
         {"strategy": None},
@@ -89,7 +89,7 @@ async def test_availability_is_the_last_thing_that_is_looked_at(catalog: Catalog
 @pytest.mark.parametrize("role", ["Source", "Destination"])
 @pytest.mark.parametrize("code", CONNECTORS)
 async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, code: str, role: Role) -> None:
-    """Without settings: made, or refused in one of the documented ways."""
+    """Without settings a connection is created, or rejected with one of the documented errors."""
     connector = catalog.connectors[code]
     capabilities = connector.capabilities(role)
     strategy = "Fusion" if connector.strategies and role == "Source" else None
@@ -114,14 +114,14 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
 async def test_settings_are_kept_and_read_as_they_were_checked(catalog: Catalog, workspace: int) -> None:
     given = {"operationDelay": "5ms", "customerExportFailPercentage": 10.0, "unknown": {"a": [1]}}
     made = await create_connection(catalog, workspace, _request("dummy", settings=given))
-    assert catalog.settings_of(made) == DummySettings(export_fail_percentage=10, operation_delay="5ms")
+    assert catalog.decrypt_settings(made) == DummySettings(export_fail_percentage=10, operation_delay="5ms")
     assert "5ms" not in repr(made)
 
 
 async def test_a_dummy_needs_no_settings(catalog: Catalog, workspace: int) -> None:
     made = await create_connection(catalog, workspace, _request("dummy"))
     assert made.sealed_settings is None
-    assert catalog.settings_of(made) == DummySettings()
+    assert catalog.decrypt_settings(made) == DummySettings()
 
 
 async def _dummy(catalog: Catalog, workspace: int) -> Connection:
@@ -141,7 +141,7 @@ async def test_an_update_with_settings_replaces_all_of_them(catalog: Catalog, ot
     request = UpdateConnection(name="x", sending_mode="Server", settings={"customerExportFailPercentage": 1})
     await update_connection(catalog, workspace, made.id, request)
     await other.refresh()
-    settings = other.settings_of(await get_connection(other, workspace, made.id))
+    settings = other.decrypt_settings(await get_connection(other, workspace, made.id))
     assert settings == DummySettings(export_fail_percentage=1)
 
 

@@ -1,4 +1,4 @@
-"""Event write keys: between 1 and 20 for a connection that receives events, however many change them at once."""
+"""Event write keys: between 1 and 20 for a connection that receives events, also under concurrent changes."""
 
 import asyncio
 import os
@@ -51,13 +51,13 @@ async def test_a_new_key_finds_its_connection_and_a_deleted_one_does_not(
     catalog: Catalog, workspace: int, website: Connection
 ) -> None:
     key = await create_event_write_key(catalog, workspace, website.id)
-    source = catalog.source_of(key)
+    source = catalog.find_source(key)
     assert source is not None and source.id == website.id
     await delete_event_write_key(catalog, workspace, website.id, key)
-    assert catalog.source_of(key) is None
+    assert catalog.find_source(key) is None
 
 
-async def test_the_21st_key_is_refused(catalog: Catalog, workspace: int, website: Connection) -> None:
+async def test_the_21st_key_is_rejected(catalog: Catalog, workspace: int, website: Connection) -> None:
     for _ in range(19):
         await create_event_write_key(catalog, workspace, website.id)
     async with refused(catalog, 422, "TooManyEventWriteKeys"):

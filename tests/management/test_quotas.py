@@ -1,4 +1,4 @@
-"""Quotas of a workspace hold whatever is created at the same time, and only for that workspace."""
+"""Quotas of a workspace hold under concurrent creation, and only for that workspace."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,7 +20,7 @@ SOURCE = CreateConnection(name="Website", role="Source", connector="http")
 
 
 async def codes(*creations: Awaitable[Any]) -> list[str]:
-    """How each ended: "" or the code of its refusal."""
+    """Return the outcome of each: "" or the code of its error."""
     ended = await asyncio.gather(*creations, return_exceptions=True)
     assert all(isinstance(each, Unprocessable) for each in ended if isinstance(each, BaseException))
     return sorted(each.code if isinstance(each, Unprocessable) else "" for each in ended)

@@ -26,7 +26,7 @@ DUMMY = CreateConnection(
 async def test_settings_are_nowhere_in_clear(catalog: Catalog, workspace: int, url: str, tmp_path: Path) -> None:
     made = await create_connection(catalog, workspace, DUMMY)
     assert made.sealed_settings is not None and b"pass" not in made.sealed_settings
-    assert catalog.settings_of(made) == DummySettings(dispatch_url="http://pass:word@h/")
+    assert catalog.decrypt_settings(made) == DummySettings(dispatch_url="http://pass:word@h/")
     query = text("SELECT sealed_settings FROM connections")
     async with catalog._sessions.open() as session:
         stored = await session.run(lambda connection: connection.execute(query).scalar_one())
@@ -44,7 +44,7 @@ async def test_settings_belong_to_their_connection(catalog: Catalog, workspace: 
     one, other = [await create_connection(catalog, workspace, DUMMY) for _ in range(2)]
     swapped = msgspec.structs.replace(one, sealed_settings=other.sealed_settings)
     with pytest.raises(Unavailable, match=f"the settings of connection {one.id} cannot be read"):
-        catalog.settings_of(swapped)
+        catalog.decrypt_settings(swapped)
 
 
 async def test_a_rotation_moves_everything_to_the_present_key(
@@ -64,7 +64,7 @@ async def test_a_rotation_moves_everything_to_the_present_key(
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=Keyring(NEW)) as new:
         assert unreadable(new) == []
         everything = [*new.connections(workspace), *new.connections(stranger)]
-        read = [new.settings_of(each) for each in everything if each.id != without.id]
+        read = [new.decrypt_settings(each) for each in everything if each.id != without.id]
         assert read == [DummySettings(dispatch_url="http://pass:word@h/")] * 3
         assert new.connection(workspace, made.id) == made, "what the present key encrypted is left alone"
     await catalog.refresh()
@@ -86,7 +86,7 @@ async def test_a_rotation_without_an_older_key_changes_nothing(catalog: Catalog,
     assert catalog.connection(workspace, made.id) == made
 
 
-async def test_settings_whose_key_is_lost_can_be_given_anew(catalog: Catalog, workspace: int, url: str) -> None:
+async def test_settings_whose_key_is_lost_can_be_entered_again(catalog: Catalog, workspace: int, url: str) -> None:
     made = await create_connection(catalog, workspace, DUMMY)
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=Keyring(NEW)) as new:
         request = UpdateConnection(name="Dummy", sending_mode="Server", settings={"operationDelay": "1ms"})
@@ -100,7 +100,7 @@ async def test_without_keys_everything_else_works(catalog: Catalog, workspace: i
         assert without.connection(workspace, made.id) == made
         await create_connection(without, workspace, CreateConnection(name="x", role="Source", connector="http"))
         with pytest.raises(RuntimeError, match="given no keys"):
-            without.settings_of(made)
+            without.decrypt_settings(made)
         with pytest.raises(RuntimeError, match="given no keys"):
             await create_connection(without, workspace, DUMMY)
     assert KEYRING.knows(made.sealed_settings or b"")
@@ -113,8 +113,8 @@ async def test_settings_of_an_earlier_version_get_defaults_and_invalid_ones_are_
         operation_delay: Annotated[str, Text(0, 100)]
 
     made = await create_connection(catalog, workspace, DUMMY)
-    assert catalog.settings_of(catalog.sealed(made, Earlier(operation_delay="5ms"))) == DummySettings(
+    assert catalog.decrypt_settings(catalog.sealed(made, Earlier(operation_delay="5ms"))) == DummySettings(
         operation_delay="5ms"
     )
     with pytest.raises(Unavailable, match=f"connection {made.id} do not fit connector dummy: settings.operationDelay"):
-        catalog.settings_of(catalog.sealed(made, Earlier(operation_delay="soon")))
+        catalog.decrypt_settings(catalog.sealed(made, Earlier(operation_delay="soon")))

@@ -1,4 +1,4 @@
-"""Workspaces: who may make one, what it may be called, and that a deleted one takes along its own and nothing else."""
+"""Workspaces: creation, names, and a deletion that removes everything in the workspace and nothing else."""
 
 import pytest
 
@@ -116,7 +116,7 @@ async def test_a_deleted_workspace_takes_along_what_is_in_it_and_nothing_else(
         assert each.connections(workspace) == []
         assert each.connection(workspace, website.id) is None
         assert each.pipeline(workspace, pipeline.id) is None
-        assert each.source_of(website.event_write_keys[0]) is None
+        assert each.find_source(website.event_write_keys[0]) is None
         assert each.api_key(inside.token) is None
         assert each.api_key(beside.token) == beside.key
         assert each.api_key(above.token) == above.key

@@ -1,4 +1,4 @@
-"""Expects a refusal with its status, its code and its field, and that it left the catalog as it was."""
+"""Expects an error with its status, its code and its field, and an unchanged catalog."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

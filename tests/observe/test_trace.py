@@ -1,4 +1,4 @@
-"""What became of a message, at every stage of its way."""
+"""The trace of a message at every stage of its processing."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: 
     ]
 
 
-async def test_a_refused_event_is_told_with_its_reason(harness: Harness, source: Connection) -> None:
+async def test_a_rejected_event_is_traced_with_its_reason(harness: Harness, source: Connection) -> None:
     await send(harness, source, {"type": "track", "messageId": "m"}, {"type": "track", "messageId": 5})
     await harness.process_log()
     [rejected] = await traced(harness)
@@ -152,7 +152,7 @@ async def test_the_outcome_of_each_event_of_a_call(
     assert await wait_for_outcomes(*asked) == ["Duplicate", "Processed", None, "Processed", "Duplicate"]
 
 
-async def test_a_frame_that_cannot_be_read_hides_none_of_the_others(harness: Harness, source: Connection) -> None:
+async def test_an_unreadable_entry_hides_no_other_entry(harness: Harness, source: Connection) -> None:
     await harness.log.append(LogEntry(1, b"no header", b'"m"'))
     await send(harness, source, event())
     assert [each.outcome for each in await traced(harness)] == ["Pending"]
@@ -178,7 +178,7 @@ class CountedLog:
 
 
 async def test_callers_share_a_scan_of_the_backlog(harness: Harness, source: Connection) -> None:
-    """A asks twelve times while a backlog waits, B once: the log is read twice, and the answers are right."""
+    """A asks twelve times while a backlog waits, B once: the log is read twice, and the results are right."""
     elsewhere = await add_workspace(harness.catalog, "B")
     theirs = await add_source(harness.catalog, elsewhere.id)
     for index in range(20):
@@ -274,7 +274,7 @@ async def test_a_time_that_could_not_be_read_is_noted(harness: Harness, source: 
 
 
 async def test_a_note_is_no_pipeline(harness: Harness) -> None:
-    """A source without a pipeline says so, whatever is noted of the event."""
+    """A source without a pipeline reports that, together with any note about the event."""
     source = await add_source(harness.catalog, harness.workspace, events=None, users=())
     await send(harness, source, event(timestamp="soon"))
     await harness.process_log()

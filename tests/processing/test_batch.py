@@ -1,4 +1,4 @@
-"""Frames taken apart: accepted events, refused ones, and what nobody can read."""
+"""Decoding of log entries: accepted events, rejected events, and unreadable data."""
 
 import json
 from typing import Any
@@ -81,21 +81,21 @@ def test_an_arrival_has_the_notes_of_its_event() -> None:
     assert json.loads(batch.accepted[1].document)["invalidTimes"] == {"timestamp": "soon"}
 
 
-def test_a_frame_of_an_older_version_is_held_to_the_rules_with_its_body_at_hand() -> None:
+def test_an_entry_of_an_older_version_is_checked_again_with_its_body() -> None:
     cut = GOOD[:-1] + b',"groupId":"\\ud800"}'
     batch = read_batch([stored(1, b'{"batch":[' + cut + b"," + GOOD + b"]}", events=2)])
     assert [arrival.position for arrival in batch.accepted] == [2]
     assert [row.message for row in batch.rejected] == ["groupId contains an unpaired surrogate"]
 
 
-def test_the_same_frames_give_the_same_batch() -> None:
+def test_the_same_entries_give_the_same_batch() -> None:
     entries = [stored(1, b'{"batch":[' + BAD + b"," + b'{"type":"page","userId":"u"}' + b"]}", events=2)]
     first, second = read_batch(entries), read_batch(entries)
     assert [arrival.document for arrival in first.accepted] == [arrival.document for arrival in second.accepted]
     assert first.rejected == second.rejected
 
 
-def test_a_call_that_was_refused_as_a_whole_is_one_refused_event() -> None:
+def test_a_call_that_was_rejected_as_a_whole_is_one_rejected_event() -> None:
     rejection = Rejection("Unauthorized", "", "the write key is not known")
     batch = read_batch([stored(3, b"any bytes \xff", rejection=rejection)])
     assert (batch.accepted, batch.rejected, batch.last) == ([], [rejected(3, rejection, b"any bytes \xff")], 3)
@@ -105,7 +105,7 @@ UNREADABLE = Rejection("InternalServerError", "", "the call was accepted but cou
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"batch":5}', b"[]"])
-def test_a_frame_that_cannot_be_read_is_kept_and_its_neighbours_survive(body: bytes) -> None:
+def test_an_unreadable_entry_is_stored_and_the_others_are_processed(body: bytes) -> None:
     entries = [
         stored(1, b'{"batch":[' + BAD + b"]}"),
         stored(2, body, events=3),
@@ -158,7 +158,7 @@ def test_an_event_that_cannot_be_read_costs_none_of_its_neighbours(monkeypatch: 
         ("\U0001f600" * 501, None),  # PostgreSQL could not index it, and the batch would fail for ever
     ],
 )
-def test_a_refused_event_is_known_by_its_message_id_where_an_accepted_one_could_be(
+def test_a_rejected_event_is_known_by_its_message_id_where_an_accepted_one_could_be(
     message_id: object, kept: str | None
 ) -> None:
     body = json.dumps({"batch": [{"type": "track", "messageId": message_id}]}, ensure_ascii=False).encode()
@@ -182,7 +182,7 @@ def test_a_header_that_cannot_be_read_is_kept_as_of_nobody(header: bytes) -> Non
 
 
 def test_the_verdict_of_the_intake_counts_whatever_the_rules_are_now() -> None:
-    """A version with other rules may carry what another one accepted."""
+    """A version with other rules may process events that another version accepted."""
     rejection = Rejection("BadRequest", "event", "is out of fashion")
     envelope = Envelope("track", "batch", 7, 42, 1_000_000, bytes(16), rejected={0: rejection})
     body = b'{"batch":[' + GOOD + b"," + GOOD.replace(b'"m"', b'"n"') + b"]}"

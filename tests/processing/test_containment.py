@@ -1,4 +1,4 @@
-"""An error belongs to one event, one pipeline, one workspace: what events, functions and databases do to a batch."""
+"""An error affects one event, one pipeline, one workspace: errors of events, functions and databases in a batch."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, i
 
 
 class Failures(Metrics):
-    """Counts what must not happen."""
+    """Counts calls that must not happen."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -56,12 +56,12 @@ async def two_sources(harness: Harness) -> tuple[Connection, Connection]:
     return await add_source(harness.catalog, harness.workspace), await add_source(harness.catalog, other.id)
 
 
-# --- What the database refuses ------------------------------------------------------------------------------------
+# --- Errors of the database -----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterator[None]:
-    """The database refuses rows of a table, as it does for a bug in a statement or a value that it cannot hold."""
+    """The database rejects rows of a table, as for a bug in a statement or a value that it cannot store."""
     store = "warehouse" if table == "events" else "state"
     engine = open_engine(harness.database_url or sqlite_url(harness.folder / f"{store}.db"), schema=store)
     sqlite = harness.database_url is None
@@ -86,7 +86,7 @@ async def refusing(harness: Harness, table: str, condition: str) -> AsyncIterato
         await engine.dispose()
 
 
-async def test_an_event_whose_effects_the_database_refuses_is_stored_without_them(harness: Harness) -> None:
+async def test_an_event_whose_effects_the_database_rejects_is_stored_without_them(harness: Harness) -> None:
     a, b = await two_sources(harness)
     async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
         failures = await process(
@@ -218,9 +218,7 @@ async def test_no_result_fails_for_a_fault_of_the_system(harness: Harness) -> No
         assert len(await identities(harness, pipeline)) == 2
 
 
-async def test_many_small_results_are_one_write_of_the_ledger(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_small_results_are_one_write_of_messages(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would wait for the disk, while the worker waits for the transaction."""
     source = await new_source(harness)
     for _ in range(3):
@@ -239,7 +237,7 @@ async def test_many_small_results_are_one_write_of_the_ledger(
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Passed"] * 3
 
 
-# --- What events hold and functions return ------------------------------------------------------------------------
+# --- Content of events and results of functions ---------------------------------------------------------------------
 
 ANYTHING = parse_schema(
     '{"kind":"object","properties":['

@@ -1,4 +1,4 @@
-"""Which pipelines events go through, and what each makes of them."""
+"""The pipelines of events, and their results."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ TRACK = Filter("and", (Condition("type", "is", ("track",)),))
 
 
 async def attributes(harness: Harness, events: list[dict[str, Any]], **definition: Any) -> list[str]:
-    """What a User pipeline with this definition knows of the people in the events."""
+    """Return the attributes that a User pipeline with this definition derives from the events."""
     source = await add_source(harness.catalog, harness.workspace, events=None, users=())
     request = CreatePipeline(
         connection=source.id, target="User", name="People", enabled=True, out_schema=EMAIL, **definition

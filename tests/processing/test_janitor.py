@@ -1,4 +1,4 @@
-"""What is old, and what belongs to something that was deleted, is removed: by one process."""
+"""One process deletes outdated data, and data of deleted objects."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Lanes: what the courier makes of their entries, and that identities end up as if there were no lanes."""
+"""Lanes: the courier's results, and identities that are the same as without lanes."""
 
 import asyncio
 import json
@@ -108,7 +108,7 @@ def identify(user: str, email: object, **members: Any) -> dict[str, Any]:
     return {"type": "identify", "userId": user, "messageId": user, "traits": {"email": email}, **members}
 
 
-async def test_an_event_is_stored_at_once_and_its_function_runs_later(harness: Harness) -> None:
+async def test_an_event_is_stored_immediately_and_its_function_runs_later(harness: Harness) -> None:
     source = await new_source(harness)
     pipeline = await add_pipeline(harness, source, COPY)
     await send(harness, source, identify("u", "u@x"))
@@ -287,7 +287,7 @@ async def test_a_claim_after_an_alias_that_claims_nothing_has_effect(harness: Ha
 
 
 async def test_results_that_are_there_twice_are_applied_once(harness: Harness) -> None:
-    """Two appliers, as after a takeover that the former holder has not noticed: one of them is refused."""
+    """Two appliers run, as after a takeover that the former holder has not noticed: one of them fails."""
     from headwater.base.errors import Unavailable
     from headwater.processing.lanes import ResultApplier
 

@@ -1,4 +1,4 @@
-"""What is put back from a backup, or cut short in a write, beside parts that are newer: each message once, still."""
+"""Each message is stored once after a part was restored from an older backup, or a write was cut short."""
 
 import json
 import shutil
@@ -69,10 +69,11 @@ async def test_stores_restored_from_a_backup_catch_up_from_the_log(tmp_path: Pat
         assert entry.position == 4
 
 
-async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
+async def test_a_message_store_whose_last_write_was_cut_short_accepts_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The power fails while the ledger writes: the warehouse has not committed, and the batch is carried anew."""
+    """The power fails while the messages are written: the state store has not committed, and the batch is processed
+    again."""
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     record = Transaction.save
@@ -108,7 +109,7 @@ async def test_a_ledger_whose_last_write_was_cut_short_claims_again(
 
 
 async def test_a_log_that_is_older_than_the_warehouse_goes_on_after_it(tmp_path: Path) -> None:
-    """What it had lost of calls that were carried is not missed; what comes new gets positions of its own."""
+    """The lost entries were processed already, and further calls get unused positions."""
     folder, copy = tmp_path / "data", tmp_path / "log.backup"
     folder.mkdir()
     async with open_harness(folder) as harness:

@@ -1,4 +1,4 @@
-"""From the log to the warehouse: each message once, through the pipelines of its source, whatever fails on the way."""
+"""From the log to the warehouse: each message once, through the pipelines of its source, after any failure."""
 
 import asyncio
 import json
@@ -220,7 +220,7 @@ async def test_an_alias_of_the_client_api_works_once(harness: Harness, source: C
     assert len(await harness.documents()) == 7, "all of them are acknowledged, and stored"
 
 
-async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harness, source: Connection) -> None:
+async def test_rejected_events_are_kept_and_their_neighbours_stored(harness: Harness, source: Connection) -> None:
     await send(harness, source, event("a"), {"type": "track"}, event("b"))
     rejection = Rejection("Unauthorized", "", "the write key is not known")
     await harness.log.append(
@@ -237,7 +237,7 @@ async def test_refused_events_are_kept_and_their_neighbours_stored(harness: Harn
 
 @asynccontextmanager
 async def failing(harness: Harness, table: str, what: str) -> AsyncIterator[None]:
-    """The database itself refuses to write to a table: it undoes the statement, or all of the transaction."""
+    """The database itself rejects writes to a table: it rolls back the statement, or the whole transaction."""
     if harness.database_url is None:
         name = "event_rows" if table == "events" else table
         with failing_sqlite(harness.folder / f"{_store(table)}.db", name, what):
@@ -383,7 +383,7 @@ async def test_killed_again_and_again_it_stores_everything_once(harness: Harness
 
 @asynccontextmanager
 async def running(consumer: Consumer[Batch]) -> AsyncIterator[None]:
-    """The consumer runs during the block, and has stopped after it, whatever happens there."""
+    """Run the consumer during the block, and stop it after the block, also after an exception."""
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))
     try:
@@ -412,7 +412,7 @@ async def test_it_carries_what_comes_while_it_runs(harness: Harness, source: Con
 
 
 async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, source: Connection) -> None:
-    """It counts and logs the error and tries again: nothing is rejected, and the process does not end."""
+    """The consumer counts and logs the error and retries: no event is rejected, and the process does not end."""
     failed: list[str] = []
 
     class Counting(Metrics):
@@ -440,7 +440,7 @@ async def test_it_goes_on_after_an_error_that_no_event_causes(harness: Harness, 
     assert await rejected(harness) == []
 
 
-# --- What cannot be carried ---------------------------------------------------------------------------------------
+# --- Events that cannot be processed ---------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -466,10 +466,11 @@ def failing_loads(harness: Harness, fails: Callable[[Sequence[StoredEvent]], boo
 
 
 @pytest.mark.parametrize("culprits", [{"b"}, {"a"}, {"c"}, {"a", "b"}])
-async def test_an_event_that_cannot_be_carried_holds_up_nobody(
+async def test_an_event_that_cannot_be_processed_delays_no_other(
     harness: Harness, source: Connection, culprits: set[str]
 ) -> None:
-    """A defect of ours, or a database that refuses a value: kept with its reason, and its neighbours are stored."""
+    """A bug, or a value that the database rejects: the event is stored with the reason, and the other events
+    normally."""
     with failing_loads(
         harness, lambda events: any(json.loads(each.document).get("messageId") in culprits for each in events)
     ):
@@ -485,7 +486,7 @@ async def test_an_event_that_cannot_be_carried_holds_up_nobody(
         assert "d" in await message_ids(harness)
 
 
-async def test_where_nothing_can_be_carried_nothing_is_refused(harness: Harness, source: Connection) -> None:
+async def test_no_event_is_rejected_if_none_can_be_processed(harness: Harness, source: Connection) -> None:
     """Then it is not the events: they wait."""
     with failing_loads(harness, bool):
         await send(harness, source, event("a"), event("b"))
@@ -496,7 +497,7 @@ async def test_where_nothing_can_be_carried_nothing_is_refused(harness: Harness,
     assert await message_ids(harness) == ["a", "b"]
 
 
-async def test_a_crash_between_the_ledger_and_the_commit_loses_nothing_and_repeats_nothing(
+async def test_a_crash_between_the_messages_and_the_commit_loses_and_repeats_nothing(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB has the messages then, and the warehouse has not their events."""

@@ -1,4 +1,4 @@
-"""What pipelines know of people from the client API: all that its calls have said, not only what the last one did."""
+"""Traits in User pipelines from the client API: the traits of all calls, not only of the last one."""
 
 import json
 

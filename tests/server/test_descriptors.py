@@ -27,6 +27,6 @@ def test_an_empty_set() -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05abc", b"\x07", b"\x0a\x01\x80"])
-def test_other_bytes_are_refused(data: bytes) -> None:
+def test_other_bytes_are_rejected(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a protobuf descriptor set"):
         service_names(data)

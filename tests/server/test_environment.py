@@ -1,4 +1,4 @@
-"""Which environment variables each process of a running system has."""
+"""The environment variables of each process of a running system."""
 
 from collections.abc import Iterator
 from pathlib import Path

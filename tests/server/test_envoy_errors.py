@@ -1,4 +1,4 @@
-"""The one public port of the whole system: what Envoy answers by itself, who may call it, and in which protocols."""
+"""The public port of the whole system: Envoy's own responses, allowed callers, and protocols."""
 
 import struct
 
@@ -92,7 +92,7 @@ def test_too_many_headers_are_431(system: RunningSystem) -> None:
     assert _error(response) == "HeadersTooLarge"
 
 
-def test_two_lengths_in_one_request_are_refused(system: RunningSystem) -> None:
+def test_two_lengths_in_one_request_are_rejected(system: RunningSystem) -> None:
     response = HTTP.post(
         f"{system.base_url}/v1/track",
         content=iter([b"{}"]),
@@ -127,7 +127,7 @@ def test_any_origin_may_call_with_any_headers_without_credentials(
 
 
 @pytest.mark.parametrize("path", INTAKE)
-def test_what_the_gateway_refuses_can_be_read_by_any_origin(system: RunningSystem, path: str) -> None:
+def test_what_the_gateway_rejects_can_be_read_by_any_origin(system: RunningSystem, path: str) -> None:
     response = HTTP.post(system.base_url + path, content=bytes(5_000_000), headers={"origin": "https://shop.example"})
     assert (response.status_code, response.headers["access-control-allow-origin"]) == (413, "*")
 

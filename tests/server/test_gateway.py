@@ -1,4 +1,4 @@
-"""Envoy, with the configuration that is shipped, in front of a backend that answers what a test tells it to."""
+"""Envoy, with the shipped configuration, in front of a backend whose responses a test sets."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @dataclass
 class Script:
-    """What the backend does with the next calls."""
+    """The backend's behaviour for the next calls."""
 
     status: grpc.StatusCode | None = None
     text: str = "the text of an unhandled exception"
@@ -62,8 +62,8 @@ class ScriptedSystem(system_pb2_grpc.SystemServiceServicer):
         return system_pb2.GetHealthResponse(status="ok")
 
 
-class Dialect(track_pb2_grpc.TrackServiceServicer):
-    """Answers raw calls with their own bodies, and what SDKs ask for before them."""
+class TrackResponses(track_pb2_grpc.TrackServiceServicer):
+    """Serves intake calls with bodies of their protocol, and the settings that SDKs request."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {}
@@ -88,7 +88,7 @@ class Dialect(track_pb2_grpc.TrackServiceServicer):
 class RawBackend:
     """The backend's other socket, with the one server that listens there."""
 
-    protocol: Dialect
+    protocol: TrackResponses
     socket: Path
     server: HttpServer = field(init=False)
 
@@ -121,7 +121,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     system_pb2_grpc.add_SystemServiceServicer_to_server(backend, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    raw = RawBackend(Dialect(), settings.ingest_socket("backend"))
+    raw = RawBackend(TrackResponses(), settings.ingest_socket("backend"))
     track_pb2_grpc.add_TrackServiceServicer_to_server(raw.protocol, server)
     server.add_insecure_port(f"unix:{settings.backend_socket('backend')}")
     await server.start()
@@ -147,9 +147,9 @@ async def _all_healthy(settings: Settings) -> bool:
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def _fresh_script(running: Gateway) -> None:
-    """Begin with the default script, and with a backend that Envoy holds to be healthy.
+    """Start with the default script, and with a backend that is healthy for Envoy.
 
-    A test that computes for seconds answers no health check meanwhile.
+    A test that computes for seconds does not respond to health checks meanwhile.
     """
     running.backend.script = Script()
     async with asyncio.timeout(30):
@@ -205,7 +205,7 @@ PROTOCOLS = [
 
 
 def _paths(protos: Any, service: str, verb: str) -> set[str]:
-    """What the rules of a service bind to a verb; for the type of an event its values."""
+    """Return the verbs and paths of a service; the type of an event is replaced by its values."""
     found = set()
     for method in protos.DESCRIPTOR.services_by_name[service].methods:
         rule = method.GetOptions().Extensions[annotations_pb2.http]
@@ -372,7 +372,7 @@ async def test_a_raw_call_arrives_as_it_was_sent(running: Gateway, type_: str) -
     assert response.headers["x-request-id"] == metadata["x-request-id"]
 
 
-async def test_a_raw_call_is_refused_as_its_servicer_says(running: Gateway) -> None:
+async def test_an_intake_call_is_rejected_with_the_body_of_its_protocol(running: Gateway) -> None:
     response = await _post(running, b"refuse")
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     assert response.json() == {"error": {"code": "TooManyRequests", "message": "later"}}
@@ -413,7 +413,7 @@ async def test_what_sdks_ask_for_is_transcoded(running: Gateway) -> None:
 
 
 async def _refused_at_once(running: Gateway) -> None:
-    """A raw call is answered 503 by the gateway; other calls are not."""
+    """The gateway returns 503 for an intake call; other calls succeed."""
     response = await _post(running, b"{}")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json() == {"error": {"code": "ServiceUnavailable", "message": "the server cannot answer now"}}
@@ -427,13 +427,13 @@ async def _until_back(running: Gateway) -> None:
     assert (await _post(running, b"{}")).status_code == 200
 
 
-async def test_without_a_backend_a_raw_call_is_503_at_once_until_there_is_one(running: Gateway) -> None:
+async def test_without_a_backend_a_raw_call_is_503_immediately_until_there_is_one(running: Gateway) -> None:
     await running.raw.stop()
-    await _refused_at_once(running)  # nobody listens
+    await _refused_at_once(running)  # the backend does not listen
     async with asyncio.timeout(10):
         while await _all_healthy(running.settings):
             await asyncio.sleep(0.02)
-    await _refused_at_once(running)  # nobody is asked
+    await _refused_at_once(running)  # no backend receives it
     await running.raw.start()
     await _until_back(running)
 
@@ -464,7 +464,7 @@ async def test_a_backend_that_hangs_is_asked_no_more_until_it_answers(running: G
         while await _all_healthy(running.settings):
             await asyncio.sleep(0.02)
     await _refused_at_once(running)
-    # It may be carried out: only the client can know whether to send it again.
+    # It may have been processed: only the client can know whether to send it again.
     assert ((await in_hand).status_code, (await in_hand).json()["error"]["code"]) == (504, "Timeout")
     ended.set()
     hanging.close()
@@ -541,7 +541,7 @@ async def _all_healthy_within(settings: Settings) -> bool:
 
 
 async def _is_served(settings: Settings) -> bool:
-    """Whether a client on a connection of its own gets an answer."""
+    """Return whether a client on its own connection gets a response."""
     try:
         return (await request("GET", "/healthz", (settings.host, settings.port)))[0] == 200
     except (OSError, ValueError, IndexError):

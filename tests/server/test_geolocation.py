@@ -1,4 +1,4 @@
-"""Places from a database of MaxMind's format, and what is said when it is none."""
+"""Locations from a database in MaxMind's format, and errors about other files."""
 
 import dataclasses
 from pathlib import Path

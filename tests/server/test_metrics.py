@@ -1,4 +1,4 @@
-"""What is counted, in one process and in the whole system, as Prometheus reads it."""
+"""Metrics of one process and of the whole system, in Prometheus's format."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def samples(page: str) -> Samples:
     }
 
 
-async def page_of(metrics: Counted, folder: Path, backlog: int | None = None) -> Samples:
+async def read_page(metrics: Counted, folder: Path, backlog: int | None = None) -> Samples:
     async def measure() -> dict[str, Backlog]:
         assert backlog is not None
         return {"warehouse": Backlog(backlog, may_lag=False), "lane": Backlog(7, may_lag=True)}
@@ -45,7 +45,7 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
     metrics.events_accepted("track", 5)
     metrics.events_rejected("track", "BadRequest", 2)
     metrics.log_committed(7, 0.0004)
-    found = await page_of(metrics, tmp_path)
+    found = await read_page(metrics, tmp_path)
     assert found["headwater_rpc_handled_total", (("method", "/a.B/C"), ("status", "NOT_FOUND"))] == 1
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.005"), ("method", "/a.B/C"))] == 2
     assert found["headwater_rpc_duration_seconds_bucket", (("le", "0.0025"), ("method", "/a.B/C"))] == 0
@@ -62,7 +62,7 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
     metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
     metrics.janitor_failed("Unavailable")
-    found = await page_of(metrics, tmp_path, backlog=12)
+    found = await read_page(metrics, tmp_path, backlog=12)
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1

@@ -1,4 +1,4 @@
-"""A system whose kernel refuses to confine sandboxes: functions run with a warning, or the server does not start."""
+"""A system whose kernel cannot confine sandboxes: functions run with a warning, or the server does not start."""
 
 import json
 import os
@@ -30,7 +30,7 @@ libc = ctypes.CDLL(None)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(PR_SET_SECCOMP, 2, program, 0, 0) == 0
 os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
 """
-"""Runs Python with these arguments on a kernel that refuses filters of system calls from now on."""
+"""Runs Python with these arguments on a kernel that rejects filters of system calls from now on."""
 
 FUNCTIONS: Final = """
 import asyncio
@@ -75,7 +75,7 @@ def test_a_server_that_requires_confinement_does_not_start(tmp_path: Path) -> No
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_without_refusal_the_check_passes() -> None:
+def test_a_system_that_can_confine_passes_the_check() -> None:
     command = [sys.executable, "-m", "headwater.server.sandboxes"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Where the keys of settings come from: the environment, or a file that is made once and read by its owner only."""
+"""The keys of settings: from the environment, or from a file that is created once and readable by its owner only."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

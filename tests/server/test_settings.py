@@ -186,7 +186,7 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("LOG_FORMAT", "xml", "must be one of json, text"),
     ],
 )
-def test_refused_in_one_line_that_names_the_variable(name: str, text: str, rule: str) -> None:
+def test_errors_are_one_line_with_the_name_of_the_variable(name: str, text: str, rule: str) -> None:
     with pytest.raises(StartupError) as caught:
         read({f"HEADWATER_{name}": text})
     message = str(caught.value)
@@ -226,7 +226,7 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("nats_url", "nats://one,nats://hidden-token@two"),
     ],
 )
-def test_a_password_is_refused_on_the_command_line(name: str, url: str) -> None:
+def test_a_password_is_rejected_on_the_command_line(name: str, url: str) -> None:
     flag = name.replace("_", "-")
     with pytest.raises(
         StartupError, match=rf"^--{flag} must not contain a password.*HEADWATER_{name.upper()}"

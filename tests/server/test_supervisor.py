@@ -43,7 +43,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _failure(output: Path, data_dir: Path, port: int, **variables: str) -> str:
-    """The last line of a start that fails; what it writes is kept in the folder `output`."""
+    """Return the last line of a start that fails; its output is kept in the folder `output`."""
     process = serve(output, port, **{"HEADWATER_DATA_DIR": str(data_dir), **variables})
     assert process.wait(60) == 1
     written = (output / "stderr.txt").read_text()
@@ -88,7 +88,7 @@ def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) ->
     assert running.process.wait(60) == 0
 
 
-def test_a_second_signal_ends_it_at_once(starting: Start) -> None:
+def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
     running = starting()
     living = running.children()
     with socket.create_connection(("127.0.0.1", running.port)) as client:
@@ -220,7 +220,7 @@ def test_idle_connections_are_closed_early_near_the_limit(starting: Start) -> No
 
 def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    (data_dir / "run" / "backend.sock").mkdir(parents=True)  # nobody can listen there
+    (data_dir / "run" / "backend.sock").mkdir(parents=True)  # the socket cannot be opened there
     line = _failure(tmp_path, data_dir, free_port())
     assert line.startswith("headwater: backend ended with status 1 before the system was ready: ")
 

@@ -1,4 +1,4 @@
-"""Sizes, durations and rates as people write them."""
+"""Sizes, durations and rates in the texts of settings."""
 
 import pytest
 
@@ -21,13 +21,13 @@ def test_durations(text: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5GiB", "1e6", "10GB", "ten", "GiB", "٨٠", "1" * 16, "1KiB2"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number of bytes"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5h", "1w", "ever", "24:00"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_durations_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number of seconds"):
         parse_duration(text)
 
@@ -48,6 +48,6 @@ def test_rates(text: str, rate: Rate) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "1:0", ":", "1:", ":1", "1:2:3", "-1", "1.5", "1k", "10000001", "\u0665"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_invalid_rates_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must be the events a second"):
         parse_event_rate(text)

@@ -82,7 +82,7 @@ async def test_a_child_that_is_not_watched_is_never_stuck() -> None:
 
 
 async def test_time_in_which_the_supervisor_did_not_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a suspended machine: the clock has jumped, and the child has not had time to beat."""
+    """After a suspended machine the clock has jumped, and the child had no time to send a heartbeat."""
     loop = asyncio.get_running_loop()
     async with running(ONE_BEAT, patience=1000) as child:
         wait = asyncio.create_task(child.wait_for_silence())

@@ -36,7 +36,7 @@ def device(device_id: str, user: str | None = "u", anonymous: str | None = None,
 
 
 CASES: list[tuple[list[DeviceEvent], list[Device]]] = [
-    # What is said counts, and what is not said stays
+    # Sent attributes count, and absent ones are kept
     ([registered("d", at=5)], [device("d", updated_at=5)]),
     (
         [registered("d", token="t", os="iOS", model="m"), registered("d", os="iOS 17", app_build="1", at=3)],

@@ -1,4 +1,4 @@
-"""The tables of lanes: what is shared, what is removed, and what that costs."""
+"""The tables of lanes: shared documents, deletion, and its cost."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

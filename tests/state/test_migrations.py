@@ -22,7 +22,8 @@ def test_head_is_the_newest_revision() -> None:
 
 
 def _shape(*metadata: MetaData) -> dict[str, Any]:
-    """What autogenerate does not compare in SQLite: keys, and constraints and indexes with their columns."""
+    """Return the parts that autogenerate does not compare in SQLite: keys, and constraints and indexes with their
+    columns."""
     return {
         table.name: (
             [column.name for column in table.columns],

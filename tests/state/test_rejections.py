@@ -1,4 +1,4 @@
-"""Refused events: which are kept, what their counts say, and what keeping them few costs."""
+"""Rejected events: their trimming, its cost, and their counts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,7 +93,7 @@ async def test_they_are_looked_at_only_after_many_have_come(state: StateStore, m
     assert len(await list_rejected(state)) == 200
 
 
-async def test_refusals_are_counted_by_source_and_rule(state: StateStore) -> None:
+async def test_rejections_are_counted_by_source_and_rule(state: StateStore) -> None:
     later = msgspec.structs.replace(rejected(4), received_at=NOON + timedelta(hours=1))
     await add(state, rejected(1), rejected(2), rejected(3, connection=2), rejected(5, workspace=8))
     await add(state, later, msgspec.structs.replace(rejected(6), path="event"))

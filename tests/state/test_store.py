@@ -1,4 +1,4 @@
-"""The warehouse: what a transaction promises, who claims a message, and the pages that people read."""
+"""The state store: the guarantees of transactions, positions of consumers, and lists for readers."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -79,7 +79,7 @@ async def test_each_consumer_has_a_position_of_its_own(state: StateStore) -> Non
 
 
 @pytest.mark.parametrize("after", [0, 4, 6])
-async def test_a_batch_that_another_consumer_has_carried_is_undone(state: StateStore, after: int) -> None:
+async def test_a_batch_that_another_consumer_has_processed_is_rolled_back(state: StateStore, after: int) -> None:
     async with state.transaction() as transaction:
         await transaction.advance("warehouse", 0, 5)
     with pytest.raises(Unavailable, match="another process"):
@@ -188,7 +188,7 @@ def test_the_database_holds_what_the_rules_say(url: str, batches: list[list[Iden
     async def through_the_database() -> list[Identity]:
         async with open_state(url, writes=True, clock=MovableClock()) as state:
             async with state.transaction() as transaction:
-                await transaction.remove_identities_except([])  # what the example before left
+                await transaction.remove_identities_except([])  # rows of the previous example
             for batch in batches:
                 await add(state, *batch)
             return [*await listed(state, 1), *await listed(state, 2)]
@@ -270,7 +270,7 @@ async def test_a_reason_may_repeat_any_text(state: StateStore) -> None:
     assert (found.path, found.message) == ("batch[0].\ufffd", "\ufffd is no type, \U0001f600 neither")
 
 
-async def test_a_refused_event_is_found_by_its_message_id(state: StateStore) -> None:
+async def test_a_rejected_event_is_found_by_its_message_id(state: StateStore) -> None:
     mine, other = (msgspec.structs.replace(rejected(position), message_id="m") for position in (1, 2))
     await add(state, mine, other, rejected(3), msgspec.structs.replace(rejected(4, workspace=8), message_id="m"))
     assert await state.rejected_messages(7, "m") == [mine, other]

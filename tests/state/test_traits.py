@@ -1,4 +1,4 @@
-"""Traits of the client API: what is not said stays, null clears, and what was anonymous becomes a user's once."""
+"""Traits of the client API: absent ones are kept, null deletes, and anonymous ones become a user's once."""
 
 import json
 from copy import deepcopy
@@ -35,7 +35,7 @@ CASES: list[tuple[list[TraitsUpdate], dict[str, Any]]] = [
     ([says(None, "x", a=1), says(None, "x", b=2)], {"a": 1, "b": 2}),
     ([says("u", None, a=1), says("v", None)], {}),
     ([says("x", None, a=1), says(None, "x")], {}),
-    # What was anonymous becomes the user's, if the user has nothing
+    # Anonymous traits become the user's, if the user has none
     ([says(None, "x", a=1), says("u", "x", b=2)], {"a": 1, "b": 2}),
     ([says("u", None, c=3), says(None, "x", a=1), says("u", "x", b=2)], {"c": 3, "b": 2}),
     ([says(None, "x", a=1), says("u", "x"), says("v", "x")], {}),
@@ -73,7 +73,7 @@ async def test_what_becomes_too_much_is_replaced(state: StateStore) -> None:
     assert await merged(state, says("u", None)) == [{"b": large}]
 
 
-async def test_what_a_batch_is_told_is_bounded(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_merged_traits_of_a_batch_are_bounded(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a thousand small calls would otherwise hold all that is known of the person."""
     monkeypatch.setattr(module, "MAX_MERGED_BYTES", 250)
     large = "x" * 100
@@ -115,7 +115,7 @@ _sayings = st.one_of(
 
 
 @given(st.lists(_sayings, max_size=8))
-def test_a_trait_is_what_was_said_last_by_somebody_who_was_that_person(updates: list[TraitsUpdate]) -> None:
+def test_a_trait_is_the_latest_value_of_the_same_person(updates: list[TraitsUpdate]) -> None:
     known: dict[PersonKey, Traits] = {}
     for update in updates:
         before = deepcopy(known)

@@ -1,4 +1,4 @@
-"""PostgreSQL: what is said of a database that cannot be used, what counts as an outage, and how connections are set."""
+"""PostgreSQL: errors about unusable databases, the definition of an outage, and the settings of connections."""
 
 import asyncio
 import socket

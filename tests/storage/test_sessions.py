@@ -150,7 +150,7 @@ async def test_there_is_a_bound_on_sessions(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_the_end_waits_for_no_transaction(url: str) -> None:
-    """What is open then is undone."""
+    """Open transactions are rolled back."""
     engine = open_engine(url)
     async with sessions(engine) as first, first.open() as session:
         await session.run(_make_table)

@@ -1,4 +1,4 @@
-"""An installation of an earlier release gets a state.db: complete, once, and whatever is killed meanwhile."""
+"""An installation of an earlier release gets a state.db: complete, once, and after any kill."""
 
 import asyncio
 import shutil
@@ -42,12 +42,12 @@ async def install(url: str, revision: str) -> None:
             await connection.execute(text("CREATE SCHEMA warehouse"))
         await connection.run_sync(upgrade)
         await connection.execute(text(f"ALTER TABLE {REVISION_TABLE} RENAME TO {FORMER_REVISION_TABLE}"))
-        for table in await tables_of(connection):
+        for table in await list_tables(connection):
             await fill(connection, table)
     await engine.dispose()
 
 
-async def tables_of(connection: AsyncConnection) -> list[str]:
+async def list_tables(connection: AsyncConnection) -> list[str]:
     query = (
         "SELECT name FROM sqlite_master WHERE type = 'table'"
         if connection.dialect.name == "sqlite"
@@ -72,13 +72,13 @@ async def fill(connection: AsyncConnection, table: str) -> None:
         await connection.execute(found[0].table.insert().values(values))
 
 
-def rows_of(path: Path) -> Rows:
+def read_rows(path: Path) -> Rows:
     with closing(sqlite3.connect(path)) as file:
         tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {table: file.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables}
 
 
-def indexes_of(path: Path) -> set[str]:
+def list_indexes(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as file:
         return {sql for (sql,) in file.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL")}
 
@@ -95,24 +95,24 @@ def former(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def check(before: Rows, warehouse: Path, state: Path) -> None:
     """Every row is where it belongs, and in no other place."""
-    moved, kept = rows_of(state), rows_of(warehouse)
+    moved, kept = read_rows(state), read_rows(warehouse)
     assert kept == {table: before[table] for table in ("events", "progress")}
     assert moved.pop(REVISION_TABLE) == before[FORMER_REVISION_TABLE]
     assert moved == {table: rows for table, rows in before.items() if table not in ("events", FORMER_REVISION_TABLE)}
 
 
 def test_the_operational_tables_move(former: Path, tmp_path: Path) -> None:
-    before, indexes, state = rows_of(former), indexes_of(former), tmp_path / "state.db"
+    before, indexes, state = read_rows(former), list_indexes(former), tmp_path / "state.db"
     assert all(len(rows) == 3 for table, rows in before.items() if table != FORMER_REVISION_TABLE)
     assert split_state(former, state)
     check(before, former, state)
-    assert indexes_of(state) | indexes_of(former) == indexes
+    assert list_indexes(state) | list_indexes(former) == indexes
     assert not split_state(former, state), "once"
     check(before, former, state)
 
 
 async def test_the_state_store_continues_with_what_there_was(former: Path, tmp_path: Path) -> None:
-    before, state = rows_of(former), tmp_path / "state.db"
+    before, state = read_rows(former), tmp_path / "state.db"
     split_state(former, state)
     async with open_state(sqlite_url(state), writes=True, clock=SystemClock()) as store:
         assert [await store.position(each) for each in ("warehouse", "lanes", "c", "nobody")] == [1, 2, 3, 0]
@@ -156,7 +156,7 @@ split_state(Path(sys.argv[1]), Path(sys.argv[2]))
 @pytest.mark.process
 @pytest.mark.parametrize("former", REVISIONS[-1:], indirect=True)
 def test_a_kill_at_any_statement_loses_nothing(former: Path, tmp_path: Path) -> None:
-    before, number, killed = rows_of(former), 0, True
+    before, number, killed = read_rows(former), 0, True
     while killed:
         number += 1
         folder = tmp_path / str(number)
@@ -164,8 +164,8 @@ def test_a_kill_at_any_statement_loses_nothing(former: Path, tmp_path: Path) -> 
         warehouse, state = folder / "warehouse.db", folder / "state.db"
         done = subprocess.run([sys.executable, "-c", KILLED, str(warehouse), str(state), str(number)], check=False)
         killed = done.returncode != 0
-        left = rows_of(warehouse)
-        copied = rows_of(state) if state.exists() else {}
+        left = read_rows(warehouse)
+        copied = read_rows(state) if state.exists() else {}
         for table, rows in before.items():
             found = left.get(table) or copied.get(REVISION_TABLE if table == FORMER_REVISION_TABLE else table)
             assert found == rows, f"{table} is lost by a kill at statement {number}"
@@ -180,10 +180,10 @@ def test_files_that_do_not_belong_together_are_left_alone(former: Path, tmp_path
     backup, state = tmp_path / "backup.db", tmp_path / "state.db"
     shutil.copyfile(former, backup)
     split_state(former, state)
-    before, copied = rows_of(backup), rows_of(state)
+    before, copied = read_rows(backup), read_rows(state)
     with pytest.raises(UnusableDatabase, match="restore both files from the same backup"):
         split_state(backup, state)
-    assert (rows_of(backup), rows_of(state)) == (before, copied)
+    assert (read_rows(backup), read_rows(state)) == (before, copied)
 
 
 def test_files_that_cannot_be_read_are_an_error_of_one_line(tmp_path: Path) -> None:

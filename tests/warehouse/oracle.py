@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from headwater.base.clock import from_microseconds, microseconds
-from headwater.events.record import record_of_document
+from headwater.events.record import document_record
 from headwater.filters import CheckedFilter, Condition, Filter, check_filter, compile_filter
 from headwater.schemas import EVENT_SCHEMA
 from headwater.warehouse import (
@@ -171,7 +171,7 @@ class Oracle:
                 and (query.anonymous_id is None or event.anonymous_id == query.anonymous_id)
                 and (query.since is None or time >= query.since)
                 and (query.until is None or time < query.until)
-                and (passes is None or passes(record_of_document(_members(event.document))))
+                and (passes is None or passes(document_record(_members(event.document))))
             ):
                 found.append(event)
         return sorted(found, key=lambda event: (find_time(query, event), event.position))

@@ -1,16 +1,16 @@
 """The error tree. Domain code raises these errors; one interceptor converts them to responses.
 
-    HeadwaterError                      status  code
-    ├── BadRequest                      400     BadRequest          syntax; a value that can never be valid
-    ├── Unauthorized                    401     Unauthorized        credentials absent or unknown
-    ├── Forbidden                       403     Forbidden           known, but not allowed
-    ├── NotFound                        404     NotFound            a reference in the path does not exist
-    ├── PayloadTooLarge                 413     PayloadTooLarge
-    ├── Unprocessable                   422     its own, required   in conflict with the state, or a reference
-    │                                                               in the body that does not exist
-    ├── TooManyRequests                 429     TooManyRequests     with the seconds to wait
-    ├── Unimplemented                   501     NotImplemented      documented, but not built yet
-    └── Unavailable                     503     ServiceUnavailable  with the seconds to wait
+        HeadwaterError                      status  code
+        ├── BadRequest                      400     BadRequest          syntax; a value that can never be valid
+        ├── Unauthorized                    401     Unauthorized        credentials absent or unknown
+        ├── Forbidden                       403     Forbidden           known, but not allowed
+        ├── NotFound                        404     NotFound            a reference in the path does not exist
+        ├── PayloadTooLarge                 413     PayloadTooLarge
+        ├── Unprocessable                   422     its own, required   in conflict with the state, or a reference
+        │                                                               in the body that does not exist
+        ├── TooManyRequests                 429     TooManyRequests     with the seconds to wait
+        ├── Unimplemented                   501     NotImplemented      documented, but not built yet
+        └── Unavailable                     503     ServiceUnavailable  with the seconds to wait
 
 Any other exception is a bug. It is logged with its traceback and returned as 500 without details.
 """

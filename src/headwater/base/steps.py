@@ -11,11 +11,11 @@ ProcessingStep = Literal["Receive", "InputValidation", "Filter", "Transformation
 a destination."""
 
 StepOutcome = Literal["Passed", "Filtered", "Failed", "Pending"]
-"""How the last step of a record ended. Pending: the record waits in the lane of its pipeline."""
+"""The outcome of the last step of a record. Pending: the record waits in the lane of its pipeline."""
 
 StepCounts: TypeAlias = Mapping[tuple[ProcessingStep, StepOutcome], int]
-"""How many records ended in each step, by its outcome."""
+"""Number of records by last step and its outcome."""
 
 EventOutcome = Literal["Pending", "Processed", "NoPipeline", "Duplicate", "Rejected"]
-"""What became of an event. Pending: it is durable and not yet processed. Processed: at least one pipeline took it.
-NoPipeline: no enabled pipeline of its source took it, so it is not stored. Duplicate: it repeats an earlier message."""
+"""The outcome of an event. Pending: it is durable and not yet processed. Processed: at least one pipeline accepted it.
+NoPipeline: no enabled pipeline of its source accepted it, so it is not stored. Duplicate: it repeats a message."""

@@ -14,7 +14,7 @@ from headwater.catalog.definition import (
     TransformationDefinition,
     encode_definition,
 )
-from headwater.catalog.model import Access, ApiKey, Connection, Pipeline, UiPreferences, Workspace, digest_of
+from headwater.catalog.model import Access, ApiKey, Connection, Pipeline, UiPreferences, Workspace, api_key_digest
 
 __all__ = [
     "Access",
@@ -30,7 +30,7 @@ __all__ = [
     "TransformationDefinition",
     "UiPreferences",
     "Workspace",
-    "digest_of",
+    "api_key_digest",
     "encode_definition",
     "open_catalog",
 ]

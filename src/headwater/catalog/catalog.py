@@ -21,7 +21,7 @@ from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import tables
 from headwater.catalog.change import Change
-from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, digest_of
+from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, api_key_digest
 from headwater.catalog.negativecache import NegativeCache
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
 from headwater.catalog.sealing import check_readable, open_settings, reseal_settings, seal_settings
@@ -88,13 +88,13 @@ class Catalog:
     def api_key(self, token: str) -> ApiKey | None:
         """Return the API key with this token. The lookup is by digest, so its duration reveals nothing about other
         keys."""
-        return self._view.api_key_by_digest.get(digest_of(token))
+        return self._view.api_key_by_digest.get(api_key_digest(token))
 
     def api_keys(self) -> list[ApiKey]:
         """Return all API keys, oldest first."""
         return sorted(self._view.api_keys.values(), key=lambda key: (key.created_at, key.id))
 
-    def source_of(self, write_key: str) -> Connection | None:
+    def find_source(self, write_key: str) -> Connection | None:
         """Return the connection that the event write key belongs to."""
         return self._view.source_by_write_key.get(write_key)
 
@@ -118,7 +118,7 @@ class Catalog:
         """Raise Unavailable unless a key opens the settings of the connection."""
         check_readable(self.keyring, connection)
 
-    def settings_of(self, connection: Connection) -> Settings | None:
+    def decrypt_settings(self, connection: Connection) -> Settings | None:
         """Return the settings of a connection, as its connector declares them.
 
         A connection without settings has the defaults of its connector; None if its connector has no settings in that

@@ -30,7 +30,7 @@ class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
         """Return the function with this definition, owned by `owner`. Raises BadRequest if it breaks a rule."""
         return Function(
             owner=owner,
-            language=cast(Language, self.language),  # the function refuses any other
+            language=cast(Language, self.language),  # the function rejects any other
             source=self.source,
             preserve_json=self.preserve_json,
             in_paths=self.in_paths,

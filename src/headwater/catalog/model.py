@@ -93,6 +93,6 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     event_write_keys: tuple[str, ...] = ()
 
 
-def digest_of(api_key: str) -> str:
+def api_key_digest(api_key: str) -> str:
     """Return the digest of an API key, which the catalog stores instead of the key."""
     return sha256(api_key.encode()).hexdigest()

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from headwater.events.record import record_of_document
+from headwater.events.record import document_record
 from headwater.processing.lanes import LaneResult, LaneResults, encode_results
 from headwater.processing.transformer import AttributesJson, Failed, failure
 from headwater.schemas import Record
@@ -43,7 +43,7 @@ def take(chunk: Chunk, after: int, records: int) -> list[LaneEntry]:
 def read_record(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
     """Return the record of an entry that has a document."""
     try:
-        return record_of_document(_decode_document(chunk.documents[entry.document]))
+        return document_record(_decode_document(chunk.documents[entry.document]))
     except Exception as error:
         return failure(error)
 

@@ -2,7 +2,8 @@
 
 Pure: the same bytes give the same events and rejections. The intake decodes a call to return its result; the worker
 decodes the same bytes later, perhaps after a crash, to store the accepted events. Both must agree, so this package uses
-no clock, no random source and no database."""
+no clock, no random source and no database.
+"""
 
 from headwater.events.event import EVENT_TYPES, Event
 from headwater.events.protocol import (

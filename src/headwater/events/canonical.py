@@ -1,4 +1,4 @@
-"""From an event on the wire to the canonical event."""
+"""Converts an event on the wire to the canonical event."""
 
 import uuid
 from datetime import datetime
@@ -16,10 +16,10 @@ from headwater.events.timestamps import MAX_KEPT_LENGTH, correct, parse_timestam
 from headwater.events.wire import WireEvent, parse_id
 
 DEFAULT_OBJECT_TYPE: Final = "1"
-"""The type of a group that has none."""
+"""The type of a group without one."""
 _OBJECT_TYPE_TRAITS: Final = ("object_type_id", "objectTypeId")
 INVALID_TIMES: Final = "invalidTimes"
-"""The member of the document that keeps the text of each time that cannot be read."""
+"""The member of the document with the text of each time that cannot be read."""
 _NOT_CORRECTED: Final = (
     "sentAt is not used to correct timestamp: that would move the event more than a day into the future"
 )
@@ -28,16 +28,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 Canonical = tuple[Event, bytes, tuple[str, ...]]
-"""An event; its document, as it is stored; and notes for the trace: what was sent but is not used, and why."""
+"""An event; its stored document; and notes for the trace: sent values that are not used, each with the reason."""
 
 
 def canonical(
     wire: WireEvent, extra: dict[str, Raw], call: Call, envelope: Envelope, index: int, locate: Locate | None = None
 ) -> Canonical:
-    """The checked event number `index` of the call with its `extra` members.
+    """Return the checked event number `index` of the call with its `extra` members.
 
     `locate` looks up the location of an event that does not include one. The result depends on the arguments only, so
-    that reading again after a crash makes the same event.
+    that a second reading after a crash returns the same event.
     """
     received = envelope.received_at
     timestamp, original, sent, notes, invalid = _read_times(wire, call, received)
@@ -72,15 +72,15 @@ def canonical(
 
 
 def generated_message_id(nonce: bytes, index: int) -> str:
-    """The id of event number `index` of a call, for an event that brought none; the same at every reading."""
+    """Return the id of event number `index` of a call, for an event without one. It is the same at every reading."""
     number = (int.from_bytes(nonce) + index) % 2**128
     return f"{_GENERATED}{uuid.UUID(int=number)}"
 
 
-def index_of_generated(message_id: str, nonce: bytes) -> int | None:
-    """Which event of the call with this nonce `generated_message_id` would give the id to; None for other ids.
+def find_generated_index(message_id: str, nonce: bytes) -> int | None:
+    """Return the index of the event with this generated id in the call with this nonce; None for other ids.
 
-    It may be one that the call does not have.
+    The call may not have an event with this index.
     """
     try:
         number = uuid.UUID(message_id.removeprefix(_GENERATED)).int
@@ -92,10 +92,11 @@ def index_of_generated(message_id: str, nonce: bytes) -> int | None:
 def _read_times(
     wire: WireEvent, call: Call, received: datetime
 ) -> tuple[datetime, datetime, datetime, tuple[str, ...], dict[str, str]]:
-    """Read `timestamp`, `originalTimestamp` and `sentAt`. Return them, notes, and the texts that cannot be read.
+    """Parse `timestamp`, `originalTimestamp` and `sentAt`. Return them, notes, and the texts that cannot be read.
 
-    A client that sends both of the first two has corrected its clock itself. One that sends either (RudderStack's Node
-    SDK sends only `originalTimestamp`) has given the time of its own clock. A time that cannot be read is `received`.
+    A client that sends both of the first two has corrected its clock itself. A client that sends one of them
+    (RudderStack's Node SDK sends only `originalTimestamp`) has sent the time of its own clock. A time that cannot be
+    read is `received`.
     """
     sent_text = wire.sent_at or call.sent_at
     invalid: dict[str, str] = {}
@@ -129,7 +130,7 @@ def _read_time(text: str | None, member: str, received: datetime, invalid: dict[
 
 
 def object_type_id(type_: str | None, given: object, traits: Raw) -> str | None:
-    """Return the type of the group of an event, from where the documentation and its examples put it.
+    """Return the type of the group of an event, from the places in the documentation and its examples.
 
     `given` is the event's own member. An event of another type has only that.
     """

@@ -1,4 +1,4 @@
-"""Explains in the words of JSON why a body or an event cannot be decoded: msgspec's errors name Python's types.
+"""Explains in JSON's terms why a body or an event cannot be decoded: msgspec's errors name Python's types.
 
 This is the only module that reads the texts of msgspec's errors.
 """
@@ -33,16 +33,16 @@ _ID_MEMBERS: Final = frozenset(MEMBERS[field] for field in IDS)
 
 
 class Mismatch(Struct, frozen=True):
-    """The difference between a JSON value and the type that it was to have."""
+    """The difference between a JSON value and its required type."""
 
     path: str
     """The value, from the root; empty for the root itself."""
     type: str | None
-    """The type in msgspec's words; None when the value has the type and is out of its range."""
+    """The type in msgspec's words; None if the value has the type and is out of its range."""
     max_length: int | None
-    """Set when a text is too long."""
+    """Set if a text is too long."""
     is_element: bool
-    """Whether it is one of the values of an array or object at the path."""
+    """True if it is one of the values of an array or object at the path."""
     missing: str | None
     """The member that the object at the path should have."""
 

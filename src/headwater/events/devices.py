@@ -1,7 +1,7 @@
 """Reads the track events that register and remove a device of a user.
 
-SDKs of the Segment family put the device into the context. The client API sends more than the context has members for,
-which is read from the properties.
+SDKs of the Segment family put the device into the context. The client API sends more members than the context has;
+those are read from the properties.
 """
 
 from typing import Final, Literal
@@ -17,10 +17,10 @@ DEVICE_DELETED: Final = "Device Deleted"
 DEVICE_EVENTS: Final = frozenset((DEVICE_CREATED_OR_UPDATED, DEVICE_DELETED))
 
 MAX_KEY_BYTES: Final = 1_000
-"""The longest id or token of a device, in UTF-8: both are found by an index, whose keys PostgreSQL bounds."""
+"""Maximum size of the id or token of a device, in UTF-8. Indexes contain both, and PostgreSQL limits their entries."""
 
 Text = str | UnsetType | None
-"""None for one that was sent as null, UNSET for one that was not sent."""
+"""A text; None if null was sent, UNSET if nothing was sent."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -39,24 +39,24 @@ class DeviceChange(Struct, frozen=True):
 
 
 def device_change(event: Event) -> DeviceChange | None:
-    """Return the change to a device; None when the event is about none, or about one without an id or token."""
+    """Return the device change in an event; None if it has no device, or one without an id or token."""
     if event.event not in DEVICE_EVENTS or event.type != "track":
         return None
     context, flat = members(event.context), members(event.properties)
     device, os, app = (_section(context, name) for name in ("device", "os", "app"))
     token = _first(device.get("token"), flat.get("token"))
-    device_id = _first(device.get("id"), flat.get("device_id")) or token  # Customer.io's SDKs give the token only
+    device_id = _first(device.get("id"), flat.get("device_id")) or token  # Customer.io's SDKs send only the token
     if not isinstance(device_id, str) or not (_is_key(device_id) and _is_key(token)):
         return None
     return DeviceChange(
         kind="registered" if event.event == DEVICE_CREATED_OR_UPDATED else "removed",
         device_id=device_id,
         token=token or None if isinstance(token, str) else token,
-        os=_described(flat.get("os"), os.get("other"), os.get("name"), device.get("type")),
-        os_version=_described(flat.get("os_version"), os.get("version")),
-        model=_described(flat.get("model"), device.get("model")),
-        app_build=_described(flat.get("app_build"), app.get("build")),
-        app_version=_described(flat.get("app_version"), app.get("version")),
+        os=_clean_text(flat.get("os"), os.get("other"), os.get("name"), device.get("type")),
+        os_version=_clean_text(flat.get("os_version"), os.get("version")),
+        model=_clean_text(flat.get("model"), device.get("model")),
+        app_build=_clean_text(flat.get("app_build"), app.get("build")),
+        app_version=_clean_text(flat.get("app_version"), app.get("version")),
     )
 
 
@@ -66,7 +66,7 @@ def _section(parts: dict[str, Raw], name: str) -> dict[str, Raw]:
 
 
 def _first(*values: Raw | None) -> Text:
-    """The first that is a text, or null; UNSET when there is none."""
+    """Return the first value that is a text, or null; UNSET if there is none."""
     for value in values:
         if value is not None and is_string(value):
             return _decode_text(value)
@@ -75,8 +75,8 @@ def _first(*values: Raw | None) -> Text:
     return UNSET
 
 
-def _described(*values: Raw | None) -> Text:
-    """The first that is a text, or null, without what PostgreSQL has not in texts: NUL."""
+def _clean_text(*values: Raw | None) -> Text:
+    """Return the first value that is a text, or null, without NUL, which PostgreSQL texts cannot contain."""
     text = _first(*values)
     return text.replace("\0", "\ufffd") if isinstance(text, str) else text
 

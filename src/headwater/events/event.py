@@ -1,7 +1,7 @@
 """The canonical event: every protocol is read into it, and it is stored and returned by `GET /v1/events`.
 
-People's own JSON (`properties`, `traits`, `integrations`, members that we have no field for) stays the text that was
-sent: every digit of a number, the order of the members, the difference between `1` and `1.0`.
+JSON of users (`properties`, `traits`, `integrations`, members without a field) remains the text that was sent: every
+digit of a number, the order of the members, the difference between `1` and `1.0`.
 """
 
 from datetime import datetime
@@ -31,7 +31,7 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
     previous_id: str | None = None
     group_id: str | None = None
     object_type_id: str | None = None
-    """The type of the group. Every group event has one; other events have the one that was sent."""
+    """The type of the group. Every group event has one; other events have it if it was sent."""
     event: str | None = None
     name: str | None = None
     category: str | None = None
@@ -41,13 +41,13 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
     traits: Raw
     integrations: Raw = ABSENT
     timestamp: datetime
-    """When it happened, corrected for the client's clock. This is the one for analysis."""
+    """Time of the event, corrected for the client's clock. This is the one for analysis."""
     original_timestamp: datetime
-    """When it happened by the client's own clock."""
+    """Time of the event by the client's own clock."""
     sent_at: datetime
-    """When the client sent it, by the client's own clock."""
+    """Time at which the client sent it, by the client's own clock."""
     received_at: datetime
-    """When the server received it."""
+    """Time at which the server received it."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -12,44 +12,48 @@ from headwater.events.raw import ABSENT
 from headwater.events.wire import WireEvent
 
 ProtocolName = Literal["track", "grpc", "client", "native"]
-"""Which rules the body follows: those of the track API of the Segment family, of the typed `EventService`, of the
-client API, or of the native events API."""
+"""The protocol of the body: the track API of the Segment family, the typed `EventService`, the client API, or the
+native events API."""
 
 MAX_BATCH_EVENTS: Final = 20_000
-"""The most events in a call. So many that are valid do not fit into a batch: this bounds the others."""
+"""Maximum number of events in a call. That many valid events exceed the size of a batch, so this limits invalid
+ones."""
 MAX_DEFAULTS_BYTES: Final = 4 * 1024 * 1024
-"""How much the `context` and `integrations` of a batch may become, since each of its events is stored with them."""
+"""Maximum total size of the `context` and `integrations` of a batch, which are stored with each of its events."""
 MAX_REJECTED_BYTES: Final = 64 * 1024
 """Bytes of a rejected event or call that are stored; the rest is cut off."""
 MAX_DEPTH: Final = 100
-"""How deep an event may be nested. The decoder's own limit depends on how deep the stack is where it is called, and the
-worker, and every reader of the event, must be able to decode what the intake accepted."""
+"""Maximum nesting of an event.
+
+The decoder's own limit depends on the depth of the stack, and the worker and every reader of the event must be able to
+decode what the intake accepted.
+"""
 
 
 class Limits(Struct, frozen=True, array_like=True):
-    """What an operator may decide. Bytes are those of the JSON, after inflation."""
+    """Limits of calls that the operator sets, in bytes of decompressed JSON."""
 
     event_bytes: int = 32 * 1024
-    """The largest event of the track API, alone or in a batch; over gRPC too."""
+    """Maximum size of an event of the track API, alone or in a batch, and over gRPC."""
     batch_bytes: int = 500 * 1024
-    """The largest batch, or call of the native API."""
+    """Maximum size of a batch, or of a call of the native API."""
     client_bytes: int = 1024 * 1024
-    """The largest call of the client API."""
+    """Maximum size of a call of the client API."""
 
 
 DEFAULT_LIMITS: Final = Limits()
 
 
 class Rejection(Struct, frozen=True):
-    """Why an event, or a whole call, was not accepted. Rejected events are counted and kept with this reason."""
+    """The reason why an event, or a whole call, was not accepted. Rejected events are counted and stored with it."""
 
     code: str
     """For programs: an error code of `headwater.base.errors` ("BadRequest", "PayloadTooLarge", "Unauthorized"), or
     "ValidationError" of the client API."""
     path: str
-    """The offending value, from the event's own root ("userId", "context.ip"); empty when it is the event itself."""
+    """The invalid value, from the event's root ("userId", "context.ip"); empty for the event itself."""
     message: str
-    """For people: names the field and the rule."""
+    """The field and the rule, for people."""
 
 
 class BrokenRule(Exception):
@@ -64,60 +68,57 @@ class Call(Struct, frozen=True):
     """A decoded call."""
 
     type: str | None
-    """The event type that the route names; None where each event has its own."""
+    """The event type in the route; None if each event has its own."""
     events: list[Raw]
     write_key: str | None = None
     sent_at: str | None = None
     context: Raw = ABSENT
     integrations: Raw = ABSENT
     connection_id: int | None = None
-    """The source connection that the body names, for callers with an API key."""
+    """The source connection in the body, for callers with an API key."""
     has_plain_texts: bool = False
-    """Whether all of it is known to be ASCII without escapes of characters: what is wrong with a text is then its
-    length at most."""
+    """True if the whole body is ASCII without character escapes, so that a text can only be too long."""
     rejected: dict[int, Rejection] = {}
     """The events that can be rejected only with the body at hand, by their number."""
 
 
 class Envelope(Struct, frozen=True, array_like=True):
-    """The facts of a call that are not in its body. Stored with the body in the log, as the header of its entry.
-
-    The header is MessagePack, an array in the order of the fields below. Fields are only ever added at the end, with a
-    default, so that a newer version reads the entries that an older one wrote.
-    """
+    """The metadata of one call."""
 
     protocol: ProtocolName
     call: str
-    """The call of the protocol, as its route names it ("track", "batch", "devices", "events")."""
+    """The call of the protocol, as in its route ("track", "batch", "devices", "events")."""
     workspace: int
-    """0 when the key is unknown."""
+    """The workspace; 0 if the key is unknown."""
     connection: int
-    """The source connection; 0 when the key is unknown."""
+    """The source connection; 0 if the key is unknown."""
     received: int
-    """Microseconds since 1970-01-01T00:00:00Z."""
+    """Time of arrival, in microseconds since 1970-01-01T00:00:00Z."""
     nonce: bytes
-    """16 random bytes; the message ids of events that bring none are made from it."""
+    """16 random bytes, from which the message ids of events without one are generated."""
     ip: str = ""
-    """The caller's address as the gateway saw it; empty when unknown."""
+    """The caller's address at the gateway; empty if unknown."""
     user_agent: str = ""
     rejection: Rejection | None = None
-    """Set when the call was rejected as a whole: then the body is kept (bounded), but never read as events."""
+    """Set if the call was rejected as a whole. The body is then kept in part, but never read as events."""
     limits: Limits = DEFAULT_LIMITS
-    """The limits at acceptance: a later setting must not change what was accepted."""
+    """The limits at acceptance, because a later setting must not change accepted events."""
     is_client_side: bool = False
-    """Whether the source runs on people's own devices: only then is the caller's address that of the person."""
+    """True if the source runs on devices of users: only then is the caller's address that of the person."""
     rejected: dict[int, Rejection] | None = None
-    """The events that were rejected, by their number in the call. The others stay accepted, whatever rules a later
-    version has. None in entries that an older version wrote: their events are checked again."""
+    """The events that were rejected, by their number in the call. The others remain accepted under later rules.
+
+    None in entries of an earlier version: their events are checked again.
+    """
 
     @property
     def received_at(self) -> datetime:
-        """When the call arrived, in UTC."""
-        return _moment(self.received)
+        """The time of arrival, in UTC."""
+        return _to_datetime(self.received)
 
 
-_moment = lru_cache(maxsize=16)(from_microseconds)
-"""Each event of a call asks again."""
+_to_datetime = lru_cache(maxsize=16)(from_microseconds)
+"""Each event of a call needs it."""
 
 encode_envelope = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
@@ -127,35 +128,35 @@ class WireProtocol(Protocol):
     """The wire format of a family of clients: a module of `headwater.events.protocols` with these functions."""
 
     KEY_IN_BODY: bool
-    """Whether the write key may stand in the body: for callers that cannot set headers."""
+    """True if the body may contain the write key, for callers that cannot set headers."""
 
     def max_body(self, call: str, limits: Limits) -> int:
-        """Return the largest body of a call, in bytes after decompression."""
+        """Return the maximum size of the body of a call, in bytes after decompression."""
         ...
 
     def read_call(self, call: str, body: bytes) -> Call:
         """Decode the body of a call; `call` is the name in its route.
 
-        Raises BadRequest when the body is not UTF-8, not JSON or nested too deeply; BadRequest or Unprocessable, as the
-        protocol defines, when it is not of the shape that the call requires; and PayloadTooLarge when it has too many
-        events. A protocol in which one bad event rejects its whole call raises here too.
+        Raises BadRequest if the body is not UTF-8, not JSON or nested too deeply; BadRequest or Unprocessable, as the
+        protocol defines, if it has not the shape of the call; and PayloadTooLarge if it has too many events. A protocol
+        in which one invalid event rejects its whole call raises here too.
         """
         ...
 
     def check(self, event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-        """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
+        """Return the event if it follows every rule of the protocol; otherwise the first broken rule."""
         ...
 
     def read(self, event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
-        """An event that `check` has let through, once more, without holding it to the rules again.
+        """Return an event that `check` has accepted, without checking it again.
 
-        Return also the members that `WireEvent` has no field for: they are kept and forwarded, but not read.
+        The second value are the members that `WireEvent` has no field for: they are stored and forwarded, but not read.
         """
         ...
 
 
 def check_events(protocol: WireProtocol, call: Call, limits: Limits) -> list[WireEvent | Rejection]:
-    """Check each event of a call: the event, or the first rule that it breaks."""
+    """Check each event of a call: return the event, or the first rule that it breaks."""
     if not call.rejected:
         return [protocol.check(event, call, limits) for event in call.events]
     return [call.rejected.get(index) or protocol.check(event, call, limits) for index, event in enumerate(call.events)]

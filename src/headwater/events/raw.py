@@ -1,4 +1,4 @@
-"""Works on JSON that stays text: looks at it, takes its members apart and puts them together, changing no value."""
+"""Reads, splits and joins JSON texts without changing their values."""
 
 from typing import Final
 
@@ -12,8 +12,8 @@ _BRACE: Final = ord("{")
 _BRACKET: Final = ord("[")
 _QUOTE: Final = ord('"')
 _NULL: Final = b"null"
-_LAST_BYTES: Final = frozenset((b'"', b"}", b"]"))
-"""The bytes before the last brace of most objects that have members."""
+_FINAL_BYTES: Final = frozenset((b'"', b"}", b"]"))
+"""The possible bytes before the last brace of an object with members."""
 _NUMBER: Final = frozenset(b"-0123456789")
 
 ABSENT = Raw()
@@ -21,37 +21,37 @@ ABSENT = Raw()
 
 
 def is_absent(text: Raw) -> bool:
-    """Return whether a member was not sent, or sent as null: the protocols make no difference between the two."""
+    """Return whether a member was not sent, or sent as null, which the protocols treat alike."""
     return not text or (len(text) == len(_NULL) and bytes(text) == _NULL)
 
 
 def is_object(text: Raw) -> bool:
-    """Whether the text, which is valid JSON, is an object."""
+    """Return whether the text, which is valid JSON, is an object."""
     return memoryview(text)[0] == _BRACE if text else False
 
 
 def is_array(text: Raw) -> bool:
-    """Whether the text, which is valid JSON, is an array."""
+    """Return whether the text, which is valid JSON, is an array."""
     return memoryview(text)[0] == _BRACKET if text else False
 
 
 def is_string(text: Raw) -> bool:
-    """Whether the text, which is valid JSON, is a string."""
+    """Return whether the text, which is valid JSON, is a string."""
     return memoryview(text)[0] == _QUOTE if text else False
 
 
 def is_number(text: Raw) -> bool:
-    """Whether the text, which is valid JSON, is a number."""
+    """Return whether the text, which is valid JSON, is a number."""
     return memoryview(text)[0] in _NUMBER if text else False
 
 
 def members(text: Raw) -> dict[str, Raw]:
-    """The members of an object; of repeated ones the last. Absent gives none."""
+    """Return the members of an object; the last of repeated ones. An absent text has none."""
     return {} if is_absent(text) else _members(text)
 
 
 class _Name(str):
-    """A member's name that equals itself only, so that a dict keeps repeated ones apart."""
+    """A member's name that equals only itself, so that a dict keeps repeated members."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -64,7 +64,7 @@ _all_members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda name, text
 
 
 def repeated_member(text: Raw, names: frozenset[str]) -> str | None:
-    """The first of these names that an object has more than once: decoders take the last one in silence."""
+    """Return the first of these names that an object has more than once: decoders silently use the last one."""
     all_names = [*map(str.__str__, _all_members(text))]
     if len(set(all_names)) == len(all_names):
         return None
@@ -77,12 +77,12 @@ def repeated_member(text: Raw, names: frozenset[str]) -> str | None:
 
 
 def join(parts: dict[str, Raw]) -> Raw:
-    """An object of these members."""
+    """Return an object with these members."""
     return Raw(_encode(parts))
 
 
 def merge(defaults: Raw, own: Raw) -> Raw:
-    """`own`, with what only `defaults` has: section by section, and inside a section member by member."""
+    """Return `own` with the members that only `defaults` has: by section, and inside a section by member."""
     if is_absent(defaults):
         return own
     merged = members(defaults)
@@ -97,7 +97,7 @@ def merge(defaults: Raw, own: Raw) -> Raw:
 def change_members(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -> Raw:
     """Return the object with some members `replaced`, where ABSENT removes one, and others `added` at its end.
 
-    The object, which may be absent, has none of those that are added: then its text is not decoded at all.
+    The object, which may be absent, must not have the added members. Without replaced members its text is not decoded.
     """
     if replaced:
         parts = members(text)
@@ -113,12 +113,12 @@ def change_members(text: Raw, replaced: dict[str, Raw], added: dict[str, Raw]) -
 def append_members(text: Raw, suffix: bytes) -> Raw:
     """Return the object, which may be absent, with more members at its end.
 
-    `suffix` is empty, or the JSON of the members with a comma in place of the first brace.
+    `suffix` is empty, or the JSON of the members with a comma instead of the first brace.
     """
     if not suffix:
         return text
     own = bytes(text)
-    if own[-2:-1] in _LAST_BYTES:
+    if own[-2:-1] in _FINAL_BYTES:
         return Raw(own[:-1] + suffix)
     if is_absent(text):
         return Raw(b"{" + suffix[1:])

@@ -1,8 +1,8 @@
 """Reads the events of an accepted call.
 
-The body is decoded once, straight into events: most events have no member that `Event` has no field for, and
-identifiers that are texts. With its times and its context replaced, such an event is the document that is stored. Any
-other event is decoded by its protocol and put together by `headwater.events.canonical`. Both ways give the same event.
+The body is decoded once, directly into events: most events have only members that are fields of `Event`, and
+identifiers that are texts. With its times and its context replaced, such an event is the stored document. Any other
+event is decoded by its protocol and built by `headwater.events.canonical`. Both ways return the same event.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _Id = Annotated[str, msgspec.Meta(min_length=1)] | None
 
 
 def _sent_event(name: str, text: Any) -> type[Struct]:
-    """Make the type of a usual event as sent; `text` is the type of its texts that identify nothing.
+    """Return the type of a usual event as sent; `text` is the type of texts that are no identifiers.
 
     Members that the server sets may be null only, so an event that has one is unusual.
     """
@@ -55,10 +55,10 @@ class _Batch(Struct, rename="camel", kw_only=True):
 
 
 class _Decoder:
-    """Decodes bodies and events of a protocol, if they are usual; raises msgspec's errors otherwise."""
+    """Decodes bodies and events of a protocol, if they are usual; otherwise raises msgspec's errors."""
 
     def __init__(self, event: type[Struct], batch_call: str, *, has_integrations: bool) -> None:
-        """`batch_call` is the call that has a batch, whose `integrations` may be those of all its events."""
+        """`batch_call` is the call that has a batch, whose `integrations` may apply to all its events."""
         batch = msgspec.defstruct("_Batch", [("batch", list[event])], bases=(_Batch,), rename="camel", kw_only=True)  # type: ignore[valid-type]
         self._batch_call = batch_call
         self._has_integrations = has_integrations
@@ -66,7 +66,7 @@ class _Decoder:
         self.event = cast("Callable[[bytes | Raw], Event]", msgspec.json.Decoder(event).decode)
 
     def call(self, call: str, body: bytes) -> tuple[Call, list[Event]]:
-        """Return what holds for the whole call, and its events."""
+        """Return the members of the call that apply to all events, and its events."""
         if call != self._batch_call:
             return Call(call, []), [self.event(body)]
         batch = self._decode_batch(body)
@@ -76,7 +76,7 @@ class _Decoder:
 
 _track: Final = _Decoder(_sent_event("_SentEvent", str | None), "batch", has_integrations=True)
 _native: Final = _Decoder(_sent_event("_NativeEvent", _Id), "events", has_integrations=False)
-"""The native protocol takes an empty text as absent."""
+"""The native protocol treats an empty text as absent."""
 _DECODERS: Final = {"track": _track, "grpc": _track, "native": _native, "client": None}
 """The bodies of the client API are translated first."""
 
@@ -101,9 +101,9 @@ class CallReader:
     )
 
     def __init__(self, envelope: Envelope, body: bytes, locate: Locate | None = None) -> None:
-        """Decode the call. `locate` finds the places of events that do not have one.
+        """Decode the call. `locate` looks up the location of events that do not include one.
 
-        Raises BadRequest, Unprocessable or PayloadTooLarge for a call that is not one of its protocol.
+        Raises BadRequest, Unprocessable or PayloadTooLarge for a call that does not follow its protocol.
         """
         self._envelope = envelope
         self._body = body
@@ -141,7 +141,7 @@ class CallReader:
         return self._sources().events[index]
 
     def read(self, index: int) -> Canonical | Rejection:
-        """Return event number `index`, or why it was rejected."""
+        """Return event number `index`, or the reason of its rejection."""
         sent = self._events[index]
         if sent is not None:
             try:
@@ -168,7 +168,7 @@ class CallReader:
             return None
 
     def _complete(self, event: Event, index: int) -> bytes | None:
-        """Make a usual event as sent the event that is stored, and return its document; None for an unusual one."""
+        """Complete a usual event to the stored event, and return its document; None for an unusual one."""
         call, envelope = self._call, self._envelope
         if call.type is not None and not (self._is_native and event.type):
             event.type = cast("EventType", call.type)
@@ -197,7 +197,7 @@ class CallReader:
         return encode_event(event)
 
     def _set_times(self, event: Event) -> None:
-        """Replace the texts of the times. Raises ValueError when one is not an ISO 8601 date and time."""
+        """Parse the texts of the times. Raises ValueError if one is not an ISO 8601 date and time."""
         received = self._received
         times: Any = event
         text = times.sent_at or self._call.sent_at

@@ -1,7 +1,7 @@
-"""An event as filters and transformations see it: a record of `EVENT_SCHEMA`.
+"""An event for filters and transformations: a record of `EVENT_SCHEMA`.
 
-What clients put into the context does not always fit the schema, even when it has been normalised. What does not is
-left out of the record, and only of the record: the stored document keeps it. So a record always satisfies the schema.
+The context from clients does not always fit the schema, even when it has been normalised. A value that does not fit is
+omitted from the record, and kept in the stored document. So a record always satisfies the schema.
 """
 
 from dataclasses import replace
@@ -58,7 +58,7 @@ _CONTEXT_CODEC: Final = Codec(_CONTEXT)
 
 
 def event_record(event: Event) -> Record:
-    """The record of an event."""
+    """Return the record of an event."""
     record: Record = {"connectionId": event.connection_id, "traits": _json(event.traits)}
     for name, field in _TEXTS.items():
         text: str | None = getattr(event, field)
@@ -74,8 +74,8 @@ def event_record(event: Event) -> Record:
     return record
 
 
-def record_of_document(document: dict[str, Raw]) -> Record:
-    """The record of an event in the form of `GET /v1/events`; what does not fit the schema is left out."""
+def document_record(document: dict[str, Raw]) -> Record:
+    """Return the record of an event in the form of `GET /v1/events`, without values that do not fit the schema."""
     record: Record = {}
     for name, value in document.items():
         if name == "context":
@@ -94,7 +94,7 @@ def _json(text: Raw) -> Json:
 
 
 def _context(text: Raw) -> Record:
-    """What of a context fits the schema. The quick way is that all does; otherwise it is tried section by section."""
+    """Return the part of a context that fits the schema. The fast path is that all of it fits."""
     known = _known(text, _CONTEXT)
     try:
         return _CONTEXT_CODEC.decode(bytes(join(known)), trusted=True)
@@ -122,7 +122,7 @@ def _section(name: str, value: Raw) -> Record:
 
 
 def _known(text: Raw, schema: Schema) -> dict[str, Raw]:
-    """The members that the schema has, and in sections the members that they have, without those that are null."""
+    """Return the members that are in the schema, at both levels of sections, without nulls."""
     known: dict[str, Raw] = {}
     for name, value in members(text).items():
         property_ = schema.get(name)

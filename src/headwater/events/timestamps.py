@@ -1,7 +1,7 @@
 """Reads the times that clients send, and corrects them for the difference between the client's clock and the server's.
 
 The grammar is defined here and does not depend on the version of Python: `datetime.fromisoformat`, whose grammar
-differs between versions, is used for speed only, for a form in which all its answers are those of this grammar.
+differs between versions, is used for speed only, for a form in which it always agrees with this grammar.
 """
 
 import re
@@ -11,23 +11,29 @@ from typing import Final
 from headwater.base.clock import from_microseconds
 
 MAX_LENGTH: Final = 1_000
-"""The longest text that is read as a time, in characters. ISO 8601 does not limit the digits of a fraction."""
+"""Maximum length of a text that is parsed as a time, in characters. ISO 8601 does not limit the digits of a
+fraction."""
 MAX_KEPT_LENGTH: Final = 200
-"""How many characters are kept of a text that cannot be read. A `sentAt` of a batch is kept with each of its events."""
+"""Maximum length of the stored text of an unreadable time. A `sentAt` of a batch is stored with each of its events."""
 SECONDS_DIGITS: Final = range(9, 12)
-"""How many digits before the decimal point a number of seconds since 1970 has: those from 1973-03-03 to the year 5138.
-Smaller numbers are mostly a 0 or 1 that stands for "unknown"; and 7 or 8 digits are a date (2026333, 20261122)."""
+"""Possible numbers of digits before the decimal point of seconds since 1970: from 1973-03-03 to the year 5138.
+
+Smaller numbers are mostly a 0 or 1 that means "unknown"; and 7 or 8 digits are a date (2026333, 20261122).
+"""
 MILLISECONDS_DIGITS: Final = range(12, 15)
-"""The same for milliseconds. They are the same years, so no time can be meant by two numbers."""
+"""The same for milliseconds. They are the same years, so the digits alone distinguish the units."""
 MAX_FUTURE: Final = timedelta(days=1)
-"""How far after its receipt the correction of the client's clock may move an event."""
+"""Maximum time after its receipt to which the correction of the client's clock may move an event."""
 
 _WITH_Z: Final = frozenset((20, 24, 27))
 _WITH_OFFSET: Final = frozenset((25, 29, 32))
 _WITHOUT_OFFSET: Final = frozenset((19, 23, 26))
-"""Lengths of an extended date and time with `Z`, an offset in minutes or neither, and a fraction of 0, 3 or 6 digits:
-how nearly all SDKs write a time. For texts of such a length that have `T`, `:` and the ending in their places, all
-versions of `fromisoformat` agree with this grammar, or raise."""
+"""Lengths of a date and time in extended form, with `Z`, an offset in minutes or neither, and a fraction of 0, 3 or 6
+digits.
+
+Nearly all SDKs write times in this form. For texts of such a length that have `T`, `:` and the ending at their
+positions, all versions of `fromisoformat` agree with this grammar, or raise.
+"""
 _from_iso: Final = datetime.fromisoformat
 _RULE: Final = "is not an ISO 8601 date and time"
 
@@ -47,11 +53,11 @@ _NUMBER: Final = re.compile(r"\+?(?P<whole>\d+)(?:\.(?P<fraction>\d*))?(?:[eE](?
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Read an ISO 8601 or RFC 3339 date, or date and time; return it in UTC.
+    """Parse an ISO 8601 or RFC 3339 date, or date and time; return it in UTC.
 
-    Dates are calendar dates, ordinal dates (2026-333) and week dates, extended or basic. The separator is `T`, `t` or
-    a space. A second 60 is the first second of the next minute, and 24:00 is midnight of the next day. A time without
-    an offset is UTC. Digits of the fraction beyond microseconds are cut off.
+    Dates are calendar dates, ordinal dates (2026-333) and week dates, extended or basic. The separator is `T`, `t` or a
+    space. A second 60 is the first second of the next minute, and 24:00 is midnight of the next day. A time without an
+    offset is UTC. Digits of the fraction beyond microseconds are cut off.
 
     Raises ValueError for anything else, and for a time outside the years 1 to 9999.
     """
@@ -75,10 +81,10 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def read_time(text: str) -> datetime | None:
-    """Read a time in any form that clients of the track API send; return it in UTC, or None if it cannot be read.
+    """Parse a time in any form of clients of the track API; return it in UTC, or None if it cannot be read.
 
-    That is the grammar of `parse_timestamp`, with white space around it, or a decimal number of seconds or
-    milliseconds since 1970-01-01T00:00:00Z. The number of digits before the decimal point decides which.
+    It has the grammar of `parse_timestamp`, with white space around it, or is a decimal number of seconds or
+    milliseconds since 1970-01-01T00:00:00Z. The number of digits before the decimal point decides the unit.
     """
     try:
         return parse_timestamp(text)
@@ -93,11 +99,11 @@ def read_time(text: str) -> datetime | None:
 
 
 def correct(client_time: datetime, *, sent: datetime, received: datetime) -> datetime | None:
-    """Move `client_time` by the difference between the clocks, as `sent` and `received` show it.
+    """Move `client_time` by the difference between the clocks, which `sent` and `received` show.
 
-    Network time counts as clock error, as in every SDK of this family. Returns None if that would move the time
-    forward to more than `MAX_FUTURE` after `received`: then `sent` is wrong, and the difference unknown. A result
-    before year 1 gives `received`.
+    Network time counts as clock error, as in every SDK of this family. Returns None if that would move the time forward
+    to more than `MAX_FUTURE` after `received`: then `sent` is wrong, and the difference unknown. A result before year 1
+    gives `received`.
     """
     try:
         corrected = client_time + (received - sent)
@@ -157,7 +163,7 @@ def _since_epoch(text: str) -> datetime | None:
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
-    # Digit by digit, and not as a float: a float of this size does not have every microsecond.
+    # Digit by digit, and not as a float, which cannot represent every microsecond.
     fraction = match["fraction"] or ""
     digits = (match["whole"] + fraction).lstrip("0")
     exponent = int(match["exponent"] or 0) - len(fraction)

@@ -1,9 +1,9 @@
-"""Puts right what SDKs write and JSON does not have, so that one such value does not cost the other events of a batch.
+"""Repairs values of SDKs that JSON does not allow, so that one of them does not reject the other events of a batch.
 
-Python writes the bare words NaN, Infinity and -Infinity, which become null, as they do in JavaScript. JavaScript and
-Python alike write half of a surrogate pair, which is left of a text that was cut inside an emoji; it becomes U+FFFD,
-the character that Unicode has for it. Nothing else is changed. An identifier with such a half is rejected: two that
-differ would become one, so that two messages, or two people, would count as one.
+Python writes the bare words NaN, Infinity and -Infinity, which become null, as in JavaScript. JavaScript and Python
+write half of a surrogate pair if a text was cut inside an emoji; it becomes U+FFFD, Unicode's replacement character.
+All else is unchanged. An identifier with such a half is rejected: two different ones could become equal, and two
+messages, or two people, would count as one.
 """
 
 import re
@@ -21,26 +21,28 @@ from headwater.events.wire import IDS, MEMBERS
 _T = TypeVar("_T")
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|-?\bInfinity\b|\bNaN\b', re.DOTALL)
-"""A string as a whole, since words in it are its own, or a word. A string without an end is one too: to start again
-behind each of its quotes would take time that grows with the square of its length."""
+"""A string as a whole, because words in it do not count, or a word.
+
+A string without an end matches too: a restart at each of its quotes would take time quadratic in its length.
+"""
 _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
-"""A pair, half of one, or any other escape."""
+"""A surrogate pair, half of one, or any other escape."""
 
 _REPLACEMENT: Final = rb"\ufffd"
 _OTHER_REPLACEMENT: Final = rb"\ufffe"
 
 
 def well_formed(body: bytes) -> bytes:
-    """Return the body with these values repaired: the very same if it has none of them, whatever else is wrong."""
+    """Return the body with these values repaired, or the same object if it has none of them."""
     return _TOKEN.sub(_token, body)
 
 
 def decode_well_formed(decoder: Callable[[bytes], _T], body: bytes) -> tuple[_T, _T | None]:
-    """Decode the body, repaired where necessary. Raises what the decoder raises.
+    """Decode the body, repaired if necessary. Raises the errors of the decoder.
 
-    The second value is the same body decoded with another character in place of each unpaired surrogate: a text that
+    The second value is the same body decoded with another character instead of each unpaired surrogate: a text that
     differs had one. It is None if the body has none.
     """
     try:
@@ -74,7 +76,7 @@ _decode_ids: Final = msgspec.json.Decoder(_Ids).decode
 def reject_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> dict[int, Rejection]:
     """Return a rejection for each event that has such an identifier, by its number.
 
-    `counterparts` are the same events with another character in place of each unpaired surrogate.
+    `counterparts` are the same events with another character instead of each unpaired surrogate.
     """
     rejected: dict[int, Rejection] = {}
     for index, (event, counterpart) in enumerate(zip(events, counterparts, strict=True)):
@@ -86,6 +88,6 @@ def reject_unpaired_surrogates(events: list[Raw], counterparts: list[Raw]) -> di
 def _different_id(event: Raw, counterpart: Raw) -> str | None:
     try:
         ids, others = _decode_ids(event), _decode_ids(counterpart)
-    except msgspec.ValidationError:  # it is no object, and rejected for that
+    except msgspec.ValidationError:  # it is not an object, and is rejected for that
         return None
     return next((field for field in IDS if bytes(getattr(ids, field)) != bytes(getattr(others, field))), None)

@@ -10,15 +10,17 @@ from headwater.events.raw import ABSENT, is_absent, is_number, is_object, is_str
 from headwater.events.timestamps import MAX_LENGTH
 
 MAX_TEXT_LENGTH: Final = 1_000
-"""The longest identifier or name in an event, in code points."""
+"""Maximum length of an identifier or name in an event, in code points."""
 
 MAX_ID_BYTES: Final = 2_000
-"""The longest identifier in UTF-8. People and messages are found by an index, whose entries have at most 2,704 bytes on
-PostgreSQL."""
+"""Maximum size of an identifier in UTF-8. Indexes contain those of people and messages.
+
+An entry of an index has at most 2,704 bytes on PostgreSQL.
+"""
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 Id = Text | int | float | None
-"""As SDKs send identifiers. A checked event has them as text."""
+"""An identifier as SDKs send it. A checked event has it as text."""
 
 
 class WireEvent(Struct, rename="camel"):
@@ -36,7 +38,7 @@ class WireEvent(Struct, rename="camel"):
     category: Text | None = None
     channel: Text | None = None
     timestamp: str | None = None
-    """A time that cannot be read, or that is not a JSON string, is kept as its text by lenient protocols."""
+    """A time. Lenient protocols keep the text of one that cannot be read, or is not a JSON string."""
     original_timestamp: str | None = None
     sent_at: str | None = None
     context: Raw = ABSENT
@@ -50,19 +52,19 @@ MEMBERS: Final = dict(zip(WireEvent.__struct_fields__, WireEvent.__struct_encode
 """The member of each field."""
 
 IDS: Final = ("message_id", "user_id", "anonymous_id", "previous_id", "group_id", "object_type_id")
-"""The fields that identify something."""
+"""The fields that are identifiers."""
 TIMES: Final = ("timestamp", "original_timestamp", "sent_at")
 _TEXTS: Final = (*IDS, "event", "name", "category", "channel")
 
 
 def is_plain(text: bytes | Raw) -> bool:
-    """Whether JSON is ASCII without escapes of characters, as most is: nothing in it can be a text as it may not be."""
+    """Return whether JSON is ASCII without character escapes, as most is. Such JSON has no invalid texts."""
     raw = bytes(text)
     return raw.isascii() and (b"\\" not in raw or b"\\u" not in raw)  # one byte is found ten times as fast as two
 
 
 def broken_text(wire: WireEvent) -> tuple[str, str] | None:
-    """The first field that has a text as it may not be, and the rule it breaks: none of an event that is plain."""
+    """Return the first field with an invalid text, and the broken rule; None if there is none, as in a plain event."""
     for field in _TEXTS:
         text = getattr(wire, field)
         if isinstance(text, str):
@@ -74,7 +76,7 @@ def broken_text(wire: WireEvent) -> tuple[str, str] | None:
 
 
 def is_long_id(text: str) -> bool:
-    """Whether a text has too many bytes for an identifier."""
+    """Return whether a text has too many bytes for an identifier."""
     return len(text) > MAX_ID_BYTES // 4 and len(text.encode()) > MAX_ID_BYTES
 
 
@@ -82,15 +84,16 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def parse_id(text: Raw) -> str | None:
-    """The value of a JSON string if an identifier or name may be so, a number as it was written; otherwise None."""
+    """Return the value of a JSON string that is allowed as an identifier or name, a number as it was written; otherwise
+    None."""
     value = _decode_text(text) if is_string(text) else bytes(text).decode() if is_number(text) else ""
     return value if 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value else None
 
 
 def time_text(value: Raw) -> str | None:
-    """The text of a time: of a JSON string its value, of anything else its JSON; None if it is absent or null.
+    """Return the text of a time: the value of a JSON string, or else the JSON; None if it is absent or null.
 
-    A text longer than any time is cut, but stays too long for one.
+    A text longer than any time is cut, but remains too long for one.
     """
     if is_absent(value):
         return None
@@ -98,19 +101,19 @@ def time_text(value: Raw) -> str | None:
 
 
 def find_email(traits: Raw) -> str | None:
-    """`traits.email`, which identifies a person in an identify event without ids; None when it is not a text."""
+    """Return `traits.email`, which identifies a person in an identify event without ids; None if it is not a text."""
     email = members(traits).get("email", ABSENT)
     text = parse_id(email) if is_string(email) else None
     return None if text is None or is_long_id(text) else text
 
 
 def find_traits(wire: WireEvent) -> Raw:
-    """The traits, from where SDKs put them: the event itself, or (always in some) its context."""
+    """Return the traits from the event itself, or from its context, where some SDKs always put them."""
     if not is_absent(wire.traits):
         return wire.traits
     return traits_in(members(wire.context).get("traits", ABSENT))
 
 
 def traits_in(member: Raw) -> Raw:
-    """The traits that the member `traits` of a context holds: none when it is no object."""
+    """Return the traits in the member `traits` of a context; none if it is not an object."""
     return member if is_object(member) else EMPTY_OBJECT

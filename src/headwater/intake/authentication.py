@@ -72,7 +72,7 @@ class Authenticator:
         """
         if principal.workspace and principal.source is None:
             return Principal(
-                principal.key, principal.workspace, await self._source_of(principal.workspace, call.connection_id)
+                principal.key, principal.workspace, await self._find_source(principal.workspace, call.connection_id)
             )
         if call.connection_id is not None:
             raise BadRequest("connectionId is only for calls with an API key", field="connectionId")
@@ -83,12 +83,12 @@ class Authenticator:
         return await self._by_write_key(call.write_key)
 
     async def _by_write_key(self, key: str) -> Principal:
-        source = await self._catalog.get_or_refresh(self._catalog.source_of, key)
+        source = await self._catalog.get_or_refresh(self._catalog.find_source, key)
         if source is None:
             raise UnknownWriteKey(key)
         return Principal(key, source.workspace, source)
 
-    async def _source_of(self, workspace: int, id_: int | None) -> Connection:
+    async def _find_source(self, workspace: int, id_: int | None) -> Connection:
         if id_ is None:
             raise BadRequest("connectionId is required with an API key", field="connectionId")
         source = await self._catalog.get_or_refresh(self._catalog.connection, workspace, id_)

@@ -71,7 +71,7 @@ class Receipt(Struct, frozen=True):
     nonce: bytes = b""
     """Message ids of events without one are derived from it."""
     quota: Quota | None = None
-    """What the caller may still send; None without a limit."""
+    """The remaining quota of the caller; None without a limit."""
 
     @property
     def headers(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ async def native_settings(catalog: Catalog, write_key: str) -> bytes:
 
     Raises Unauthorized for an unknown key, and for a source without a strategy for anonymous users.
     """
-    source = await catalog.get_or_refresh(catalog.source_of, write_key)
+    source = await catalog.get_or_refresh(catalog.find_source, write_key)
     if source is None:
         raise Unauthorized("the write key is not known")
     if source.strategy is None:
@@ -40,7 +40,7 @@ async def project_settings(catalog: Catalog, write_key: str, *, scheme: str, aut
     `scheme` and `authority` ("https", "events.example.com") are the address under which the caller reached this server;
     events are sent there. Raises NotFound for an unknown key.
     """
-    if await catalog.get_or_refresh(catalog.source_of, write_key) is None:
+    if await catalog.get_or_refresh(catalog.find_source, write_key) is None:
         raise NotFound("the write key is not known", field="writeKey")
     destination = {
         "apiKey": write_key,

@@ -9,7 +9,7 @@ from typing import Final, get_args
 import msgspec
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound, Unprocessable
-from headwater.catalog import Access, ApiKey, Catalog, digest_of
+from headwater.catalog import Access, ApiKey, Catalog, api_key_digest
 from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 
@@ -70,7 +70,7 @@ async def create_api_key(
             id=change.new_id(),
             workspace=workspace,
             name=name,
-            digest=digest_of(token),
+            digest=api_key_digest(token),
             hint=key_hint(token),
             created_at=change.now,
             access=chosen,

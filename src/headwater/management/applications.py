@@ -1,7 +1,7 @@
-"""Questions to the application behind a connection: its users, schemas and event types.
+"""Reads users, schemas and event types from the application of a connection.
 
-An application that does not answer in time is Unavailable, and holds up no call longer than that. `environment` decides
-what the application's HTTP client may connect to.
+A request that exceeds its time limit raises Unavailable. `environment` decides which addresses the application's HTTP
+client may connect to.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from headwater.schemas import (
 )
 
 TIMEOUT_SECONDS: Final = 10.0
-"""The time in which an application must answer one question."""
+"""Time limit of one request to an application."""
 
 _log = structlog.get_logger(__name__)
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 _Capability = TypeVar("_Capability")
 
 
@@ -50,12 +50,14 @@ async def find_event_types(
 ) -> Sequence[EventType]:
     """Return the event types that the connection can be sent.
 
-    Empty if it takes no events, and if its application does not answer: a connection can be read even then.
+    Empty if it accepts no events, or if its application does not respond: the connection can be read even then.
     """
     try:
         return await offered_event_types(catalog, connection, environment)
     except Unavailable as error:
-        _log.warning("an application did not tell its event types", connection=connection.id, reason=error.message)
+        _log.warning(
+            "the event types of an application are unavailable", connection=connection.id, reason=error.message
+        )
         return ()
 
 
@@ -154,20 +156,20 @@ async def _ask(
     connection: Connection,
     environment: ConnectorEnvironment,
     capability: Callable[[Engine], Factory[_Capability] | None],
-    question: Callable[[_Capability], Awaitable[_Answer]],
-) -> _Answer:
-    """Return the answer of one capability of a connection to one question. Raises Unavailable, as it raises."""
+    request: Callable[[_Capability], Awaitable[_Response]],
+) -> _Response:
+    """Call one capability of a connection and return the result. Raises Unavailable, and the capability's errors."""
     connector = catalog.connectors[connection.connector]
     make = capability(connector.engine)
     if make is None:
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
-    settings = catalog.settings_of(connection)
+    settings = catalog.decrypt_settings(connection)
     async with environment.context(connector.code, connection.id, settings) as context:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                return await question(make(settings, context))
+                return await request(make(settings, context))
         except TimeoutError:
-            raise Unavailable(f"the application did not answer within {TIMEOUT_SECONDS:g} seconds") from None
+            raise Unavailable(f"the application did not respond within {TIMEOUT_SECONDS:g} seconds") from None
 
 
 async def _aligned_page(source: UserSource, schema: Schema, cursor: str) -> UsersPage:

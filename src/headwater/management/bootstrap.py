@@ -10,7 +10,7 @@ import msgspec
 
 from headwater.base import apikeys
 from headwater.base.errors import BadRequest
-from headwater.catalog import ApiKey, Catalog, Change, Workspace, digest_of
+from headwater.catalog import ApiKey, Catalog, Change, Workspace, api_key_digest
 from headwater.management.api_keys import key_hint
 
 INITIAL_WORKSPACE: Final = "Default"
@@ -56,7 +56,7 @@ def _register(change: Change, workspace: Workspace, key: str) -> None:
             id=change.new_id(),
             workspace=workspace.id,
             name=INITIAL_WORKSPACE,
-            digest=digest_of(key),
+            digest=api_key_digest(key),
             hint=key_hint(key),
             created_at=change.now,
         )

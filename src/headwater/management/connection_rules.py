@@ -23,18 +23,18 @@ _SENDING_MODES: Final[Mapping[str, SendingMode]] = {value: value for value in ge
 def parse_role(value: str) -> Role:
     if not value:
         raise BadRequest("role is required", field="role")
-    return _one_of(_ROLES, value, "role")
+    return _check_choice(_ROLES, value, "role")
 
 
 def parse_strategy(value: str | None) -> Strategy | None:
-    return None if value is None else _one_of(_STRATEGIES, value, "strategy")
+    return None if value is None else _check_choice(_STRATEGIES, value, "strategy")
 
 
 def parse_sending_mode(value: str | None) -> SendingMode | None:
-    return None if value is None else _one_of(_SENDING_MODES, value, "sendingMode")
+    return None if value is None else _check_choice(_SENDING_MODES, value, "sendingMode")
 
 
-def _one_of(choices: Mapping[str, _Value], value: str, field: str) -> _Value:
+def _check_choice(choices: Mapping[str, _Value], value: str, field: str) -> _Value:
     if value not in choices:
         raise BadRequest(f"{field} is none of {', '.join(choices)}", field=field)
     return choices[value]

@@ -14,7 +14,7 @@ from headwater.base.computing import Computing
 from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.base.steps import EventOutcome
 from headwater.catalog import Catalog
-from headwater.events.canonical import index_of_generated
+from headwater.events.canonical import find_generated_index
 from headwater.events.protocol import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
 from headwater.processing import CONSUMER
@@ -176,7 +176,7 @@ def _may_hold(stored: StoredEntry, envelope: Envelope, message_id: str) -> bool:
         return True
     if b"\\" in body and not _ESCAPED.isdisjoint(message_id):
         return True
-    index = index_of_generated(message_id, envelope.nonce)
+    index = find_generated_index(message_id, envelope.nonce)
     return index is not None and index < stored.entry.events
 
 

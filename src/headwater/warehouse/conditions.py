@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headwater.events.raw import is_object
-from headwater.events.record import record_of_document
+from headwater.events.record import document_record
 from headwater.filters import CheckedFilter, compile_filter
 from headwater.schemas import Json
 from headwater.warehouse.contract import EventQuery
@@ -92,7 +92,7 @@ def document_test(filter: CheckedFilter) -> Callable[[bytes], bool]:
             else:
                 others[name] = value
         if others:
-            record |= record_of_document(others)
+            record |= document_record(others)
         return passes(record)
 
     return test

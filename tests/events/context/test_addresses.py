@@ -14,7 +14,7 @@ V4, V6 = "203.0.113.9", "2001:db8:1234:5678::9"
 
 
 def stored(sent: object, caller: str, *, is_client_side: bool = False) -> tuple[object, str]:
-    """What is stored, None for nothing, and the whole address."""
+    """Return the stored address, None for none, and the whole address."""
     text = Raw() if sent is ... else Raw(json.dumps(sent).encode())
     address = choose_address(text, caller, is_client_side=is_client_side)
     return json.loads(bytes(address.text) or b"null"), address.whole

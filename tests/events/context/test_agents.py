@@ -1,4 +1,4 @@
-"""What user agents tell: real ones, and texts that are none."""
+"""User agents: real ones, and other texts."""
 
 import json
 import subprocess
@@ -106,7 +106,7 @@ def test_no_user_agent_tells_nothing(text: bytes) -> None:
 
 
 @given(st.text(min_size=1, max_size=100))
-def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
+def test_every_name_from_a_user_agent_is_in_the_schema(user_agent: str) -> None:
     text = Raw(json.dumps(user_agent).encode())
     for section, names in ((read_agent(text).browser, BROWSERS), (read_agent(text).os, SYSTEMS)):
         if section:
@@ -117,6 +117,6 @@ def test_whatever_is_told_has_a_name_of_the_schema(user_agent: str) -> None:
 
 @pytest.mark.process
 def test_the_rules_are_loaded_at_the_first_use() -> None:
-    """They take time and memory, which processes that only accept events do not need."""
+    """The rules take time and memory, which processes that only accept events do not need."""
     program = "import sys, headwater.events.canonical; sys.exit('ua_parser' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

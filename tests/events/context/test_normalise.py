@@ -1,4 +1,4 @@
-"""A whole context: what is filled in, what is changed, and that everything else stays the text that was sent."""
+"""A whole context: completed and changed members, and all other members as they were sent."""
 
 import json
 from typing import Any
@@ -81,7 +81,7 @@ def test_what_is_normal_or_cannot_be_understood_stays(context: bytes) -> None:
     assert normal_text(context) == context
 
 
-def test_only_the_members_that_change_are_written_anew() -> None:
+def test_only_the_members_that_change_are_written_again() -> None:
     assert normal_text(b'{ "n" : 1.0, "locale":"it_IT" , "sessionId":5, "z":[ 1E400 ]}') == (
         b'{"n":1.0,"locale":"it-IT","z":[ 1E400 ],"session":{"id":"5"}}'
     )
@@ -137,7 +137,7 @@ def test_a_place_that_is_not_known_is_absent() -> None:
 @given(context_texts(), st.sampled_from([SERVER_SIDE, CLIENT_SIDE]))
 def test_what_is_normal_is_not_changed_again(context: bytes, envelope: Envelope) -> None:
     once = normal_text(context, envelope)
-    # What the caller brought is in it now, and a person who opted out of an address gets none the second time either.
+    # The result contains the caller's values. A person without a stored address gets none the second time either.
     assert normal_text(once, SERVER_SIDE) == once
 
 

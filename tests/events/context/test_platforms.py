@@ -1,4 +1,4 @@
-"""The sections browser and os: names of the schema, and what fills a section that has no name."""
+"""The sections browser and os: names of the schema, and values from the user agent."""
 
 import json
 from typing import Any

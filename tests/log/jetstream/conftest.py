@@ -29,8 +29,8 @@ class OpenJetStream(Protocol):
     ) -> JetStreamEventLog: ...
 
 
-async def refusal_of(call: Callable[[], Awaitable[object]]) -> str:
-    """Why a call of an impatient log is refused, once the server can be reached, however long that takes."""
+async def read_rejection(call: Callable[[], Awaitable[object]]) -> str:
+    """Return the reason why an impatient log rejects a call, once the server can be reached."""
     async with asyncio.timeout(60):
         while True:
             with pytest.raises(Unavailable) as refused:

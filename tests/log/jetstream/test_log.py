@@ -1,4 +1,4 @@
-"""The log on JetStream: what must hold when the server is killed, stands still, is away, or has no room."""
+"""The log on JetStream, with a server that is killed, blocked, unavailable or full."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from headwater.base.errors import TooManyRequests, Unavailable
 from headwater.log import EventLog, LogEntry, StoredEntry
 from headwater.log.jetstream import JetStreamEventLog, connection, publisher
 from headwater.log.jetstream.message import message_sequence
-from tests.log.jetstream.conftest import OpenJetStream, refusal_of
+from tests.log.jetstream.conftest import OpenJetStream, read_rejection
 from tests.nats import NatsServer
 
 CRASH_ROUNDS = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
@@ -40,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_killed_at_any_moment_everything_acknowledged_is_there_once(
     own_server: NatsServer, open_jetstream: OpenJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HEADWATER_CRASH_ROUNDS sets how many kills. What is under way is published again, under its own id."""
+    """HEADWATER_CRASH_ROUNDS sets the number of kills. Unacknowledged entries are published again under the same id."""
     monkeypatch.setattr(publisher, "APPEND_SECONDS", 30.0)
     log = open_jetstream(own_server, max_bytes=ROOMY)
     acknowledged: dict[int, bytes] = {}
@@ -139,7 +139,8 @@ async def test_a_message_stays_until_all_of_its_entries_are_finished(
 async def test_a_stream_of_an_earlier_version_is_continued(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
-    """Its messages have one entry each, and its bucket no key for consumers that may lag."""
+    """In a stream of an earlier version, messages have one entry each, and the bucket has no key for lagging
+    consumers."""
     name = nats_server.stream()
     log = open_jetstream(nats_server, stream=name)
     before = await log.append(LogEntry(3, b"h", b"before"))
@@ -241,12 +242,12 @@ async def test_a_server_without_room_for_the_stream_is_unavailable(open_jetstrea
     server = NatsServer(max_file_store=1 << 20)
     try:
         log = open_jetstream(server)
-        assert "insufficient storage" in await refusal_of(lambda: log.lease("warehouse"))
+        assert "insufficient storage" in await read_rejection(lambda: log.lease("warehouse"))
     finally:
         server.close()
 
 
-async def test_a_frame_larger_than_a_message(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
+async def test_an_entry_larger_than_a_message(nats_server: NatsServer, open_jetstream: OpenJetStream) -> None:
     log = open_jetstream(nats_server, stream=nats_server.stream())
     large = LogEntry(1, b"header", b'{"type":"track","event":"Order Completed"}' * 50_000)
     await log.append(large)

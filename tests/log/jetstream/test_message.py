@@ -43,7 +43,7 @@ def test_a_group_comes_back_as_it_was_at_positions_of_its_own(entries: list[LogE
 
 
 def test_a_message_of_the_first_version_is_read() -> None:
-    """What streams hold from before there were groups."""
+    """Messages of versions before groups."""
     message = b"\0" + b"\0\2" + b"\0\0\0\6" + b"header" + b"body"
     assert decode_entries(message) == [LogEntry(2, b"header", b"body")]
     assert encode_entries([LogEntry(2, b"header", b"body")], LIMIT) == message
@@ -56,7 +56,7 @@ def test_what_is_too_large_for_a_message_is_compressed() -> None:
     assert decode_entries(message) == [entry]
 
 
-def test_what_cannot_be_made_small_enough_is_refused() -> None:
+def test_an_entry_that_cannot_be_compressed_enough_is_rejected() -> None:
     with pytest.raises(Unavailable, match="the call has 10000 bytes, and NATS takes no more than 4096"):
         encode_entries([LogEntry(1, b"", random.Random(1).randbytes(10_000))], LIMIT)
 

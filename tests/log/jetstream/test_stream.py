@@ -1,4 +1,4 @@
-"""The stream: how it is made, which ones are refused, and where its numbers go on."""
+"""The stream: its creation, unsafe configurations, and the continuation of its numbers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from headwater.log import LogEntry
 from headwater.log.jetstream import connection
 from headwater.log.jetstream.stream import unsafe
 from tests.log.conftest import SMALL
-from tests.log.jetstream.conftest import OpenJetStream, refusal_of
+from tests.log.jetstream.conftest import OpenJetStream, read_rejection
 from tests.nats import NatsServer
 
 SAFE: dict[str, Any] = {
@@ -44,11 +44,11 @@ def test_a_safe_stream_is_taken() -> None:
         ({"subjects": ["S.frames", "other"]}, "must have the one subject S.frames"),
     ],
 )
-def test_a_stream_that_could_lose_frames_is_refused(changed: dict[str, Any], reason: str) -> None:
+def test_a_stream_that_could_lose_entries_is_rejected(changed: dict[str, Any], reason: str) -> None:
     assert reason in str(unsafe(StreamConfig(**{**SAFE, **changed}), "S.frames", 1))
 
 
-def test_fewer_replicas_than_configured_are_refused() -> None:
+def test_fewer_replicas_than_configured_are_rejected() -> None:
     assert "has 1 replicas" in str(unsafe(StreamConfig(**SAFE), "S.frames", 3))
     assert unsafe(StreamConfig(**{**SAFE, "num_replicas": 5}), "S.frames", 3) is None
 
@@ -74,7 +74,7 @@ async def test_an_unsafe_stream_is_unavailable_until_it_was_changed(
     await jetstream.add_stream(config)
     log = open_jetstream(nats_server, stream=name)
     monkeypatch.setattr(connection, "READY_SECONDS", 0.3)
-    rejection = await refusal_of(lambda: log.append(LogEntry(1, b"", b"x")))
+    rejection = await read_rejection(lambda: log.append(LogEntry(1, b"", b"x")))
     assert f"the stream {name} must discard new messages" in rejection
     monkeypatch.undo()
     await jetstream.update_stream(config, discard=DiscardPolicy.NEW)
@@ -98,7 +98,7 @@ async def test_the_size_of_the_stream_follows_the_settings(
 async def test_a_new_stream_goes_on_after_what_was_finished(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
-    """As after a change from SQLite to NATS: consumers would take lower positions for old ones."""
+    """After a change from SQLite to NATS, consumers would treat lower positions as old ones."""
     log = open_jetstream(nats_server, stream=nats_server.stream(), finished=lambda: 5_000_000)
     assert await log.append(LogEntry(1, b"", b"x")) > 5_000_000
 
@@ -114,7 +114,7 @@ async def test_a_stream_that_is_older_than_what_was_read_goes_on_after_it(
     assert await log.append(LogEntry(1, b"", b"new")) > position + 1_000_000
 
 
-async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_positions(
+async def test_a_stream_that_is_deleted_while_open_is_created_again_with_higher_positions(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
     name = nats_server.stream()
@@ -126,7 +126,7 @@ async def test_a_stream_that_is_deleted_under_way_is_made_anew_with_higher_posit
     await client.close()
 
 
-async def test_a_stream_that_someone_made_anew_under_way_is_not_written_at_old_positions(
+async def test_a_stream_that_is_recreated_while_open_is_not_written_at_old_positions(
     nats_server: NatsServer, open_jetstream: OpenJetStream
 ) -> None:
     name = nats_server.stream()

@@ -18,7 +18,8 @@ LANGUAGES = ("JavaScript", "Python")
 
 
 def passes(kind: str, members: dict[str, Any], languages: Collection[str] = LANGUAGES, name: str = "P") -> Draft:
-    """The least of the kind with these members beside or instead; None takes one away. Raises what the rules raise."""
+    """Return the required members of the kind with these members in addition or instead; None removes one. Raises the
+    errors of the rules."""
     example = EXAMPLES[kind]
     connector = CONNECTORS[example.connector]
     request = creation(kind, 1, {**example.least, **members}, name)
@@ -53,7 +54,7 @@ def passes(kind: str, members: dict[str, Any], languages: Collection[str] = LANG
 def fails(
     kind: str, members: dict[str, Any], languages: Collection[str] = LANGUAGES, name: str = "P"
 ) -> tuple[int, str, str | None]:
-    """How the rules refuse it: status, code and the member to blame, which the message is about as well."""
+    """Return the error of the rules: status, code and the member, which the message names as well."""
     with pytest.raises(HeadwaterError) as caught:
         passes(kind, members, languages, name)
     return caught.value.status, caught.value.code, caught.value.field

@@ -43,7 +43,7 @@ ATTRIBUTES: Final = {
     "tableName": "table_name",
     "tableKey": "table_key",
 }
-"""What the members beside name and enabled are called in Python."""
+"""The names in Python of the members other than name and enabled."""
 
 TEXT: Final = StringType()
 
@@ -72,14 +72,14 @@ def where(path: str, operator: str = "is", *values: str) -> Filter:
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind: what its connection is like, the least of its members, and for each optional one a way to have it."""
+    """A kind: its connection, its required members, and for each optional member an example."""
 
     role: Role
     connector: str
     target: Target
     least: dict[str, Any]
     optional: dict[str, dict[str, Any]]
-    """By member: what must be set, beside the least, so that it can be there."""
+    """The members that must be set, in addition to the required ones, so that a member is allowed."""
     settings: dict[str, object] | None = None
 
 
@@ -234,7 +234,7 @@ def update(members: Members, name: str = "P", **common: Any) -> UpdatePipeline:
     return UpdatePipeline(name=name, **common, **values)
 
 
-def members_of(pipeline: Pipeline) -> dict[str, Any]:
+def show_members(pipeline: Pipeline) -> dict[str, Any]:
     """The members of a pipeline that are there, as they are kept: schemas and filters as JSON text."""
     values = {"eventType": pipeline.event_type or None}
     for member, attribute in ATTRIBUTES.items():

@@ -1,4 +1,4 @@
-"""Which members each kind of pipeline has: the table of the documentation, tried cell by cell."""
+"""The members of each kind of pipeline: every cell of the documented table."""
 
 from typing import Any, Final
 
@@ -14,9 +14,9 @@ from tests.management.pipelines.examples import (
     TEXT,
     creation,
     mapped,
-    members_of,
     profile,
     schema,
+    show_members,
     update,
     where,
 )
@@ -88,7 +88,7 @@ def of(kind: str, presence: str) -> list[str]:
 
 
 def kept(members: dict[str, Any]) -> dict[str, Any]:
-    """As `members_of` shows what was asked for."""
+    """Compare the names by `show_members`."""
     for member in ("inSchema", "outSchema"):
         if members.get(member) is not None:
             members = {**members, member: serialise(members[member]).decode()}
@@ -123,8 +123,8 @@ async def test_the_least_is_enough(catalog: Catalog, workspace: int, connect: Co
         schedule_start=made.schedule_start,
         definition=made.definition,
     )
-    shown = members_of(made)
-    if kind in ("SF", "DF"):  # what is left out of settings is filled in
+    shown = show_members(made)
+    if kind in ("SF", "DF"):  # absent settings get their defaults
         assert shown.pop("formatSettings")["separator"] == ","
     least = {member: value for member, value in EXAMPLES[kind].least.items() if member != "formatSettings"}
     assert shown == kept(least)
@@ -137,24 +137,24 @@ async def test_optional_members(catalog: Catalog, workspace: int, connect: Conne
     connection = await connect(example)
     if kind == "SE":  # of which there is one
         pipeline = await create_pipeline(catalog, workspace, creation(kind, connection.id, example.optional["filter"]))
-        assert "filter" in members_of(pipeline)
+        assert "filter" in show_members(pipeline)
     else:
         for member, given in example.optional.items():
             made = await create_pipeline(catalog, workspace, creation(kind, connection.id, {**example.least, **given}))
-            assert members_of(made)[member] == kept(given)[member] or member == "filter"
+            assert show_members(made)[member] == kept(given)[member] or member == "filter"
         pipeline = await create_pipeline(catalog, workspace, creation(kind, connection.id, example.least))
-    least = members_of(await update_pipeline(catalog, workspace, pipeline.id, update(example.least)))
+    least = show_members(await update_pipeline(catalog, workspace, pipeline.id, update(example.least)))
     for member, given in example.optional.items():
         assert member not in least
         with_it = await update_pipeline(catalog, workspace, pipeline.id, update({**example.least, **given}))
-        assert member in members_of(with_it)
+        assert member in show_members(with_it)
         without = await update_pipeline(catalog, workspace, pipeline.id, update(example.least))
-        assert members_of(without) == least
+        assert show_members(without) == least
 
 
 @kinds
 async def test_required_and_forbidden_members(catalog: Catalog, workspace: int, connect: Connect, kind: str) -> None:
-    """Refused by name, and empty is as good as absent: on creation and on update."""
+    """A forbidden member is rejected by name, and an empty one counts as absent: on creation and on update."""
     example = EXAMPLES[kind]
     connection = await connect(example)
     pipeline = await create_pipeline(catalog, workspace, creation(kind, connection.id, example.least))
@@ -177,4 +177,4 @@ async def test_empty_members_are_absent(catalog: Catalog, workspace: int, connec
     empty = {member: EMPTY[member] for member in (*of(kind, "-"), *of(kind, "O"))}
     made = await create_pipeline(catalog, workspace, creation(kind, connection.id, {**empty, **example.least}))
     least = await update_pipeline(catalog, workspace, made.id, update(example.least))
-    assert members_of(made) == members_of(least)
+    assert show_members(made) == show_members(least)

@@ -1,4 +1,4 @@
-"""The rule of each member: what it may be, and what the others must be for it."""
+"""The rule of each member: its allowed values, and its dependencies on other members."""
 
 from typing import Any
 

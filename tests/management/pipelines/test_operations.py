@@ -1,4 +1,4 @@
-"""What becomes of pipelines: replaced, enabled, scheduled, deleted, kept over a restart, and never two collectors."""
+"""Operations on pipelines: replaced, enabled, scheduled, deleted, kept over a restart, and never two collectors."""
 
 import asyncio
 from typing import Any
@@ -25,9 +25,9 @@ from tests.management.pipelines.examples import (
     creation,
     function,
     mapped,
-    members_of,
     profile,
     schema,
+    show_members,
     update,
     where,
 )
@@ -65,7 +65,7 @@ async def test_an_update_replaces_and_leaves_what_is_not_its_own(
         old = await set_pipeline_schedule(catalog, workspace, old.id, "1h")
     new = await update_pipeline(catalog, workspace, old.id, update(EXAMPLES[kind].least, name="New"))
     assert new == msgspec.structs.replace(old, name="New", enabled=False, definition=new.definition)
-    assert set(members_of(old)) - set(members_of(new)) == {member for member in given if member != "inSchema"}
+    assert set(show_members(old)) - set(show_members(new)) == {member for member in given if member != "inSchema"}
     await other.refresh()
     assert await get_pipeline(other, workspace, old.id) == new
 
@@ -110,7 +110,7 @@ async def test_what_runs(catalog: Catalog, workspace: int, connect: Connect, kin
 
 
 async def test_what_cannot_run_any_more_can_be_disabled(catalog: Catalog, workspace: int, connect: Connect) -> None:
-    """As after a return to an older version, which has an engine less."""
+    """A return to an older version, which lacks an engine, has this effect."""
     pipeline = await made(catalog, workspace, connect, "SA")
     async with catalog.change() as change:
         change.update_pipeline(msgspec.structs.replace(pipeline, enabled=True))
@@ -205,7 +205,7 @@ async def test_updates_of_two_processes_leave_one_of_them_whole(
     await other.refresh()
     left = await get_pipeline(catalog, workspace, pipeline.id)
     assert left == await get_pipeline(other, workspace, pipeline.id)
-    assert set(members_of(left)) == set(FILTERED if left.name == "filtered" else MAPPED)
+    assert set(show_members(left)) == set(FILTERED if left.name == "filtered" else MAPPED)
 
 
 EVENT_TYPES: list[tuple[str, dict[str, Any], str | None, str | None]] = [

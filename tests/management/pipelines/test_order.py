@@ -1,4 +1,4 @@
-"""Which of several broken rules answers: the first in the documented order."""
+"""The order of the rules: of several broken rules the first one is reported."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ ORDERS: dict[str, list[tuple[str, dict[str, Any], str, str]]] = {
 
 @pytest.mark.parametrize("kind", ORDERS)
 def test_the_first_rule_that_is_broken_answers(kind: str) -> None:
-    """All are broken at first; then one after another is kept, in the order in which they answer."""
+    """All rules are broken at first. They are repaired one after another, in the documented order."""
     left = list(ORDERS[kind])
     while left:
         rule, _, code, field = left[0]
@@ -81,7 +81,7 @@ async def test_the_target_comes_first(catalog: Catalog, workspace: int, target: 
 async def test_the_connection_comes_before_everything_about_its_kind(
     catalog: Catalog, workspace: int, stranger: int, website: Connection
 ) -> None:
-    """It is 404 although it stands in the body."""
+    """The status is 404, although the id is in the body."""
     for id_ in IMPOSSIBLE_IDS:
         async with refused(catalog, 400, "BadRequest", "connection"):
             await create_pipeline(catalog, workspace, CreatePipeline(connection=id_, target="User", name=""))
@@ -101,7 +101,7 @@ async def test_a_target_that_the_connection_does_not_have(
 
 
 async def test_a_target_that_the_connector_does_not_have(catalog: Catalog, workspace: int, connect: Any) -> None:
-    """Its kind is there, but this application takes no events."""
+    """The kind exists, but this application accepts no events."""
     connection = await connect(EXAMPLES["DA"])
     async with refused(catalog, 400, "BadRequest", "target"):
         await create_pipeline(catalog, workspace, creation("DV", connection.id, {"eventType": "x"}))
@@ -119,7 +119,7 @@ async def test_the_pipeline_comes_before_its_members(catalog: Catalog, workspace
 
 
 async def test_the_state_comes_last(catalog: Catalog, workspace: int, connect: Any) -> None:
-    """Rules of the body, then what the application knows, then whether it can run, then what is there already."""
+    """The order: rules of the body, of the application, of the engine, and of existing pipelines."""
     principal = await connect(EXAMPLES["DV"])
     given = {"eventType": "nothing", "outSchema": schema(x=TEXT), "transformation": mapped(x="userId")}
     expected = [

@@ -1,4 +1,4 @@
-"""What a pipeline was created with is what it has, in every process and after every restart."""
+"""A pipeline keeps the members of its creation, in every process and after every restart."""
 
 from typing import Any
 

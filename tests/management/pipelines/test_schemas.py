@@ -1,4 +1,4 @@
-"""What the schemas of a pipeline may say on each side, and that everything in them is used."""
+"""The schemas of a pipeline: the rules of each side, and that all of their properties are used."""
 
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ def given(kind: str, side: str, property_: Property) -> dict[str, Any]:
         members["transformation"] = mapped(**expressions)
     elif kind != "DF":
         first = next(iter(expressions))
-        # A property that may be null or missing gives nothing to what it is put together with.
+        # A nullable or optional property adds nothing to a concatenation.
         members["transformation"] = mapped(**{**expressions, first: f"{expressions[first]} {property_.name}"})
     return members
 
@@ -98,7 +98,7 @@ def test_attributes_at_every_depth(kind: str, side: str, attribute: str, cell: s
 
 @pytest.mark.parametrize("path", ["key", "keys.key"])
 def test_only_what_is_matched_may_be_missing(path: str) -> None:
-    """What identifies the user is read as well as written, and so is the object that it is in."""
+    """The property that identifies the user is read and written, and so is the object that contains it."""
     key = Property("key", TEXT, read_optional=True)
     out = key if path == "key" else Property("keys", ObjectType((key,)), read_optional=True)
     passes("DA", {"outSchema": ObjectType((out, Property("name", TEXT))), "matching": Matching("email", path)})
@@ -199,7 +199,7 @@ def test_checking_is_linear_in_the_number_of_properties() -> None:
 @pytest.mark.parametrize("member", ["inSchema", "outSchema"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_schema_has_a_limited_number_of_properties(member: str, nested: bool) -> None:
-    """Those of objects count too, also inside arrays and maps."""
+    """Properties of objects count too, also inside arrays and maps."""
     side = schema if member == "inSchema" else profile
     names = [f"p{number}" for number in range(MAX_PROPERTIES)]
     large = side(**dict.fromkeys(names, TEXT))

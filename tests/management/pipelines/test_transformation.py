@@ -1,4 +1,4 @@
-"""Filters and transformations: what they use must be there, and what they give must fit."""
+"""Filters and transformations: the properties that they use must exist, and their results must fit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The commands of operators, as they are typed: what they print, what they change, and how they fail in one line."""
+"""The commands for operators: their output, their effects, and their errors of one line."""
 
 import asyncio
 import re
@@ -50,7 +50,7 @@ def _catalog(folder: Path, keyring: Keyring | None = None) -> AbstractAsyncConte
 @pytest.fixture
 def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> str:
-        """What a command that succeeds prints on standard output."""
+        """Return the standard output of a command that succeeds."""
         capsys.readouterr()
         main(arguments)
         return capsys.readouterr().out
@@ -180,7 +180,7 @@ async def _add_dummy(folder: Path, secret: str) -> None:
 async def _settings(folder: Path, keyring: Keyring) -> Settings | None:
     async with _catalog(folder, keyring) as catalog:
         (connection,) = catalog.connections(catalog.workspaces()[0].id)
-        return catalog.settings_of(connection)
+        return catalog.decrypt_settings(connection)
 
 
 async def _run_in_thread(run: Run, *arguments: str) -> str:

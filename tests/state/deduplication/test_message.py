@@ -1,4 +1,4 @@
-"""Who is the message, who only repeats it: the rule of the ledger."""
+"""The rule of deduplication: new messages and repeats."""
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ def test_the_first_position_is_the_message() -> None:
     }
 
 
-def test_what_the_ledger_knows_is_repeated() -> None:
+def test_a_stored_message_is_a_repeat() -> None:
     fresh, entries = deduplicate([message(9)], {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))})
     assert fresh == set()
     assert entries == {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),), [Repeat(9, 1009)], 1)}
@@ -33,13 +33,13 @@ def test_a_message_id_is_unique_per_connection() -> None:
     assert fresh == {1, 2}
 
 
-def test_a_position_that_the_ledger_has_is_carried_again() -> None:
-    """After a crash between the ledger's write and the warehouse's commit."""
+def test_a_position_that_the_store_has_is_processed_again() -> None:
+    """A crash can have this effect: it happens between the write of the messages and the commit of the state store."""
     known: MessageStates = {(1, "m"): MessageState(4, 1004, (Step(7, 1, "Finalize", "Passed"),))}
     assert deduplicate([message(4)], known) == ({4}, {(1, "m"): MessageState(4, 1004)})
 
 
-def test_a_repetition_counts_once_however_often_it_is_carried() -> None:
+def test_a_repetition_counts_once_however_often_it_is_processed() -> None:
     _, once = deduplicate([message(4), message(5)], {})
     _, again = deduplicate([message(4), message(5)], {**once})
     assert again[1, "m"].repeated == once[1, "m"].repeated == 1
@@ -47,7 +47,7 @@ def test_a_repetition_counts_once_however_often_it_is_carried() -> None:
     assert last == {}
 
 
-def test_of_many_repetitions_the_first_are_told_and_all_are_counted() -> None:
+def test_of_many_repeats_the_first_are_stored_and_all_are_counted() -> None:
     _, entries = deduplicate([message(position) for position in range(1, 102)], {})
     entry = entries[1, "m"]
     assert [repeat.position for repeat in entry.repeats] == list(range(2, 2 + MAX_REPEATS))

@@ -1,4 +1,4 @@
-"""The ledger in RocksDB: a full disk, and a write that was cut short."""
+"""Messages in RocksDB: a full disk, and an interrupted write."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ async def record(state: StateStore, entries: MessageStates) -> None:
 
 
 async def test_after_a_write_that_failed_it_is_written_again(tmp_path: Path) -> None:
-    """RocksDB itself refuses every write from then on, until it is opened anew."""
+    """RocksDB rejects every write from then on, until it is opened again."""
     async with open_state(migrated_url(tmp_path / "state.db"), writes=True, clock=MovableClock()) as state:
         await record(state, some(0))
         with no_file_larger_than(50_000), pytest.raises(Unavailable, match="the deduplication store does not respond"):
@@ -168,7 +168,7 @@ def past_the_store(folder: Path) -> Rdict:
 
 
 async def test_messages_of_an_earlier_release_are_known_until_they_expire(tmp_path: Path) -> None:
-    """It wrote ids in UTF-8, and states as arrays of their fields."""
+    """An earlier release wrote ids in UTF-8, and states as arrays of their fields."""
     former = Rdict(
         str(tmp_path / "ledger"),
         Options(raw_mode=True),

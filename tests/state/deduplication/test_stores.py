@@ -1,4 +1,4 @@
-"""What every ledger promises, held against RocksDB beside SQLite and against PostgreSQL."""
+"""The contract of message stores, for RocksDB with SQLite and for PostgreSQL."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +51,7 @@ async def test_message_ids_are_compared_exactly(state: StateStore) -> None:
         assert await known(transaction, *entries) == entries
 
 
-async def test_a_large_batch_at_once(state: StateStore) -> None:
+async def test_a_large_batch(state: StateStore) -> None:
     entries = {(2**31 - 1, f"m{position}"): entry(position) for position in range(1, 5001)}
     await record(state, entries)
     async with state.transaction() as transaction:
@@ -115,7 +115,7 @@ async def test_postgresql_forgets_as_much_as_arrives(
 
 
 async def test_rocksdb_has_one_writer(tmp_path: Path) -> None:
-    """PostgreSQL has room for several: there the position of the consumer decides between them."""
+    """PostgreSQL allows several writers: there the position of the consumer decides between them."""
     url = migrated_url(tmp_path / "state.db")
     async with (
         open_state(url, writes=True, clock=MovableClock()) as first,

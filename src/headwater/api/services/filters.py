@@ -10,7 +10,7 @@ from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
-from headwater.events.record import record_of_document
+from headwater.events.record import document_record
 from headwater.filters import Filter, check_filter, explain, parse_text, read_document
 from headwater.rest.v1 import filters_pb2_grpc as rest_grpc
 from headwater.schemas import EVENT_SCHEMA
@@ -84,7 +84,7 @@ def _explain_json(request: HttpBody) -> pb.ExplainFilterResponse:
 def _explain(filter_: Filter, event: dict[str, Raw]) -> pb.ExplainFilterResponse:
     # The rules of pipelines that collect events: a filter that is explained should be one that can be saved.
     checked = check_filter(filter_, EVENT_SCHEMA, role="Source", target="Event")
-    explanation = explain(checked, record_of_document(event))
+    explanation = explain(checked, document_record(event))
     return pb.ExplainFilterResponse(
         matched=explanation.matched,
         conditions=[

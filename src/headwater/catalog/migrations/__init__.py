@@ -1,6 +1,6 @@
-"""Alembic revisions of the catalog. A new revision moves `HEAD`, and never edits one that was released."""
+"""Alembic revisions of the catalog. A new revision moves `HEAD`; a released revision is never edited."""
 
 HEAD = "0004"
 VERSION_TABLE = "catalog_revision"
 SCHEMA = "catalog"
-"""Where the tables are on PostgreSQL; SQLite has a file for them."""
+"""The schema of the tables on PostgreSQL. SQLite has a file for them."""

@@ -1,8 +1,9 @@
-"""The context of an event: the environment of the client, in the form that the event schema defines.
+"""The context of an event: the environment of the client, in the form of the event schema.
 
-Known values are normalised, and missing ones are filled in from the caller's connection and user agent. Everything
-else stays the text that was sent, at its place: what has no field in the schema, and what does not fit its field. The
-stored document keeps it and destinations get it; filters, mappings and functions see only what fits (`events/record`).
+Known values are normalised, and missing ones are filled in from the caller's connection and user agent. All else
+remains the text that was sent, at its place: members without a field in the schema, and values that do not fit their
+field. The stored document keeps them and destinations get them; filters, mappings and functions get only values that
+fit (`events/record`).
 """
 
 from headwater.events.context.location import Locate, Location

@@ -1,6 +1,6 @@
-"""`context.ip`: the address of the person, as the client sends or hides it, or that of the connection.
+"""Chooses `context.ip`: the person's address from the client, masked or hidden if it wants, or that of the connection.
 
-A client that must not pass on a whole address sends a mask instead, and one that must not pass on any sends 0.0.0.0.
+A client that may not pass on a whole address sends a mask instead, and one that may not pass on any sends 0.0.0.0.
 """
 
 import ipaddress
@@ -15,30 +15,30 @@ from headwater.schemas import canonical_ip
 
 MAX_CACHED: Final = 8192
 MAX_BYTES: Final = 64
-"""The longest text that can be an address."""
+"""Maximum size of a text that can be an address."""
 
 _OPT_OUT: Final = "0.0.0.0"
 _MASKS: Final = {"255.255.255.255": (32, 128), "255.255.255.0": (24, 48), "255.255.0.0": (16, 32)}
-"""How many bits of the caller's address may be kept, of IPv4 and of IPv6, by what the client sends instead of one."""
+"""Number of bits of the caller's address to keep, of IPv4 and of IPv6, by the mask that the client sends."""
 
 _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Address(Struct, frozen=True):
-    """What is to be stored, and what may be looked up."""
+    """The address to store, and the address to look up."""
 
     text: Raw
-    """For `context.ip`, as JSON; ABSENT for none."""
+    """The address for `context.ip`, as JSON; ABSENT for none."""
     whole: str = ""
-    """The whole address, which is not stored where the client asked for a mask; empty when it is not known."""
+    """The whole address, which is not stored if the client asked for a mask; empty if it is unknown."""
 
 
 def choose_address(sent: Raw, caller: str, *, is_client_side: bool) -> Address:
     """Return the address of an event whose context has `sent`, in a call from `caller`.
 
-    What is no address stays as sent. The caller's counts where it is asked for, and for client-side sources where
-    nothing was sent.
+    A text that is not an address remains as sent. The caller's address is used on request, and for client-side sources
+    that sent nothing.
     """
     if len(sent) > MAX_BYTES:
         return Address(sent)
@@ -68,7 +68,7 @@ def _choose_address(own: bytes, caller: str, is_client_side: bool) -> Address:
 
 
 def caller_address(text: str) -> str:
-    """The address of a connection in its canonical form, one of IPv4 as such; empty when it is none."""
+    """Return the address of a connection in its canonical form, IPv4 as such; empty if it is not an address."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """Reads the browser and the operating system from a user agent, by the rules of ua-parser.
 
-Reading one takes tens of microseconds and the rules 30 ms and 8 MB once, so they are loaded at the first use, and what
-they gave is remembered for the latest user agents.
+Parsing one takes tens of microseconds, and loading the rules 30 ms and 8 MB once. So they are loaded at the first use,
+and the results of the latest user agents are cached.
 """
 
 from functools import cache, lru_cache
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 MAX_CACHED: Final = 4096
 MAX_BYTES: Final = 1_000
-"""The longest user agent that is read, in bytes of its JSON. Real ones have 200; this bounds the cache."""
+"""Maximum size of a user agent, in bytes of its JSON. Usual ones have 200; this limits the cache."""
 MAX_VERSION_LENGTH: Final = 25
-"""A longer version is none: user agents are free text, and some put other things there."""
+"""Maximum length of a version. A longer one is ignored: user agents are free text, and some contain other text
+there."""
 
 UNKNOWN: Final = "Unknown"
-"""The other name of a browser or system that the user agent does not name."""
+"""The `other` name of a browser or system that the user agent does not name."""
 
 
 class Agent(Struct, frozen=True):
-    """The sections that a user agent leads to, as JSON; ABSENT where it leads to none."""
+    """The sections from a user agent, as JSON; ABSENT if it has none."""
 
     browser: Raw = ABSENT
     os: Raw = ABSENT
@@ -47,7 +48,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_agent(user_agent: Raw) -> Agent:
-    """Return the sections for a user agent, given as JSON; none when it is empty, too long or no string."""
+    """Return the sections from a user agent, given as JSON; none if it is empty, too long or not a string."""
     return _agent(bytes(user_agent)) if len(user_agent) <= MAX_BYTES else NO_AGENT
 
 

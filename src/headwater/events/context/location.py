@@ -1,4 +1,4 @@
-"""The location of an address. Looking it up is passed in: this package opens no file."""
+"""The location of an address. The caller provides the lookup, so this package opens no file."""
 
 from typing import Protocol
 
@@ -7,16 +7,16 @@ from msgspec import Raw, Struct
 
 
 class Location(Struct, frozen=True, omit_defaults=True):
-    """A place on earth, as far as it is known."""
+    """A place on earth. Unknown members are None."""
 
     city: str | None = None
-    """Its name in English."""
+    """The name of the city in English."""
     country: str | None = None
-    """Its code of ISO 3166-1: two capital letters."""
+    """The code of the country in ISO 3166-1: two capital letters."""
     latitude: float | None = None
-    """In degrees, north positive."""
+    """The latitude in degrees, north positive."""
     longitude: float | None = None
-    """In degrees, east positive."""
+    """The longitude in degrees, east positive."""
 
     def section(self) -> Raw:
         """The section `location` of a context."""
@@ -27,8 +27,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Locate(Protocol):
-    """Finds places by addresses."""
+    """Looks up the location of addresses."""
 
     def __call__(self, ip: str) -> Location | None:
-        """Where the address is; None when that is not known."""
+        """Return the location of the address; None if it is unknown."""
         ...

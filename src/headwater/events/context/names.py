@@ -5,7 +5,7 @@ from typing import Final
 from headwater.schemas import EVENT_SCHEMA, StringType, property_at
 
 OTHER: Final = "Other"
-"""Stands for every name that is not on the list; the name itself is in the member `other`."""
+"""The name of everything that is not on the list; the member `other` has the actual name."""
 
 
 def _listed(path: str) -> dict[str, str]:
@@ -41,7 +41,7 @@ BROWSER_FAMILIES: Final = BROWSERS | {
     "opera mobile": "Opera",
     "opera touch": "Opera",
 }
-"""The browser of each family that a user agent may be of. Internet Explorer is no Edge: it is another browser."""
+"""The browser of each user agent family. Internet Explorer is another browser than Edge."""
 
 SYSTEM_FAMILIES: Final = SYSTEMS | dict.fromkeys(
     (
@@ -61,4 +61,4 @@ SYSTEM_FAMILIES: Final = SYSTEMS | dict.fromkeys(
     ),
     "Linux",
 )
-"""The operating system of each family that a user agent may be of. Distributions are Linux: user agents name few."""
+"""The operating system of each user agent family. Distributions are Linux, because few user agents name them."""

@@ -1,9 +1,9 @@
-"""Puts the normal context of an event together.
+"""Normalises the context of an event.
 
-Most contexts need little or nothing. Only the members that change are written again; all others stay the text that was
-sent, and a context in which nothing changes is not touched. The changes of browser, system, locale and screen depend on
-five members only, and are cached by these: pages, sessions and traits differ from event to event, but devices
-repeat. `addresses`, `agents` and `platforms` have the larger rules: `ip`, `userAgent`, `browser` and `os`.
+Most contexts need few changes. Only the members that change are encoded again; all others remain the text that was
+sent, and a context without changes is not touched. The changes of browser, system, locale and screen depend on five
+members only, and are cached by these: pages, sessions and traits differ from event to event, but devices repeat.
+`addresses`, `agents` and `platforms` have the larger rules: `ip`, `userAgent`, `browser` and `os`.
 """
 
 import re
@@ -26,15 +26,15 @@ from headwater.events.wire import parse_id, traits_in
 
 MAX_CACHED_ENVIRONMENTS: Final = 2048
 MAX_CACHED_BYTES: Final = 2048
-"""The longest texts of the five members together whose changes are cached. The cache takes some megabytes at most."""
+"""Maximum total size of the five members whose changes are cached. The cache takes some megabytes at most."""
 
 MAX_CACHED_LOCALES: Final = 1024
 MAX_LOCALE_BYTES: Final = 32
-"""The longest text that can be a locale of BCP 47 or POSIX."""
+"""Maximum size of a text that can be a locale of BCP 47 or POSIX."""
 
 
 class Sections(Struct, rename="camel"):
-    """One context, its members as sent: ABSENT where there is none, `null` where that was sent."""
+    """One context, its members as sent: ABSENT if there is none, `null` if that was sent."""
 
     browser: Raw = ABSENT
     channel: Raw = ABSENT
@@ -65,7 +65,7 @@ _LOCALE: Final = re.compile(
     r'"(?P<language>[a-z]{2,3})(?:[-_](?P<script>[a-z]{4}))?(?:[-_](?P<region>[a-z]{2}|[0-9]{3}))?(?:\.[a-z0-9-]+)?"',
     re.IGNORECASE | re.ASCII,
 )
-"""A language, perhaps its script and region, as BCP 47 and POSIX write them; POSIX may add an encoding."""
+"""A language, optionally with its script and region, in the syntax of BCP 47 or POSIX, which may add an encoding."""
 
 _FITTING_DENSITY: Final = re.compile(rb"[0-9](?:\.[0-9]{1,2})?")
 _NUMBER: Final = re.compile(rb"[0-9][0-9.eE+-]{0,40}")
@@ -77,26 +77,26 @@ _FLAGS: Final = (b"true", b"false")
 
 
 class NormalContext(Struct, frozen=True):
-    """The context of an event in its normal form."""
+    """The normalised context of an event."""
 
     text: Raw
-    """The JSON that is stored; ABSENT when nothing is known."""
+    """The JSON that is stored; ABSENT if the context is empty."""
     channel: str | None
-    """The channel in it."""
+    """The channel of the context."""
     traits: Raw
     """The traits in the event's own context, not in the call's."""
 
 
 class _Changes(Struct):
-    """The members of a context that do not stay as they were sent."""
+    """The members of a context that change."""
 
     replaced: dict[str, Raw]
     added: dict[str, Raw]
     suffix: bytes = b""
-    """The JSON of `added`, with a comma in place of the first brace."""
+    """The JSON of `added`, with a comma instead of the first brace."""
 
     def note(self, name: str, sent: Raw, text: Raw) -> None:
-        """Set the member `name` to `text`: the very `sent` one when it stays."""
+        """Set the member `name` to `text`, which is the same object as `sent` if it does not change."""
         if text is not sent:
             (self.replaced if sent else self.added)[name] = text
 
@@ -104,10 +104,10 @@ class _Changes(Struct):
 def normal_context(
     own: Raw, defaults: Raw, described: Raw, envelope: Envelope, locate: Locate | None = None
 ) -> NormalContext:
-    """Normalise the context of an event, which is its `own` and, where that has nothing, the call's `defaults`.
+    """Normalise the context of an event: its `own` merged over the call's `defaults`.
 
-    `described` is the device that the event describes elsewhere, or ABSENT. `locate` finds the place of an event that
-    does not have one.
+    `described` is the device that the event describes elsewhere, or ABSENT. `locate` looks up the location of an event
+    that does not include one.
     """
     context = merge(defaults, own) if defaults else own
     sections = read_sections(context)
@@ -121,7 +121,7 @@ def normal_context(
 
 
 def _normalise(context: Raw, sections: Sections, described: Raw, envelope: Envelope, locate: Locate | None) -> Raw:
-    """Return the context, which has the `sections`, as it is stored; absent when nothing is known."""
+    """Return the stored form of the context, whose `sections` are given; absent if it is empty."""
     user_agent = sections.user_agent
     is_client_side = envelope.is_client_side
     fills_agent = is_client_side and envelope.user_agent and is_absent(user_agent)
@@ -162,7 +162,7 @@ def _note_address(changes: _Changes, sections: Sections, envelope: Envelope, loc
 
 
 def _environment(key: bytes) -> _Changes:
-    """Return the changes that five members lead to, which `key` has between NUL characters: JSON has none."""
+    """Return the changes from five members, which `key` has between NUL characters, because JSON contains none."""
     user_agent, browser, os, locale, screen = map(Raw, key.split(b"\0"))
     changes = _Changes({}, {})
     agent = read_agent(user_agent) if user_agent else NO_AGENT
@@ -192,9 +192,9 @@ def read_sections(context: Raw) -> Sections:
 
 
 def find_described_device(event: str | None, properties: Raw) -> Raw:
-    """Return `properties.device` of an event that is about a device; otherwise ABSENT.
+    """Return `properties.device` of an event about a device; otherwise ABSENT.
 
-    Some SDKs describe the device there and not in the context.
+    Some SDKs describe the device there instead of in the context.
     """
     if event not in DEVICE_EVENTS:
         return ABSENT
@@ -203,9 +203,9 @@ def find_described_device(event: str | None, properties: Raw) -> Raw:
 
 
 def normalise_locale(sent: Raw) -> Raw:
-    """Return the locale as BCP 47 spells it, "en-US" for "en_us"; what is no such locale as it was sent.
+    """Return the locale in BCP 47's spelling, "en-US" for "en_us"; any other text as it was sent.
 
-    A language without a region gets none: the client has not sent where it is spoken.
+    A language without a region gets none, because the client has not sent one.
     """
     if len(sent) > MAX_LOCALE_BYTES:
         return sent
@@ -224,7 +224,7 @@ def _normalise_locale(sent: bytes) -> bytes:
 
 
 def normalise_screen(sent: Raw) -> Raw:
-    """Return the section with its density rounded to two decimals; itself when that fits already.
+    """Return the section with its density rounded to two decimals; the section itself if it fits already.
 
     Android computes seven digits, and the schema has two.
     """
@@ -243,8 +243,8 @@ def normalise_screen(sent: Raw) -> Raw:
 def normalise_session(session: Raw, session_id: Raw, session_start: Raw) -> tuple[Raw, Raw, Raw]:
     """Return the members `session`, `sessionId` and `sessionStart` of a context: each as sent, changed, or ABSENT.
 
-    The id becomes the digits of a 64-bit integer. The last two are how RudderStack's SDKs send `session.id` and
-    `session.start`, and become them. They stay where they do not fit, and where the session has the same itself.
+    The id becomes the digits of a 64-bit integer. RudderStack's SDKs send the other two as `session.id` and
+    `session.start`; these are moved. They remain if they do not fit, or if the session has the same members itself.
     """
     if not is_absent(session) and not is_object(session):
         return session, session_id, session_start
@@ -260,7 +260,7 @@ def normalise_session(session: Raw, session_id: Raw, session_start: Raw) -> tupl
 
 
 def _digits(text: Raw) -> Raw:
-    """Return the integer as JSON writes those of 64 bits, a string of digits; ABSENT when it is none."""
+    """Return a 64-bit integer in its JSON form, a string of digits; ABSENT if it is not one."""
     match = _DIGITS.fullmatch(bytes(text))
     if match is None or not -(2**63) <= int(match[2]) < 2**63:
         return ABSENT

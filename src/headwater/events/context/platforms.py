@@ -1,4 +1,4 @@
-"""The sections `browser` and `os`: the client's own, under the names of the schema, or those of its user agent."""
+"""The sections `browser` and `os`: the client's own with the names of the schema, or those of its user agent."""
 
 from functools import lru_cache
 from typing import Final
@@ -11,11 +11,11 @@ from headwater.events.raw import ABSENT, is_absent, is_object, is_string, join, 
 
 MAX_CACHED: Final = 4096
 MAX_BYTES: Final = 200
-"""The longest section whose result is cached."""
+"""Maximum size of a section whose result is cached."""
 
 _EMPTY: Final = b'""'
 _AGENT_MEMBERS: Final = frozenset(("name", "version", "other"))
-"""The members that a user agent gives. All others stay as they were sent, empty and null ones too."""
+"""The members that a user agent provides. All others remain as sent, including empty and null ones."""
 _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -31,7 +31,7 @@ def normalise_os(sent: Raw, from_agent: Raw) -> Raw:
 
 
 def _section(sent: Raw, from_agent: Raw, *, is_system: bool) -> Raw:
-    """`sent` itself when there is nothing to change."""
+    """Return the normalised section, or `sent` itself if nothing changes."""
     if is_absent(sent):
         return from_agent or sent
     if not is_object(sent):

@@ -1,6 +1,6 @@
 """The protocol of the typed `EventService`: the track API, except that an event with an invalid time is rejected.
 
-Its callers compile their events against a schema, see every rejection, and can correct what they send.
+Its callers compile their events against a schema, receive every rejection, and can correct their events.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ __all__ = ["KEY_IN_BODY", "check", "max_body", "read", "read_call"]
 
 
 def read_call(call: str, body: bytes) -> Call:
-    """Read a call as the track API does. Raises BadRequest also for a `sentAt` that cannot be read."""
+    """Decode a call like the track API. Raises BadRequest also for a `sentAt` that cannot be read."""
     taken = track.read_call(call, body)
     if (rule := _broken_rule(taken.sent_at)) is not None:
         raise BadRequest(f"sentAt {rule}", field="sentAt")
@@ -28,7 +28,7 @@ def read_call(call: str, body: bytes) -> Call:
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-    """Check an event as the track API does, and its times."""
+    """Check an event like the track API, and its times."""
     wire = track.check(event, call, limits)
     if isinstance(wire, Rejection):
         return wire

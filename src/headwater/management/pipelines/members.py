@@ -22,7 +22,7 @@ from headwater.schemas import (
     property_at,
 )
 
-_LONGEST: Final = {
+_MAX_CHARACTERS: Final = {
     "query": 1_000,
     "path": 1_024,
     "sheet": 31,
@@ -34,7 +34,7 @@ _LONGEST: Final = {
     "table_key": 1_024,
 }
 """Maximum lengths in code points."""
-_LONGEST_EVENT_TYPE: Final = 100
+_MAX_EVENT_TYPE_CHARACTERS: Final = 100
 
 _COMPRESSIONS: Final = ("", "Zip", "Gzip", "Snappy")
 _EXPORT_MODES: Final = ("CreateOnly", "UpdateOnly", "CreateOrUpdate")
@@ -54,8 +54,10 @@ def check_event_type(draft: Draft) -> None:
         return
     if not draft.event_type:
         raise BadRequest(f"eventType is required for pipelines that {draft.kind.does}", field="eventType")
-    if len(draft.event_type) > _LONGEST_EVENT_TYPE or "\0" in draft.event_type:
-        raise BadRequest(f"eventType must have 1 to {_LONGEST_EVENT_TYPE} characters and no NUL", field="eventType")
+    if len(draft.event_type) > _MAX_EVENT_TYPE_CHARACTERS or "\0" in draft.event_type:
+        raise BadRequest(
+            f"eventType must have 1 to {_MAX_EVENT_TYPE_CHARACTERS} characters and no NUL", field="eventType"
+        )
 
 
 def check_allowed(draft: Draft, *fields: str) -> None:
@@ -74,7 +76,7 @@ def check_required(draft: Draft, *fields: str) -> None:
 
 def check_lengths(draft: Draft) -> None:
     """Check that no text is too long or contains NUL. Raises BadRequest."""
-    for field, max_characters in _LONGEST.items():
+    for field, max_characters in _MAX_CHARACTERS.items():
         text = getattr(draft.definition, field)
         if len(text) > max_characters:
             raise BadRequest(f"{MEMBERS[field]} is longer than {max_characters} characters", field=MEMBERS[field])

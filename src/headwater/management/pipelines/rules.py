@@ -138,7 +138,7 @@ def _check_table_is_written(draft: Draft) -> None:
     if key not in draft.used_out:
         raise BadRequest("tableKey must be given a value by the transformation", field="tableKey")
     if len(draft.used_out) < 2:
-        raise BadRequest("the transformation must give a value to a column beside tableKey", field="transformation")
+        raise BadRequest("the transformation must give a value to another column than tableKey", field="transformation")
 
 
 def _check_used(draft: Draft) -> None:

@@ -1,7 +1,7 @@
 """The client API: snake_case calls of apps and web pages, with a public key.
 
-A call is taken as a whole or not at all: reading one holds every object in it to its shape, and names the first rule
-that is broken in the words that its clients know. What it is read into are the members of the track API, so that one
+A call is accepted or rejected as a whole: each of its objects is checked against its shape, and the first broken rule
+is reported in the words that its clients know. Calls are translated into the members of the track API, so that one
 canonical event serves all protocols.
 """
 

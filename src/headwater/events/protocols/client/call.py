@@ -30,19 +30,19 @@ _decode_event = msgspec.json.Decoder(WireEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """Return the largest body of a call, in bytes after decompression."""
+    """Return the maximum size of the body of a call, in bytes after decompression."""
     return limits.client_bytes
 
 
 def read_call(call: str, body: bytes) -> Call:
     """Decode the body of a call into events with the members of the track API; an empty body is an empty object.
 
-    Raises BadRequest when the body is not UTF-8, not JSON, or no object or array; Unprocessable for the
-    first rule of the protocol that the call breaks; PayloadTooLarge for more events than a call may have.
+    Raises BadRequest if the body is not UTF-8, not JSON, or neither an object nor an array; Unprocessable for the first
+    rule of the protocol that the call breaks; PayloadTooLarge for more events than a call may have.
     """
     shape, translate = _CALLS[call]
     try:
-        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        body.decode()  # the decoder does not check skipped strings, and stored data must be text
         root, counterpart = decode_well_formed(_decode, body or b"{}")
         parts = _take_apart(call, root, shape)
         if counterpart is not None:
@@ -54,17 +54,17 @@ def read_call(call: str, body: bytes) -> Call:
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent:
-    """The event. It has kept every rule when its call was read."""
+    """Return the event, which was checked when its call was decoded."""
     return _decode_event(event)
 
 
 def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
-    """The event once more, and the members that `WireEvent` has no field for."""
+    """Return the event, and the members that `WireEvent` has no field for."""
     return _decode_event(event), extra(event)
 
 
 def _take_apart(call: str, root: Raw, shape: Shape) -> dict[str, dict[str, Raw]]:
-    """The members of each object of the call, by its path."""
+    """Return the members of each object of the call, by its path."""
     if not is_object(root) and not _is_array(root):
         raise BadRequest("the body must be a JSON object or array")
     if call != "events":

@@ -1,6 +1,6 @@
-"""The shapes of the objects in calls, and the words in which a broken rule is reported: those of the documented API.
+"""The shapes of the objects in calls, and the documented messages for broken rules.
 
-Only the first broken rule is reported, in this order: what is missing, what may not be there, then member by member.
+Only the first broken rule is reported, in this order: missing members, forbidden members, then member by member.
 """
 
 from typing import Final, Literal, NoReturn
@@ -25,28 +25,28 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class Member(Struct, frozen=True):
-    """What a member must be, if it is there."""
+    """The rules of a member, if it is present."""
 
     kind: Kind
     is_nullable: bool = True
 
 
 class Shape(Struct, frozen=True):
-    """What an object must be."""
+    """The rules of an object."""
 
     members: dict[str, Member]
     required: tuple[str, ...] = ()
     needs_person: bool = True
-    """Whether it must name a person: a null or empty id is enough."""
+    """True if it must name a person; a null or empty id is sufficient."""
     is_open: bool = True
-    """Whether it may have other members too."""
+    """True if it may have other members too."""
 
 
 _PERSON: Final = {"anonymous_id": Member("id"), "external_id": Member("id")}
 _MESSAGE: Final = {"message_id": Member("id")}
-"""An extension: calls of the original API have no identity, and a repeated one counts twice."""
+"""An extension: calls of the original API have no message id, so repeats count twice."""
 _IDS: Final = frozenset((*_PERSON, *_MESSAGE, "device_id", "token"))
-"""The members by which people, devices and messages are found."""
+"""The members that identify people, devices and messages."""
 _CONTACT: Final = {name: Member("text") for name in ("email", "phone", "timezone", "locale")}
 
 USER: Final = Shape({**_CONTACT, "data": Member("object")}, needs_person=False)
@@ -68,11 +68,11 @@ DEVICE: Final = Shape(
 )
 EVENT: Final = Shape({"name": Member("id"), **_PERSON, **_MESSAGE, "data": Member("object"), "user": Member("user")})
 TRACK: Final = Shape({"event": Member("id"), **EVENT.members})
-"""What the JavaScript SDK sends for an event."""
+"""The shape of an event of the JavaScript SDK."""
 
 
 def take_apart(value: Raw, shape: Shape, path: str = "") -> dict[str, Raw]:
-    """The members of an object of this shape; `path` is where it stands in the call, and empty for the call itself.
+    """Return the members of an object of this shape; `path` is its place in the call, empty for the call itself.
 
     Raises Unprocessable for the first rule that it breaks.
     """
@@ -106,12 +106,12 @@ def check_surrogates(parts: dict[str, Raw], counterparts: dict[str, Raw], path: 
 
 
 def wrong_type(path: str, type_: str) -> NoReturn:
-    """Reject a value that is of another type."""
+    """Reject a value of another type."""
     _reject(path, f"The value of `{path}` must be a {type_}.")
 
 
 def decode_text(value: Raw | None) -> str | None:
-    """The text of a checked member; None when it is absent, null or empty."""
+    """Return the text of a checked member; None if it is absent, null or empty."""
     return None if value is None or is_absent(value) else _decode_text(value) or None
 
 
@@ -146,5 +146,5 @@ def _missing(path: str, name: str) -> NoReturn:
 
 
 def _reject(path: str, message: str) -> NoReturn:
-    """Reject the call. The field is given from the event's own root, so that rejections can be counted by it."""
+    """Reject the call. The field is relative to the event's root, so that rejections can be counted by it."""
     raise Unprocessable(CODE, message, field=".".join(part for part in path.split("/") if not part.isdigit()) or None)

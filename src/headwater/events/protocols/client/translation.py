@@ -1,4 +1,4 @@
-"""From the objects of the client API, already held to their shapes, to the members of an event of the track API."""
+"""Translates checked objects of the client API into the members of events of the track API."""
 
 from collections.abc import Collection
 from typing import Final
@@ -13,28 +13,28 @@ from headwater.events.wire import MEMBERS
 
 _PERSON: Final = ("anonymous_id", "external_id")
 _IDS: Final = (*_PERSON, "message_id")
-_OURS: Final = frozenset(MEMBERS.values())
-"""Members that are the event's own: in a call of the client API they mean nothing, and would shadow ours."""
+_EVENT_MEMBERS: Final = frozenset(MEMBERS.values())
+"""Members of events that have no meaning in calls of the client API, where they would replace the event's own."""
 
 _PLATFORMS: Final = {"ios": "ios", "ipados": "ios", "android": "android"}
-"""What the track API calls the type of a device, by its operating system."""
+"""The track API's type of a device, by its operating system."""
 
 Parts = dict[str, Raw]
 
 
 def alias(parts: Parts) -> Parts:
-    """The anonymous id is the one to give up."""
+    """Translate an alias. The anonymous id is the previous id."""
     ids = _texts(previousId=decode_text(parts["anonymous_id"]), userId=decode_text(parts["external_id"]))
     return {**_others(parts, _IDS), "type": _raw("alias"), **ids, **_message(parts)}
 
 
 def identify(parts: Parts) -> Parts:
-    """Everything but the ids is a trait, a null one too: it clears what is known."""
+    """Translate an identify call: all members except ids are traits. A null trait deletes the stored one."""
     return {"type": _raw("identify"), **_person(parts), **_message(parts), "traits": join(_traits(parts, _IDS))}
 
 
 def event(parts: Parts) -> Parts:
-    """An event without a name has an empty one. The Android SDK sends `properties` for `data`."""
+    """Translate an event. A missing name is empty. The Android SDK sends `properties` instead of `data`."""
     made = {
         **_others(parts, ("name", "event", "data", "user", *_IDS)),
         "type": _raw("track"),
@@ -50,22 +50,22 @@ def event(parts: Parts) -> Parts:
 
 
 def named_event(parts: Parts) -> Parts:
-    """The JavaScript SDK has the name in `event`."""
+    """Translate an event of the JavaScript SDK, which has the name in `event`."""
     name = decode_text(parts.get("event"))
     return event(parts if name is None else {**parts, "name": _raw(name)})
 
 
 def device(parts: Parts) -> Parts:
-    """Translate a device into the event that clients of the track API send; the properties have all its members."""
+    """Translate a device into an event of the track API. The properties have all its members."""
     about = {name: value for name, value in parts.items() if name not in _IDS}
     os, version = _system(decode_text(parts["os"]) or "")
     context = {
         "device": {
-            **_chosen(about, id="device_id", token="token", model="model"),
+            **_rename(about, id="device_id", token="token", model="model"),
             **_texts(type=_PLATFORMS.get(os.lower())),
         },
-        "os": {**_texts(name=os or None, version=version), **_chosen(about, version="os_version")},
-        "app": _chosen(about, build="app_build", version="app_version"),
+        "os": {**_texts(name=os or None, version=version), **_rename(about, version="os_version")},
+        "app": _rename(about, build="app_build", version="app_version"),
     }
     return {
         "type": _raw("track"),
@@ -86,16 +86,16 @@ def _message(parts: Parts) -> Parts:
 
 
 def _traits(parts: Parts, ids: Collection[str] = _PERSON) -> Parts:
-    """The fields of a person, except the `ids`, over the free `data`."""
+    """Return the fields of a person, except the `ids`, merged over the free `data`."""
     return {**_object(parts.get("data")), **_others(parts, ("data", *ids), reserved=())}
 
 
-def _others(parts: Parts, known: Collection[str], reserved: Collection[str] = _OURS) -> Parts:
+def _others(parts: Parts, known: Collection[str], reserved: Collection[str] = _EVENT_MEMBERS) -> Parts:
     return {name: value for name, value in parts.items() if name not in known and name not in reserved}
 
 
-def _chosen(parts: Parts, **names: str) -> Parts:
-    """The members of these names that are there and not null, under new names."""
+def _rename(parts: Parts, **names: str) -> Parts:
+    """Return the present members of these names that are not null, under their track names."""
     return {new: parts[name] for new, name in names.items() if name in parts and not is_absent(parts[name])}
 
 
@@ -104,7 +104,7 @@ def _object(value: Raw | None) -> Parts:
 
 
 def _system(os: str) -> tuple[str, str | None]:
-    """The name and the version of an operating system: apps write both together ("iOS 16.3"), or the name alone."""
+    """Split an operating system into name and version: apps send both together ("iOS 16.3"), or the name alone."""
     name, _, version = os.rpartition(" ")
     return (name.strip(), version) if name.strip() and version[:1].isdigit() else (os, None)
 

@@ -1,8 +1,8 @@
 """The native protocol: events in the shape in which they are stored.
 
 Unlike the track API it is strict: every member has one JSON type, and each type of event its own members, so that a
-mistake shows as a rejected event and not as an odd one. A rejected event does not affect the other events of its call;
-a body that is not JSON, or an envelope that is wrong, rejects the whole call.
+mistake causes a rejected event instead of an odd one. A rejected event does not affect the other events of its call; a
+body that is not JSON, or an invalid envelope, rejects the whole call.
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
-"""Takes the body of a call apart into events, which stay text, and what holds for all of them.
+"""Splits the body of a call into events, which remain text, and the members that apply to all of them.
 
-The envelope is read by its members, wherever they stand: neither their order nor what other members hold matters.
+The envelope is read by its members, at any position: neither their order nor the content of other members matters.
 """
 
 from typing import Final
@@ -37,13 +37,13 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 def read_call(call: str, body: bytes) -> Call:
-    """The call that `body` holds; `call` is `EVENTS`, or the event type that the route names.
+    """Decode the body of a call; `call` is `EVENTS`, or the event type in the route.
 
-    One event is its own envelope, except where the route names its type. Raises BadRequest when the body is not JSON
-    in UTF-8 or not of such a shape, and PayloadTooLarge when its context would be repeated too often.
+    One event is its own envelope, unless the route names its type. Raises BadRequest if the body is not JSON in UTF-8
+    or has another shape, and PayloadTooLarge if its context would be repeated too often.
     """
     try:
-        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        body.decode()  # the decoder does not check skipped strings, and stored data must be text
         text, counterpart = decode_well_formed(_decode_raw, body)
         read = _read(call, text)
         if counterpart is not None:

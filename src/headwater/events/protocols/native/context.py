@@ -1,5 +1,7 @@
-"""Checks a context against the types of the event schema: the native protocol rejects an event where others leave the
-odd value out. Members that the schema does not have are not checked."""
+"""Checks a context against the types of the event schema. Members outside of the schema are not checked.
+
+The native protocol rejects an event with an invalid value. Other protocols omit the value.
+"""
 
 import ipaddress
 import re
@@ -26,9 +28,9 @@ from headwater.schemas import (
 )
 
 MAX_SCREEN: Final = 32_767
-"""The largest width and height of a screen, in pixels."""
-_LEAST_DENSITY, _DENSITY_LIMIT = 0.005, 9.995
-"""Between these a density is above 0 and below 10 when it is rounded to two decimals."""
+"""Maximum width and height of a screen, in pixels."""
+_MIN_DENSITY, _DENSITY_LIMIT = 0.005, 9.995
+"""The range in which a density is above 0 and below 10 after rounding to two decimals."""
 _INT64: Final = range(-(2**63), 2**63)
 _DIGITS: Final = re.compile(r"-?[0-9]{1,19}")
 
@@ -38,11 +40,11 @@ _OUTSIDE_SCHEMA: Final[dict[str, Any]] = {
     "sessionId": int,
     "sessionStart": bool,
 }
-"""The types of members that clients write into a context and that the schema has elsewhere, or not at all."""
+"""The types of context members that the schema has elsewhere, or not at all."""
 
 
 def check_context(context: Raw) -> Rejection | None:
-    """The first rule that the context breaks; None when it keeps all of them. It may be absent."""
+    """Return the first rule that the context, which may be absent, breaks; None if there is none."""
     if not context:
         return None
     if not is_object(context):
@@ -77,14 +79,14 @@ def _broken_rule_of_ip(text: str) -> str | None:
 
 
 def _check_screen(screen: Any) -> Rejection | None:
-    """Check the sizes. Clients send zero when they do not know one."""
+    """Check the sizes. Clients send zero for an unknown size."""
     if screen is UNSET:
         return None
     for name in ("width", "height"):
         pixels = getattr(screen, name)
         if pixels is not UNSET and not 0 <= pixels <= MAX_SCREEN:
             return _out_of_range(f"context.screen.{name}", f"an integer from 1 to {MAX_SCREEN}")
-    if screen.density and not _LEAST_DENSITY <= screen.density < _DENSITY_LIMIT:
+    if screen.density and not _MIN_DENSITY <= screen.density < _DENSITY_LIMIT:
         return _out_of_range("context.screen.density", "above 0 and below 10 when it is rounded to two decimals")
     return None
 
@@ -130,7 +132,7 @@ def _json_type(name: str, type_: Type) -> Any:
         case BooleanType():
             return bool
         case IntType(bit_size=64):
-            return int | str  # events are shown with the digits of such a number as text
+            return int | str  # stored events have such a number as text
         case IntType():
             return int
         case FloatType() | DecimalType():

@@ -1,4 +1,4 @@
-"""Holds an event to the rules of its type."""
+"""Checks an event against the rules of its type."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ from headwater.events.wire import MEMBERS, TIMES, Text, WireEvent, broken_text, 
 
 
 class _Event(WireEvent):
-    """An event whose identifiers are texts, and null only where the type has it."""
+    """An event whose identifiers are texts, and null only if the type allows it."""
 
     message_id: Text | None = None
     user_id: Text | None = None
@@ -53,23 +53,24 @@ _ONLY: Final = {
     "properties": ("page", "screen", "track"),
     "traits": ("identify", "group"),
 }
-"""The types of event that a field belongs to, for those that do not belong to all."""
+"""The event types of each field that does not belong to all types."""
 _MEMBERS: Final = frozenset(MEMBERS.values())
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """Return the largest body of a call, in bytes after decompression. There is no other limit to one event."""
+    """Return the maximum size of the body of a call, in bytes after decompression. A single event has no other
+    limit."""
     return limits.batch_bytes
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-    """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
+    """Return the event if it follows every rule of the protocol; otherwise the first broken rule."""
     if is_deeper(event, MAX_DEPTH):
         return Rejection("BadRequest", "", f"the event is nested deeper than {MAX_DEPTH} levels")
     try:
-        wire = _settled(event, call)
+        wire = _with_type(event, call)
     except msgspec.ValidationError as error:
         return explain_native(error, root="the event")
     if (name := repeated_member(event, _MEMBERS)) is not None:
@@ -87,13 +88,13 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
 
 
 def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
-    """A checked event once more, and the members that `WireEvent` has no field for."""
-    wire = _settled(event, call)
+    """Return a checked event, and the members that `WireEvent` has no field for."""
+    wire = _with_type(event, call)
     return _with_traits(wire, merge(call.context, wire.context)), extra(event)
 
 
-def _settled(event: Raw, call: Call) -> WireEvent:
-    """The event with its type, where an empty text counts as absent."""
+def _with_type(event: Raw, call: Call) -> WireEvent:
+    """Return the event with its type. Empty texts count as absent."""
     wire: WireEvent = _decode_event(event)
     wire.type = wire.type or call.type
     for field in _TEXTS:
@@ -103,7 +104,7 @@ def _settled(event: Raw, call: Call) -> WireEvent:
 
 
 def _with_traits(wire: WireEvent, context: Raw) -> WireEvent:
-    """The event with its traits, which may stand in the context instead."""
+    """Return the event with its traits, which may be in the context instead."""
     if context and is_absent(wire.traits) and is_object(traits := members(context).get("traits", ABSENT)):
         wire.traits = traits
         wire.context = _without_traits(wire.context)
@@ -123,7 +124,7 @@ def _check_values(wire: WireEvent, event: Raw) -> None:
             except ValueError as error:
                 raise BrokenRule(MEMBERS[field], str(error)) from error
     if wire.original_timestamp and not wire.timestamp:
-        raise BrokenRule("originalTimestamp", "needs timestamp beside it")
+        raise BrokenRule("originalTimestamp", "requires timestamp")
     for field in _OBJECTS:
         value = getattr(wire, field)
         if not is_absent(value) and not is_object(value):
@@ -144,6 +145,6 @@ def _check_presence(wire: WireEvent) -> None:
 
 
 def _without_traits(context: Raw) -> Raw:
-    """Only the event's own: those of its call's defaults stay with them."""
+    """Return the context without the event's own traits. The traits in the defaults of the call remain."""
     others = {name: value for name, value in members(context).items() if name != "traits"}
     return join(others) if others else ABSENT

@@ -1,7 +1,7 @@
 """The track API: the calls of the Segment family, as its SDKs really send them.
 
-The rules are those of the documented API, read leniently where its SDKs differ: null ids are absent, numeric ids are
-taken as text, unknown members are kept. A bad event is rejected alone, not its batch; a body that is not JSON, even
+The rules are those of the documented API, applied leniently where its SDKs differ: null ids are absent, numeric ids are
+read as text, unknown members are kept. An invalid event is rejected alone, not its batch; a body that is not JSON, even
 after the repairs of `headwater.events.wellformed`, rejects the whole call.
 """
 

@@ -1,4 +1,4 @@
-"""Takes the body of a call apart into events, which stay text, and what holds for all of them."""
+"""Splits the body of a call into events, which remain text, and the members that apply to all of them."""
 
 import msgspec
 from msgspec import Raw, Struct
@@ -35,13 +35,13 @@ def _decode_single(body: bytes) -> tuple[Raw, str | None]:
 
 
 def read_call(call: str, body: bytes) -> Call:
-    """The call that `body` holds; `call` is "batch", or the event type that the route names.
+    """Decode the body of a call; `call` is "batch", or the event type in the route.
 
-    Raises BadRequest when the body is not UTF-8, not JSON, or not of the shape that the call wants, and PayloadTooLarge
-    for a batch of more events than it may have, or of more than its defaults may become.
+    Raises BadRequest if the body is not UTF-8, not JSON, or has not the shape of the call, and PayloadTooLarge for a
+    batch with too many events, or whose defaults would be too large.
     """
     try:
-        body.decode()  # the decoder skips the strings that it is not asked for, and what is stored must be text
+        body.decode()  # the decoder does not check skipped strings, and stored data must be text
         if call != "batch":
             (event, write_key), other_event = decode_well_formed(_decode_single, body)
             return Call(
@@ -81,7 +81,7 @@ def read_call(call: str, body: bytes) -> Call:
 def _write_key_of_first(events: list[Raw]) -> str | None:
     try:
         return _decode_key(events[0]).write_key if events else None
-    except msgspec.ValidationError:  # the event itself will be rejected for it, and the batch for having no key
+    except msgspec.ValidationError:  # the event is rejected for it, and the batch for its missing key
         return None
 
 

@@ -1,4 +1,4 @@
-"""Holds an event to the rules of its type."""
+"""Checks an event against the rules of its type."""
 
 from collections.abc import Callable
 from typing import Annotated, Final, cast
@@ -26,7 +26,7 @@ from headwater.events.wire import (
 _OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
 _SERVER_SET: Final = frozenset(("connectionId", "receivedAt", "kpid"))
-"""Members that only the server sets. Webhooks of this family send some: they would replace the server's."""
+"""Members that only the server sets. Webhooks of this family send some, which would replace the server's."""
 _KNOWN: Final = frozenset(MEMBERS.values()) | _SERVER_SET
 
 
@@ -34,7 +34,7 @@ _PlainId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH)
 
 
 class _PlainEvent(WireEvent, forbid_unknown_fields=True):
-    """A usual event: it has known members only, and its identifiers are texts already."""
+    """A usual event: it has known members only, and its identifiers are texts."""
 
     message_id: _PlainId = None
     user_id: _PlainId = None
@@ -55,12 +55,12 @@ _decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
 
 def max_body(call: str, limits: Limits) -> int:
-    """Return the largest body of a call, in bytes after decompression."""
+    """Return the maximum size of the body of a call, in bytes after decompression."""
     return limits.batch_bytes if call == "batch" else limits.event_bytes
 
 
 def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
-    """Return the event, if it keeps every rule of the protocol; otherwise the first rule that it breaks."""
+    """Return the event if it follows every rule of the protocol; otherwise the first broken rule."""
     if memoryview(event).nbytes > limits.event_bytes:
         return Rejection("PayloadTooLarge", "", f"the event is larger than {limits.event_bytes} bytes")
     if is_deeper(event, MAX_DEPTH):
@@ -77,13 +77,13 @@ def check(event: Raw, call: Call, limits: Limits) -> WireEvent | Rejection:
 
 
 def read(event: Raw, call: Call) -> tuple[WireEvent, dict[str, Raw]]:
-    """A checked event once more, and the members that `WireEvent` has no field for."""
+    """Return a checked event, and the members that `WireEvent` has no field for."""
     wire, is_plain = _decoded(event, call)
     return wire, {} if is_plain else extra(event)
 
 
 def extra(event: Raw) -> dict[str, Raw]:
-    """The members that `WireEvent` has no field for."""
+    """Return the members that `WireEvent` has no field for."""
     parts = members(event)
     return {} if parts.keys() <= _KNOWN else {name: parts[name] for name in parts if name not in _KNOWN}
 
@@ -131,7 +131,7 @@ def _check_values(wire: WireEvent, call: Call) -> None:
 
 def _number_as_written(event: Raw, field: str) -> str:
     text = bytes(members(event)[MEMBERS[field]]).decode()
-    if len(text) > MAX_TEXT_LENGTH:  # of strings the decoder sees to it
+    if len(text) > MAX_TEXT_LENGTH:  # the decoder has checked strings
         raise BrokenRule(MEMBERS[field], f"is longer than {MAX_TEXT_LENGTH} characters")
     return text
 
