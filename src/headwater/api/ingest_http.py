@@ -14,7 +14,6 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
@@ -59,12 +58,6 @@ def header_text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
-
-
-@lru_cache(maxsize=256)
-def _header_name(name: bytes) -> str:
-    """Return a header's name in lower case. Most requests have the same few."""
-    return header_text(name).lower()
 
 
 def _error(status: int, code: str, message: str, *, closes: bool = False) -> bytes:
@@ -162,7 +155,7 @@ class _Connection(asyncio.Protocol):
         self._url += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((_header_name(name), header_text(value)))
+        self._headers.append((header_text(name).lower(), header_text(value)))
 
     def on_body(self, piece: bytes) -> None:
         self._size += len(piece)
