@@ -2,10 +2,8 @@
 
 Texts are documentation, comments of protos, docstrings, comments and error texts.
 
-    language.py            check every file, except paths in language-todo.txt
-    language.py PATH...    check these files and folders, listed or not
-    language.py --all      check every file
-    language.py --prune    delete clean paths from language-todo.txt
+    language.py            check every file
+    language.py PATH...    check these files and folders
 
 Each finding is one line, `file:line: rule`. The status is 1 if there are any. Only the standard library is used.
 """
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-TODO: Final = ROOT / "scripts" / "language-todo.txt"
 PAGES: Final = ("*.md", "docs/*.md", "docs/decisions/*.md")
 SOURCES: Final = ("protos/headwater/**/*.proto", "src/**/*.py", "tests/**/*.py", "scripts/**/*.py", "bench/**/*.py")
 SKIPPED: Final = ("tests/test_language.py",)
@@ -321,43 +318,12 @@ def findings(paths: Iterable[Path]) -> list[Finding]:
     return [found for path in paths for found in check(path.relative_to(ROOT).as_posix(), path.read_text())]
 
 
-def todo() -> list[str]:
-    """Return the paths that are not clean yet."""
-    if not TODO.exists():
-        return []
-    return [line for line in TODO.read_text().splitlines() if line and not line.startswith("#")]
-
-
-def is_listed(path: str, listed: Iterable[str]) -> bool:
-    """Return whether a file is one of the listed paths, or in a listed folder."""
-    return any(path == entry or path.startswith(entry.rstrip("/") + "/") for entry in listed)
-
-
-def prune() -> None:
-    """Delete the paths that are clean from the list, and the list when it is empty."""
-    unclean = [entry for entry in todo() if findings(files([entry]))] if todo() else []
-    if unclean:
-        TODO.write_text("".join(f"{entry}\n" for entry in unclean))
-    else:
-        TODO.unlink(missing_ok=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the language rules of CONTRIBUTING.md.")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="files and folders below the repository")
-    parser.add_argument("--all", action="store_true", help="check the paths in language-todo.txt too")
-    parser.add_argument("--prune", action="store_true", help="delete clean paths from language-todo.txt")
-    options = parser.parse_args()
-    if options.prune:
-        prune()
-        return 0
-    listed = [] if options.all or options.paths else todo()
-    chosen = files(options.paths)
-    found = findings(path for path in chosen if not is_listed(path.relative_to(ROOT).as_posix(), listed))
+    found = findings(files(parser.parse_args().paths))
     for finding in found:
         print(finding)
-    if listed:
-        print(f"{len(listed)} paths are not checked: see {TODO.relative_to(ROOT)}", file=sys.stderr)
     return 1 if found else 0
 
 

@@ -160,20 +160,3 @@ def test_comments_of_protos_are_checked() -> None:
 )
 def test_frames_of_a_pipe_are_not_log_entries(path: str, count: int) -> None:
     assert len(rules(path, '"""Read one frame."""\n')) == count
-
-
-@pytest.mark.parametrize(
-    ("path", "listed", "expected"),
-    [
-        ("src/headwater/log/sqlite.py", ["src/headwater/log"], True),
-        ("src/headwater/log/sqlite.py", ["src/headwater/log/"], True),
-        ("src/headwater/log/sqlite.py", ["src/headwater/log/sqlite.py"], True),
-        ("src/headwater/logs.py", ["src/headwater/log"], False),
-    ],
-)
-def test_the_list_of_unclean_paths_has_files_and_folders(path: str, listed: list[str], expected: bool) -> None:
-    assert language.is_listed(path, listed) is expected
-
-
-def test_every_listed_path_exists() -> None:
-    assert [path for path in language.todo() if not (ROOT / path).exists()] == []
