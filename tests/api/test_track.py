@@ -196,7 +196,7 @@ async def test_a_verbose_response_lists_each_event(api: Api, source: Connection)
             {"outcome": "Duplicate", "messageId": "a"},
             {"outcome": "Processed", "messageId": "b"},
             {
-                "outcome": "Refused",
+                "outcome": "Rejected",
                 "code": "BadRequest",
                 "path": "event",
                 "message": "event is required in a track event",

@@ -155,8 +155,13 @@ class WireProtocol(Protocol):
         ...
 
 
-def check_events(protocol: WireProtocol, call: Call, limits: Limits) -> list[WireEvent | Rejection]:
-    """Check each event of a call: return the event, or the first rule that it breaks."""
+def check_events(
+    protocol: WireProtocol, call: Call, limits: Limits, first: int = 0, end: int | None = None
+) -> list[WireEvent | Rejection]:
+    """Check the events of a call from number `first` to before `end`: return each, or the first rule that it breaks."""
+    events = call.events[first:end]
     if not call.rejected:
-        return [protocol.check(event, call, limits) for event in call.events]
-    return [call.rejected.get(index) or protocol.check(event, call, limits) for index, event in enumerate(call.events)]
+        return [protocol.check(event, call, limits) for event in events]
+    return [
+        call.rejected.get(index) or protocol.check(event, call, limits) for index, event in enumerate(events, first)
+    ]

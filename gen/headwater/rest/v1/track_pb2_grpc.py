@@ -35,7 +35,7 @@ class TrackServiceStub:
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
     parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
     true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
@@ -97,7 +97,7 @@ class TrackServiceServicer:
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
     parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
     true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """
@@ -223,7 +223,7 @@ class TrackService:
     SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
     parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
     true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Refused" (with code, path and message) or, after two
+    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
     seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
     ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
     """

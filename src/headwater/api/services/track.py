@@ -5,7 +5,7 @@ As the documented API prescribes, a rejected call returns 200, because most SDKs
 """
 
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
@@ -42,7 +42,7 @@ class EventsRejected(BadRequest):
 class VerboseOutcome(Struct, frozen=True, rename="camel", omit_defaults=True):
     """The outcome of one event in a verbose response."""
 
-    outcome: EventOutcome | Literal["Refused"]
+    outcome: EventOutcome
     message_id: str | None = None
     code: str = ""
     path: str = ""
@@ -131,7 +131,7 @@ class TrackServicer(track_pb2_grpc.TrackServiceServicer):
         ids = [receipt.message_id(index) for index in range(len(receipt.checked))]
         found = await wait_for_outcomes(receipt.connection, receipt.position, ids, self._state)
         events = [
-            VerboseOutcome("Refused", None, rejection.code, rejection.path, rejection.message)
+            VerboseOutcome("Rejected", None, rejection.code, rejection.path, rejection.message)
             if rejection is not None
             else VerboseOutcome(outcome or "Pending", id_)
             for rejection, outcome, id_ in zip(receipt.rejections, found, ids, strict=True)
