@@ -92,7 +92,9 @@ def test_raw_bodies_are_in_the_rest_package_only(method: MethodDescriptor) -> No
 
 
 @pytest.mark.parametrize(
-    "method", [method for method in METHODS if method.containing_service.file.package == "headwater.v1"], ids=str
+    "method",
+    [method for method in METHODS if method.containing_service.file.package == "headwater.v1"],
+    ids=lambda method: method.full_name,
 )
 def test_a_typed_call_has_messages_of_its_own_or_gets_a_resource(method: MethodDescriptor) -> None:
     assert method.input_type.name == f"{method.name}Request"
