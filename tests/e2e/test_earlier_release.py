@@ -20,7 +20,7 @@ INSTALLATION = Path(__file__).with_name("installations") / "sqlite-rows.tar.xz"
 KILLS = 4
 MAX_KILL_DELAY_SECONDS = 3.0
 EVENTS = [f"m{number}" for number in range(40)]
-DONE_WITHIN_S = 60.0
+DONE_WITHIN_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_an_installation_of_an_earlier_release_is_taken_over(data_dir: Path) -> 
         connections = {each["connector"]: each["id"] for each in get(system, "/v1/connections")["connections"]}
         shop, client = connections["http"], connections["client"]
         pipelines = {each["name"]: each["id"] for each in _pipelines(system, shop)}
-        wait_until(lambda: len(all_events(system)) >= len(EVENTS) + 1, DONE_WITHIN_S)
+        wait_until(lambda: len(all_events(system)) >= len(EVENTS) + 1, DONE_WITHIN_SECONDS)
         assert sorted(_message_ids(system, shop)) == sorted(EVENTS)
         assert len(_message_ids(system, client)) == 1
         (device,) = get(system, f"/v1/devices?connection={client}")["devices"]
@@ -56,7 +56,7 @@ def test_an_installation_of_an_earlier_release_is_taken_over(data_dir: Path) -> 
         def is_lane_empty() -> bool:
             return bool(get(system, f"/v1/pipelines/{pipelines['Function']}/lane")["waiting"] == "0")
 
-        wait_until(is_lane_empty, DONE_WITHIN_S)
+        wait_until(is_lane_empty, DONE_WITHIN_SECONDS)
         identities = get(system, f"/v1/connections/{shop}/identities?limit=1000")["identities"]
         seen = sorted((each["userId"], each["anonymousIds"], each["pipeline"]) for each in identities)
         users = [(f"u{number}", [f"a{number}"]) for number in range(10)]
