@@ -46,7 +46,7 @@ class Identity(message.Message):
 
     @builtins.property
     def updated_at(self) -> timestamp_pb2.Timestamp:
-        """updated_at is when the user's attributes last changed in the source."""
+        """updated_at is when an event of the user last arrived. If nothing else changes, it may be up to a minute behind."""
 
     def __init__(
         self,

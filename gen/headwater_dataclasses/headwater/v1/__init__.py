@@ -2990,7 +2990,7 @@ class Identity(betterproto2.Message):
         5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    updated_at is when the user's attributes last changed in the source.
+    updated_at is when an event of the user last arrived. If nothing else changes, it may be up to a minute behind.
     """
 
 
