@@ -1,4 +1,4 @@
-"""Checks the subjects of commits: `area: what it does`, at most 72 characters. A merge needs no area.
+"""Checks the subjects of commits: `area: what it does`, at most 72 characters. Merges are not checked.
 
     commits.py        check the commits after BASE
     commits.py FROM   check the commits after FROM
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-BASE: Final = "cff1ab337edfd1f019c0c2b12a839fbb256c39e6"
+BASE: Final = "897b590eee0ae4e3401835cfed3a3db5c0acaa3b"
 """The last commit that is not checked."""
-BASE_SECONDS: Final = 1795986420
+BASE_SECONDS: Final = 1795979224
 """The time of BASE in seconds since 1970."""
 
 MAX_LENGTH: Final = 72
@@ -23,25 +23,22 @@ FORM: Final = re.compile(r"[a-z0-9][a-z0-9_./, ()-]*: \S.*[^.\s]")
 UNFINISHED: Final = re.compile(r"(?:^|: )(?:wip|tmp|fixup!?|squash!?|merge branch)\b", re.IGNORECASE)
 
 
-def problem(subject: str, *, is_merge: bool = False) -> str | None:
+def problem(subject: str) -> str | None:
     """Return the rule that a subject breaks, or None."""
     if len(subject) > MAX_LENGTH:
         return f"has {len(subject)} characters: {MAX_LENGTH} at most"
     if UNFINISHED.search(subject):
         return "names no change: say what the commit does"
-    if not is_merge and not FORM.fullmatch(subject):
+    if not FORM.fullmatch(subject):
         return "is not of the form `area: what it does`, with a lower-case area and no full stop"
     return None
 
 
-def subjects(
-    folder: Path, base: str = BASE, base_seconds: int = BASE_SECONDS, *, merges: bool = False
-) -> dict[str, str]:
-    """Return the subjects of commits, or of merges, after `base` in the repository at `folder`, by short hash."""
+def subjects(folder: Path, base: str = BASE, base_seconds: int = BASE_SECONDS) -> dict[str, str]:
+    """Return the subjects of commits after `base` in the repository at `folder`, by short hash. Merges are left out."""
     is_there = _git(folder, "cat-file", "-e", f"{base}^{{commit}}") is not None
     chosen = [f"{base}..HEAD"] if is_there else [f"--since={base_seconds + 1}", "HEAD"]
-    kind = "--merges" if merges else "--no-merges"
-    output = _git(folder, "log", kind, "--format=%h %s", *chosen) or ""
+    output = _git(folder, "log", "--no-merges", "--format=%h %s", *chosen) or ""
     return dict(line.partition(" ")[::2] for line in output.splitlines())
 
 
@@ -59,9 +56,8 @@ def main(arguments: list[str]) -> int:
     base = arguments[0] if arguments else BASE
     found = [
         (name, subject, rule)
-        for is_merge in (False, True)
-        for name, subject in subjects(folder, base, merges=is_merge).items()
-        if (rule := problem(subject, is_merge=is_merge)) is not None
+        for name, subject in subjects(folder, base).items()
+        if (rule := problem(subject)) is not None
     ]
     for name, subject, rule in found:
         print(f"{name} {subject!r} {rule}")

@@ -57,15 +57,6 @@ def test_a_subject_that_breaks_a_rule_is_reported(subject: str, rule: str) -> No
     assert commits.problem(subject).startswith(rule)
 
 
-@pytest.mark.parametrize(
-    ("subject", "rule"),
-    [("take in the log", None), ("log: take in main", None), ("Merge branch 'x'", "names no change")],
-)
-def test_the_subject_of_a_merge_needs_no_area(subject: str, rule: str | None) -> None:
-    found = commits.problem(subject, is_merge=True)
-    assert (found or "").startswith(rule) if rule else found is None
-
-
 def _git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
     done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
@@ -91,13 +82,12 @@ def test_the_commits_after_the_base_are_checked(repository: Path) -> None:
 
 
 @pytest.mark.process
-def test_merges_are_listed_apart(repository: Path) -> None:
+def test_merges_are_not_checked(repository: Path) -> None:
     base = _git(repository, "rev-parse", "HEAD")
     _git(repository, "checkout", "--quiet", "-b", "side", "HEAD~1")
     _git(repository, "commit", "--quiet", "--allow-empty", "-m", "log: read")
     _git(repository, "merge", "--quiet", "-m", "take in the log", base)
     assert list(commits.subjects(repository, base).values()) == ["log: read"]
-    assert list(commits.subjects(repository, base, merges=True).values()) == ["take in the log"]
 
 
 @pytest.mark.process
