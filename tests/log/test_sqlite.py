@@ -316,6 +316,7 @@ async def test_a_file_from_before_sizes_were_counted_is_taken(tmp_path: Path) ->
         await log.close()
 
 
+@pytest.mark.process
 async def test_a_file_from_before_consumers_could_lag_is_taken_by_processes_that_start_together(tmp_path: Path) -> None:
     old = sqlite3.connect(tmp_path / "log.db")
     old.executescript(
