@@ -10,9 +10,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-b
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
-# Folders with tests that need no process. Those of api, courier, processing and server run much of the system.
+# Folders with tests that need no process and no database. Those of other packages run much of the system.
 UNIT := $(wildcard $(addprefix tests/,base catalog delivery events filters intake log management observe profiles \
-	runs schemas state storage test_language.py test_tiers.py transforms/mapping))
+	runs schemas test_language.py test_tiers.py transforms/mapping))
 LONG := $(addprefix tests/,e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
 	log/test_sqlite.py log/jetstream/test_log.py processing/test_stream.py)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
