@@ -517,3 +517,26 @@ async def test_a_crash_between_the_messages_and_the_commit_loses_and_repeats_not
     assert await message_ids(harness) == ["a", "b"]
     entries = await harness.state.messages([(source.id, "a"), (source.id, "b")])
     assert {key[1]: (entry.position, entry.repeated) for key, entry in entries.items()} == {"a": (1, 1), "b": (2, 0)}
+
+
+async def test_a_crash_between_the_warehouse_and_the_state_store_stores_everything_once(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warehouse has the events then, and the state store has not their position: the batch comes again, larger."""
+    kind = type(harness.warehouse)
+    load = kind.load
+
+    async def loaded_and_cut(self: Any, events: Sequence[StoredEvent], *, through: int) -> None:
+        await load(self, events, through=through)
+        raise Unavailable("the process ends here")
+
+    await send(harness, source, event("a"), event("b"), event("a"))
+    with monkeypatch.context() as crashing:
+        crashing.setattr(kind, "load", loaded_and_cut)
+        with pytest.raises(Unavailable):
+            await harness.process_log()
+    assert (await harness.warehouse.loaded(), await harness.state.position("warehouse")) == (3, 0)
+    await send(harness, source, event("c"), event("b"))
+    await harness.process_log()
+    assert await message_ids(harness) == ["a", "b", "c"]
+    assert (await harness.warehouse.loaded(), await harness.state.position("warehouse")) == (5, 5)

@@ -167,7 +167,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.task is not None:  # a second request before the response to the first
             self.close()
-        if self._transport.is_closing() or self._parser.should_upgrade():  # which ends in HttpParserUpgrade
+        if self._transport.is_closing() or self._parser.should_upgrade():  # an upgrade ends in HttpParserUpgrade
             return
         target = header_text(self._url)
         path, _, query = target.partition("?")

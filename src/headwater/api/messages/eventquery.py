@@ -89,7 +89,7 @@ def _time(request: Request, field: str) -> int | None:
     try:
         if isinstance(value, str):
             moment.FromJsonString(value)
-        moment.ToJsonString()  # which checks the range of a typed moment
+        moment.ToJsonString()  # raises for a typed moment out of range
     except ValueError:
         raise BadRequest(f"{field} must be a time such as 2026-01-31T10:00:00Z", field=field) from None
     return moment.ToMicroseconds()
