@@ -11,7 +11,7 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.courier import Courier
-from headwater.courier.courier import ENTRY_BYTES, ChunkCache
+from headwater.courier.chunkcache import ENTRY_BYTES, ChunkCache
 from headwater.processing.transformer import compile_transformer
 from headwater.state import Chunk, LaneEntry
 from headwater.state.lanestore import LaneProgress
@@ -151,7 +151,7 @@ def chunk(entries: int, *documents: bytes) -> Chunk:
 
 
 def test_the_cache_of_chunks_is_bounded_and_keeps_those_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.courier.courier.MAX_CHUNK_CACHE_BYTES", 10 * ENTRY_BYTES)
+    monkeypatch.setattr("headwater.courier.chunkcache.MAX_CHUNK_CACHE_BYTES", 10 * ENTRY_BYTES)
     cache = ChunkCache()
     for pipeline in (1, 2):
         cache.put(pipeline, chunk(4))

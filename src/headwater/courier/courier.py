@@ -6,7 +6,6 @@ once. Records that ran without a stored result run again.
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Final
 
@@ -18,6 +17,7 @@ from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog, Definition, Pipeline
+from headwater.courier.chunkcache import ChunkCache
 from headwater.courier.entries import make_results, payloads, read_record, take
 from headwater.courier.scheduler import INITIAL_BATCH_SIZE, LaneState, Scheduler, grow
 from headwater.processing.lanes import CONSUMER, definition_digest
@@ -54,10 +54,6 @@ MAX_MAPPING_BYTES: Final = 1 << 20
 MAX_UNAPPLIED_BYTES: Final = 2 << 20
 """Bytes of results that may wait for the worker before no other run begins. Results are applied in order, so those of a
 small workspace wait behind this many bytes of a large one."""
-MAX_CHUNK_CACHE_BYTES: Final = 48 << 20
-"""Maximum size of the chunks that are kept between the runs of lanes."""
-ENTRY_BYTES: Final = 500
-"""Approximate memory of an entry of such a chunk, without its document."""
 
 _log = structlog.get_logger(__name__)
 
@@ -373,38 +369,3 @@ def _finished(entries: list[LaneEntry], outcomes: Container[int]) -> list[LaneEn
         if entry.document != NO_DOCUMENT and entry.position not in outcomes:
             return entries[:index]
     return entries
-
-
-class ChunkCache:
-    """The current chunks of lanes, the most recently used ones, up to `MAX_CHUNK_CACHE_BYTES`."""
-
-    def __init__(self) -> None:
-        self._chunks: OrderedDict[int, tuple[Chunk, int]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, pipeline: int) -> Chunk | None:
-        """Return the chunk of a pipeline, if it is cached."""
-        if (found := self._chunks.get(pipeline)) is None:
-            return None
-        self._chunks.move_to_end(pipeline)
-        return found[0]
-
-    def drop(self, pipeline: int) -> None:
-        """Remove the chunk of a pipeline."""
-        _, size = self._chunks.pop(pipeline, (None, 0))
-        self._bytes -= size
-
-    def put(self, pipeline: int, chunk: Chunk) -> None:
-        """Cache this chunk instead of the pipeline's previous one."""
-        _, former = self._chunks.pop(pipeline, (None, 0))
-        size = sum(map(len, chunk.documents)) + len(chunk.entries) * ENTRY_BYTES
-        self._chunks[pipeline] = chunk, size
-        self._bytes += size - former
-        while self._bytes > MAX_CHUNK_CACHE_BYTES and len(self._chunks) > 1:
-            _, (_, size) = self._chunks.popitem(last=False)
-            self._bytes -= size
-
-    def clear(self) -> None:
-        """Remove all chunks."""
-        self._chunks.clear()
-        self._bytes = 0
