@@ -41,7 +41,7 @@ from headwater.base.threads import SerialExecutor
 from headwater.log.backpressure import BackPressure
 from headwater.log.contract import NEARLY_FULL, Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
-from headwater.storage.database import BUSY_TIMEOUT_SECONDS
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS, MIGRATION_TIMEOUT_SECONDS
 
 Result = TypeVar("Result")
 
@@ -382,7 +382,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=MIGRATION_TIMEOUT_SECONDS)
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # works only before the first table
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from headwater.base.errors import UnusableDatabase
+from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.server.errors import StartupError
 from headwater.server.logging import configure, log_from_loop, logger, safe_text
 from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
@@ -43,6 +43,9 @@ def run(
             runner.run(_until_signalled(main, settings))
     except (StartupError, UnusableDatabase) as error:
         sys.exit(str(error))
+    except Unavailable as error:
+        logger().critical("the process failed", exc_info=True)
+        sys.exit(error.message)
     except Exception as error:
         logger().critical("the process failed", exc_info=True)
         sys.exit(safe_text(error).splitlines()[0])

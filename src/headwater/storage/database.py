@@ -30,7 +30,10 @@ BUSY_TIMEOUT_SECONDS = 5.0
 Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
 MIGRATION_TIMEOUT_SECONDS = 60.0
-"""Time limit of a start that waits for another process's migration of the same SQLite file."""
+"""Time limit of a start that waits while another process creates or migrates the same SQLite file.
+
+Syncing a new file takes many seconds when the disk is busy, for example right after an installation.
+"""
 
 
 SQLITE_PAGE_BYTES = 4096
@@ -62,10 +65,11 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        # First, because switching a created file to WAL takes a lock that another process may hold.
-        cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
+        # First, because switching a created file to WAL takes a lock that another process may hold while it syncs.
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds(MIGRATION_TIMEOUT_SECONDS)}")
         cursor.execute(f"PRAGMA page_size={page_bytes}")  # works only before the first table
         cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")

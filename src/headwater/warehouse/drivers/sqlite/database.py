@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from headwater.base.errors import Unavailable
-from headwater.storage.database import BUSY_TIMEOUT_SECONDS, is_sqlite_outage
+from headwater.storage.database import BUSY_TIMEOUT_SECONDS, MIGRATION_TIMEOUT_SECONDS, is_sqlite_outage
+from headwater.storage.postgresql import milliseconds
 from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 
 PAGE_BYTES: Final = 16 * 1024
@@ -89,7 +90,7 @@ def documents_id(block: int, first: int) -> int:
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     """Open the file, make its tables if need be, and return a connection for one thread at a time."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=MIGRATION_TIMEOUT_SECONDS)
     try:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # has an effect only before the first table
         connection.execute("PRAGMA journal_mode=WAL")
@@ -100,6 +101,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete=FAST")
         if _version(connection) < VERSION:
             _make_tables(connection)
+        connection.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
         if not writes:
             connection.execute("PRAGMA query_only=ON")
     except BaseException:
