@@ -30,8 +30,10 @@ MAX_CLIENT_CONNECTIONS: Final = 30_000
 """A client connection may need two open files, and a process has 65,536."""
 MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
-SECRETS: Final = ("api_key", "secret_key", "old_secret_keys")
+API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
+SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys")
+"""Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
 """Earlier names of variables. They are read if the present name is unset."""
