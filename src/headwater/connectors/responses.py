@@ -13,6 +13,7 @@ import msgspec
 
 from headwater.connectors.contract import (
     DELIVERED,
+    UNEXPECTED_RESPONSE,
     ConnectorContext,
     EncodedEvent,
     Failure,
@@ -133,7 +134,7 @@ def _read_items(
         if len(items) != len(events):
             raise UnexpectedResponse(f"it has {len(items)} results for {len(events)} items")
     except UnexpectedResponse as error:
-        items = (retry("UnexpectedResponse", f"the response does not account for the event: {error}"),) * len(events)
+        items = (retry(UNEXPECTED_RESPONSE, f"the response does not account for the event: {error}"),) * len(events)
     return succeeded(items, response.status, pause)
 
 

@@ -47,6 +47,7 @@ from headwater.connectors.contract.policy import ApiVersion, BatchLimits, Idempo
 from headwater.connectors.contract.results import (
     DELIVERED,
     NOT_ATTEMPTED,
+    UNEXPECTED_RESPONSE,
     Failure,
     FailureScope,
     ItemResult,
@@ -91,6 +92,7 @@ __all__ = [
     "MAX_PAGE_USERS",
     "NOT_ATTEMPTED",
     "NO_ENGINE",
+    "UNEXPECTED_RESPONSE",
     "ApiVersion",
     "Attempt",
     "AuthorizationRequest",

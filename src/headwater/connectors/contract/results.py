@@ -13,6 +13,9 @@ import msgspec
 
 MAX_MESSAGE_CHARACTERS: Final = 1_000
 
+UNEXPECTED_RESPONSE: Final = "UnexpectedResponse"
+"""The reason of an item for which the response does not account. It is retried once."""
+
 
 class Outcome(StrEnum):
     """The outcome of one item."""
