@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from headwater.base.clock import Clock
-from headwater.base.errors import HeadwaterError, Unavailable
+from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.base.steps import ProcessingStep
 from headwater.base.throttle import Throttle
 from headwater.catalog import Pipeline
@@ -308,9 +308,10 @@ async def compile_preparer(
 def _transformation(pipeline: Pipeline, event_types: Sequence[EventType], functions: Runner) -> Transformation:
     try:
         out_schema = parse_schema(pipeline.definition.out_schema or "null")
-        if (rejection := check_event_type(pipeline.event_type, out_schema, event_types)) is not None:
-            return _RejectingTransformation(rejection)
+        check_event_type(pipeline.event_type, out_schema, event_types)
         return _compile(pipeline, out_schema, functions)
+    except Unprocessable as error:
+        return _RejectingTransformation(Rejected("OutputValidation", error.code, error.message))
     except HeadwaterError as error:
         _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
         return _RejectingTransformation(Rejected("Transformation", "PipelineInvalid", error.message))
@@ -329,17 +330,22 @@ def _compile(pipeline: Pipeline, out_schema: Schema | None, functions: Runner) -
     return MappingTransformation(CompiledMapping(transformation.mapping or {}, EVENT_SCHEMA, out_schema))
 
 
-def check_event_type(type_: str, out_schema: Schema | None, event_types: Sequence[EventType]) -> Rejected | None:
-    """Return the reason why values of `out_schema` cannot be sent as an event type; None if they can."""
+def check_event_type(
+    type_: str, out_schema: Schema | None, event_types: Sequence[EventType], *, member: str = "eventType"
+) -> EventType:
+    """Return the event type if values of `out_schema` can be sent as it.
+
+    Raises Unprocessable with EventTypeNotExist, whose field is `member`, or with SchemaNotAligned.
+    """
     found = next((each for each in event_types if each.id == type_), None)
     if found is None:
-        return Rejected("Finalize", "EventTypeNotExist", f'event type "{type_}" does not exist')
+        raise Unprocessable("EventTypeNotExist", f'event type "{type_[:100]}" does not exist', field=member)
     difference = misalignment(out_schema, found.schema, "CreateOnly")
     if difference is not None:
-        return Rejected(
-            "OutputValidation", "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}"
+        raise Unprocessable(
+            "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}", field="outSchema"
         )
-    return None
+    return found
 
 
 def map_event(mapping: CompiledMapping, event: SourceEvent) -> Record | Rejected:
