@@ -251,6 +251,10 @@ class Preparer:
         self._clock = clock
         self._keys = DeliveryKeys(pipeline)
 
+    def key(self, event: SourceEvent) -> str:
+        """Return the idempotency key of the event in this pipeline."""
+        return self._keys.of(event.event)
+
     async def prepare(self, events: Sequence[SourceEvent]) -> list[Prepared]:
         """Return the encoded event or the rejection of each event, in their order.
 
