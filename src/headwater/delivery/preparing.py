@@ -143,9 +143,12 @@ class FunctionTransformation:
     limits is paused. After the pause one event is tried.
     """
 
-    def __init__(self, runner: Runner, function: Function, schema: Schema) -> None:
-        """`schema` is the pipeline's output schema."""
+    def __init__(
+        self, runner: Runner, function: Function, schema: Schema, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`schema` is the pipeline's output schema, and `now` returns the seconds of a monotonic clock."""
         self._runner = runner
+        self._now = now
         self._function = function
         self._schema = schema
         self._run_events = INITIAL_RUN_EVENTS
@@ -159,13 +162,13 @@ class FunctionTransformation:
     async def prepare(self, events: Sequence[SourceEvent], encode: Encode) -> list[Prepared]:
         """Return the results of one run."""
         while True:
-            wait = self._paused_until - time.monotonic()
+            wait = self._paused_until - self._now()
             if wait > 0:
                 raise PreparationDelayed(self._reason, wait)
             records = self._records(events)
             if isinstance(records, Rejected):
                 return [records]
-            began = time.monotonic()
+            began = self._now()
             try:
                 outcomes = await self._runner.stream(
                     self._function, records, EVENT_SCHEMA, self._schema, MAX_FUNCTION_SECONDS, purpose="Create"
@@ -174,7 +177,7 @@ class FunctionTransformation:
                 if rejection := self._limited(events[: len(records)], error):
                     return [rejection]
                 continue
-            self._grow(time.monotonic() - began)
+            self._grow(self._now() - began)
             return await _encode_outcomes(events, outcomes, encode)
 
     def _records(self, events: Sequence[SourceEvent]) -> list[Record] | Rejected:
@@ -208,7 +211,7 @@ class FunctionTransformation:
             self._limits = LIMITS_TO_PAUSE - 1
             seconds = min(INITIAL_PAUSE_SECONDS * 2 ** min(self._pauses, 30), MAX_PAUSE_SECONDS)
             self._pauses += 1
-            self._paused_until = time.monotonic() + seconds
+            self._paused_until = self._now() + seconds
             self._reason = f"the function is paused, because it keeps failing: {error.message}"
             _log.warning("a function keeps reaching a limit and is paused", owner=self._function.owner, seconds=seconds)
         return rejection
