@@ -4,13 +4,16 @@ msgspec decodes objects, texts and flags, and skips unknown members. Other value
 the result is that of `Codec`.
 """
 
+from functools import lru_cache
 from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 from msgspec import Raw
 
-from headwater.schemas import BooleanType, MapType, ObjectType, Path, Record, StringType, Type
+from headwater.schemas import BooleanType, DecimalType, MapType, ObjectType, Path, Record, StringType, Type
 from headwater.schemas.decoding import Decoder, compile_decoder
+
+_MAX_REMEMBERED: Final = 256
 
 
 class FastContext:
@@ -57,5 +60,12 @@ def _form(type_: Type, path: Path, readers: dict[Path, Decoder]) -> Any:
         case StringType(values=tuple(values)):
             return Literal[values]
         case _:
-            readers[path] = compile_decoder(type_)
+            read = compile_decoder(type_)
+            readers[path] = _remembering(read) if isinstance(type_, DecimalType) else read
             return Raw
+
+
+def _remembering(read: Decoder) -> Decoder:
+    """Return a reader that remembers its results, because there are few densities of screens and they take long."""
+    remembered = lru_cache(_MAX_REMEMBERED)(lambda text: read(Raw(text)))
+    return lambda raw: remembered(bytes(raw))
