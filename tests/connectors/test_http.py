@@ -6,18 +6,12 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
@@ -26,61 +20,7 @@ from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.settings import REDACTED, Settings, Text
-
-DAY = timedelta(days=1)
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Reply = bytes | Handler
-
-
-def response(body: bytes = b"", status: int = 200, *headers: str) -> bytes:
-    lines = "".join(f"{line}\r\n" for line in (f"Content-Length: {len(body)}", *headers))
-    return f"HTTP/1.1 {status} Status\r\n{lines}\r\n".encode() + body
-
-
-class Server:
-    """A server on a real socket that responds to every request with the same bytes, or with the result of a
-    function."""
-
-    def __init__(self) -> None:
-        self.reply: Reply = response()
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.append(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                body = await reader.readexactly(int(length[1])) if length else b""
-                self.requests.append(head + body)
-                if callable(self.reply):
-                    await self.reply(reader, writer)
-                    return
-                writer.write(self.reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def url(self, path: str = "/", host: str = "127.0.0.1", scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.port}{path}"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    yield server
-    listening.close()
-    for writer in server._writers:
-        writer.close()
+from tests.connectors.server import Server, hang, reset, response, self_signed, serving
 
 
 @pytest.fixture
@@ -182,9 +122,6 @@ async def test_a_request_may_not_ask_for_more_than_the_client_allows(server: Ser
 
 
 async def test_a_missing_response_times_out(server: Server, client: AiohttpClient) -> None:
-    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
     server.reply = hang
     error = await fails(client, post(server.url(), timeout_seconds=0.2))
     assert error.failure is TransportFailure.TIMED_OUT and error.may_have_arrived
@@ -218,11 +155,6 @@ async def test_a_connection_that_ends_early_is_disconnected(
 
 
 async def test_a_connection_that_is_reset_is_disconnected(server: Server, client: AiohttpClient) -> None:
-    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        writer.transport.abort()
-
     server.reply = reset
     assert (await fails(client, post(server.url()))).failure is TransportFailure.DISCONNECTED
 
@@ -321,9 +253,6 @@ async def test_proxies_of_the_environment_are_not_used(
 
 
 async def test_a_cancelled_request_leaves_the_client_usable(server: Server, client: AiohttpClient) -> None:
-    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
     server.reply = hang
     task = asyncio.create_task(client.send(post(server.url())))
     while not server.requests:
@@ -360,33 +289,16 @@ async def test_the_environment_makes_a_client_when_it_is_used(server: Server) ->
             await context.http.send(post(server.url()))
 
 
-def _self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "server.pem").write_bytes(pem + certificate.public_bytes(Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
-
-
 async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient) -> None:
-    server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=_self_signed(tmp_path))
-    url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/"
-    error = await fails(client, post(url))
-    assert error.failure is TransportFailure.TLS_FAILED and not error.may_have_arrived
-    assert server.requests == []
-    trusting = AiohttpClient(ANY_ADDRESS, Redactor(), tls=ssl.create_default_context(cafile=tmp_path / "server.pem"))
-    assert (await trusting.send(post(url))).status == 200
-    await trusting.close()
-    listening.close()
+    async with serving(self_signed(tmp_path)) as server:
+        url = server.url(host="localhost", scheme="https")
+        error = await fails(client, post(url))
+        assert error.failure is TransportFailure.TLS_FAILED and not error.may_have_arrived
+        assert server.requests == []
+        tls = ssl.create_default_context(cafile=tmp_path / "server.pem")
+        trusting = AiohttpClient(ANY_ADDRESS, Redactor(), tls=tls)
+        assert (await trusting.send(post(url))).status == 200
+        await trusting.close()
 
 
 async def test_an_authorized_request_has_the_current_token(server: Server) -> None:
