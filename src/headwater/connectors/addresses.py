@@ -93,6 +93,19 @@ ANY_ADDRESS: Final = AddressPolicy((ipaddress.ip_network("0.0.0.0/0"), ipaddress
 """Allows every address: for tests, and for installations whose users may reach any system."""
 
 
+def find_broken_url_rule(url: str) -> str | None:
+    """Return the rule that a URL in settings breaks, or None. It completes the sentence "the value …".
+
+    The addresses of the host are checked when a socket connects to them, because the installation decides which ones
+    are allowed.
+    """
+    try:
+        ANY_ADDRESS.check_url(url)
+    except AddressForbidden:
+        return "must be an http or https URL without user and password"
+    return "must not have a fragment" if "#" in url else None
+
+
 def _split(url: str) -> SplitResult:
     if len(url) > MAX_URL_CHARACTERS or not url.isascii() or not url.isprintable() or " " in url:
         raise AddressForbidden("the URL is too long, or has characters that are not allowed")
