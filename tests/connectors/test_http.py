@@ -210,14 +210,106 @@ async def test_invalid_requests_are_rejected(server: Server, client: AiohttpClie
 LOCAL = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
 
 
-@pytest.mark.parametrize("host", [*LOCAL, "2130706433", "0x7f000001", "127.1", "0"])
+@pytest.mark.parametrize(
+    "host", [*LOCAL, "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "127.1", "0", "[64:ff9b::7f00:1]"]
+)
 async def test_private_addresses_are_forbidden_before_a_connection(server: Server, host: str) -> None:
     client = AiohttpClient(AddressPolicy(), Redactor())
     error = await fails(client, post(server.url(host=host)))
-    assert error.failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.CONNECT_FAILED)
-    if host in LOCAL:
-        assert error.failure is TransportFailure.ADDRESS_FORBIDDEN
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN
     assert not error.may_have_arrived and server.connections == 0
+    await client.close()
+
+
+class Resolver:
+    """Resolves every name to addresses that a test changes, in the place of the loop's resolver."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+        self.addresses = addresses
+        self.lookups = 0
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._resolve)
+
+    async def _resolve(self, host: str, port: int, **_: object) -> list[Any]:
+        self.lookups += 1
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in self.addresses
+        ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"),
+        *("::1", "::", "::ffff:127.0.0.1", "::ffff:7f00:1", "::127.0.0.1", "fe80::1", "fd00::1", "fec0::1", "ff02::1"),
+        *("64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a9fe:a9fe::1"),
+        *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "3fff::1"),
+    ],
+)
+async def test_a_name_with_a_private_address_is_forbidden(
+    server: Server, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Mapped addresses, NAT64, 6to4 and Teredo lead to others."""
+    Resolver(monkeypatch, address)
+    client = AiohttpClient(AddressPolicy(), Redactor())
+    error = await fails(client, post(server.url(host="name.example")))
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN and server.connections == 0
+    await client.close()
+
+
+async def test_of_several_addresses_only_the_allowed_ones_are_tried(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = Server()
+    listening = await asyncio.start_server(others.serve, "127.0.0.2", server.port)
+    Resolver(monkeypatch, "127.0.0.1", "10.0.0.1", "::1", "127.0.0.2")
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.2/32"), Redactor())
+    assert (await client.send(post(server.url(host="name.example")))).status == 200
+    assert (server.connections, others.connections) == (0, 1)
+    await client.close()
+    listening.close()
+    others.close_connections()
+
+
+async def test_a_pooled_connection_stays_on_its_checked_address(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that resolves to another address later is checked again with the next connection."""
+    resolver = Resolver(monkeypatch, "127.0.0.1")
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.1/32"), Redactor())
+    url = server.url(host="name.example")
+    await client.send(post(url))
+    resolver.addresses = ("127.0.0.2",)
+    await client.send(post(url))
+    assert (server.connections, resolver.lookups) == (1, 1)
+    server.reply = response(b"", 200, "Connection: close")
+    await client.send(post(url))
+    error = await fails(client, post(url))
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN and len(server.requests) == 3
+    assert resolver.lookups == 2
+    await client.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_redirect_to_a_private_address_is_not_followed(server: Server, status: int, method: str) -> None:
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.1/32"), Redactor())
+    async with serving() as private:
+        server.reply = response(b"", status, f"Location: {private.url()}", f"Refresh: 0; url={private.url()}")
+        assert (await client.send(post(server.url(), method=method, body=b""))).status == status
+        assert (len(server.requests), private.connections) == (1, 0)
+    await client.close()
+
+
+async def test_the_installation_can_allow_private_addresses(server: Server) -> None:
+    for setting in ("1", "127.0.0.0/8", "10.0.0.0/8,127.0.0.1/32"):
+        client = AiohttpClient(AddressPolicy.parse(setting), Redactor())
+        assert (await client.send(post(server.url()))).status == 200
+        await client.close()
+    client = AiohttpClient(AddressPolicy.parse("10.0.0.0/8,fd00::/8"), Redactor())
+    assert (await fails(client, post(server.url()))).failure is TransportFailure.ADDRESS_FORBIDDEN
     await client.close()
 
 
