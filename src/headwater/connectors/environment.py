@@ -7,7 +7,8 @@ Processes that send none never import it.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -20,6 +21,9 @@ from headwater.connectors.settings import Settings
 
 if TYPE_CHECKING:
     from headwater.connectors.http import AccessToken, AiohttpClient
+
+
+DEFAULT_MAX_CONNECTIONS: Final = 16
 
 
 class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +39,15 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         connection: int,
         settings: Settings | None,
         access_token: "AccessToken | None" = None,
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
     ) -> AsyncIterator[ConnectorContext]:
         """Open the context of one connection; its HTTP client is closed at the end.
 
-        `access_token` is for connections with an OAuth account.
+        `access_token` is for connections with an OAuth account. `max_connections` is the size of the client's pool: a
+        sink uses the `max_concurrency` of its policy.
         """
         redactor = Redactor(() if settings is None else settings.secrets())
-        http = _LazyClient(self.addresses, redactor, access_token)
+        http = _LazyClient(self.addresses, redactor, access_token, max_connections)
         logger = structlog.wrap_logger(
             structlog.get_logger("headwater.connectors"),
             processors=[redactor.process_log, *structlog.get_config()["processors"]],
@@ -49,7 +55,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
             connection=connection,
         )
         try:
-            yield ConnectorContext(http=http, clock=self.clock, logger=logger)
+            yield ConnectorContext(http=http, clock=self.clock, logger=logger, redact=redactor.redact)
         finally:
             await http.close()
 
@@ -61,18 +67,22 @@ DEFAULT_ENVIRONMENT = ConnectorEnvironment()
 class _LazyClient:
     """An `HttpClient` that makes the real one when it is first used."""
 
-    def __init__(self, addresses: AddressPolicy, redactor: Redactor, access_token: "AccessToken | None") -> None:
+    def __init__(
+        self, addresses: AddressPolicy, redactor: Redactor, access_token: "AccessToken | None", max_connections: int
+    ) -> None:
         self._addresses = addresses
         self._redactor = redactor
         self._access_token = access_token
+        self._max_connections = max_connections
         self._client: AiohttpClient | None = None
         self._opening = asyncio.Lock()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         async with self._opening:
             if self._client is None:
-                client_type = await asyncio.to_thread(_client_type)
-                self._client = client_type(self._addresses, self._redactor, access_token=self._access_token)
+                http = await asyncio.to_thread(_import_client)
+                limits = http.HttpLimits(max_connections=self._max_connections)
+                self._client = http.AiohttpClient(self._addresses, self._redactor, limits, self._access_token)
         return await self._client.send(request)
 
     async def close(self) -> None:
@@ -80,7 +90,7 @@ class _LazyClient:
             await self._client.close()
 
 
-def _client_type() -> type["AiohttpClient"]:
-    from headwater.connectors.http import AiohttpClient
+def _import_client() -> ModuleType:
+    from headwater.connectors import http
 
-    return AiohttpClient
+    return http

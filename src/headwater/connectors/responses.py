@@ -81,12 +81,23 @@ STATUS_ONLY: Final = ResponseRules()
 async def exchange(
     context: ConnectorContext, request: HttpRequest, events: Sequence[EncodedEvent], rules: ResponseRules = STATUS_ONLY
 ) -> SendResult:
-    """Send a request and read its response by the rules. It implements `EventSink.send`."""
+    """Send a request and read its response by the rules. It implements `EventSink.send`.
+
+    The result contains no secret of the settings, also if the response repeats one.
+    """
     try:
         response = await context.http.send(request)
     except TransportError as error:
         return failed(len(events), transport_failure(error))
+    if rules.items is not None or not _is_success(response.status, rules):
+        response = _without_secrets(response, context.redact)
     return read_response(response, events, rules, context.clock.now())
+
+
+def _without_secrets(response: HttpResponse, redact: Callable[[str], str]) -> HttpResponse:
+    """Return the response with a redacted body. Texts are cut later, and part of a secret would not be found."""
+    text = response.body.decode(errors="surrogateescape")
+    return msgspec.structs.replace(response, body=redact(text).encode(errors="surrogateescape"))
 
 
 def transport_failure(error: TransportError) -> Failure:
@@ -105,7 +116,7 @@ def read_response(
 ) -> SendResult:
     """Return the result of a request for `events`. A body that cannot be read makes the items `RETRY`."""
     status = response.status
-    if 200 <= status < 300 or (rules.items is not None and status in rules.item_statuses):
+    if _is_success(status, rules):
         return _read_items(response, events, rules, now)
     scope = _scope(status, rules)
     wait = find_wait(response.headers, rules.waits, now)
@@ -119,6 +130,10 @@ def read_response(
         is_too_large=status == 413,
     )
     return failed(len(events), failure, status)
+
+
+def _is_success(status: int, rules: ResponseRules) -> bool:
+    return 200 <= status < 300 or (rules.items is not None and status in rules.item_statuses)
 
 
 def _read_items(

@@ -1,5 +1,7 @@
 """The dependencies of an engine: everything that it uses of the system."""
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
 
@@ -7,13 +9,18 @@ from headwater.base.clock import Clock
 from headwater.connectors.contract.transport import HttpClient
 
 
+def _leave_unchanged(text: str) -> str:
+    return text
+
+
 class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP client, the clock and the logger of one connection.
 
     The maker of the context closes `http`. `logger` adds the connection and the connector to each entry, and removes
-    the secrets of the settings.
+    the secrets of the settings. `redact` removes them from a text of the outside system, which may repeat them.
     """
 
     http: HttpClient
     clock: Clock
     logger: structlog.stdlib.BoundLogger
+    redact: Callable[[str], str] = _leave_unchanged
