@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from headwater.events.event import Event
-from headwater.state.deliveries import ITEM_BITS, AttemptRecord, ChunkItem, ChunkProgress, QueuedChunk, wanted_pairs
+from headwater.state.deliveries import ITEM_BITS, AttemptRecord, ChunkItem, ChunkProgress, QueuedChunk
+from headwater.state.deliveries.contract import wanted_pairs
 
 MAX_ATTEMPTS: Final = 200
 """Maximum number of attempts that are kept for a chunk: the first half and the newest half of them."""
@@ -133,7 +134,7 @@ def attempt_records(
             chunk,
             AttemptRecord(
                 details.at,
-                outcome,  # type: ignore[arg-type]
+                outcome,
                 indexes[0],
                 indexes[-1],
                 details.number,

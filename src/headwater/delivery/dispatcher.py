@@ -23,7 +23,7 @@ from headwater.delivery.items import HEALTHY
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
-from headwater.state.deliveries import ChunkHead, DeliveryStore, LaneHealth
+from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth
 from headwater.transforms.functions import Runner
 
 FLUSH_SECONDS: Final = 0.02
@@ -217,10 +217,11 @@ class Dispatcher:
                 now = microseconds(self._clock.now())
                 await self._store.commit(self._epoch, chunks, dead=dead, health=health, now=now)
                 return
+            except CourierReplaced:
+                raise
             except Unavailable as error:
                 _log.warning("the progress of deliveries cannot be stored yet", reason=error.message)
                 await asyncio.sleep(RETRY_SECONDS)
-                await self._store.check(self._epoch)
 
     # Cleaning
 

@@ -51,9 +51,7 @@ from headwater.state.deliveries import (
     LaneHealth,
     QueuedChunk,
 )
-from headwater.state.deliveries import (
-    HealthState as StoredState,
-)
+from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""
