@@ -390,7 +390,7 @@ class Session:
         self._uncommitted -= progress.items
         for each in progress.chunks:
             chunk = self._chunks.get(each.chunk)
-            if chunk is not None and chunk.is_settled:
+            if chunk is not None and chunk.is_settled and each.chunk not in self._dirty:
                 del self._chunks[each.chunk]
                 self._cache.drop(each.chunk)
         self._wake_pump.set()
