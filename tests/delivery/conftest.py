@@ -80,12 +80,13 @@ class Deliveries:
         now = microseconds(datetime.now(UTC))
         await self.store.append([NewDeliveries(source.workspace, events, chunks)], through=self.positions, now=now)
 
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.catalog, self.store, self.functions, ENVIRONMENT, SystemClock(), expiry=self.expiry)
+
     @asynccontextmanager
     async def dispatching(self) -> AsyncIterator[Dispatcher]:
         """Run a dispatcher during the block."""
-        dispatcher = Dispatcher(
-            self.catalog, self.store, self.functions, ENVIRONMENT, SystemClock(), expiry=self.expiry
-        )
+        dispatcher = self.dispatcher()
         stop = asyncio.Event()
         running = asyncio.create_task(dispatcher.run(stop))
         try:

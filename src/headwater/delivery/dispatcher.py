@@ -70,6 +70,7 @@ class Dispatcher:
             clock=clock,
             open_settings=catalog.decrypt_settings,
             account_rates=self._account_rates,
+            ended=self._take_ended,
             settle=self._settle,
             hooks=self._hooks,
             expiry_seconds=expiry.total_seconds() + 2 * CLEAN_SECONDS,  # the store gives up whole chunks before
@@ -181,9 +182,11 @@ class Dispatcher:
     def _hooks(self, destination: Destination) -> SessionHooks:
         return SessionHooks(progressed=self._progressed.set, sent=lambda sent: None, buried=lambda letters: None)
 
-    async def _settle(self, session: Session) -> None:
+    def _take_ended(self, session: Session) -> None:
         self._ended.append(session)
         self._progressed.set()
+
+    async def _settle(self, session: Session) -> None:
         async with self._flushed:
             await self._flushed.wait_for(lambda: session.uncommitted == 0)
 

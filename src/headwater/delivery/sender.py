@@ -55,6 +55,8 @@ class Resources(Struct, frozen=True):
     """Decrypts the settings of a connection. Raises Unavailable."""
     account_rates: Callable[[Connection, Settings | None], AccountRates]
     """Returns the rates that connections with the same credentials share."""
+    ended: Callable[[Session], None]
+    """Takes an ended session, whose progress is to be committed."""
     settle: Callable[[Session], Awaitable[None]]
     """Waits until the progress of an ended session is committed."""
     hooks: Callable[[Destination], SessionHooks]
@@ -70,6 +72,7 @@ class Sender:
         self._resources = resources
         self._health = health
         self._session: Session | None = None
+        self._ended: Session | None = None
         self._newest = 0
         self._changed = asyncio.Event()
         self._stopping = False
@@ -132,6 +135,9 @@ class Sender:
             self._session.stop()
 
     async def _run_session(self, destination: Destination) -> None:
+        if self._ended is not None:  # its unfinished items are read again, and those that it has finished are not
+            await self._resources.settle(self._ended)
+            self._ended = None
         async with self._open_session(destination) as session:
             if self._changed.is_set():
                 return
@@ -141,8 +147,8 @@ class Sender:
                 await session.run()
             finally:
                 self._health = session.lane.health
-                await self._resources.settle(session)
-                self._session = None
+                self._session, self._ended = None, session
+                self._resources.ended(session)
 
     @asynccontextmanager
     async def _open_session(self, destination: Destination) -> AsyncIterator[Session]:

@@ -206,7 +206,7 @@ class Session:
             for task in (reader, pump):
                 task.cancel()
             await asyncio.gather(reader, pump, return_exceptions=True)
-            if self._requests:
+            if self._requests and self._stopping:
                 await asyncio.wait(self._requests, timeout=DRAIN_SECONDS)
             for request in self._requests:
                 request.cancel()
