@@ -100,7 +100,7 @@ def test_a_typed_preview_is_the_same(server: RunningSystem, dummy: int) -> None:
     request.event.CopyFrom(event_message(members(Raw(json.dumps(body["event"]).encode()))))
     json_format.ParseDict(body["transformation"], request.transformation)
     json_format.ParseDict(body["outSchema"], request.out_schema)
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         metadata = tuple(server.authorization.items())
         typed = ApplicationServiceStub(channel).PreviewSendEvent(request, metadata=metadata, timeout=30)
     assert typed.preview == send(server, dummy, body).json()["preview"]
@@ -127,7 +127,7 @@ def test_a_preview_with_a_function(server: RunningSystem, dummy: int, language: 
         ({"type": "purchase"}, 422, "EventTypeNotExist"),
         ({"event": preview_event(properties={"x": "y" * 66_000})}, 422, "InvalidEvent"),
         ({"outSchema": schema_of(eventName="string", attributes="json")}, 422, "SchemaNotAligned"),
-        ({"transformation": {"mapping": {"attributes": "event"}}}, 422, "TransformationFailed"),
+        ({"transformation": {"mapping": {"eventName": "properties"}}}, 422, "TransformationFailed"),
         ({"event": preview_event(messageId=...)}, 400, "BadRequest"),
         ({"transformation": {"mapping": {"eventName": "("}}}, 400, "BadRequest"),
         ({"transformation": {"function": {"source": "x", "language": "Perl"}}}, 400, "BadRequest"),
