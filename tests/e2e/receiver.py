@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -85,7 +85,8 @@ def receiver(answer: Answer = accept, *, port: int = 0) -> Iterator[Receiver]:
 
         def disconnect(self) -> None:
             for connection in self._open:
-                connection.close()
+                with suppress(OSError):  # it has ended
+                    connection.shutdown(socket.SHUT_RDWR)
 
     server = Server()
     found.port = server.server_address[1]

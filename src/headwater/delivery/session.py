@@ -228,9 +228,10 @@ class Session:
                 self._wake_reader.clear()
 
     async def _read_next(self) -> None:
+        newest = self._newest  # a chunk that is announced during the read may be missing in it
         chunks = await self._store.read(self.destination, self._read_through, max_bytes=READ_BYTES)
         if not chunks:
-            self._read_through = self._newest
+            self._read_through = newest
         for chunk in chunks:
             self._cache.put(chunk)
             items = list(chunk.unfinished())

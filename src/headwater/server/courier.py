@@ -9,6 +9,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 import uvloop
 
@@ -21,7 +22,7 @@ from headwater.connectors.environment import ConnectorEnvironment
 from headwater.courier import DEFAULT_SLOTS, Courier
 from headwater.delivery.dispatcher import Dispatcher
 from headwater.server import child
-from headwater.server.secrets import keyring
+from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
@@ -50,14 +51,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
-        catalog = await stack.enter_async_context(
-            open_catalog(
-                settings.database_url or sqlite_url(settings.catalog_path),
-                clock=clock,
-                identifiers=identifiers,
-                keyring=keyring(settings, create=False),
-            )
+        open_the_catalog = partial(
+            open_catalog,
+            settings.database_url or sqlite_url(settings.catalog_path),
+            clock=clock,
+            identifiers=identifiers,
         )
+        await check_shared_database(settings, open_the_catalog)
+        catalog = await stack.enter_async_context(open_the_catalog(keyring=keyring(settings)))
         state = await stack.enter_async_context(
             open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
         )
