@@ -22,6 +22,7 @@ from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.pipelines import PipelineServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
+from headwater.api.services.trials import PipelineTrials
 from headwater.api.services.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
@@ -230,6 +231,14 @@ def _typed(parts: Services) -> list[Registration]:
                 parts.computing,
                 parts.quotas,
                 parts.environment,
+                PipelineTrials(
+                    parts.catalog,
+                    parts.warehouse,
+                    parts.functions,
+                    parts.clock,
+                    parts.computing,
+                    parts.environment,
+                ),
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),

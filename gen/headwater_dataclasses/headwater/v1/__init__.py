@@ -161,6 +161,10 @@ __all__ = (
     "TransformDataResponse",
     "Transformation",
     "TransformationFunction",
+    "TrialResult",
+    "TriedEvent",
+    "TryPipelineRequest",
+    "TryPipelineResponse",
     "Type",
     "UiPreferences",
     "UiPreferencesProfile",
@@ -4968,6 +4972,163 @@ class TransformDataResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "TransformDataResponse", TransformDataResponse)
+
+
+@dataclass(eq=False, repr=False)
+class TrialResult(betterproto2.Message):
+    """
+    TrialResult tells what a pipeline does with one event.
+    """
+
+    outcome: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    outcome is how it ends.
+    """
+
+    step: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    step is the last step that the event reached.
+    """
+
+    message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    message says why the event failed or was left out, for people. Empty otherwise.
+    """
+
+    condition: "FilterConditionExplanation | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    condition is the condition that decided. Present only when the filter of the pipeline left the event out.
+    """
+
+    output_json: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    output_json is what the pipeline gives: the attributes of the user, or the values of the event type. It is a JSON
+    object as text, in which every digit is kept. Present only when the event passed a pipeline with such output.
+    """
+
+    request: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    request is the request that would be sent to the application if the event were alone in it, as PreviewSendEvent
+    shows it, without credentials. Present only when the event passed a pipeline that sends events.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "TrialResult", TrialResult)
+
+
+@dataclass(eq=False, repr=False)
+class TriedEvent(betterproto2.Message):
+    """
+    TriedEvent tells what a pipeline would do with one stored event.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection of the event.
+    """
+
+    message_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    message_id identifies the event within its source connection.
+    """
+
+    type: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    type is the kind of event, such as "track".
+    """
+
+    event: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    event is the name of what happened. Absent unless type is "track".
+    """
+
+    received_at: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    received_at is when the event was received.
+    """
+
+    result: "TrialResult | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    result is what the pipeline of the request does with the event.
+    """
+
+    saved: "TrialResult | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    saved is what the saved pipeline does with the event. Present only where it is not the same as result.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "TriedEvent", TriedEvent)
+
+
+@dataclass(eq=False, repr=False)
+class TryPipelineRequest(betterproto2.Message):
+    """
+    TryPipelineRequest holds a pipeline that is not saved.
+    """
+
+    draft: "CreatePipelineRequest | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    draft is the pipeline as CreatePipeline takes it. Its name may be empty.
+    """
+
+    pipeline: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    pipeline is the id of the saved pipeline that the draft would replace, whose connection, target and event type the
+    draft has. Absent for a new pipeline.
+    """
+
+    limit: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of events to try, from 1 to 1000. Absent means 100.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "TryPipelineRequest", TryPipelineRequest)
+
+
+@dataclass(eq=False, repr=False)
+class TryPipelineResponse(betterproto2.Message):
+    """
+    TryPipelineResponse tells what the pipeline would do.
+    """
+
+    events: "list[TriedEvent]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    events are the events that were tried, the last received first. Empty when the source has no stored events.
+    """
+
+    passed: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    passed is the number of these events that passed.
+    """
+
+    filtered: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    filtered is the number of these events that were left out.
+    """
+
+    failed: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    failed is the number of these events that failed.
+    """
+
+    different: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    different is the number of these events with which the saved pipeline does something else. Always 0 for a new
+    pipeline.
+    """
+
+    stopped_by: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    stopped_by is the limit that was reached before all events were tried: "Time" (20 seconds), or "Size" (8 MiB of
+    events, or of results). Absent when all were tried.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "TryPipelineResponse", TryPipelineResponse)
 
 
 @dataclass(eq=False, repr=False)
