@@ -25,6 +25,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
 
@@ -199,5 +200,6 @@ async def _migrate(url: str) -> None:
     async with (
         open_catalog(url, clock=SystemClock(), identifiers=Identifiers()),
         open_state(url, writes=True, clock=SystemClock()),
+        open_delivery_store(url),
     ):
         pass

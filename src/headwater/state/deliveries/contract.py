@@ -10,7 +10,6 @@ Times are microseconds since the epoch, UTC. Every method raises Unavailable whi
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
-import msgspec
 from msgspec import Struct
 
 MAX_CHUNK_EVENTS: Final = 1_000
@@ -296,15 +295,14 @@ class OperationProgress(Struct, frozen=True):
 
 
 DeliveryState = Literal["Queued", "Delivered", "Dead", "Dropped"]
-"""Dropped: dead, and its document was deleted for space."""
+"""Dropped: the event is in a range whose documents were deleted for space, and may have been wanted."""
 
 
 class TracedDelivery(Struct, frozen=True, kw_only=True):
     """The state of one event in one pipeline of a destination."""
 
     destination: int
-    pipeline: int | None
-    """None for a delivery that is finished, because the log does not tell the pipelines of a destination apart."""
+    pipeline: int
     state: DeliveryState
     origin: str = ""
     enqueued_at: int = 0
@@ -341,7 +339,13 @@ class DeliveryStore(Protocol):
         ...
 
     async def append_again(
-        self, operation: str, deliveries: Sequence[NewDeliveries], *, expected: bytes, cursor: bytes, now: int,
+        self,
+        operation: str,
+        deliveries: Sequence[NewDeliveries],
+        *,
+        expected: bytes,
+        cursor: bytes,
+        now: int,
         is_complete: bool = False,
     ) -> OperationProgress:
         """Append deliveries of a replay behind all others, and move the cursor of the operation, in one transaction.
@@ -385,7 +389,7 @@ class DeliveryStore(Protocol):
     async def summaries(self) -> list[LaneSummary]:
         """Return the queues of all destinations that have unfinished deliveries or dead letters.
 
-        It may take some milliseconds: call it at the start and for pages, not for each chunk.
+        It takes some milliseconds: call it at the start and for pages, not for each chunk.
         """
         ...
 
@@ -451,9 +455,7 @@ class DeliveryStore(Protocol):
 
     # Dead letters and traces
 
-    async def dead_letters(
-        self, selection: DeadSelection, *, limit: int, after: DeadCursor | None = None
-    ) -> DeadPage:
+    async def dead_letters(self, selection: DeadSelection, *, limit: int, after: DeadCursor | None = None) -> DeadPage:
         """Return dead letters, the newest first."""
         ...
 
@@ -476,11 +478,3 @@ class DeliveryStore(Protocol):
     async def trace(self, destinations: Collection[int], position: int) -> list[TracedDelivery]:
         """Return the states of the event at this position in some destinations, with their attempts."""
         ...
-
-
-encode_wanted: Final = msgspec.msgpack.Encoder().encode
-decode_wanted: Final = msgspec.msgpack.Decoder(dict[int, list[int] | None]).decode
-encode_events: Final = msgspec.msgpack.Encoder().encode
-decode_events: Final = msgspec.msgpack.Decoder(list[QueuedEvent]).decode
-encode_attempts: Final = msgspec.msgpack.Encoder().encode
-decode_attempts: Final = msgspec.msgpack.Decoder(list[AttemptRecord]).decode
