@@ -368,6 +368,7 @@ def test_everything_is_kept_below_the_data_directory() -> None:
         settings.state_path,
         settings.warehouse_path,
         settings.courier_path,
+        settings.delivery_path,
         settings.api_key_path,
         settings.lock_path,
         settings.backend_socket("backend"),

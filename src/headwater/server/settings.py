@@ -24,6 +24,8 @@ MAX_SOCKET_PATH_BYTES: Final = 107
 DEFAULT_CALL_RATE: Final = Rate(100, 1_000)
 
 MAX_BACKENDS: Final = 64
+MAX_DELIVERY_HOURS: Final = 720
+"""Dead letters are kept as long as this."""
 MAX_NATS_REPLICAS: Final = 5
 MIN_CLIENT_CONNECTIONS: Final = 10
 MAX_CLIENT_CONNECTIONS: Final = 30_000
@@ -72,6 +74,13 @@ class Settings:
 
     lane_max_bytes: int = 256 << 20
     """Maximum compressed size of the lanes of one workspace. Above it, further records fail in their pipelines."""
+
+    delivery_max_bytes: int = 20 << 30
+    """Maximum size of all deliveries, dead letters and attempts. Above it, the oldest ones of the largest destinations
+    are deleted."""
+
+    delivery_hours: int = 24
+    """Hours in which an event is sent to a destination again and again, 1 to 720. Then it becomes a dead letter."""
 
     backends: int = 1
     """Number of backend processes, 1 to 64. Envoy distributes the calls among them."""
@@ -190,6 +199,10 @@ class Settings:
     @property
     def courier_path(self) -> Path:
         return self.data_dir / "courier.db"
+
+    @property
+    def delivery_path(self) -> Path:
+        return self.data_dir / "delivery.db"
 
     @property
     def api_key_path(self) -> Path:
@@ -320,6 +333,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "log_max_bytes": parsers.parse_log_bytes,
     "log_max_lag_bytes": units.parse_size,
     "lane_max_bytes": units.parse_size,
+    "delivery_max_bytes": units.parse_size,
+    "delivery_hours": parsers.number(1, MAX_DELIVERY_HOURS),
     "backends": parsers.number(1, MAX_BACKENDS),
     "api_key": parsers.parse_api_key,
     "secret_key": parsers.parse_secret_key,

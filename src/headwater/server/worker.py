@@ -20,6 +20,7 @@ from headwater.server import child
 from headwater.server.eventlog import open_event_log
 from headwater.server.settings import Settings
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
@@ -43,6 +44,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
     ):
@@ -57,6 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             locate=_locator(settings),
             lane_bytes=settings.lane_max_bytes,
             store=store,
+            deliveries=deliveries,
         )
         if settings.metrics_port is None:
             await consumer().run(stop)

@@ -30,6 +30,7 @@ from headwater.state.deliveries.contract import (
     TracedDelivery,
     Wanted,
 )
+from headwater.state.deliveries.packing import pack
 from headwater.state.deliveries.store import open_delivery_store
 
 __all__ = [
@@ -58,4 +59,5 @@ __all__ = [
     "TracedDelivery",
     "Wanted",
     "open_delivery_store",
+    "pack",
 ]
