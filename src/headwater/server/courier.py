@@ -1,25 +1,32 @@
-"""The courier process: processes the entries of lanes. Start it with `python -m headwater.server.courier`.
+"""The courier process: processes the entries of lanes, and executes operations.
+
+Start it with `python -m headwater.server.courier`.
 
 It can be killed at any time: results and progress are committed together, and the worker applies each result once.
 """
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 
-from headwater.base.clock import SystemClock
+from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS
-from headwater.catalog import open_catalog
+from headwater.catalog import Catalog, open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
+from headwater.delivery.operations import OperationRunner
 from headwater.server import child
 from headwater.server.settings import Settings
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
 
 NICENESS = 10
 """Above the niceness of the worker, because storing events has priority. The sandboxes inherit it."""
@@ -58,8 +65,30 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 require_confinement=settings.sandbox == "require",
             )
         )
+        operations = await stack.enter_async_context(_open_operations(settings, catalog, clock, identifiers))
         await stack.enter_async_context(child.heartbeat())
-        await Courier(catalog, state, store, functions, clock, metrics, slots=slots).run(stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operations.run(stop))
+            tasks.create_task(Courier(catalog, state, store, functions, clock, metrics, slots=slots).run(stop))
+
+
+@asynccontextmanager
+async def _open_operations(
+    settings: Settings, catalog: Catalog, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationRunner]:
+    """Open the stores that operations need, and yield their runner."""
+    async with (
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
+    ):
+        yield OperationRunner(catalog, operations, deliveries, warehouse, clock)
 
 
 if __name__ == "__main__":
