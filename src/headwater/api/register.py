@@ -15,13 +15,16 @@ from headwater.api.services.api_keys import ApiKeyServicer
 from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer, Previewer
 from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
 from headwater.api.services.connectors import ConnectorServicer
+from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.operations import OperationServicer
 from headwater.api.services.pipelines import PipelineServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
+from headwater.api.services.trials import PipelineTrials
 from headwater.api.services.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
@@ -44,6 +47,8 @@ from headwater.rest.v1 import (
 )
 from headwater.rest.v1 import connections_pb2 as rest_connections
 from headwater.rest.v1 import connections_pb2_grpc as rest_connections_grpc
+from headwater.rest.v1 import deliveries_pb2 as rest_deliveries
+from headwater.rest.v1 import deliveries_pb2_grpc as rest_deliveries_grpc
 from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
@@ -55,7 +60,9 @@ from headwater.rest.v1 import system_pb2_grpc as rest_system_grpc
 from headwater.rest.v1 import transformations_pb2 as rest_transformations
 from headwater.rest.v1 import transformations_pb2_grpc as rest_transformations_grpc
 from headwater.state import StateStore
+from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
+from headwater.state.operations import OperationStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2,
@@ -66,6 +73,8 @@ from headwater.v1 import (
     connections_pb2_grpc,
     connectors_pb2,
     connectors_pb2_grpc,
+    deliveries_pb2,
+    deliveries_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
     events_pb2,
@@ -76,6 +85,8 @@ from headwater.v1 import (
     identities_pb2_grpc,
     identity_resolution_pb2,
     identity_resolution_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
     pipelines_pb2,
     pipelines_pb2_grpc,
     profiles_pb2,
@@ -116,6 +127,8 @@ class Services:
     log: EventLog
     lanes: LaneStore
     clock: Clock
+    deliveries: DeliveryStore
+    operations: OperationStore
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
@@ -199,6 +212,11 @@ def _typed(parts: Services) -> list[Registration]:
             connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
         ),
         (
+            deliveries_pb2.DESCRIPTOR,
+            DeliveryServicer(parts.catalog, parts.deliveries),
+            deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
+        ),
+        (
             devices_pb2.DESCRIPTOR,
             DeviceServicer(parts.catalog, parts.state),
             devices_pb2_grpc.add_DeviceServiceServicer_to_server,
@@ -224,6 +242,18 @@ def _typed(parts: Services) -> list[Registration]:
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
+            operations_pb2.DESCRIPTOR,
+            OperationServicer(
+                parts.catalog,
+                parts.operations,
+                parts.deliveries,
+                parts.warehouse,
+                parts.clock,
+                parts.computing,
+            ),
+            operations_pb2_grpc.add_OperationServiceServicer_to_server,
+        ),
+        (
             pipelines_pb2.DESCRIPTOR,
             PipelineServicer(
                 parts.catalog,
@@ -234,6 +264,14 @@ def _typed(parts: Services) -> list[Registration]:
                 parts.computing,
                 parts.quotas,
                 parts.environment,
+                PipelineTrials(
+                    parts.catalog,
+                    parts.warehouse,
+                    parts.functions,
+                    parts.clock,
+                    parts.computing,
+                    parts.environment,
+                ),
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -283,6 +321,11 @@ def _rest(parts: Services) -> list[Registration]:
             rest_connections.DESCRIPTOR,
             ConnectionRestServicer(parts.catalog, parts.computing),
             rest_connections_grpc.add_ConnectionServiceServicer_to_server,
+        ),
+        (
+            rest_deliveries.DESCRIPTOR,
+            DeliveryRestServicer(parts.catalog, parts.deliveries),
+            rest_deliveries_grpc.add_DeliveryServiceServicer_to_server,
         ),
         (
             rest_events.DESCRIPTOR,

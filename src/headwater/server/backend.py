@@ -39,7 +39,9 @@ from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
 from headwater.server.units import Rate
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -139,6 +141,12 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
         Runner(
             javascript=2,
             python=4,
@@ -176,6 +184,8 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 log,
                 lanes,
                 clock,
+                deliveries,
+                operations,
                 computing,
                 quotas=_quotas(settings),
                 environment=ConnectorEnvironment(

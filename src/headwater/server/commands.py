@@ -1,4 +1,4 @@
-"""The commands for operators: API keys, workspaces, secrets and the export of events.
+"""The commands for operators: API keys, workspaces, secrets, operations and the export of events.
 
 They work on the catalog directly, with or without a running server. A running server sees the changes within a second.
 """
@@ -42,6 +42,11 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
             f"nothing has been set up in {settings.data_dir} yet: start `headwater serve` once, or change "
             "HEADWATER_DATA_DIR"
         )
+    if arguments.command == "operations":
+        from headwater.server.operation_commands import run_operation_command
+
+        await run_operation_command(settings, arguments)
+        return
     url = settings.database_url or sqlite_url(settings.catalog_path)
     keys = keyring(settings, create=False) if arguments.command == "secrets" else None
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=keys) as catalog:

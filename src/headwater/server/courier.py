@@ -1,4 +1,4 @@
-"""The courier process: runs functions of User pipelines, and delivers events to destinations.
+"""The courier process: runs functions of User pipelines, delivers events to destinations, and executes operations.
 
 Start it with `python -m headwater.server.courier`. It can be killed at any time: results and progress are committed
 together, the worker applies each result once, and a delivery whose outcome is not committed is sent again with the same
@@ -7,28 +7,32 @@ idempotency key.
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
 import uvloop
 
-from headwater.base.clock import SystemClock
+from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS
-from headwater.catalog import open_catalog
+from headwater.catalog import Catalog, open_catalog
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.courier import DEFAULT_SLOTS, Courier
 from headwater.delivery.dispatcher import Dispatcher
+from headwater.delivery.operations import OperationRunner
 from headwater.server import child
 from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
 from headwater.state import open_state
-from headwater.state.deliveries import open_delivery_store
+from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
 
 DELIVERY_SANDBOXES = 2
 """Sandboxes of each language for the functions of destinations."""
@@ -51,19 +55,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
-        open_the_catalog = partial(
+        opening = partial(
             open_catalog,
             settings.database_url or sqlite_url(settings.catalog_path),
             clock=clock,
             identifiers=identifiers,
         )
-        await check_shared_database(settings, open_the_catalog)
-        catalog = await stack.enter_async_context(open_the_catalog(keyring=keyring(settings)))
+        await check_shared_database(settings, opening)
+        catalog = await stack.enter_async_context(opening(keyring=keyring(settings)))
         state = await stack.enter_async_context(
             open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
+        )
+        deliveries = await stack.enter_async_context(
+            open_delivery_store(
+                settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+            )
         )
         slots = DEFAULT_SLOTS
         functions = await stack.enter_async_context(
@@ -73,34 +82,55 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 require_confinement=settings.sandbox == "require",
             )
         )
-        deliveries = await stack.enter_async_context(
-            open_delivery_store(
-                settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
-            )
+        dispatcher = await stack.enter_async_context(_open_dispatcher(settings, catalog, deliveries, clock))
+        operations = await stack.enter_async_context(
+            _open_operations(settings, catalog, deliveries, clock, identifiers)
         )
-        # Of its own, so that functions of destinations and those of users do not wait for each other.
-        delivery_functions = await stack.enter_async_context(
-            Runner(
-                javascript=DELIVERY_SANDBOXES,
-                python=DELIVERY_SANDBOXES,
-                per_owner=1,
-                require_confinement=settings.sandbox == "require",
-            )
-        )
-        environment = ConnectorEnvironment(
-            addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock
-        )
-        dispatcher = Dispatcher(
+        courier = Courier(catalog, state, store, functions, clock, metrics, slots=slots, companions=[dispatcher.run])
+        await stack.enter_async_context(child.heartbeat())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operations.run(stop))
+            tasks.create_task(courier.run(stop))
+
+
+@asynccontextmanager
+async def _open_dispatcher(
+    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock
+) -> AsyncIterator[Dispatcher]:
+    """Open the sandboxes of destinations, and yield what delivers to them.
+
+    The sandboxes are other ones than those of users, so that neither wait for the other.
+    """
+    async with Runner(
+        javascript=DELIVERY_SANDBOXES,
+        python=DELIVERY_SANDBOXES,
+        per_owner=1,
+        require_confinement=settings.sandbox == "require",
+    ) as functions:
+        yield Dispatcher(
             catalog,
             deliveries,
-            delivery_functions,
-            environment,
+            functions,
+            ConnectorEnvironment(addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock),
             clock,
             expiry=timedelta(hours=settings.delivery_hours),
         )
-        await stack.enter_async_context(child.heartbeat())
-        courier = Courier(catalog, state, store, functions, clock, metrics, slots=slots, companions=[dispatcher.run])
-        await courier.run(stop)
+
+
+@asynccontextmanager
+async def _open_operations(
+    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationRunner]:
+    """Open the stores that operations need, and yield their runner."""
+    async with (
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
+    ):
+        yield OperationRunner(catalog, operations, deliveries, warehouse, clock)
 
 
 if __name__ == "__main__":

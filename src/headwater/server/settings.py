@@ -207,6 +207,10 @@ class Settings:
         return self.data_dir / "delivery.db"
 
     @property
+    def operations_path(self) -> Path:
+        return self.data_dir / "operations.db"
+
+    @property
     def api_key_path(self) -> Path:
         """The file of the API key that was generated at the first start, mode 0600."""
         return self.data_dir / "api-key"
