@@ -58,7 +58,10 @@ SDKS = {row[0] for row in DOCUMENTED if row[1] == "SDK"}
 
 
 def test_the_codes_are_sorted_and_complete() -> None:
-    assert list(CONNECTORS) == [row[0] for row in DOCUMENTED]
+    assert list(CONNECTORS) == sorted(CONNECTORS)
+    samples = {code for code, connector in CONNECTORS.items() if connector.is_sample}
+    assert samples == {"sample-oauth-app"}
+    assert set(CONNECTORS) - samples == {row[0] for row in DOCUMENTED}
 
 
 @pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row[0])
@@ -75,7 +78,8 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 def test_connectors_with_an_engine_are_available() -> None:
-    assert {code for code, connector in CONNECTORS.items() if connector.available} == SDKS | {"dummy"}
+    available = {code for code, connector in CONNECTORS.items() if connector.available}
+    assert available == SDKS | {"dummy", "sample-oauth-app"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)

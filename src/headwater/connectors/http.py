@@ -12,8 +12,8 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -21,6 +21,7 @@ from yarl import URL
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import AddressForbidden, AddressPolicy
+from headwater.connectors.contract.oauth import AccessToken, AuthorizationRevoked
 from headwater.connectors.contract.transport import (
     HttpClient,
     HttpRequest,
@@ -29,11 +30,10 @@ from headwater.connectors.contract.transport import (
     TransportFailure,
 )
 from headwater.connectors.redaction import Redactor, format_request
+from headwater.connectors.settings import REDACTED
 
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 15.0
-AccessToken: TypeAlias = Callable[[], Awaitable[str]]
-"""Returns a currently valid access token. Raises Unavailable."""
 
 _CHUNK_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 256 * 1024
@@ -95,8 +95,9 @@ class AiohttpClient:
     async def send(self, request: HttpRequest) -> HttpResponse:
         self._check(request)
         headers = {"accept-encoding": "gzip, deflate", **request.headers}
-        if request.authorize:
-            headers["authorization"] = f"Bearer {await self._token()}"
+        token = await self._token() if request.authorize else ""
+        if token:
+            headers["authorization"] = f"Bearer {token}"
         seconds = min(request.timeout_seconds, self._limits.max_seconds)
         try:
             async with self._session.request(
@@ -110,14 +111,33 @@ class AiohttpClient:
             ) as response:
                 limit = min(request.max_response_bytes, self._limits.max_response_bytes)
                 body = await _read_body(response, limit)
-                return HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
+                received = HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._failure(error) from error
+        return self._authorized(received, token) if token else received
 
     async def _token(self) -> str:
         if self._access_token is None:
-            raise Unavailable("the connection has no OAuth account")
-        return await self._access_token()
+            raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, "the connection has no OAuth account")
+        try:
+            return await self._access_token.current()
+        except AuthorizationRevoked as error:
+            raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, error.message) from error
+        except Unavailable as error:
+            raise TransportError(TransportFailure.NO_ACCESS_TOKEN, error.message) from error
+
+    def _authorized(self, response: HttpResponse, token: str) -> HttpResponse:
+        """Return the response to an authorized request without the token, which some servers repeat in errors."""
+        if response.status == 401 and self._access_token is not None:
+            self._access_token.reject(token)
+        secret = token.encode()
+        if secret not in response.body and not any(token in value for value in response.headers.values()):
+            return response
+        return HttpResponse(
+            status=response.status,
+            headers={name: value.replace(token, REDACTED) for name, value in response.headers.items()},
+            body=response.body.replace(secret, REDACTED.encode()),
+        )
 
     def _check(self, request: HttpRequest) -> None:
         if request.method not in _METHODS:

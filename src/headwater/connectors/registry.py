@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy
+from headwater.connectors import dummy, sample_oauth_app
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -33,6 +33,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
                 dummy.CONNECTOR,
+                sample_oauth_app.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )

@@ -38,8 +38,11 @@ from headwater.connectors.contract.files import (
     StoredFile,
 )
 from headwater.connectors.contract.oauth import (
+    MAX_ACCOUNT_CHARACTERS,
+    AccessToken,
     AuthorizationRequest,
     AuthorizationRevoked,
+    OAuthClient,
     OAuthProvider,
     OAuthTokens,
 )
@@ -86,11 +89,13 @@ from headwater.connectors.contract.users import (
 
 __all__ = [
     "DELIVERED",
+    "MAX_ACCOUNT_CHARACTERS",
     "MAX_BATCH_ROWS",
     "MAX_COLUMNS",
     "MAX_PAGE_USERS",
     "NOT_ATTEMPTED",
     "NO_ENGINE",
+    "AccessToken",
     "ApiVersion",
     "Attempt",
     "AuthorizationRequest",
@@ -117,6 +122,7 @@ __all__ = [
     "InvalidFile",
     "InvalidFileName",
     "ItemResult",
+    "OAuthClient",
     "OAuthProvider",
     "OAuthTokens",
     "Outcome",

@@ -4,6 +4,7 @@ import msgspec
 import structlog
 
 from headwater.base.clock import Clock
+from headwater.connectors.contract.oauth import OAuthClient
 from headwater.connectors.contract.transport import HttpClient
 
 
@@ -11,9 +12,11 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP client, the clock and the logger of one connection.
 
     The maker of the context closes `http`. `logger` adds the connection and the connector to each entry, and removes
-    the secrets of the settings.
+    the secrets of the settings. `oauth_client` is the installation's registration at the connector's provider; None
+    without one.
     """
 
     http: HttpClient
     clock: Clock
     logger: structlog.stdlib.BoundLogger
+    oauth_client: OAuthClient | None = None
