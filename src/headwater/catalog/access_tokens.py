@@ -37,6 +37,8 @@ REFRESH_SECONDS: Final = 30.0
 MAX_MARGIN_SECONDS: Final = 300.0
 MARGIN_SHARE: Final = 6
 """A token is refreshed when this fraction of its life remains, at most `MAX_MARGIN_SECONDS`."""
+MIN_AGE_SECONDS: Final = 5.0
+"""A token is used for this time even if it ends earlier: the provider is not asked again for each request."""
 REJECTED_PAUSE_SECONDS: Final = 300.0
 """Minimum time between two refreshes of a token that the application rejects."""
 GRANT_RETRY_SECONDS: Final = 2.0
@@ -254,10 +256,11 @@ class AccountAccessToken:
         return self._is_rejected(tokens) or self._is_old(tokens)
 
     def _is_old(self, tokens: AccountTokens) -> bool:
-        if tokens.expires_at is None:
+        now = self._clock.now()
+        if tokens.expires_at is None or 0 <= (now - tokens.refreshed_at).total_seconds() < MIN_AGE_SECONDS:
             return False
         life = (tokens.expires_at - tokens.refreshed_at).total_seconds()
-        left = (tokens.expires_at - self._clock.now()).total_seconds()
+        left = (tokens.expires_at - now).total_seconds()
         return left <= min(max(life, 0.0) / MARGIN_SHARE, MAX_MARGIN_SECONDS)
 
     def _is_usable(self, tokens: AccountTokens) -> bool:
